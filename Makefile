@@ -1,0 +1,46 @@
+# `make demo` and `make test` are all a new machine needs (Python 3.11+, pip, make).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export MYPYPATH = .pkg
+
+.PHONY: setup demo test slow check format lint layers types bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt "setuptools>=77"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[fast,plot,heif,raw,dev]"
+	mkdir -p .pkg && ln -sfn .. .pkg/freezeframe
+	touch $@
+
+demo: setup
+	$(BIN)/freezeframe demo $(if $(CLIP),--clip "$(CLIP)") --out out/demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+slow: setup
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+check: format lint layers types test slow
+
+format: setup
+	$(BIN)/ruff format --check .
+
+lint: setup
+	$(BIN)/ruff check .
+
+layers: setup
+	PYTHONPATH=.pkg $(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy -p freezeframe
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+clean:
+	rm -rf build dist out .pkg .mypy_cache .pytest_cache .ruff_cache *.egg-info

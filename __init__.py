@@ -1,0 +1,34 @@
+"""freezeframe takes the motion blur out of video clips and photo bursts.
+
+>>> import freezeframe
+>>> report = freezeframe.deblur_video("game.mp4", "sharp.mp4")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .data.errors import FreezeframeError, MissingExtra, UnreadableMedia, UnwritableOutput
+
+if TYPE_CHECKING:
+    from .pipeline.api import deblur_burst, deblur_video, probe
+
+__version__ = "0.1.0"
+__all__ = [
+    "FreezeframeError",
+    "MissingExtra",
+    "UnreadableMedia",
+    "UnwritableOutput",
+    "deblur_burst",
+    "deblur_video",
+    "probe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes a second to import: `freezeframe --help` must not wait for it.
+    if name in {"deblur_burst", "deblur_video", "probe"}:
+        from .pipeline import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,120 @@
+"""Every knob: one frozen dataclass per stage, the default is what we recommend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+Preset = Literal["auto", "sports", "handheld", "burst"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {value:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShotConfig:
+    """How the stream is cut."""
+
+    context: int = 3  # frames of evidence on either side of a window
+    megabytes: int = 400  # of light held at once; sets how many frames a window keeps
+
+    def __post_init__(self) -> None:
+        _within("context", self.context, 0, 16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureConfig:
+    """How motion is measured."""
+
+    estimator: Literal["dis", "kornia"] = "dis"
+    shutter: float | None = None  # exposure time over frame interval; None measures it
+    survey_runs: int = 6  # places of the clip looked at to measure its shutter
+    survey_length: int = 4  # consecutive frames looked at in each
+
+    def __post_init__(self) -> None:
+        if self.shutter is not None:
+            _within("shutter", self.shutter, 0.01, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseConfig:
+    """Multi-frame Richardson-Lucy along the measured motion."""
+
+    radius: int = 2  # neighbours on either side: 1 looks at three frames, 2 at five
+    iterations: int | None = None  # None: by noise level
+
+    def __post_init__(self) -> None:
+        _within("radius", self.radius, 0, 3)
+        if self.iterations is not None:
+            _within("iterations", self.iterations, 1, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefineConfig:
+    """The single-image restorer, off unless a checkpoint is named."""
+
+    checkpoint: Path | None = None
+    tile: int = 512  # pixels, halved when memory runs out
+    overlap: int = 32  # pixels over which neighbouring tiles are blended
+
+    def __post_init__(self) -> None:
+        _within("tile", self.tile, 64, 8192)
+        _within("overlap", self.overlap, 0, self.tile // 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateConfig:
+    """What may leave the pipeline."""
+
+    blur: float = 1.0  # pixels; a frame whose sustained blur is shorter passes untouched
+    drift: float = 0.02  # largest allowed shift of a frame's mean colour (gamma-coded)
+
+    def __post_init__(self) -> None:
+        _within("blur", self.blur, 0, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputConfig:
+    """How the result is written."""
+
+    codec: Literal["h264", "hevc", "av1", "prores", "ffv1"] | None = None  # None: as the source
+    quality: float | None = None  # constant rate factor of the codec; None: visually lossless for it
+    start: float | None = None  # seconds of the source
+    end: float | None = None  # seconds of the source
+    force: bool = False  # overwrite an existing output
+    skip_damaged: bool = False  # repeat the neighbour of a damaged frame instead of stopping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole pipeline."""
+
+    shots: ShotConfig = field(default_factory=ShotConfig)
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+    fuse: FuseConfig = field(default_factory=FuseConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+    strength: float = 1.0  # 0 returns the input, 1 the full result
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        _within("strength", self.strength, 0, 1)
+
+
+def preset(name: Preset) -> Config:
+    """A named starting point; `auto` is the default of every field."""
+    base = Config()
+    variants: dict[Preset, Config] = {
+        "auto": base,
+        # Fast players against a panning camera: close evidence is worth more than far.
+        "sports": replace(base, fuse=replace(base.fuse, radius=1)),
+        "handheld": replace(base, fuse=replace(base.fuse, radius=2)),
+        "burst": replace(base, gate=replace(base.gate, blur=0.0)),
+    }
+    return variants[name]
