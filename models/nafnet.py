@@ -1,0 +1,201 @@
+"""NAFNet, a restoration network without activation functions (Chen et al. 2022, arXiv 2204.04676).
+
+A U-net whose only non-linearities are the product of two halves of the channels (the gate), LayerNorm and
+multiplication by pooled channels. Modules are named as in the published checkpoints, so that these load
+key by key; every hyper-parameter is read off the shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, pad
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How wide the network is, and how many blocks stand at each scale (halved from stage to stage)."""
+
+    width: int  # channels at full size, doubled at each smaller scale
+    encoders: tuple[int, ...]
+    middle: int
+    decoders: tuple[int, ...]  # coarsest first
+
+    @property
+    def multiple(self) -> int:
+        """Sides that divide by this pass through every scale without padding. Pixels."""
+        return int(2 ** len(self.encoders))
+
+
+# The two published for motion blur (GoPro): 17.11 and 67.89 million parameters.
+GOPRO_32 = Layout(width=32, encoders=(1, 1, 1, 28), middle=1, decoders=(1, 1, 1, 1))
+GOPRO_64 = Layout(width=64, encoders=(1, 1, 1, 28), middle=1, decoders=(1, 1, 1, 1))
+
+
+def detect(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are the weights of a NAFNet for RGB pictures."""
+    needed = ("intro.weight", "ending.weight", "downs.0.weight", "ups.0.0.weight", "encoders.0.0.beta")
+    return all(key in state for key in needed) and state["intro.weight"].shape[1:] == (3, 3, 3)
+
+
+def load(state: Mapping[str, Tensor], *, window: int | None = None) -> NAFNet:
+    """The network that these weights belong to, in float32.
+
+    Args:
+        state: Keys and shapes of the published layout; anything missing, left over or misshapen raises
+            RuntimeError naming it.
+        window: See `NAFNet`.
+    """
+    # On the meta device a layout costs no memory, and no time for weights that are replaced at once.
+    with torch.device("meta"):
+        network = NAFNet(read_layout(state), window=window)
+    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def read_layout(state: Mapping[str, Tensor]) -> Layout:
+    """The hyper-parameters, from the shape of the first layer and the number of blocks that have keys."""
+    stages = _count(state, "downs.")
+    return Layout(
+        width=state["intro.weight"].shape[0],
+        encoders=tuple(_count(state, f"encoders.{i}.") for i in range(stages)),
+        middle=_count(state, "middle_blks."),
+        decoders=tuple(_count(state, f"decoders.{i}.") for i in range(stages)),
+    )
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
+
+
+class NAFNet(nn.Module):
+    """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1], in place of the light it was given.
+
+    With `window` the channel weights are pooled over that many pixels around each place instead of over the
+    whole picture (Chu et al. 2022, test-time local converter, arXiv 2112.04491): what a place looks like then
+    depends on its surroundings alone, not on how large the picture or the tile is. The authors trained on
+    256 px crops and quote GoPro figures at window 384.
+    """
+
+    def __init__(self, layout: Layout, *, window: int | None = None) -> None:
+        super().__init__()
+        self.multiple = layout.multiple
+        widths = [layout.width * 2**i for i in range(len(layout.encoders) + 1)]
+        windows = [window and max(1, window // 2**i) for i in range(len(widths))]
+        coarse_first = list(zip(widths, windows, strict=True))[-2::-1]
+        self.intro = nn.Conv2d(3, layout.width, 3, padding=1)
+        self.ending = nn.Conv2d(layout.width, 3, 3, padding=1)
+        self.encoders = nn.ModuleList(map(_stage, layout.encoders, widths, windows))
+        self.downs = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
+        self.middle_blks = _stage(layout.middle, widths[-1], windows[-1])
+        self.ups = nn.ModuleList(_doubling(2 * w) for w, _ in coarse_first)
+        self.decoders = nn.ModuleList(
+            _stage(n, *at) for n, at in zip(layout.decoders, coarse_first, strict=True)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image + self.correction(image)
+
+    def correction(self, image: Tensor) -> Tensor:
+        """What has to be added to `image`, in its number format.
+
+        Kept apart from the sum, so that a coarse format rounds the small change and not the picture.
+        """
+        height, width = image.shape[-2:]
+        x = self.intro(pad(image, (0, -width % self.multiple, 0, -height % self.multiple)))
+        skips: list[Tensor] = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            skips.append(encoder(x))
+            x = down(skips[-1])
+        x = self.middle_blks(x)
+        for up, decoder in zip(self.ups, self.decoders, strict=True):
+            x = decoder(up(x) + skips.pop())
+        change: Tensor = self.ending(x)
+        return change[..., :height, :width]
+
+
+def _stage(blocks: int, channels: int, window: int | None) -> nn.Sequential:
+    return nn.Sequential(*(Block(channels, window=window) for _ in range(blocks)))
+
+
+def _doubling(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, 2 * channels, 1, bias=False), nn.PixelShuffle(2))
+
+
+class Block(nn.Module):
+    """Two gated residuals: one mixes neighbours and channels, one channels alone. [B, C, H, W] both ways."""
+
+    def __init__(self, channels: int, *, window: int | None = None) -> None:
+        super().__init__()
+        wide = 2 * channels
+        self.norm1 = LayerNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, wide, 1)
+        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.sca = nn.Sequential(Pool(window), nn.Conv2d(channels, channels, 1))
+        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.norm2 = LayerNorm2d(channels)
+        self.conv4 = nn.Conv2d(channels, wide, 1)
+        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = simple_gate(self.conv2(self.conv1(self.norm1(x))))
+        x = x + self.beta * self.conv3(y * self.sca(y))
+        z: Tensor = self.conv5(simple_gate(self.conv4(self.norm2(x))))
+        return x + self.gamma * z
+
+
+def simple_gate(x: Tensor) -> Tensor:
+    """The product of the first and the second half of the channels."""
+    first, second = x.chunk(2, dim=1)
+    return first * second
+
+
+class LayerNorm2d(nn.Module):
+    """Brings the channels of each pixel to mean 0 and variance 1, then scales and shifts them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In channels_last memory both permutations are free.
+        pixels = layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, eps=1e-6)
+        return pixels.permute(0, 3, 1, 2)
+
+
+class Pool(nn.Module):
+    """The mean of each channel: over the whole picture, [B, C, 1, 1], or over a window around each pixel."""
+
+    def __init__(self, window: int | None) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.window is None:
+            return x.mean((2, 3), keepdim=True)
+        return local_mean(x, self.window)
+
+
+def local_mean(x: Tensor, window: int) -> Tensor:
+    """The mean over `window` x `window` pixels around each; near the edge, over the nearest window inside.
+
+    [B, C, H, W] both ways. An even window reaches one pixel further to the left and up.
+    """
+    return _sliding_mean(_sliding_mean(x, window, dim=2), window, dim=3)
+
+
+def _sliding_mean(x: Tensor, window: int, *, dim: int) -> Tensor:
+    size = x.shape[dim]
+    window = min(window, size)
+    # Differences of a running sum cost the same for any window; half precision would lose them.
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    sums = pad(exact.cumsum(dim), (0, 0, 1, 0) if dim == 2 else (1, 0))
+    means = (sums.narrow(dim, window, size - window + 1) - sums.narrow(dim, 0, size - window + 1)) / window
+    starts = torch.arange(size, device=x.device).sub(window // 2).clamp(0, size - window)
+    return means.index_select(dim, starts).to(x.dtype)
