@@ -1,0 +1,169 @@
+"""Between the codes of a file and light.
+
+Codes are made in two steps, and undone in two: a transfer curve bends linear light into signal values R'G'B'
+in [0, 1] (`to_signal`, `to_light`), and a matrix turns those into luma and colour differences, quantised
+(`ColorSpec.encoder`, `ColorSpec.decoder`). All numbers are ITU-T H.273 code points, as PyAV gives them.
+
+For standard dynamic range, light is what fell on the sensor: blur happens before the camera bends its signal,
+so the camera's own curve (BT.709 OETF) is undone, not a display's gamma 2.4, which has some 20 % of added
+contrast in it. BT.601, 709 and 2020 share that curve. PQ (SMPTE ST 2084) is display light, with 1 at
+1,000 cd/m2; HLG (ARIB STD-B67) is scene light, with 1 at its peak.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import UnreadableMedia
+
+UNSPECIFIED = 2
+FULL = 2  # AVCOL_RANGE_JPEG; 1 is limited, 0 is untagged
+IDENTITY, YCGCO = 0, 8  # matrices that are not given by two luma weights
+LINEAR, SRGB, PQ, HLG = 8, 13, 16, 18  # transfer curves; so are the keys of _POWERS
+HD_LINES = 720
+
+# Luma weights of red and blue, H.273 table 4.
+_LUMA_WEIGHTS = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+_POWERS = {4: 2.2, 5: 2.8}
+
+# SMPTE ST 2084, and the ratio of its 10,000 cd/m2 to our 1.
+_M1, _M2 = 2610 / 16384, 2523 / 32
+_C1, _C2, _C3 = 3424 / 4096, 2413 / 128, 2392 / 128
+_PQ_PEAK = 10.0
+# ARIB STD-B67.
+_HLG_A, _HLG_B, _HLG_C = 0.17883277, 0.28466892, 0.55991073
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColorSpec:
+    """What the codes of a picture mean. Primaries may stay unspecified: they are carried, never used."""
+
+    matrix: int
+    full: bool  # codes use the whole range; else black is 16 and white 235 (of 255)
+    primaries: int
+    transfer: int
+    depth: int  # bits per sample
+
+    def __post_init__(self) -> None:
+        if self.matrix not in _LUMA_WEIGHTS and self.matrix not in (IDENTITY, YCGCO):
+            raise UnreadableMedia(
+                f"colour matrix {self.matrix} (ITU-T H.273) is unknown here; convert it to BT.709 or BT.2020"
+            )
+
+    @property
+    def matrix_from_rgb(self) -> np.ndarray:
+        """[3, 3] signal R'G'B' to Y'CbCr with the colour differences in [-0.5, 0.5]."""
+        if self.matrix == IDENTITY:
+            return np.eye(3)
+        if self.matrix == YCGCO:
+            return np.array([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
+        red, blue = _LUMA_WEIGHTS[self.matrix]
+        luma = np.array([red, 1 - red - blue, blue])
+        cb = (np.array([0, 0, 1]) - luma) / (2 * (1 - blue))
+        cr = (np.array([1, 0, 0]) - luma) / (2 * (1 - red))
+        return np.stack([luma, cb, cr])
+
+    @property
+    def encoder(self) -> tuple[Tensor, Tensor]:
+        """[3, 3] gain and [3, 1] offset that turn R'G'B' in [0, 1] into codes (not yet rounded)."""
+        scale, offset = self._quantisation()
+        gain = scale[:, None] * self.matrix_from_rgb
+        return torch.from_numpy(gain).float(), torch.from_numpy(offset[:, None]).float()
+
+    @property
+    def decoder(self) -> tuple[Tensor, Tensor]:
+        """[3, 3] gain and [3, 1] offset that turn codes into R'G'B'."""
+        scale, offset = self._quantisation()
+        gain = np.linalg.inv(scale[:, None] * self.matrix_from_rgb)
+        return torch.from_numpy(gain).float(), torch.from_numpy(-gain @ offset[:, None]).float()
+
+    def _quantisation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Codes per unit of signal and the code of zero, for each of the three planes (BT.709 part 4.6)."""
+        step = 2.0 ** (self.depth - 8)
+        top = 2.0**self.depth - 1
+        chroma_zero = 128 * step
+        if self.matrix == IDENTITY:
+            scale, zero = (top, 0.0) if self.full else (219 * step, 16 * step)
+            return np.full(3, scale), np.full(3, zero)
+        if self.full:
+            return np.array([top, top, top]), np.array([0, chroma_zero, chroma_zero])
+        return np.array([219, 224, 224]) * step, np.array([16 * step, chroma_zero, chroma_zero])
+
+
+def resolve_matrix(matrix: int, height: int) -> int:
+    """What an untagged file means by custom: BT.709 from 720 lines on, BT.601 below."""
+    if matrix not in (UNSPECIFIED, 3):
+        return matrix
+    return 1 if height >= HD_LINES else 6
+
+
+def to_light(signal: Tensor, transfer: int) -> Tensor:
+    """Undo a transfer curve: R'G'B' of any shape to linear light, in place. Below black counts as black."""
+    signal.clamp_(min=0)
+    if transfer == LINEAR:
+        return signal
+    if transfer == PQ:
+        root = signal.pow_(1 / _M2)
+        return ((root - _C1).clamp_(min=0) / (_C2 - _C3 * root)).pow_(1 / _M1).mul_(_PQ_PEAK)
+    if transfer == HLG:
+        low = signal.square() / 3
+        high = ((signal - _HLG_C) / _HLG_A).exp_().add_(_HLG_B).div_(12)
+        return torch.where(signal <= 0.5, low, high)
+    if transfer in _POWERS:
+        return signal.pow_(_POWERS[transfer])
+    return _bend(signal, transfer)
+
+
+def to_signal(light: Tensor, transfer: int) -> Tensor:
+    """Apply a transfer curve: linear light of any shape to R'G'B', in a new tensor."""
+    light = light.clamp(min=0)
+    if transfer == LINEAR:
+        return light
+    if transfer == PQ:
+        bent = light.div_(_PQ_PEAK).clamp_(max=1).pow_(_M1)
+        return ((_C1 + _C2 * bent) / (1 + _C3 * bent)).pow_(_M2)
+    if transfer == HLG:
+        high = (12 * light - _HLG_B).clamp_(min=1e-6).log_().mul_(_HLG_A).add_(_HLG_C)
+        return torch.where(light <= 1 / 12, (3 * light).sqrt_(), high)
+    if transfer in _POWERS:
+        return light.pow_(1 / _POWERS[transfer])
+    return _unbend(light, transfer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """A power law that is straight near black: `slope * x` below `knee`, `(1 + toe) x^power - toe` above."""
+
+    toe: float
+    power: float
+    slope: float
+    knee: float  # linear light
+
+
+# BT.2020's digits: BT.709 rounds the same curve to 1.099 and 0.018, which leaves a step at the knee.
+_CAMERA = _Curve(0.09929682680944, 0.45, 4.5, 0.018053968510807)
+_SCREEN = _Curve(0.055, 1 / 2.4, 12.92, 0.0031308)
+
+
+def _bend(signal: Tensor, transfer: int) -> Tensor:
+    curve = _SCREEN if transfer == SRGB else _CAMERA
+    straight = signal <= curve.slope * curve.knee
+    light = ((signal + curve.toe) / (1 + curve.toe)).pow_(1 / curve.power)
+    return torch.where(straight, signal / curve.slope, light)
+
+
+def _unbend(light: Tensor, transfer: int) -> Tensor:
+    curve = _SCREEN if transfer == SRGB else _CAMERA
+    signal = light.pow(curve.power).mul_(1 + curve.toe).sub_(curve.toe)
+    return torch.where(light <= curve.knee, light * curve.slope, signal)

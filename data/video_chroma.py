@@ -1,0 +1,56 @@
+"""Colour planes at half size: up for computing, down for writing, without loss on the way.
+
+A plane that is interpolated linearly and then thinned by the filter dual to that interpolation comes back
+exactly. Chroma lies as in MPEG-2 and everything after it: on every second luma sample of a row (the pair is
+LeGall's 5/3 wavelet), half-way between two rows (the 3/1 spline of Cohen, Daubechies & Feauveau 1992). The
+long filters also keep fine stripes of a changed picture from turning into false colour.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Plane = npt.NDArray[np.float32]
+
+# Taps, and which of them is the kept sample's own.
+_WHOLE = (np.array([1], np.float32), 0)
+_COLUMNS = (np.array([-1, 2, 6, 2, -1], np.float32) / 8, 2)
+_ROWS = (np.array([-1, 3, 3, -1], np.float32) / 4, 1)
+
+
+def upsample(plane: npt.NDArray[np.generic], size: tuple[int, int], halved: tuple[bool, bool]) -> Plane:
+    """Interpolate a plane to `size` (height, width) along the axes (rows, columns) in which it is halved."""
+    full = plane.astype(np.float32)
+    rows, columns = halved
+    if columns:
+        full = _double_columns(full)
+    if rows:
+        # OpenCV's linear resize is the spline of this pair: 3/4 of the near row and 1/4 of the far one.
+        full = np.asarray(cv2.resize(full, (full.shape[1], 2 * full.shape[0])), np.float32)
+    return full[: size[0], : size[1]]
+
+
+def downsample(plane: Plane, halved: tuple[bool, bool]) -> Plane:
+    """Thin a plane out along the axes (rows, columns) so that `upsample` is undone exactly."""
+    rows, columns = halved
+    if rows and plane.shape[0] % 2:
+        plane = _pair_last_row(plane)
+    (across, x), (down, y) = _COLUMNS if columns else _WHOLE, _ROWS if rows else _WHOLE
+    border = cv2.BORDER_REPLICATE
+    smooth = cv2.sepFilter2D(plane, -1, across, down, anchor=(x, y), borderType=border)
+    return np.asarray(smooth, np.float32)[:: 1 + rows, :: 1 + columns]
+
+
+def _double_columns(plane: Plane) -> Plane:
+    """Each column, and its mean with the next; the last has no neighbour and repeats."""
+    beside = np.concatenate([plane[:, 1:], plane[:, -1:]], axis=1)
+    pairs = cv2.merge([plane, (plane + beside) / 2])
+    return np.asarray(pairs, np.float32).reshape(plane.shape[0], -1)
+
+
+def _pair_last_row(plane: Plane) -> Plane:
+    """The row that would pair an odd last one: it shows the chroma sample on which interpolation ends."""
+    before = plane[-2:-1] if len(plane) > 1 else plane[-1:]
+    return np.concatenate([plane, 1.5 * plane[-1:] - 0.5 * before])
