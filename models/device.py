@@ -1,0 +1,43 @@
+"""Where numbers are computed, and in which format."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from ..data.errors import FreezeframeError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of this name; `auto` is the first CUDA device, or the CPU where there is none."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise FreezeframeError(f"device {name}: is not to be had here; use auto or cpu") from error
+    return device
+
+
+def number_format(device: torch.device, precision: Precision) -> torch.dtype:
+    """The format that a network's inner numbers have.
+
+    `auto` is half precision where the device computes faster in it: fp16 on CUDA, bf16 on CPUs that have the
+    instructions (about twice as fast for NAFNet), else fp32.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise FreezeframeError("precision fp16 needs a CUDA device; use bf16, fp32 or auto on the CPU")
+    if precision == "auto":
+        half = {"cuda": torch.float16, "cpu": torch.bfloat16 if _cpu_has_bf16() else torch.float32}
+        return half.get(device.type, torch.float32)
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _cpu_has_bf16() -> bool:
+    # Before torch 2.10 there is no public way to ask.
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

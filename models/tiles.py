@@ -1,0 +1,113 @@
+"""A picture restored piece by piece, in the memory of one piece, without a seam."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise, product
+
+import torch
+from torch import Tensor
+
+from ..data.errors import FreezeframeError
+from .restorer import Restorer
+
+Span = tuple[int, int]  # first pixel, and the one after the last
+
+SMALLEST_TILE = 32  # pixels; below that a network sees little but edges
+
+
+def in_tiles(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, multiple: int = 1) -> Tensor:
+    """`restorer(image)`, computed in tiles that share `overlap` pixels and are blended there.
+
+    Each tile fades into its neighbour over the middle half of what they share; the outer quarters, where the
+    tile's own edge shows, are left out. So the result is the untiled one where the restorer looks no further
+    than a quarter of the overlap, and close to it where it looks no further than half.
+
+    Args:
+        restorer: Must take any size: tiles at the right and bottom end where the picture does.
+        image: [1, 3, H, W], any size.
+        tile: Largest side of a tile in pixels, halved whenever memory runs out.
+        overlap: Pixels that neighbouring tiles share at least, up to half a tile.
+        multiple: Tiles start at multiples of this, so that a network that halves the picture pairs the same
+            pixels in every tile. Pixels.
+
+    Raises:
+        FreezeframeError: Not even the smallest tile fits into memory.
+    """
+    if tile < multiple:
+        raise ValueError(f"a tile of {tile} pixels cannot start at every multiple of {multiple}")
+    side, floor = min(tile, _next(max(image.shape[-2:]), multiple)), max(SMALLEST_TILE, multiple)
+    while (restored := _attempt(restorer, image, tile=side, overlap=overlap, multiple=multiple)) is None:
+        if side <= floor:
+            raise FreezeframeError(
+                f"not even {side} x {side} pixels fit into memory; close other programs or use another device"
+            )
+        side = max(side // 2, floor)
+    return restored
+
+
+def spans(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
+    """Where tiles start and stop along one side: evenly spread, sharing at least `overlap` pixels.
+
+    Only a `multiple` larger than what a tile has beside its overlap makes them share less.
+    """
+    step = max((tile - overlap) // multiple * multiple, multiple)
+    last = _next(max(length - tile, 0), multiple)
+    count = math.ceil(last / step) + 1
+    starts = [last * i // max(count - 1, 1) // multiple * multiple for i in range(count)]
+    return [(start, min(start + tile, length)) for start in starts]
+
+
+def fades(parts: list[Span], *, overlap: int) -> list[Tensor]:
+    """How much each tile counts at each of its pixels along one side; at every pixel they add up to 1.
+
+    A raised cosine rises at the middle of each shared stretch. A tile counts as much as the rise at its start
+    has gained and the rise at its end not yet: a sum of such differences telescopes.
+    """
+    pixels = torch.arange(parts[-1][1]) + 0.5
+    cuts = [(before[1] + after[0]) / 2 for before, after in pairwise(parts)]
+    rises = [_rise((pixels - cut) / max(overlap / 2, 1)) for cut in cuts]
+    edges = [torch.ones_like(pixels), *rises, torch.zeros_like(pixels)]
+    counts = [gained - lost for gained, lost in pairwise(edges)]
+    return [count[start:stop] for count, (start, stop) in zip(counts, parts, strict=True)]
+
+
+def _rise(x: Tensor) -> Tensor:
+    """0 below -1/2, 1 above 1/2, a raised cosine between."""
+    smooth = 0.5 - 0.5 * torch.cos(math.pi * (x + 0.5).clamp(0, 1))
+    # In steps of 2^-12 products of two weights, and their sums, are exact in float32.
+    return (smooth * 4096).round() / 4096
+
+
+def _next(length: int, multiple: int) -> int:
+    return length + -length % multiple
+
+
+def _attempt(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, multiple: int) -> Tensor | None:
+    """The restored picture, or None where memory ran out."""
+    overlap = min(overlap, tile // 2)
+    rows, columns = (spans(side, tile=tile, overlap=overlap, multiple=multiple) for side in image.shape[-2:])
+    try:
+        return _blend(restorer, image, rows, columns, overlap=overlap)
+    except (RuntimeError, MemoryError) as error:
+        if not _memory_ran_out(error):
+            raise
+    # Only here, with the error gone, do its stack frames let go of their tensors.
+    torch.cuda.empty_cache()
+    return None
+
+
+def _blend(
+    restorer: Restorer, image: Tensor, rows: list[Span], columns: list[Span], *, overlap: int
+) -> Tensor:
+    blended = torch.zeros_like(image)
+    down, across = (list(zip(parts, fades(parts, overlap=overlap), strict=True)) for parts in (rows, columns))
+    for ((top, bottom), fade), ((left, right), fade_across) in product(down, across):
+        weight = (fade[:, None] * fade_across).to(image)
+        blended[..., top:bottom, left:right] += weight * restorer(image[..., top:bottom, left:right])
+    return blended
+
+
+def _memory_ran_out(error: Exception) -> bool:
+    # The CPU's allocator has no type of its own.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
