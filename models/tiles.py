@@ -58,15 +58,16 @@ def spans(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Sp
     return [(start, min(start + tile, length)) for start in starts]
 
 
-def fades(parts: list[Span], *, overlap: int) -> list[Tensor]:
+def fades(parts: list[Span]) -> list[Tensor]:
     """How much each tile counts at each of its pixels along one side; at every pixel they add up to 1.
 
-    A raised cosine rises at the middle of each shared stretch. A tile counts as much as the rise at its start
-    has gained and the rise at its end not yet: a sum of such differences telescopes.
+    A raised cosine, half as long as the shortest shared stretch, rises at the middle of each. A tile counts
+    as much as the rise at its start has gained and that at its end has not yet: such a sum telescopes.
     """
     pixels = torch.arange(parts[-1][1]) + 0.5
-    cuts = [(before[1] + after[0]) / 2 for before, after in pairwise(parts)]
-    rises = [_rise((pixels - cut) / max(overlap / 2, 1)) for cut in cuts]
+    shared = [(after[0], before[1]) for before, after in pairwise(parts)]
+    width = max(min((stop - start for start, stop in shared), default=0) / 2, 1)
+    rises = [_rise((pixels - (start + stop) / 2) / width) for start, stop in shared]
     edges = [torch.ones_like(pixels), *rises, torch.zeros_like(pixels)]
     counts = [gained - lost for gained, lost in pairwise(edges)]
     return [count[start:stop] for count, (start, stop) in zip(counts, parts, strict=True)]
@@ -88,7 +89,7 @@ def _attempt(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, mult
     overlap = min(overlap, tile // 2)
     rows, columns = (spans(side, tile=tile, overlap=overlap, multiple=multiple) for side in image.shape[-2:])
     try:
-        return _blend(restorer, image, rows, columns, overlap=overlap)
+        return _blend(restorer, image, rows, columns)
     except (RuntimeError, MemoryError) as error:
         if not _memory_ran_out(error):
             raise
@@ -97,11 +98,9 @@ def _attempt(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, mult
     return None
 
 
-def _blend(
-    restorer: Restorer, image: Tensor, rows: list[Span], columns: list[Span], *, overlap: int
-) -> Tensor:
+def _blend(restorer: Restorer, image: Tensor, rows: list[Span], columns: list[Span]) -> Tensor:
     blended = torch.zeros_like(image)
-    down, across = (list(zip(parts, fades(parts, overlap=overlap), strict=True)) for parts in (rows, columns))
+    down, across = (list(zip(parts, fades(parts), strict=True)) for parts in (rows, columns))
     for ((top, bottom), fade), ((left, right), fade_across) in product(down, across):
         weight = (fade[:, None] * fade_across).to(image)
         blended[..., top:bottom, left:right] += weight * restorer(image[..., top:bottom, left:right])
