@@ -16,6 +16,7 @@ from torch import Tensor
 from ..data.types import Flow
 from .trust import trust
 from .variational import Effort, variational_shift
+from .warp import invert
 
 DisPreset = Literal["ultrafast", "fast", "medium"]
 
@@ -59,7 +60,7 @@ def kornia_pair(
 ) -> tuple[Flow, Flow]:
     """`kornia_flow` from source to target and back, in one batch."""
     lumas = torch.stack((gamma_luma(source), gamma_luma(target))).unsqueeze(1)
-    guess = None if start is None else torch.stack((start, -start))
+    guess = None if start is None else torch.stack((start, invert(start)))
     shifts = variational_shift(lumas, lumas.flip(0), start=guess, effort=effort or Effort())
     return paired(shifts[0], shifts[1])
 

@@ -21,8 +21,9 @@ from torch.nn import functional
 
 from .warp import warp
 
-_CHARBONNIER = 0.02  # gamma-coded step below which a difference counts as noise
-_EDGE = 0.03  # gamma-coded contrast per pixel across which motion may change
+_CHARBONNIER = 0.01  # gamma-coded step below which a difference counts as noise
+_EDGE = 0.015  # gamma-coded contrast per pixel across which motion may change
+_RADIUS = 0.995  # spectral radius that the sweeps are tuned for
 _SMALLEST = 24  # pixels of the shorter side of the coarsest level
 
 
@@ -30,9 +31,9 @@ _SMALLEST = 24  # pixels of the shorter side of the coarsest level
 class Effort:
     """How hard to try. Each level warps `warps` times and relaxes `sweeps` times per warp."""
 
-    warps: int = 3
-    sweeps: int = 24
-    alpha: float = 0.012  # smoothness against data
+    warps: int = 4
+    sweeps: int = 20
+    alpha: float = 0.02  # smoothness against data
     window: float = 1.5  # pixels, standard deviation over which data are gathered
     finest: int = 1  # level at which to stop: 0 is full size, 1 half
     step: float = 1.0  # pixels of its level that one warp may move a point
@@ -102,13 +103,16 @@ def _step(source: Tensor, target: Tensor, shift: Tensor, *, links: Tensor, effor
     xx, xy, yy, xt, yt = terms.unbind(1)
     mass = links.sum(1) + 1e-6
     det = (xx + mass) * (yy + mass) - xy * xy
-    step = torch.zeros_like(shift)
+    step = last = torch.zeros_like(shift)
+    omega = 1.0
     for _ in range(effort.sweeps):
         pull = _pull(shift + step, links) - mass.unsqueeze(1) * shift
         px, py = pull[:, 0] - xt, pull[:, 1] - yt
-        step = torch.stack((((yy + mass) * px - xy * py) / det, ((xx + mass) * py - xy * px) / det), dim=1)
-        step = step.clamp(-effort.step, effort.step)
-    return step
+        swept = torch.stack(((yy + mass) * px - xy * py, (xx + mass) * py - xy * px), dim=1) / det.unsqueeze(1)
+        last, step = step, omega * (swept - last) + last
+        # Chebyshev's weights make Jacobi sweeps reach about the square of their usual distance.
+        omega = 1 / (1 - _RADIUS**2 * omega / (4 if omega > 1 else 2))
+    return step.clamp(-effort.step, effort.step)
 
 
 def _links(source: Tensor, alpha: float) -> Tensor:
