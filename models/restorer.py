@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from kornia.color import linear_rgb_to_rgb, rgb_to_linear_rgb
 from torch import Tensor
 
+from ..data.color import SRGB, to_light, to_signal
 from .nafnet import NAFNet
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ class NetworkRestorer:
     refused: int = 0  # pictures handed back as they came, because no correction was finite
 
     def __call__(self, image: Tensor, /) -> Tensor:
-        codes = _codes(image.to(self.device, torch.float32))
+        codes = to_signal(image.to(self.device, torch.float32).clamp(0, 1), SRGB)
         for correct in self.corrections:
             change = correct(codes)
             if change.isfinite().all():
-                gain = _light((codes + change).clamp(0, 1)) - _light(codes)
+                gain = to_light((codes + change).clamp(0, 1), SRGB) - to_light(codes, SRGB)
                 return image + gain.to(image)
         self.refused += 1
         logger.warning("the network's answer was not a number; %d pictures passed unrefined", self.refused)
@@ -65,13 +65,3 @@ def _computed_in(network: NAFNet, *, device: torch.device, dtype: torch.dtype) -
             return placed.correction(codes.to(dtype, memory_format=torch.channels_last)).float()
 
     return correct
-
-
-def _codes(light: Tensor) -> Tensor:
-    coded: Tensor = linear_rgb_to_rgb(light.clamp(0, 1))
-    return coded
-
-
-def _light(codes: Tensor) -> Tensor:
-    light: Tensor = rgb_to_linear_rgb(codes)
-    return light
