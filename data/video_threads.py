@@ -1,0 +1,116 @@
+"""Work that runs ahead of, or behind, the thread that asked for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import Empty, Full, Queue
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_PATIENCE = 0.1  # seconds between looks at whether the other side has gone
+
+
+class _End:
+    """The last thing in a queue: nothing more comes, and why."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
+    """Yield `items`, made up to `depth` ahead on a thread of their own.
+
+    What goes wrong there is raised here, in its place in the order. Closing this generator stops the thread.
+    """
+    queue: Queue[T | _End] = Queue(depth)
+    stop = threading.Event()
+    thread = threading.Thread(target=_fill, args=(items, queue, stop), daemon=True, name="freezeframe-read")
+    thread.start()
+    try:
+        while True:
+            item = queue.get()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _fill(items: Iterator[T], queue: Queue[T | _End], stop: threading.Event) -> None:
+    try:
+        for item in items:
+            if not _offer(queue, item, stop):
+                break
+        else:
+            _offer(queue, _End(), stop)
+    except BaseException as error:  # it belongs to whoever waits for the next item
+        _offer(queue, _End(error), stop)
+    finally:
+        if close := getattr(items, "close", None):
+            close()
+
+
+def _offer(queue: Queue[T], item: T, stop: threading.Event) -> bool:
+    """Put `item` into a full queue as soon as there is room; give up when told to stop."""
+    while not stop.is_set():
+        try:
+            queue.put(item, timeout=_PATIENCE)
+        except Full:
+            continue
+        return True
+    return False
+
+
+class Worker(Generic[T]):
+    """Feeds `work` one item at a time on a thread of its own, in order, at most `depth` behind.
+
+    An error there is raised at the next `put` or `join`; after it nothing more is worked on.
+    """
+
+    def __init__(self, work: Callable[[T], None], depth: int) -> None:
+        self._work = work
+        self._queue: Queue[T | _End] = Queue(depth)
+        self._error: BaseException | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="freezeframe-write")
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        self._raise()
+        _offer(self._queue, item, self._stop)
+        self._raise()
+
+    def join(self) -> None:
+        """Wait until everything put so far is done."""
+        _offer(self._queue, _End(), self._stop)
+        self._thread.join()
+        self._raise()
+
+    def abandon(self) -> None:
+        """Stop after the item that is being worked on."""
+        self._stop.set()
+        self._thread.join()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                try:
+                    item = self._queue.get(timeout=_PATIENCE)
+                except Empty:
+                    continue
+                if isinstance(item, _End):
+                    return
+                self._work(item)
+        except BaseException as error:  # raised again at the next put or join
+            self._error = error
+        finally:
+            self._stop.set()
