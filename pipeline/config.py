@@ -20,7 +20,7 @@ class ShotConfig:
     """How the stream is cut."""
 
     context: int = 3  # frames of evidence on either side of a window
-    megabytes: int = 400  # of light held at once; sets how many frames a window keeps
+    megabytes: int = 1200  # of light and motion held at once; sets how many frames a window keeps
 
     def __post_init__(self) -> None:
         _within("context", self.context, 0, 16)
@@ -72,6 +72,8 @@ class GateConfig:
 
     blur: float = 1.0  # pixels; a frame whose sustained blur is shorter passes untouched
     drift: float = 0.02  # largest allowed shift of a frame's mean colour (gamma-coded)
+    residual: float = 1.0  # re-blurred output against the input, over the re-blurred input's own error
+    checkerboard: float = 8.0  # energy at the pixel grid's own frequency, over that of the input
 
     def __post_init__(self) -> None:
         _within("blur", self.blur, 0, 100)

@@ -1,0 +1,273 @@
+"""The command line: arguments -> Config -> pipeline. It can do nothing that the library cannot."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not __package__:
+    # `python cli.py`: without this the rooms beside this file would become top-level modules.
+    import importlib.util
+
+    _root = Path(__file__).resolve().parent
+    sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != _root]
+    _spec = importlib.util.spec_from_file_location(
+        "freezeframe", _root / "__init__.py", submodule_search_locations=[str(_root)]
+    )
+    if _spec is None or _spec.loader is None:
+        raise SystemExit(f"{_root}: holds no freezeframe package; clone the repository again")
+    _package = importlib.util.module_from_spec(_spec)
+    sys.modules["freezeframe"] = _package
+    _spec.loader.exec_module(_package)
+    __package__ = "freezeframe"
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .data.errors import FreezeframeError
+
+if TYPE_CHECKING:
+    from .pipeline.api import Advance
+
+app = typer.Typer(
+    name="freezeframe",
+    help="Takes the motion blur out of video clips and photo bursts, and leaves everything else as it was.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+PresetName = Literal["auto", "sports", "handheld", "burst"]
+PresetOption = Annotated[PresetName, typer.Option(help="A named starting point.")]
+Strength = Annotated[
+    float, typer.Option(min=0, max=1, help="0 leaves frames alone, 1 is full effect.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Number format of the restorer.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
+Restorer = Annotated[
+    Path | None, typer.Option(help="Checkpoint of a single-image restorer (NAFNet) for the refine stage.")
+]
+ReportFile = Annotated[Path | None, typer.Option("--report", help="Write the full report as JSON.")]
+Codec = Annotated[
+    Literal["h264", "hevc", "av1", "prores", "ffv1"] | None,
+    typer.Option(help="Codec of the output; as the source unless given."),
+]
+Quality = Annotated[
+    float | None,
+    typer.Option(help="Rate factor of the codec, lower is better; else visually lossless."),
+]
+Shutter = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=1, help="Exposure time over frame interval, where you know it."),
+]
+Radius = Annotated[
+    int | None, typer.Option(min=0, max=3, help="Neighbouring frames looked at on either side.")
+]
+Iterations = Annotated[
+    int | None, typer.Option(min=1, max=100, help="Deconvolution steps; else by noise.")
+]
+Estimator = Annotated[Literal["dis", "kornia"], typer.Option(help="What measures the motion.")]
+SkipDamaged = Annotated[
+    bool, typer.Option("--skip-damaged", help="Repeat the neighbour of a damaged frame instead of stopping.")
+]
+
+
+@app.command()
+def video(
+    source: Annotated[Path, typer.Argument(help="A video file or a folder of numbered images.")],
+    output: Annotated[Path, typer.Argument(help="A video file, or a folder for numbered images.")],
+    preset: PresetOption = "auto",
+    strength: Strength = 1.0,
+    codec: Codec = None,
+    quality: Quality = None,
+    start: Annotated[float | None, typer.Option(min=0, help="Begin at this second.")] = None,
+    end: Annotated[float | None, typer.Option(min=0, help="Stop at this second.")] = None,
+    shutter: Shutter = None,
+    radius: Radius = None,
+    iterations: Iterations = None,
+    estimator: Estimator = "dis",
+    restorer: Restorer = None,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    skip_damaged: SkipDamaged = False,
+    force: Force = False,
+    report: ReportFile = None,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the plumbing sheet as JSON.")] = None,
+) -> None:
+    """Sharpen a clip. Interrupt it at any time; the same command goes on where it stopped."""
+    with errors():
+        from .pipeline import api, options
+
+        config = options.configure(
+            preset,
+            output={
+                "codec": codec, "quality": quality, "start": start, "end": end,
+                "force": force, "skip_damaged": skip_damaged,
+            },
+            measure={"shutter": shutter, "estimator": estimator},
+            fuse={"radius": radius, "iterations": iterations},
+            refine={"checkpoint": restorer},
+            strength=strength, device=device, precision=precision,
+        )  # fmt: skip
+        with bar(source.name) as advance:
+            done = api.deblur_video(source, output, config=config, progress=advance)
+        say(done.text())
+        if done.plumbing:
+            say(done.plumbing.text())
+        options.save(report, done.to_dict())
+        options.save(json_, done.plumbing.to_dict() if done.plumbing else {})
+        typer.echo(output)
+
+
+@app.command()
+def burst(
+    images: Annotated[list[Path], typer.Argument(help="Two photos or more of one scene, in order.")],
+    out: Annotated[Path, typer.Option(help="The photo to write; its suffix chooses the format.")],
+    strength: Strength = 1.0,
+    restorer: Restorer = None,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    force: Force = False,
+) -> None:
+    """Make one sharp photo from a burst of blurred ones. The best of them serves as the reference."""
+    with errors():
+        from .pipeline import api, options
+
+        config = options.configure(
+            "burst", output={"force": force}, refine={"checkpoint": restorer},
+            strength=strength, device=device, precision=precision,
+        )  # fmt: skip
+        result = api.deblur_burst(images, out, config=config)
+        say(f"reference {result.reference}; mean confidence {float(result.confidence.mean()):.2f}")
+        typer.echo(result.output)
+
+
+@app.command()
+def batch(
+    in_dir: Annotated[Path, typer.Argument(help="A folder of clips.")],
+    out_dir: Annotated[Path, typer.Argument(help="Where the same tree of results goes.")],
+    recursive: Annotated[bool, typer.Option("--recursive", help="Folders inside too.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Clips at once.")] = 1,
+    preset: PresetOption = "auto",
+    strength: Strength = 1.0,
+    codec: Codec = None,
+    quality: Quality = None,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    skip_damaged: SkipDamaged = False,
+    force: Force = False,
+) -> None:
+    """Sharpen every clip of a folder; finished ones are skipped, a failed one stops no other."""
+    with errors():
+        from .pipeline import batch as work
+        from .pipeline import options
+
+        found = work.jobs_in(in_dir, out_dir, recursive=recursive)
+        given = options.arguments(
+            preset=preset, strength=strength, codec=codec, quality=quality, device=device,
+            precision=precision, skip_damaged=skip_damaged,
+        )  # fmt: skip
+        with bar(in_dir.name, unit="clip") as advance:
+            advance(0, len(found))
+            outcomes = work.run_batch(
+                found, options=given, workers=jobs, force=force, tell=lambda _: advance(1, len(found))
+            )
+    typer.echo(work.table(outcomes))
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def probe(
+    source: Annotated[Path, typer.Argument(help="A video file, a folder of images, or a photo.")],
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the diagnosis as JSON.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw sharpness over time and blur vectors.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Diagnose each n-th frame only.")] = 5,
+) -> None:
+    """Say what is blurred, how far, in which direction and why, before any work is done."""
+    with errors():
+        from .pipeline import options
+        from .pipeline.probe import probe as diagnose
+
+        with bar(source.name) as advance:
+            found = diagnose(source, every=every, plot=plot, progress=advance)
+        options.save(json_, found.to_dict())
+        typer.echo(found.text())
+
+
+@app.command()
+def demo(
+    clip: Annotated[Path | None, typer.Option(help="Your own clip instead of the sample.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("freezeframe-demo"),
+) -> None:
+    """Sharpen the sample clip and the sample burst that come with the package, and say what was gained."""
+    with errors():
+        from .pipeline.demo import demo as show
+
+        with bar("demo") as advance:
+            told = show(clip, out, progress=advance)
+        typer.echo(told)
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, devices, codecs, and a self-check that blurs and restores a clip of its own."""
+    with errors():
+        from .pipeline.doctor import examine
+
+        told, healthy = examine()
+        typer.echo(told)
+        if not healthy:
+            raise typer.Exit(2)
+
+
+def say(text: str) -> None:
+    """Tell the person; stdout is kept for results."""
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def bar(name: str, *, unit: str = "frame") -> Iterator[Advance]:
+    """A progress bar on stderr, its ETA measured on work done."""
+    from tqdm import tqdm
+
+    with tqdm(desc=name, unit=unit, file=sys.stderr, disable=None, dynamic_ncols=True) as line:
+
+        def advance(done: int, total: int | None) -> None:
+            if line.total != total:
+                line.total = total
+            if done and line.n == 0 and line.initial == 0:
+                line.unpause()
+            line.update(done)
+
+        yield advance
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """One sentence and exit code 2 for what the user can mend."""
+    try:
+        yield
+    except FreezeframeError as error:
+        say(f"freezeframe: {error}")
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as stop:
+        say("freezeframe: stopped; nothing was overwritten, and the same command goes on from here")
+        raise typer.Exit(130) from stop
+
+
+def main() -> None:
+    """Entry point of the `freezeframe` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

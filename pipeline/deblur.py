@@ -1,0 +1,74 @@
+"""One frame's way: source -> shots -> measure -> fuse -> refine -> gate -> sink. Read this file first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..data.types import Frame, Sink, Source, Verdict
+from ..models.load import Restorer
+from .config import Config
+from .fuse import fuse
+from .gate import let_out, untouched
+from .measure import Memory, Survey, blurred, is_cut, measure, stirring
+from .refine import refine
+from .report import ShotLog, Stopwatch
+from .shots import Window, windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What every window needs and only the first one pays for."""
+
+    survey: Survey
+    restorer: Restorer | None
+    memory: Memory
+    watch: Stopwatch
+
+
+def deblur(
+    source: Source, sink: Sink, tools: Tools, *, config: Config, advance: Callable[[int], None]
+) -> ShotLog:
+    """Sharpen every frame of `source` that needs it and write all of them to `sink`, in order.
+
+    Args:
+        source: Frames, streamed.
+        sink: Takes the finished frames; what an interrupted run finished is not done again.
+        tools: What is known of the clip before its first frame, and the restorer.
+        config: Every knob.
+        advance: Told how many frames have been finished, for a progress bar.
+
+    Returns:
+        What was decided about each frame and what it cost.
+    """
+    log = ShotLog()
+    first = max(0, sink.finished - config.shots.context)
+    for window in windows(source.frames(first=first), config.shots, is_cut=is_cut, start=sink.finished):
+        with tools.watch.window() as seconds:
+            frames, verdicts = deblur_window(window, tools, config=config)
+            with tools.watch.stage("write"):
+                sink.write(frames)
+        log.add(window.shot, verdicts, seconds)
+        advance(len(frames))
+    return log
+
+
+def deblur_window(window: Window, tools: Tools, *, config: Config) -> tuple[list[Frame], list[Verdict]]:
+    """The frames that one window writes, each with the reason why it looks as it does."""
+    stage = tools.watch.stage
+    with stage("look"):
+        suspects = stirring(window, config.gate) if config.strength > 0 else []
+    if not suspects:
+        return untouched(window)
+    with stage("decode to light"):
+        part = window.around(suspects, context=config.shots.context)
+        clip = part.clip(shutter=tools.survey.shutter)
+    with stage("measure"):
+        motion = measure(clip, config.measure, memory=tools.memory)
+        which = blurred(motion, clip.kept, config.gate)
+    with stage("fuse"):
+        fused = fuse(clip, motion, config.fuse, which=which)
+    with stage("refine"):
+        refined = refine(fused, tools.restorer, config.refine)
+    with stage("gate"):
+        return let_out(window, part, refined, motion, config=config)

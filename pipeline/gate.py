@@ -1,0 +1,109 @@
+"""Do no harm: what is sharp passes untouched, what is implausible falls back to the input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from ..data.exposure import blur
+from ..data.types import Verdict
+from .config import GateConfig
+
+GAMMA = 1 / 2.2  # close to how the eye and every 8-bit code space light
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plausibility:
+    """How a proposed frame relates to the input that it must explain."""
+
+    finite: bool
+    drift: float  # largest change of a channel's mean, gamma-coded
+    residual: float  # re-blurred proposal against the input, over the re-blurred input against the input
+    checkerboard: float  # energy at the pixel grid's own frequency, over that of the input
+
+
+def sustained_blur(vectors: Tensor, *, share: float = 0.02) -> float:
+    """Blur length in pixels that at least `share` of the frame exceeds.
+
+    A mean would hide a ball or a runner; the maximum would believe one wrong vector.
+
+    Args:
+        vectors: Path of each point while the shutter was open. [2, H, W] pixels.
+        share: Part of the frame that must be blurred at least so much.
+    """
+    length = torch.linalg.vector_norm(vectors[:, ::4, ::4], dim=0).flatten()
+    return float(length.quantile(1 - share))
+
+
+def plausibility(original: Tensor, proposed: Tensor, vectors: Tensor) -> Plausibility:
+    """Compare a proposed frame with its input, both [3, H, W] linear RGB; `vectors` [2, H, W] blurred it."""
+    if not bool(torch.isfinite(proposed).all()):
+        return Plausibility(
+            finite=False, drift=float("inf"), residual=float("inf"), checkerboard=float("inf")
+        )
+    before, after = _coded(original), _coded(proposed)
+    drift = (after - before).mean(dim=(1, 2)).abs().max()
+    return Plausibility(
+        finite=True,
+        drift=float(drift),
+        residual=_reblur_residual(original, proposed, vectors),
+        checkerboard=_checkerboard(after) / _checkerboard(before),
+    )
+
+
+def refusal(found: Plausibility, config: GateConfig) -> str | None:
+    """The first reason not to let the frame out, or None."""
+    if not found.finite:
+        return "not a number"
+    if found.drift > config.drift:
+        return f"colour drifts by {found.drift:.3f}"
+    if found.residual > config.residual:
+        return f"re-blurred, it explains the input {found.residual:.2f} times as badly as the input itself"
+    if found.checkerboard > config.checkerboard:
+        return f"checkerboard pattern, {found.checkerboard:.1f} times the input's"
+    return None
+
+
+def judge(index: int, time: float, blur_px: float, found: Plausibility, *, config: GateConfig) -> Verdict:
+    """Let the proposed frame out, or say why not."""
+    reason = refusal(found, config)
+    figures: Mapping[str, float] = {
+        "drift": round(found.drift, 5),
+        "residual": round(found.residual, 4),
+        "checkerboard": round(found.checkerboard, 3),
+    }
+    return Verdict(
+        index=index,
+        time=time,
+        action="fell back" if reason else "sharpened",
+        reason=reason or f"blurred over {blur_px:.1f} px",
+        blur=blur_px,
+        figures=figures,
+    )
+
+
+def _coded(image: Tensor) -> Tensor:
+    return image.clamp(0, 1) ** GAMMA
+
+
+def _reblur_residual(original: Tensor, proposed: Tensor, vectors: Tensor) -> float:
+    # A frame that was truly sharpened gives the input again when the same shutter blurs it;
+    # the input, blurred a second time, does not.
+    height, width = original.shape[1:]
+    step = max(1, min(height, width) // 360)  # half of a 720p frame's rows tell enough
+    luma, again = original.mean(0, keepdim=True), torch.cat([proposed, original]).unflatten(0, (2, 3)).mean(1)
+    reblurred = _coded(blur(again, vectors))[:, ::step]
+    wrong, wrong_input = (reblurred - _coded(luma)[:, ::step]).square().mean(dim=(1, 2)).sqrt()
+    return float(wrong / wrong_input.clamp_min(1e-6))
+
+
+def _checkerboard(coded: Tensor) -> float:
+    # Networks out of their depth and over-run deconvolutions both ring at the Nyquist corner.
+    kernel = coded.new_tensor([[1.0, -1.0], [-1.0, 1.0]]).mul(0.25).expand(1, 1, 2, 2)
+    response = conv2d(coded.mean(0)[None, None], kernel)
+    return float(response.square().mean().sqrt().clamp_min(1e-4))

@@ -1,0 +1,115 @@
+"""What was done to each frame and why, as JSON and as a few lines for a person."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data.plumbing import PlumbingSheet
+from ..data.types import ShotReport, Verdict
+from .config import Config
+
+
+class Stopwatch:
+    """Wall time per stage; a stage may be entered many times."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def window(self) -> Iterator[Counter[str]]:
+        """Yields the time spent per stage inside, complete when the block ends."""
+        before, spent = self.seconds.copy(), Counter[str]()
+        yield spent
+        spent.update(self.seconds - before)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to stage `name`."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - begun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The whole run."""
+
+    source: str
+    output: str
+    shutter: float  # exposure time over frame interval
+    shutter_confidence: float  # [0, 1]
+    shots: tuple[ShotReport, ...]
+    seconds: Mapping[str, float]  # wall time per stage
+    config: Config
+    notes: tuple[str, ...] = ()
+    plumbing: PlumbingSheet | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def verdicts(self) -> Iterator[Verdict]:
+        """Every frame's verdict, in order."""
+        return (verdict for shot in self.shots for verdict in shot.verdicts)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many frames were sharpened, left untouched, fell back."""
+        return Counter(verdict.action for verdict in self.verdicts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        body = asdict(self)
+        body["frames"] = dict(self.counts)
+        body["plumbing"] = self.plumbing.to_dict() if self.plumbing else None
+        return body
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON."""
+        path.write_text(json.dumps(self.to_dict(), indent=2, default=str) + "\n", encoding="utf-8")
+
+    def text(self) -> str:
+        """A few lines for a person."""
+        counts, total = self.counts, sum(self.counts.values())
+        spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        lines = [
+            f"{self.source}: {total} frames in {len(self.shots)} shots, shutter {self.shutter:.2f} of the"
+            f" frame interval (confidence {self.shutter_confidence:.2f})",
+            f"  sharpened {counts['sharpened']}, untouched {counts['untouched']},"
+            f" fell back {counts['fell back']}",
+            f"  time: {spent}",
+            *(f"  note: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+
+class ShotLog:
+    """Verdicts gathered window by window, handed out shot by shot."""
+
+    def __init__(self) -> None:
+        self._verdicts: dict[int, list[Verdict]] = {}
+        self._seconds: dict[int, Counter[str]] = {}
+
+    def add(self, shot: int, verdicts: list[Verdict], seconds: Mapping[str, float]) -> None:
+        """Note what happened to one window of shot number `shot`."""
+        self._verdicts.setdefault(shot, []).extend(verdicts)
+        self._seconds.setdefault(shot, Counter()).update(seconds)
+
+    def reports(self) -> tuple[ShotReport, ...]:
+        """One report per shot, in order."""
+        return tuple(
+            ShotReport(
+                first=verdicts[0].index,
+                last=verdicts[-1].index,
+                seconds=dict(self._seconds[shot]),
+                verdicts=tuple(verdicts),
+            )
+            for shot, verdicts in sorted(self._verdicts.items())
+        )
