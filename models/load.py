@@ -48,8 +48,9 @@ def load_restorer(
 def _fitting(state: dict[str, Tensor], *, path: Path, window: int | None) -> nafnet.NAFNet:
     try:
         return nafnet.load(state, window=window)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
+    except (RuntimeError, ValueError) as error:
+        # torch says first that something is wrong and then, a line each, what.
+        reason = str(error).splitlines()[:2][-1].strip()
         raise UnreadableMedia(
-            f"{path}: is a NAFNet whose weights do not fit ({first}); download it again"
+            f"{path}: is a NAFNet whose weights do not fit ({reason}); download it again"
         ) from error

@@ -78,11 +78,22 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, form, protocol):
     assert not trace.exists()
 
 
-def test_a_tensor_must_hold_the_numbers_that_it_claims(tmp_path):
-    """A file may claim a million channels over one stored number; their network would fit nowhere."""
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(1).expand(10**6, 3, 3, 3),
+        torch.zeros(10**6, 3, device="meta"),
+        torch.sparse_coo_tensor(
+            torch.zeros(2, 1, dtype=torch.long), torch.ones(1), (10**6, 10**6), check_invariants=True
+        ),
+    ],
+    ids=["a million channels over one number", "a shape without numbers", "sparse"],
+)
+def test_a_tensor_must_hold_the_numbers_that_it_claims(tmp_path, value):
+    """Otherwise a small file would ask for a network that fits nowhere."""
     path = tmp_path / "net.pth"
-    torch.save({"intro.weight": torch.zeros(1).expand(10**6, 3, 3, 3)}, path)
-    with pytest.raises(UnreadableMedia, match="claims more"):
+    torch.save({"intro.weight": value}, path)
+    with pytest.raises(UnreadableMedia, match=r"net\.pth: claims weights that it does not hold"):
         read_state(path)
 
 

@@ -133,6 +133,27 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         load_restorer(path)
 
 
+def without_channels(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return state | {"intro.weight": torch.zeros(0, 3, 3, 3)}
+
+
+def with_fifty_stages(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return state | {f"downs.{i}.weight": torch.zeros(1) for i in range(50)}
+
+
+def of_another_shape(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.flatten() if "conv" in key else value for key, value in state.items()}
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("harm", [without_channels, with_fifty_stages, of_another_shape])
+def test_an_impossible_network_is_refused_before_memory_is_asked_for(tmp_path, harm):
+    path = tmp_path / "odd.pth"
+    torch.save(harm(small_network().state_dict()), path)
+    with pytest.raises(UnreadableMedia, match=r"odd\.pth: is a NAFNet whose weights do not fit \(.+\)"):
+        load_restorer(path)
+
+
 def test_half_precision_checkpoints_become_float32(tmp_path, light):
     path = tmp_path / "half.pth"
     torch.save({key: value.half() for key, value in small_network().state_dict().items()}, path)
