@@ -97,7 +97,7 @@ class VideoPicture:
 
     def linear(self) -> Tensor:
         """[3, H, W] linear float32 RGB; 1 is white (1,000 cd/m2 with PQ), highlights may exceed it."""
-        return to_light(self._signal(), self.spec.transfer)
+        return to_light(self.signal(), self.spec.transfer)
 
     def luma(self) -> Tensor:
         """[H, W] uint8: the luma plane as it is, or the green of RGB, most of its brightness."""
@@ -119,7 +119,7 @@ class VideoPicture:
             return self.frame
         return self.frame.reformat(format=self.layout.pix_fmt)
 
-    def _signal(self) -> Tensor:
+    def signal(self) -> Tensor:
         """[3, H, W] R'G'B'; below 0 where the codes lie outside what RGB can show."""
         gain, offset = self.spec.decoder
         codes = _read_codes(self._planar(), self.layout, self.size)
@@ -131,8 +131,27 @@ class VideoPicture:
         Strong colours and noisy shadows hold codes that no light makes. They stay in the picture, or it would
         change its tint wherever it is worked on.
         """
-        cut = self._signal().clamp_(max=0)
+        cut = self.signal().clamp_(max=0)
         return cut.mul_((1 - signal / _NEAR_BLACK).clamp_(0, 1))
+
+
+def converted(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
+    """The picture's frame in another pixel format, with its own range and matrix; RGB becomes BT.709."""
+    if picture.frame.format.name == pix_fmt:
+        return picture.frame
+    if picture.layout.rgb and not layout_of(pix_fmt).rgb:
+        return _as_video(picture, pix_fmt)
+    span = FULL if picture.spec.full else 1
+    return picture.frame.reformat(format=pix_fmt, src_color_range=span, dst_color_range=span)
+
+
+def _as_video(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
+    height, width = picture.size
+    frame = VideoFrame(width, height, pix_fmt)
+    frame.colorspace, frame.color_range = 1, 1
+    frame.color_primaries, frame.color_trc = picture.frame.color_primaries, picture.frame.color_trc
+    _write_codes(frame, picture.signal(), spec_of(frame))
+    return frame
 
 
 def frame_showing(image: Tensor, *, depth: int) -> VideoFrame:

@@ -1,0 +1,158 @@
+"""Video files as a `Sink`: encoded behind the caller's back, in segments, joined when all is there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+
+from .errors import UnwritableOutput
+from .plumbing import PlumbingSheet, check
+from .segments import Job, fingerprint
+from .types import Frame, Source
+from .video import VideoSource
+from .video_codecs import Codec, encoder_options
+from .video_mux import CONTAINERS, mux
+from .video_plan import Plan, plan_for
+from .video_threads import Worker
+from .video_writer import SegmentWriter, rehearse, saying_why
+
+__all__ = ["VideoSink", "encoder_options"]
+
+SHORTEST = 240  # frames of a segment that is worth a key frame
+BEHIND = 8  # frames that wait for the encoder
+
+
+class VideoSink:
+    """Writes one video file. An interrupted run of the same job goes on after its last finished segment."""
+
+    def __init__(  # noqa: PLR0913  # each is one wish of the user
+        self,
+        source: Source,
+        path: str | Path,
+        *,
+        codec: Codec | None = None,
+        quality: float | None = None,
+        force: bool = False,
+        key: str = "",
+    ) -> None:
+        self.path = Path(path)
+        refuse(self.path, source, force=force)
+        self.plan: Plan = plan_for(source, self.path, codec=codec, quality=quality)
+        rehearse(self.plan, self.path)
+        self.notes = list(self.plan.notes)  # words to the user
+        with saying_why(self.path):
+            self._job = Job(job_folder(self.path), _identity(source, self.plan, key))
+        self._resumed = self._job.frames
+        self._writer: SegmentWriter | None = None
+        self._worker: Worker[Frame | None] = Worker(self._take, BEHIND)
+
+    @property
+    def finished(self) -> int:
+        return self._resumed
+
+    def write(self, frames: Sequence[Frame], /) -> None:
+        """Hand over frames that belong together: a segment never ends among them."""
+        for frame in frames:
+            self._worker.put(frame)
+        self._worker.put(None)
+
+    def finish(self) -> PlumbingSheet:
+        """Join all segments and everything else of the source into the file, and check what it holds."""
+        try:
+            self._worker.join()
+            with saying_why(self.path):
+                self._close_segment()
+                return self._publish()
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Stop. Finished segments stay for the next run, everything half done goes."""
+        self._worker.abandon()
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+        if self._job.folder.exists():
+            with suppress(OSError):
+                self._job.drop_unfinished()
+
+    def _take(self, frame: Frame | None) -> None:
+        """One frame into the running segment; None says that a segment may end here."""
+        with saying_why(self.path):
+            if frame is None:
+                if self._writer is not None and self._writer.frames >= SHORTEST:
+                    self._close_segment()
+                return
+            if self._writer is None:
+                self._writer = SegmentWriter(self._job.next_file, self.plan)
+            self._writer.encode(frame)
+
+    def _close_segment(self) -> None:
+        if self._writer is not None:
+            self._job.add(self._writer.close())
+            self._writer = None
+
+    def _publish(self) -> PlumbingSheet:
+        if not self._job.segments:
+            raise UnwritableOutput(f"{self.path}: not a single frame was written")
+        draft = self._job.folder / f"draft{self.path.suffix}"
+        sheet = self._draft_copy(draft) or self._draft(draft, remux=False)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(self.path)
+        self._job.discard()
+        return sheet
+
+    def _draft_copy(self, draft: Path) -> PlumbingSheet | None:
+        """The source's own video where no frame was changed; None where the container cannot take it."""
+        if not self.plan.copyable or not all(segment.original for segment in self._job.segments):
+            return None
+        try:
+            sheet = self._draft(draft, remux=True)
+        except (FFmpegError, UnwritableOutput, ValueError):
+            return None
+        return sheet if sheet.passed else None
+
+    def _draft(self, draft: Path, *, remux: bool) -> PlumbingSheet:
+        segments = self._job.segments
+        track = self.plan.track_from(segments)
+        copied = mux(
+            draft, self.plan.container, info=self.plan.info, segments=[] if remux else segments, track=track
+        )
+        return check(draft, self.plan.promise(segments, copied, track, remux=remux))
+
+
+def refuse(path: Path, source: Source, *, force: bool) -> None:
+    """Stop before any work where the output cannot or must not be written."""
+    if isinstance(source, VideoSource) and path.exists() and path.samefile(source.info.path):
+        raise UnwritableOutput(f"{path}: is the input itself; name another output")
+    if path.is_dir():
+        raise UnwritableOutput(f"{path}: is a folder; name a file")
+    if path.exists() and not force:
+        raise UnwritableOutput(f"{path}: exists already; choose another name or add --force")
+    if not path.parent.is_dir():
+        raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UnwritableOutput(f"{path}: the folder {path.parent} may not be written to; choose another")
+    if path.suffix.lower() not in CONTAINERS:
+        raise UnwritableOutput(
+            f"{path}: write one of {', '.join(CONTAINERS)}; other files cannot keep every time"
+        )
+
+
+def job_folder(path: Path) -> Path:
+    """Where the unfinished work for an output lies: beside it, so that the last step is a rename."""
+    return path.with_name(f".{path.name}.freezeframe")
+
+
+def _identity(source: Source, plan: Plan, key: str) -> str:
+    """Changes with everything that changes a segment."""
+    whose = fingerprint(plan.info.path) if plan.info else f"{source.name} {source.count} {source.rate}"
+    what = f"{key} {whose} {plan.encoding} {av.__version__} {av.ffmpeg_version_info}"
+    return hashlib.sha256(what.encode()).hexdigest()

@@ -1,0 +1,153 @@
+"""An interrupted encode goes on where it stopped.
+
+The frames of a job are encoded in segments, each a complete stream that starts with a key frame, kept in a
+folder beside the output. Inside a segment frame k has the timestamp k; the true times lie beside it, exact,
+and are put on the packets when all segments are joined. A segment counts once its description is there,
+which is written last; a power cut costs one segment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.video.stream import VideoStream
+
+INDEX = Fraction(1, 1000)  # Matroska's own tick: frame numbers in it are exact
+_ENDS = 1 << 20  # bytes at either end of a source that stand for all of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A run of frames that is encoded and safe on disk."""
+
+    file: Path
+    times: tuple[int, ...]  # ticks of the job's time base, increasing
+    tail: int  # ticks that the last frame lasts
+    delay: int  # by how many places the encoder brings a frame later than it is shown
+    original: bool  # every frame is as the source had it
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+
+def fingerprint(path: Path) -> str:
+    """Tells a file from another and from its own later version, without reading it whole."""
+    facts = path.stat()
+    digest = hashlib.sha256(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+    with path.open("rb") as file:
+        digest.update(file.read(_ENDS))
+        file.seek(max(0, facts.st_size - _ENDS))
+        digest.update(file.read(_ENDS))
+    return digest.hexdigest()
+
+
+class Job:
+    """The folder of segments of one output; those of other settings or of another source are thrown away."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = folder
+        self.segments: list[Segment] = []
+        label = folder / "job.json"
+        if _read_json(label) == {"identity": identity}:
+            self.segments = list(self._finished())
+            self._sweep()
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        _write_json(label, {"identity": identity})
+
+    @property
+    def frames(self) -> int:
+        """How many frames the finished segments hold."""
+        return sum(segment.frames for segment in self.segments)
+
+    @property
+    def next_file(self) -> Path:
+        """Where the next segment is to be encoded."""
+        return self.folder / f"{len(self.segments):06d}.mkv"
+
+    def add(self, segment: Segment) -> None:
+        """Count a fully encoded segment as finished."""
+        with segment.file.open("rb") as file:
+            os.fsync(file.fileno())
+        _write_json(segment.file.with_suffix(".json"), asdict(segment) | {"file": segment.file.name})
+        self.segments.append(segment)
+
+    def drop_unfinished(self) -> None:
+        """Remove everything but finished segments; without any, the folder too."""
+        self._sweep()
+        if not self.segments:
+            self.discard()
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _finished(self) -> Iterator[Segment]:
+        number = 0
+        while facts := _read_json(self.folder / f"{number:06d}.json"):
+            facts |= {"file": self.folder / facts["file"], "times": tuple(facts["times"])}
+            yield Segment(**facts)
+            number += 1
+
+    def _sweep(self) -> None:
+        kept = {"job.json"} | {s.file.name for s in self.segments}
+        kept |= {s.file.with_suffix(".json").name for s in self.segments}
+        for file in self.folder.iterdir():
+            if file.name not in kept:
+                file.unlink()
+
+
+def joined(segments: list[Segment], *, tick: Fraction, shift: int = 0) -> Iterator[av.Packet[VideoStream]]:
+    """The packets of all segments in decoding order, at their true times.
+
+    Frames are decoded in another order than they are shown, so each is due before its own time. The decoding
+    times are the sorted display times, late by the largest reordering of any segment, which keeps every one
+    at or before its frame's display time. `shift` ticks are taken off all times.
+    """
+    times = [time - shift for segment in segments for time in segment.times]
+    times.append(times[-1] + max(1, segments[-1].tail))
+    delay = max(segment.delay for segment in segments)
+    step = max(1, (times[-1] - times[0]) // (len(times) - 1))
+    first = number = 0
+    for segment in segments:
+        with av.open(str(segment.file)) as container:
+            for packet in container.demux(video=0):
+                if not packet.size or packet.pts is None:
+                    continue
+                shown = first + packet.pts
+                due = number - delay
+                packet.time_base = tick
+                packet.pts = times[shown]
+                packet.dts = times[due] if due >= 0 else times[0] + due * step
+                packet.duration = times[shown + 1] - times[shown]
+                number += 1
+                yield packet
+        first += segment.frames
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """All or nothing: written aside, forced to disk, then renamed."""
+    aside = path.with_suffix(".new")
+    with aside.open("w") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)

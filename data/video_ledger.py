@@ -1,0 +1,87 @@
+"""Books about what goes through a container: packets, tags, chapters."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.container import Container
+from av.stream import AttachmentStream, Stream
+
+# Written by the muxer about itself, or true of the old file only.
+TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+_ADTS_SYNC = 0xFFF0
+
+Chapter = tuple[Fraction, Fraction, str]  # start and end in seconds, title
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What went through one stream: its packets' times, and their bytes as a hash."""
+
+    kind: str
+    codec: str
+    tick: Fraction  # seconds
+    label: str  # language and title
+    times: array[int] = field(default_factory=lambda: array("q"))
+    size: int = 0  # bytes
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    @classmethod
+    def of(cls, stream: Stream) -> Ledger:
+        """Empty books of a stream; an attachment is all header, so its books are full at once."""
+        language, title = (stream.metadata.get(key, "") for key in ("language", "title"))
+        label = ("und" if language in ("", "und") else language) + (f" {title}" if title else "")
+        ledger = cls(
+            kind=stream.type, codec=codec_name(stream), tick=stream.time_base or Fraction(1), label=label
+        )
+        if isinstance(stream, AttachmentStream):
+            ledger._add(stream.data)
+        return ledger
+
+    @property
+    def summary(self) -> str:
+        """Size and hash of all payload."""
+        return f"{self.size} bytes, sha256 {self.digest.hexdigest()[:16]}"
+
+    def enter(self, packet: av.Packet[Any]) -> None:
+        shown = packet.pts if packet.pts is not None else packet.dts
+        if shown is not None:
+            self.times.append(shown)
+        self._add(_payload(packet, self.codec))
+
+    def _add(self, content: bytes) -> None:
+        self.digest.update(content)
+        self.size += len(content)
+
+
+def codec_name(stream: Stream) -> str:
+    context: Any = stream.codec_context  # None where FFmpeg has no codec of that kind
+    return str(context.codec.canonical_name) if context else stream.name or "unknown"
+
+
+def tags_of(container: Container) -> dict[str, str]:
+    """The container's tags, by lower-case name, without those that are about the file itself."""
+    return {k.lower(): v for k, v in container.metadata.items() if k.lower() not in TECHNICAL}
+
+
+def chapters_in(marks: Iterable[Any]) -> list[Chapter]:
+    """PyAV's chapters, in seconds."""
+    chapters = []
+    for mark in marks:
+        tick = mark["time_base"] or Fraction(1)
+        chapters.append((mark["start"] * tick, mark["end"] * tick, mark["metadata"].get("title", "")))
+    return chapters
+
+
+def _payload(packet: av.Packet[Any], codec: str) -> bytes:
+    """A packet's bytes, without the ADTS header that AAC needs in streams and that files leave out."""
+    content = bytes(packet)
+    if codec == "aac" and len(content) > 7 and int.from_bytes(content[:2], "big") & 0xFFF6 == _ADTS_SYNC:
+        return content[7 if content[1] & 1 else 9 :]
+    return content

@@ -1,0 +1,198 @@
+"""Putting a file together: the new video beside everything else of the source, packet by packet."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.stream import Stream
+
+from .errors import UnwritableOutput
+from .segments import Segment, joined
+from .video_info import VideoInfo, open_container
+from .video_ledger import TECHNICAL, Ledger, codec_name
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """How the video stream is shown, and which part of the source is kept."""
+
+    tick: Fraction  # seconds
+    rate: Fraction  # frames per second, on average
+    sample_aspect: Fraction | None
+    display_matrix: tuple[int, ...] | None
+    start: Fraction | None = None  # seconds of the source; what is kept moves from there to zero
+    end: Fraction | None = None
+
+    @property
+    def shift(self) -> Fraction:
+        return self.start or Fraction(0)
+
+    def keeps(self, time: Fraction) -> bool:
+        return (self.start is None or time >= self.start) and (self.end is None or time < self.end)
+
+
+Timed = tuple[float, "av.Packet[Any]", Stream]  # seconds when it is due, packet, where it goes
+
+
+def mux(
+    target: Path, kind: str, *, info: VideoInfo | None, segments: list[Segment], track: Track
+) -> list[Ledger]:
+    """Write the file and tell what was copied into it.
+
+    Args:
+        target: The file.
+        kind: FFmpeg's name of its container.
+        info: The source whose other streams come along; None if it was no video file.
+        segments: The new video; none to copy the source's own.
+        track: How the video is shown.
+    """
+    with ExitStack() as stack:
+        source = stack.enter_context(open_container(info.path)) if info else None
+        pattern = stack.enter_context(_alike(segments)).streams[0] if segments else _own(source, info)
+        out = stack.enter_context(create(target, kind, source, track))
+        if source and info:
+            video, routes = add_streams(out, source, info.stream, partial(_add_video, out, pattern, track))
+        else:
+            video, routes = _add_video(out, pattern, track, None), {}
+        ledgers = {index: Ledger.of(source.streams[index]) for index in routes} if source else {}
+        encoded = _encoded(segments, track, video)
+        if not segments and info:
+            routes[info.stream] = video
+            ledgers[info.stream] = Ledger.of(pattern)
+        copied = _copied(source, routes, ledgers, track) if source else iter(())
+        for _, packet, stream in heapq.merge(encoded, copied, key=lambda timed: timed[0]):
+            packet.stream = stream
+            out.mux_one(packet)
+    return [ledgers[index] for index in sorted(ledgers)]
+
+
+def create(target: Path, kind: str, source: InputContainer | None, track: Track) -> OutputContainer:
+    """An output container with the tags and chapters of the source, not yet with streams."""
+    tags = {k: v for k, v in source.metadata.items() if k.lower() not in TECHNICAL} if source else {}
+    options = {}
+    if kind in ("mp4", "mov") and any("." in key for key in tags):
+        # Phones keep place and make under names like com.apple.quicktime.make, which only this list can hold.
+        options["movflags"] = "use_metadata_tags"
+    out = av.open(str(target), "w", format=kind, container_options=options, metadata_errors="surrogateescape")
+    out.metadata.update(tags)
+    if source and (chapters := kept_chapters(source, track)):
+        out.set_chapters(chapters)
+    return out
+
+
+def add_streams(
+    out: OutputContainer, source: InputContainer, own: int, add_video: Callable[[Stream], Stream]
+) -> tuple[Stream, dict[int, Stream]]:
+    """The new video stream in the place of stream `own`, and the others by their index in the source."""
+    video = source.streams[own]
+    routes = {}
+    for stream in source.streams:
+        if stream.index == own:
+            video = add_video(stream)
+        elif not _made_by_muxer(stream, source):
+            routes[stream.index] = _add_copy(out, stream)
+    return video, routes
+
+
+def _add_video(out: OutputContainer, pattern: Stream, track: Track, old: Stream | None) -> Stream:
+    stream: Any = out.add_stream_from_template(pattern, opaque=True)
+    context: Any = stream.codec_context
+    context.framerate = track.rate
+    stream.time_base = track.tick
+    if track.sample_aspect:
+        context.sample_aspect_ratio = track.sample_aspect
+    if track.display_matrix:
+        stream.set_display_matrix(track.display_matrix)
+    if context.codec.canonical_name == "hevc" and out.format.name in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # Apple's players know HEVC by this name only
+    if old is not None:
+        stream.metadata.update(old.metadata)
+        stream.disposition = old.disposition
+    return cast(Stream, stream)
+
+
+def _add_copy(out: OutputContainer, stream: Stream) -> Stream:
+    """A stream that takes over another's packets as they are."""
+    try:
+        copy = out.add_stream_from_template(stream, opaque=True)
+    except ValueError as error:
+        raise UnwritableOutput(
+            f"a {out.format.name} file cannot hold stream {stream.index} of the source ({stream.type},"
+            f" {codec_name(stream)}); write a .mkv or the source's own kind of file"
+        ) from error
+    copy.metadata.update(stream.metadata)
+    copy.disposition = stream.disposition
+    return copy
+
+
+def _made_by_muxer(stream: Stream, source: InputContainer | None) -> bool:
+    """Chapter text and timecode of QuickTime: the muxer writes them anew from chapters and tags."""
+    if stream.type != "data" or source is None or not source.format.name.startswith("mov"):
+        return False
+    chapters = codec_name(stream) == "bin_data" and bool(source.chapters())
+    return chapters or "timecode" in stream.metadata
+
+
+def _alike(segments: list[Segment]) -> InputContainer:
+    """The first segment, if the others were encoded with the same headers: one header must serve all."""
+    headers = set()
+    for segment in segments:
+        with av.open(str(segment.file)) as container:
+            headers.add(container.streams.video[0].codec_context.extradata)
+    if len(headers) > 1:
+        raise UnwritableOutput("the parts of the new video differ in their headers; rerun from the start")
+    return av.open(str(segments[0].file))
+
+
+def _own(source: InputContainer | None, info: VideoInfo | None) -> Stream:
+    if source is None or info is None:
+        raise ValueError("without segments there must be a source whose video is copied")
+    return source.streams[info.stream]
+
+
+def _encoded(segments: list[Segment], track: Track, video: Stream) -> Iterator[Timed]:
+    shift = round(track.shift / track.tick)
+    for packet in joined(segments, tick=track.tick, shift=shift) if segments else ():
+        yield float((packet.dts or 0) * track.tick), packet, video
+
+
+def _copied(
+    source: InputContainer, routes: dict[int, Stream], ledgers: dict[int, Ledger], track: Track
+) -> Iterator[Timed]:
+    """The source's packets that fall into the kept part, entered into the ledgers."""
+    for packet in source.demux():
+        index = packet.stream_index
+        tick = packet.time_base
+        shown = packet.pts if packet.pts is not None else packet.dts
+        if index not in routes or shown is None or not track.keeps(shown * tick):
+            continue
+        shift = round(track.shift / tick)
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = shown - shift if packet.dts is None else packet.dts - shift
+        ledgers[index].enter(packet)
+        yield float((packet.dts or 0) * tick), packet, routes[index]
+
+
+def kept_chapters(source: InputContainer, track: Track) -> list[Any]:
+    """The source's chapters as far as they reach into the kept part."""
+    kept = []
+    for chapter in source.chapters():
+        tick = chapter["time_base"] or Fraction(1)
+        start, end = chapter["start"] * tick, chapter["end"] * tick
+        first = start if track.start is None else max(start, track.start)
+        last = end if track.end is None else min(end, track.end)
+        if first < last or (first == last and not track.start):
+            moved = {"start": round((first - track.shift) / tick), "end": round((last - track.shift) / tick)}
+            kept.append({**chapter, **moved})
+    return kept

@@ -1,0 +1,139 @@
+"""One segment's encoder, and what is said when it cannot write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EDQUOT, EFBIG, ENOSPC
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import OutputContainer
+from av.error import FFmpegError
+
+from .errors import UnwritableOutput
+from .segments import INDEX, Segment
+from .types import Frame
+from .video_info import open_container
+from .video_mux import add_streams, create
+from .video_picture import VideoPicture, converted, frame_showing
+from .video_plan import Encoding, Plan
+
+
+class SegmentWriter:
+    """Encodes frames into one file of their own, frame k at time k."""
+
+    def __init__(self, file: Path, plan: Plan) -> None:
+        self._file, self._plan = file, plan
+        self._times: list[int] = []
+        self._tail = 0
+        self._delay = self._packets = 0
+        self._original = True
+        self._container = av.open(str(file), "w", format="matroska")
+        self._stream = add_encoder(self._container, plan.encoding)
+
+    @property
+    def frames(self) -> int:
+        return len(self._times)
+
+    def encode(self, frame: Frame) -> None:
+        picture, tick = frame.picture, self._plan.track.tick
+        image = self._image(frame)
+        own = isinstance(picture, VideoPicture) and picture.original
+        self._original = self._original and own
+        self._tail = (own and image.duration) or round(1 / self._plan.track.rate / tick)
+        image.pts, image.time_base = self.frames, 1 / self._plan.encoding.pace
+        image.pict_type = 0  # else the source's choice of I, P and B would be forced upon the encoder
+        self._times.append(round(frame.time / tick))
+        self._mux(self._stream.encode(image))
+
+    def close(self) -> Segment:
+        """Empty the encoder and finish the file."""
+        self._mux(self._stream.encode(None))
+        self._container.close()
+        return Segment(
+            file=self._file,
+            times=tuple(self._times),
+            tail=self._tail,
+            delay=self._delay,
+            original=self._original,
+        )
+
+    def abandon(self) -> None:
+        with suppress(FFmpegError, OSError, ValueError):
+            self._container.close()
+
+    def _image(self, frame: Frame) -> av.VideoFrame:
+        """What the encoder gets: an untouched frame is the very one that was decoded."""
+        encoding = self._plan.encoding
+        if isinstance(frame.picture, VideoPicture):
+            return converted(frame.picture, encoding.pix_fmt)
+        depth = av.VideoFormat(encoding.pix_fmt).components[0].bits
+        drawn = VideoPicture(frame_showing(frame.picture.linear(), depth=depth))
+        if drawn.size != (encoding.height, encoding.width):
+            raise UnwritableOutput(
+                f"frame {frame.index} is {drawn.size[1]}x{drawn.size[0]}, unlike the first"
+            )
+        return converted(drawn, encoding.pix_fmt)
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            self._delay = max(self._delay, self._packets - packet.pts)
+            self._packets += 1
+            packet.time_base = INDEX
+            self._container.mux_one(packet)
+
+
+def add_encoder(container: OutputContainer, encoding: Encoding) -> Any:
+    """A video stream that encodes as planned."""
+    stream: Any = container.add_stream(
+        encoding.library, rate=encoding.pace, options=dict(encoding.options), time_base=1 / encoding.pace
+    )
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt = encoding.width, encoding.height, encoding.pix_fmt
+    context.color_range, context.color_primaries, context.color_trc, context.colorspace = encoding.tags
+    if encoding.sample_aspect:
+        context.sample_aspect_ratio = encoding.sample_aspect
+    return stream
+
+
+def rehearse(plan: Plan, path: Path) -> None:
+    """Write the file's header into nothing, to learn now whether encoder and container take it all."""
+    if plan.info is None:
+        return
+    try:
+        with open_container(plan.info.path) as source:
+            out = create(Path(os.devnull), plan.container, source, plan.track)
+            with suppress(FFmpegError, OSError), out:  # an empty file cannot be closed properly
+                add_streams(out, source, plan.info.stream, lambda _: add_encoder(out, plan.encoding))
+                _start(out, plan)
+    except UnwritableOutput as error:
+        raise UnwritableOutput(f"{path}: {error}") from error
+
+
+def _start(out: OutputContainer, plan: Plan) -> None:
+    try:
+        out.start_encoding()
+    except (FFmpegError, ValueError) as error:
+        why = error.strerror if isinstance(error, FFmpegError) else error
+        raise UnwritableOutput(
+            f"this kind of file cannot hold {plan.encoding.codec} with the source's other streams ({why});"
+            " write a .mkv or the source's own kind"
+        ) from error
+
+
+@contextmanager
+def saying_why(path: Path) -> Iterator[None]:
+    """Turn what the system says about a failed write into a sentence about the output."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT, EFBIG):
+            raise UnwritableOutput(
+                f"{path}: no space left on the disk; free some and rerun: what is finished is kept"
+            ) from error
+        raise UnwritableOutput(f"{path}: cannot be written ({error.strerror or error})") from error
+    except FFmpegError as error:
+        raise UnwritableOutput(f"{path}: cannot be encoded ({error.strerror or error})") from error
