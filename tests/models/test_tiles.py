@@ -103,6 +103,13 @@ def test_a_network_that_halves_the_picture_pairs_the_same_pixels_in_every_tile(s
     torch.testing.assert_close(tiled, network(image), atol=1e-5, rtol=0)
 
 
+@given(height=sides, width=sides, overlap=st.integers(1, 20))
+def test_the_weights_of_all_tiles_add_up_to_one_exactly(height, width, overlap):
+    """Where four tiles meet, four products of two weights: to the last bit as well."""
+    ones = torch.ones(1, 3, height, width)
+    assert torch.equal(in_tiles(torch.clone, ones, tile=40, overlap=overlap), ones)
+
+
 def test_what_every_tile_says_alike_is_kept():
     """Convex weights: a restorer that changes nothing in any tile changes nothing in the picture."""
     image = noise(77, 143)
