@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from freezeframe.data.color import SRGB, to_light
 from freezeframe.data.metrics import flicker, psnr, psnr_codes, ssim_codes
-from torch import Tensor
 
 
 def textured(seed: int, size: tuple[int, int] = (40, 48)) -> np.ndarray:
