@@ -108,7 +108,9 @@ def _step(source: Tensor, target: Tensor, shift: Tensor, *, links: Tensor, effor
     for _ in range(effort.sweeps):
         pull = _pull(shift + step, links) - mass.unsqueeze(1) * shift
         px, py = pull[:, 0] - xt, pull[:, 1] - yt
-        swept = torch.stack(((yy + mass) * px - xy * py, (xx + mass) * py - xy * px), dim=1) / det.unsqueeze(1)
+        swept = torch.stack(((yy + mass) * px - xy * py, (xx + mass) * py - xy * px), dim=1) / det.unsqueeze(
+            1
+        )
         last, step = step, omega * (swept - last) + last
         # Chebyshev's weights make Jacobi sweeps reach about the square of their usual distance.
         omega = 1 / (1 - _RADIUS**2 * omega / (4 if omega > 1 else 2))

@@ -1,0 +1,134 @@
+"""How long the shutter stood open, measured on the frames themselves.
+
+Moving v pixels per frame with the shutter open for a fraction s of it averages v s pixels of the scene,
+which multiplies the power spectrum along the motion by sinc(f v s)^2 and leaves the spectrum across it
+alone (Yitzhaky & Kopeika 1997 use the same mark for still photos). Flow tells v; the likelihood of the
+spectra along the motion, given those across it, then tells s (Whittle 1953).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from ..data.types import Flow
+from .spectra import Array, Spectra, motion_spectra
+from .velocity import velocities
+
+SHUTTERS = np.round(np.arange(0.02, 1.161, 0.02), 2)  # looked at; above 1 only to see the slope at 1
+_TILTS = np.linspace(-2, 2, 13)  # exponents: how much steeper a scene falls along the motion than across it
+_TILT_SPREAD, _GAIN_SPREAD = 0.7, 1.2  # how much scenes differ so, standard deviations
+_HIGHEST = 0.35  # cycles per pixel; above is mostly noise and interpolation
+_FILL = 0.02  # share of the power that blur of uneven speed leaves even in its gaps
+_FLOORS = (
+    0.8,
+    1.2,
+    1.8,
+    2.7,
+)  # noise between the highest frequencies and the rest, softened by interpolation
+_OVERLAP = 120  # profiles per independent one: neighbours see the same edges
+_CAP = 4.0  # nats: no group of points may rule out a shutter for good
+_WINDOW = np.arange(-1.75, 1.76, 0.5)  # bins over which the Hann window smears a frequency
+_SMEAR = (np.sinc(_WINDOW) / (1 - _WINDOW**2)) ** 2
+_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShutterEstimate:
+    """What the frames say about their shutter."""
+
+    fraction: float  # exposure time over frame interval, (0, 1]
+    confidence: float  # probability that the true fraction is within 0.1; 0 where nothing moves
+    evidence: tuple[float, ...]  # log-likelihood of each of SHUTTERS in nats, the best at 0
+
+
+def shutter_fraction(images: Tensor, flows: Mapping[tuple[int, int], Flow]) -> ShutterEstimate:
+    """Measure the shutter fraction of consecutive frames.
+
+    Args:
+        images: [T, 3, H, W] linear RGB. Four frames in brisk motion are enough.
+        flows: (i, j): frame i found in frame j, for neighbours i and j.
+    """
+    velocity, belief = velocities(flows, len(images))
+    # A frame seen from both sides tells how steadily it moved; the ends serve only where nothing else can.
+    inner = range(1, len(images) - 1) if len(images) > 2 else range(len(images))
+    return pool_shutters([_of_frame(images[i], velocity[i], belief[i]) for i in inner])
+
+
+def pool_shutters(estimates: Sequence[ShutterEstimate]) -> ShutterEstimate:
+    """One shutter for several glimpses of a clip: their evidence added up, none with a veto."""
+    total = np.zeros(len(SHUTTERS))
+    for estimate in estimates:
+        total += np.array(estimate.evidence)
+    return _estimate(total)
+
+
+def blur_vectors(velocity: Tensor, shutter: float) -> Tensor:
+    """The path of each point while the shutter was open: [..., 2, H, W] pixels, as `velocity` per frame."""
+    return velocity * shutter
+
+
+def _of_frame(image: Tensor, velocity: Tensor, belief: Tensor) -> ShutterEstimate:
+    light = np.tensordot(_LUMA, image.detach().cpu().numpy(), axes=1)
+    field = velocity.detach().permute(1, 2, 0).cpu().numpy()
+    groups = motion_spectra(light, field, belief.detach().cpu().numpy())
+    if not groups:
+        return _estimate(np.zeros(len(SHUTTERS)))
+    # The mean, not the sum: groups of one frame share its scene and its mistakes.
+    return _estimate(np.mean([_log_likelihood(group) for group in groups], axis=0))
+
+
+def _estimate(evidence: Array) -> ShutterEstimate:
+    evidence = evidence - evidence.max()
+    possible = SHUTTERS <= 1
+    best = int(np.argmax(evidence))
+    belief = np.exp(evidence)
+    near = np.abs(SHUTTERS - SHUTTERS[best]) <= 0.1 + 1e-9
+    # Chance alone would put so much there; no evidence is no confidence.
+    share, chance = belief[near].sum() / belief.sum(), near.mean()
+    return ShutterEstimate(
+        fraction=float(min(SHUTTERS[best], SHUTTERS[possible][-1])),
+        confidence=float(max(0.0, (share - chance) / (1 - chance))),
+        evidence=tuple(evidence.tolist()),
+    )
+
+
+def _log_likelihood(group: Spectra) -> Array:
+    """Log-likelihood of each of SHUTTERS, [S] nats, at the best tilt and noise of the scene."""
+    frequency = np.arange(len(group.along)) / group.length
+    band = (frequency >= 1.9 / group.length) & (frequency <= _HIGHEST)
+    colour = np.sin(np.pi * frequency) ** 2  # of white noise in the steps from pixel to pixel
+    noise = min(
+        (power / np.maximum(colour, 1e-9))[frequency > 0.4].mean() for power in (group.along, group.across)
+    )
+    kept = _FILL + (1 - _FILL) * _attenuation(frequency[band], group)
+    best = np.full(len(SHUTTERS), -np.inf)
+    for factor in _FLOORS:
+        floor = factor * noise * colour[band]
+        scene = np.maximum(group.across[band] - floor, 0.05 * group.across[band])
+        for tilt in _TILTS:
+            shape = scene * (frequency[band] / 0.1) ** tilt * kept
+            fit, gain = _whittle(group.along[band], shape, floor)
+            odd = (tilt / _TILT_SPREAD) ** 2 + (np.log(gain) / _GAIN_SPREAD) ** 2
+            best = np.maximum(best, fit * group.count / _OVERLAP - odd / 2)
+    return np.asarray(np.maximum(best - best.max(), -_CAP))
+
+
+def _attenuation(frequency: Array, group: Spectra) -> Array:
+    """[S, F] power that each shutter leaves at each frequency, as the window of a profile sees it."""
+    seen = np.abs(frequency[:, None] + _WINDOW / group.length)  # [F, W]
+    turns = SHUTTERS[:, None, None, None] * seen[None, :, :, None] * group.speeds
+    return np.asarray((np.sinc(turns) ** 2).mean(-1) @ _SMEAR / _SMEAR.sum())
+
+
+def _whittle(power: Array, shape: Array, floor: Array) -> tuple[Array, Array]:
+    """Log-likelihood per profile [S] of power [F] as gain * shape [S, F] + floor [F], and the best gain."""
+    gain = np.ones((len(shape), 1))
+    for _ in range(12):  # multiplicative updates, as for non-negative factors with an Itakura-Saito loss
+        model = gain * shape + floor
+        gain = gain * ((power / model**2 * shape).sum(1) / (shape / model).sum(1))[:, None] ** 0.7
+    model = gain * shape + floor
+    return -np.asarray((power / model + np.log(model)).sum(1)), gain[:, 0]
