@@ -22,7 +22,7 @@ from .video_plan import Plan, plan_for
 from .video_threads import Worker
 from .video_writer import SegmentWriter, rehearse, saying_why
 
-__all__ = ["VideoSink", "encoder_options"]
+__all__ = ["CONTAINERS", "VideoSink", "encoder_options"]
 
 SHORTEST = 240  # frames of a segment that is worth a key frame
 BEHIND = 8  # frames that wait for the encoder
@@ -122,10 +122,10 @@ class VideoSink:
     def _draft(self, draft: Path, *, remux: bool) -> PlumbingSheet:
         segments = self._job.segments
         track = self.plan.track_from(segments)
-        copied = mux(
+        own, copied = mux(
             draft, self.plan.container, info=self.plan.info, segments=[] if remux else segments, track=track
         )
-        return check(draft, self.plan.promise(segments, copied, track, remux=remux))
+        return check(draft, self.plan.promise(segments, own, copied, track))
 
 
 def refuse(path: Path, source: Source, *, force: bool) -> None:

@@ -57,6 +57,7 @@ class Promise:
     """What a finished file must hold."""
 
     video: str  # how its pictures came about, in words
+    own: Ledger | None  # of the video, where it was copied
     codec: str
     size: tuple[int, int]  # height, width
     times: Sequence[int]  # ticks, increasing
@@ -123,6 +124,8 @@ def _lines(promise: Promise, finding: Finding) -> Iterator[Line]:
     info, video = finding.info, finding.ledgers[0]
     offset = _offset(promise, finding)
     yield _line("video", promise.codec, info.codec, said=promise.video)
+    if promise.own:
+        yield _line("video bytes", promise.own.summary, video.summary)
     yield _line("frames", len(promise.times), len(video.times))
     wanted, got = (promise.times, promise.tick), (video.times, video.tick)
     yield _times("timestamps", wanted, got, finding, offset)

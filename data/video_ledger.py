@@ -51,7 +51,8 @@ class Ledger:
 
     def enter(self, packet: av.Packet[Any]) -> None:
         shown = packet.pts if packet.pts is not None else packet.dts
-        if shown is not None:
+        hidden = self.kind == "video" and packet.is_discard  # an edit list keeps it off the screen
+        if shown is not None and not hidden:
             self.times.append(shown)
         self._add(_payload(packet, self.codec))
 

@@ -47,8 +47,8 @@ Timed = tuple[float, "av.Packet[Any]", Stream]  # seconds when it is due, packet
 
 def mux(
     target: Path, kind: str, *, info: VideoInfo | None, segments: list[Segment], track: Track
-) -> list[Ledger]:
-    """Write the file and tell what was copied into it.
+) -> tuple[Ledger | None, list[Ledger]]:
+    """Write the file and tell what was copied into it: the video, if it was, and the other streams.
 
     Args:
         target: The file.
@@ -74,7 +74,8 @@ def mux(
         for _, packet, stream in heapq.merge(encoded, copied, key=lambda timed: timed[0]):
             packet.stream = stream
             out.mux_one(packet)
-    return [ledgers[index] for index in sorted(ledgers)]
+    own = ledgers.pop(info.stream, None) if info else None
+    return own, [ledgers[index] for index in sorted(ledgers)]
 
 
 def create(target: Path, kind: str, source: InputContainer | None, track: Track) -> OutputContainer:

@@ -71,7 +71,7 @@ class Plan:
         return replace(self.track, start=segments[0].times[0] * self.track.tick)
 
     def promise(
-        self, segments: Sequence[Segment], copied: Sequence[Ledger], track: Track, *, remux: bool
+        self, segments: Sequence[Segment], own: Ledger | None, copied: Sequence[Ledger], track: Track
     ) -> Promise:
         """What the file must hold, for the plumbing sheet."""
         shift = round(track.shift / track.tick)
@@ -80,17 +80,18 @@ class Plan:
         tags, chapters, duration = _about(info, track)
         if info is None or track.shift or track.end:
             duration = (times[-1] + segments[-1].tail - times[0]) * track.tick
-        codec = info.codec if remux and info else encoding.codec
+        codec = info.codec if own and info else encoding.codec
         return Promise(
-            video="copied bit for bit: no frame needed work" if remux else f"encoded as {codec}",
+            own=own,
+            video="copied bit for bit: no frame needed work" if own else f"encoded as {codec}",
             codec=codec,
             size=(encoding.height, encoding.width),
             times=times,
             tick=track.tick,
             step=1 / track.rate,
             duration=duration,
-            depth=info.depth if remux and info else layout_of(encoding.pix_fmt).depth,
-            tags=info.tags if remux and info else encoding.tags,
+            depth=info.depth if own and info else layout_of(encoding.pix_fmt).depth,
+            tags=info.tags if own and info else encoding.tags,
             sample_aspect=track.sample_aspect or Fraction(1),
             display_matrix=track.display_matrix,
             mastering=info.mastering if info else None,
