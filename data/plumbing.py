@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +13,7 @@ from typing import Any
 import av
 
 from .errors import UnreadableMedia
+from .video_codecs import mastering_values
 from .video_decode import Decoding
 from .video_info import VideoInfo, describe, open_container, video_stream
 from .video_ledger import Chapter, Ledger, chapters_in, tags_of
@@ -232,7 +234,14 @@ def _matrix(matrix: tuple[int, ...] | None) -> str:
 
 
 def _light(mastering: bytes | None, light: bytes | None) -> str:
-    return f"{(mastering or b'').hex()[:16] or 'none'}… {(light or b'').hex() or 'none'}"
+    """SMPTE ST 2086 and CTA-861.3 in words, to the digits that every codec keeps."""
+    words = "no mastering display"
+    if mastering:
+        numbers = mastering_values(mastering)
+        places = " ".join(f"{float(v):.3f}" for v in numbers[:8])
+        words = f"primaries and white {places}, {float(numbers[9]):.0f} cd/m2"
+    peak, average = struct.unpack_from("<2I", light) if light else (0, 0)
+    return f"{words}, content {peak}/{average} cd/m2"
 
 
 def _chapters(chapters: Sequence[Chapter], offset: Fraction) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -133,6 +133,16 @@ def joined(segments: list[Segment], *, tick: Fraction, shift: int = 0) -> Iterat
                 number += 1
                 yield packet
         first += segment.frames
+
+
+def due_times(shown: Sequence[int]) -> list[int]:
+    """Decoding times of packets in decoding order, given when each is shown: rising, never after that."""
+    times = sorted(shown)
+    rank = {time: place for place, time in enumerate(times)}
+    delay = max((number - rank[time] for number, time in enumerate(shown)), default=0)
+    step = max(1, (times[-1] - times[0]) // max(1, len(times) - 1)) if times else 1
+    early = [times[0] - k * step for k in range(delay, 0, -1)] if times else []
+    return (early + times)[: len(times)]
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ class VideoSource:
         self.start, self.end = start, end
         self.skip_damaged = skip_damaged
         self.notes: list[str] = []  # words to the user
-        self.damage: list[int] = []  # frames for which the last full pass showed a neighbour
+        self.damage: list[str] = []  # places where the last full pass had to mend something
         if transparent(info.pix_fmt):
             self._note("has transparency, which is left out")
         if info.interlaced:
@@ -166,13 +166,9 @@ class VideoSource:
         return self.start or Fraction(0), duration if self.end is None else min(self.end, duration)
 
     def _sum_up(self, decoding: Decoding) -> None:
-        self.damage = decoding.losses
-        if decoding.losses:
-            self._note(
-                f"{len(decoding.losses)} damaged frames show their neighbour, first {decoding.losses[0]}"
-            )
+        self.damage = [f"{place} is damaged and shows its neighbour" for place in decoding.losses]
         if decoding.cut_off:
-            self._note("was cut off: it holds fewer frames than it promises")
+            self.damage.append(f"{decoding.place} is missing: the file was cut off there")
         if decoding.moved:
             self._note(f"{decoding.moved} timestamps did not increase and were moved")
 

@@ -114,10 +114,15 @@ def hdr_options(codec: Codec, mastering: bytes | None, light: bytes | None) -> d
     return {name: joined} if name and joined else {}
 
 
+def mastering_values(data: bytes) -> list[Fraction]:
+    """Places (x, y) of red, green, blue and white, then darkest and brightest light in cd/m2."""
+    pairs = struct.unpack_from("<20i", data)
+    return [Fraction(pairs[k], pairs[k + 1] or 1) for k in range(0, 20, 2)]
+
+
 def _mastering(data: bytes, codec: Codec) -> str | None:
     """SMPTE ST 2086 as the encoders spell it, from FFmpeg's AVMasteringDisplayMetadata."""
-    pairs = struct.unpack_from("<20i", data)
-    values = [Fraction(pairs[k], pairs[k + 1] or 1) for k in range(0, 20, 2)]
+    values = mastering_values(data)
     red, green, blue, white = (values[k : k + 2] for k in range(0, 8, 2))
     darkest, brightest = values[8:]
     if not brightest:

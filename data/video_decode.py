@@ -40,7 +40,7 @@ class Decoding:
     declared: int | None = None  # packets that there should be
     number: int = 0  # the frame that comes next
     last: int | None = None  # ticks of the frame before
-    losses: list[int] = field(default_factory=list)  # numbers of the frames that a neighbour stands in for
+    losses: list[str] = field(default_factory=list)  # places of the frames that a neighbour stands in for
     cut_off: bool = False  # the file ends before its time
     moved: int = 0  # timestamps that did not increase
     _pending: list[int] = field(default_factory=list)  # ticks of packets whose frames have not come out
@@ -129,7 +129,7 @@ class Decoding:
             return
         self._damaged()
         for ticks in lost:
-            self.losses.append(self.number)
+            self.losses.append(self.place)
             yield self._count(ticks), VideoPicture(picture.frame, original=False)
 
     def _ticks(self, frame: av.VideoFrame) -> int:
@@ -150,26 +150,28 @@ class Decoding:
         first, now = self._good.frame, frame
         if (first.width, first.height, first.format.name) != (now.width, now.height, now.format.name):
             raise UnreadableMedia(
-                f"{self._place_name()} changes from {first.width}x{first.height} {first.format.name} to"
+                f"{self.path}: {self.place} changes from {first.width}x{first.height} {first.format.name} to"
                 f" {now.width}x{now.height} {now.format.name}; split the file there"
             )
 
     def _damaged(self) -> None:
         self._trouble = True
         if not self.skip_damaged:
-            raise UnreadableMedia(f"{self._place_name()} is damaged; {_CURE}")
+            raise UnreadableMedia(f"{self.path}: {self.place} is damaged; {_CURE}")
 
     def _ends_early(self) -> None:
         self.cut_off = True
         if not self.skip_damaged:
             raise UnreadableMedia(
-                f"{self._place_name()} is missing: the file was cut off, with {self._packets} of"
+                f"{self.path}: {self.place} is missing: the file was cut off, with {self._packets} of"
                 f" {self.declared} frames in it; rerun with --skip-damaged to keep those"
             )
 
-    def _place_name(self) -> str:
+    @property
+    def place(self) -> str:
+        """Where the pass has come to, for people."""
         seconds = 0 if self.last is None else float((self.last + self.step) * self.tick)
-        return f"{self.path}: frame {self.number} ({seconds:.2f} s)"
+        return f"frame {self.number} ({seconds:.2f} s)"
 
 
 def deinterlaced(pictures: Iterable[Stamped]) -> Iterator[Stamped]:

@@ -50,6 +50,8 @@ class Ledger:
         return f"{self.size} bytes, sha256 {self.digest.hexdigest()[:16]}"
 
     def enter(self, packet: av.Packet[Any]) -> None:
+        if is_gap(packet, self.codec):
+            return
         shown = packet.pts if packet.pts is not None else packet.dts
         hidden = self.kind == "video" and packet.is_discard  # an edit list keeps it off the screen
         if shown is not None and not hidden:
@@ -59,6 +61,11 @@ class Ledger:
     def _add(self, content: bytes) -> None:
         self.digest.update(content)
         self.size += len(content)
+
+
+def is_gap(packet: av.Packet[Any], codec: str) -> bool:
+    """Whether a packet only says that no subtitle is shown; MP4 muxers put these in by themselves."""
+    return codec == "mov_text" and packet.size == 2
 
 
 def codec_name(stream: Stream) -> str:

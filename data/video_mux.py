@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from math import lcm
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,10 +17,28 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
 from .errors import UnwritableOutput
-from .segments import Segment, joined
+from .segments import Segment, due_times, joined
 from .video_info import VideoInfo, open_container
-from .video_ledger import TECHNICAL, Ledger, codec_name
+from .video_ledger import TECHNICAL, Ledger, codec_name, is_gap
 
+_FINEST = 1 << 30  # ticks per second
+# Tags that have a place of their own in MP4, by FFmpeg's names.
+_ITUNES = {
+    *("album", "album_artist", "artist", "comment", "composer", "copyright", "creation_time"),
+    *("date", "track"),
+    *(
+        "description",
+        "episode_id",
+        "genre",
+        "grouping",
+        "lyrics",
+        "network",
+        "show",
+        "synopsis",
+        "title",
+        "track",
+    ),
+}
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
@@ -67,10 +86,12 @@ def mux(
             video, routes = _add_video(out, pattern, track, None), {}
         ledgers = {index: Ledger.of(source.streams[index]) for index in routes} if source else {}
         encoded = _encoded(segments, track, video)
+        due: dict[int, Iterator[int]] = {}
         if not segments and info:
             routes[info.stream] = video
             ledgers[info.stream] = Ledger.of(pattern)
-        copied = _copied(source, routes, ledgers, track) if source else iter(())
+            due = _due_times(info)
+        copied = _copied(source, routes, ledgers, track, due) if source else iter(())
         for _, packet, stream in heapq.merge(encoded, copied, key=lambda timed: timed[0]):
             packet.stream = stream
             out.mux_one(packet)
@@ -81,15 +102,23 @@ def mux(
 def create(target: Path, kind: str, source: InputContainer | None, track: Track) -> OutputContainer:
     """An output container with the tags and chapters of the source, not yet with streams."""
     tags = {k: v for k, v in source.metadata.items() if k.lower() not in TECHNICAL} if source else {}
-    options = {}
-    if kind in ("mp4", "mov") and any("." in key for key in tags):
-        # Phones keep place and make under names like com.apple.quicktime.make, which only this list can hold.
-        options["movflags"] = "use_metadata_tags"
+    options = _mp4_options(tags, source, track) if kind in ("mp4", "mov") else {}
     out = av.open(str(target), "w", format=kind, container_options=options, metadata_errors="surrogateescape")
     out.metadata.update(tags)
     if source and (chapters := kept_chapters(source, track)):
         out.set_chapters(chapters)
     return out
+
+
+def _mp4_options(tags: dict[str, str], source: InputContainer | None, track: Track) -> dict[str, str]:
+    # Late starts are noted in ticks of the movie: they must fit those of every stream.
+    ticks = [stream.time_base.denominator for stream in source.streams if stream.time_base] if source else []
+    common = lcm(1000, track.tick.denominator, *ticks)
+    options = {"movie_timescale": str(common if common <= _FINEST else 90_000)}
+    if not _ITUNES.issuperset(tags):
+        # Phones keep place and make under names like com.apple.quicktime.make, which only this list can hold.
+        options["movflags"] = "use_metadata_tags"
+    return options
 
 
 def add_streams(
@@ -169,20 +198,37 @@ def _encoded(segments: list[Segment], track: Track, video: Stream) -> Iterator[T
 
 
 def _copied(
-    source: InputContainer, routes: dict[int, Stream], ledgers: dict[int, Ledger], track: Track
+    source: InputContainer,
+    routes: dict[int, Stream],
+    ledgers: dict[int, Ledger],
+    track: Track,
+    due: dict[int, Iterator[int]],
 ) -> Iterator[Timed]:
     """The source's packets that fall into the kept part, entered into the ledgers."""
     for packet in source.demux():
         index = packet.stream_index
         tick = packet.time_base
         shown = packet.pts if packet.pts is not None else packet.dts
-        if index not in routes or shown is None or not track.keeps(shown * tick):
+        if index not in routes or is_gap(packet, ledgers[index].codec):
+            continue
+        if shown is None or not track.keeps(shown * tick):
             continue
         shift = round(track.shift / tick)
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts = shown - shift if packet.dts is None else packet.dts - shift
+        if index in due:
+            packet.dts = next(due[index])
         ledgers[index].enter(packet)
         yield float((packet.dts or 0) * tick), packet, routes[index]
+
+
+def _due_times(info: VideoInfo) -> dict[int, Iterator[int]]:
+    """Decoding times for a video copied out of Matroska, which stores none; readers guess, and err."""
+    if "matroska" not in info.container:
+        return {}
+    with open_container(info.path) as container:
+        packets = container.demux(container.streams[info.stream])
+        return {info.stream: iter(due_times([packet.pts for packet in packets if packet.pts is not None]))}
 
 
 def kept_chapters(source: InputContainer, track: Track) -> list[Any]:

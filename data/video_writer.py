@@ -68,15 +68,13 @@ class SegmentWriter:
     def _image(self, frame: Frame) -> av.VideoFrame:
         """What the encoder gets: an untouched frame is the very one that was decoded."""
         encoding = self._plan.encoding
-        if isinstance(frame.picture, VideoPicture):
-            return converted(frame.picture, encoding.pix_fmt)
-        depth = av.VideoFormat(encoding.pix_fmt).components[0].bits
-        drawn = VideoPicture(frame_showing(frame.picture.linear(), depth=depth))
-        if drawn.size != (encoding.height, encoding.width):
-            raise UnwritableOutput(
-                f"frame {frame.index} is {drawn.size[1]}x{drawn.size[0]}, unlike the first"
-            )
-        return converted(drawn, encoding.pix_fmt)
+        picture = frame.picture
+        if picture.size != (encoding.height, encoding.width):  # the encoder would read past the frame's end
+            raise UnwritableOutput(f"frame {frame.index} is of another size than the first")
+        if not isinstance(picture, VideoPicture):
+            depth = av.VideoFormat(encoding.pix_fmt).components[0].bits
+            picture = VideoPicture(frame_showing(picture.linear(), depth=depth))
+        return converted(picture, encoding.pix_fmt)
 
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
