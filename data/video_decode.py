@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from .errors import UnreadableMedia
 from .video_info import rate_of
 from .video_picture import VideoPicture
+from .video_whole import cut_off
 
 # In these one packet is one shown frame: a packet without its frame is a loss, even if nothing complains.
 _ONE_TO_ONE = {"h264", "hevc", "av1", "libdav1d"}
@@ -77,7 +78,7 @@ class Decoding:
             for frame in self._decode(packet):
                 yield from self._place(frame)
         yield from self._stand_ins(None)
-        if self.declared and self._packets < self.declared:
+        if (self.declared and self._packets < self.declared) or cut_off(self.path):
             self._ends_early()
 
     def _demux(self) -> Iterator[av.Packet[VideoStream]]:
@@ -163,8 +164,8 @@ class Decoding:
         self.cut_off = True
         if not self.skip_damaged:
             raise UnreadableMedia(
-                f"{self.path}: {self.place} is missing: the file was cut off, with {self._packets} of"
-                f" {self.declared} frames in it; rerun with --skip-damaged to keep those"
+                f"{self.path}: {self.place} is missing: the file was cut off there; rerun with --skip-damaged"
+                " to keep what is left"
             )
 
     @property
