@@ -1,0 +1,120 @@
+"""EXIF as bytes: kept as they are, but for what no longer holds once a photo stands upright."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+from PIL import Image
+
+PREFIX = b"Exif\0\0"
+ORIENTATION, EXIF, GPS = 0x0112, 0x8769, 0x8825
+_WIDTH, _HEIGHT = 0xA002, 0xA003
+_DATE, _SUBSECOND = 0x9003, 0x9291
+_EXPOSURE, _SHUTTER_SPEED = 0x829A, 0x9201
+# What of a TIFF's first directory speaks of the picture, not of how the file is laid out: description, make,
+# model, orientation, resolution, software, date, artist, computer, copyright, and the two sub-directories.
+TOLD = (270, 271, 272, ORIENTATION, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS)
+
+
+def upright(exif: bytes, *, turned: bool) -> bytes:
+    """The same EXIF for a photo whose pixels were put upright.
+
+    Nothing moves, so that maker notes, which point into the file, stay readable. The orientation becomes 1,
+    width and height change places where the photo was turned by a quarter, and the thumbnail, which shows the
+    photo as it was, is unlinked.
+    """
+    patched = bytearray(exif)
+    try:
+        order = _byte_order(exif)
+        for spot in _entries(exif, order, _first(exif, order)):
+            tag, _, _, value = struct.unpack_from(order + "HHII", exif, spot)
+            if tag == ORIENTATION:
+                struct.pack_into(order + "H", patched, spot + 8, 1)
+            if tag == EXIF and turned:
+                _swap_size(patched, order, value)
+        end = _first(exif, order)
+        (count,) = struct.unpack_from(order + "H", exif, end)
+        struct.pack_into(order + "I", patched, end + 2 + 12 * count, 0)
+    except (struct.error, ValueError):
+        return exif
+    return bytes(patched)
+
+
+def told(exif: bytes | None) -> Image.Exif:
+    """The tags of EXIF bytes; none where there are none or they cannot be read."""
+    tags = Image.Exif()
+    if exif:
+        try:
+            tags.load(exif)
+        except (SyntaxError, ValueError, struct.error, OSError, KeyError):
+            return Image.Exif()
+    return tags
+
+
+def gathered(tags: Image.Exif) -> bytes | None:
+    """EXIF bytes from the directories of a TIFF, without what describes the file's layout."""
+    kept = Image.Exif()
+    for tag in TOLD:
+        if tag in (EXIF, GPS):
+            kept.get_ifd(tag).update(tags.get_ifd(tag))
+        elif tag in tags:
+            kept[tag] = tags[tag]
+    if not kept and not any(kept.get_ifd(tag) for tag in (EXIF, GPS)):
+        return None
+    return bytes(kept.tobytes()).removeprefix(PREFIX)
+
+
+def orientation(tags: Image.Exif) -> int:
+    """1 to 8; 1 where it is not said or not sensible."""
+    value = tags.get(ORIENTATION, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def moment(exif: bytes | None) -> Fraction | None:
+    """Seconds, on a clock of their own, at which the photo was taken; None where the EXIF does not say."""
+    tags = told(exif).get_ifd(EXIF)
+    try:
+        day = datetime.strptime(str(tags[_DATE]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+        part = str(tags.get(_SUBSECOND, "")).strip("\0 ") or "0"
+        seconds = (day - datetime(1970, 1, 1)) // timedelta(seconds=1)
+        return seconds + Fraction(int(part), 10 ** len(part))
+    except (KeyError, ValueError):
+        return None
+
+
+def exposure(exif: bytes | None) -> float | None:
+    """Seconds for which the shutter was open; None where the EXIF does not say."""
+    tags = told(exif).get_ifd(EXIF)
+    try:
+        # Where the time is not given, its APEX value may be.
+        seconds = float(tags[_EXPOSURE] if _EXPOSURE in tags else 2.0 ** -float(tags[_SHUTTER_SPEED]))
+    except (KeyError, ValueError, TypeError, ZeroDivisionError, OverflowError):
+        return None
+    return seconds if 0 < seconds < 1e6 else None
+
+
+def _byte_order(exif: bytes) -> str:
+    if exif[:2] not in (b"II", b"MM"):
+        raise ValueError("no EXIF")
+    return "<" if exif[:2] == b"II" else ">"
+
+
+def _first(exif: bytes, order: str) -> int:
+    (spot,) = struct.unpack_from(order + "I", exif, 4)
+    return int(spot)
+
+
+def _entries(exif: bytes | bytearray, order: str, directory: int) -> Iterator[int]:
+    """Where each entry of a directory lies."""
+    (count,) = struct.unpack_from(order + "H", exif, directory)
+    yield from range(directory + 2, directory + 2 + 12 * count, 12)
+
+
+def _swap_size(exif: bytearray, order: str, directory: int) -> None:
+    spots = {struct.unpack_from(order + "H", exif, at)[0]: at for at in _entries(exif, order, directory)}
+    if _WIDTH in spots and _HEIGHT in spots:
+        a, b = spots[_WIDTH] + 2, spots[_HEIGHT] + 2  # type, count and value; the tags stay in order
+        exif[a : a + 10], exif[b : b + 10] = exif[b : b + 10], exif[a : a + 10]

@@ -1,0 +1,202 @@
+"""Folders of numbered images as a `Sink`: filled out of sight, shown when complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UnwritableOutput
+from .photo_picture import TURNS, PhotoPicture, photo_of
+from .photo_read import PHOTO_SUFFIXES
+from .photo_sheet import Promise, sheet_of
+from .photo_write import ENCODERS
+from .photos import encoded, save
+from .plumbing import PlumbingSheet
+from .segments import fingerprint
+from .types import Frame, Source
+from .video import VideoSource
+from .video_threads import Worker
+from .video_writer import saying_why
+
+BEHIND = 4  # frames that wait to be written
+
+
+class ImageFolderSink:
+    """Writes one folder of images. An interrupted run of the same job goes on after its last whole image."""
+
+    def __init__(self, source: Source, path: str | Path, *, force: bool = False, key: str = "") -> None:
+        self.path = Path(path)
+        _refuse(self.path, source, force=force)
+        self._source = source
+        self._names = _names(source, self.path)
+        self._turn = _turn(source)
+        self._job = self.path.with_name(f".{self.path.name}.freezeframe")
+        with saying_why(self.path):
+            self._resumed = _resume(self._job, _identity(source, key), self._name)
+        self._next = self._resumed
+        self._copied: dict[str, Path] = {}  # images of this run that are their source's own bytes
+        self._worker: Worker[Frame] = Worker(self._take, BEHIND)
+
+    @property
+    def finished(self) -> int:
+        return self._resumed
+
+    def write(self, frames: Sequence[Frame], /) -> None:
+        for frame in frames:
+            self._worker.put(frame)
+
+    def finish(self) -> PlumbingSheet:
+        """Check all images, then give the folder its name."""
+        try:
+            self._worker.join()
+            if not self._next:
+                raise UnwritableOutput(f"{self.path}: not a single image was written")
+            with saying_why(self.path):
+                return self._publish()
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Stop. Whole images stay for the next run."""
+        self._worker.abandon()
+        if self._job.exists() and not _whole(self._job, self._name):
+            shutil.rmtree(self._job, ignore_errors=True)
+
+    def _name(self, index: int) -> str:
+        """The name of image number `index`; none where the source has no such image."""
+        if self._names is None:
+            return f"{index:06d}.png"
+        return self._names[index] if index < len(self._names) else ""
+
+    def _take(self, frame: Frame) -> None:
+        target = _images(self._job) / self._name(frame.index)
+        picture = frame.picture
+        own = picture.file if isinstance(picture, PhotoPicture) else None
+        if own is not None and own.suffix == target.suffix:
+            save(own.read_bytes(), target)
+            self._copied[target.name] = own
+        else:
+            save(encoded(_turned(photo_of(picture), self._turn), target), target)
+        self._next = frame.index + 1
+
+    def _publish(self) -> PlumbingSheet:
+        images = _images(self._job)
+        promise = Promise(source=self._source, count=self._next, copied=self._copied, turn=self._turn)
+        sheet = sheet_of(images, [images / self._name(index) for index in range(self._next)], promise)
+        if self.path.exists():
+            self.path.rename(self._job / "replaced")
+        images.rename(self.path)
+        shutil.rmtree(self._job, ignore_errors=True)
+        return sheet
+
+
+def _refuse(path: Path, source: Source, *, force: bool) -> None:
+    """Stop before any work where the output cannot or must not be written."""
+    place, origin = path.resolve(), Path(source.name).resolve()
+    if place == origin:
+        raise UnwritableOutput(f"{path}: is the input itself; name another output")
+    if origin.is_dir() and origin in place.parents:
+        raise UnwritableOutput(f"{path}: lies inside the input folder; name one outside it")
+    if not path.parent.is_dir():
+        raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UnwritableOutput(f"{path}: is a file; name a folder, or a video by its suffix")
+    content = list(path.iterdir())
+    if content and not force:
+        raise UnwritableOutput(f"{path}: exists already; choose another name or add --force")
+    # Whoever mistypes a folder's name must not lose what is in it.
+    other = [item for item in content if item.suffix.lower() not in PHOTO_SUFFIXES or item.is_dir()]
+    if other:
+        raise UnwritableOutput(
+            f"{path}: holds other things than images ({other[0].name});"
+            " it is not replaced: name another folder"
+        )
+
+
+def _names(source: Source, path: Path) -> tuple[str, ...] | None:
+    """Names as in the source folder, .png where their kind is only read; None for other sources."""
+    images: Sequence[Path] | None = getattr(source, "images", None)
+    if images is None:
+        return None
+    names = tuple(image.name if image.suffix.lower() in ENCODERS else f"{image.stem}.png" for image in images)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UnwritableOutput(
+            f"{path}: two images of the source would both be {twice[0]}; rename one of them"
+        )
+    return names
+
+
+def _identity(source: Source, key: str) -> Mapping[str, str]:
+    """Changes with everything that changes an image."""
+    if isinstance(source, VideoSource):
+        whose = f"{fingerprint(source.info.path)} {source.start} {source.end}"
+    else:
+        tell = getattr(source, "fingerprint", None)
+        whose = tell() if tell else f"{source.name} {source.count} {source.rate}"
+    return {"identity": hashlib.sha256(f"{key} {whose}".encode()).hexdigest()}
+
+
+def _resume(job: Path, identity: Mapping[str, str], name: Callable[[int], str]) -> int:
+    """How many images of the same job are whole; what another job left is thrown away."""
+    label = job / "job.json"
+    with suppress(OSError, ValueError):
+        if json.loads(label.read_text()) == identity:
+            return _whole(job, name)
+    shutil.rmtree(job, ignore_errors=True)
+    _images(job).mkdir(parents=True)
+    save(json.dumps(identity).encode(), label)
+    return 0
+
+
+def _whole(job: Path, name: Callable[[int], str]) -> int:
+    """The images from the first on without a gap; each appears under its name only when it is whole."""
+    there = {file.name for file in _images(job).iterdir()} if _images(job).is_dir() else set()
+    count = 0
+    while name(count) in there:
+        count += 1
+    for stray in there - {name(index) for index in range(count)}:
+        (_images(job) / stray).unlink()
+    return count
+
+
+def _images(job: Path) -> Path:
+    return job / "images"
+
+
+def _turn(source: Source) -> int:
+    """The EXIF orientation that says the same as a video's display matrix; images cannot carry a matrix."""
+    matrix = source.info.display_matrix if isinstance(source, VideoSource) else None
+    if matrix is None:
+        return 1
+    a, b, _, c, d = (round(value / 65536, 3) for value in matrix[:5])
+    return _MATRICES.get((a, b, c, d), 1)
+
+
+# x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12, 6.2.2).
+_MATRICES: dict[tuple[float, float, float, float], int] = {
+    (1, 0, 0, 1): 1,
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, -1, 1, 0): 8,
+}
+
+
+def _turned(picture: PhotoPicture, turn: int) -> PhotoPicture:
+    if turn == 1:
+        return picture
+    return replace(picture, pixels=np.ascontiguousarray(TURNS[turn](picture.pixels)))
