@@ -213,6 +213,8 @@ def _blank_like(frame: VideoFrame) -> VideoFrame:
     copy = frame.reformat(dst_color_range=other, src_color_range=3 - other)
     if copy is frame:
         copy = VideoFrame(frame.width, frame.height, frame.format.name)
-    for tag in ("colorspace", "color_range", "color_primaries", "color_trc", "time_base", "pts"):
+    for tag in ("colorspace", "color_range", "color_primaries", "color_trc", "pts"):
         setattr(copy, tag, getattr(frame, tag))
+    if frame.time_base is not None:
+        copy.time_base = frame.time_base
     return copy
