@@ -1,0 +1,166 @@
+"""Rendered scenes whose every frame, exposure and motion is known exactly.
+
+A scene is a stack of flat pictures, each carried over the frame by a homography that depends on time. Time
+counts frame intervals. Light is averaged over the open shutter, and only then clipped at white, as a sensor
+does: a highlight brighter than white leaves a white trail.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array = npt.NDArray[np.float32]
+Matrix = npt.NDArray[np.float64]  # [3, 3] homography
+Motion = Callable[[float], Matrix]  # time in frame intervals -> where things are
+
+_FEWEST = 9  # sub-frames of an exposure, however little moves
+_PROBES = 8  # parts of an exposure whose lengths are added up to that of a path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A flat picture with soft edges, and its way over the frame.
+
+    `texture` must hold no detail finer than a frame's pixel can: reading does not smooth.
+    """
+
+    texture: Array  # [h, w, 4] linear RGB times cover, and cover in [0, 1]
+    place: Motion  # texture pixel -> frame pixel
+    mover: bool = False  # moves otherwise than the camera
+    endless: bool = False  # mirrored beyond its border, else nothing is there
+    read: int = cv2.INTER_LINEAR  # OpenCV's kernel between texture pixels
+
+    def corners(self, t: float) -> Matrix:
+        """[4, 2] where the corners of the picture are in the frame."""
+        h, w = self.texture.shape[:2]
+        return _carry(self.place(t), np.array([[0.0, 0], [w - 1, 0], [0, h - 1], [w - 1, h - 1]]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Layers from back to front, seen through a frame of `size` (height, width)."""
+
+    layers: tuple[Layer, ...]
+    size: tuple[int, int]
+
+    def sharp(self, t: float) -> Tensor:
+        """What an infinitely short exposure shows. [3, H, W] linear RGB in [0, 1]."""
+        return _light(np.clip(self._radiance(t), 0, 1))
+
+    def blurred(self, t: float, *, shutter: float) -> Tensor:
+        """What an exposure of `shutter` frame intervals, centred on `t`, shows. [3, H, W] linear RGB."""
+        if not 0 < shutter <= 1:
+            raise ValueError(f"shutter must lie in (0, 1], not {shutter}")
+        moments = self.moments(t, shutter=shutter)
+        gathered = np.zeros((*self.size, 3), np.float32)
+        for moment in moments:
+            gathered += self._radiance(moment)
+        return _light(np.clip(gathered / np.float32(len(moments)), 0, 1))
+
+    def moments(self, t: float, *, shutter: float) -> list[float]:
+        """Times of the sub-frames of an exposure: so many that nothing moves a pixel between two.
+
+        Midpoints: an open shutter has no more light at its ends than in between.
+        """
+        edges = [t + shutter * (k / _PROBES - 0.5) for k in range(_PROBES + 1)]
+        count = max(_FEWEST, *(math.ceil(_way(layer, edges)) for layer in self.layers)) | 1
+        return [t + shutter * ((k + 0.5) / count - 0.5) for k in range(count)]
+
+    def flow(self, t0: float, t1: float) -> Tensor:
+        """Where each pixel at `t0` is found at `t1`: [2, H, W] (dx, dy), as `Flow.shift`."""
+        h, w = self.size
+        grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1).astype(np.float64)
+        seen = self._foremost(t0)
+        shift = np.zeros((h, w, 2))
+        for number, layer in enumerate(self.layers):
+            here = seen == number
+            moved = layer.place(t1) @ np.linalg.inv(layer.place(t0))
+            shift[here] = _carry(moved, grid[here]) - grid[here]
+        return torch.from_numpy(shift.transpose(2, 0, 1)).float().contiguous()
+
+    def movers(self, t: float) -> Tensor:
+        """[H, W] how much of each pixel is covered by what moves otherwise than the camera."""
+        shown = np.zeros(self.size, np.float32)
+        for layer in self.layers:
+            cover = self._seen(layer, t)[..., 3]
+            shown = shown * (1 - cover) + cover * layer.mover
+        return torch.from_numpy(shown)
+
+    def _radiance(self, t: float) -> Array:
+        picture = np.zeros((*self.size, 3), np.float32)
+        for layer in self.layers:
+            window = _window(layer, t, self.size)
+            if window is None:
+                continue
+            top, bottom, left, right = window
+            part = _seen_in(layer, t, window)
+            below = picture[top:bottom, left:right]
+            below *= 1 - part[..., 3:]
+            below += part[..., :3]
+        return picture
+
+    def _foremost(self, t: float) -> npt.NDArray[np.int64]:
+        """[H, W] the number of the layer that gives most of a pixel's light."""
+        shares: list[Array] = []
+        for layer in self.layers:
+            cover = self._seen(layer, t)[..., 3]
+            shares = [share * (1 - cover) for share in shares] + [cover]
+        return np.asarray(np.argmax(shares, axis=0))
+
+    def _seen(self, layer: Layer, t: float) -> Array:
+        whole = np.zeros((*self.size, 4), np.float32)
+        window = _window(layer, t, self.size)
+        if window is not None:
+            top, bottom, left, right = window
+            whole[top:bottom, left:right] = _seen_in(layer, t, window)
+        return whole
+
+
+Window = tuple[int, int, int, int]  # top, bottom, left, right
+
+
+def _window(layer: Layer, t: float, size: tuple[int, int]) -> Window | None:
+    """The part of the frame that a layer can reach."""
+    h, w = size
+    if layer.endless:
+        return 0, h, 0, w
+    corners = layer.corners(t)
+    left, top = np.maximum(np.floor(corners.min(0)).astype(int) - 1, 0)
+    right, bottom = np.minimum(np.ceil(corners.max(0)).astype(int) + 2, (w, h))
+    return (int(top), int(bottom), int(left), int(right)) if left < right and top < bottom else None
+
+
+def _seen_in(layer: Layer, t: float, window: Window) -> Array:
+    top, bottom, left, right = window
+    into = np.array([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
+    border = cv2.BORDER_REFLECT if layer.endless else cv2.BORDER_CONSTANT
+    size = (right - left, bottom - top)
+    seen = cv2.warpPerspective(
+        layer.texture, into @ layer.place(t), size, flags=layer.read, borderMode=border
+    )
+    return np.asarray(seen, np.float32)
+
+
+def _way(layer: Layer, times: Sequence[float]) -> float:
+    """Pixels that the fastest corner of a layer travels through `times`."""
+    stops = np.stack([layer.corners(t) for t in times])
+    return float(np.linalg.norm(np.diff(stops, axis=0), axis=-1).sum(axis=0).max())
+
+
+def _carry(matrix: Matrix, points: Matrix) -> Matrix:
+    """[N, 2] points through a homography."""
+    carried = points @ matrix[:, :2].T + matrix[:, 2]
+    found: Matrix = carried[:, :2] / carried[:, 2:]
+    return found
+
+
+def _light(picture: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
