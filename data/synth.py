@@ -15,9 +15,10 @@ from torch import Tensor
 
 from .synth_path import about, shift, smooth_noise, steady, turn
 from .synth_scene import Layer, Matrix, Scene
+from .synth_shelf import bookshelf
 from .synth_sports import sports_scene
 
-__all__ = ["Layer", "Scene", "handheld_scene", "sports_scene", "steady", "with_noise"]
+__all__ = ["Layer", "Scene", "bookshelf", "handheld_scene", "sports_scene", "steady", "with_noise"]
 
 _STRAY = 5.0  # pixels (standard deviation) by which photos of a burst miss each other
 _ROLL = 0.012  # radians of roll per pixel of shake, over a frame's half width
