@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+import threading
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from fractions import Fraction
 
@@ -17,6 +20,8 @@ _EXPOSURE, _SHUTTER_SPEED = 0x829A, 0x9201
 # What of a TIFF's first directory speaks of the picture, not of how the file is laid out: description, make,
 # model, orientation, resolution, software, date, artist, computer, copyright, and the two sub-directories.
 TOLD = (270, 271, 272, ORIENTATION, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS)
+
+_WARNINGS = threading.RLock()  # the filter of warnings is one for all threads
 
 
 def upright(exif: bytes, *, turned: bool) -> bytes:
@@ -46,12 +51,22 @@ def upright(exif: bytes, *, turned: bool) -> bytes:
 def told(exif: bytes | None) -> Image.Exif:
     """The tags of EXIF bytes; none where there are none or they cannot be read."""
     tags = Image.Exif()
-    if exif:
+    with hushed():
         try:
-            tags.load(exif)
-        except (SyntaxError, ValueError, struct.error, OSError, KeyError):
+            tags.load(exif or b"")
+            for part in (EXIF, GPS):
+                tags.get_ifd(part)  # read now; it stays in `tags`
+        except (SyntaxError, ValueError, TypeError, struct.error, OSError, KeyError):
             return Image.Exif()
     return tags
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Pillow's remarks about odd tags are of no use to anyone here."""
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def gathered(tags: Image.Exif) -> bytes | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .errors import UnwritableOutput
 from .photo_picture import TURNS, PhotoPicture, photo_of
-from .photo_read import PHOTO_SUFFIXES
+from .photo_read import PHOTO_SUFFIXES, saying_what
 from .photo_sheet import Promise, sheet_of
 from .photo_write import ENCODERS
 from .photos import encoded, save
@@ -81,7 +81,9 @@ class ImageFolderSink:
         picture = frame.picture
         own = picture.file if isinstance(picture, PhotoPicture) else None
         if own is not None and own.suffix == target.suffix:
-            save(own.read_bytes(), target)
+            with saying_what(own):
+                data = own.read_bytes()
+            save(data, target)
             self._copied[target.name] = own
         else:
             save(encoded(_turned(photo_of(picture), self._turn), target), target)

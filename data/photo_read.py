@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +15,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from .color import LINEAR, SRGB, to_light, to_signal
-from .errors import MissingExtra, UnreadableMedia
-from .photo_exif import PREFIX, gathered, orientation, told, upright
+from .errors import FreezeframeError, MissingExtra, UnreadableMedia
+from .photo_exif import PREFIX, gathered, hushed, orientation, told, upright
 from .photo_picture import TURNS, PhotoPicture, Pixels
 
 PLAIN = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif", ".bmp"})
@@ -29,14 +27,12 @@ RAW = frozenset(
 )
 PHOTO_SUFFIXES = PLAIN | HEIF | RAW
 
-_TROUBLE = (OSError, SyntaxError, ValueError, struct.error, EOFError, OverflowError, cv2.error)
 _FOREIGN = {
     "CMYK": "CMYK colours",
     "LAB": "Lab colours",
     "F": "floating-point samples",
     "I": "32-bit samples",
 }
-_WARNINGS = threading.Lock()  # the filter of warnings is one for all threads
 
 
 def decode(path: Path) -> PhotoPicture:
@@ -51,11 +47,13 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     """Height and width as shown, read off the header; None where only decoding tells."""
     if path.suffix.lower() not in PLAIN:
         return None
-    with saying_what(path), _hushed(), Image.open(path) as image:
+    with saying_what(path), hushed(), Image.open(path) as image:
         width, height = image.size
         if image.format == "TIFF":  # Pillow has turned these already
             return height, width
-        turn = orientation(told((image.info.get("exif") or b"").removeprefix(PREFIX)))
+        if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode it all to make sure
+            return height, width
+        turn = orientation(image.getexif())
     return (width, height) if turn > 4 else (height, width)
 
 
@@ -77,23 +75,17 @@ def saying_what(path: Path) -> Iterator[None]:
         raise UnreadableMedia(f"{path}: there is no such file; check the spelling") from error
     except PermissionError as error:
         raise UnreadableMedia(f"{path}: may not be read; change its permissions") from error
-    except _TROUBLE as error:
+    except FreezeframeError:
+        raise
+    except Exception as error:  # decoders raise all kinds on bad bytes
         raise UnreadableMedia(
             f"{path}: is cut off or damaged ({error}); use another copy of it, or leave it out"
         ) from error
 
 
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Pillow's remarks about odd tags are of no use to anyone here."""
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _decode_plain(path: Path) -> PhotoPicture:
     data = path.read_bytes()
-    with _hushed(), Image.open(io.BytesIO(data)) as image:
+    with hushed(), Image.open(io.BytesIO(data)) as image:
         deep = image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in image.tile)
         if image.mode in _FOREIGN:
             raise UnreadableMedia(f"{path}: has {_FOREIGN[image.mode]}; convert it to RGB of 8 or 16 bits")
@@ -179,8 +171,8 @@ def _decode_raw(path: Path) -> PhotoPicture:
 def _raw_exif(path: Path) -> bytes | None:
     """Most raw files are TIFFs in disguise; of the others the EXIF is not read."""
     try:
-        with _hushed(), Image.open(path) as image:
+        with hushed(), Image.open(path) as image:
             exif = gathered(image.getexif())
-    except _TROUBLE:
+    except (OSError, SyntaxError, ValueError, struct.error):
         return None
     return upright(exif, turned=orientation(told(exif)) > 4) if exif else None
