@@ -43,6 +43,8 @@ def ssim_codes(image: Codes, truth: Codes) -> float:
     Gaussian window 11x11 of sigma 1.5; the border of 5 pixels, where the window sticks out, does not count.
     """
     _same_shape(image, truth)
+    if min(image.shape[:2]) <= 2 * _BORDER:
+        raise ValueError(f"structural similarity needs pictures of at least 11x11 pixels, not {image.shape}")
     a, b = image.astype(np.float64), truth.astype(np.float64)
     mean_a, mean_b = _window(a), _window(b)
     var_a, var_b = _window(a * a) - mean_a**2, _window(b * b) - mean_b**2
@@ -58,8 +60,12 @@ def flicker(images: Tensor) -> float:
     Second differences over time leave steady change (a pan's light, a fade) out and keep what comes and goes.
 
     Args:
-        images: [T, 3, H, W] linear RGB, T >= 3.
+        images: [T, 3, H, W] linear RGB; T >= 3, H and W >= 16.
     """
+    if len(images) < 3 or min(images.shape[-2:]) < 16:
+        raise ValueError(
+            f"flicker needs at least 3 frames of at least 16x16 pixels, not {tuple(images.shape)}"
+        )
     codes = to_signal(images.clamp(0, 1), SRGB).mean(1, keepdim=True) * 255
     blocks = torch.nn.functional.avg_pool2d(codes, 16)
     return float((blocks[2:] - 2 * blocks[1:-1] + blocks[:-2]).square().mean().sqrt())
@@ -67,6 +73,9 @@ def flicker(images: Tensor) -> float:
 
 def srgb_codes(image: Tensor) -> Codes:
     """[H, W, 3] uint8 sRGB of [3, H, W] linear RGB."""
+    # Cast to bytes, NaN would be black: in a dark picture the best of scores.
+    if image.isnan().any():
+        raise ValueError("a picture with NaN in it has no codes")
     signal = to_signal(image.detach().cpu().float().clamp(0, 1), SRGB)
     codes: Codes = (signal.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).contiguous().numpy()
     return codes

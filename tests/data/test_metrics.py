@@ -72,3 +72,17 @@ def test_a_fade_does_not_flicker_and_a_blinking_lamp_does() -> None:
 def test_pictures_of_differing_size_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in size"):
         psnr_codes(textured(0), textured(0, (40, 50)))
+
+
+def test_a_failed_picture_gets_no_score() -> None:
+    """Cast to bytes NaN is black, which a black truth would call perfect."""
+    with pytest.raises(ValueError, match="NaN"):
+        psnr(torch.full((3, 16, 16), math.nan), torch.zeros(3, 16, 16))
+
+
+def test_too_little_to_judge_is_refused() -> None:
+    with pytest.raises(ValueError, match="11x11"):
+        ssim_codes(textured(0, (10, 40)), textured(1, (10, 40)))
+    for shape in ((2, 3, 32, 32), (4, 3, 15, 32)):
+        with pytest.raises(ValueError, match="3 frames"):
+            flicker(torch.rand(shape, generator=torch.Generator().manual_seed(0)))
