@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 from av.error import FFmpegError
 
-from .errors import UnwritableOutput
+from .errors import UnreadableMedia, UnwritableOutput
 from .plumbing import PlumbingSheet, check
 from .segments import Job, fingerprint
 from .types import Frame, Source
@@ -125,7 +125,14 @@ class VideoSink:
         own, copied = mux(
             draft, self.plan.container, info=self.plan.info, segments=[] if remux else segments, track=track
         )
-        return check(draft, self.plan.promise(segments, own, copied, track))
+        promise = self.plan.promise(segments, own, copied, track)
+        try:
+            return check(draft, promise)
+        except UnreadableMedia as error:
+            self._job.discard()
+            raise UnwritableOutput(
+                f"{self.path}: the finished file cannot be read back; nothing was kept"
+            ) from error
 
 
 def refuse(path: Path, source: Source, *, force: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 from av.container import Container
-from av.stream import AttachmentStream, Stream
+from av.stream import AttachmentStream, DataStream, Stream
 
 # Written by the muxer about itself, or true of the old file only.
 TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -29,6 +29,7 @@ class Ledger:
     tick: Fraction  # seconds
     label: str  # language and title
     times: array[int] = field(default_factory=lambda: array("q"))
+    end: int = 0  # ticks, when the last packet has been shown
     size: int = 0  # bytes
     digest: Any = field(default_factory=hashlib.sha256)
 
@@ -49,6 +50,11 @@ class Ledger:
         """Size and hash of all payload."""
         return f"{self.size} bytes, sha256 {self.digest.hexdigest()[:16]}"
 
+    @property
+    def span(self) -> tuple[Fraction, Fraction] | None:
+        """Seconds from when to when there is something to see or hear."""
+        return (min(self.times) * self.tick, self.end * self.tick) if self.times else None
+
     def enter(self, packet: av.Packet[Any]) -> None:
         if is_gap(packet, self.codec):
             return
@@ -56,6 +62,7 @@ class Ledger:
         hidden = self.kind == "video" and packet.is_discard  # an edit list keeps it off the screen
         if shown is not None and not hidden:
             self.times.append(shown)
+            self.end = max(self.end, shown + (packet.duration or 0))
         self._add(_payload(packet, self.codec))
 
     def _add(self, content: bytes) -> None:
@@ -70,7 +77,9 @@ def is_gap(packet: av.Packet[Any], codec: str) -> bool:
 
 def codec_name(stream: Stream) -> str:
     context: Any = stream.codec_context  # None where FFmpeg has no codec of that kind
-    return str(context.codec.canonical_name) if context else stream.name or "unknown"
+    if context is not None:
+        return str(context.codec.canonical_name)
+    return (stream.name if isinstance(stream, DataStream | AttachmentStream) else None) or "unknown"
 
 
 def tags_of(container: Container) -> dict[str, str]:

@@ -130,7 +130,7 @@ def add_streams(
     for stream in source.streams:
         if stream.index == own:
             video = add_video(stream)
-        elif not _made_by_muxer(stream, source):
+        elif stream.type != "unknown" and not _made_by_muxer(stream, source):
             routes[stream.index] = _add_copy(out, stream)
     return video, routes
 

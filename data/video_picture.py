@@ -18,6 +18,7 @@ from .video_chroma import downsample, upsample
 _DEPTHS = (8, 10, 12, 16)
 _CHROMA = {(1, 1): "444", (2, 1): "422", (2, 2): "420"}
 _NEAR_BLACK = 0.05  # signal
+_THREADS = 1  # swscale's slices leave wrong rows in semi-planar frames of odd height (FFmpeg 8.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ class VideoPicture:
     def _planar(self) -> VideoFrame:
         if self.frame.format.name == self.layout.pix_fmt:
             return self.frame
-        return self.frame.reformat(format=self.layout.pix_fmt)
+        return self.frame.reformat(format=self.layout.pix_fmt, threads=_THREADS)
 
     def signal(self) -> Tensor:
         """[3, H, W] R'G'B'; below 0 where the codes lie outside what RGB can show."""
@@ -142,7 +143,9 @@ def converted(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
     if picture.layout.rgb and not layout_of(pix_fmt).rgb:
         return _as_video(picture, pix_fmt)
     span = FULL if picture.spec.full else 1
-    return picture.frame.reformat(format=pix_fmt, src_color_range=span, dst_color_range=span)
+    return picture.frame.reformat(
+        format=pix_fmt, src_color_range=span, dst_color_range=span, threads=_THREADS
+    )
 
 
 def _as_video(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
@@ -210,7 +213,7 @@ def _blank_like(frame: VideoFrame) -> VideoFrame:
     """A frame of the same kind that carries the same tags and side data (captions, HDR10+), other pixels."""
     # A change of range is the one copy PyAV offers that keeps the format and brings side data along.
     other = 1 if frame.color_range == FULL else FULL
-    copy = frame.reformat(dst_color_range=other, src_color_range=3 - other)
+    copy = frame.reformat(dst_color_range=other, src_color_range=3 - other, threads=_THREADS)
     if copy is frame:
         copy = VideoFrame(frame.width, frame.height, frame.format.name)
     for tag in ("colorspace", "color_range", "color_primaries", "color_trc", "pts"):

@@ -77,9 +77,9 @@ class Plan:
         shift = round(track.shift / track.tick)
         times = [time - shift for segment in segments for time in segment.times]
         info, encoding = self.info, self.encoding
-        tags, chapters, duration = _about(info, track)
-        if info is None or track.shift or track.end:
-            duration = (times[-1] + segments[-1].tail - times[0]) * track.tick
+        tags, chapters = _about(info, track)
+        video = (times[0] * track.tick, (times[-1] + segments[-1].tail) * track.tick)
+        spans = [video, *(ledger.span for ledger in copied if ledger.span)]
         codec = info.codec if own and info else encoding.codec
         return Promise(
             own=own,
@@ -89,7 +89,7 @@ class Plan:
             times=times,
             tick=track.tick,
             step=1 / track.rate,
-            duration=duration,
+            duration=max(end for _, end in spans) - min(start for start, _ in spans),
             depth=info.depth if own and info else layout_of(encoding.pix_fmt).depth,
             tags=info.tags if own and info else encoding.tags,
             sample_aspect=track.sample_aspect or Fraction(1),
@@ -139,6 +139,9 @@ def _plan_video(source: VideoSource, kind: str, codec: Codec | None, quality: fl
         start=None if source.start is None else source.start + info.origin,
         end=None if source.end is None else source.end + info.origin,
     )
+    with open_container(info.path) as container:
+        strange = [stream.index for stream in container.streams if stream.type == "unknown"]
+    notes += [f"stream {index} is of an unknown kind and is left out" for index in strange]
     asked = codec is not None or quality is not None or source.trimmed
     return Plan(
         container=kind, encoding=encoding, track=track, info=info, copyable=not asked, notes=tuple(notes)
@@ -185,14 +188,13 @@ def _holdable(kind: str) -> frozenset[Codec]:
     """The codecs that a container can hold."""
     with av.open(os.devnull, "w", format=kind) as container:
         supported = container.supported_codecs
-    # FFmpeg writes any codec into Matroska; WebM and MP4 have lists.
-    return frozenset(codec for codec, library in LIBRARIES.items() if library in supported)
+    held = frozenset(codec for codec, library in LIBRARIES.items() if library in supported)
+    return held - {"av1"} if kind == "mov" else held  # its list says AV1, its header writer refuses
 
 
-def _about(info: VideoInfo | None, track: Track) -> tuple[dict[str, str], list[Chapter], Fraction | None]:
-    """What the source says about itself and must still be said: tags, chapters, duration."""
+def _about(info: VideoInfo | None, track: Track) -> tuple[dict[str, str], list[Chapter]]:
+    """What the source says about itself and must still be said: tags and chapters."""
     if info is None:
-        return {}, [], None
+        return {}, []
     with open_container(info.path) as source:
-        duration = Fraction(source.duration, av.time_base) if source.duration else None
-        return tags_of(source), chapters_in(kept_chapters(source, track)), duration
+        return tags_of(source), chapters_in(kept_chapters(source, track))

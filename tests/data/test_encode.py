@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -310,3 +312,37 @@ def test_a_failing_encoder_is_heard(make_video: MakeVideo, tmp_path: Path):
 
 def test_smaller_quality_is_better():
     assert float(encoder_options("h264", 5)["crf"]) < float(encoder_options("h264")["crf"])
+
+
+FULL_DISK = """
+import resource, signal, sys
+from freezeframe.data.encode import VideoSink
+from freezeframe.data.errors import UnwritableOutput
+from freezeframe.data.video import open_video
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+video = open_video(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+sink = VideoSink(video, sys.argv[2], quality=1)
+try:
+    for frame in video.frames():
+        sink.write([frame])
+    sink.finish()
+except UnwritableOutput as error:
+    print(error)
+finally:
+    sink.abort()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit that plays a full disk is POSIX")
+@pytest.mark.parametrize("room", [2_000, 40_000], ids=["while encoding", "while joining"])
+def test_a_full_disk_is_told_and_nothing_is_left(make_video: MakeVideo, tmp_path: Path, room: int):
+    source, target = make_video(sound=True, ticks=range(0, 40 * 3600, 3600)), tmp_path / "out.mp4"
+    target.write_text("an earlier result")
+    command = [sys.executable, "-c", FULL_DISK.replace("quality=1", "quality=1, force=True")]
+    said = subprocess.run(
+        [*command, str(source), str(target), str(room)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "no space left" in said
+    assert target.read_text() == "an earlier result"
