@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,21 +157,19 @@ def _decode_raw(path: Path) -> PhotoPicture:
         import rawpy
     except ImportError as error:
         raise MissingExtra("rawpy", "raw", f"{path}: a camera raw photo") from error
+    data = path.read_bytes()
     try:
-        with rawpy.imread(io.BytesIO(path.read_bytes())) as raw:
+        with rawpy.imread(io.BytesIO(data)) as raw:
             codes = raw.postprocess(gamma=(1, 1), no_auto_bright=True, use_camera_wb=True, output_bps=16)
     except rawpy.LibRawError as error:
         raise ValueError(str(error)) from error
     light = to_light(torch.from_numpy(codes.astype(np.float32) / 65535), LINEAR)
     pixels = (to_signal(light, SRGB) * 65535).round_().numpy().astype(np.uint16)
-    return PhotoPicture(pixels=pixels, exif=_raw_exif(path), file=path)
+    return PhotoPicture(pixels=pixels, exif=_raw_exif(data), file=path)
 
 
-def _raw_exif(path: Path) -> bytes | None:
+def _raw_exif(data: bytes) -> bytes | None:
     """Most raw files are TIFFs in disguise; of the others the EXIF is not read."""
-    try:
-        with hushed(), Image.open(path) as image:
-            exif = gathered(image.getexif())
-    except (OSError, SyntaxError, ValueError, struct.error):
-        return None
-    return upright(exif, turned=orientation(told(exif)) > 4) if exif else None
+    tags = told(data)
+    exif = gathered(tags)
+    return upright(exif, turned=orientation(tags) > 4) if exif else None

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .color import HLG, PQ, UNSPECIFIED
 from .photo_read import decode, upright_size
 from .plumbing import Line, PlumbingSheet
 from .types import Source
 from .video import VideoSource
+
+
+_SRGB_PRIMARIES = (1, UNSPECIFIED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,9 @@ def _left_behind(source: VideoSource, turn: int) -> Iterator[Line]:
         yield _said(
             "rotation and flip", "applied to the pixels" if turn > 1 else "none, or not by right angles"
         )
+    if info.tags[1] not in _SRGB_PRIMARIES or info.tags[2] in (PQ, HLG):
+        words = f"primaries {info.tags[1]}, transfer {info.tags[2]}; written with the curve of sRGB"
+        yield _said("colour tags", words)
     if info.sample_aspect not in (None, 1):
         yield _said("sample aspect", f"not held by images; was {info.sample_aspect}")
 

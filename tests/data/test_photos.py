@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from freezeframe.data.color import SRGB, to_light
 from freezeframe.data.errors import FreezeframeError, MissingExtra, UnreadableMedia, UnwritableOutput
@@ -495,12 +495,52 @@ def test_heic_is_read_upright_with_its_exif(tmp_path: Path) -> None:
     exif = tags(6).tobytes()
     heif.from_pillow(Image.fromarray(smooth())).save(path, quality=95, exif=exif, icc_profile=PROFILE)
     back = read_photo(path)
-    assert back.size in {(40, 56), (56, 40)}
+    truth = np.rot90(smooth(), -1).astype(int)
+    assert np.abs(back.pixels - truth).mean() < 6  # halved colour
     assert told(back.exif).get_ifd(EXIF)[DATE] == "2024:05:06 07:08:09"
     assert told(back.exif).get(0x0112, 1) == 1
     path.write_bytes(b"garbage")
     with complaint(UnreadableMedia, path, "damaged"):
         read_photo(path)
+
+
+def dng(path: Path, level: int) -> None:
+    """A camera raw file of one even grey, whose sensor is full at 16000, held upright by a turn."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    unity = [TiffImagePlugin.IFDRational(n, 10000) for n in XYZ_TO_SRGB]
+    facts: dict[int, tuple[int, object]] = {
+        254: (4, 0), 256: (4, 64), 257: (4, 48), 258: (3, 16), 259: (3, 1), 262: (3, 32803),
+        271: (2, "Lens & Co"), 272: (2, "One"), 273: (4, 0), 274: (3, 6), 277: (3, 1), 278: (4, 48), 279: (4, 64 * 48 * 2),
+        306: (2, "2024:05:06 07:08:09"), 33421: (3, (2, 2)), 33422: (1, bytes([0, 1, 1, 2])),
+        50706: (1, bytes([1, 4, 0, 0])), 50708: (2, "Lens One"), 50717: (4, 16000), 50721: (10, tuple(unity)),
+        50728: (5, (TiffImagePlugin.IFDRational(1, 1),) * 3), 50778: (3, 21),
+    }  # fmt: skip
+    for tag, (kind, value) in facts.items():
+        tags.tagtype[tag] = kind
+        tags[tag] = value
+    sensor = np.full((48, 64), level, "<u2")
+    path.write_bytes(b"II*\0\x08\0\0\0" + bytes(tags.tobytes(8)) + sensor.tobytes())
+
+
+XYZ_TO_SRGB = (32406, -15372, -4986, -9689, 18758, 415, 557, -2040, 10570)
+
+
+@pytest.mark.parametrize("level", [1000, 4000, 12000])
+def test_camera_raw_gives_the_light_that_the_sensor_counted(tmp_path: Path, level: int) -> None:
+    """Grey of level / 16000, no brightening: to what a 16-bit code of the linear picture holds."""
+    pytest.importorskip("rawpy")
+    dng(tmp_path / "photo.dng", level)
+    picture = read_photo(tmp_path / "photo.dng")
+    assert picture.size == (64, 48)
+    assert picture.depth == 16
+    assert (picture.linear() - level / 16000).abs().max() < 2 / 65535
+    assert told(picture.exif)[306] == "2024:05:06 07:08:09"
+    assert told(picture.exif)[0x0112] == 1
+    write_photo(picture, tmp_path / "photo.tif")
+    assert np.array_equal(read_photo(tmp_path / "photo.tif").pixels, picture.pixels)
+    (tmp_path / "photo.dng").write_bytes(b"garbage")
+    with complaint(UnreadableMedia, Path("photo.dng"), "damaged"):
+        read_photo(tmp_path / "photo.dng")
 
 
 def test_no_warning_reaches_the_user(tmp_path: Path) -> None:
