@@ -34,11 +34,13 @@ class ImageFolderSink:
 
     def __init__(self, source: Source, path: str | Path, *, force: bool = False, key: str = "") -> None:
         self.path = Path(path)
+        self._job = self.path.with_name(f".{self.path.name}.freezeframe")
+        with saying_why(self.path):
+            _put_back(self._job, self.path)
         _refuse(self.path, source, force=force)
         self._source = source
         self._names = _names(source, self.path)
         self._turn = _turn(source)
-        self._job = self.path.with_name(f".{self.path.name}.freezeframe")
         with saying_why(self.path):
             self._resumed = _resume(self._job, _identity(source, key), self._name)
         self._next = self._resumed
@@ -94,8 +96,12 @@ class ImageFolderSink:
         promise = Promise(source=self._source, count=self._next, copied=self._copied, turn=self._turn)
         sheet = sheet_of(images, [images / self._name(index) for index in range(self._next)], promise)
         if self.path.exists():
-            self.path.rename(self._job / "replaced")
-        images.rename(self.path)
+            shutil.rmtree(_replaced(self._job), ignore_errors=True)
+            self.path.rename(_replaced(self._job))
+        try:
+            images.rename(self.path)
+        finally:
+            _put_back(self._job, self.path)
         shutil.rmtree(self._job, ignore_errors=True)
         return sheet
 
@@ -154,6 +160,7 @@ def _resume(job: Path, identity: Mapping[str, str], name: Callable[[int], str]) 
     label = job / "job.json"
     with suppress(OSError, ValueError):
         if json.loads(label.read_text()) == identity:
+            _images(job).mkdir(exist_ok=True)  # gone where a power cut came just after they were shown
             return _whole(job, name)
     shutil.rmtree(job, ignore_errors=True)
     _images(job).mkdir(parents=True)
@@ -172,8 +179,18 @@ def _whole(job: Path, name: Callable[[int], str]) -> int:
     return count
 
 
+def _put_back(job: Path, path: Path) -> None:
+    """Give an earlier folder its name again where its successor never got it: a full disk, a power cut."""
+    if _replaced(job).exists() and not path.exists():
+        _replaced(job).rename(path)
+
+
 def _images(job: Path) -> Path:
     return job / "images"
+
+
+def _replaced(job: Path) -> Path:
+    return job / "replaced"
 
 
 def _turn(source: Source) -> int:

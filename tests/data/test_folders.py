@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -273,6 +275,49 @@ def test_a_failed_write_is_one_sentence_and_keeps_what_was_there(tmp_path: Path)
 def write_all(sink: ImageFolderSink, frames: list[Frame]) -> None:
     sink.write(frames)
     sink.finish()
+
+
+@pytest.fixture
+def no_new_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A disk that refuses to give finished images their folder's name."""
+    rename = Path.rename
+
+    def refusing(self: Path, target: Path) -> Path:
+        if self.name == "images":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refusing)
+        yield
+
+
+def test_a_refused_name_leaves_the_earlier_folder(tmp_path: Path, no_new_name: None) -> None:
+    source, out = open_folder(clip(tmp_path / "in", 3)), clip(tmp_path / "out", 5)
+    before = bytes_in(out)
+    sink = ImageFolderSink(source, out, force=True)
+    with pytest.raises(UnwritableOutput, match="no space"):
+        write_all(sink, list(source.frames()))
+    assert bytes_in(out) == before
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+@pytest.mark.parametrize("shown", [False, True])
+def test_a_power_cut_around_the_new_name_loses_no_folder(tmp_path: Path, key: str, shown: bool) -> None:
+    """Between the two renamings the earlier folder waits in the job; just after them it is of no more use."""
+    source, out, job = open_folder(clip(tmp_path / "in")), tmp_path / "out", tmp_path / ".out.freezeframe"
+    interrupted(source, out, after=6)
+    clip(job / "replaced", 9)
+    earlier = bytes_in(job / "replaced")
+    if shown:
+        (job / "images").rename(out)
+    with pytest.raises(UnwritableOutput, match="exists already"):
+        ImageFolderSink(source, out, key=key)
+    assert bytes_in(out) == (bytes_in(tmp_path / "in") if shown else earlier)
+    sink = ImageFolderSink(source, out, force=True, key=key)
+    write_all(sink, list(source.frames(first=sink.finished)))
+    assert bytes_in(out) == bytes_in(tmp_path / "in")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["in", "out"]
 
 
 # From video.
