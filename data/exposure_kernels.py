@@ -1,0 +1,244 @@
+"""The blur operator, its adjoint and one Richardson-Lucy step, compiled for the CPU.
+
+Pictures are [H, W, 4] float32, the fourth lane spare; fields are [2, H, W]. Scattering runs in bands of rows,
+each with an accumulator of its own, so that no two threads write to one place and the sum is the same on any
+number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from .lanes import read_pair, write_pair
+
+Array = npt.NDArray[np.float32]
+
+LANES = 4
+BANDS = 16
+F = np.float32
+DARK = F(1e-4)  # linear light; less is noise
+
+
+def gather(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
+    """`exposure.blur` of [C, H, W]."""
+    parts = [packed(part) for part in image.split(LANES)]
+    way, middle = field(vectors), field(offset, like=vectors)
+    results = [np.empty_like(part) for part in parts]
+    for part, result in zip(parts, results, strict=True):
+        _gather(part, middle, way, result)
+    return unpacked(results, image)
+
+
+def scatter(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
+    """`exposure.blur_adjoint` of [C, H, W]."""
+    way, middle = field(vectors), field(offset, like=vectors)
+    bands = Bands(middle, way)
+    results = []
+    for part in image.split(LANES):
+        _scatter(packed(part), middle, way, bands.sums, bands.first, bands.height)
+        results.append(bands.add_to(np.zeros((*image.shape[1:], LANES), F)))
+    return unpacked(results, image)
+
+
+def packed(image: Tensor) -> Array:
+    """[C, H, W], C <= 4, as [H, W, 4]."""
+    channels, height, width = image.shape
+    pixels = np.zeros((height, width, LANES), F)
+    pixels[..., :channels] = image.detach().permute(1, 2, 0).numpy()
+    return pixels
+
+
+def field(vectors: Tensor | None, *, like: Tensor | None = None) -> Array:
+    """A field of vectors [2, H, W] as an array; None is zero everywhere."""
+    if vectors is None:
+        assert like is not None
+        return np.zeros(tuple(like.shape), F)
+    return np.ascontiguousarray(vectors.detach().numpy(), F)
+
+
+class Bands:
+    """Accumulators for bands of rows: each covers the rows that its band's light can reach."""
+
+    def __init__(self, middle: Array, way: Array) -> None:
+        rows = middle.shape[1]
+        self.height = -(-rows // BANDS)
+        count = -(-rows // self.height)
+        centre = np.arange(rows, dtype=F)[:, None] + middle[1]
+        reach = np.maximum(np.abs(way[1]), 1) / 2 + 1
+        starts = np.arange(0, rows, self.height)
+        low = np.minimum.reduceat((centre - reach).min(1), starts)
+        high = np.maximum.reduceat((centre + reach).max(1), starts)
+        self.first = np.clip(np.floor(low), 0, rows - 1).astype(np.int64)
+        last = np.clip(np.ceil(high), 0, rows - 1).astype(np.int64)
+        span = int((last - self.first).max()) + 2
+        self.sums = np.empty((count, span, middle.shape[2], LANES), F)
+
+    def add_to(self, out: Array) -> Array:
+        """Add the bands' sum to `out` [H, W, 4]."""
+        _add_bands(self.sums, self.first, out)
+        return out
+
+
+def step(estimate: Array, seen: Array, weight: Array, middle: Array, way: Array, bands: Bands) -> None:  # noqa: PLR0917, PLR0913
+    """Fill `bands` with the adjoint of weight * seen / blur(estimate).
+
+    Pixels that look beyond the border are left out: nobody knows what light came from there.
+    """
+    _step(estimate, seen, weight, middle, way, bands.sums, bands.first, bands.height)
+
+
+def unpacked(parts: list[Array], like: Tensor) -> Tensor:
+    """[H, W, 4] parts as one [C, H, W] picture."""
+    pixels = np.concatenate(parts, axis=-1)[..., : len(like)]
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+_jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
+_jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
+_inline: Any = njit(inline="always", fastmath=True, error_model="numpy")
+
+
+@_inline
+def _way(x: Any, y: Any, ox: Any, oy: Any, ux: Any, uy: Any) -> Any:  # noqa: PLR0917, PLR0913
+    """Major axis, ends of the way along it, its middle across it, slope, and one over its length."""
+    flat = abs(ux) >= abs(uy)
+    along, across, way, drop = (x + ox, y + oy, ux, uy) if flat else (y + oy, x + ox, uy, ux)
+    slope = drop / way if abs(way) > F(1e-6) else F(0)
+    length = max(abs(way), F(1))
+    half = F(0.5) * length
+    return flat, along - half, along + half, across - slope * along, slope, F(1) / length
+
+
+@_inline
+def _tap(t: Any, low: Any, high: Any, base: Any, slope: Any, share: Any) -> Any:  # noqa: PLR0917, PLR0913
+    """Place across the way and weight of the part of the way within pixel `t`."""
+    first, last = max(F(t) - F(0.5), low), min(F(t) + F(0.5), high)
+    return base + slope * (F(0.5) * (first + last)), max(last - first, F(0)) * share
+
+
+@_jit_parallel
+def _gather(image: Any, middle: Any, way: Any, out: Any) -> None:
+    height, width = image.shape[0], image.shape[1]
+    x = image.reshape(-1)
+    for row in prange(height):
+        acc = np.empty(LANES, F)
+        for column in range(width):
+            flat, low, high, base, slope, share = _way(
+                F(column), F(row), middle[0, row, column], middle[1, row, column],
+                way[0, row, column], way[1, row, column],
+            )  # fmt: skip
+            last_along, last_across = (width - 1, height - 1) if flat else (height - 1, width - 1)
+            step_along, step_across = (LANES, width * LANES) if flat else (width * LANES, LANES)
+            acc[:] = F(0)
+            for t in range(math.floor(low + F(0.5)), math.ceil(high - F(0.5)) + 1):
+                side, weight = _tap(t, low, high, base, slope, share)
+                side = min(max(side, F(0)), F(last_across))
+                near = int(side)
+                part = (side - F(near)) * weight
+                p = min(max(t, 0), last_along) * step_along + near * step_across
+                q = p + (step_across if near < last_across else 0)
+                read_pair(acc, x, p, q, weight - part, part)
+            for k in range(LANES):
+                out[row, column, k] = acc[k]
+
+
+@_jit_parallel
+def _scatter(image: Any, middle: Any, way: Any, sums: Any, first: Any, band_height: Any) -> None:  # noqa: PLR0917, PLR0913
+    height, width = image.shape[0], image.shape[1]
+    for band in prange(sums.shape[0]):
+        out = sums[band].reshape(-1)
+        out[:] = F(0)
+        origin = first[band] * width * LANES
+        acc = np.empty(LANES, F)
+        for row in range(band * band_height, min(height, (band + 1) * band_height)):
+            for column in range(width):
+                flat, low, high, base, slope, share = _way(
+                    F(column), F(row), middle[0, row, column], middle[1, row, column],
+                    way[0, row, column], way[1, row, column],
+                )  # fmt: skip
+                last_along, last_across = (width - 1, height - 1) if flat else (height - 1, width - 1)
+                step_along, step_across = (LANES, width * LANES) if flat else (width * LANES, LANES)
+                for k in range(LANES):
+                    acc[k] = image[row, column, k]
+                for t in range(math.floor(low + F(0.5)), math.ceil(high - F(0.5)) + 1):
+                    side, weight = _tap(t, low, high, base, slope, share)
+                    side = min(max(side, F(0)), F(last_across))
+                    near = int(side)
+                    part = (side - F(near)) * weight
+                    p = min(max(t, 0), last_along) * step_along + near * step_across - origin
+                    q = p + (step_across if near < last_across else 0)
+                    write_pair(acc, out, p, q, weight - part, part)
+
+
+@_jit_parallel
+def _step(  # noqa: PLR0917, PLR0913
+    estimate: Any, seen: Any, weight: Any, middle: Any, way: Any, sums: Any, first: Any, band_height: Any
+) -> None:
+    height, width = seen.shape[0], seen.shape[1]
+    x = estimate.reshape(-1)
+    for band in prange(sums.shape[0]):
+        out = sums[band].reshape(-1)
+        out[:] = F(0)
+        origin = first[band] * width * LANES
+        acc = np.empty(LANES, F)
+        for row in range(band * band_height, min(height, (band + 1) * band_height)):
+            for column in range(width):
+                belief = weight[row, column]
+                if belief <= F(1e-3):
+                    continue
+                flat, low, high, base, slope, share = _way(
+                    F(column), F(row), middle[0, row, column], middle[1, row, column],
+                    way[0, row, column], way[1, row, column],
+                )  # fmt: skip
+                last_along, last_across = (width - 1, height - 1) if flat else (height - 1, width - 1)
+                step_along, step_across = (LANES, width * LANES) if flat else (width * LANES, LANES)
+                a, e = math.floor(low + F(0.5)), math.ceil(high - F(0.5))
+                one, other = base + slope * low, base + slope * high
+                if a < 0 or e > last_along or min(one, other) < F(0) or max(one, other) >= F(last_across):
+                    continue
+                acc[:] = F(0)
+                # The ends of the way fill their pixels in part, all between are whole.
+                side_a, weight_a = _tap(a, low, high, base, slope, share)
+                near_a = int(side_a)
+                part_a = (side_a - F(near_a)) * weight_a
+                p_a = a * step_along + near_a * step_across
+                read_pair(acc, x, p_a, p_a + step_across, weight_a - part_a, part_a)
+                side_e, weight_e = _tap(e, low, high, base, slope, share)
+                weight_e = weight_e if e > a else F(0)
+                near_e = int(side_e)
+                part_e = (side_e - F(near_e)) * weight_e
+                p_e = e * step_along + near_e * step_across
+                read_pair(acc, x, p_e, p_e + step_across, weight_e - part_e, part_e)
+                for t in range(a + 1, e):
+                    side = base + slope * F(t)
+                    near = int(side)
+                    part = (side - F(near)) * share
+                    p = t * step_along + near * step_across
+                    read_pair(acc, x, p, p + step_across, share - part, part)
+                for k in range(LANES):
+                    acc[k] = belief * seen[row, column, k] / max(acc[k], DARK)
+                write_pair(acc, out, p_a - origin, p_a + step_across - origin, weight_a - part_a, part_a)
+                write_pair(acc, out, p_e - origin, p_e + step_across - origin, weight_e - part_e, part_e)
+                for t in range(a + 1, e):
+                    side = base + slope * F(t)
+                    near = int(side)
+                    part = (side - F(near)) * share
+                    p = t * step_along + near * step_across - origin
+                    write_pair(acc, out, p, p + step_across, share - part, part)
+
+
+@_jit_parallel
+def _add_bands(sums: Any, first: Any, out: Any) -> None:
+    height = out.shape[0]
+    for row in prange(height):
+        for band in range(sums.shape[0]):
+            inside = row - first[band]
+            if 0 <= inside < sums.shape[1]:
+                out[row] += sums[band, inside]

@@ -1,0 +1,95 @@
+"""Multi-frame Richardson-Lucy: the sharp picture that explains what several exposures recorded.
+
+Each observation is a frame y with the way along which it blurs the sharp picture x it is explained by, B x,
+and a belief c per pixel. With the adjoint B', one step is
+
+    x <- x * (sum B' c (y / B x)) / (sum B' c)
+
+(Richardson 1972, Lucy 1974, for several observations with weights). A total-variation prior (Dey et al. 2006)
+holds back noise and ringing; where a frame's blur is short there is nothing to undo, and the step is damped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..data import exposure
+from ..data.exposure import blur, blur_adjoint, within
+
+DARK = 1e-4  # linear light; less is noise, and a ratio of it means nothing
+UNSEEN = 1e-2  # belief in leaving a pixel as it is, against observations that barely see it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One frame, and how the sharp picture turned into it."""
+
+    light: Tensor  # [3, H, W] linear RGB, as recorded
+    offset: Tensor | None  # [2, H, W] pixels: where in the sharp picture a pixel's way has its middle
+    way: Tensor  # [2, H, W] pixels travelled while the shutter was open
+    belief: Tensor  # [H, W] in [0, 1]
+
+
+def richardson_lucy(
+    start: Tensor, observations: Sequence[Observation], *, steps: int, pace: Tensor, smooth: float
+) -> Tensor:
+    """Sharpen `start` until, blurred, it explains the observations.
+
+    Args:
+        start: First guess, usually the frame itself. [3, H, W] linear RGB.
+        observations: The frame and its neighbours.
+        steps: Iterations.
+        pace: How much of each step to take, per pixel. [H, W] in [0, 1]; 0 leaves the pixel alone.
+        smooth: Weight of the total-variation prior; 0 is none.
+
+    Returns:
+        [3, H, W] linear RGB.
+    """
+    if exposure.COMPILED and start.is_cpu:
+        from .deconvolve_compiled import iterate
+
+        return iterate(start, observations, steps=steps, pace=pace, smooth=smooth)
+    return iterate_tensors(start, observations, steps=steps, pace=pace, smooth=smooth)
+
+
+def iterate_tensors(
+    start: Tensor, observations: Sequence[Observation], *, steps: int, pace: Tensor, smooth: float
+) -> Tensor:
+    """`richardson_lucy` on any device: the slow, clear way."""
+    believed = [seen.belief * within(seen.way, offset=seen.offset) for seen in observations]
+    total = sum((_back(c.expand_as(start), seen) for c, seen in zip(believed, observations, strict=True)), UNSEEN)
+    sharp = start.clamp_min(DARK)
+    for _ in range(steps):
+        gathered = torch.full_like(sharp, UNSEEN)
+        for belief, seen in zip(believed, observations, strict=True):
+            expected = blur(sharp, seen.way, offset=seen.offset).clamp_min(DARK)
+            gathered += _back(belief * seen.light / expected, seen)
+        sharp = sharp * (1 + (gathered / total - 1) * pace)
+        sharp = calmed(sharp, weight=smooth * pace)
+    return sharp
+
+
+def calmed(image: Tensor, *, weight: Tensor) -> Tensor:
+    """One step down the total variation of the square root of light, joint over colours.
+
+    The square root makes photon noise even, so that shadows and highlights are held alike.
+
+    Args:
+        image: [3, H, W] linear RGB, above 0.
+        weight: [H, W]; 0 leaves the pixel alone.
+    """
+    root = image.clamp_min(DARK).sqrt()
+    right = torch.diff(root, dim=2, append=root[:, :, -1:])
+    down = torch.diff(root, dim=1, append=root[:, -1:])
+    norm = (right.square() + down.square()).sum(0).add(1e-4).sqrt()
+    right, down = right / norm, down / norm
+    spread = right - torch.nn.functional.pad(right, (1, -1)) + down - torch.nn.functional.pad(down, (0, 0, 1, -1))
+    return image / (1 - weight * spread).clamp(0.5, 2)
+
+
+def _back(light: Tensor, seen: Observation) -> Tensor:
+    return blur_adjoint(light.contiguous(), seen.way, offset=seen.offset)

@@ -1,0 +1,137 @@
+"""The fuse stage: every frame sharpened from itself and the frames around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from ..data.exposure import blur
+from ..data.types import Clip, Flow, Motion
+from ..motion.warp import warp
+from .config import FuseConfig
+from .deconvolve import Observation, richardson_lucy
+from .paths import Correction, fit
+
+WHITE = 0.98  # light at and above which a sensor has lost count
+SCALE = 0.05  # difference of square roots of light at which belief in a neighbour is down to a third
+SPREAD = 2.0  # pixels over which that difference is taken
+FITTED = 640  # pixels of the longer side on which three numbers per frame are fitted
+STEPS = 10
+
+Ways = Mapping[int, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fused:
+    """Sharpened frames, and how much each pixel was confirmed by others."""
+
+    images: Tensor  # [K, 3, H, W] linear RGB
+    confidence: Tensor  # [K, H, W] mean consistency of the neighbours, [0, 1]
+    ways: Tensor  # [K, 2, H, W] pixels that each point travelled while the shutter was open
+
+
+def fuse(clip: Clip, motion: Motion, config: FuseConfig, *, which: Sequence[int]) -> Fused:
+    """Sharpen some frames of `clip` from the frames around them.
+
+    Args:
+        clip: Consecutive frames of one shot.
+        motion: Flows between neighbours, velocities, shutter fraction.
+        config: How far to look and how long to work.
+        which: Positions in the clip of the frames to sharpen.
+    """
+    if not which:
+        return Fused(images=clip.images[:0], confidence=clip.images[:0, 0], ways=motion.velocity[:0])
+    near = sorted({j for i in which for j in _around(i, len(clip.images), config.radius)} | set(which))
+    ways = {i: corrected_way(clip.images, motion, i) for i in near}
+    done = [sharpened(clip.images, motion, ways, i, config=config) for i in which]
+    return Fused(
+        images=torch.stack([image for image, _ in done]),
+        confidence=torch.stack([agreed for _, agreed in done]),
+        ways=torch.stack([ways[i] for i in which]),
+    )
+
+
+def sharpened(
+    images: Tensor, motion: Motion, ways: Ways, i: int, *, config: FuseConfig
+) -> tuple[Tensor, Tensor]:
+    """Frame `i` of [T, 3, H, W] sharpened, [3, H, W], and the confidence in it, [H, W]."""
+    own = Observation(light=images[i], offset=None, way=ways[i], belief=unclipped(images[i]))
+    others = [neighbour(images, motion, ways, (i, j)) for j in _around(i, len(images), config.radius)]
+    length = torch.linalg.vector_norm(ways[i], dim=0)
+    sharp = richardson_lucy(
+        images[i],
+        [own, *(seen for seen, _ in others)],
+        steps=config.iterations or STEPS,
+        # Short blur is within what flow gets wrong: undo it half-heartedly or not at all.
+        pace=(length / config.sure).clamp(max=1).square(),
+        smooth=config.smooth,
+    )
+    agreed = [agreement for _, agreement in others] or [torch.zeros_like(length)]
+    return sharp, torch.stack(agreed).mean(0)
+
+
+def neighbour(images: Tensor, motion: Motion, ways: Ways, pair: tuple[int, int]) -> tuple[Observation, Tensor]:
+    """Frame j as a witness of frame i, and how well the two agree on frame i's grid, [H, W]."""
+    i, j = pair
+    there, back = motion.flows[i, j].shift, motion.flows[j, i].shift
+    agreed = consistency(images[i], warp(images[j], there), way=ways[i], other_way=warp(ways[j], there))
+    belief = warp(agreed[None], back)[0] * unclipped(images[j])
+    return Observation(light=images[j], offset=back, way=ways[j], belief=belief), agreed
+
+
+def consistency(frame: Tensor, other: Tensor, *, way: Tensor, other_way: Tensor) -> Tensor:
+    """Belief that `other`, laid onto `frame`'s grid, shows the same scene under its own blur.
+
+    The order of two blurs does not matter: B(way) other = B(other_way) frame where flow and ways are right.
+
+    Args:
+        frame: [3, H, W] linear RGB.
+        other: [3, H, W] linear RGB.
+        way: How `frame` was blurred. [2, H, W] pixels.
+        other_way: How `other` was blurred. [2, H, W] pixels.
+
+    Returns:
+        [H, W] in [0, 1].
+    """
+    crossed = blur(other, way).clamp_min(0).sqrt() - blur(frame, other_way).clamp_min(0).sqrt()
+    difference = cv2.GaussianBlur(crossed.abs().amax(0).cpu().numpy(), (0, 0), SPREAD)
+    return torch.exp(-(torch.from_numpy(difference).to(frame.device) / SCALE).square())
+
+
+def unclipped(image: Tensor) -> Tensor:
+    """[H, W] 0 where a recorded pixel is at white: there was more light than it says. Else 1."""
+    return (image.amax(0) < WHITE).to(image)
+
+
+def corrected_way(images: Tensor, motion: Motion, i: int) -> Tensor:
+    """The way of every pixel of frame `i`, [2, H, W] pixels, fitted to what its neighbours say."""
+    way, velocity = motion.blur[i], motion.velocity[i]
+    if len(images) == 1:
+        return way
+    return _correction(images, motion, i).of(way, velocity)
+
+
+def _correction(images: Tensor, motion: Motion, i: int) -> Correction:
+    scale = max(1, round(max(images.shape[2:]) / FITTED))
+    near = [*_around(i, len(images), 1), i]
+    light = {j: avg_pool2d(images[j], scale) for j in near}
+    velocity = {j: avg_pool2d(motion.velocity[j], scale) / scale for j in near}
+    ways = {j: v * motion.shutter for j, v in velocity.items()}
+    seen = []
+    for j in near[:-1]:
+        there, back = (avg_pool2d(motion.flows[pair].shift, scale) / scale for pair in ((i, j), (j, i)))
+        agreed = consistency(light[i], warp(light[j], there), way=ways[i], other_way=warp(ways[j], there))
+        belief = warp(agreed[None], back)[0] * unclipped(light[j])
+        seen.append(Observation(light=light[j], offset=back, way=ways[j], belief=belief))
+    # Without the frame itself: what is left of its blur must not pass for sharpness.
+    sharp = richardson_lucy(light[i], seen, steps=5, pace=torch.ones_like(light[i][0]), smooth=0)
+    return fit(sharp, light[i], ways[i], velocity[i]).enlarged(scale)
+
+
+def _around(i: int, count: int, radius: int) -> list[int]:
+    return [j for j in range(max(0, i - radius), min(count, i + radius + 1)) if j != i]
