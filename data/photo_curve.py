@@ -53,8 +53,9 @@ def _curves(profile: bytes | None) -> tuple[Curve, ...] | None:
         return None
     try:
         tags = _tags(profile)
-        curves = tuple(_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC"))
-    except (KeyError, struct.error, ValueError, FloatingPointError):
+        with np.errstate(all="ignore"):  # what overflows is refused below
+            curves = tuple(_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC"))
+    except (KeyError, struct.error, ValueError):
         return None
     if any(np.any(np.diff(curve) < 0) or curve[-1] - curve[0] < 0.5 for curve in curves):
         return None  # no tone curve that could be undone

@@ -6,11 +6,13 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 PREFIX = b"Exif\0\0"
 ORIENTATION, EXIF, GPS = 0x0112, 0x8769, 0x8825
@@ -21,6 +23,11 @@ _EXPOSURE, _SHUTTER_SPEED = 0x829A, 0x9201
 # model, orientation, resolution, software, date, artist, computer, copyright, and the two sub-directories.
 TOLD = (270, 271, 272, ORIENTATION, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS)
 
+# What Pillow raises on bad tags.
+_DAMAGE = (
+    *(SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(OSError, RuntimeError, ArithmeticError, struct.error),
+)
 _WARNINGS = threading.RLock()  # the filter of warnings is one for all threads
 
 
@@ -54,11 +61,44 @@ def told(exif: bytes | None) -> Image.Exif:
     with hushed():
         try:
             tags.load(exif or b"")
-            for part in (EXIF, GPS):
-                tags.get_ifd(part)  # read now; it stays in `tags`
-        except (SyntaxError, ValueError, TypeError, struct.error, OSError, KeyError):
+        except _DAMAGE:
             return Image.Exif()
-    return tags
+        return _sound(tags)
+
+
+def gathered(tags: Image.Exif) -> bytes | None:
+    """EXIF bytes from the directories of a TIFF, without what describes the file's layout."""
+    with hushed():
+        kept = _sound(tags)
+        for tag in set(kept) - set(TOLD):
+            del kept[tag]
+        if not kept and not any(kept.get_ifd(part) for part in (EXIF, GPS)):
+            return None
+        return bytes(kept.tobytes()).removeprefix(PREFIX)
+
+
+def _sound(tags: Image.Exif) -> Image.Exif:
+    """The tags whose values can be read and written again."""
+    kept = Image.Exif()
+    for tag in set(tags) - {EXIF, GPS}:
+        with suppress(*_DAMAGE):
+            if _writable(tag, tags[tag], group=None):
+                kept[tag] = tags[tag]
+    for part in (EXIF, GPS):
+        with suppress(*_DAMAGE):
+            found = tags.get_ifd(part).items()
+            kept.get_ifd(part).update({tag: v for tag, v in found if _writable(tag, v, group=part)})
+    return kept
+
+
+def _writable(tag: int, value: Any, *, group: int | None) -> bool:
+    directory = ImageFileDirectory_v2(group=group)
+    try:
+        directory[tag] = value
+        directory.tobytes()
+    except _DAMAGE:
+        return False
+    return True
 
 
 @contextmanager
@@ -67,19 +107,6 @@ def hushed() -> Iterator[None]:
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def gathered(tags: Image.Exif) -> bytes | None:
-    """EXIF bytes from the directories of a TIFF, without what describes the file's layout."""
-    kept = Image.Exif()
-    for tag in TOLD:
-        if tag in (EXIF, GPS):
-            kept.get_ifd(tag).update(tags.get_ifd(tag))
-        elif tag in tags:
-            kept[tag] = tags[tag]
-    if not kept and not any(kept.get_ifd(tag) for tag in (EXIF, GPS)):
-        return None
-    return bytes(kept.tobytes()).removeprefix(PREFIX)
 
 
 def orientation(tags: Image.Exif) -> int:

@@ -13,7 +13,6 @@ from .plumbing import Line, PlumbingSheet
 from .types import Source
 from .video import VideoSource
 
-
 _SRGB_PRIMARIES = (1, UNSPECIFIED)
 
 

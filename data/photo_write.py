@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, TiffTags
 
-from .photo_exif import EXIF, GPS, PREFIX, TOLD, told
+from .photo_exif import EXIF, GPS, PREFIX, TOLD, hushed, told
 from .photo_picture import PhotoPicture, Pixels, in_8_bits
 
 Encoder = Callable[[PhotoPicture, int], bytes]
@@ -74,7 +74,8 @@ def _tiff(picture: PhotoPicture, _quality: int) -> bytes:
         tags[338] = 2  # transparency that colours were not multiplied with
     if picture.profile:
         tags[34675] = picture.profile
-    return struct.pack("<2sHI", b"II", 42, 8) + bytes(tags.tobytes(8)) + strip
+    with hushed():
+        return struct.pack("<2sHI", b"II", 42, 8) + bytes(tags.tobytes(8)) + strip
 
 
 def _describe(tags: TiffImagePlugin.ImageFileDirectory_v2, exif: bytes | None) -> None:

@@ -18,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
+from PIL.TiffImagePlugin import IFDRational
 
 from freezeframe.data.color import SRGB, to_light
 from freezeframe.data.errors import FreezeframeError, MissingExtra, UnreadableMedia, UnwritableOutput
@@ -49,7 +50,9 @@ def smooth() -> np.ndarray:
 def tags(orientation: int = 1, *, date: str = "2024:05:06 07:08:09", part: str = "25") -> Image.Exif:
     exif = Image.Exif()
     exif[271], exif[306], exif[0x0112] = "Lens & Co", date, orientation
-    exif.get_ifd(EXIF).update({DATE: date, SUBSECOND: part, 0x829A: 1 / 50, MAKER_NOTE: b"Note\0\1\2\xff"})
+    exif.get_ifd(EXIF).update(
+        {DATE: date, SUBSECOND: part, 0x829A: IFDRational(1, 50), MAKER_NOTE: b"Note\0\1\2\xff"}
+    )
     exif.get_ifd(EXIF).update({0xA002: 56, 0xA003: 40})
     exif.get_ifd(GPS).update({1: "N", 2: (52.0, 31.0, 12.25), 3: "E", 4: (13.0, 24.0, 18.5)})
     return exif
@@ -276,6 +279,8 @@ def test_each_channel_has_its_own_curve() -> None:
         profile_with(*[b"what\0\0\0\0"] * 3),
         profile_with(*[para(9, 1.0)] * 3),
         profile_with(*[curv(65535, 0)] * 3),
+        profile_with(*[para(0, -3.0)] * 3),
+        profile_with(*[para(3, 30000.0, 9.0, 9.0, 1.0, 0.0)] * 3),
         PROFILE[:400],
     ],
 )
@@ -440,6 +445,7 @@ def test_damaged_bytes_give_a_photo_or_a_sentence(
         picture = read_photo(path)
         assert picture.linear().isfinite().all()
         exposure_seconds(picture)
+        write_photo(picture, path.with_name("again.tif"))
 
 
 def test_errors_of_writing_change_nothing(tmp_path: Path) -> None:
@@ -507,13 +513,14 @@ def test_heic_is_read_upright_with_its_exif(tmp_path: Path) -> None:
 def dng(path: Path, level: int) -> None:
     """A camera raw file of one even grey, whose sensor is full at 16000, held upright by a turn."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
-    unity = [TiffImagePlugin.IFDRational(n, 10000) for n in XYZ_TO_SRGB]
+    unity = [IFDRational(n, 10000) for n in XYZ_TO_SRGB]
     facts: dict[int, tuple[int, object]] = {
         254: (4, 0), 256: (4, 64), 257: (4, 48), 258: (3, 16), 259: (3, 1), 262: (3, 32803),
-        271: (2, "Lens & Co"), 272: (2, "One"), 273: (4, 0), 274: (3, 6), 277: (3, 1), 278: (4, 48), 279: (4, 64 * 48 * 2),
+        271: (2, "Lens & Co"), 272: (2, "One"), 273: (4, 0), 274: (3, 6), 277: (3, 1),
+        278: (4, 48), 279: (4, 64 * 48 * 2),
         306: (2, "2024:05:06 07:08:09"), 33421: (3, (2, 2)), 33422: (1, bytes([0, 1, 1, 2])),
         50706: (1, bytes([1, 4, 0, 0])), 50708: (2, "Lens One"), 50717: (4, 16000), 50721: (10, tuple(unity)),
-        50728: (5, (TiffImagePlugin.IFDRational(1, 1),) * 3), 50778: (3, 21),
+        50728: (5, (IFDRational(1, 1),) * 3), 50778: (3, 21),
     }  # fmt: skip
     for tag, (kind, value) in facts.items():
         tags.tagtype[tag] = kind
@@ -541,6 +548,19 @@ def test_camera_raw_gives_the_light_that_the_sensor_counted(tmp_path: Path, leve
     (tmp_path / "photo.dng").write_bytes(b"garbage")
     with complaint(UnreadableMedia, Path("photo.dng"), "damaged"):
         read_photo(tmp_path / "photo.dng")
+
+
+def test_a_tag_of_a_wrong_kind_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
+    """Text where a number belongs cannot be written into a TIFF; the date beside it can."""
+    exif = bytearray(photo().exif or b"")
+    order = "<" if exif[:2] == b"II" else ">"
+    entry = exif.find(struct.pack(order + "HHI", 0x829A, 5, 1))  # exposure time: one fraction
+    struct.pack_into(order + "HI", exif, entry + 2, 2, 4)
+    write_photo(photo(exif=bytes(exif)), tmp_path / "photo.tif")
+    back = read_photo(tmp_path / "photo.tif")
+    assert entry > 0
+    assert exposure_seconds(back) is None
+    assert told(back.exif).get_ifd(EXIF)[DATE] == "2024:05:06 07:08:09"
 
 
 def test_no_warning_reaches_the_user(tmp_path: Path) -> None:
