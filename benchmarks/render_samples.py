@@ -23,7 +23,7 @@ from freezeframe.data.video_picture import frame_showing
 SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
 SIZE, FRAMES, RATE, SHUTTER = (640, 360), 75, 30, 0.7
 SOUND_RATE = 48_000
-BURST_SIZE, BURST_MARGIN, SHAKE = (720, 480), 40, 14.0
+BURST_SIZE, BURST_MARGIN, SHAKE = (720, 480), 40, 11.0
 
 
 def write_clip(path: Path, images: Iterator[Tensor], *, crf: int, title: str) -> None:
@@ -67,10 +67,10 @@ def audio_frames() -> Iterator[av.AudioFrame]:
 def render_clip(folder: Path) -> None:
     scene = sports_scene(*SIZE, seed=7, frames=FRAMES)
     blurred = (scene.blurred(float(t), shutter=SHUTTER) for t in range(FRAMES))
-    noisy = (with_noise(image, shot=2e-4, read=1e-3, seed=t) for t, image in enumerate(blurred))
-    write_clip(folder / "sports.mp4", noisy, crf=17, title="Fast action, blurred")
+    noisy = (with_noise(image, shot=1e-4, read=1e-3, seed=t) for t, image in enumerate(blurred))
+    write_clip(folder / "sports.mp4", noisy, crf=15, title="Fast action, blurred")
     sharp = (scene.sharp(float(t)) for t in range(FRAMES))
-    write_clip(folder / "sports_truth.mp4", sharp, crf=20, title="Fast action, exact truth")
+    write_clip(folder / "sports_truth.mp4", sharp, crf=19, title="Fast action, exact truth")
 
 
 def write_photo(path: Path, image: Tensor, *, quality: int) -> None:
@@ -85,7 +85,7 @@ def render_burst(folder: Path) -> None:
         shaken = scene.blurred(float(photo), shutter=1.0)
         noisy = with_noise(shaken, shot=4e-4, read=2e-3, seed=photo)
         write_photo(folder / f"burst_{photo + 1}.jpg", noisy, quality=92)
-        write_photo(folder / f"burst_truth_{photo + 1}.jpg", scene.sharp(float(photo)), quality=90)
+        write_photo(folder / f"burst_truth_{photo + 1}.jpg", scene.sharp(float(photo)), quality=87)
 
 
 def main() -> None:

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .synth_path import about, shift, smooth_noise, steady, turn
+from .synth_path import Course, about, shift, smooth_noise, steady, turn
 from .synth_scene import Layer, Matrix, Scene
 from .synth_shelf import bookshelf
 from .synth_sports import sports_scene
 
 __all__ = ["Layer", "Scene", "bookshelf", "handheld_scene", "sports_scene", "steady", "with_noise"]
 
-_STRAY = 5.0  # pixels (standard deviation) by which photos of a burst miss each other
+_STRAY = 8.0  # pixels (standard deviation) by which photos of a burst miss each other
 _ROLL = 0.012  # radians of roll per pixel of shake, over a frame's half width
 
 
@@ -71,13 +71,22 @@ def _photo_path(dt: float, *, shake: float, reach: float, rng: np.random.Generat
     """Where one photo's shake has carried the picture `dt` intervals after its own middle."""
     aim = rng.normal(0, _STRAY, 2)
     tilt = rng.normal(0, 0.004)
-    luck = rng.uniform(0.45, 1.45)
+    luck = rng.uniform(0.4, 1.3)
     heading = rng.uniform(0, 2 * math.pi)
-    bend = [smooth_noise(rng, size=0.3 * shake * luck, rate=0.9) for _ in range(2)]
+    bend = [_balanced(smooth_noise(rng, size=0.2 * shake * luck, rate=0.9)) for _ in range(2)]
     spin = rng.normal(0, 1) * _ROLL * shake / reach * 10
     x, y = (
-        luck * shake * part * dt + wave(dt) - wave(0)
+        luck * shake * part * dt + wave(dt)
         for part, wave in zip((math.cos(heading), math.sin(heading)), bend, strict=True)
     )
     moved: Matrix = shift(aim[0] + x, aim[1] + y) @ turn(tilt + spin * dt)
     return moved
+
+
+def _balanced(wave: Course) -> Course:
+    """`wave` bent so that its mean over an open shutter is where it is at mid-exposure, that is, 0.
+
+    A smear then lies evenly around the true picture, and a photo and its truth share one grid.
+    """
+    excess = sum(wave((k + 0.5) / 64 - 0.5) for k in range(64)) / 64 - wave(0)
+    return lambda dt: wave(dt) - wave(0) - 12 * excess * dt * dt

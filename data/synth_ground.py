@@ -36,7 +36,7 @@ def ground(rng: np.random.Generator, *, size: Span, margin: float, scale: float)
     _pitch(sheet, margin + _PITCH)
     _crowd(sheet, rng, margin + _BOARDS)
     _boards(sheet, margin + _BOARDS)
-    texture = grained(sheet.texture(), rng, strength=0.16, size=1.1 * max(scale, 0.75))
+    texture = grained(sheet.texture(), rng, strength=0.09, size=1.1 * max(scale, 0.75))
     home = shift(-margin, -margin) @ sheet.in_units()
     return Layer(texture=texture, place=lambda t: home, endless=True)
 
@@ -60,12 +60,12 @@ def _crowd(sheet: Sheet, rng: np.random.Generator, bottom: float) -> None:
 
 def _spectator(sheet: Sheet, rng: np.random.Generator, at: tuple[float, float]) -> None:
     x, y = at
-    coat = _jittered(_pick(rng, _SCARVES), rng)
+    coat = _far(_jittered(_pick(rng, _SCARVES), rng))
     sheet.ellipse((x, y + 8), (4.6, 6), coat)
     if rng.random() < 0.3:
-        sheet.box(x - 3.6, y + 3.4, (7.2, 1.7), _pick(rng, _SCARVES))
-    sheet.ellipse((x, y), (2.6, 3.2), _jittered(_pick(rng, _SKINS), rng))
-    sheet.ellipse((x, y - 1.6), (2.7, 2.0), _pick(rng, _HAIR))
+        sheet.box(x - 3.6, y + 3.4, (7.2, 1.7), _far(_pick(rng, _SCARVES)))
+    sheet.ellipse((x, y), (2.6, 3.2), _far(_jittered(_pick(rng, _SKINS), rng)))
+    sheet.ellipse((x, y - 1.6), (2.7, 2.0), _far(_pick(rng, _HAIR)))
     if rng.random() < 0.14:  # arms up
         for side in (-1, 1):
             sheet.line((x + 4 * side, y + 5), (x + 5 * side, y - 4), 1.7, coat)
@@ -88,7 +88,7 @@ def _boards(sheet: Sheet, top: float) -> None:
         sheet.box(x + 1, top, (_BOARD_WIDTH - 2, 37), paper)
         middle = x + _BOARD_WIDTH / 2
         sheet.text(words, (middle, top + 15), min(24, 240 / len(words)), ink)
-        sheet.text("freely licensed · rendered light · exact truth", (middle, top + 31), 6.4, ink)
+        sheet.text("freely licensed · rendered light · exact truth", (middle, top + 30.5), 6.2, ink)
 
 
 def _pitch(sheet: Sheet, top: float) -> None:
@@ -128,6 +128,11 @@ def _lines(sheet: Sheet, top: float) -> None:
         sheet.line((x, top + 15), (x - 90, top + 94), 3.2, chalk)
         sheet.line((x + 130, top + 94), (x + 10, top + 215), 4.4, chalk)
         sheet.disc((x + 180, top + 56), 3.2, chalk)
+
+
+def _far(colour: Colour) -> Colour:
+    """In the shade of the stands, seen through the air: darker, and nearer to the same blue."""
+    return tuple(round(0.55 * part + 0.18 * air) for part, air in zip(colour, (70, 84, 120), strict=True))
 
 
 def _pick(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:

@@ -105,7 +105,8 @@ def _leg(kit: Kit, hips: Motion, swing: _Swing, *, scale: float, shade: float) -
 
 
 def _arm(kit: Kit, body: Motion, swing: _Swing, *, scale: float, shade: float) -> tuple[Layer, Layer]:
-    upper_arm = _joined(body, lambda t: shift(0, -TORSO + 7) @ turn(-swing.shoulder(t)))
+    side = -11 if shade == 1.0 else 5  # the chest turns a little towards us, and shows its number
+    upper_arm = _joined(body, lambda t: shift(side, -TORSO + 7) @ turn(-swing.shoulder(t)))
     forearm = _joined(upper_arm, lambda t: shift(0, ARM) @ turn(-swing.elbow(t)))
 
     def upper(sheet: Sheet) -> None:
@@ -137,11 +138,10 @@ def _torso(kit: Kit) -> Paint:
         sheet.ellipse((x + 1, neck - 10), (2.4, 3.2), _dim(kit.skin, 0.8))
         sheet.disc((x + 10, neck - 13), 1.4, (30, 25, 25))
         sheet.line((x, neck + 9), (x, hip - 4), 26, kit.shirt)
-        sheet.line((x - 11, neck + 8), (x - 11, hip), 2.6, kit.trim)
-        sheet.line((x + 11, neck + 8), (x + 11, hip), 2.6, kit.trim)
+        sheet.line((x - 11, neck + 30), (x + 11, neck + 30), 2.2, _dim(kit.shirt, 0.8))
         sheet.line((x - 9, hip + 4), (x + 9, hip + 4), 9, kit.shorts)
-        sheet.text(kit.name, (x, neck + 9), 6.2, kit.trim)
-        sheet.text(kit.number, (x, neck + 25), 25, kit.trim)
+        sheet.text(kit.name, (x + 2, neck + 2.5), 6.5, kit.trim)
+        sheet.text(kit.number, (x + 2, neck + 18), 24, kit.trim)
 
     return paint
 
@@ -158,7 +158,7 @@ def _part(paint: Paint, place: Motion, *, scale: float, reach: float) -> Layer:
     sheet = Sheet(2 * joint[0], (joint[1] if tall else reach + _MARGIN) + _MARGIN, scale)
     paint(sheet)
     to_joint = shift(-joint[0], -joint[1]) @ sheet.in_units()
-    cloth = grained(sheet.texture(), np.random.default_rng(int(reach)), strength=0.12, size=1.0)
+    cloth = grained(sheet.texture(), np.random.default_rng(int(reach)), strength=0.05, size=1.0)
     return Layer(texture=cloth, place=lambda t: place(t) @ to_joint, mover=True)
 
 

@@ -20,7 +20,7 @@ from .synth_scene import Layer, Matrix, Motion, Scene
 
 HEIGHT = 360.0
 MARGIN = 60.0  # units of world above, below and beside what the camera means to show
-_PAN, _SURGE, _SURGE_RATE = 12.5, 4.5, 0.022  # units per frame interval; cycles per frame interval
+_PAN, _SURGE, _SURGE_RATE = 11.0, 3.8, 0.022  # units per frame interval; cycles per frame interval
 
 _HOME = Kit(
     number="7", name="ISO", shirt=(205, 32, 40), trim=(255, 244, 232), shorts=(245, 242, 238),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freezeframe.data.metrics import psnr
-from freezeframe.data.synth import Layer, Scene, handheld_scene, sports_scene, steady, with_noise
+from freezeframe.data.synth import Layer, Scene, bookshelf, handheld_scene, sports_scene, steady, with_noise
 from freezeframe.data.synth_path import about, shift, turn, zoom
 
 SIZE = (48, 96)
@@ -219,6 +219,16 @@ def test_every_photo_of_a_burst_is_shaken_in_its_own_way():
     assert torch.equal(scene.blurred(2.0, shutter=0.7), scene.blurred(2.0, shutter=0.7))
 
 
+@pytest.mark.parametrize("photo", range(4))
+def test_a_smear_lies_evenly_around_the_true_place(photo):
+    """The centroid of a shaken spot is that of the sharp one, to a tenth of a pixel."""
+    dot = torch.zeros(3, 120, 160)
+    dot[:, 56:65, 76:85] = torch.from_numpy(spot((9, 9))[0][..., 0])
+    scene = handheld_scene(dot, shake=8, seed=9)
+    sharp, blurred = (centroid(image) for image in (scene.sharp(photo), scene.blurred(photo, shutter=1.0)))
+    assert blurred == pytest.approx(sharp, abs=0.1)
+
+
 def test_a_photo_that_is_not_shaken_is_only_aimed_differently():
     """Without shake an exposure is the sharp picture, to a quarter of an 8-bit step."""
     scene = handheld_scene(checks(), shake=0, seed=3, margin=10)
@@ -240,6 +250,15 @@ def test_noise_has_the_variance_it_was_asked_for():
     assert float((noisy - grey).var()) == pytest.approx(0.004 * 0.25 + 1e-4, rel=0.035)
     assert torch.equal(noisy, with_noise(grey, shot=0.004, read=0.01, seed=1))
     assert not torch.equal(noisy, with_noise(grey, shot=0.004, read=0.01, seed=2))
+
+
+def test_a_bookshelf_is_full_of_detail_and_the_same_each_time():
+    shelf = bookshelf(180, 120, seed=2)
+    assert shelf.shape == (3, 120, 180)
+    assert torch.equal(shelf, bookshelf(180, 120, seed=2))
+    steps = (shelf[..., 1:] - shelf[..., :-1]).abs().mean(0)
+    busy = torch.nn.functional.max_pool2d(steps[None], 16)
+    assert float((busy > 0.05).float().mean()) > 0.9
 
 
 @pytest.mark.parametrize("shutter", [0.0, 1.2])
