@@ -25,7 +25,7 @@ _DIS = {
     "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
-_SMALLEST = 16  # pixels: DIS refuses images smaller than two of its patches
+_SMALLEST = 16  # pixels; smaller pictures have no motion that could be told
 
 
 def dis_flow(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") -> Flow:
@@ -59,6 +59,9 @@ def kornia_pair(
     source: Tensor, target: Tensor, *, start: Tensor | None = None, effort: Effort | None = None
 ) -> tuple[Flow, Flow]:
     """`kornia_flow` from source to target and back, in one batch."""
+    if min(source.shape[-2:]) < _SMALLEST:
+        rest = source.new_zeros(2, *source.shape[-2:])
+        return paired(rest, rest)
     lumas = torch.stack((gamma_luma(source), gamma_luma(target))).unsqueeze(1)
     guess = None if start is None else torch.stack((start, invert(start)))
     shifts = variational_shift(lumas, lumas.flip(0), start=guess, effort=effort or Effort())

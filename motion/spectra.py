@@ -14,6 +14,7 @@ Array = NDArray[Any]
 _POINTS = 3000  # profiles per frame
 _SLOWEST = 3.0  # pixels per frame; below, no shutter leaves a mark within reach
 _FEWEST = 200  # profiles, fewer tell nothing
+_FLAT = 1e-9  # squared slope of a wall without grain
 _GROUPS = 6  # of points of like speed
 _SPEEDS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # quantiles that stand for the speeds of a group
 
@@ -62,7 +63,8 @@ def _textured(light: Array, moving: Array, reach: int) -> tuple[Array, Array]:
     candidates = random.choice(candidates, min(len(candidates), 3 * _POINTS), replace=False)
     slopes = cv2.Sobel(light, cv2.CV_32F, 1, 0) ** 2 + cv2.Sobel(light, cv2.CV_32F, 0, 1) ** 2
     life = cv2.GaussianBlur(slopes, (0, 0), 6).ravel()[candidates]
-    keep = candidates[np.argsort(-life)[: max(_FEWEST, len(candidates) // 2)]][:_POINTS]
+    lively = np.argsort(-life)[: max(_FEWEST, len(candidates) // 2)]
+    keep = candidates[lively[life[lively] > _FLAT]][:_POINTS]
     rows, columns = np.unravel_index(keep, light.shape)
     return rows, columns
 
@@ -90,7 +92,7 @@ def _power(profiles: Array) -> Array:
 def _grouped(speed: Array, along: Array, across: Array, length: int) -> list[Spectra]:
     energy = (along + across)[:, 1:].sum(1)
     # A few strong edges must not outshout a field of grass; noise alone must not shout at all.
-    weight = (1 / (energy + np.median(energy)))[:, None]
+    weight = (1 / (energy + np.median(energy) + 1e-12))[:, None]
     order = np.array_split(np.argsort(speed), _GROUPS)
     return [
         Spectra(

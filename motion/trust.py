@@ -28,16 +28,17 @@ def trust(forward: Tensor, backward: Tensor) -> Tensor:
     Returns:
         [H, W] in [0, 1].
     """
-    miss = (forward + warp(backward, forward)).square().sum(0)
-    way = forward.square().sum(0) + backward.square().sum(0)
-    allowed = (_FLOOR + _SLACK * (way / 2 + 1e-12).sqrt()).square()
+    back = warp(backward, forward)
+    miss = (forward + back).square().sum(0)
+    way = (forward.square().sum(0) + back.square().sum(0)) / 2
+    allowed = (_FLOOR + _SLACK * (way + 1e-12).sqrt()).square()
     belief = (1 - miss / allowed).clamp(min=0).square()
     return torch.where(inside(forward), belief, torch.zeros_like(belief))
 
 
 def inside(shift: Tensor) -> Tensor:
-    """[H, W] true where the point that `shift` [2, H, W] leads to lies in the image."""
+    """[..., H, W] true where the point that `shift` [..., 2, H, W] leads to lies in the image."""
     x, y = pixel_grid(shift)
     height, width = shift.shape[-2:]
-    to_x, to_y = x + shift[0], y + shift[1]
+    to_x, to_y = x + shift[..., 0, :, :], y + shift[..., 1, :, :]
     return (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)

@@ -19,6 +19,7 @@ from kornia.geometry import build_pyramid
 from torch import Tensor
 from torch.nn import functional
 
+from .trust import inside
 from .warp import warp
 
 _CHARBONNIER = 0.01  # gamma-coded step below which a difference counts as noise
@@ -33,8 +34,8 @@ class Effort:
 
     warps: int = 4
     sweeps: int = 20
-    alpha: float = 0.02  # smoothness against data
-    window: float = 1.5  # pixels, standard deviation over which data are gathered
+    alpha: float = 0.05  # smoothness against data
+    window: float = 2.0  # pixels, standard deviation over which data are gathered
     finest: int = 1  # level at which to stop: 0 is full size, 1 half
     step: float = 1.0  # pixels of its level that one warp may move a point
 
@@ -96,7 +97,8 @@ def _step(source: Tensor, target: Tensor, shift: Tensor, *, links: Tensor, effor
     seen = warp(target, shift)
     dx, dy = spatial_gradient((source + seen) / 2, mode="diff").squeeze(1).unbind(1)
     change = (seen - source).squeeze(1)
-    weight = (change.square() + _CHARBONNIER**2).rsqrt()
+    # Beyond the target's border nothing was seen: there the surroundings decide.
+    weight = (change.square() + _CHARBONNIER**2).rsqrt() * inside(shift)
     terms = torch.stack((dx * dx, dx * dy, dy * dy, dx * change, dy * change), dim=1) * weight.unsqueeze(1)
     size = 2 * round(2 * effort.window) + 1
     terms = gaussian_blur2d(terms, (size, size), (effort.window, effort.window), border_type="replicate")

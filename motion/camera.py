@@ -1,0 +1,150 @@
+"""The camera's own motion: what maps a whole frame onto the next, and the path that this tells of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .estimate import gamma_luma
+from .sample import pixel_grid
+
+Array = NDArray[Any]
+
+_COARSEST = 40  # pixels of the shorter side at which the search starts
+_TEXTURE = 0.01  # gamma-coded standard deviation, the least that a picture must show
+_AGREEMENT = 0.6  # correlation, the least between a frame and its match
+_STEPS = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT
+_RANSAC_MISS = 1.0  # pixels of flow error that still agree with a homography
+
+
+def homography(
+    source: Tensor, target: Tensor, *, mask: Tensor | None = None, start: Tensor | None = None
+) -> Tensor | None:
+    """The plane-to-plane map of a whole frame: target(H p) shows what source(p) shows.
+
+    Phase correlation for the first guess, then enhanced correlation (Evangelidis & Psarakis 2008) from
+    coarse to fine, twice on the finest level: points that disagree after the first time, such as players,
+    are left out of the second.
+
+    Args:
+        source: [3, H, W] linear RGB.
+        target: As `source`.
+        mask: [H, W], above 0.5 where the background is; None for everywhere.
+        start: [3, 3] first guess in pixels, such as `homography_of_flow` gives.
+
+    Returns:
+        [3, 3] float64 with lower right 1, or None where the frames show too little or nothing alike.
+    """
+    a, b = (gamma_luma(frame).cpu().numpy().astype(np.float32) for frame in (source, target))
+    if min(a.std(), b.std()) < _TEXTURE:
+        return None
+    cover = np.full(a.shape, 255, np.uint8) if mask is None else _cover(mask)
+    guess = _shift_guess(a, b) if start is None else start.double().cpu().numpy()
+    found = _refined(a, b, cover, guess)
+    if found is None:
+        return None
+    found = _refined(a, b, cover & _agreeing(a, b, found), found, levels=1)
+    return None if found is None else torch.from_numpy(found)
+
+
+def homography_of_flow(shift: Tensor, trust: Tensor, *, step: int = 16) -> Tensor | None:
+    """The homography that most of a flow agrees with, by RANSAC on every `step`-th pixel.
+
+    Args:
+        shift: [2, H, W] pixels.
+        trust: [H, W] in [0, 1]; points under 0.5 have no voice.
+        step: Pixels between voices.
+    """
+    x, y = (axis[::step, ::step] for axis in pixel_grid(shift))
+    move = shift[:, ::step, ::step]
+    heard = trust[::step, ::step] > 0.5
+    if int(heard.sum()) < 16:
+        return None
+    points = torch.stack((x[heard], y[heard]), dim=-1).cpu().numpy()
+    ends = points + move[:, heard].T.cpu().numpy()
+    found, _ = cv2.findHomography(points, ends, cv2.RANSAC, _RANSAC_MISS, maxIters=500)
+    return None if found is None else torch.from_numpy(np.asarray(found, np.float64))
+
+
+def camera_flow(matrix: Tensor, size: tuple[int, int]) -> Tensor:
+    """The shift, [2, H, W] pixels, that a homography [3, 3] gives to a frame of `size` (H, W)."""
+    x, y = pixel_grid(torch.zeros(size, dtype=matrix.dtype, device=matrix.device))
+    ends = torch.einsum("ij,jhw->ihw", matrix, torch.stack((x, y, torch.ones_like(x))))
+    shift = ends[:2] / ends[2:] - torch.stack((x, y))
+    return shift.float()
+
+
+def _cover(mask: Tensor) -> Array:
+    return ((mask > 0.5).cpu().numpy() * 255).astype(np.uint8)
+
+
+def _shift_guess(a: Array, b: Array) -> Array:
+    window = cv2.createHanningWindow(a.shape[::-1], cv2.CV_32F)
+    (dx, dy), _ = cv2.phaseCorrelate(a, b, window)
+    guess = np.eye(3)
+    guess[:2, 2] = dx, dy
+    # Wild guesses come from frames with little in common: better to start from rest.
+    return guess if abs(dx) < a.shape[1] / 2 and abs(dy) < a.shape[0] / 2 else np.eye(3)
+
+
+def _refined(a: Array, b: Array, cover: Array, guess: Array, *, levels: int = 5) -> Array | None:
+    """Enhanced correlation from coarse to fine; None where it does not converge on a likeness."""
+    score = 0.0
+    for level in reversed(range(levels)):
+        shrink = 0.5**level
+        if level and min(a.shape) * shrink < _COARSEST:
+            continue
+        small = [_details(image, shrink) for image in (a, b)]
+        shade = _without_border(cv2.resize(cover, small[0].shape[::-1], interpolation=cv2.INTER_NEAREST))
+        to_small = _scaling(small[0].shape[1] / a.shape[1], small[0].shape[0] / a.shape[0])
+        # OpenCV masks the picture that it warps: so the source is warped, by the way back.
+        back = (to_small @ np.linalg.inv(guess) @ np.linalg.inv(to_small)).astype(np.float32)
+        try:
+            score, found = cv2.findTransformECC(
+                small[1],
+                small[0],
+                back / back[2, 2],
+                cv2.MOTION_HOMOGRAPHY,
+                (_STEPS, 30 * 2**level, 1e-6),
+                shade,
+                3,
+            )
+        except cv2.error:
+            return None
+        guess = np.linalg.inv(to_small) @ np.linalg.inv(np.asarray(found, np.float64)) @ to_small
+    return guess / guess[2, 2] if score >= _AGREEMENT else None
+
+
+def _details(image: Array, shrink: float) -> Array:
+    """A reduced picture less its own soft copy: broad shades would outweigh everything that can be placed."""
+    small = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    return np.asarray(small - cv2.GaussianBlur(small, (0, 0), 4))
+
+
+def _without_border(cover: Array) -> Array:
+    """The mask less its rim, where smoothing has invented a mirror image."""
+    rim = min(12, *(side // 16 for side in cover.shape))
+    inner = np.zeros_like(cover)
+    inner[rim:-rim, rim:-rim] = cover[rim:-rim, rim:-rim]
+    return inner
+
+
+def _scaling(x: float, y: float) -> Array:
+    """Full-size pixel centres to those of a picture x and y times as large."""
+    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
+
+
+def _agreeing(a: Array, b: Array, matrix: Array) -> Array:
+    """255 where the target, laid onto the source, differs no more than is usual; [H, W] uint8."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpPerspective(
+        b, matrix, a.shape[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=-1
+    )
+    differs = cv2.GaussianBlur(np.abs(a - laid), (0, 0), 2)
+    usual = float(np.median(differs[laid >= 0])) if (laid >= 0).any() else 0.0
+    return (((differs < 3 * usual + 0.01) & (laid >= 0)) * 255).astype(np.uint8)

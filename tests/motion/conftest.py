@@ -1,0 +1,67 @@
+"""A scene with natural statistics and a camera to film it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+SIZE = (288, 448)  # of the frames, height and width
+MARGIN = 120  # pixels of scene beyond each side of the frame at rest
+
+Move = Callable[[float], np.ndarray]  # time in frame intervals -> [3, 3], frame at rest to frame at that time
+
+
+@pytest.fixture(scope="session")
+def scene() -> np.ndarray:
+    """Dead leaves (Lee, Mumford & Huang 2001): overlapping discs have the statistics of photographs."""
+    rng = np.random.default_rng(7)
+    height, width = (2 * (side + 2 * MARGIN) for side in SIZE)
+    picture = np.zeros((height, width, 3), np.float32)
+    for _ in range(4000):
+        radius = int(8 / (rng.uniform(0.02, 1) ** 0.9))
+        centre = int(rng.integers(width)), int(rng.integers(height))
+        cv2.circle(picture, centre, radius, rng.uniform(0.02, 0.9, 3).tolist(), -1)
+    return cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture(scope="session")
+def film(scene: np.ndarray) -> Callable[..., Tensor]:
+    """`film(move, times, shutter=0, noise=0, of=scene)`: frames [T, 3, H, W] linear RGB."""
+
+    def expose(
+        move: Move, times: list[float], *, shutter: float = 0.0, noise: float = 0.0, of: np.ndarray = scene
+    ) -> Tensor:
+        steps = 24 if shutter else 1
+        offsets = [shutter * ((k + 0.5) / steps - 0.5) for k in range(steps)]
+        frames = [np.mean([view(of, move(t + o)) for o in offsets], axis=0) for t in times]
+        return grainy(np.stack(frames), noise)
+
+    return expose
+
+
+def view(scene: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    place = np.array([[1, 0, -MARGIN], [0, 1, -MARGIN], [0, 0, 1.0]])
+    flags = cv2.INTER_LANCZOS4
+    return cv2.warpPerspective(scene, matrix @ place, SIZE[::-1], flags=flags).clip(0, 1)
+
+
+def grainy(light: np.ndarray, noise: float) -> Tensor:
+    """Noise of a standard deviation in gamma-coded units, as sensors and codecs make it."""
+    coded = light**0.5 + np.random.default_rng(0).normal(0, noise, light.shape) if noise else light**0.5
+    linear = np.clip(coded, 0, 1).astype(np.float32) ** 2
+    return torch.from_numpy(linear).permute(0, 3, 1, 2).contiguous()
+
+
+def pan(dx: float, dy: float) -> Move:
+    """The picture moves by dx, dy pixels per frame."""
+    return lambda t: np.array([[1, 0, dx * t], [0, 1, dy * t], [0, 0, 1.0]])
+
+
+@pytest.fixture(scope="session")
+def panning() -> Callable[[float, float], Move]:
+    return pan
