@@ -111,7 +111,7 @@ def _look_into(path: Path) -> Finding:
     with open_container(path) as container:
         ledgers = {stream.index: Ledger.of(stream) for stream in container.streams}
         for packet in container.demux():
-            if packet.pts is not None or packet.dts is not None:
+            if packet.size or packet.pts is not None:  # the empty ones at the end only flush decoders
                 ledgers[packet.stream_index].enter(packet)
     return Finding(
         info=info,
@@ -164,7 +164,8 @@ def _copies(promise: Promise, finding: Finding, offset: Fraction) -> Iterator[Li
         # PCM is cut into packets as each reader likes; its bytes and its start are what can be compared.
         few = 1 if wanted.codec.startswith("pcm_") else None
         ours, theirs = ((sorted(book.times)[:few], book.tick) for book in (wanted, got))
-        yield _times(f"{name} times", ours, theirs, finding, offset)
+        if not wanted.timeless and not got.timeless:
+            yield _times(f"{name} times", ours, theirs, finding, offset)
         yield _line(f"{name} language", wanted.label, got.label)
 
 

@@ -36,6 +36,7 @@ _SUCCESSORS: dict[str, Codec] = {
 _NEXT: tuple[Codec, ...] = ("h264", "hevc", "ffv1")
 # Constant rate factors at which no difference is seen in a flicker test, and the worst that a codec takes.
 _QUALITY: dict[Codec, tuple[float, float]] = {"h264": (16, 51), "hevc": (18, 51), "av1": (18, 63)}
+_EVEN = ("h264", "hevc")
 _PRESETS: dict[Codec, str] = {"h264": "medium", "hevc": "fast", "av1": "8"}
 
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints its banner to stderr otherwise
@@ -55,7 +56,12 @@ class Encoder:
 
 
 def choose_encoder(
-    pix_fmt: str, source_codec: str, wish: Codec | None, holdable: Iterable[Codec]
+    pix_fmt: str,
+    source_codec: str,
+    wish: Codec | None,
+    *,
+    size: tuple[int, int],
+    holdable: Iterable[Codec],
 ) -> tuple[Encoder, list[str]]:
     """The encoder for a picture of `pix_fmt`, and words to the user about what changes by it.
 
@@ -63,20 +69,21 @@ def choose_encoder(
         pix_fmt: Of the decoded source.
         source_codec: Its codec, which is kept where that loses nothing.
         wish: The codec asked for, taken even if it must lose something.
+        size: Height and width.
         holdable: The codecs that the output's container can hold.
     """
-    layout = layout_of(pix_fmt)
+    layout, odd = layout_of(pix_fmt), (bool(size[0] % 2), bool(size[1] % 2))
     holdable = set(holdable)
     if wish is not None:
-        encoder = _fit(wish, layout)
+        encoder = _fit(wish, layout, odd)
         return encoder, [f"{wish} cannot hold {loss}" for loss in encoder.losses]
     usual = _SUCCESSORS.get(source_codec, "h264")
     order = [codec for codec in dict.fromkeys((usual, *_NEXT, "av1")) if codec in holdable]
-    encoders = [_fit(codec, layout) for codec in order]
+    encoders = [_fit(codec, layout, odd) for codec in order]
     best = min(encoders, key=lambda encoder: len(encoder.losses))
     notes = [f"{best.codec} cannot hold {loss}" for loss in best.losses]
     if best.codec != usual:
-        reason = ", ".join(_fit(usual, layout).losses) or "in this kind of file"
+        reason = ", ".join(_fit(usual, layout, odd).losses) or "in this kind of file"
         notes.append(f"written as {best.codec}: {usual} cannot be used ({reason})")
     return best, notes
 
@@ -89,7 +96,7 @@ def encoder_options(codec: Codec, quality: float | None = None) -> dict[str, str
         quality: Constant rate factor: small is better, 0 the best there is. None is visually lossless.
     """
     if codec not in _QUALITY:
-        return {"vendor": "apl0"} if codec == "prores" else {"level": "3", "slices": "4"}
+        return {"vendor": "apl0"} if codec == "prores" else {"level": "3"}
     usual, worst = _QUALITY[codec]
     factor = usual if quality is None else quality
     if not 0 <= factor <= worst:
@@ -137,13 +144,14 @@ def _mastering(data: bytes, codec: Codec) -> str | None:
 
 @lru_cache(maxsize=8)
 def _formats(codec: Codec) -> tuple[str, ...]:
+    """The pixel formats that an encoder takes, but for those with transparency and of floating point."""
     formats = av.Codec(LIBRARIES[codec], "w").video_formats or ()
     opaque = [f for f in formats if not any(part.is_alpha for part in f.components)]
     return tuple(f.name for f in opaque if "f16" not in f.name and "f32" not in f.name)
 
 
 @lru_cache(maxsize=64)
-def _fit(codec: Codec, layout: Layout) -> Encoder:
+def _fit(codec: Codec, layout: Layout, odd: tuple[bool, bool]) -> Encoder:
     """The pixel format of `codec` that holds most of `layout`, with the least to spare."""
 
     def cost(pix_fmt: str) -> tuple[int, ...]:
@@ -158,7 +166,12 @@ def _fit(codec: Codec, layout: Layout) -> Encoder:
             pix_fmt != offer.pix_fmt,
         )
 
-    best = min(_formats(codec), key=cost)
+    def encodable(pix_fmt: str) -> bool:
+        # x264 and x265 halve colour only along an even size; with whole colour any size goes.
+        halved = layout_of(pix_fmt).halved
+        return codec not in _EVEN or not any(a and b for a, b in zip(halved, odd, strict=True))
+
+    best = min(filter(encodable, _formats(codec)), key=cost)
     return Encoder(codec=codec, pix_fmt=best, losses=_losses(layout_of(best), layout))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 from av.container import Container
-from av.stream import AttachmentStream, DataStream, Stream
+from av.stream import AttachmentStream, DataStream, Disposition, Stream
 
 # Written by the muxer about itself, or true of the old file only.
 TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -28,6 +28,7 @@ class Ledger:
     codec: str
     tick: Fraction  # seconds
     label: str  # language and title
+    timeless: bool  # a cover or thumbnail: shown beside the film, not at a time
     times: array[int] = field(default_factory=lambda: array("q"))
     end: int = 0  # ticks, when the last packet has been shown
     size: int = 0  # bytes
@@ -39,7 +40,11 @@ class Ledger:
         language, title = (stream.metadata.get(key, "") for key in ("language", "title"))
         label = ("und" if language in ("", "und") else language) + (f" {title}" if title else "")
         ledger = cls(
-            kind=stream.type, codec=codec_name(stream), tick=stream.time_base or Fraction(1), label=label
+            kind=stream.type,
+            codec=codec_name(stream),
+            tick=stream.time_base or Fraction(1),
+            label=label,
+            timeless=bool(stream.disposition & Disposition.attached_pic),
         )
         if isinstance(stream, AttachmentStream):
             ledger._add(stream.data)
@@ -60,7 +65,7 @@ class Ledger:
             return
         shown = packet.pts if packet.pts is not None else packet.dts
         hidden = self.kind == "video" and packet.is_discard  # an edit list keeps it off the screen
-        if shown is not None and not hidden:
+        if shown is not None and not hidden and not self.timeless:
             self.times.append(shown)
             self.end = max(self.end, shown + (packet.duration or 0))
         self._add(_payload(packet, self.codec))

@@ -25,7 +25,7 @@ _FINEST = 1 << 30  # ticks per second
 # Tags that have a place of their own in MP4, by FFmpeg's names.
 _ITUNES = {
     *("album", "album_artist", "artist", "comment", "composer", "copyright", "creation_time"),
-    *("date", "track"),
+    *("date", "track", "location", "location-eng"),
     *(
         "description",
         "episode_id",
@@ -209,6 +209,8 @@ def _copied(
         index = packet.stream_index
         tick = packet.time_base
         shown = packet.pts if packet.pts is not None else packet.dts
+        if index in routes and packet.size and ledgers[index].timeless:
+            shown = packet.pts = packet.dts = round(track.shift / tick)
         if index not in routes or is_gap(packet, ledgers[index].codec):
             continue
         if shown is None or not track.keeps(shown * tick):

@@ -115,7 +115,9 @@ def plan_for(source: Source, path: Path, *, codec: Codec | None, quality: float 
 
 def _plan_video(source: VideoSource, kind: str, codec: Codec | None, quality: float | None) -> Plan:
     info = source.info
-    encoder, notes = choose_encoder(info.pix_fmt, info.codec, codec, _holdable(kind))
+    encoder, notes = choose_encoder(
+        info.pix_fmt, info.codec, codec, size=(info.height, info.width), holdable=_holdable(kind)
+    )
     options = _joined(
         encoder_options(encoder.codec, quality), hdr_options(encoder.codec, info.mastering, info.light_level)
     )
@@ -156,7 +158,9 @@ def _plan_images(source: Source, kind: str, codec: Codec | None, quality: float 
     height, width = first.picture.size
     deep = isinstance(first.picture, Deep) and first.picture.depth > 8
     stem = "yuv444p" if height % 2 or width % 2 else "yuv420p"
-    encoder, notes = choose_encoder(stem + "10le" * deep, "images", codec, _holdable(kind))
+    encoder, notes = choose_encoder(
+        stem + "10le" * deep, "images", codec, size=(height, width), holdable=_holdable(kind)
+    )
     encoding = Encoding(
         codec=encoder.codec,
         pix_fmt=encoder.pix_fmt,

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOSPC
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from .errors import UnwritableOutput
@@ -20,6 +21,9 @@ from .video_info import open_container
 from .video_mux import add_streams, create
 from .video_picture import VideoPicture, converted, frame_showing
 from .video_plan import Encoding, Plan
+
+_LONG_BEFORE = 1000  # places; no encoder brings a frame that much later than it is shown
+_TRIAL = 200  # packets of the source that are tried before any work
 
 
 class SegmentWriter:
@@ -79,6 +83,8 @@ class SegmentWriter:
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             self._delay = max(self._delay, self._packets - packet.pts)
+            # Only the order counts until segments are joined; x265's own times of very short runs may clash.
+            packet.dts = self._packets - _LONG_BEFORE
             self._packets += 1
             packet.time_base = INDEX
             self._container.mux_one(packet)
@@ -98,28 +104,38 @@ def add_encoder(container: OutputContainer, encoding: Encoding) -> Any:
 
 
 def rehearse(plan: Plan, path: Path) -> None:
-    """Write the file's header into nothing, to learn now whether encoder and container take it all."""
+    """Write the file's beginning into nothing, to learn now whether encoder and container take it all."""
     if plan.info is None:
         return
     try:
         with open_container(plan.info.path) as source:
-            out = create(Path(os.devnull), plan.container, source, plan.track)
-            with suppress(FFmpegError, OSError), out:  # an empty file cannot be closed properly
-                add_streams(out, source, plan.info.stream, lambda _: add_encoder(out, plan.encoding))
-                _start(out, plan)
+            _write_nowhere(plan, source, plan.info.stream)
+    except (FFmpegError, ValueError) as error:
+        raise UnwritableOutput(
+            f"{path}: this kind of file cannot hold {plan.encoding.codec} with the source's other streams"
+            f" ({reason(error)}); write a .mkv or the source's own kind"
+        ) from error
     except UnwritableOutput as error:
         raise UnwritableOutput(f"{path}: {error}") from error
 
 
-def _start(out: OutputContainer, plan: Plan) -> None:
-    try:
+def _write_nowhere(plan: Plan, source: InputContainer, own: int) -> None:
+    with create(Path(os.devnull), plan.container, source, plan.track) as out:
+        _, routes = add_streams(out, source, own, lambda _: add_encoder(out, plan.encoding))
         out.start_encoding()
-    except (FFmpegError, ValueError) as error:
-        why = error.strerror if isinstance(error, FFmpegError) else error
-        raise UnwritableOutput(
-            f"this kind of file cannot hold {plan.encoding.codec} with the source's other streams ({why});"
-            " write a .mkv or the source's own kind"
-        ) from error
+        for packet in islice(source.demux(), _TRIAL):
+            # Some muxers look at a stream only when its first packet comes.
+            if packet.stream_index in routes and packet.dts is not None:
+                packet.stream = routes[packet.stream_index]
+                out.mux_one(packet)
+
+
+def reason(error: Exception) -> str:
+    """What FFmpeg logged about an error, which tells more than its number."""
+    if not isinstance(error, FFmpegError):
+        return str(error)
+    logged = error.log[1] if error.log else None
+    return logged[2].strip() if logged else str(error.strerror)
 
 
 @contextmanager
@@ -134,4 +150,4 @@ def saying_why(path: Path) -> Iterator[None]:
             ) from error
         raise UnwritableOutput(f"{path}: cannot be written ({error.strerror or error})") from error
     except FFmpegError as error:
-        raise UnwritableOutput(f"{path}: cannot be encoded ({error.strerror or error})") from error
+        raise UnwritableOutput(f"{path}: cannot be encoded ({reason(error)})") from error

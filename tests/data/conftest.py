@@ -86,6 +86,7 @@ def make_video(tmp_path: Path) -> MakeVideo:
         pix_fmt: str = "yuv420p",
         codec: str = "libx264",
         options: dict[str, str] | None = None,
+        container_options: dict[str, str] | None = None,
         tags: tuple[int, int, int, int] = (1, 1, 1, 1),
         aspect: Fraction | None = None,
         matrix: Sequence[int] | None = None,
@@ -93,11 +94,13 @@ def make_video(tmp_path: Path) -> MakeVideo:
         subtitles: str | None = None,
         chapters: bool = False,
         metadata: dict[str, str] | None = None,
+        stream_metadata: dict[str, str] | None = None,
+        part: Callable[[Any], Callable[[], None]] | None = None,
         frames: Sequence[av.VideoFrame] | None = None,
     ) -> Path:
         path = tmp_path / name
         start = ticks[0] * tick
-        with av.open(str(path), "w") as container:
+        with av.open(str(path), "w", container_options=container_options or {}) as container:
             container.metadata.update(metadata or {})
             stream: Any = container.add_stream(codec, rate=25, options=options or {})
             context = stream.codec_context
@@ -111,6 +114,8 @@ def make_video(tmp_path: Path) -> MakeVideo:
             seconds = float((ticks[-1] - ticks[0]) * tick) + 0.04
             others = [add_sound(container, start=start, seconds=seconds)] if sound else []
             others += [add_subtitles(container, codec=subtitles, start=start)] if subtitles else []
+            others += [part(container)] if part else []
+            stream.metadata.update(stream_metadata or {})
             if chapters:
                 container.set_chapters(list(_chapters(start)))
             for frame, time in zip(frames or moving_frames(len(ticks), size, pix_fmt), ticks, strict=True):

@@ -144,6 +144,14 @@ def test_unusual_sizes(make_video: MakeVideo, tmp_path: Path, size: tuple[int, i
     assert [image.shape for image in lumas(target)] == [size] * count
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_codec_keeps_an_odd_size(make_video: MakeVideo, tmp_path: Path, codec: str):
+    source = make_video("in.mkv", size=(97, 131), codec="ffv1", ticks=range(0, 7200, 3600))
+    target = tmp_path / "out.mkv"
+    pass_on(source, target, codec=codec)
+    assert [image.shape for image in lumas(target)] == [(97, 131)] * 2
+
+
 def test_a_late_start_stays_late(make_video: MakeVideo, tmp_path: Path):
     source = make_video(ticks=range(135_000, 135_000 + 10 * 3600, 3600), sound=True)
     target = tmp_path / "out.mp4"
