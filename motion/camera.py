@@ -10,14 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .estimate import gamma_luma
+from .estimate import dis_shift, gamma_luma
 from .sample import pixel_grid
 
 Array = NDArray[Any]
 
 _COARSEST = 40  # pixels of the shorter side at which the search starts
 _TEXTURE = 0.01  # gamma-coded standard deviation, the least that a picture must show
-_AGREEMENT = 0.6  # correlation, the least between a frame and its match
+_HOPELESS = 0.25  # correlation of details, the least while players still disturb it
+_AGREEMENT = 0.6  # the same, the least between a frame's background and its match
+_UNSEEN = 1.0  # difference given to points without a counterpart
 _STEPS = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT
 _RANSAC_MISS = 1.0  # pixels of flow error that still agree with a homography
 
@@ -27,9 +29,9 @@ def homography(
 ) -> Tensor | None:
     """The plane-to-plane map of a whole frame: target(H p) shows what source(p) shows.
 
-    Phase correlation for the first guess, then enhanced correlation (Evangelidis & Psarakis 2008) from
-    coarse to fine, twice on the finest level: points that disagree after the first time, such as players,
-    are left out of the second.
+    Phase correlation or the majority of a quick flow, whichever lays the frames better onto each other, for
+    the first guess; then enhanced correlation (Evangelidis & Psarakis 2008) from coarse to fine, twice on
+    the finest level: points that disagree after the first time, such as players, are left out of the second.
 
     Args:
         source: [3, H, W] linear RGB.
@@ -44,12 +46,12 @@ def homography(
     if min(a.std(), b.std()) < _TEXTURE:
         return None
     cover = np.full(a.shape, 255, np.uint8) if mask is None else _cover(mask)
-    guess = _shift_guess(a, b) if start is None else start.double().cpu().numpy()
-    found = _refined(a, b, cover, guess)
-    if found is None:
+    guess = _first_guess(a, b, cover) if start is None else start.double().cpu().numpy()
+    found, likeness = _refined(a, b, cover, guess)
+    if likeness < _HOPELESS:
         return None
-    found = _refined(a, b, cover & _agreeing(a, b, found), found, levels=1)
-    return None if found is None else torch.from_numpy(found)
+    found, likeness = _refined(a, b, cover & _agreeing(a, b, found), found, levels=1)
+    return torch.from_numpy(found) if likeness >= _AGREEMENT else None
 
 
 def homography_of_flow(shift: Tensor, trust: Tensor, *, step: int = 16) -> Tensor | None:
@@ -83,6 +85,16 @@ def _cover(mask: Tensor) -> Array:
     return ((mask > 0.5).cpu().numpy() * 255).astype(np.uint8)
 
 
+def _first_guess(a: Array, b: Array, cover: Array) -> Array:
+    guesses = [np.eye(3), _shift_guess(a, b)]
+    codes = [(np.clip(image, 0, 1) * 255).astype(np.uint8) for image in (a, b)]
+    majority = homography_of_flow(dis_shift(*codes, preset="fast"), torch.from_numpy(cover / 255.0))
+    if majority is not None:
+        guesses.append(majority.numpy())
+    # The median is the background's word, as long as it fills half of the frame.
+    return min(guesses, key=lambda guess: float(np.median(_difference(a, b, guess)[cover > 0])))
+
+
 def _shift_guess(a: Array, b: Array) -> Array:
     window = cv2.createHanningWindow(a.shape[::-1], cv2.CV_32F)
     (dx, dy), _ = cv2.phaseCorrelate(a, b, window)
@@ -92,8 +104,8 @@ def _shift_guess(a: Array, b: Array) -> Array:
     return guess if abs(dx) < a.shape[1] / 2 and abs(dy) < a.shape[0] / 2 else np.eye(3)
 
 
-def _refined(a: Array, b: Array, cover: Array, guess: Array, *, levels: int = 5) -> Array | None:
-    """Enhanced correlation from coarse to fine; None where it does not converge on a likeness."""
+def _refined(a: Array, b: Array, cover: Array, guess: Array, *, levels: int = 5) -> tuple[Array, float]:
+    """Enhanced correlation from coarse to fine: the map and the correlation reached, 0 without."""
     score = 0.0
     for level in reversed(range(levels)):
         shrink = 0.5**level
@@ -115,9 +127,9 @@ def _refined(a: Array, b: Array, cover: Array, guess: Array, *, levels: int = 5)
                 3,
             )
         except cv2.error:
-            return None
+            return guess, 0.0
         guess = np.linalg.inv(to_small) @ np.linalg.inv(np.asarray(found, np.float64)) @ to_small
-    return guess / guess[2, 2] if score >= _AGREEMENT else None
+    return guess / guess[2, 2], float(score)
 
 
 def _details(image: Array, shrink: float) -> Array:
@@ -141,10 +153,16 @@ def _scaling(x: float, y: float) -> Array:
 
 def _agreeing(a: Array, b: Array, matrix: Array) -> Array:
     """255 where the target, laid onto the source, differs no more than is usual; [H, W] uint8."""
+    differs = _difference(a, b, matrix)
+    usual = float(np.median(differs[differs < _UNSEEN])) if (differs < _UNSEEN).any() else 0.0
+    return ((differs < 3 * usual + 0.01) * 255).astype(np.uint8)
+
+
+def _difference(a: Array, b: Array, matrix: Array) -> Array:
+    """Mean difference around each point between the source and the target laid onto it."""
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     laid = cv2.warpPerspective(
         b, matrix, a.shape[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=-1
     )
     differs = cv2.GaussianBlur(np.abs(a - laid), (0, 0), 2)
-    usual = float(np.median(differs[laid >= 0])) if (laid >= 0).any() else 0.0
-    return (((differs < 3 * usual + 0.01) & (laid >= 0)) * 255).astype(np.uint8)
+    return np.where(laid >= 0, differs, _UNSEEN)

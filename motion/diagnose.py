@@ -181,7 +181,8 @@ def _strongest(vectors: Array) -> tuple[float, float]:
 def _region(edges: Edges, vectors: Array, apart: Array, rows: slice, columns: slice) -> Region:
     length, direction = _strongest(vectors[:, rows, columns])
     defocus = _defocus(edges.within(rows, columns), length, direction)
-    moving: Cause = "object" if apart[rows, columns].mean() > 0.5 else "camera"
+    swift = np.hypot(*vectors[:, rows, columns]) >= 0.9 * length
+    moving: Cause = "object" if apart[rows, columns][swift].mean() > 0.5 else "camera"
     return Region(
         blur=length, direction=direction, defocus=defocus, cause=_cause(length, defocus, moving=moving)
     )

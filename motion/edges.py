@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _FINE, _COARSE = 1.0, 2.0  # pixels, standard deviations of the two looks at each edge
+_STENCIL = 1 / 3  # pixels squared: variance that taking slopes from pixel to pixel adds to either look
 _STEEP = 0.012  # gamma-coded contrast per pixel, the least that an edge of the finer look must have
 _WIDEST = 8.0  # pixels; two looks so fine cannot tell wider edges apart
 _FEWEST = 12  # edge points, fewer say nothing
@@ -60,7 +61,7 @@ def find_edges(luma: Array, *, noise: float = 0.0) -> Edges:
     rows, columns = np.nonzero(_crests(fine, dx, dy) & (fine > max(_STEEP, 1.5 * noise)))
     ratio = (fine[rows, columns] / np.maximum(coarse[rows, columns], 1e-6)) ** 2
     square = (_COARSE**2 - ratio * _FINE**2) / np.maximum(ratio - 1, 1e-6)
-    width = np.sqrt(np.clip(square, 0, _WIDEST**2))
+    width = np.sqrt(np.clip(square - _STENCIL, 0, _WIDEST**2))
     facing = np.arctan2(dy, dx)[rows, columns] % np.pi
     return Edges(x=columns, y=rows, facing=facing, width=width)
 

@@ -47,7 +47,7 @@ def test_back_after_forth_is_rest_where_trusted(pair, film, panning):
     miss = torch.linalg.vector_norm(forward.shift + back, dim=0)
     way = torch.linalg.vector_norm(torch.stack((forward.shift, back)), dim=1).amax(0)
     assert bool((miss <= 1 + 0.05 * way + 1e-4)[forward.trust > 0].all())
-    assert float(forward.trust.mean()) > 0.75
+    assert float(forward.trust.mean()) > 0.6
 
 
 @pytest.mark.parametrize("pair", PAIRS)

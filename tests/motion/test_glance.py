@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import itertools
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from freezeframe.motion.estimate import luma_codes
+from freezeframe.motion.glance import cut_score, glance
+
+
+def lumas(frames):
+    return [torch.from_numpy(luma_codes(frame)) for frame in frames]
+
+
+def clip(path, count):
+    with av.open(str(path)) as container:
+        frames = itertools.islice(container.decode(video=0), count)
+        return [torch.from_numpy(np.ascontiguousarray(f.to_ndarray(format="gray"))) for f in frames]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_stills_rest(noise, film, panning):
+    """Two frames of other noise: no motion worth a pixel."""
+    a = lumas(film(panning(0, 0), [0], noise=noise))[0]
+    grain = np.random.default_rng(5).normal(0, 255 * noise, a.shape)
+    b = torch.from_numpy(np.clip(a.numpy() + grain + 0.5, 0, 255).astype(np.uint8))
+    assert glance(a, b) < 1
+
+
+@pytest.mark.parametrize("speed", [1.5, 4.0, 12.0])
+def test_motion_is_never_underrated(speed, film, panning):
+    """An upper bound, to a tenth."""
+    a, b = lumas(film(panning(speed, 0.0), [0, 1], noise=0.005))
+    assert glance(a, b) > 0.9 * speed
+
+
+def test_a_ball_is_not_overlooked(film, panning):
+    """A disc of 12 px that is there in one frame only: too fast for any flow."""
+    a = lumas(film(panning(0, 0), [0]))[0]
+    b = a.clone().numpy()
+    cv2.circle(b, (200, 140), 6, 255 if b[140, 200] < 128 else 0, -1)
+    assert glance(a, torch.from_numpy(b)) > 4
+
+
+@pytest.mark.parametrize("step", [0.05, 0.1, 0.18])
+def test_a_fast_pan_is_no_cut(step, scene):
+    codes = (np.sqrt(scene.mean(-1)) * 255).astype(np.uint8)
+    width = codes.shape[1] * 2 // 3
+    move = int(width * step)
+    blurred = cv2.blur(codes, (max(1, move // 2), 1))
+    assert cut_score(*(torch.from_numpy(blurred[:, x : x + width].copy()) for x in (0, move))) < 0.5
+
+
+def test_a_flash_is_no_cut(film, panning):
+    dark = lumas(film(panning(0, 0), [0]))[0]
+    bright = torch.from_numpy(np.clip(dark.numpy() * 1.7 + 40, 0, 255).astype(np.uint8))
+    assert cut_score(dark, bright) < 0.5
+
+
+def test_real_clips_are_cut_where_they_meet_and_nowhere_else(shared_data):
+    names = ["train/02_cups.mp4", "train/03_blocks.mp4", "test/clips/04_coffee.mp4", "train/flower.mp4"]
+    clips = [clip(shared_data / name, 8) for name in names]
+    for frames in clips:
+        assert max(cut_score(a, b) for a, b in itertools.pairwise(frames)) < 0.5
+    for before, after in itertools.pairwise(clips):
+        first = torch.from_numpy(cv2.resize(after[0].numpy(), before[-1].shape[::-1]))
+        assert cut_score(before[-1], first) > 0.5
+        assert cut_score(first, before[-1]) > 0.5, "time reversal"
+
+
+def test_to_black_is_a_cut_and_black_to_black_is_none(film, panning):
+    picture = lumas(film(panning(0, 0), [0]))[0]
+    black = torch.zeros_like(picture)
+    assert cut_score(picture, black) > 0.5
+    assert cut_score(black, black) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 300), (40, 30)])
+def test_any_size_can_be_looked_at(size):
+    frame = torch.randint(0, 255, size, dtype=torch.uint8)
+    assert glance(frame, frame) == 0
+    assert 0 <= cut_score(frame, frame) <= 1
