@@ -44,6 +44,23 @@ def glance(before: Tensor, after: Tensor) -> float:
     return max(scale, 1.0) * max(swift, _unexplained(a, b, flow))
 
 
+def swiftness(before: Tensor, after: Tensor, *, share: float) -> float:
+    """The speed, in pixels per frame, that at least `share` of the picture exceeds.
+
+    From flow of reduced pictures, in about two milliseconds: good to a pixel or two of the full size.
+
+    Args:
+        before: [H, W] uint8 gamma-coded luma.
+        after: The next frame's.
+        share: Part of the picture's area.
+    """
+    a, b = _reduced(before.numpy(), after.numpy())
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = np.asarray(search.calc(a, b, np.zeros((*a.shape, 2), np.float32)))
+    speed = np.hypot(flow[..., 0], flow[..., 1])[::2, ::2]
+    return float(np.quantile(speed, 1 - share)) * max(1.0, max(before.shape) / _WIDTH)
+
+
 def cut_score(before: Tensor, after: Tensor) -> float:
     """How surely two consecutive frames, [H, W] uint8 luma, show different scenes: above 0.5 they do.
 
