@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .exposure import expose
+
 Array = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]  # [3, 3] homography
 Motion = Callable[[float], Matrix]  # time in frame intervals -> where things are
@@ -53,26 +55,33 @@ class Scene:
 
     def sharp(self, t: float) -> Tensor:
         """What an infinitely short exposure shows. [3, H, W] linear RGB in [0, 1]."""
-        return _light(np.clip(self._radiance(t), 0, 1))
+        return self.light(t).clamp_(0, 1)
 
     def blurred(self, t: float, *, shutter: float) -> Tensor:
         """What an exposure of `shutter` frame intervals, centred on `t`, shows. [3, H, W] linear RGB."""
         if not 0 < shutter <= 1:
             raise ValueError(f"shutter must lie in (0, 1], not {shutter}")
-        moments = self.moments(t, shutter=shutter)
-        gathered = np.zeros((*self.size, 3), np.float32)
-        for moment in moments:
-            gathered += self._radiance(moment)
-        return _light(np.clip(gathered / np.float32(len(moments)), 0, 1))
+        count = self.moments(t, shutter=shutter)
+        return expose(self.light, t, shutter=shutter, count=count).clamp_(0, 1)
 
-    def moments(self, t: float, *, shutter: float) -> list[float]:
-        """Times of the sub-frames of an exposure: so many that nothing moves a pixel between two.
-
-        Midpoints: an open shutter has no more light at its ends than in between.
-        """
+    def moments(self, t: float, *, shutter: float) -> int:
+        """Sub-frames of an exposure: so many that nothing moves by a pixel between two."""
         edges = [t + shutter * (k / _PROBES - 0.5) for k in range(_PROBES + 1)]
-        count = max(_FEWEST, *(math.ceil(_way(layer, edges)) for layer in self.layers)) | 1
-        return [t + shutter * ((k + 0.5) / count - 0.5) for k in range(count)]
+        return max(_FEWEST, *(math.ceil(_way(layer, edges)) for layer in self.layers)) | 1
+
+    def light(self, t: float) -> Tensor:
+        """What reaches the sensor at one moment: [3, H, W] linear RGB, highlights above 1 kept."""
+        picture = np.zeros((*self.size, 3), np.float32)
+        for layer in self.layers:
+            window = _window(layer, t, self.size)
+            if window is None:
+                continue
+            top, bottom, left, right = window
+            part = _seen_in(layer, t, window)
+            below = picture[top:bottom, left:right]
+            below *= 1 - part[..., 3:]
+            below += part[..., :3]
+        return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
 
     def flow(self, t0: float, t1: float) -> Tensor:
         """Where each pixel at `t0` is found at `t1`: [2, H, W] (dx, dy), as `Flow.shift`."""
@@ -93,19 +102,6 @@ class Scene:
             cover = self._seen(layer, t)[..., 3]
             shown = shown * (1 - cover) + cover * layer.mover
         return torch.from_numpy(shown)
-
-    def _radiance(self, t: float) -> Array:
-        picture = np.zeros((*self.size, 3), np.float32)
-        for layer in self.layers:
-            window = _window(layer, t, self.size)
-            if window is None:
-                continue
-            top, bottom, left, right = window
-            part = _seen_in(layer, t, window)
-            below = picture[top:bottom, left:right]
-            below *= 1 - part[..., 3:]
-            below += part[..., :3]
-        return picture
 
     def _foremost(self, t: float) -> npt.NDArray[np.int64]:
         """[H, W] the number of the layer that gives most of a pixel's light."""
@@ -160,7 +156,3 @@ def _carry(matrix: Matrix, points: Matrix) -> Matrix:
     carried = points @ matrix[:, :2].T + matrix[:, 2]
     found: Matrix = carried[:, :2] / carried[:, 2:]
     return found
-
-
-def _light(picture: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
