@@ -18,8 +18,7 @@ from ..data.folders import ImageFolderSink, ImageFolderSource, open_folder
 from ..data.photos import read_burst, write_photo
 from ..data.plumbing import PlumbingSheet
 from ..data.video import VideoSource, open_video
-from ..models.load import load_restorer
-from .accumulate import fuse_burst
+from ..models.load import Restorer, load_restorer
 from .batch import VIDEO_SUFFIXES
 from .config import Config, OutputConfig, Preset, preset
 from .deblur import Tools, deblur
@@ -96,9 +95,11 @@ def deblur_burst(
     paths = [Path(image) for image in images]
     target = Path(output)
     refuse_overwriting(target, paths, force=settings.output.force)
+    from .accumulate import fuse_burst
+
     frames = read_burst(paths)
     merged = fuse_burst([frame.picture.linear() for frame in frames], strength=settings.strength)
-    restorer = load_restorer(settings.refine.checkpoint) if settings.refine.checkpoint else None
+    restorer = restorer_for(settings)
     image = refine(merged.image[None], restorer, settings.refine)[0]
     write_photo(frames[merged.reference].picture.with_light(image), target, force=settings.output.force)
     return BurstResult(
@@ -124,6 +125,13 @@ def open_sink(
         return ImageFolderSink(source, path, force=config.output.force, key=key)
     wish = config.output
     return VideoSink(source, path, codec=wish.codec, quality=wish.quality, force=wish.force, key=key)
+
+
+def restorer_for(config: Config) -> Restorer | None:
+    """The restorer whose checkpoint the user named, or None."""
+    if config.refine.checkpoint is None:
+        return None
+    return load_restorer(config.refine.checkpoint, device=config.device, precision=config.precision)
 
 
 def settings_key(config: Config) -> str:
@@ -156,14 +164,14 @@ def _deblur_into(
     watch = Stopwatch()
     with watch.stage("survey"):
         seen = survey(source, config.measure)
-    restorer = load_restorer(config.refine.checkpoint) if config.refine.checkpoint else None
+    restorer = restorer_for(config)
     tools = Tools(survey=seen, restorer=restorer, memory=Memory(), watch=watch)
     resumed = sink.finished
     progress(resumed, source.count)
     log = deblur(source, sink, tools, config=config, advance=lambda done: progress(done, source.count))
     with watch.stage("finish"):
         sheet: PlumbingSheet = sink.finish()
-    notes = [*source.notes, *source.damage]
+    notes = [*source.notes, *sink.notes, *map(str, source.damage)]
     if resumed:
         notes.append(f"frames 0 to {resumed - 1} were finished by an earlier run that was interrupted")
     return Report(

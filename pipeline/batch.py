@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..data.encode import CONTAINERS
 from ..data.errors import UnreadableMedia, UnwritableOutput
 
 VIDEO_SUFFIXES = frozenset(
@@ -48,10 +49,14 @@ def jobs_in(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
     found = sorted(path for path in _walk(folder, recursive) if path.suffix.lower() in VIDEO_SUFFIXES)
     inside = [path for path in found if output.resolve() not in path.resolve().parents]
     if not inside:
-        raise UnreadableMedia(
-            f"{folder}: holds no video files{'' if recursive else ' (--recursive looks into its folders too)'}"
-        )
-    return [Job(source=path, output=output / path.relative_to(folder)) for path in inside]
+        deeper = "" if recursive else " (--recursive looks into its folders too)"
+        raise UnreadableMedia(f"{folder}: holds no video files{deeper}")
+    return [Job(source=path, output=_place(output / path.relative_to(folder))) for path in inside]
+
+
+def _place(output: Path) -> Path:
+    """Containers that cannot keep every time (AVI, MPEG) become Matroska."""
+    return output if output.suffix.lower() in CONTAINERS else output.with_name(output.name + ".mkv")
 
 
 def run_batch(

@@ -46,6 +46,8 @@ class FuseConfig:
 
     radius: int = 2  # neighbours on either side: 1 looks at three frames, 2 at five
     iterations: int | None = None  # None: by noise level
+    sure: float = 3.0  # pixels; blur shorter than this is undone in part only
+    smooth: float = 0.004  # weight of the total-variation prior
 
     def __post_init__(self) -> None:
         _within("radius", self.radius, 0, 3)
@@ -70,13 +72,16 @@ class RefineConfig:
 class GateConfig:
     """What may leave the pipeline."""
 
-    blur: float = 1.0  # pixels; a frame whose sustained blur is shorter passes untouched
+    blur: float = 1 / 150  # of the frame's height; shorter blur is not seen, and such a frame passes untouched
+    least: float = 1.0  # pixels; shorter blur cannot be undone
+    share: float = 0.02  # of the frame's area that must be blurred so; less is noise, more misses the players
     drift: float = 0.02  # largest allowed shift of a frame's mean colour (gamma-coded)
     residual: float = 1.0  # re-blurred output against the input, over the re-blurred input's own error
     checkerboard: float = 8.0  # energy at the pixel grid's own frequency, over that of the input
 
     def __post_init__(self) -> None:
-        _within("blur", self.blur, 0, 100)
+        _within("blur", self.blur, 0, 1)
+        _within("share", self.share, 0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +122,6 @@ def preset(name: Preset) -> Config:
         # Fast players against a panning camera: close evidence is worth more than far.
         "sports": replace(base, fuse=replace(base.fuse, radius=1)),
         "handheld": replace(base, fuse=replace(base.fuse, radius=2)),
-        "burst": replace(base, gate=replace(base.gate, blur=0.0)),
+        "burst": base,
     }
     return variants[name]

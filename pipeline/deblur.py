@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..data.types import Frame, Sink, Source, Verdict
+from ..data.types import Sink, Source
 from ..models.load import Restorer
 from .config import Config
 from .fuse import fuse
-from .gate import let_out, untouched
+from .gate import Finished, let_out, untouched
 from .measure import Memory, Survey, blurred, is_cut, measure, stirring
 from .refine import refine
 from .report import ShotLog, Stopwatch
@@ -45,30 +45,34 @@ def deblur(
     first = max(0, sink.finished - config.shots.context)
     for window in windows(source.frames(first=first), config.shots, is_cut=is_cut, start=sink.finished):
         with tools.watch.window() as seconds:
-            frames, verdicts = deblur_window(window, tools, config=config)
+            finished = deblur_window(window, tools, config=config)
             with tools.watch.stage("write"):
-                sink.write(frames)
-        log.add(window.shot, verdicts, seconds)
-        advance(len(frames))
+                sink.write([frame for frame, _ in finished])
+        log.add(window.shot, [verdict for _, verdict in finished], seconds)
+        advance(len(finished))
     return log
 
 
-def deblur_window(window: Window, tools: Tools, *, config: Config) -> tuple[list[Frame], list[Verdict]]:
+def deblur_window(window: Window, tools: Tools, *, config: Config) -> list[Finished]:
     """The frames that one window writes, each with the reason why it looks as it does."""
     stage = tools.watch.stage
     with stage("look"):
-        suspects = stirring(window, config.gate) if config.strength > 0 else []
+        suspects = stirring(window, tools.survey, config)
     if not suspects:
-        return untouched(window)
-    with stage("decode to light"):
-        part = window.around(suspects, context=config.shots.context)
+        return [untouched(frame, "nothing moves fast enough to blur") for frame in window.written]
+    part = window.around(suspects, context=config.shots.context)
+    with stage("light"):
         clip = part.clip(shutter=tools.survey.shutter)
     with stage("measure"):
-        motion = measure(clip, config.measure, memory=tools.memory)
+        motion = measure(clip, part.shot, tools.survey, config=config.measure, memory=tools.memory)
         which = blurred(motion, clip.kept, config.gate)
     with stage("fuse"):
         fused = fuse(clip, motion, config.fuse, which=which)
     with stage("refine"):
-        refined = refine(fused, tools.restorer, config.refine)
+        refined = refine(fused.images, tools.restorer, config.refine)
     with stage("gate"):
-        return let_out(window, part, refined, motion, config=config)
+        passed = {
+            part.frames[i].index: let_out(part.frames[i], clip.images[i], image, way, config=config)
+            for i, image, way in zip(which, refined, fused.ways, strict=True)
+        }
+        return [passed.get(frame.index) or untouched(frame, "sharp enough") for frame in window.written]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
 from ..data.exposure import blur
-from ..data.types import Verdict
-from .config import GateConfig
+from ..data.types import Frame, Verdict
+from .config import Config, GateConfig
+
+Finished = tuple[Frame, Verdict]
 
 GAMMA = 1 / 2.2  # close to how the eye and every 8-bit code space light
 
@@ -27,7 +27,12 @@ class Plausibility:
     checkerboard: float  # energy at the pixel grid's own frequency, over that of the input
 
 
-def sustained_blur(vectors: Tensor, *, share: float = 0.02) -> float:
+def blur_threshold(size: tuple[int, int], config: GateConfig) -> float:
+    """Blur length in pixels, for pictures of `size` (height, width), below which a frame passes untouched."""
+    return max(config.least, size[0] * config.blur)
+
+
+def sustained_blur(vectors: Tensor, *, share: float) -> float:
     """Blur length in pixels that at least `share` of the frame exceeds.
 
     A mean would hide a ball or a runner; the maximum would believe one wrong vector.
@@ -69,22 +74,40 @@ def refusal(found: Plausibility, config: GateConfig) -> str | None:
     return None
 
 
-def judge(index: int, time: float, blur_px: float, found: Plausibility, *, config: GateConfig) -> Verdict:
-    """Let the proposed frame out, or say why not."""
-    reason = refusal(found, config)
-    figures: Mapping[str, float] = {
-        "drift": round(found.drift, 5),
-        "residual": round(found.residual, 4),
-        "checkerboard": round(found.checkerboard, 3),
-    }
-    return Verdict(
-        index=index,
-        time=time,
+def let_out(
+    frame: Frame, original: Tensor, proposed: Tensor, vectors: Tensor, *, config: Config
+) -> Finished:
+    """The frame with the proposed light in it, or as it came; and why.
+
+    Args:
+        frame: As decoded.
+        original: Its light. [3, H, W] linear RGB.
+        proposed: What the stages made of it. [3, H, W] linear RGB.
+        vectors: Path of each point while the shutter was open. [2, H, W] pixels.
+        config: Thresholds, and the strength with which the proposal replaces the original.
+    """
+    found = plausibility(original, proposed, vectors)
+    reason = refusal(found, config.gate)
+    length = sustained_blur(vectors, share=config.gate.share)
+    verdict = Verdict(
+        index=frame.index,
+        time=float(frame.time),
         action="fell back" if reason else "sharpened",
-        reason=reason or f"blurred over {blur_px:.1f} px",
-        blur=blur_px,
-        figures=figures,
+        reason=reason or f"blurred over {length:.1f} px",
+        blur=length,
+        figures=asdict(found),
     )
+    if reason:
+        return frame, verdict
+    return frame.showing(torch.lerp(original, proposed, config.strength)), verdict
+
+
+def untouched(frame: Frame, reason: str, *, blur: float = 0.0) -> Finished:
+    """The frame as it came, bit for bit."""
+    verdict = Verdict(
+        index=frame.index, time=float(frame.time), action="untouched", reason=reason, blur=blur
+    )
+    return frame, verdict
 
 
 def _coded(image: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor
 
 from ..data.types import Clip, Flow, Frame, Motion, Source, stack_light
-from ..motion.diagnose import cut_score, glance
+from ..motion.camera import homography_of_flow
 from ..motion.estimate import dis_pair, kornia_pair
 from ..motion.exposure import ShutterEstimate, pool_shutters, shutter_fraction
+from ..motion.glance import cut_score, swiftness
+from ..motion.movers import movers
 from ..motion.warp import compose, warp
-from .config import GateConfig, MeasureConfig
-from .gate import sustained_blur
+from .config import Config, GateConfig, MeasureConfig
+from .gate import blur_threshold, sustained_blur
 from .shots import Window
 
 Pair = tuple[int, int]
@@ -25,42 +28,32 @@ FlowPair = Callable[[Tensor, Tensor], tuple[Flow, Flow]]
 ESTIMATORS: Mapping[str, FlowPair] = {"dis": dis_pair, "kornia": kornia_pair}
 USUAL_SHUTTER = 0.5  # the 180 degree rule of film, where nothing can be measured
 CUT = 0.5  # score above which two frames show different scenes
+WARY = 0.7  # share of the threshold at which a first look sends a frame to be measured
+SURE = 0.5  # confidence from which a glimpse counts as a shutter of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """What is known of a clip before its first frame is worked on."""
 
+    estimate: ShutterEstimate | None  # None: the user said it
     shutter: float  # exposure time over frame interval
+    longest: float  # of any place that was looked at
     confidence: float  # [0, 1]
 
 
 def survey(source: Source, config: MeasureConfig) -> Survey:
-    """Measure the shutter in a few places spread over the clip: one number, so that no window differs."""
+    """Measure the shutter in a few places spread over the clip."""
     if config.shutter is not None:
-        return Survey(shutter=config.shutter, confidence=1.0)
+        return Survey(estimate=None, shutter=config.shutter, longest=config.shutter, confidence=1.0)
     runs = source.glimpses(config.survey_runs, config.survey_length)
-    found = pool_shutters([_shutter_of(run, config) for run in runs if len(run) > 1])
-    # Little evidence moves the estimate little from what cameras usually do.
-    shutter = found.confidence * found.fraction + (1 - found.confidence) * USUAL_SHUTTER
-    return Survey(shutter=min(1.0, max(0.01, shutter)), confidence=found.confidence)
-
-
-class Memory:
-    """The flows that one window hands to the next: their contexts overlap."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[Fraction, Fraction], tuple[Flow, Flow]] = {}
-
-    def recall(self, clip: Clip, pair: FlowPair) -> Flows:
-        """Flows both ways between consecutive frames of `clip`; only unknown ones are estimated."""
-        moments = list(zip(clip.times, clip.times[1:], strict=False))
-        self._known = {
-            moment: self._known.get(moment) or pair(clip.images[i], clip.images[i + 1])
-            for i, moment in enumerate(moments)
-        }
-        both = enumerate(self._known[moment] for moment in moments)
-        return {key: flow for i, (there, back) in both for key, flow in (((i, i + 1), there), ((i + 1, i), back))}
+    found = [_shutter_of(run, config) for run in runs if len(run) > 1]
+    pooled = pool_shutters(found)
+    shutter = _tempered(pooled)
+    sure = [each.fraction for each in found if each.confidence > SURE]
+    return Survey(
+        estimate=pooled, shutter=shutter, longest=max([shutter, *sure]), confidence=pooled.confidence
+    )
 
 
 def is_cut(before: Tensor, after: Tensor) -> bool:
@@ -68,40 +61,86 @@ def is_cut(before: Tensor, after: Tensor) -> bool:
     return cut_score(before, after) > CUT
 
 
-def stirring(window: Window, config: GateConfig) -> list[int]:
-    """Positions in the window of kept frames that may be blurred: those near which anything moves at all.
+def stirring(window: Window, survey: Survey, config: Config) -> list[int]:
+    """Positions in the window of kept frames that may be blurred: those near which enough moves fast enough.
 
     Looks at small lumas only: still frames cost next to nothing.
     """
+    if config.strength == 0:
+        return []
     start, stop = max(0, window.kept.start - 1), min(len(window.frames), window.kept.stop + 1)
     lumas = [frame.picture.luma() for frame in window.frames[start:stop]]
-    steps = [glance(a, b) for a, b in zip(lumas, lumas[1:], strict=False)]
+    steps = [swiftness(a, b, share=config.gate.share) for a, b in itertools.pairwise(lumas)]
     near = {i: steps[max(0, i - start - 1) : i - start + 1] for i in window.kept}
-    # A lone frame has no neighbour to tell whether it moved.
-    return [i for i, moved in near.items() if not moved or max(moved) >= config.blur]
+    slow = WARY * blur_threshold(window.frames[0].picture.size, config.gate) / survey.longest
+    return [i for i, speeds in near.items() if speeds and max(speeds) >= slow]
 
 
-def measure(clip: Clip, config: MeasureConfig, *, memory: Memory) -> Motion:
-    """Flow between each frame and its neighbours, and each frame's own velocity.
+class Memory:
+    """What one window hands to the next: flows, for their contexts overlap, and the shutter of the shot."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Fraction, Fraction], tuple[Flow, Flow]] = {}
+        self._shutter: tuple[int, float] | None = None
+
+    def flows(self, clip: Clip, pair: FlowPair) -> Flows:
+        """Flows both ways between consecutive frames of `clip`; only unknown ones are estimated."""
+        moments = list(itertools.pairwise(clip.times))
+        self._known = {
+            moment: self._known.get(moment) or pair(clip.images[i], clip.images[i + 1])
+            for i, moment in enumerate(moments)
+        }
+        flows: Flows = {}
+        for i, moment in enumerate(moments):
+            flows[i, i + 1], flows[i + 1, i] = self._known[moment]
+        return flows
+
+    def shutter(self, shot: int, estimate: Callable[[], float]) -> float:
+        """The shutter of a shot, estimated in its first window: one number, so that no window differs."""
+        if self._shutter is None or self._shutter[0] != shot:
+            self._shutter = shot, estimate()
+        return self._shutter[1]
+
+
+def measure(clip: Clip, shot: int, survey: Survey, *, config: MeasureConfig, memory: Memory) -> Motion:
+    """Flow between each frame and its neighbours, each frame's own velocity, and what moves by itself.
 
     Args:
         clip: Frames of one shot.
+        shot: Its number.
+        survey: What the whole clip told about its shutter.
         config: Which estimator.
-        memory: Flows of the window before, some of which this one shares; brought up to date.
+        memory: What the window before measured; brought up to date.
     """
-    near = memory.recall(clip, ESTIMATORS[config.estimator])
+    near = memory.flows(clip, ESTIMATORS[config.estimator])
     velocity = velocities(near, clip.images)
     return Motion(
         flows=ChainedFlows(near),
         velocity=velocity,
-        movers=velocity.new_zeros(len(velocity), *velocity.shape[2:]),
-        shutter=clip.shutter,
+        movers=torch.stack([_movers(near, i, clip.images) for i in range(len(clip.images))]),
+        shutter=memory.shutter(shot, lambda: shot_shutter(clip, near, survey)),
     )
 
 
 def blurred(motion: Motion, kept: range, config: GateConfig) -> list[int]:
     """Which of the frames `kept` are blurred enough to be worked on."""
-    return [i for i in kept if sustained_blur(motion.blur[i]) >= config.blur]
+    height, width = motion.velocity.shape[2:]
+    threshold = blur_threshold((height, width), config)
+    return [i for i in kept if sustained_blur(motion.blur[i], share=config.share) >= threshold]
+
+
+def shot_shutter(clip: Clip, near: Flows, survey: Survey, *, frames: int = 6) -> float:
+    """The shutter of one shot, from the survey of the whole clip and from a few of its own frames.
+
+    Edited clips join footage of several cameras; the shot's own evidence counts as much as all the rest.
+    """
+    if survey.estimate is None:
+        return survey.shutter
+    first = max(0, (len(clip.images) - frames) // 2)
+    some = range(first, min(len(clip.images), first + frames))
+    flows = {(i - first, j - first): flow for (i, j), flow in near.items() if i in some and j in some}
+    own = shutter_fraction(clip.images[some.start : some.stop], flows)
+    return _tempered(pool_shutters([survey.estimate, own]))
 
 
 def adjacent_flows(images: Tensor, pair: FlowPair) -> Flows:
@@ -115,7 +154,7 @@ def adjacent_flows(images: Tensor, pair: FlowPair) -> Flows:
 def velocities(near: Flows, images: Tensor) -> Tensor:
     """[T, 2, H, W] pixels per frame interval at each frame's own time.
 
-    Central differences: measured on the REDS pairs, weighting them by trust loses 0.05 dB of what follows.
+    Plain central differences: on the REDS pairs, leaning to the trusted side loses 0.05 dB of what follows.
     """
     still = images.new_zeros(2, *images.shape[2:])
     ahead = [near[i, i + 1].shift if (i, i + 1) in near else None for i in range(len(images))]
@@ -148,6 +187,18 @@ class ChainedFlows(Mapping[Pair, Flow]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def _tempered(found: ShutterEstimate) -> float:
+    """Little evidence moves the estimate little from what cameras usually do."""
+    shutter = found.confidence * found.fraction + (1 - found.confidence) * USUAL_SHUTTER
+    return min(1.0, max(0.01, shutter))
+
+
+def _movers(near: Flows, i: int, images: Tensor) -> Tensor:
+    flow = near.get((i, i + 1)) or near.get((i, i - 1))
+    camera = homography_of_flow(flow.shift, flow.trust) if flow else None
+    return images.new_zeros(images.shape[2:]) if flow is None or camera is None else movers(flow, camera)
 
 
 def _mean(known: Sequence[Tensor | None], otherwise: Tensor) -> Tensor:

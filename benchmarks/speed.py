@@ -1,0 +1,132 @@
+"""Ratios of time and memory, each measured in one run on the machine at hand.
+
+Run: python -m benchmarks.speed   (about six minutes on two cores; --frames 100 1000 for the memory row)
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import cycle, islice
+from pathlib import Path
+
+import av
+import numpy as np
+
+from freezeframe.data.encode import encoder_options
+from freezeframe.data.metrics import srgb_codes
+from freezeframe.data.synth import sports_scene
+from freezeframe.pipeline.api import deblur_video
+from freezeframe.pipeline.config import Config
+
+CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "test" / "clips"
+OURS = ("fuse", "refine", "measure")  # the flows belong to the deconvolution, as in its own figure
+
+
+def bare_transcode(source: Path, output: Path) -> None:
+    """What PyAV alone needs: decode, encode with our settings, copy the audio packets."""
+    with av.open(str(source)) as given, av.open(str(output), "w") as made:
+        picture = given.streams.video[0]
+        picture.thread_type = "AUTO"
+        stream = made.add_stream("libx264", rate=picture.average_rate, options=encoder_options("h264"))
+        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, picture.pix_fmt
+        stream.codec_context.time_base = picture.time_base
+        sound = {s.index: made.add_stream_from_template(s) for s in given.streams.audio}
+        for packet in given.demux(picture, *given.streams.audio):
+            if packet.stream.type == "audio" and packet.dts is not None:
+                packet.stream = sound[packet.stream.index]
+                made.mux(packet)
+            elif packet.stream.type == "video":
+                for frame in packet.decode():
+                    frame.pict_type = 0
+                    made.mux(stream.encode(frame))
+        made.mux(stream.encode(None))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def untouched_ratio(scratch: Path) -> str:
+    """Frame rate of a clip that the gate leaves alone, over that of a bare transcode; best of two each."""
+    clip = CLIPS / "04_coffee.mp4"
+    bare, ours = [], []
+    for turn in range(2):
+        bare.append(seconds(lambda turn=turn: bare_transcode(clip, scratch / f"bare{turn}.mp4")))
+        ours.append(seconds(lambda turn=turn: deblur_video(clip, scratch / f"ours{turn}.mp4")))
+    return f"| untouched clip, frame rate over a bare transcode | {min(bare) / min(ours):.2f} | >= 0.8 |"
+
+
+def overhead_share(scratch: Path) -> str:
+    """Wall time outside of flow, deconvolution and restorer, on a blurred 720p clip."""
+    clip = scratch / "sports720.mp4"
+    render(clip, size=(1280, 720), frames=24)
+    report = deblur_video(clip, scratch / "sharp720.mp4")
+    total = sum(report.seconds.values())
+    ours = sum(report.seconds.get(stage, 0.0) for stage in OURS)
+    fuse = report.seconds.get("fuse", 0.0)
+    return "\n".join(
+        [
+            f"| 720p job, share of all but flow, fuse and refine | {1 - ours / total:.1%} | <= 15 % |",
+            f"| 720p job, share of all but fuse (flow counted as overhead) | {1 - fuse / total:.1%} | |",
+            f"| 720p job, seconds per frame | {total / 24:.2f} | |",
+        ]
+    )
+
+
+def memory_ratio(scratch: Path, frames: tuple[int, int]) -> str:
+    """Peak memory of a long clip over that of a short one, each in a process of its own."""
+    peaks = []
+    for count in frames:
+        clip = scratch / f"long{count}.mp4"
+        render(clip, size=(320, 180), frames=count)
+        peaks.append(peak_memory(clip, scratch / f"done{count}.mp4"))
+    return f"| peak memory, {frames[1]} frames over {frames[0]} | {peaks[1] / peaks[0]:.3f} | <= 1.05 |"
+
+
+def peak_memory(clip: Path, output: Path) -> int:
+    """Peak resident set of one run, in kilobytes."""
+    command = [sys.executable, "-m", "benchmarks.speed", "--one", str(clip), str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def render(path: Path, *, size: tuple[int, int], frames: int) -> None:
+    """A blurred clip of our own; long ones swing to and fro through the same sixteen frames."""
+    scene = sports_scene(*size, seed=3)
+    distinct = [srgb_codes(scene.blurred(float(t), shutter=0.6)) for t in range(min(frames, 16))]
+    swing = [*distinct, *distinct[-2:0:-1]]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(
+            "libx264", rate=Fraction(30), options={"crf": "14", "preset": "veryfast"}
+        )
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for codes in islice(cycle(swing), frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(codes), "rgb24")))
+        container.mux(stream.encode(None))
+
+
+def main() -> None:
+    if "--one" in sys.argv:
+        clip, output = sys.argv[-2:]
+        deblur_video(clip, output, config=Config())
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        print("| what | measured | floor |\n|---|---|---|")
+        if CLIPS.is_dir():
+            print(untouched_ratio(scratch), flush=True)
+        print(overhead_share(scratch), flush=True)
+        print(memory_ratio(scratch, (100, 1000)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Undoing hand shake: the kernel of every photo of a burst, and the sharp picture that explains them all.
+
+Shake within an exposure is not the motion between photos, so no flow tells it. But each photo v is the same
+sharp picture x, blurred by a small kernel k of its own. Alternating between the kernels (least squares,
+nothing negative; Fergus et al. 2006, Sroubek & Milanfar 2012) and the picture (Wiener's quotient with a
+total-variation prior, by half-quadratic splitting; Wang et al. 2008) finds both: eight kernels with different
+gaps leave no frequency unseen. What a photo does not show (beyond its border, at white, behind something that
+moved) is filled with what the others say it would have shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ROUNDS = 6
+FIRMNESS = 0.05  # of the total-variation prior, against a photo seen without blur
+GENTLE = 0.1  # share of frequencies' weight that does not grow with frequency
+EVEN = 1e-2  # pull of a kernel towards its first guess, against a picture of usual texture
+FAINT = 0.05  # of a kernel's peak: less is noise
+DESCENTS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shaken:
+    """Photos of one scene on one pixel grid. Fades to nothing are needed at no border: it is cut off later."""
+
+    light: Tensor  # [T, 3, H, W] linear RGB
+    trust: Tensor  # [T, H, W] in [0, 1]; 0 where a photo does not show what the reference shows
+    reference: int  # whose kernel has its centre of mass in its middle
+    noise: float  # standard deviation of the noise of gamma-coded light
+
+
+def unshake(shaken: Shaken, start: Tensor, kernels: Tensor, *, usual: float) -> tuple[Tensor, Tensor]:
+    """The sharp picture, and the kernels that blurred it.
+
+    Args:
+        shaken: The photos.
+        start: First guess of the picture. [3, H, W] linear RGB.
+        kernels: First guess of the kernels, [T, S, S] with odd S; zeros where nothing is known.
+        usual: Texture, as `texture` gives it, for which the photos outweigh the first guess of the kernels.
+
+    Returns:
+        [3, H, W] linear RGB and [T, S, S]; each kernel sums to 1.
+    """
+    level = shaken.light.mean((0, 2, 3), keepdim=True)
+    fade = _fade(start.shape[-2:]).to(start)
+    sharp, guess = (start - level[0]) * fade, kernels
+    seen = (shaken.light - level) * shaken.trust[:, None]
+    missing = 1 - shaken.trust[:, None]
+    full = seen + missing * sharp
+    for _ in range(ROUNDS):
+        kernels = fit_kernels(sharp, full * fade, guess, usual=usual)
+        blurs = _spectra(kernels, start.shape[-2:], reference=shaken.reference)
+        sharp = _sharpened(full * fade, blurs, sharp, step=1.2 * shaken.noise)
+        full = seen + missing * _inverse(blurs[:, None] * _spectrum(sharp), sharp)
+    return sharp + level[0], kernels
+
+
+def fit_kernels(sharp: Tensor, blurred: Tensor, guess: Tensor, *, usual: float) -> Tensor:
+    """The kernels that turn one picture into others.
+
+    Minimises |sharp * k - blurred|^2 + |k - guess|^2, k >= 0, by accelerated projected gradient descent
+    (Beck & Teboulle 2009). Frequencies count in proportion to their own height: natural pictures would
+    otherwise speak of their broadest shapes only, which blur does not change.
+
+    Args:
+        sharp: [3, H, W] of zero mean, faded to its borders.
+        blurred: [T, 3, H, W], likewise.
+        guess: [T, S, S] with odd S.
+        usual: Texture for which the photos outweigh the guess.
+    """
+    size = guess.shape[-1]
+    curve, pull = _normal_equations(sharp, blurred, size)
+    ridge = EVEN * usual * sharp[0].numel()
+    curve.diagonal().add_(ridge)
+    pull = pull + ridge * guess.flatten(1)
+    kernels = _descend(curve, pull)
+    kernels = torch.where(kernels > FAINT * kernels.amax(1, keepdim=True), kernels, torch.zeros_like(kernels))
+    return (kernels / kernels.sum(1, keepdim=True).clamp_min(1e-9)).view(-1, size, size)
+
+
+def texture(image: Tensor) -> float:
+    """What a picture [3, H, W] says about kernels: its energy per pixel, weighted as `fit_kernels` does."""
+    spectrum = _spectrum(image - image.mean((1, 2), keepdim=True))
+    energy = _inverse(_weight(image) * spectrum.abs().square().sum(0), image)
+    return float(energy[0, 0]) / image[0].numel()
+
+
+def blurred_by(image: Tensor, kernels: Tensor) -> Tensor:
+    """A picture [3, H, W] as seen through each of the kernels, [T, S, S]: [T, 3, H, W], wrapped around."""
+    return _inverse(_spectra(kernels, image.shape[-2:])[:, None] * _spectrum(image), image)
+
+
+def _normal_equations(sharp: Tensor, blurred: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Correlations of the picture with itself, [S S, S S], and with each photo, [T, S S]."""
+    weight, spectrum = _weight(sharp), _spectrum(sharp)
+    own = _inverse(weight * spectrum.abs().square().sum(0), sharp)
+    cross = _inverse(weight * (spectrum.conj() * _spectrum(blurred)).sum(1), sharp)
+    reach = torch.arange(-(size // 2), size // 2 + 1)
+    down, across = (axis.flatten() for axis in torch.meshgrid(reach, reach, indexing="ij"))
+    curve = own[down[:, None] - down, across[:, None] - across]
+    return curve, cross[:, down, across]
+
+
+def _descend(curve: Tensor, pull: Tensor) -> Tensor:
+    """The vectors k >= 0, [T, N], that minimise k curve k / 2 - pull k."""
+    stiffest = torch.linalg.vector_norm(curve, dim=0).max()
+    direction = torch.ones(len(curve), dtype=curve.dtype, device=curve.device)
+    for _ in range(12):
+        direction = curve @ direction
+        stiffest = direction.norm()
+        direction = direction / stiffest
+    step = 0.95 / stiffest
+    here = ahead = torch.zeros_like(pull)
+    momentum = 1.0
+    for _ in range(DESCENTS):
+        there = (ahead - step * (ahead @ curve - pull)).clamp_min(0)
+        faster = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = there + (momentum - 1) / faster * (there - here)
+        here, momentum = there, faster
+    return here
+
+
+def _sharpened(photos: Tensor, blurs: Tensor, start: Tensor, *, step: float, rounds: int = 3) -> Tensor:
+    """The picture of least total variation that explains the photos; `step` is the slope taken for noise."""
+    down, across = _differences(start)
+    top = (blurs.conj()[:, None] * _spectrum(photos)).sum(0)
+    bottom = blurs.abs().square().sum(0) + FIRMNESS * (down.abs().square() + across.abs().square())
+    sharp = start
+    for _ in range(rounds):
+        slopes = torch.stack([sharp.roll(-1, -2) - sharp, sharp.roll(-1, -1) - sharp])
+        size = slopes.square().sum((0, 1)).sqrt().clamp_min(1e-9)
+        spectra = _spectrum(slopes * (1 - step / size).clamp_min(0))
+        prior = FIRMNESS * (down.conj() * spectra[0] + across.conj() * spectra[1])
+        sharp = _inverse((top + prior) / bottom, start)
+    return sharp
+
+
+def _spectra(kernels: Tensor, size: tuple[int, ...], *, reference: int | None = None) -> Tensor:
+    """[T, H, W/2 + 1] of kernels [T, S, S], all moved so that the reference's centre of mass is at 0."""
+    side = kernels.shape[-1]
+    sheet = kernels.new_zeros(len(kernels), *size)
+    sheet[:, :side, :side] = kernels
+    spectra = torch.fft.rfft2(sheet.roll((-(side // 2), -(side // 2)), (1, 2)))
+    if reference is None:
+        return spectra
+    reach = torch.arange(side, device=kernels.device) - side // 2
+    down = (kernels[reference].sum(1) * reach).sum()
+    across = (kernels[reference].sum(0) * reach).sum()
+    rows, columns = _frequencies(sheet)
+    return spectra * torch.exp(2j * math.pi * (rows * down + columns * across))
+
+
+def _differences(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Spectra of the steps down and to the right."""
+    rows, columns = _frequencies(like)
+    return torch.exp(2j * math.pi * rows) - 1, torch.exp(2j * math.pi * columns) - 1
+
+
+def _weight(like: Tensor) -> Tensor:
+    down, across = _differences(like)
+    return (down.abs().square() + across.abs().square()).sqrt() + GENTLE
+
+
+def _frequencies(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cycles per pixel, down [H, 1] and across [1, W/2 + 1]."""
+    height, width = like.shape[-2:]
+    rows = torch.fft.fftfreq(height, device=like.device)[:, None]
+    return rows, torch.fft.rfftfreq(width, device=like.device)[None]
+
+
+def _spectrum(image: Tensor) -> Tensor:
+    return torch.fft.rfft2(image)
+
+
+def _inverse(spectrum: Tensor, like: Tensor) -> Tensor:
+    return torch.fft.irfft2(spectrum, s=like.shape[-2:])
+
+
+def _fade(size: tuple[int, ...], width: int = 24) -> Tensor:
+    """[H, W] from 0 at the border to 1 inside, a raised cosine: what wraps around then meets nothing."""
+    sides = []
+    for length in size:
+        inward = torch.arange(length) + 0.5
+        part = (torch.minimum(inward, length - inward) / min(width, length / 2)).clamp(max=1)
+        sides.append(0.5 - 0.5 * torch.cos(math.pi * part))
+    return sides[0][:, None] * sides[1]
