@@ -37,7 +37,7 @@ def blur(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Ten
     Returns:
         [C, H, W]. Beyond the border, the border pixels repeat.
     """
-    if _compiled(image):
+    if compiled(image, vectors, offset):
         from .exposure_kernels import gather
 
         return gather(image, vectors, offset)
@@ -49,11 +49,12 @@ def blur(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Ten
 
 
 def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
-    """The transpose of `blur`: <blur(x), y> = <x, blur_adjoint(y)> for all pictures x and y.
+    """The transpose of `blur`.
 
-    Every pixel hands its light back to where `blur` reads it from. Arguments as for `blur`.
+    <blur(x), y> = <x, blur_adjoint(y)> for all pictures x and y. Every pixel hands its light
+    back to where `blur` reads it from. Arguments as for `blur`.
     """
-    if _compiled(image):
+    if compiled(image, vectors, offset):
         from .exposure_kernels import scatter
 
         return scatter(image, vectors, offset)
@@ -65,7 +66,10 @@ def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None
 
 
 def within(vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
-    """[H, W] 1 where a pixel's whole way lies in the picture, else 0: nobody knows the light beyond its border."""
+    """[H, W] 1 where a pixel's whole way lies in the picture, else 0.
+
+    Nobody knows the light beyond the border.
+    """
     way = _Way.of(vectors, offset)
     last_along, last_across = way.limits
     ends = way.across + way.slope * (way.first - way.along), way.across + way.slope * (way.last - way.along)
@@ -96,9 +100,11 @@ def expose(render: Callable[[float], Tensor], time: float, *, shutter: float, co
     return gather_light(torch.stack([render(time + shutter * moment) for moment in moments]))
 
 
-def _compiled(image: Tensor) -> bool:
-    tracked = torch.is_grad_enabled() and image.requires_grad
-    return COMPILED and image.is_cpu and image.dtype == torch.float32 and not tracked
+def compiled(*operands: Tensor | None) -> bool:
+    """Whether the kernels can do the work: they know float32 on the CPU, and no gradients."""
+    given = [operand for operand in operands if operand is not None]
+    tracked = torch.is_grad_enabled() and any(operand.requires_grad for operand in given)
+    return COMPILED and not tracked and all(each.is_cpu and each.dtype == torch.float32 for each in given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +131,7 @@ class _Way:
         way, drop = _by_axis(vectors, flat)
         slope = torch.where(way.abs() > 1e-6, drop / way, torch.zeros_like(way))
         half = way.abs().clamp_min(SHORTEST) / 2
-        return cls(
-            flat=flat, along=along, across=across, slope=slope, first=along - half, last=along + half
-        )
+        return cls(flat=flat, along=along, across=across, slope=slope, first=along - half, last=along + half)
 
     @property
     def limits(self) -> tuple[Tensor, Tensor]:

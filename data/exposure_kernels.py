@@ -28,8 +28,8 @@ DARK = F(1e-4)  # linear light; less is noise
 
 def gather(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
     """`exposure.blur` of [C, H, W]."""
-    parts = [packed(part) for part in image.split(LANES)]
-    way, middle = field(vectors), field(offset, like=vectors)
+    parts = [packed(part) for part in torch.split(image, LANES)]
+    way, middle = field(vectors), middles(offset, like=vectors)
     results = [np.empty_like(part) for part in parts]
     for part, result in zip(parts, results, strict=True):
         _gather(part, middle, way, result)
@@ -38,10 +38,10 @@ def gather(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
 
 def scatter(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
     """`exposure.blur_adjoint` of [C, H, W]."""
-    way, middle = field(vectors), field(offset, like=vectors)
+    way, middle = field(vectors), middles(offset, like=vectors)
     bands = Bands(middle, way)
     results = []
-    for part in image.split(LANES):
+    for part in torch.split(image, LANES):
         _scatter(packed(part), middle, way, bands.sums, bands.first, bands.height)
         results.append(bands.add_to(np.zeros((*image.shape[1:], LANES), F)))
     return unpacked(results, image)
@@ -55,12 +55,14 @@ def packed(image: Tensor) -> Array:
     return pixels
 
 
-def field(vectors: Tensor | None, *, like: Tensor | None = None) -> Array:
-    """A field of vectors [2, H, W] as an array; None is zero everywhere."""
-    if vectors is None:
-        assert like is not None
-        return np.zeros(tuple(like.shape), F)
+def field(vectors: Tensor) -> Array:
+    """A field of vectors [2, H, W] as an array."""
     return np.ascontiguousarray(vectors.detach().numpy(), F)
+
+
+def middles(offset: Tensor | None, *, like: Tensor) -> Array:
+    """Where ways have their middles, [2, H, W]; None is each pixel's own place."""
+    return np.zeros(tuple(like.shape), F) if offset is None else field(offset)
 
 
 class Bands:

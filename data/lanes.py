@@ -19,7 +19,7 @@ _FAST = ("fast",)
 
 
 @intrinsic
-def read_pair(_typing: Any, _acc: Any, _x: Any, _p: Any, _q: Any, _a: Any, _b: Any) -> Any:  # noqa: PLR0917, PLR0913
+def read_pair(_typing: Any, _acc: Any, _x: Any, _p: Any, _q: Any, _a: Any, _b: Any) -> Any:
     """acc[0:4] += a * x[p : p + 4] + b * x[q : q + 4]."""
 
     def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
@@ -28,7 +28,9 @@ def read_pair(_typing: Any, _acc: Any, _x: Any, _p: Any, _q: Any, _a: Any, _b: A
         total = _load(builder, place)
         for index, weight in ((p, a), (q, b)):
             lanes = _load(builder, _at(context, builder, x, index))
-            total = builder.fadd(total, builder.fmul(_spread(builder, weight), lanes, flags=_FAST), flags=_FAST)
+            total = builder.fadd(
+                total, builder.fmul(_spread(builder, weight), lanes, flags=_FAST), flags=_FAST
+            )
         builder.store(total, place).align = 4
         return context.get_dummy_value()
 
@@ -36,7 +38,7 @@ def read_pair(_typing: Any, _acc: Any, _x: Any, _p: Any, _q: Any, _a: Any, _b: A
 
 
 @intrinsic
-def write_pair(_typing: Any, _acc: Any, _x: Any, _p: Any, _q: Any, _a: Any, _b: Any) -> Any:  # noqa: PLR0917, PLR0913
+def write_pair(_typing: Any, _acc: Any, _x: Any, _p: Any, _q: Any, _a: Any, _b: Any) -> Any:
     """x[p : p + 4] += a * acc[0:4]; x[q : q + 4] += b * acc[0:4]."""
 
     def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..data import exposure
 from ..data.exposure import blur, blur_adjoint, within
 
 DARK = 1e-4  # linear light; less is noise, and a ratio of it means nothing
+LEAST = 0.2  # of its light that a pixel keeps in one step, however far it is pushed
 UNSEEN = 1e-2  # belief in leaving a pixel as it is, against observations that barely see it
 
 
@@ -43,13 +45,14 @@ def richardson_lucy(
         start: First guess, usually the frame itself. [3, H, W] linear RGB.
         observations: The frame and its neighbours.
         steps: Iterations.
-        pace: How much of each step to take, per pixel. [H, W] in [0, 1]; 0 leaves the pixel alone.
+        pace: How much of each step to take, per pixel. [H, W] in [0, 2); 0 leaves the pixel alone, above 1
+            over-relaxes: nearly twice as far in each step, stable below 2.
         smooth: Weight of the total-variation prior; 0 is none.
 
     Returns:
         [3, H, W] linear RGB.
     """
-    if exposure.COMPILED and start.is_cpu:
+    if exposure.compiled(start, pace):
         from .deconvolve_compiled import iterate
 
         return iterate(start, observations, steps=steps, pace=pace, smooth=smooth)
@@ -61,14 +64,16 @@ def iterate_tensors(
 ) -> Tensor:
     """`richardson_lucy` on any device: the slow, clear way."""
     believed = [seen.belief * within(seen.way, offset=seen.offset) for seen in observations]
-    total = sum((_back(c.expand_as(start), seen) for c, seen in zip(believed, observations, strict=True)), UNSEEN)
+    total = torch.full_like(start, UNSEEN)
+    for belief, seen in zip(believed, observations, strict=True):
+        total += _back(belief.expand_as(start), seen)
     sharp = start.clamp_min(DARK)
     for _ in range(steps):
         gathered = torch.full_like(sharp, UNSEEN)
         for belief, seen in zip(believed, observations, strict=True):
             expected = blur(sharp, seen.way, offset=seen.offset).clamp_min(DARK)
             gathered += _back(belief * seen.light / expected, seen)
-        sharp = sharp * (1 + (gathered / total - 1) * pace)
+        sharp = sharp * (1 + (gathered / total - 1) * pace).clamp_min(LEAST)
         sharp = calmed(sharp, weight=smooth * pace)
     return sharp
 
@@ -87,7 +92,7 @@ def calmed(image: Tensor, *, weight: Tensor) -> Tensor:
     down = torch.diff(root, dim=1, append=root[:, -1:])
     norm = (right.square() + down.square()).sum(0).add(1e-4).sqrt()
     right, down = right / norm, down / norm
-    spread = right - torch.nn.functional.pad(right, (1, -1)) + down - torch.nn.functional.pad(down, (0, 0, 1, -1))
+    spread = right - pad(right, (1, -1)) + down - pad(down, (0, 0, 1, -1))
     return image / (1 - weight * spread).clamp(0.5, 2)
 
 

@@ -1,19 +1,17 @@
-"""Richardson-Lucy in compiled kernels: the same numbers as `deconvolve.iterate_tensors`, ten times as fast."""
+"""Richardson-Lucy in compiled kernels: the numbers of `deconvolve.iterate_tensors`, ten times as fast."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
 from torch import Tensor
 
-from ..data.exposure_kernels import DARK, LANES, Array, Bands, field, packed, step, unpacked
-
-if TYPE_CHECKING:
-    from .deconvolve import Observation
+from ..data.exposure_kernels import DARK, LANES, Array, Bands, field, middles, packed, step, unpacked
+from .deconvolve import LEAST, UNSEEN, Observation
 
 F = np.float32
 _jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
@@ -23,8 +21,6 @@ def iterate(
     start: Tensor, observations: Sequence[Observation], *, steps: int, pace: Tensor, smooth: float
 ) -> Tensor:
     """`deconvolve.richardson_lucy` on the CPU."""
-    from .deconvolve import UNSEEN
-
     sharp = np.maximum(packed(start), DARK)
     speed = np.ascontiguousarray(pace.numpy(), F)
     seen = [_Seen(observation) for observation in observations]
@@ -48,7 +44,7 @@ class _Seen:
     def __init__(self, observation: Observation) -> None:
         self.light = packed(observation.light)
         self.way = field(observation.way)
-        self.middle = field(observation.offset, like=observation.way)
+        self.middle = middles(observation.offset, like=observation.way)
         self.belief = np.ascontiguousarray(observation.belief.numpy(), F)
         self.bands = Bands(self.middle, self.way)
 
@@ -67,7 +63,7 @@ def _advance(sharp: Any, gathered: Any, total: Any, pace: Any, root: Any) -> Non
             speed = pace[row, column]
             for k in range(LANES):
                 change = gathered[row, column, k] / total[row, column, k] - F(1)
-                value = sharp[row, column, k] * (F(1) + change * speed)
+                value = sharp[row, column, k] * max(F(1) + change * speed, F(LEAST))
                 sharp[row, column, k] = value
                 root[row, column, k] = math.sqrt(max(value, DARK))
 

@@ -74,9 +74,7 @@ def refusal(found: Plausibility, config: GateConfig) -> str | None:
     return None
 
 
-def let_out(
-    frame: Frame, original: Tensor, proposed: Tensor, vectors: Tensor, *, config: Config
-) -> Finished:
+def let_out(frame: Frame, original: Tensor, proposed: Tensor, vectors: Tensor, *, config: Config) -> Finished:
     """The frame with the proposed light in it, or as it came; and why.
 
     Args:
@@ -104,9 +102,7 @@ def let_out(
 
 def untouched(frame: Frame, reason: str, *, blur: float = 0.0) -> Finished:
     """The frame as it came, bit for bit."""
-    verdict = Verdict(
-        index=frame.index, time=float(frame.time), action="untouched", reason=reason, blur=blur
-    )
+    verdict = Verdict(index=frame.index, time=float(frame.time), action="untouched", reason=reason, blur=blur)
     return frame, verdict
 
 
@@ -119,7 +115,7 @@ def _reblur_residual(original: Tensor, proposed: Tensor, vectors: Tensor) -> flo
     # the input, blurred a second time, does not.
     height, width = original.shape[1:]
     step = max(1, min(height, width) // 360)  # half of a 720p frame's rows tell enough
-    luma, again = original.mean(0, keepdim=True), torch.cat([proposed, original]).unflatten(0, (2, 3)).mean(1)
+    luma, again = original.mean(0, keepdim=True), torch.stack([proposed, original]).mean(1)
     reblurred = _coded(blur(again, vectors))[:, ::step]
     wrong, wrong_input = (reblurred - _coded(luma)[:, ::step]).square().mean(dim=(1, 2)).sqrt()
     return float(wrong / wrong_input.clamp_min(1e-6))

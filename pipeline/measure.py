@@ -176,6 +176,8 @@ class ChainedFlows(Mapping[Pair, Flow]):
         if pair in self.near:
             return self.near[pair]
         i, j = pair
+        if i == j:
+            raise KeyError(pair)
         between = i + (1 if j > i else -1)
         first, second = self.near[i, between], self[between, j]
         trust = first.trust * warp(second.trust[None], first.shift)[0]

@@ -3,8 +3,8 @@
 Flow tells velocities between frames; what the shutter did within one is only known through the clip's shutter
 fraction. But the neighbours alone, deconvolved, already show the frame sharp, and that picture, blurred along
 the right ways, must give the frame. Three numbers per frame make it so in the least-squares sense: one for
-the fraction and two for a steady drift, such as shake that was faster within the exposure than between frames.
-On the REDS pairs they are worth 0.7 dB.
+the fraction and two for a steady drift, such as shake that was faster within the exposure than between
+frames. On the REDS pairs they are worth 0.7 dB.
 """
 
 from __future__ import annotations
@@ -75,16 +75,15 @@ def _correction(numbers: Tensor) -> Correction:
     return Correction(longer=longer, right=right, down=down)
 
 
-def _gauss_newton(
-    error: Callable[[Tensor], Tensor], numbers: Tensor, reach: Tensor, miss: Tensor
-) -> Tensor:
+def _gauss_newton(error: Callable[[Tensor], Tensor], numbers: Tensor, reach: Tensor, miss: Tensor) -> Tensor:
     probes = torch.diag(reach)
     slopes = torch.stack([error(numbers + probe) - error(numbers - probe) for probe in probes])
     slopes = slopes / (2 * reach[:, None])
     weighted = slopes * _weight(miss)
     normal, pull = (weighted @ slopes.T).double(), (weighted @ miss).double()
     normal += RIDGE * torch.diag(normal.diagonal() + 1e-12)
-    return -torch.linalg.solve(normal, pull).float()
+    solution: Tensor = torch.linalg.solve(normal, pull)
+    return -solution.float()
 
 
 def _weight(miss: Tensor) -> Tensor:

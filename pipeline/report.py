@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,14 +21,16 @@ class Stopwatch:
     """Wall time per stage; a stage may be entered many times."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def window(self) -> Iterator[Counter[str]]:
+    def window(self) -> Iterator[dict[str, float]]:
         """Yields the time spent per stage inside, complete when the block ends."""
-        before, spent = self.seconds.copy(), Counter[str]()
+        before = dict(self.seconds)
+        spent: dict[str, float] = {}
         yield spent
-        spent.update(self.seconds - before)
+        since = {name: total - before.get(name, 0) for name, total in self.seconds.items()}
+        spent.update({name: seconds for name, seconds in since.items() if seconds > 0})
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -36,7 +39,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - begun
+            self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - begun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,9 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Write the report as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=2, default=str) + "\n", encoding="utf-8")
+        body = _finite(self.to_dict())
+        text = json.dumps(body, indent=2, default=str, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
 
     def text(self) -> str:
         """A few lines for a person."""
@@ -95,12 +100,13 @@ class ShotLog:
 
     def __init__(self) -> None:
         self._verdicts: dict[int, list[Verdict]] = {}
-        self._seconds: dict[int, Counter[str]] = {}
+        self._seconds: dict[int, dict[str, float]] = {}
 
     def add(self, shot: int, verdicts: list[Verdict], seconds: Mapping[str, float]) -> None:
         """Note what happened to one window of shot number `shot`."""
         self._verdicts.setdefault(shot, []).extend(verdicts)
-        self._seconds.setdefault(shot, Counter()).update(seconds)
+        spent = self._seconds.setdefault(shot, {})
+        spent.update({name: spent.get(name, 0) + more for name, more in seconds.items()})
 
     def reports(self) -> tuple[ShotReport, ...]:
         """One report per shot, in order."""
@@ -113,3 +119,12 @@ class ShotLog:
             )
             for shot, verdicts in sorted(self._verdicts.items())
         )
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for what JSON has no word for: the figures of a frame that is not a number."""
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
