@@ -129,7 +129,9 @@ class _Way:
         flat = vectors[0].abs() >= vectors[1].abs()
         along, across = _by_axis(middle, flat)
         way, drop = _by_axis(vectors, flat)
-        slope = torch.where(way.abs() > 1e-6, drop / way, torch.zeros_like(way))
+        moves = way.abs() > 1e-6
+        # Divided by one where nothing moves: 0 / 0 would poison the gradient even where it is not taken.
+        slope = torch.where(moves, drop, 0) / torch.where(moves, way, 1)
         half = way.abs().clamp_min(SHORTEST) / 2
         return cls(flat=flat, along=along, across=across, slope=slope, first=along - half, last=along + half)
 
