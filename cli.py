@@ -22,15 +22,15 @@ if __name__ == "__main__" and not __package__:
     __package__ = "freezeframe"
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from .data.errors import FreezeframeError
 
 if TYPE_CHECKING:
-    from .pipeline.api import Advance
+    from .pipeline.progress import Advance
 
 app = typer.Typer(
     name="freezeframe",
@@ -42,9 +42,7 @@ app = typer.Typer(
 
 PresetName = Literal["auto", "sports", "handheld", "burst"]
 PresetOption = Annotated[PresetName, typer.Option(help="A named starting point.")]
-Strength = Annotated[
-    float, typer.Option(min=0, max=1, help="0 leaves frames alone, 1 is full effect.")
-]
+Strength = Annotated[float, typer.Option(min=0, max=1, help="0 leaves frames alone, 1 is full effect.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Number format of the restorer.")
@@ -69,9 +67,7 @@ Shutter = Annotated[
 Radius = Annotated[
     int | None, typer.Option(min=0, max=3, help="Neighbouring frames looked at on either side.")
 ]
-Iterations = Annotated[
-    int | None, typer.Option(min=1, max=100, help="Deconvolution steps; else by noise.")
-]
+Iterations = Annotated[int | None, typer.Option(min=1, max=100, help="Deconvolution steps; else by noise.")]
 Estimator = Annotated[Literal["dis", "kornia"], typer.Option(help="What measures the motion.")]
 SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="Repeat the neighbour of a damaged frame instead of stopping.")
@@ -187,9 +183,7 @@ def batch(
 def probe(
     source: Annotated[Path, typer.Argument(help="A video file, a folder of images, or a photo.")],
     json_: Annotated[Path | None, typer.Option("--json", help="Write the diagnosis as JSON.")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw sharpness over time and blur vectors.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw sharpness over time and blur vectors.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Diagnose each n-th frame only.")] = 5,
 ) -> None:
     """Say what is blurred, how far, in which direction and why, before any work is done."""
@@ -236,16 +230,22 @@ def say(text: str) -> None:
 
 @contextmanager
 def bar(name: str, *, unit: str = "frame") -> Iterator[Advance]:
-    """A progress bar on stderr, its ETA measured on work done."""
+    """A progress bar on stderr, its ETA measured on work done: the first call tells what was there before."""
     from tqdm import tqdm
 
-    with tqdm(desc=name, unit=unit, file=sys.stderr, disable=None, dynamic_ncols=True) as line:
+    with ExitStack() as stack:
+        line: Any = None
 
         def advance(done: int, total: int | None) -> None:
-            if line.total != total:
-                line.total = total
-            if done and line.n == 0 and line.initial == 0:
-                line.unpause()
+            nonlocal line
+            if line is None:
+                drawn = tqdm(
+                    desc=name, unit=unit, initial=done, total=total, file=sys.stderr, disable=None,
+                    dynamic_ncols=True,
+                )  # fmt: skip
+                line = stack.enter_context(drawn)
+                return
+            line.total = total
             line.update(done)
 
         yield advance

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -23,15 +23,14 @@ from .batch import VIDEO_SUFFIXES
 from .config import Config, OutputConfig, Preset, preset
 from .deblur import Tools, deblur
 from .measure import Memory, survey
+from .probe import probe
+from .progress import Advance, quiet
 from .refine import refine
 from .report import Report, Stopwatch
 
+__all__ = ["BurstResult", "deblur_burst", "deblur_video", "open_source", "probe", "versions"]
+
 PathLike = str | Path
-Advance = Callable[[int, int | None], None]
-
-
-def quiet(_done: int, _total: int | None) -> None:
-    """The progress of who wants none."""
 
 
 def deblur_video(

@@ -14,8 +14,9 @@ from ..data.metrics import psnr, ssim
 from ..data.photos import read_photo
 from ..data.samples import sample_burst, sample_burst_truth, sample_clip, sample_truth
 from ..data.video import open_video
-from .api import Advance, deblur_burst, deblur_video, quiet
+from .api import deblur_burst, deblur_video
 from .config import Config, preset
+from .progress import Advance, quiet
 from .report import Report
 
 

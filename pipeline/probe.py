@@ -1,0 +1,276 @@
+"""What ails a clip, before any work is done: where it is blurred, how far, in which direction and by what."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import torch
+
+from ..data.errors import MissingExtra, UnwritableOutput
+from ..data.folders import ImageFolderSource, open_folder
+from ..data.photos import PHOTO_SUFFIXES, exposure_seconds, read_photo
+from ..data.types import Clip, Frame, Motion, stack_light
+from ..data.video import VideoSource, open_video
+from ..data.video_writer import saying_why
+from ..motion.diagnose import Diagnosis, diagnose
+from ..motion.plot import plot_diagnosis
+from .config import GateConfig, MeasureConfig
+from .gate import blur_threshold, sustained_blur
+from .measure import Memory, Survey, is_cut, measure, survey
+from .probe_text import page, sentences
+from .progress import Advance, quiet
+
+Trio = tuple[Frame | None, Frame, Frame | None]
+
+PLOTS = (".png", ".svg", ".pdf")
+STILL = 0.5  # pixels per frame; a camera that moves less stands still
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """One frame that was looked at."""
+
+    index: int
+    time: float  # seconds
+    reach: float  # pixels: motion blur that a fiftieth of the frame exceeds; the gate goes by it
+    blurred: bool  # whether that is enough for `deblur_video` to work on the frame
+    camera: float | None  # pixels per frame by which most of the background moves; None without neighbours
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What ails a clip, a folder of images or a photo. Sizes and directions are those of the coded frame."""
+
+    name: str
+    kind: Literal["clip", "photo"]
+    size: tuple[int, int]  # height and width in pixels, as coded
+    rate: float | None  # average frames per second; None where no clock tells
+    frames: int
+    shutter: float | None  # exposure time over frame interval, (0, 1]; None for a photo
+    shutter_confidence: float  # [0, 1]
+    exposure: float | None  # seconds the shutter was open, where that can be told
+    limit: float  # pixels; frames blurred over less pass untouched
+    sights: tuple[Sight, ...]
+    cuts: tuple[int, ...] = ()  # first frames of all shots but the first
+    turned: bool = False  # whether players turn the picture by a quarter
+    notes: tuple[str, ...] = ()
+
+    @property
+    def camera(self) -> Literal["still", "moving"] | None:
+        """What the camera does for most of the time; None where nothing tells."""
+        speeds = [sight.camera for sight in self.sights if sight.camera is not None]
+        if not speeds:
+            return None
+        return "still" if median(speeds) < STILL else "moving"
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """Sentences for a person."""
+        return tuple(sentences(self))
+
+    def text(self) -> str:
+        """The verdict, and a table of the clip in a dozen sections at most."""
+        return page(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self) | {"camera": self.camera, "verdict": list(self.verdict)}
+
+
+def probe(
+    source: str | Path, *, every: int = 5, plot: str | Path | None = None, progress: Advance = quiet
+) -> Probe:
+    """Diagnose a clip, a folder of numbered images or a photo. Holds a few frames at a time.
+
+    Args:
+        source: A video file, a folder or a photo.
+        every: Look at each n-th frame only; all are decoded, to find the cuts.
+        plot: Draw blur and sharpness over time and the most blurred frame here (.png, .svg or .pdf).
+        progress: Called with frames done since the last call and frames in all (None where unknown).
+
+    Raises:
+        UnreadableMedia: The source is no video, photo or folder of images.
+        UnwritableOutput: The drawing cannot go where it should.
+        MissingExtra: A drawing is asked for without matplotlib.
+    """
+    if every < 1:
+        raise ValueError(f"every must be 1 or more, not {every}")
+    path = Path(source)
+    canvas = None if plot is None else _canvas(Path(plot), path)
+    found, strongest = _photo(path) if _is_photo(path) else _clip(path, every, progress)
+    if canvas is not None:
+        _draw(canvas, found, strongest)
+    return found
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()
+
+
+def _photo(path: Path) -> tuple[Probe, Frame]:
+    picture = read_photo(path)
+    frame = Frame(index=0, time=Fraction(0), picture=picture)
+    sight = _blind(frame)
+    found = Probe(
+        name=str(path),
+        kind="photo",
+        size=picture.size,
+        rate=None,
+        frames=1,
+        shutter=None,
+        shutter_confidence=0.0,
+        exposure=exposure_seconds(picture),
+        limit=blur_threshold(picture.size, GateConfig()),
+        sights=(sight,),
+    )
+    return found, frame
+
+
+def _clip(path: Path, every: int, progress: Advance) -> tuple[Probe, Frame]:
+    source = _open(path)
+    seen = survey(source, MeasureConfig())
+    look = _Look(seen)
+    progress(0, source.count)
+    for trio in _trios(source.frames()):
+        look.over(trio, closely=trio[1].index % every == 0)
+        progress(1, source.count)
+    rate = float(source.rate) if isinstance(source, VideoSource) else None
+    found = Probe(
+        name=source.name,
+        kind="clip",
+        size=look.strongest.picture.size,
+        rate=rate,
+        frames=look.frames,
+        shutter=seen.shutter,
+        shutter_confidence=seen.confidence,
+        exposure=seen.shutter / rate if rate else None,
+        limit=blur_threshold(look.strongest.picture.size, GateConfig()),
+        sights=tuple(look.sights),
+        cuts=tuple(look.cuts),
+        turned=_turned(source),
+        notes=(*source.notes, *_damage(source)),
+    )
+    return found, look.strongest
+
+
+def _open(path: Path) -> VideoSource | ImageFolderSource:
+    # What is damaged is still worth a diagnosis.
+    return open_folder(path) if path.is_dir() else open_video(path, skip_damaged=True)
+
+
+def _damage(source: VideoSource | ImageFolderSource) -> Iterator[str]:
+    return (str(place) for place in source.damage)
+
+
+def _turned(source: VideoSource | ImageFolderSource) -> bool:
+    matrix = source.info.display_matrix if isinstance(source, VideoSource) else None
+    return matrix is not None and matrix[0] == 0 and matrix[1] != 0
+
+
+def _trios(frames: Iterable[Frame]) -> Iterator[Trio]:
+    """Each frame between its neighbours of the same shot, None where it has none."""
+    before: Frame | None = None
+    here: Frame | None = None
+    for after in itertools.chain(frames, [None]):
+        cut = bool(here and after and is_cut(here.picture.luma(), after.picture.luma()))
+        if here is not None:
+            yield before, here, None if cut else after
+        before, here = None if cut else here, after
+
+
+class _Look:
+    """Goes over a clip frame by frame and notes what it sees."""
+
+    def __init__(self, seen: Survey) -> None:
+        self._seen, self._memory = seen, Memory()
+        self.sights: list[Sight] = []
+        self.cuts: list[int] = []
+        self.frames = 0
+        self.strongest: Frame
+
+    def over(self, trio: Trio, *, closely: bool) -> None:
+        """The next frame of the clip, with its neighbours."""
+        before, here, after = trio
+        self.frames += 1
+        if before is None and here.index:
+            self.cuts.append(here.index)
+        if not closely:
+            return
+        sight = _sight(here, *self._between(before, here, after)) if before or after else _blind(here)
+        if not self.sights or sight.reach > max(each.reach for each in self.sights):
+            self.strongest = here
+        self.sights.append(sight)
+
+    def _between(self, before: Frame | None, here: Frame, after: Frame | None) -> tuple[Clip, Motion, int]:
+        frames = [frame for frame in (before, here, after) if frame is not None]
+        times = tuple(frame.time for frame in frames)
+        images = stack_light(frames)
+        clip = Clip(images=images, times=times, shutter=self._seen.shutter, kept=range(len(frames)))
+        shot = len(self.cuts)
+        motion = measure(clip, shot, self._seen, config=MeasureConfig(), memory=self._memory)
+        return clip, motion, frames.index(here)
+
+
+def _sight(frame: Frame, clip: Clip, motion: Motion, place: int) -> Sight:
+    gate = GateConfig()
+    reach = sustained_blur(motion.blur[place], share=gate.share)
+    return Sight(
+        index=frame.index,
+        time=float(frame.time),
+        reach=reach,
+        blurred=reach >= blur_threshold(frame.picture.size, gate),
+        camera=_camera_speed(motion, place),
+        diagnosis=diagnose(clip.images[place], blur=motion.blur[place], movers=motion.movers[place]),
+    )
+
+
+def _blind(frame: Frame) -> Sight:
+    """What a frame without neighbours tells by itself."""
+    diagnosis = diagnose(frame.picture.linear())
+    return Sight(
+        index=frame.index,
+        time=float(frame.time),
+        reach=diagnosis.blur,
+        blurred=diagnosis.blur >= blur_threshold(frame.picture.size, GateConfig()),
+        camera=None,
+        diagnosis=diagnosis,
+    )
+
+
+def _camera_speed(motion: Motion, place: int) -> float | None:
+    speed = torch.linalg.vector_norm(motion.velocity[place, :, ::4, ::4], dim=0)
+    background = speed[motion.movers[place, ::4, ::4] < 0.5]
+    return float(background.median()) if len(background) else None
+
+
+def _canvas(plot: Path, source: Path) -> Path:
+    """Where to draw, once it is sure that this can be done: a long clip must not be looked at for nothing."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtra("matplotlib", "plot", "Drawing a diagnosis")
+    if plot.suffix.lower() not in PLOTS:
+        raise UnwritableOutput(f"{plot}: draws {', '.join(PLOTS)} only; name such a file")
+    if not plot.parent.is_dir():
+        raise UnwritableOutput(f"{plot}: there is no folder {plot.parent}; create it first")
+    if plot.resolve() == source.resolve():
+        raise UnwritableOutput(f"{plot}: is the input itself; name another file")
+    return plot
+
+
+def _draw(plot: Path, found: Probe, strongest: Frame) -> None:
+    index = [sight.index for sight in found.sights].index(strongest.index)
+    with saying_why(plot):
+        plot_diagnosis(
+            plot,
+            [sight.diagnosis for sight in found.sights],
+            times=[sight.time for sight in found.sights],
+            frame=strongest.picture.linear(),
+            index=index,
+        )

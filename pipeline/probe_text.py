@@ -1,0 +1,150 @@
+"""A diagnosis in words: sentences first, then a table of sections."""
+
+from __future__ import annotations
+
+import cmath
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from ..data.types import Cause
+
+if TYPE_CHECKING:
+    from .probe import Probe, Sight
+
+SECTIONS = 12  # rows of the table at most
+SURE = 0.5  # confidence from which a shutter counts as measured
+STEADY = 0.6  # share of the blur that must point one way to speak of a direction
+NOISY, BLOCKY = 0.015, 0.15  # from where noise and coding blocks are worth a word
+
+MAKERS: dict[Cause, str] = {
+    "camera": "the camera",
+    "object": "what moves in front of it",
+    "defocus": "missed focus",
+    "none": "small things that move fast",
+}
+
+
+def page(found: Probe) -> str:
+    """The verdict and the table."""
+    lines = [heading(found), *(f"  {sentence}" for sentence in sentences(found))]
+    if len(found.sights) > 1:
+        lines += ["", *table(found)]
+    return "\n".join(lines)
+
+
+def heading(found: Probe) -> str:
+    """What was looked at."""
+    height, width = found.size
+    if found.kind == "photo":
+        return f"{found.name}: photo, {width}x{height}"
+    pace = f" at {found.rate:.4g} per second" if found.rate else ""
+    looked = "all" if len(found.sights) == found.frames else str(len(found.sights))
+    return f"{found.name}: {width}x{height}, {found.frames} frames{pace}, {looked} looked at"
+
+
+def sentences(found: Probe) -> Iterator[str]:
+    """The verdict, most important first."""
+    yield f"{_blur(found)}; {_shutter(found)}" if _shutter(found) else _blur(found)
+    soft = sum(sight.diagnosis.cause == "defocus" for sight in found.sights)
+    if soft:
+        yield f"{_of(soft, found)} out of focus, which deblurring motion does not mend"
+    if found.camera is not None:
+        yield f"the camera {'stands still' if found.camera == 'still' else 'moves'}"
+    yield from _flaws(found)
+    if found.cuts:
+        cuts = "1 cut, before frame" if len(found.cuts) == 1 else f"{len(found.cuts)} cuts, before frames"
+        yield f"{cuts} {_listed(found.cuts)}"
+    yield from (f"note: {note}" for note in found.notes)
+
+
+def table(found: Probe) -> list[str]:
+    """One row per section: the times, how far most frames are blurred and the worst, which way, by what."""
+    head = f"  {'frames':>13}  {'seconds':>15}  {'blur px':>7}  {'worst':>6}  {'direction':<11}  cause"
+    return [head, *(_row(found, section) for section in _sections(found.sights))]
+
+
+def direction(sights: Sequence[Sight], *, turned: bool) -> str:
+    """Which way most of the blur points, as players show the picture."""
+    total = sum(sight.diagnosis.blur for sight in sights)
+    # Doubled angles: forth and back are one direction.
+    mean = sum(cmath.rect(sight.diagnosis.blur, 2 * sight.diagnosis.direction) for sight in sights)
+    if not total or abs(mean) < STEADY * total:
+        return "all ways"
+    slope = abs(math.degrees(cmath.phase(mean)) / 2)  # 0 along rows, 90 along columns
+    slope = 90 - slope if turned else slope
+    return "sideways" if slope < 30 else "up and down" if slope > 60 else "aslant"
+
+
+def cause(sight: Sight) -> Cause:
+    """What blurs a frame most; where most of it is sharp, what blurs its most blurred region."""
+    if sight.diagnosis.cause != "none":
+        return sight.diagnosis.cause
+    regions = [region for row in sight.diagnosis.regions for region in row]
+    return max(regions, key=lambda region: region.blur).cause
+
+
+def _blur(found: Probe) -> str:
+    blurred = [sight for sight in found.sights if sight.blurred]
+    limit = f"more than {found.limit:.1f} px"
+    if not blurred:
+        return f"no frame looked at is blurred by motion over {limit}: all would pass untouched"
+    makers = Counter(MAKERS[cause(sight)] for sight in blurred).most_common(2)
+    by = makers[0][0] if found.kind == "clip" else "motion"
+    reach = median(sight.reach for sight in blurred)
+    which = direction(blurred, turned=found.turned)
+    way = f"mostly {which}" if which != "all ways" else "in changing directions"
+    return f"{_of(len(blurred), found)} blurred over {limit} (half of them over {reach:.0f}) by {by}, {way}"
+
+
+def _of(count: int, found: Probe) -> str:
+    if found.kind == "photo":
+        return "the photo is"
+    return f"{count} of {len(found.sights)} frames"
+
+
+def _shutter(found: Probe) -> str:
+    if found.shutter is None:
+        return f"shutter {_fraction(found.exposure)} by its EXIF" if found.exposure else ""
+    degrees = f"{360 * found.shutter:.0f} degrees"
+    what = f"{_fraction(found.exposure)} ({degrees})" if found.exposure else degrees
+    if found.shutter_confidence < SURE:
+        return f"too little moves to measure the shutter, {what} is a guess"
+    return f"shutter about {what}"
+
+
+def _fraction(seconds: float) -> str:
+    return f"1/{1 / seconds:.0f} s" if seconds < 0.3 else f"{seconds:.1f} s"
+
+
+def _flaws(found: Probe) -> Iterator[str]:
+    noise = median(sight.diagnosis.noise for sight in found.sights)
+    if noise > NOISY:
+        yield f"noisy: standard deviation {noise:.1%} of the range"
+    if median(sight.diagnosis.blockiness for sight in found.sights) > BLOCKY:
+        yield "the coder's blocks show"
+
+
+def _sections(sights: Sequence[Sight]) -> Iterator[Sequence[Sight]]:
+    count = min(SECTIONS, len(sights))
+    bounds = [round(len(sights) * k / count) for k in range(count + 1)]
+    return (sights[a:b] for a, b in itertools.pairwise(bounds))
+
+
+def _row(found: Probe, section: Sequence[Sight]) -> str:
+    first, last = section[0], section[-1]
+    frames = f"{first.index}-{last.index}" if last is not first else f"{first.index}"
+    span = f"{first.time:.2f}-{last.time:.2f}" if last is not first else f"{first.time:.2f}"
+    seconds = span if found.rate else ""
+    usual, worst = median(s.reach for s in section), max(s.reach for s in section)
+    made, _ = Counter(cause(sight) for sight in section).most_common(1)[0]
+    which = direction(section, turned=found.turned) if made in ("camera", "object") else ""
+    return f"  {frames:>13}  {seconds:>15}  {usual:7.1f}  {worst:6.1f}  {which:<11}  {made}"
+
+
+def _listed(numbers: Sequence[int], *, most: int = 8) -> str:
+    shown = ", ".join(map(str, numbers[:most]))
+    return f"{shown} and {len(numbers) - most} more" if len(numbers) > most else shown
