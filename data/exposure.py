@@ -129,10 +129,10 @@ class _Way:
         flat = vectors[0].abs() >= vectors[1].abs()
         along, across = _by_axis(middle, flat)
         way, drop = _by_axis(vectors, flat)
-        moves = way.abs() > 1e-6
-        # Divided by one where nothing moves: 0 / 0 would poison the gradient even where it is not taken.
-        slope = torch.where(moves, drop, 0) / torch.where(moves, way, 1)
-        half = way.abs().clamp_min(SHORTEST) / 2
+        length = way.abs().clamp_min(SHORTEST)
+        # Over the length that is read, not the way's own: next to rest, direction is noise.
+        slope = torch.where(way < 0, -drop, drop) / length
+        half = length / 2
         return cls(flat=flat, along=along, across=across, slope=slope, first=along - half, last=along + half)
 
     @property

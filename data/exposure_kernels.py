@@ -112,10 +112,11 @@ def _way(x: Any, y: Any, ox: Any, oy: Any, ux: Any, uy: Any) -> Any:  # noqa: PL
     """Major axis, ends of the way along it, its middle across it, slope, and one over its length."""
     flat = abs(ux) >= abs(uy)
     along, across, way, drop = (x + ox, y + oy, ux, uy) if flat else (y + oy, x + ox, uy, ux)
-    slope = drop / way if abs(way) > F(1e-6) else F(0)
     length = max(abs(way), F(1))
+    share = F(1) / length
+    slope = (-drop if way < F(0) else drop) * share
     half = F(0.5) * length
-    return flat, along - half, along + half, across - slope * along, slope, F(1) / length
+    return flat, along - half, along + half, across - slope * along, slope, share
 
 
 @_inline

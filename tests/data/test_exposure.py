@@ -62,7 +62,7 @@ def reads(middle, way):
     """The stretches of a way that lie in one pixel along its major axis: their middles, and their shares."""
     a = 0 if abs(way[0]) >= abs(way[1]) else 1
     length = max(abs(way[a]), 1.0)
-    slope = way[1 - a] / way[a] if way[a] else 0.0
+    slope = math.copysign(1, way[a]) * way[1 - a] / length
     low, high = middle[a] - length / 2, middle[a] + length / 2
     for t in range(math.floor(low) - 1, math.ceil(high) + 2):
         first, last = max(low, t - 0.5), min(high, t + 0.5)
@@ -155,6 +155,13 @@ def test_no_motion_is_no_blur(either):
     # Any way within one pixel along its major axis reads that pixel only.
     sideways = torch.stack([way[0], torch.zeros_like(way[1])])
     torch.testing.assert_close(blur(image, sideways), image)
+
+
+def test_next_to_rest_direction_is_noise(either):
+    """A way of a millionth of a pixel, whichever way it points, is no way: read between pixels, too."""
+    image, _, way, offset = drawn((20, 30, 1.0, 1.0, 7))
+    resting = blur(image, torch.zeros_like(way), offset=offset)
+    torch.testing.assert_close(blur(image, 1e-6 * way, offset=offset), resting, atol=1e-5, rtol=0)
 
 
 def test_offset_tells_where_to_look(either):
