@@ -21,7 +21,8 @@ WHITE = 0.98  # light at and above which a sensor has lost count
 SCALE = 0.05  # difference of square roots of light at which belief in a neighbour is down to a third
 SPREAD = 2.0  # pixels over which that difference is taken
 FITTED = 640  # pixels of the longer side on which three numbers per frame are fitted
-STEPS = 10
+STEPS = 5
+PACE = 1.8  # over-relaxation: five such steps reach further than ten plain ones
 
 Ways = Mapping[int, Tensor]
 
@@ -68,7 +69,7 @@ def sharpened(
         [own, *(seen for seen, _ in others)],
         steps=config.iterations or STEPS,
         # Short blur is within what flow gets wrong: undo it half-heartedly or not at all.
-        pace=(length / config.sure).clamp(max=1).square(),
+        pace=PACE * (length / config.sure).clamp(max=1).square(),
         smooth=config.smooth,
     )
     agreed = [agreement for _, agreement in others] or [torch.zeros_like(length)]
