@@ -16,18 +16,6 @@ from torch import Tensor
 from ..data.types import Cause, Motion
 from .edges import Edges, anisotropy, find_edges
 from .estimate import gamma_luma
-from .glance import cut_score, glance
-
-__all__ = [
-    "Diagnosis",
-    "Region",
-    "blockiness",
-    "cut_score",
-    "diagnose",
-    "diagnose_clip",
-    "glance",
-    "noise_level",
-]
 
 Array = NDArray[Any]
 

@@ -23,6 +23,7 @@ from .trust import inside
 from .warp import warp
 
 _CHARBONNIER = 0.01  # gamma-coded step below which a difference counts as noise
+_FAINT = 0.007  # gamma-coded local contrast that counts as noise
 _EDGE = 0.015  # gamma-coded contrast per pixel across which motion may change
 _RADIUS = 0.995  # spectral radius that the sweeps are tuned for
 _SMALLEST = 24  # pixels of the shorter side of the coarsest level
@@ -34,7 +35,7 @@ class Effort:
 
     warps: int = 4
     sweeps: int = 20
-    alpha: float = 0.05  # smoothness against data
+    alpha: float = 0.07  # smoothness against data
     window: float = 2.0  # pixels, standard deviation over which data are gathered
     finest: int = 1  # level at which to stop: 0 is full size, 1 half
     step: float = 1.0  # pixels of its level that one warp may move a point
@@ -63,7 +64,8 @@ def variational_shift(
     top = depth if start is None else min(depth, effort.finest + 2)
     shift = _resized(source.new_zeros(len(source), 2, 1, 1) if start is None else start, sources[top - 1])
     for level in reversed(range(min(effort.finest, top - 1), top)):
-        shift = _settle(sources[level], targets[level], _resized(shift, sources[level]), effort)
+        near, far = _even(sources[level]), _even(targets[level])
+        shift = _settle(near, far, _resized(shift, near), effort)
     return _resized(shift, source)
 
 
@@ -82,6 +84,15 @@ def _resized(shift: Tensor, like: Tensor) -> Tensor:
     scale = shift.new_tensor([like.shape[-1] / width, like.shape[-2] / height]).reshape(2, 1, 1)
     grown: Tensor = functional.interpolate(shift, like.shape[-2:], mode="bilinear", align_corners=False)
     return grown * scale
+
+
+def _even(luma: Tensor) -> Tensor:
+    """Local contrast made even, so that haze moves as readily as chequers; noise is left small."""
+    size = (min(17, luma.shape[-2] // 2 * 2 - 1), min(17, luma.shape[-1] // 2 * 2 - 1))
+    details = luma - gaussian_blur2d(luma, size, (4.0, 4.0), border_type="replicate")
+    contrast = gaussian_blur2d(details.square(), size, (4.0, 4.0), border_type="replicate").sqrt()
+    evened: Tensor = 0.1 * details / (contrast + _FAINT)
+    return evened
 
 
 def _settle(source: Tensor, target: Tensor, shift: Tensor, effort: Effort) -> Tensor:
@@ -110,9 +121,8 @@ def _step(source: Tensor, target: Tensor, shift: Tensor, *, links: Tensor, effor
     for _ in range(effort.sweeps):
         pull = _pull(shift + step, links) - mass.unsqueeze(1) * shift
         px, py = pull[:, 0] - xt, pull[:, 1] - yt
-        swept = torch.stack(((yy + mass) * px - xy * py, (xx + mass) * py - xy * px), dim=1) / det.unsqueeze(
-            1
-        )
+        swept = torch.stack(((yy + mass) * px - xy * py, (xx + mass) * py - xy * px), dim=1)
+        swept = swept / det.unsqueeze(1)
         last, step = step, omega * (swept - last) + last
         # Chebyshev's weights make Jacobi sweeps reach about the square of their usual distance.
         omega = 1 / (1 - _RADIUS**2 * omega / (4 if omega > 1 else 2))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from freezeframe.motion.estimate import luma_codes
-from freezeframe.motion.glance import cut_score, glance
+from freezeframe.motion.glance import cut_score, glance, swiftness
 
 
 def lumas(frames):
@@ -36,6 +36,14 @@ def test_motion_is_never_underrated(speed, film, panning):
     """An upper bound, to a tenth."""
     a, b = lumas(film(panning(speed, 0.0), [0, 1], noise=0.005))
     assert glance(a, b) > 0.9 * speed
+
+
+@pytest.mark.parametrize("speed", [0.0, 6.0, 15.0])
+def test_swiftness_is_the_speed_of_a_pan(speed, film, panning):
+    """To a pixel and a tenth; the second of two equal reductions of the same motion."""
+    a, b = lumas(film(panning(speed, 0.0), [0, 1]))
+    assert swiftness(a, b, share=0.3) == pytest.approx(speed, abs=1.0, rel=0.1)
+    assert swiftness(b, a, share=0.3) == pytest.approx(swiftness(a, b, share=0.3), abs=1.0), "time reversal"
 
 
 def test_a_ball_is_not_overlooked(film, panning):
