@@ -34,6 +34,7 @@ class ImageFolderSink:
 
     def __init__(self, source: Source, path: str | Path, *, force: bool = False, key: str = "") -> None:
         self.path = Path(path)
+        self.notes: list[str] = []  # words to the user
         self._job = self.path.with_name(f".{self.path.name}.freezeframe")
         with saying_why(self.path):
             _put_back(self._job, self.path)
