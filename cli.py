@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from . import __version__
 from .data.errors import FreezeframeError
 
 if TYPE_CHECKING:
@@ -34,11 +36,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="freezeframe",
-    help="Takes the motion blur out of video clips and photo bursts, and leaves everything else as it was.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+RESUMES = "stopped; no output appeared, and the same command goes on after the last part that was finished"
 
 PresetName = Literal["auto", "sports", "handheld", "burst"]
 PresetOption = Annotated[PresetName, typer.Option(help="A named starting point.")]
@@ -67,11 +70,31 @@ Shutter = Annotated[
 Radius = Annotated[
     int | None, typer.Option(min=0, max=3, help="Neighbouring frames looked at on either side.")
 ]
+MinBlur = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="PX", help="Work on frames blurred over so many pixels; else height / 150."),
+]
 Iterations = Annotated[int | None, typer.Option(min=1, max=100, help="Deconvolution steps; else by noise.")]
 Estimator = Annotated[Literal["dis", "kornia"], typer.Option(help="What measures the motion.")]
 SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="Repeat the neighbour of a damaged frame instead of stopping.")
 ]
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"freezeframe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def freezeframe(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say the version and stop."),
+    ] = False,
+) -> None:
+    """Takes the motion blur out of video clips and photo bursts, and leaves everything else as it was."""
 
 
 @app.command()
@@ -88,6 +111,7 @@ def video(
     radius: Radius = None,
     iterations: Iterations = None,
     estimator: Estimator = "dis",
+    min_blur: MinBlur = None,
     restorer: Restorer = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
@@ -97,7 +121,7 @@ def video(
     json_: Annotated[Path | None, typer.Option("--json", help="Write the plumbing sheet as JSON.")] = None,
 ) -> None:
     """Sharpen a clip. Interrupt it at any time; the same command goes on where it stopped."""
-    with errors():
+    with errors(stopped=RESUMES):
         from .pipeline import api, options
 
         config = options.configure(
@@ -109,16 +133,21 @@ def video(
             measure={"shutter": shutter, "estimator": estimator},
             fuse={"radius": radius, "iterations": iterations},
             refine={"checkpoint": restorer},
+            gate=options.pixels(min_blur),
             strength=strength, device=device, precision=precision,
         )  # fmt: skip
+        options.writable(report, json_)
         with bar(source.name) as advance:
             done = api.deblur_video(source, output, config=config, progress=advance)
         say(done.text())
         if done.plumbing:
             say(done.plumbing.text())
-        options.save(report, done.to_dict())
-        options.save(json_, done.plumbing.to_dict() if done.plumbing else {})
+        options.save_json(report, done.to_dict())
+        options.save_json(json_, done.plumbing.to_dict() if done.plumbing else {})
         typer.echo(output)
+        if done.plumbing and not done.plumbing.passed:
+            say(f"freezeframe: {output}: was written, but not as promised; see FAIL above")
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -154,20 +183,21 @@ def batch(
     strength: Strength = 1.0,
     codec: Codec = None,
     quality: Quality = None,
+    min_blur: MinBlur = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
     skip_damaged: SkipDamaged = False,
     force: Force = False,
 ) -> None:
     """Sharpen every clip of a folder; finished ones are skipped, a failed one stops no other."""
-    with errors():
+    with errors(stopped=RESUMES):
         from .pipeline import batch as work
         from .pipeline import options
 
         found = work.jobs_in(in_dir, out_dir, recursive=recursive)
         given = options.arguments(
-            preset=preset, strength=strength, codec=codec, quality=quality, device=device,
-            precision=precision, skip_damaged=skip_damaged,
+            preset=preset, strength=strength, codec=codec, quality=quality, min_blur=min_blur,
+            device=device, precision=precision, skip_damaged=skip_damaged,
         )  # fmt: skip
         with bar(in_dir.name, unit="clip") as advance:
             advance(0, len(found))
@@ -191,9 +221,10 @@ def probe(
         from .pipeline import options
         from .pipeline.probe import probe as diagnose
 
+        options.writable(json_)
         with bar(source.name) as advance:
             found = diagnose(source, every=every, plot=plot, progress=advance)
-        options.save(json_, found.to_dict())
+        options.save_json(json_, found.to_dict())
         typer.echo(found.text())
 
 
@@ -252,16 +283,36 @@ def bar(name: str, *, unit: str = "frame") -> Iterator[Advance]:
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """One sentence and exit code 2 for what the user can mend."""
+def errors(*, stopped: str = "stopped; no result was written") -> Iterator[None]:
+    """One sentence and exit code 2 for what the user can mend; mistakes of our own stay tracebacks."""
     try:
         yield
     except FreezeframeError as error:
         say(f"freezeframe: {error}")
         raise typer.Exit(2) from error
+    except BrokenPipeError:
+        raise  # whoever reads our output has heard enough: no error of the user's
+    except OSError as error:
+        say(f"freezeframe: {_trouble(error)}")
+        raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:
-        say("freezeframe: stopped; nothing was overwritten, and the same command goes on from here")
+        say(f"freezeframe: {stopped}")
         raise typer.Exit(130) from stop
+
+
+def _trouble(error: OSError) -> str:
+    """What the system refused, where, and what helps."""
+    cures = {
+        errno.ENOSPC: "free some space and rerun",
+        errno.EDQUOT: "free some space and rerun",
+        errno.EACCES: "check the permissions",
+        errno.EPERM: "check the permissions",
+        errno.EROFS: "choose a place that can be written to",
+        errno.ENOENT: "check the spelling",
+    }
+    place = f"{error.filename}: " if error.filename else ""
+    what = (error.strerror or str(error) or type(error).__name__).lower()
+    return f"{place}{what}; {cures.get(error.errno or 0, 'check the disk and rerun')}"
 
 
 def main() -> None:

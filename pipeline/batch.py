@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Literal
 from ..data.encode import CONTAINERS
 from ..data.errors import UnreadableMedia, UnwritableOutput
 
+COMMAND = Path(__file__).resolve().parents[1] / "cli.py"  # also runs where the package is not installed
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".3gp"}
     | {".wmv", ".flv", ".mxf", ".ogv"}
@@ -26,6 +28,14 @@ class Job:
 
     source: Path
     output: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is the same for every job."""
+
+    force: bool
+    variables: Mapping[str, str]  # of the environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +56,24 @@ def jobs_in(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
         raise UnreadableMedia(f"{folder}: is not a folder; for a single clip use `freezeframe video`")
     if output.resolve() == folder.resolve():
         raise UnwritableOutput(f"{output}: is the input folder itself; name another one")
-    found = sorted(path for path in _walk(folder, recursive) if path.suffix.lower() in VIDEO_SUFFIXES)
-    inside = [path for path in found if output.resolve() not in path.resolve().parents]
-    if not inside:
+    if output.exists() and not output.is_dir():
+        raise UnwritableOutput(f"{output}: is a file; name a folder")
+    results = output.resolve() if output.resolve().is_relative_to(folder.resolve()) else None
+    clips = sorted(path for path in _walk(folder, recursive) if path.suffix.lower() in VIDEO_SUFFIXES)
+    jobs = [
+        Job(source=path, output=place(output / path.relative_to(folder)))
+        for path in clips
+        if results not in path.resolve().parents
+    ]
+    if not jobs:
         deeper = "" if recursive else " (--recursive looks into its folders too)"
         raise UnreadableMedia(f"{folder}: holds no video files{deeper}")
-    return [Job(source=path, output=_place(output / path.relative_to(folder))) for path in inside]
+    _refuse_collisions(jobs)
+    return jobs
 
 
-def _place(output: Path) -> Path:
-    """Containers that cannot keep every time (AVI, MPEG) become Matroska."""
+def place(output: Path) -> Path:
+    """Where the result really goes: containers that cannot keep every time (AVI, MPEG) become Matroska."""
     return output if output.suffix.lower() in CONTAINERS else output.with_name(output.name + ".mkv")
 
 
@@ -76,16 +94,18 @@ def run_batch(
         force: Do finished clips again.
         tell: Called with each outcome as it comes.
     """
-    outcomes = []
+    outcomes: list[Outcome] = []
+    children: set[subprocess.Popen[str]] = set()
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        running = [pool.submit(_run, job, options, workers, force) for job in jobs]
+        waiting = [pool.submit(_run, job, options, _surroundings(workers, force), children) for job in jobs]
         try:
-            for future in as_completed(running):
-                outcome = future.result()
-                tell(outcome)
-                outcomes.append(outcome)
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
+            for future in as_completed(waiting):
+                outcomes.append(future.result())
+                tell(outcomes[-1])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in tuple(children):
+                child.send_signal(signal.SIGINT)
             raise
     order = {job.source: number for number, job in enumerate(jobs)}
     return sorted(outcomes, key=lambda outcome: order[outcome.job.source])
@@ -108,21 +128,49 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
             yield path
 
 
-def _run(job: Job, options: Sequence[str], workers: int, force: bool) -> Outcome:
-    if job.output.exists() and not force:
-        return Outcome(job=job, status="skipped", message="finished before")
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "freezeframe.cli", "video", str(job.source), str(job.output), *options]
-    if force:
-        command.append("--force")
-    done = subprocess.run(command, capture_output=True, text=True, env=_share_of_cores(workers), check=False)
-    if done.returncode == 0:
+def _refuse_collisions(jobs: Sequence[Job]) -> None:
+    """a.avi becomes a.avi.mkv, which another clip may be called already."""
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        other = taken.setdefault(job.output, job.source)
+        if other != job.source:
+            raise UnwritableOutput(
+                f"{job.output}: both {other} and {job.source} would become this file; rename one of them"
+            )
+
+
+def _run(
+    job: Job, options: Sequence[str], surroundings: Surroundings, children: set[subprocess.Popen[str]]
+) -> Outcome:
+    if job.output.exists() and not surroundings.force:
+        return Outcome(job=job, status="skipped", message="is there already")
+    try:
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return Outcome(job=job, status="failed", message=f"{job.output.parent}: {error.strerror}")
+    command = [sys.executable, str(COMMAND), "video", str(job.source), str(job.output), *options]
+    child = subprocess.Popen(
+        command + ["--force"] * surroundings.force,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+        env={**os.environ, **surroundings.variables},
+    )  # fmt: skip
+    children.add(child)
+    try:
+        _, said = child.communicate()
+    finally:
+        children.discard(child)
+    if child.returncode == 0:
         return Outcome(job=job, status="done")
-    said = [line for line in done.stderr.splitlines() if line.strip()]
-    return Outcome(job=job, status="failed", message=said[-1] if said else f"exit code {done.returncode}")
+    return Outcome(job=job, status="failed", message=_reason(said) or f"exit code {child.returncode}")
 
 
-def _share_of_cores(workers: int) -> dict[str, str]:
-    """An environment in which `workers` processes do not fight over the cores."""
+def _reason(said: str) -> str:
+    """The last thing that a failed run said, which names its file."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    return lines[-1].removeprefix("freezeframe: ") if lines else ""
+
+
+def _surroundings(workers: int, force: bool) -> Surroundings:
+    # So many processes must not fight over the cores.
     share = str(max(1, (os.cpu_count() or 1) // workers))
-    return {**os.environ, "OMP_NUM_THREADS": share, "NUMBA_NUM_THREADS": share}
+    return Surroundings(force=force, variables={"OMP_NUM_THREADS": share, "NUMBA_NUM_THREADS": share})

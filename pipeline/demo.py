@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,45 +11,110 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from ..data.metrics import psnr, ssim
+from ..data.metrics import psnr, srgb_codes, ssim
 from ..data.photos import read_photo
 from ..data.samples import sample_burst, sample_burst_truth, sample_clip, sample_truth
 from ..data.video import open_video
-from .api import deblur_burst, deblur_video
-from .config import Config, preset
+from .api import deblur_burst, deblur_video, open_source
+from .batch import place
+from .config import Config, OutputConfig, preset
 from .progress import Advance, quiet
 from .report import Report
+
+DETAIL = (360, 640)  # pixels that a detail shows at most, height and width
+SEAM = 4  # pixels of white between before and after
 
 
 def demo(clip: Path | None, folder: Path, *, progress: Advance = quiet) -> str:
     """Deblur the sample clip and the sample burst (or `clip` alone) into `folder`; tell what came of it."""
+    if clip is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return "\n\n".join([_sample_clip(folder, progress), _sample_burst(folder)])
+    open_source(clip, OutputConfig())  # before a folder is made for nothing
     folder.mkdir(parents=True, exist_ok=True)
-    config = _replacing(preset("auto"))
-    if clip is not None:
-        output = folder / f"sharp_{clip.name}"
-        return _told(deblur_video(clip, output, config=config, progress=progress), output, clip, folder)
-    output = folder / "sports.mp4"
-    report = deblur_video(sample_clip(), output, config=config, progress=progress)
-    parts = [
-        _told(report, output, sample_clip(), folder),
-        _gain_on_clip(sample_clip(), output, sample_truth()),
-        _gain_on_burst(folder),
-    ]
-    return "\n\n".join(parts)
+    return _told(clip, place(folder / f"sharp_{clip.name}"), folder, progress)
 
 
 def before_after(before: Tensor, after: Tensor, path: Path, *, zoom: int = 1) -> Path:
-    """Write two [3, H, W] linear RGB pictures side by side as sRGB PNG."""
-    pair = np.concatenate([_codes(before), _codes(after)], axis=1)
-    shown = cv2.resize(pair, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
-    cv2.imwrite(str(path), shown[..., ::-1])
+    """Write two [3, H, W] linear RGB pictures side by side, the seam white between them, as sRGB PNG."""
+    left, right = srgb_codes(before), srgb_codes(after)
+    shown = [
+        cv2.resize(codes, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) for codes in (left, right)
+    ]
+    seam = np.full((shown[0].shape[0], SEAM, 3), 255, np.uint8)
+    cv2.imwrite(str(path), np.concatenate([shown[0], seam, shown[1]], axis=1)[..., ::-1])
     return path
 
 
+def most_changed(before: Tensor, after: Tensor) -> tuple[slice, slice]:
+    """Rows and columns of the quarter of a frame that changed most, no larger than `DETAIL`."""
+    change = (after - before).abs().mean(0).numpy()
+    height, width = (min(most, size // 2) for most, size in zip(DETAIL, change.shape, strict=True))
+    mean = cv2.boxFilter(change, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_REPLICATE)
+    inside = mean[: change.shape[0] - height + 1, : change.shape[1] - width + 1]
+    y, x = (int(at) for at in np.unravel_index(int(inside.argmax()), inside.shape))
+    return slice(y, y + height), slice(x, x + width)
+
+
 def frame_at(path: Path, number: int) -> Tensor:
-    """Frame `number` of a clip, [3, H, W] linear RGB."""
-    source = open_video(path)
+    """Frame `number` of a clip or folder, [3, H, W] linear RGB."""
+    source = open_source(path, OutputConfig())
     return next(frame.picture.linear() for frame in source.frames(first=number))
+
+
+def _sample_clip(folder: Path, progress: Advance) -> str:
+    output = folder / "sports.mp4"
+    told = _told(sample_clip(), output, folder, progress)
+    rows = [
+        (psnr(b, t), psnr(a, t), ssim(b, t), ssim(a, t))
+        for b, a, t in zip(*map(_pictures, (sample_clip(), output, sample_truth())), strict=True)
+    ]
+    return f"{_gain('sample clip', rows)}\n\n{told}"
+
+
+def _sample_burst(folder: Path) -> str:
+    output = folder / "burst.png"
+    result = deblur_burst(sample_burst(), output, config=_replacing(preset("burst")))
+    inputs = [read_photo(path).linear() for path in sample_burst()]
+    # Each photo is aimed differently: its truth has its framing, the result that of its reference.
+    truths = [read_photo(sample_burst_truth(number)).linear() for number in range(len(inputs))]
+    best = sample_burst().index(result.reference)
+    after = psnr(result.image, truths[best]), ssim(result.image, truths[best])
+    rows = [
+        (psnr(image, truth), after[0], ssim(image, truth), after[1])
+        for image, truth in zip(inputs, truths, strict=True)
+    ]
+    detail = (..., *most_changed(inputs[best], result.image))
+    picture = before_after(
+        inputs[best][detail], result.image[detail], folder / "burst_before_after.png", zoom=2
+    )
+    places = _places({"result": output, "before | after": picture})
+    return f"{_gain(f'sample burst of {len(inputs)} photos', rows)}\n\n{places}"
+
+
+def _told(clip: Path, output: Path, folder: Path, progress: Advance) -> str:
+    """Deblur one clip; what was done, what was kept and where everything lies."""
+    report = deblur_video(clip, output, config=_replacing(preset("auto")), progress=progress)
+    report.save(folder / "report.json")
+    picture = _picture(report, clip, output, folder / "before_after.png")
+    parts = [report.text()]
+    if report.plumbing:
+        parts.append("kept as it was:\n" + textwrap.indent(report.plumbing.text(), "  "))
+    parts.append(_places({"result": output, "before | after": picture, "report": folder / "report.json"}))
+    return "\n\n".join(parts)
+
+
+def _picture(report: Report, clip: Path, output: Path, path: Path) -> Path:
+    """A detail of the most blurred frame, before and after."""
+    strongest = max(report.verdicts, key=lambda verdict: verdict.blur, default=None)
+    number = strongest.index if strongest else 0
+    before, after = frame_at(clip, number), frame_at(output, number)
+    detail = (..., *most_changed(before, after))
+    return before_after(before[detail], after[detail], path, zoom=2)
+
+
+def _places(where: dict[str, Path]) -> str:
+    return "\n".join(f"{what:<14}  {path}" for what, path in where.items())
 
 
 def _replacing(config: Config) -> Config:
@@ -56,48 +122,13 @@ def _replacing(config: Config) -> Config:
     return replace(config, output=replace(config.output, force=True))
 
 
-def _told(report: Report, output: Path, clip: Path, folder: Path) -> str:
-    report.save(folder / "report.json")
-    strongest = max(report.verdicts, key=lambda verdict: verdict.blur)
-    picture = before_after(
-        frame_at(clip, strongest.index), frame_at(output, strongest.index), folder / "before_after.png"
-    )
-    sheet = report.plumbing.text() if report.plumbing else ""
-    places = f"result        {output}\nbefore/after  {picture}\nreport        {folder / 'report.json'}"
-    return "\n".join([report.text(), "", sheet, "", places])
-
-
-def _gain_on_clip(before: Path, after: Path, truth: Path) -> str:
-    rows = [
-        (psnr(b, t), psnr(a, t), ssim(b, t), ssim(a, t))
-        for b, a, t in zip(*(_pictures(path) for path in (before, after, truth)), strict=True)
-    ]
-    return _gain("clip against its known truth", rows)
-
-
-def _gain_on_burst(folder: Path) -> str:
-    output = folder / "burst.png"
-    result = deblur_burst(sample_burst(), output, config=_replacing(preset("burst")))
-    truth = read_photo(sample_burst_truth()).linear()
-    inputs = [read_photo(path).linear() for path in sample_burst()]
-    after_psnr, after_ssim = psnr(result.image, truth), ssim(result.image, truth)
-    rows = [(psnr(image, truth), after_psnr, ssim(image, truth), after_ssim) for image in inputs]
-    return f"{_gain('burst against its known truth', rows)}\nresult        {output}"
-
-
 def _gain(what: str, rows: Sequence[tuple[float, float, float, float]]) -> str:
     before, after, like_before, like_after = np.mean(rows, axis=0).tolist()
     return (
-        f"{what}: PSNR {before:.2f} -> {after:.2f} dB ({after - before:+.2f}),"
-        f" SSIM {like_before:.4f} -> {like_after:.4f}"
+        f"{what}, against its known truth: {after - before:+.2f} dB"
+        f" (PSNR {before:.2f} -> {after:.2f} dB, SSIM {like_before:.4f} -> {like_after:.4f})"
     )
 
 
 def _pictures(path: Path) -> Iterator[Tensor]:
     return (frame.picture.linear() for frame in open_video(path).frames())
-
-
-def _codes(image: Tensor) -> np.ndarray:
-    coded = image.clamp(0, 1).pow(1 / 2.2).mul(255).add(0.5).byte()
-    pixels: np.ndarray = coded.permute(1, 2, 0).contiguous().numpy()
-    return pixels

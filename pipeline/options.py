@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.errors import FreezeframeError, UnwritableOutput
+from ..data.photos import save
 from .config import Config, Preset, preset
 
 
@@ -36,16 +37,29 @@ def arguments(**given: Any) -> list[str]:
     return line
 
 
-def save(path: Path | None, body: Mapping[str, Any]) -> None:
-    """Write `body` as JSON where the user asked for it."""
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps(body, indent=2, default=str) + "\n", encoding="utf-8")
-    except OSError as failed:
-        raise UnwritableOutput(
-            f"{path}: cannot be written ({failed.strerror}); name another file"
-        ) from failed
+def pixels(least: float | None) -> dict[str, float]:
+    """Fields of GateConfig for a blur limit in pixels, not as a share of the height; None keeps the preset."""
+    return {} if least is None else {"blur": 0.0, "least": least}
+
+
+def writable(*paths: Path | None) -> None:
+    """Learn before hours of work, not after, that a JSON file cannot go where the user wants it."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UnwritableOutput(f"{path}: is a folder; name a file")
+        if not path.parent.is_dir():
+            raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
+        # An earlier report may go, a clip named by mistake must not.
+        if path.exists() and path.suffix.lower() != ".json":
+            raise UnwritableOutput(f"{path}: exists already and is no .json file; choose another name")
+
+
+def save_json(path: Path | None, body: Mapping[str, Any]) -> None:
+    """Write `body` where the user asked for it, all or nothing."""
+    if path is not None:
+        save((json.dumps(body, indent=2, default=str) + "\n").encode(), path)
 
 
 def _replace(stage: Any, fields: Mapping[str, Any]) -> Any:

@@ -22,7 +22,7 @@ NOISY, BLOCKY = 0.015, 0.15  # from where noise and coding blocks are worth a wo
 
 MAKERS: dict[Cause, str] = {
     "camera": "the camera",
-    "object": "what moves in front of it",
+    "object": "moving objects",
     "defocus": "missed focus",
     "none": "small things that move fast",
 }
@@ -80,8 +80,8 @@ def direction(sights: Sequence[Sight], *, turned: bool) -> str:
 
 
 def cause(sight: Sight) -> Cause:
-    """What blurs a frame most; where most of it is sharp, what blurs its most blurred region."""
-    if sight.diagnosis.cause != "none":
+    """What blurs a frame; where most of it is sharp but not all, what blurs its most blurred region."""
+    if sight.diagnosis.cause != "none" or not sight.blurred:
         return sight.diagnosis.cause
     regions = [region for row in sight.diagnosis.regions for region in row]
     return max(regions, key=lambda region: region.blur).cause
@@ -91,19 +91,32 @@ def _blur(found: Probe) -> str:
     blurred = [sight for sight in found.sights if sight.blurred]
     limit = f"more than {found.limit:.1f} px"
     if not blurred:
-        return f"no frame looked at is blurred by motion over {limit}: all would pass untouched"
-    makers = Counter(MAKERS[cause(sight)] for sight in blurred).most_common(2)
-    by = makers[0][0] if found.kind == "clip" else "motion"
-    reach = median(sight.reach for sight in blurred)
+        which = "not" if found.kind == "photo" else "no frame looked at is"
+        return f"{which} blurred by motion over {limit}: would pass untouched"
+    lengths = f"{limit}, half of them over {median(s.reach for s in blurred):.0f}"
+    if len(blurred) == 1:
+        lengths = f"{blurred[0].reach:.1f} px"
+    how = f"by {_makers(found, blurred)}, {_way(found, blurred)}"
+    return f"{_of(len(blurred), found)} blurred over {lengths}, {how}"
+
+
+def _makers(found: Probe, blurred: Sequence[Sight]) -> str:
+    if found.kind == "photo":
+        return "motion"
+    counts = Counter(MAKERS[cause(sight)] for sight in blurred)
+    # A second cause is worth its words where it makes a fifth of the blurred frames.
+    return " and ".join(maker for maker, count in counts.most_common(2) if 5 * count >= len(blurred))
+
+
+def _way(found: Probe, blurred: Sequence[Sight]) -> str:
     which = direction(blurred, turned=found.turned)
-    way = f"mostly {which}" if which != "all ways" else "in changing directions"
-    return f"{_of(len(blurred), found)} blurred over {limit} (half of them over {reach:.0f}) by {by}, {way}"
+    return "in changing directions" if which == "all ways" else f"mostly {which}"
 
 
 def _of(count: int, found: Probe) -> str:
     if found.kind == "photo":
         return "the photo is"
-    return f"{count} of {len(found.sights)} frames"
+    return f"{count} of {len(found.sights)} frames {'is' if count == 1 else 'are'}"
 
 
 def _shutter(found: Probe) -> str:
