@@ -20,6 +20,7 @@ from ..data.exposure import blur
 MARGIN = 4  # pixels at the border that do not count
 TOLERANCE = 0.05  # square root of light; larger errors are occlusion, not a wrong way
 RIDGE = 1e-3  # keeps what the frame does not tell
+UNSEEN = 5e-5  # square root of light; what a probe changes less is rounding, not evidence
 PROBE = 0.5  # pixels by which a way is bent to see what changes
 
 
@@ -81,7 +82,8 @@ def _gauss_newton(error: Callable[[Tensor], Tensor], numbers: Tensor, reach: Ten
     slopes = slopes / (2 * reach[:, None])
     weighted = slopes * _weight(miss)
     normal, pull = (weighted @ slopes.T).double(), (weighted @ miss).double()
-    normal += RIDGE * torch.diag(normal.diagonal() + 1e-12)
+    unseen = len(miss) * (UNSEEN / reach.double()).square()
+    normal += torch.diag(RIDGE * normal.diagonal() + unseen)
     solution: Tensor = torch.linalg.solve(normal, pull)
     return -solution.float()
 
