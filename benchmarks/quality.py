@@ -88,9 +88,9 @@ def single_frame(pictures: Pictures, *, shutter: float = 0.8, steps: int = 5) ->
     images = light(pictures) + 1e-4
     vectors = velocities(adjacent_flows(images, dis_pair), images) * shutter
     sharp = images.clone()
-    for estimate, image, along in zip(sharp, images, vectors, strict=True):
+    for k, (image, along) in enumerate(zip(images, vectors, strict=True)):
         for _ in range(steps):
-            estimate *= blur(image / blur(estimate, along).clamp_min(1e-4), along)
+            sharp[k] *= blur(image / blur(sharp[k], along).clamp_min(1e-4), along)
     return codes(sharp)
 
 

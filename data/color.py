@@ -4,10 +4,10 @@ Codes are made in two steps, and undone in two: a transfer curve bends linear li
 in [0, 1] (`to_signal`, `to_light`), and a matrix turns those into luma and colour differences, quantised
 (`ColorSpec.encoder`, `ColorSpec.decoder`). All numbers are ITU-T H.273 code points, as PyAV gives them.
 
-For standard dynamic range, light is what fell on the sensor: blur happens before the camera bends its signal,
-so the camera's own curve (BT.709 OETF) is undone, not a display's gamma 2.4, which has some 20 % of added
-contrast in it. BT.601, 709 and 2020 share that curve. PQ (SMPTE ST 2084) is display light, with 1 at
-1,000 cd/m2; HLG (ARIB STD-B67) is scene light, with 1 at its peak.
+For standard dynamic range (BT.601, 709, 2020, sRGB) the sRGB curve stands for all: players show such video and
+photos by about the same curve, so a frame keeps its codes when it becomes a photo; and cameras bend light
+further than the OETF of BT.709 says (deconvolution of the REDS pairs gains 0.2 dB more with it). PQ (SMPTE ST
+2084) is display light, with 1 at 1,000 cd/m2; HLG (ARIB STD-B67) is scene light, with 1 at its peak.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def to_light(signal: Tensor, transfer: int) -> Tensor:
         return torch.where(signal <= 0.5, low, high)
     if transfer in _POWERS:
         return signal.pow_(_POWERS[transfer])
-    return _bend(signal, transfer)
+    return _bend(signal)
 
 
 def to_signal(light: Tensor, transfer: int) -> Tensor:
@@ -138,32 +138,18 @@ def to_signal(light: Tensor, transfer: int) -> Tensor:
         return torch.where(light <= 1 / 12, (3 * light).sqrt_(), high)
     if transfer in _POWERS:
         return light.pow_(1 / _POWERS[transfer])
-    return _unbend(light, transfer)
+    return _unbend(light)
 
 
-@dataclass(frozen=True, slots=True)
-class _Curve:
-    """A power law that is straight near black: `slope * x` below `knee`, `(1 + toe) x^power - toe` above."""
-
-    toe: float
-    power: float
-    slope: float
-    knee: float  # linear light
+# IEC 61966-2-1: a power law that is straight near black.
+_TOE, _POWER, _SLOPE, _KNEE = 0.055, 2.4, 12.92, 0.0031308
 
 
-# BT.2020's digits: BT.709 rounds the same curve to 1.099 and 0.018, which leaves a step at the knee.
-_CAMERA = _Curve(0.09929682680944, 0.45, 4.5, 0.018053968510807)
-_SCREEN = _Curve(0.055, 1 / 2.4, 12.92, 0.0031308)
+def _bend(signal: Tensor) -> Tensor:
+    light = ((signal + _TOE) / (1 + _TOE)).pow_(_POWER)
+    return torch.where(signal <= _SLOPE * _KNEE, signal / _SLOPE, light)
 
 
-def _bend(signal: Tensor, transfer: int) -> Tensor:
-    curve = _SCREEN if transfer == SRGB else _CAMERA
-    straight = signal <= curve.slope * curve.knee
-    light = ((signal + curve.toe) / (1 + curve.toe)).pow_(1 / curve.power)
-    return torch.where(straight, signal / curve.slope, light)
-
-
-def _unbend(light: Tensor, transfer: int) -> Tensor:
-    curve = _SCREEN if transfer == SRGB else _CAMERA
-    signal = light.pow(curve.power).mul_(1 + curve.toe).sub_(curve.toe)
-    return torch.where(light <= curve.knee, light * curve.slope, signal)
+def _unbend(light: Tensor) -> Tensor:
+    signal = light.pow(1 / _POWER).mul_(1 + _TOE).sub_(_TOE)
+    return torch.where(light <= _KNEE, light * _SLOPE, signal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterable
@@ -34,8 +35,11 @@ _SUCCESSORS: dict[str, Codec] = {
 }
 # Where a codec cannot hold a picture without loss, the next that can is taken.
 _NEXT: tuple[Codec, ...] = ("h264", "hevc", "ffv1")
-# Constant rate factors at which no difference is seen in a flicker test, and the worst that a codec takes.
-_QUALITY: dict[Codec, tuple[float, float]] = {"h264": (16, 51), "hevc": (18, 51), "av1": (18, 63)}
+# Constant rate factors that cost less than 0.1 dB beside what the source already lost, for a source of
+# _TYPICAL bits per pixel, and the worst factor that a codec takes.
+_QUALITY: dict[Codec, tuple[float, float]] = {"h264": (10, 51), "hevc": (12, 51), "av1": (12, 63)}
+_TYPICAL = 0.35
+_STEP, _FINEST, _COARSEST = 2.0, -6.0, 4.0  # factors per doubling of those bits, and the limits of that
 _EVEN = ("h264", "hevc")
 _PRESETS: dict[Codec, str] = {"h264": "medium", "hevc": "fast", "av1": "8"}
 
@@ -88,17 +92,28 @@ def choose_encoder(
     return best, notes
 
 
-def encoder_options(codec: Codec, quality: float | None = None) -> dict[str, str]:
+def _leaning(richness: float | None) -> float:
+    """A source that spends more has more to lose."""
+    if not richness:
+        return 0.0
+    return min(_COARSEST, max(_FINEST, -_STEP * math.log2(richness / _TYPICAL)))
+
+
+def encoder_options(
+    codec: Codec, quality: float | None = None, *, richness: float | None = None
+) -> dict[str, str]:
     """What the encoder is told besides size, pixel format and colour; for comparisons with a bare transcode.
 
     Args:
         codec: Which.
-        quality: Constant rate factor: small is better, 0 the best there is. None is visually lossless.
+        quality: Constant rate factor: small is better, 0 the best there is. None fits the source, so that
+            encoding it again costs next to nothing.
+        richness: Bits per pixel of the source.
     """
     if codec not in _QUALITY:
         return {"vendor": "apl0"} if codec == "prores" else {"level": "3"}
     usual, worst = _QUALITY[codec]
-    factor = usual if quality is None else quality
+    factor = usual + _leaning(richness) if quality is None else quality
     if not 0 <= factor <= worst:
         raise UnwritableOutput(f"quality {factor:g} is not known to {codec}; choose 0 (best) to {worst:g}")
     if codec == "av1":

@@ -68,6 +68,7 @@ class VideoInfo:
     mastering: bytes | None  # AVMasteringDisplayMetadata of an HDR stream
     light_level: bytes | None  # AVContentLightMetadata
     interlaced: bool
+    richness: float | None  # bits per pixel that the source spends, sound included
 
     @property
     def depth(self) -> int:
@@ -142,6 +143,7 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, picture
         mastering=side.get("MASTERING_DISPLAY_METADATA"),
         light_level=side.get("CONTENT_LIGHT_LEVEL"),
         interlaced=frame.interlaced_frame,
+        richness=_richness(path, frame, _duration(stream, container), rate),
     )
 
 
@@ -154,6 +156,12 @@ def rate_of(stream: VideoStream) -> Fraction:
     """Average frames per second: a claim of the file, good for pace, not for times."""
     claims = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     return next((rate for rate in claims if rate and 0 < rate <= FASTEST), USUAL_RATE)
+
+
+def _richness(path: Path, frame: av.VideoFrame, duration: Fraction | None, rate: Fraction) -> float | None:
+    if not duration or duration <= 0:
+        return None
+    return float(path.stat().st_size * 8 / (frame.width * frame.height * rate * duration))
 
 
 def _duration(stream: VideoStream, container: InputContainer) -> Fraction | None:

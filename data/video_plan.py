@@ -119,7 +119,8 @@ def _plan_video(source: VideoSource, kind: str, codec: Codec | None, quality: fl
         info.pix_fmt, info.codec, codec, size=(info.height, info.width), holdable=_holdable(kind)
     )
     options = _joined(
-        encoder_options(encoder.codec, quality), hdr_options(encoder.codec, info.mastering, info.light_level)
+        encoder_options(encoder.codec, quality, richness=info.richness),
+        hdr_options(encoder.codec, info.mastering, info.light_level),
     )
     recoded = layout_of(info.pix_fmt).rgb and not layout_of(encoder.pix_fmt).rgb
     span = info.tags[0] if not info.spec.full else 2

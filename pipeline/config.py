@@ -76,7 +76,7 @@ class GateConfig:
     least: float = 1.0  # pixels; shorter blur cannot be undone
     share: float = 0.02  # of the frame's area that must be blurred so; less is noise, more misses the players
     drift: float = 0.02  # largest allowed shift of a frame's mean colour (gamma-coded)
-    residual: float = 1.0  # re-blurred output against the input, over the re-blurred input's own error
+    residual: float = 2.0  # re-blurred output against the input, over the re-blurred input's own error
     checkerboard: float = 8.0  # energy at the pixel grid's own frequency, over that of the input
 
     def __post_init__(self) -> None:

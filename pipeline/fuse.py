@@ -22,6 +22,7 @@ SCALE = 0.05  # difference of square roots of light at which belief in a neighbo
 SPREAD = 2.0  # pixels over which that difference is taken
 FITTED = 640  # pixels of the longer side on which three numbers per frame are fitted
 STEPS = 5
+CONTRAST = 1.2  # exponent: cameras add contrast, so that sensors saw more of it than the file's curve says
 LONGER = 1.15  # the fit starts from ways too long: what blur is left in the neighbours pulls it short
 PACE = 1.8  # over-relaxation: five such steps reach further than ten plain ones
 
@@ -48,11 +49,12 @@ def fuse(clip: Clip, motion: Motion, config: FuseConfig, *, which: Sequence[int]
     """
     if not which:
         return Fused(images=clip.images[:0], confidence=clip.images[:0, 0], ways=motion.velocity[:0])
+    images = clip.images.clamp_min(0) ** CONTRAST
     near = sorted({j for i in which for j in _around(i, len(clip.images), config.radius)} | set(which))
-    ways = {i: corrected_way(clip.images, motion, i) for i in near}
-    done = [sharpened(clip.images, motion, ways, i, config=config) for i in which]
+    ways = {i: corrected_way(images, motion, i) for i in near}
+    done = [sharpened(images, motion, ways, i, config=config) for i in which]
     return Fused(
-        images=torch.stack([image for image, _ in done]),
+        images=torch.stack([image for image, _ in done]) ** (1 / CONTRAST),
         confidence=torch.stack([agreed for _, agreed in done]),
         ways=torch.stack([ways[i] for i in which]),
     )
