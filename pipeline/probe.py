@@ -255,6 +255,8 @@ def _canvas(plot: Path, source: Path) -> Path:
     """Where to draw, once it is sure that this can be done: a long clip must not be looked at for nothing."""
     if find_spec("matplotlib") is None:
         raise MissingExtra("matplotlib", "plot", "Drawing a diagnosis")
+    if plot.is_dir():
+        raise UnwritableOutput(f"{plot}: is a folder; name a file")
     if plot.suffix.lower() not in PLOTS:
         raise UnwritableOutput(f"{plot}: draws {', '.join(PLOTS)} only; name such a file")
     if not plot.parent.is_dir():

@@ -91,8 +91,9 @@ def _blur(found: Probe) -> str:
     blurred = [sight for sight in found.sights if sight.blurred]
     limit = f"more than {found.limit:.1f} px"
     if not blurred:
-        which = "not" if found.kind == "photo" else "no frame looked at is"
-        return f"{which} blurred by motion over {limit}: would pass untouched"
+        if found.kind == "photo":
+            return f"its edges show no motion blur over {limit}"
+        return f"no frame looked at is blurred by motion over {limit}: they would pass untouched"
     lengths = f"{limit}, half of them over {median(s.reach for s in blurred):.0f}"
     if len(blurred) == 1:
         lengths = f"{blurred[0].reach:.1f} px"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,31 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the real clips and photos (../shared/data) are not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def write_clip() -> Callable[..., Path]:
+    """`write_clip(path, images, rate=25)`: a lossless clip (FFV1) of [T, 3, H, W] linear RGB."""
+    from fractions import Fraction
+
+    import av
+
+    from freezeframe.data.metrics import srgb_codes
+
+    def write(path: Path, images: Iterable[Any], *, rate: int = 25) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("ffv1", rate=Fraction(rate))
+            stream.pix_fmt = "bgr0"
+            for number, image in enumerate(images):
+                frame = av.VideoFrame.from_ndarray(srgb_codes(image), format="rgb24")
+                if not number:
+                    stream.width, stream.height = frame.width, frame.height
+                container.mux(stream.encode(frame.reformat(format="bgr0")))
+            container.mux(stream.encode(None))
+        return path
+
+    return write
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

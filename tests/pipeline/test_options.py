@@ -1,0 +1,75 @@
+"""What the user typed, as a Config and as a command line again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from freezeframe.data.errors import FreezeframeError, UnwritableOutput
+from freezeframe.pipeline import options
+from freezeframe.pipeline.config import preset
+from freezeframe.pipeline.gate import blur_threshold
+
+
+def configured(**stages):
+    return options.configure("auto", strength=1.0, device="auto", precision="auto", **stages)
+
+
+def test_what_is_not_given_is_left_to_the_preset():
+    assert configured(fuse={"radius": None}, output={"codec": None}) == preset("auto")
+
+
+def test_what_is_given_lands_in_its_stage():
+    config = configured(fuse={"radius": 1}, measure={"shutter": 0.25})
+    assert (config.fuse.radius, config.measure.shutter) == (1, 0.25)
+    assert config.fuse.smooth == preset("auto").fuse.smooth
+
+
+def test_a_value_out_of_range_is_the_users_error():
+    with pytest.raises(FreezeframeError, match="radius must lie between"):
+        configured(fuse={"radius": 99})
+
+
+@pytest.mark.parametrize("least", [0.5, 2.0, 9.0])
+@pytest.mark.parametrize("height", [90, 720, 2160])
+def test_a_limit_in_pixels_holds_for_every_size(least, height):
+    gate = configured(gate=options.pixels(least)).gate
+    assert blur_threshold((height, 2 * height), gate) == least
+
+
+def test_no_limit_in_pixels_keeps_the_share_of_the_height():
+    assert configured(gate=options.pixels(None)) == preset("auto")
+
+
+def test_options_become_a_command_line():
+    line = options.arguments(preset="sports", strength=0.5, codec=None, skip_damaged=True, force=False)
+    assert line == ["--preset", "sports", "--strength", "0.5", "--skip-damaged"]
+
+
+def test_json_appears_whole_and_replaces_its_forerunner(tmp_path):
+    path = tmp_path / "report.json"
+    for number in (1, 2):
+        options.writable(path)
+        options.save_json(path, {"number": number, "where": tmp_path})
+    assert json.loads(path.read_text()) == {"number": 2, "where": str(tmp_path)}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_json_is_written_where_none_is_wanted(tmp_path):
+    options.writable(None)
+    options.save_json(None, {"a": 1})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_clip_named_by_mistake_is_not_replaced(tmp_path):
+    clip = tmp_path / "game.mp4"
+    clip.write_bytes(b"clip")
+    with pytest.raises(UnwritableOutput, match=r"game\.mp4"):
+        options.writable(clip)
+
+
+@pytest.mark.parametrize(("name", "cure"), [("nowhere/r.json", "create it first"), ("", "name a file")])
+def test_a_place_that_cannot_be_is_refused_at_once(tmp_path, name, cure):
+    with pytest.raises(UnwritableOutput, match=cure):
+        options.writable(tmp_path / name)

@@ -1,0 +1,224 @@
+"""The command line as a user meets it: exit codes, what goes to which stream, and one sentence per error."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import tqdm
+import typer
+from typer.testing import CliRunner
+
+import freezeframe
+from freezeframe import cli
+
+SIZE = (64, 96)
+
+
+def scene(seed: int = 0) -> np.ndarray:
+    """[3, H, W + 64] linear light: blocks of many sizes."""
+    rng = np.random.default_rng(seed)
+    layers = [rng.random((3, 64 // k, 160 // k)).repeat(k, 1).repeat(k, 2)[:, :64, :160] for k in (4, 8, 16)]
+    return np.mean(layers, axis=0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def still(write_clip, tmp_path_factory):
+    import torch
+
+    image = torch.from_numpy(scene()[..., :96].copy())
+    return write_clip(tmp_path_factory.mktemp("cli") / "still.mkv", [image] * 6)
+
+
+@pytest.fixture
+def run():
+    """`run("video", a, b)`: exit code, stdout and stderr of the command in this process."""
+
+    def invoke(*words: object):
+        return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+    return invoke
+
+
+def test_the_version_is_told(run):
+    told = run("--version")
+    assert (told.exit_code, told.stdout) == (0, f"freezeframe {freezeframe.__version__}\n")
+
+
+def test_help_names_every_command(run):
+    told = run("--help")
+    assert told.exit_code == 0
+    for name in ("video", "burst", "batch", "probe", "demo", "doctor"):
+        assert name in told.stdout
+
+
+def test_the_path_of_the_result_is_all_that_stdout_gets(run, still, tmp_path):
+    out, report, sheet = tmp_path / "out.mkv", tmp_path / "report.json", tmp_path / "sheet.json"
+    done = run("video", still, out, "--report", report, "--json", sheet)
+    assert (done.exit_code, done.stdout) == (0, f"{out}\n")
+    assert "untouched 6" in done.stderr
+    assert "PASS" in done.stderr
+    assert json.loads(report.read_text())["frames"] == {"untouched": 6}
+    assert json.loads(sheet.read_text())["passed"]
+
+
+def test_a_limit_of_no_pixels_reaches_the_gate(run, still, tmp_path):
+    report = tmp_path / "report.json"
+    run("video", still, tmp_path / "out.mkv", "--min-blur", 2.5, "--report", report)
+    gate = json.loads(report.read_text())["config"]["gate"]
+    assert (gate["blur"], gate["least"]) == (0, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["video", "{dir}/absent.mp4", "{dir}/out.mkv"], "absent.mp4"),
+        (["video", "{dir}/text.mp4", "{dir}/out.mkv"], "text.mp4"),
+        (["video", "{still}", "{still}"], "input"),
+        (["video", "{still}", "{dir}/nowhere/out.mkv"], "create it first"),
+        (["video", "{still}", "{dir}/out.mkv", "--report", "{dir}/nowhere/r.json"], "create it first"),
+        (["video", "{still}", "{dir}/out.mkv", "--json", "{dir}/text.mp4"], "text.mp4"),
+        (["video", "{still}", "{dir}/out.mkv", "--restorer", "{dir}/absent.pth"], "absent.pth"),
+        (["video", "{still}", "{dir}/out.avi"], "out.avi"),
+        (["video", "{still}", "{dir}/out.mkv", "--start", "99"], "--start"),
+        (["burst", "{dir}/text.mp4", "--out", "{dir}/out.png"], "two or more"),
+        (["batch", "{dir}/absent", "{dir}/out"], "absent"),
+        (["batch", "{dir}", "{dir}"], "input folder itself"),
+        (["probe", "{dir}/absent.jpg"], "absent.jpg"),
+        (["probe", "{still}", "--plot", "{dir}/nowhere/p.png"], "create it first"),
+        (["demo", "--clip", "{dir}/absent.mp4", "--out", "{dir}/out"], "absent.mp4"),
+    ],
+    ids=lambda value: " ".join(value[:1] + value[3:4]) if isinstance(value, list) else value,
+)
+def test_an_error_is_one_sentence_and_exit_code_2(run, still, tmp_path, words, named):
+    (tmp_path / "text.mp4").write_text("no video\n" * 100)
+    done = run(*(word.format(dir=tmp_path, still=still) for word in words))
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("freezeframe: ")
+    assert named in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"], "nothing else was written"
+
+
+@pytest.mark.parametrize(
+    "words", [["--strength", "2"], ["--shutter", "0"], ["--codec", "vp9"], ["--radius", "9"]]
+)
+def test_values_out_of_range_are_usage_errors(run, still, tmp_path, words):
+    assert run("video", still, tmp_path / "out.mkv", *words).exit_code == 2
+
+
+def test_an_existing_result_wants_force(run, still, tmp_path):
+    out = tmp_path / "out.mkv"
+    out.write_bytes(b"earlier")
+    assert run("video", still, out).exit_code == 2
+    assert out.read_bytes() == b"earlier"
+    assert run("video", still, out, "--force").exit_code == 0
+    assert out.read_bytes() != b"earlier"
+
+
+def test_a_probe_is_told_on_stdout(run, still, tmp_path):
+    done = run("probe", still, "--json", tmp_path / "p.json", "--every", 2)
+    assert done.exit_code == 0
+    assert "no frame looked at" in done.stdout
+    assert [s["index"] for s in json.loads((tmp_path / "p.json").read_text())["sights"]] == [0, 2, 4]
+
+
+def test_a_batch_with_a_failure_ends_with_a_table_and_exit_code_1(run, tmp_path):
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    (clips / "b").mkdir(parents=True)
+    (clips / "a.mp4").touch()
+    (clips / "b" / "c.mp4").touch()
+    out.mkdir()
+    (out / "a.mp4").touch()
+    (out / "b").write_text("a file where a folder should be")
+    done = run("batch", clips, out, "--recursive")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines()[-1] == "0 done, 1 skipped, 1 failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/a/b.mp4"),
+            "/a/b.mp4: no space left on device; free",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/a"),
+            "/a: permission denied; check the permissions",
+        ),
+        (OSError("strange"), "strange"),
+    ],
+)
+def test_what_the_system_refuses_comes_out_as_one_sentence(capsys, error, words):
+    with pytest.raises(typer.Exit) as stop, cli.errors():
+        raise error
+    assert stop.value.exit_code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert words in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("mistake", [ValueError("ours"), KeyError("ours"), AttributeError("ours")])
+def test_mistakes_of_our_own_are_not_swallowed(mistake):
+    with pytest.raises(type(mistake)), cli.errors():
+        raise mistake
+
+
+def test_the_bar_counts_no_earlier_work_as_speed(monkeypatch):
+    """Ninety of a hundred frames were there before: the rate shown is that of the ten others."""
+    drawn = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, **given):
+            drawn.append(self)
+            super().__init__(**{**given, "disable": False})  # the test's stderr is no terminal
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    with cli.bar("clip.mp4") as advance:
+        advance(90, 100)
+        for _ in range(10):
+            advance(1, 100)
+    (bar,) = drawn
+    assert (bar.n, bar.total, bar.initial) == (100, 100, 90)
+
+
+@pytest.mark.slow
+def test_an_interrupted_clip_goes_on_where_it_stopped(write_clip, tmp_path):
+    """A real SIGINT once a part is on disk: nothing appears; the same command then finishes the rest."""
+    import torch
+
+    wide = torch.from_numpy(scene())
+    count = 1500
+    images = (wide[..., 8 * (k % 8) : 8 * (k % 8) + 96] for k in range(count))
+    clip, out = write_clip(tmp_path / "pan.mkv", images), tmp_path / "out.mkv"
+    command = [sys.executable, Path(cli.__file__), "video", clip, out, "--iterations", "1", "--radius", "0"]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    part = tmp_path / ".out.mkv.freezeframe" / "000000.json"
+    while not part.exists():
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    said = first.communicate(timeout=60)
+    assert first.returncode == 130, said
+    assert said[0] == ""
+    assert "the same command goes on" in said[1]
+    assert not out.exists()
+
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (0, f"{out}\n"), again.stderr
+    assert "were finished by an earlier run" in again.stderr
+    assert "FAIL" not in again.stderr
+    with av.open(str(out)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == count
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv", "pan.mkv"]
