@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from ..data.exposure import blur
+from ..data.exposure import blur, within
 from ..data.types import Frame, Verdict
 from .config import Config, GateConfig
 
@@ -116,8 +116,9 @@ def _reblur_residual(original: Tensor, proposed: Tensor, vectors: Tensor) -> flo
     height, width = original.shape[1:]
     step = max(1, min(height, width) // 360)  # half of a 720p frame's rows tell enough
     luma, again = original.mean(0, keepdim=True), torch.stack([proposed, original]).mean(1)
-    reblurred = _coded(blur(again, vectors))[:, ::step]
-    wrong, wrong_input = (reblurred - _coded(luma)[:, ::step]).square().mean(dim=(1, 2)).sqrt()
+    # Where light came from beyond the border, no picture can explain it.
+    missed = (_coded(blur(again, vectors)) - _coded(luma)) * within(vectors)
+    wrong, wrong_input = missed[:, ::step].square().mean(dim=(1, 2)).sqrt()
     return float(wrong / wrong_input.clamp_min(1e-6))
 
 

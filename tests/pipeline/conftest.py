@@ -34,6 +34,12 @@ def leaves() -> np.ndarray:
     return dead_leaves(5)
 
 
+@pytest.fixture(scope="session")
+def wide_leaves() -> np.ndarray:
+    """Room for spectra: frames of 192x256."""
+    return dead_leaves(9, (192, 256))
+
+
 Film = Callable[..., Tensor]
 
 

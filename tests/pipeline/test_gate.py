@@ -103,11 +103,22 @@ def test_another_picture_is_refused(original, truth, way):
     assert "explains the input" in reason(original, other, way)
 
 
-def test_a_checkerboard_is_refused(original, truth, way):
-    """Too fine to change what a blur makes of it; eyes see it all the same."""
+def test_a_checkerboard_is_refused(truth, steady):
+    """Eight pixels of blur average it away to the last bit; eyes see it all the same."""
+    way, bright = steady((8.0, 0.0)), 0.3 + 0.5 * truth
     rows, columns = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
     board = 1 - 2.0 * ((rows + columns) % 2)
-    assert "checkerboard" in reason(original, truth * (1 + 0.25 * board), way)
+    assert not reason(blur(bright, way), bright, way)
+    assert "checkerboard" in reason(blur(bright, way), bright + 0.1 * board, way)
+
+
+def test_light_from_beyond_the_border_is_not_judged(truth, way):
+    """The border pixels of a pan show what the frame does not: the truth passes all the same."""
+    wide = torch.nn.functional.pad(truth[None], (10, 10, 10, 10), mode="reflect")[0]
+    wide[:, :, :10] = 0.9
+    wide_way = way[:, :1, :1].expand(2, *wide.shape[1:])
+    seen = blur(wide, wide_way)[:, 10:-10, 10:-10].contiguous()
+    assert plausibility(seen, truth, way).residual == pytest.approx(0, abs=1e-3)
 
 
 def test_refusals_obey_their_thresholds(original, truth, way):

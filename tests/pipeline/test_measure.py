@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from freezeframe.data.types import Clip, Flow, Frame
+from freezeframe.motion.estimate import dis_pair
+from freezeframe.motion.warp import compose
+from freezeframe.pipeline.config import Config, GateConfig, MeasureConfig
+from freezeframe.pipeline.measure import (
+    USUAL_SHUTTER,
+    ChainedFlows,
+    Memory,
+    Survey,
+    adjacent_flows,
+    blurred,
+    is_cut,
+    measure,
+    shot_shutter,
+    stirring,
+    survey,
+    velocities,
+)
+from freezeframe.pipeline.shots import Window
+
+INNER = (..., slice(20, -20), slice(24, -24))  # what stays in view
+SAID = Survey(estimate=None, shutter=0.4, longest=0.4, confidence=1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Light:
+    """A picture kept as light."""
+
+    light: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.light.shape[1], self.light.shape[2]
+
+    def linear(self) -> Tensor:
+        return self.light
+
+    def luma(self) -> Tensor:
+        return (self.light.mean(0).clamp(0, 1).sqrt() * 255).byte()
+
+    def with_light(self, image: Tensor) -> Light:
+        return Light(image)
+
+
+@dataclass(frozen=True)
+class Reel:
+    """A source in memory."""
+
+    shown: tuple[Frame, ...]
+
+    @property
+    def name(self) -> str:
+        return "reel"
+
+    @property
+    def count(self) -> int:
+        return len(self.shown)
+
+    @property
+    def rate(self) -> Fraction:
+        return Fraction(25)
+
+    def frames(self, *, first: int = 0):
+        return iter(self.shown[first:])
+
+    def glimpses(self, runs: int, length: int):
+        starts = np.linspace(0, max(0, len(self.shown) - length), runs).round().astype(int)
+        return (self.shown[start : start + length] for start in sorted(set(starts.tolist())))
+
+
+class Counted:
+    """A real estimator that tells how often it was asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, source: Tensor, target: Tensor) -> tuple[Flow, Flow]:
+        self.calls += 1
+        return dis_pair(source, target)
+
+
+def frames_of(images: Tensor) -> tuple[Frame, ...]:
+    return tuple(Frame(index=i, time=Fraction(i, 25), picture=Light(image)) for i, image in enumerate(images))
+
+
+def window_of(images: Tensor) -> Window:
+    return Window(frames=frames_of(images), kept=range(len(images)), shot=0)
+
+
+def constant(vector: Sequence[float], size=(6, 8)) -> Flow:
+    shift = torch.tensor(vector, dtype=torch.float32).view(2, 1, 1).expand(2, *size).contiguous()
+    return Flow(shift=shift, trust=torch.ones(size))
+
+
+def test_a_pan_has_its_velocity(film, clip_of):
+    """Five pixels right and two up in each frame, found to half a pixel in the median."""
+    clip = clip_of(film((5.0, -2.0), [0, 1, 2, 3]), shutter=0.4)
+    motion = measure(clip, 0, SAID, config=MeasureConfig(), memory=Memory())
+    middle = motion.velocity[INNER].flatten(2).median(2).values
+    torch.testing.assert_close(middle, torch.tensor([[5.0, -2.0]] * 4), atol=0.5, rtol=0)
+    assert motion.shutter == 0.4
+    torch.testing.assert_close(motion.blur, 0.4 * motion.velocity)
+    assert float(motion.movers[INNER].mean()) < 0.1, "only the camera moves"
+
+
+def test_velocity_is_the_central_difference():
+    near = {
+        (0, 1): constant((4.0, 0.0)),
+        (1, 0): constant((-3.0, 1.0)),
+        (1, 2): constant((7.0, 2.0)),
+        (2, 1): constant((-8.0, 0.0)),
+    }
+    found = velocities(near, torch.zeros(3, 3, 6, 8))
+    torch.testing.assert_close(found[:, :, 0, 0], torch.tensor([[4.0, 0], [5.0, 0.5], [8.0, 0]]))
+
+
+def test_time_reversal_reverses_velocity(film):
+    images = film((4.0, 3.0), [0, 1, 2])
+    there = adjacent_flows(images, dis_pair)
+    back = {(2 - i, 2 - j): flow for (i, j), flow in there.items()}
+    torch.testing.assert_close(velocities(back, images.flip(0)), -velocities(there, images).flip(0))
+
+
+def test_a_frame_alone_does_not_move():
+    assert float(velocities({}, torch.rand(1, 3, 6, 8)).abs().max()) == 0
+
+
+def test_flows_between_far_frames_are_composed_of_near_ones(film):
+    near = adjacent_flows(film((4.0, 3.0), [0, 1, 2, 3]), dis_pair)
+    chained = ChainedFlows(near)
+    assert chained[1, 2] is near[1, 2]
+    torch.testing.assert_close(chained[0, 2].shift, compose(near[0, 1].shift, near[1, 2].shift))
+    torch.testing.assert_close(chained[2, 0].shift, compose(near[2, 1].shift, near[1, 0].shift))
+    middle = chained[3, 0].shift[INNER].flatten(1).median(1).values
+    torch.testing.assert_close(middle, torch.tensor([-12.0, -9.0]), atol=1, rtol=0)
+
+
+def test_chains_are_trusted_no_more_than_their_links(film):
+    near = adjacent_flows(film((6.0, 0.0), [0, 1, 2]), dis_pair)
+    assert bool((ChainedFlows(near)[0, 2].trust <= near[0, 1].trust).all())
+
+
+def test_chains_know_every_pair_of_different_frames(film):
+    chained = ChainedFlows(adjacent_flows(film((2.0, 0.0), [0, 1, 2]), dis_pair))
+    pairs = {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
+    assert set(chained) == pairs
+    assert len(chained) == 6
+    assert (1, 1) not in chained
+    assert (0, 3) not in chained
+
+
+def test_no_flow_is_estimated_twice(film):
+    """Windows of four frames that overlap by two: each pair of neighbours costs one estimate."""
+    images, memory, counted = film((4.0, 1.0), range(6)), Memory(), Counted()
+    times = tuple(Fraction(i, 25) for i in range(6))
+
+    def window(first: int) -> Clip:
+        part = slice(first, first + 4)
+        return Clip(images=images[part], times=times[part], shutter=0.5, kept=range(4))
+
+    before = memory.flows(window(0), counted)
+    after = memory.flows(window(2), counted)
+    assert counted.calls == 5
+    assert after[0, 1] is before[2, 3]
+    assert after[1, 0] is before[3, 2]
+    fresh = adjacent_flows(images[2:], dis_pair)
+    torch.testing.assert_close(after[2, 3].shift, fresh[2, 3].shift)
+
+
+def test_one_shutter_per_shot():
+    memory, asked = Memory(), iter([0.3, 0.9])
+    assert [memory.shutter(shot, lambda: next(asked)) for shot in (0, 0, 0, 1, 1)] == [0.3] * 3 + [0.9] * 2
+
+
+def test_what_the_user_says_is_the_shutter(film, clip_of):
+    reel = Reel(frames_of(film((6.0, 0.0), [0, 1])))
+    said = survey(reel, MeasureConfig(shutter=0.25))
+    assert (said.shutter, said.longest, said.confidence) == (0.25, 0.25, 1)
+    clip = clip_of(film((6.0, 0.0), [0, 1], shutter=0.9), shutter=0.25)
+    assert shot_shutter(clip, adjacent_flows(clip.images, dis_pair), said) == 0.25
+
+
+def test_where_nothing_moves_the_shutter_is_the_usual_one(film):
+    found = survey(Reel(frames_of(film((0.0, 0.0), [0, 1, 2, 3]))), MeasureConfig())
+    assert found.confidence == 0
+    assert found.shutter == USUAL_SHUTTER
+
+
+@pytest.mark.parametrize(("shutter", "low", "high"), [(0.2, 0.01, 0.45), (0.9, 0.6, 1.0)])
+def test_the_shot_tells_its_shutter(shutter, low, high, clip_of, film, wide_leaves):
+    """Small frames tell short from long, on the right side of the usual half."""
+    clip = clip_of(film((12.0, 5.0), range(5), shutter=shutter, of=wide_leaves), shutter=0.5)
+    near = adjacent_flows(clip.images, dis_pair)
+    still = survey(Reel(frames_of(clip.images[:1].expand(4, -1, -1, -1))), MeasureConfig())
+    assert low <= shot_shutter(clip, near, still) <= high
+
+
+def test_a_still_clip_stirs_nothing(film):
+    """Noise of two codes is no motion."""
+    images = film((0.0, 0.0), range(4))
+    noisy = images + 0.003 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    assert stirring(window_of(noisy.clamp_min(0)), SAID, Config()) == []
+
+
+def test_a_pan_stirs_every_frame(film):
+    assert stirring(window_of(film((8.0, 0.0), range(4))), SAID, Config()) == [0, 1, 2, 3]
+
+
+def test_frames_beside_a_start_are_looked_at(film):
+    """Still, still, then moving: the last still frame may be blurred at its end already."""
+    images = torch.cat([film((0.0, 0.0), [0, 0, 0, 0]), film((8.0, 0.0), [1, 2])])
+    assert stirring(window_of(images), SAID, Config()) == [3, 4, 5]
+
+
+def test_no_strength_no_work(film):
+    window = window_of(film((8.0, 0.0), range(3)))
+    assert stirring(window, SAID, Config(strength=0)) == []
+
+
+def test_blurred_frames_are_those_above_the_threshold(known_motion):
+    """Velocity 6 px at a shutter of a half is 3 px of blur."""
+    motion = known_motion((6.0, 0.0), 3, shutter=0.5)
+    assert blurred(motion, range(1, 3), GateConfig(blur=0, least=2.9)) == [1, 2]
+    assert blurred(motion, range(1, 3), GateConfig(blur=0, least=3.1)) == []
+
+
+def test_cuts_are_told_from_pans(film, leaves):
+    lumas = [frame.picture.luma() for frame in frames_of(film((8.0, 3.0), [0, 1]))]
+    other = frames_of(film((0.0, 0.0), [0], of=np.ascontiguousarray(leaves[::-1, ::-1])))[0].picture.luma()
+    assert not is_cut(*lumas)
+    assert is_cut(lumas[0], other)
