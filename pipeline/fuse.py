@@ -19,6 +19,7 @@ from .paths import Correction, fit
 
 WHITE = 0.98  # light at and above which a sensor has lost count
 SCALE = 0.05  # difference of square roots of light at which belief in a neighbour is down to a third
+VICINITY = 3.0  # pixels around a point whose flows speak for it
 SPREAD = 2.0  # pixels over which that difference is taken
 FITTED = 640  # pixels of the longer side on which three numbers per frame are fitted
 STEPS = 5
@@ -72,7 +73,7 @@ def sharpened(
         [own, *(seen for seen, _ in others)],
         steps=config.iterations or STEPS,
         # Short blur is within what flow gets wrong: undo it half-heartedly or not at all.
-        pace=PACE * (length / config.sure).clamp(max=1).square(),
+        pace=PACE * (length / config.sure).clamp(max=1).square() * seen_to_move(motion, i),
         smooth=config.smooth,
     )
     agreed = [agreement for _, agreement in others] or [torch.zeros_like(length)]
@@ -86,6 +87,19 @@ def neighbour(images: Tensor, motion: Motion, ways: Ways, pair: tuple[int, int])
     agreed = consistency(images[i], warp(images[j], there), way=ways[i], other_way=warp(ways[j], there))
     belief = warp(agreed[None], back)[0] * unclipped(images[j])
     return Observation(light=images[j], offset=back, way=ways[j], belief=belief), agreed
+
+
+def seen_to_move(motion: Motion, i: int) -> Tensor:
+    """[H, W] in [0, 1]: whether frame `i`'s motion was seen at all, by at least one of its two flows.
+
+    Where it was not, its way is a guess, and deconvolving along a guess draws what was never there.
+    """
+    near = [motion.flows[i, j].trust for j in (i - 1, i + 1) if (i, j) in motion.flows]
+    if not near:
+        return torch.zeros_like(motion.velocity[i, 0])
+    best = torch.stack(near).amax(0)
+    share = torch.from_numpy(cv2.GaussianBlur(best.cpu().numpy(), (0, 0), VICINITY)).to(best)
+    return ((share - 0.3) / 0.4).clamp(0, 1)
 
 
 def consistency(frame: Tensor, other: Tensor, *, way: Tensor, other_way: Tensor) -> Tensor:
