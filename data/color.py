@@ -4,10 +4,10 @@ Codes are made in two steps, and undone in two: a transfer curve bends linear li
 in [0, 1] (`to_signal`, `to_light`), and a matrix turns those into luma and colour differences, quantised
 (`ColorSpec.encoder`, `ColorSpec.decoder`). All numbers are ITU-T H.273 code points, as PyAV gives them.
 
-For standard dynamic range (BT.601, 709, 2020, sRGB) the sRGB curve stands for all: players show such video and
-photos by about the same curve, so a frame keeps its codes when it becomes a photo; and cameras bend light
-further than the OETF of BT.709 says (deconvolution of the REDS pairs gains 0.2 dB more with it). PQ (SMPTE ST
-2084) is display light, with 1 at 1,000 cd/m2; HLG (ARIB STD-B67) is scene light, with 1 at its peak.
+For standard dynamic range (BT.601, 709, 2020, sRGB) the sRGB curve stands for all: players show such video
+and photos by about the same curve, so a frame keeps its codes when it becomes a photo; and cameras bend light
+further than the OETF of BT.709 says (deconvolution of the REDS pairs gains 0.2 dB more with it). PQ (SMPTE
+ST 2084) is display light, with 1 at 1,000 cd/m2; HLG (ARIB STD-B67) is scene light, with 1 at its peak.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,21 +45,20 @@ def glance(before: Tensor, after: Tensor) -> float:
     return max(scale, 1.0) * max(swift, _unexplained(a, b, flow))
 
 
-def swiftness(before: Tensor, after: Tensor, *, share: float) -> float:
-    """The speed, in pixels per frame, that at least `share` of the picture exceeds.
+def speeds(before: Tensor, after: Tensor) -> Tensor:
+    """Speed in pixels per frame at places spread evenly over the picture, [h, w].
 
     From flow of reduced pictures, in about two milliseconds: good to a pixel or two of the full size.
 
     Args:
         before: [H, W] uint8 gamma-coded luma.
         after: The next frame's.
-        share: Part of the picture's area.
     """
     a, b = _reduced(before.numpy(), after.numpy())
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow = np.asarray(search.calc(a, b, np.zeros((*a.shape, 2), np.float32)))
     speed = np.hypot(flow[..., 0], flow[..., 1])[::2, ::2]
-    return float(np.quantile(speed, 1 - share)) * max(1.0, max(before.shape) / _WIDTH)
+    return torch.from_numpy(speed * max(1.0, max(before.shape) / _WIDTH))
 
 
 def cut_score(before: Tensor, after: Tensor) -> float:

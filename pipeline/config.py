@@ -72,9 +72,12 @@ class RefineConfig:
 class GateConfig:
     """What may leave the pipeline."""
 
-    blur: float = 1 / 150  # of the frame's height; shorter blur is not seen, and such a frame passes untouched
+    # A frame passes untouched unless a small part of it, a player, is blurred far, or much of it a little.
+    blur: float = 1 / 110  # of the frame's height
+    share: float = 0.02  # of the frame's area that must be blurred so
+    wide_blur: float = 1 / 360  # of the frame's height
+    wide_share: float = 0.3  # of the frame's area that must be blurred so
     least: float = 1.0  # pixels; shorter blur cannot be undone
-    share: float = 0.02  # of the frame's area that must be blurred so; less is noise, more misses the players
     drift: float = 0.02  # largest allowed shift of a frame's mean colour (gamma-coded)
     residual: float = 2.0  # re-blurred output against the input, over the re-blurred input's own error
     checkerboard: float = 8.0  # energy at the pixel grid's own frequency, over that of the input

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from ..data.exposure import blur
-from ..data.types import Clip, Flow, Motion
+from ..data.types import Clip, Motion
 from ..motion.warp import warp
 from .config import FuseConfig
 from .deconvolve import Observation, richardson_lucy
@@ -80,7 +80,9 @@ def sharpened(
     return sharp, torch.stack(agreed).mean(0)
 
 
-def neighbour(images: Tensor, motion: Motion, ways: Ways, pair: tuple[int, int]) -> tuple[Observation, Tensor]:
+def neighbour(
+    images: Tensor, motion: Motion, ways: Ways, pair: tuple[int, int]
+) -> tuple[Observation, Tensor]:
     """Frame j as a witness of frame i, and how well the two agree on frame i's grid, [H, W]."""
     i, j = pair
     there, back = motion.flows[i, j].shift, motion.flows[j, i].shift

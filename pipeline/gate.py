@@ -28,8 +28,23 @@ class Plausibility:
 
 
 def blur_threshold(size: tuple[int, int], config: GateConfig) -> float:
-    """Blur length in pixels, for pictures of `size` (height, width), below which a frame passes untouched."""
+    """Blur length in pixels from which a player or a ball is worked on, in pictures of `size` (height, width)."""
     return max(config.least, size[0] * config.blur)
+
+
+def excess(lengths: Tensor, size: tuple[int, int], config: GateConfig) -> float:
+    """How many times over the threshold the blur of a frame is; from 1 on it is worked on.
+
+    Args:
+        lengths: Blur length in pixels, of any places spread evenly over the frame.
+        size: Height and width of the frame.
+        config: Of how much of it how much blur is too much.
+    """
+    far, wide = (
+        lengths.flatten().quantile(lengths.new_tensor([1 - config.share, 1 - config.wide_share])).tolist()
+    )
+    wide_threshold = max(config.least, size[0] * config.wide_blur)
+    return float(max(far / blur_threshold(size, config), wide / wide_threshold))
 
 
 def sustained_blur(vectors: Tensor, *, share: float) -> float:

@@ -14,11 +14,11 @@ from ..data.types import Clip, Flow, Frame, Motion, Source, stack_light
 from ..motion.camera import homography_of_flow
 from ..motion.estimate import dis_pair, kornia_pair
 from ..motion.exposure import ShutterEstimate, pool_shutters, shutter_fraction
-from ..motion.glance import cut_score, swiftness
+from ..motion.glance import cut_score, speeds
 from ..motion.movers import movers
 from ..motion.warp import compose, warp
 from .config import Config, GateConfig, MeasureConfig
-from .gate import blur_threshold, sustained_blur
+from .gate import excess
 from .shots import Window
 
 Pair = tuple[int, int]
@@ -70,10 +70,10 @@ def stirring(window: Window, survey: Survey, config: Config) -> list[int]:
         return []
     start, stop = max(0, window.kept.start - 1), min(len(window.frames), window.kept.stop + 1)
     lumas = [frame.picture.luma() for frame in window.frames[start:stop]]
-    steps = [swiftness(a, b, share=config.gate.share) for a, b in itertools.pairwise(lumas)]
+    size = window.frames[0].picture.size
+    steps = [excess(speeds(a, b) * survey.longest, size, config.gate) for a, b in itertools.pairwise(lumas)]
     near = {i: steps[max(0, i - start - 1) : i - start + 1] for i in window.kept}
-    slow = WARY * blur_threshold(window.frames[0].picture.size, config.gate) / survey.longest
-    return [i for i, speeds in near.items() if speeds and max(speeds) >= slow]
+    return [i for i, found in near.items() if found and max(found) >= WARY]
 
 
 class Memory:
@@ -125,8 +125,8 @@ def measure(clip: Clip, shot: int, survey: Survey, *, config: MeasureConfig, mem
 def blurred(motion: Motion, kept: range, config: GateConfig) -> list[int]:
     """Which of the frames `kept` are blurred enough to be worked on."""
     height, width = motion.velocity.shape[2:]
-    threshold = blur_threshold((height, width), config)
-    return [i for i in kept if sustained_blur(motion.blur[i], share=config.share) >= threshold]
+    lengths = torch.linalg.vector_norm(motion.blur[:, :, ::4, ::4], dim=1)
+    return [i for i in kept if excess(lengths[i], (height, width), config) >= 1]
 
 
 def shot_shutter(clip: Clip, near: Flows, survey: Survey, *, frames: int = 6) -> float:

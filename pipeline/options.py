@@ -39,7 +39,7 @@ def arguments(**given: Any) -> list[str]:
 
 def pixels(least: float | None) -> dict[str, float]:
     """Fields of GateConfig for a blur limit in pixels, not a share of the height; None keeps the preset."""
-    return {} if least is None else {"blur": 0.0, "least": least}
+    return {} if least is None else {"blur": 0.0, "wide_blur": 0.0, "least": least}
 
 
 def writable(*paths: Path | None) -> None:

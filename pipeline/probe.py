@@ -23,7 +23,7 @@ from ..motion.diagnose import Diagnosis, diagnose
 from ..motion.plot import plot_diagnosis
 from .config import GateConfig, MeasureConfig
 from .gate import blur_threshold, sustained_blur
-from .measure import Memory, Survey, is_cut, measure, survey
+from .measure import Memory, Survey, blurred, is_cut, measure, survey
 from .probe_text import page, sentences
 from .progress import Advance, quiet
 
@@ -226,7 +226,7 @@ def _sight(frame: Frame, clip: Clip, motion: Motion, place: int) -> Sight:
         index=frame.index,
         time=float(frame.time),
         reach=reach,
-        blurred=reach >= blur_threshold(frame.picture.size, gate),
+        blurred=bool(blurred(motion, range(place, place + 1), gate)),
         camera=_camera_speed(motion, place),
         diagnosis=diagnose(clip.images[place], blur=motion.blur[place], movers=motion.movers[place]),
     )

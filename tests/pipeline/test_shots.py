@@ -8,12 +8,13 @@ from fractions import Fraction
 
 import pytest
 import torch
-from freezeframe.data.types import Frame
-from freezeframe.pipeline.config import ShotConfig
-from freezeframe.pipeline.shots import Window, frames_per_window, windows
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+
+from freezeframe.data.types import Frame
+from freezeframe.pipeline.config import ShotConfig
+from freezeframe.pipeline.shots import Window, frames_per_window, windows
 
 
 @dataclass(frozen=True)
