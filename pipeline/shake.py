@@ -11,14 +11,13 @@ moved) is filled with what the others say it would have shown.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-ROUNDS = 6
-FIRMNESS = 0.05  # of the total-variation prior, against a photo seen without blur
+ROUNDS = 10
+FIRMNESS = 0.07  # of the total-variation prior, against a photo seen without blur
 GENTLE = 0.1  # share of frequencies' weight that does not grow with frequency
 EVEN = 1e-2  # pull of a kernel towards its first guess, against a picture of usual texture
 FAINT = 0.05  # of a kernel's peak: less is noise
@@ -27,7 +26,7 @@ DESCENTS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shaken:
-    """Photos of one scene on one pixel grid. Fades to nothing are needed at no border: it is cut off later."""
+    """Photos of one scene on one pixel grid."""
 
     light: Tensor  # [T, 3, H, W] linear RGB
     trust: Tensor  # [T, H, W] in [0, 1]; 0 where a photo does not show what the reference shows
@@ -91,9 +90,18 @@ def texture(image: Tensor) -> float:
     return float(energy[0, 0]) / image[0].numel()
 
 
-def blurred_by(image: Tensor, kernels: Tensor) -> Tensor:
-    """A picture [3, H, W] as seen through each of the kernels, [T, S, S]: [T, 3, H, W], wrapped around."""
-    return _inverse(_spectra(kernels, image.shape[-2:])[:, None] * _spectrum(image), image)
+def blurred_by(image: Tensor, kernels: Tensor, *, reference: int | None = None) -> Tensor:
+    """A picture [3, H, W] as seen through each of the kernels, [T, S, S]: [T, 3, H, W], wrapped around.
+
+    With a `reference`, that kernel's centre of mass counts as the middle of all, as in what `unshake` gives.
+    """
+    spectra = _spectra(kernels, image.shape[-2:], reference=reference)
+    return _inverse(spectra[:, None] * _spectrum(image), image)
+
+
+def kept(kernels: Tensor, like: Tensor) -> float:
+    """The largest share that any of the kernels [T, S, S] passes, as a mean over all frequencies."""
+    return float(_spectra(kernels, like.shape[-2:]).abs().amax(0).mean())
 
 
 def _normal_equations(sharp: Tensor, blurred: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -146,14 +154,15 @@ def _spectra(kernels: Tensor, size: tuple[int, ...], *, reference: int | None = 
     side = kernels.shape[-1]
     sheet = kernels.new_zeros(len(kernels), *size)
     sheet[:, :side, :side] = kernels
-    spectra = torch.fft.rfft2(sheet.roll((-(side // 2), -(side // 2)), (1, 2)))
+    spectra = _spectrum(sheet.roll((-(side // 2), -(side // 2)), (1, 2)))
     if reference is None:
         return spectra
     reach = torch.arange(side, device=kernels.device) - side // 2
     down = (kernels[reference].sum(1) * reach).sum()
     across = (kernels[reference].sum(0) * reach).sum()
     rows, columns = _frequencies(sheet)
-    return spectra * torch.exp(2j * math.pi * (rows * down + columns * across))
+    moved: Tensor = spectra * torch.exp(2j * math.pi * (rows * down + columns * across))
+    return moved
 
 
 def _differences(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,11 +184,13 @@ def _frequencies(like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _spectrum(image: Tensor) -> Tensor:
-    return torch.fft.rfft2(image)
+    spectrum: Tensor = torch.fft.rfft2(image)
+    return spectrum
 
 
 def _inverse(spectrum: Tensor, like: Tensor) -> Tensor:
-    return torch.fft.irfft2(spectrum, s=like.shape[-2:])
+    image: Tensor = torch.fft.irfft2(spectrum, s=like.shape[-2:])
+    return image
 
 
 def _fade(size: tuple[int, ...], width: int = 24) -> Tensor:
