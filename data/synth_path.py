@@ -13,6 +13,7 @@ Course = Callable[[float], float]  # time in frame intervals -> a length or an a
 
 
 def shift(x: float, y: float) -> Matrix:
+    """Moves by (x, y) pixels."""
     return np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]])
 
 
@@ -23,6 +24,7 @@ def turn(angle: float) -> Matrix:
 
 
 def zoom(factor: float) -> Matrix:
+    """Enlarges about the origin."""
     return np.diag([factor, factor, 1.0])
 
 

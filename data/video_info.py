@@ -113,6 +113,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def transparent(pix_fmt: str) -> bool:
+    """Whether pictures of this format carry an alpha channel."""
     return any(part.is_alpha for part in av.VideoFormat(pix_fmt).components)
 
 

@@ -81,6 +81,7 @@ def is_gap(packet: av.Packet[Any], codec: str) -> bool:
 
 
 def codec_name(stream: Stream) -> str:
+    """The codec of a stream, also of data that has no decoder."""
     context: Any = stream.codec_context  # None where FFmpeg has no codec of that kind
     if context is not None:
         return str(context.codec.canonical_name)

@@ -98,7 +98,7 @@ def seen_to_move(motion: Motion, i: int) -> Tensor:
     """
     near = [motion.flows[i, j].trust for j in (i - 1, i + 1) if (i, j) in motion.flows]
     if not near:
-        return torch.zeros_like(motion.velocity[i, 0])
+        return torch.ones_like(motion.velocity[i, 0])
     best = torch.stack(near).amax(0)
     share = torch.from_numpy(cv2.GaussianBlur(best.cpu().numpy(), (0, 0), VICINITY)).to(best)
     return ((share - 0.3) / 0.4).clamp(0, 1)

@@ -28,7 +28,7 @@ class Plausibility:
 
 
 def blur_threshold(size: tuple[int, int], config: GateConfig) -> float:
-    """Blur length in pixels from which a player or a ball is worked on, in pictures of `size` (height, width)."""
+    """Blur length in pixels from which a player or a ball is worked on, for `size` (height, width)."""
     return max(config.least, size[0] * config.blur)
 
 
