@@ -32,6 +32,7 @@ BORDER = 32  # pixels added around the picture, of which nothing is known
 SEED = 384  # pixels of the side of the part in which the kernels are found first
 KERNEL = 31  # pixels of the side of the kernels there
 SMALLEST = 16  # pixels of the shorter side: less cannot be aligned
+ROUNDS = 4  # in each tile, from those kernels on
 VIEW = 1024  # pixels of the longer side of the picture there
 WHITE = 0.98  # light at and above which a sensor has lost count
 SHAKY = (0.3, 0.7)  # pixels: radius of the reference's kernel from which, and beyond which, shake is undone
@@ -113,7 +114,8 @@ def accumulate(aligned: Tensor, trust: Tensor, *, power: float) -> Tensor:
         counts = trust[:, rows, columns].mean((1, 2)).view(-1, 1, 1, 1).clamp_min(1e-6)
         spectra = torch.fft.rfft2(aligned[..., rows, columns].clamp_min(0).sqrt())
         height = _soft(spectra.abs().mean(1, keepdim=True))
-        shares = counts * (height / height.amax(0).clamp_min(1e-12)) ** power
+        # Where no frame has anything, all have the same nothing.
+        shares = counts * ((height + 1e-9) / (height.amax(0) + 1e-9)) ** power
         patch = torch.fft.irfft2((shares / shares.sum(0) * spectra).sum(0), s=weight.shape)
         merged[:, rows, columns] += weight.to(patch) * patch.clamp_min(0).square()
     return merged
@@ -189,7 +191,7 @@ def _tile(shaken: Shaken, safe: Tensor, seed: Tensor, usual: float) -> tuple[Ten
         for photo, again in zip(shaken.light, blurred_by(base, seed), strict=True)
     ]
     trusted = replace(shaken, trust=shaken.trust * torch.stack(crossed))
-    sharp, kernels = unshake(trusted, safe, seed, usual=usual)
+    sharp, kernels = unshake(trusted, safe, seed, usual=usual, rounds=ROUNDS)
     again = blurred_by(sharp, kernels, reference=shaken.reference)
     explained = _agreement(again[shaken.reference], base, noise=shaken.noise)
     needed = _rise(_radius(kernels[shaken.reference]), *SHAKY)

@@ -34,7 +34,9 @@ class Shaken:
     noise: float  # standard deviation of the noise of gamma-coded light
 
 
-def unshake(shaken: Shaken, start: Tensor, kernels: Tensor, *, usual: float) -> tuple[Tensor, Tensor]:
+def unshake(
+    shaken: Shaken, start: Tensor, kernels: Tensor, *, usual: float, rounds: int = ROUNDS
+) -> tuple[Tensor, Tensor]:
     """The sharp picture, and the kernels that blurred it.
 
     Args:
@@ -42,6 +44,7 @@ def unshake(shaken: Shaken, start: Tensor, kernels: Tensor, *, usual: float) -> 
         start: First guess of the picture. [3, H, W] linear RGB.
         kernels: First guess of the kernels, [T, S, S] with odd S; zeros where nothing is known.
         usual: Texture, as `texture` gives it, for which the photos outweigh the first guess of the kernels.
+        rounds: How often kernels and picture improve each other.
 
     Returns:
         [3, H, W] linear RGB and [T, S, S]; each kernel sums to 1.
@@ -52,8 +55,9 @@ def unshake(shaken: Shaken, start: Tensor, kernels: Tensor, *, usual: float) -> 
     seen = (shaken.light - level) * shaken.trust[:, None]
     missing = 1 - shaken.trust[:, None]
     full = seen + missing * sharp
-    for _ in range(ROUNDS):
-        kernels = fit_kernels(sharp, full * fade, guess, usual=usual)
+    for turn in range(rounds):
+        if turn or not guess.any():
+            kernels = fit_kernels(sharp, full * fade, guess, usual=usual)
         blurs = _spectra(kernels, start.shape[-2:], reference=shaken.reference)
         sharp = _sharpened(full * fade, blurs, sharp, step=1.2 * shaken.noise)
         full = seen + missing * _inverse(blurs[:, None] * _spectrum(sharp), sharp)
