@@ -110,6 +110,17 @@ def test_a_frame_alone_is_sharpened_by_its_own_way(clip, motion, truth):
     assert float(fused.confidence.max()) == 0, "nobody else saw it"
 
 
+def test_what_no_flow_has_seen_keeps_its_light(clip, motion):
+    """The left half trusted, the right half not: only the left is worked on."""
+    half = torch.ones(96, 128)
+    half[:, 64:] = 0
+    flows = {pair: replace(flow, trust=half) for pair, flow in motion.flows.items()}
+    found, _ = sharpened(clip.images, replace(motion, flows=flows), motion.blur, 1, config=FuseConfig())
+    change = (found - clip.images[1]).abs()
+    assert float(change[:, :, 80:].max()) < 1e-5
+    assert float(change[:, 14:-14, 24:48].mean()) > 0.005
+
+
 def test_frames_of_the_same_scene_agree(fused):
     assert float(fused.confidence[INNER].mean()) > 0.9
 
