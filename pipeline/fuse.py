@@ -12,6 +12,8 @@ from torch.nn.functional import avg_pool2d
 
 from ..data.exposure import blur
 from ..data.types import Clip, Motion
+from ..motion.diagnose import noise_level
+from ..motion.estimate import gamma_luma
 from ..motion.warp import warp
 from .config import FuseConfig
 from .deconvolve import Observation, richardson_lucy
@@ -22,7 +24,9 @@ SCALE = 0.05  # difference of square roots of light at which belief in a neighbo
 VICINITY = 3.0  # pixels around a point whose flows speak for it
 SPREAD = 2.0  # pixels over which that difference is taken
 FITTED = 640  # pixels of the longer side on which three numbers per frame are fitted
-STEPS = 5
+STEPS, STEPS_PER_PIXEL = 6.0, 0.9  # of deconvolution: longer blur needs more
+FEWEST, MOST = 3, 22
+NOISY = 0.005  # standard deviation of gamma-coded light at which half the steps are enough
 CONTRAST = 1.2  # exponent: cameras add contrast, so that sensors saw more of it than the file's curve says
 LONGER = 1.15  # the fit starts from ways too long: what blur is left in the neighbours pulls it short
 PACE = 1.8  # over-relaxation: five such steps reach further than ten plain ones
@@ -71,13 +75,26 @@ def sharpened(
     sharp = richardson_lucy(
         images[i],
         [own, *(seen for seen, _ in others)],
-        steps=config.iterations or STEPS,
+        steps=config.iterations or steps_for(images[i], length),
         # Short blur is within what flow gets wrong: undo it half-heartedly or not at all.
         pace=PACE * (length / config.sure).clamp(max=1).square() * seen_to_move(motion, i),
         smooth=config.smooth,
     )
     agreed = [agreement for _, agreement in others] or [torch.zeros_like(length)]
     return sharp, torch.stack(agreed).mean(0)
+
+
+def steps_for(image: Tensor, length: Tensor) -> int:
+    """How many steps a frame is worth: more for long blur, fewer where they would only raise noise.
+
+    Args:
+        image: [3, H, W] linear RGB.
+        length: Of its blur. [H, W] pixels.
+    """
+    long = float(length[::4, ::4].flatten().quantile(0.9))
+    noise = noise_level(gamma_luma(image).cpu().numpy())
+    steps = (STEPS + STEPS_PER_PIXEL * long) / (1 + (noise / NOISY) ** 2)
+    return round(min(MOST, max(FEWEST, steps)))
 
 
 def neighbour(
