@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 
@@ -317,6 +318,8 @@ def _trouble(error: OSError) -> str:
 
 def main() -> None:
     """Entry point of the `freezeframe` command."""
+    # Threads that wait for work must sleep: where the cores are shared, spinning ones double every time.
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     app()
 
 

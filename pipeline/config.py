@@ -33,7 +33,7 @@ class MeasureConfig:
     estimator: Literal["dis", "kornia"] = "dis"
     shutter: float | None = None  # exposure time over frame interval; None measures it
     survey_runs: int = 6  # places of the clip looked at to measure its shutter
-    survey_length: int = 4  # consecutive frames looked at in each
+    survey_length: int = 5  # consecutive frames looked at in each
 
     def __post_init__(self) -> None:
         if self.shutter is not None:

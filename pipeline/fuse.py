@@ -147,10 +147,9 @@ def unclipped(image: Tensor) -> Tensor:
 
 def corrected_way(images: Tensor, motion: Motion, i: int) -> Tensor:
     """The way of every pixel of frame `i`, [2, H, W] pixels, fitted to what its neighbours say."""
-    way, velocity = LONGER * motion.blur[i], motion.velocity[i]
     if len(images) == 1:
-        return way
-    return _correction(images, motion, i).of(way, velocity)
+        return motion.blur[i]
+    return _correction(images, motion, i).of(LONGER * motion.blur[i], motion.velocity[i])
 
 
 def _correction(images: Tensor, motion: Motion, i: int) -> Correction:

@@ -46,8 +46,10 @@ def survey(source: Source, config: MeasureConfig) -> Survey:
     """Measure the shutter in a few places spread over the clip."""
     if config.shutter is not None:
         return Survey(estimate=None, shutter=config.shutter, longest=config.shutter, confidence=1.0)
-    runs = source.glimpses(config.survey_runs, config.survey_length)
-    found = [_shutter_of(run, config) for run in runs if len(run) > 1]
+    runs = list(source.glimpses(config.survey_runs, config.survey_length))
+    # A frame seen from one side only tells little: two frames serve where there are no more.
+    enough = min(3, max((len(run) for run in runs), default=0))
+    found = [_shutter_of(run, config) for run in runs if len(run) >= max(2, enough)]
     pooled = pool_shutters(found)
     shutter = _tempered(pooled)
     sure = [each.fraction for each in found if each.confidence > SURE]
