@@ -26,7 +26,7 @@ Flows = dict[Pair, Flow]
 FlowPair = Callable[[Tensor, Tensor], tuple[Flow, Flow]]
 
 ESTIMATORS: Mapping[str, FlowPair] = {"dis": dis_pair, "kornia": kornia_pair}
-USUAL_SHUTTER = 0.5  # the 180 degree rule of film, where nothing can be measured
+USUAL_SHUTTER = 0.7  # where nothing can be measured: who brings a clip to be sharpened kept the shutter open long
 CUT = 0.5  # score above which two frames show different scenes
 WARY = 0.7  # share of the threshold at which a first look sends a frame to be measured
 SURE = 0.5  # confidence from which a glimpse counts as a shutter of its own
