@@ -5,6 +5,7 @@ Run: python -m benchmarks.speed   (about six minutes on two cores; --frames 100 
 
 from __future__ import annotations
 
+import importlib.util
 import resource
 import subprocess
 import sys
@@ -16,15 +17,24 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
+import torch
 
 from freezeframe.data.encode import encoder_options
 from freezeframe.data.metrics import srgb_codes
 from freezeframe.data.synth import sports_scene
+from freezeframe.data.types import Clip, Motion
+from freezeframe.motion.estimate import dis_pair
 from freezeframe.pipeline.api import deblur_video
-from freezeframe.pipeline.config import Config
+from freezeframe.pipeline.config import Config, FuseConfig
+from freezeframe.pipeline.fuse import fuse
+from freezeframe.pipeline.measure import ChainedFlows, adjacent_flows, velocities
 
-CLIPS = Path(__file__).resolve().parents[2] / "shared" / "data" / "test" / "clips"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+CLIPS = SHARED / "data" / "test" / "clips"
+PHOTO = SHARED / "data" / "test" / "photos" / "kodim01.png"
+PROTOTYPE = SHARED / "prototypes" / "multiframe_rl" / "mfrl.py"
 OURS = ("fuse", "refine", "measure")  # the flows belong to the deconvolution, as in its own figure
 
 
@@ -81,6 +91,39 @@ def overhead_share(scratch: Path) -> str:
     )
 
 
+def deconvolution_ratio() -> str:
+    """Time of the throw-away prototype over ours: one 720p frame, three frames looked at, flows included."""
+    if not PROTOTYPE.is_file():
+        return "| multi-frame Richardson-Lucy against the prototype | its folder is not here | |"
+    spec = importlib.util.spec_from_file_location("mfrl", PROTOTYPE)
+    assert spec is not None
+    assert spec.loader is not None
+    prototype = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(prototype)
+    photo = cv2.resize(cv2.imread(str(PHOTO)), (1400, 900))[..., ::-1]
+    frames = [
+        np.ascontiguousarray(photo[50 + 2 * k : 770 + 2 * k, 50 + 7 * k : 1330 + 7 * k]) for k in range(3)
+    ]
+    images = (torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255) ** 2.2
+    slow = min(seconds(lambda: prototype.mfrl_seq(frames, idx=[1])) for _ in range(3))
+    rows = []
+    for steps, floor in ((10, ">= 4"), (5, "")):
+        quick = min(seconds(lambda steps=steps: one_frame(images, steps)) for _ in range(4))
+        what = f"prototype's ten plain steps over our {steps} over-relaxed ones, 720p, window 3"
+        rows.append(f"| {what} ({slow:.2f} s / {quick:.2f} s) | {slow / quick:.1f} | {floor} |")
+    return "\n".join(rows)
+
+
+def one_frame(images: torch.Tensor, steps: int) -> None:
+    near = adjacent_flows(images, dis_pair)
+    velocity = velocities(near, images)
+    times = tuple(Fraction(i, 25) for i in range(3))
+    clip = Clip(images=images, times=times, shutter=0.8, kept=range(3))
+    still = velocity.new_zeros(3, *images.shape[2:])
+    motion = Motion(flows=ChainedFlows(near), velocity=velocity, movers=still, shutter=0.8)
+    fuse(clip, motion, FuseConfig(radius=1, iterations=steps), which=[1])
+
+
 def memory_ratio(scratch: Path, frames: tuple[int, int]) -> str:
     """Peak memory of a long clip over that of a short one, each in a process of its own."""
     peaks = []
@@ -124,6 +167,7 @@ def main() -> None:
         print("| what | measured | floor |\n|---|---|---|")
         if CLIPS.is_dir():
             print(untouched_ratio(scratch), flush=True)
+        print(deconvolution_ratio(), flush=True)
         print(overhead_share(scratch), flush=True)
         print(memory_ratio(scratch, (100, 1000)), flush=True)
 
