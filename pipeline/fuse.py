@@ -23,7 +23,7 @@ WHITE = 0.98  # light at and above which a sensor has lost count
 SCALE = 0.05  # difference of square roots of light at which belief in a neighbour is down to a third
 VICINITY = 3.0  # pixels around a point whose flows speak for it
 SPREAD = 2.0  # pixels over which that difference is taken
-FITTED = 640  # pixels of the longer side on which three numbers per frame are fitted
+FITTED = 430  # pixels of the longer side on which three numbers per frame are fitted
 STEPS, STEPS_PER_PIXEL = 6.0, 0.9  # of deconvolution: longer blur needs more
 FEWEST, MOST = 3, 22
 NOISY = 0.005  # standard deviation of gamma-coded light at which half the steps are enough
@@ -165,7 +165,7 @@ def _correction(images: Tensor, motion: Motion, i: int) -> Correction:
         belief = warp(agreed[None], back)[0] * unclipped(light[j])
         seen.append(Observation(light=light[j], offset=back, way=ways[j], belief=belief))
     # Without the frame itself: what is left of its blur must not pass for sharpness.
-    sharp = richardson_lucy(light[i], seen, steps=5, pace=torch.ones_like(light[i][0]), smooth=0)
+    sharp = richardson_lucy(light[i], seen, steps=3, pace=torch.full_like(light[i][0], PACE), smooth=0)
     return fit(sharp, light[i], ways[i], velocity[i]).enlarged(scale)
 
 

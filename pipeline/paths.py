@@ -42,7 +42,7 @@ class Correction:
         return Correction(longer=self.longer, right=self.right * scale, down=self.down * scale)
 
 
-def fit(sharp: Tensor, blurred: Tensor, way: Tensor, velocity: Tensor, *, rounds: int = 3) -> Correction:
+def fit(sharp: Tensor, blurred: Tensor, way: Tensor, velocity: Tensor, *, rounds: int = 2) -> Correction:
     """Find the correction with which `sharp`, blurred along `way`, comes closest to `blurred`.
 
     Robust Gauss-Newton (Geman-McClure); the best of all rounds, so never worse than none.

@@ -215,7 +215,9 @@ class _Look:
         images = stack_light(frames)
         clip = Clip(images=images, times=times, shutter=self._seen.shutter, kept=range(len(frames)))
         shot = len(self.cuts)
-        motion = measure(clip, shot, self._seen, config=MeasureConfig(), memory=self._memory)
+        motion = measure(
+            clip, shot, self._seen, config=MeasureConfig(), memory=self._memory, tell_movers=True
+        )
         return clip, motion, frames.index(here)
 
 

@@ -106,7 +106,7 @@ def constant(vector: Sequence[float], size=(6, 8)) -> Flow:
 def test_a_pan_has_its_velocity(film, clip_of):
     """Five pixels right and two up in each frame, found to half a pixel in the median."""
     clip = clip_of(film((5.0, -2.0), [0, 1, 2, 3]), shutter=0.4)
-    motion = measure(clip, 0, SAID, config=MeasureConfig(), memory=Memory())
+    motion = measure(clip, 0, SAID, config=MeasureConfig(), memory=Memory(), tell_movers=True)
     middle = motion.velocity[INNER].flatten(2).median(2).values
     torch.testing.assert_close(middle, torch.tensor([[5.0, -2.0]] * 4), atol=0.5, rtol=0)
     assert motion.shutter == 0.4
