@@ -32,7 +32,7 @@ USUAL_SHUTTER = (
 )
 CUT = 0.5  # score above which two frames show different scenes
 WARY = 0.85  # share of the threshold at which a first look sends a frame to be measured
-SURVEYED = 640  # pixels of the longer side of what the survey looks at
+SURVEYED = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
 SURE = 0.5  # confidence from which a glimpse counts as a shutter of its own
 
 
@@ -227,6 +227,6 @@ def _mean(known: Sequence[Tensor | None], otherwise: Tensor) -> Tensor:
 
 def _shutter_of(run: Sequence[Frame], config: MeasureConfig) -> ShutterEstimate:
     images = stack_light(run)
-    # A fraction has no unit: a smaller picture tells it as well, in a quarter of the time or less.
+    # A fraction has no unit: a smaller picture tells it as well, and sooner.
     images = avg_pool2d(images, max(1, round(max(images.shape[2:]) / SURVEYED)))
     return shutter_fraction(images, adjacent_flows(images, ESTIMATORS[config.estimator]))
