@@ -92,7 +92,7 @@ def overhead_share(scratch: Path) -> str:
 
 
 def deconvolution_ratio() -> str:
-    """Time of the throw-away prototype over ours: per 720p frame of a clip, three frames looked at, flows included."""
+    """Time of the throw-away prototype over ours, per 720p frame of a clip: window 3, flows included."""
     if not PROTOTYPE.is_file():
         return "| multi-frame Richardson-Lucy against the prototype | its folder is not here | |"
     spec = importlib.util.spec_from_file_location("mfrl", PROTOTYPE)
