@@ -53,14 +53,24 @@ class Scene:
     layers: tuple[Layer, ...]
     size: tuple[int, int]
 
-    def sharp(self, t: float) -> Tensor:
-        """What an infinitely short exposure shows. [3, H, W] linear RGB in [0, 1]."""
-        return self.light(t).clamp_(0, 1)
+    def sharp(self, t: float, *, readout: float = 0.0) -> Tensor:
+        """What an infinitely short exposure shows. [3, H, W] linear RGB in [0, 1].
 
-    def blurred(self, t: float, *, shutter: float) -> Tensor:
-        """What an exposure of `shutter` frame intervals, centred on `t`, shows. [3, H, W] linear RGB."""
+        With a rolling shutter, each row at the middle of its own exposure; `readout` as for `blurred`.
+        """
+        if readout == 0:
+            return self.light(t).clamp_(0, 1)
+        return self._rolled(t, shutter=0.0, readout=readout).clamp_(0, 1)
+
+    def blurred(self, t: float, *, shutter: float, readout: float = 0.0) -> Tensor:
+        """What an exposure of `shutter` frame intervals, centred on `t`, shows. [3, H, W] linear RGB.
+
+        A rolling shutter exposes the last row `readout` intervals after the first, the middle one at `t`.
+        """
         if not 0 < shutter <= 1:
             raise ValueError(f"shutter must lie in (0, 1], not {shutter}")
+        if readout > 0:
+            return self._rolled(t, shutter=shutter, readout=readout).clamp_(0, 1)
         count = self.moments(t, shutter=shutter)
         return expose(self.light, t, shutter=shutter, count=count).clamp_(0, 1)
 
@@ -102,6 +112,22 @@ class Scene:
             cover = self._seen(layer, t)[..., 3]
             shown = shown * (1 - cover) + cover * layer.mover
         return torch.from_numpy(shown)
+
+    def _rolled(self, t: float, *, shutter: float, readout: float) -> Tensor:
+        """Rows that gather light one after the other, each for as long as the others."""
+        span = shutter + readout
+        count = self.moments(t, shutter=span)
+        moments = (torch.arange(count) + 0.5) / count * span - span / 2
+        rows = (torch.arange(self.size[0]) / max(1, self.size[0] - 1) - 0.5) * readout
+        # A hat one moment wide around a row's exposure, so that the shortest exposure still sees something.
+        edge = (shutter / 2 - (moments[:, None] - rows).abs()) * count / span + 1
+        shares = edge.clamp(0, 1) if shutter > 0 else edge.clamp_min(0)
+        shares = shares / shares.sum(0)
+        total = torch.zeros(3, *self.size)
+        for moment, share in zip(moments.tolist(), shares, strict=True):
+            if share.any():
+                total += self.light(t + moment) * share[:, None]
+        return total
 
     def _foremost(self, t: float) -> npt.NDArray[np.int64]:
         """[H, W] the number of the layer that gives most of a pixel's light."""

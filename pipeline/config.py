@@ -48,6 +48,7 @@ class FuseConfig:
     iterations: int | None = None  # None: by noise level
     sure: float = 3.0  # pixels; blur shorter than this is undone in part only
     smooth: float = 0.004  # weight of the total-variation prior
+    network: Path | Literal["shipped", "none"] = "shipped"  # weights that finish the deconvolved frame
 
     def __post_init__(self) -> None:
         _within("radius", self.radius, 0, 3)

@@ -1,0 +1,191 @@
+"""Scenes by chance, to train on: any picture behind, a hand-held or panning camera, up to three movers.
+
+Everything comes from one random generator, so that a seed is a scene. Time 0 is the middle of the clip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from .color import SRGB, to_light
+from .synth_paint import glowing
+from .synth_path import about, shift, smooth_noise, turn, zoom
+from .synth_patterns import Chance, Codes, pattern
+from .synth_scene import Array, Layer, Matrix, Motion, Scene
+
+DRAWN = 0.25  # share of pictures that are drawn, not photographed
+STILL = 0.12  # share of cameras on a tripod
+FASTEST = 34.0  # pixels per frame interval of a camera; flow follows that in small pictures
+SOFT = 0.8  # standard deviation in texture pixels: what a lens and a pixel's own area leave of an edge
+_LAMPS = 0.3  # share of scenes with light above white
+_OVERLAID = 0.08  # share of scenes with a caption that does not move
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposed:
+    """A scene, and how a camera exposes it."""
+
+    scene: Scene
+    shutter: float  # exposure time over frame interval
+    readout: float  # frame intervals between the exposures of the first and the last row
+
+
+def random_scene(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Exposed:
+    """A scene of `side` x `side` pixels.
+
+    Args:
+        rng: Decides everything.
+        pictures: To cut backgrounds and movers from. [h, w, 3] sRGB codes, at least 64 pixels each way.
+        side: Of the frame, in pixels.
+    """
+    shutter = float(rng.uniform(0.45, 1) if rng.random() < 0.75 else rng.uniform(0.1, 0.45))
+    camera = _camera(rng, shutter=shutter, side=side)
+    lamps = bool(rng.random() < _LAMPS)
+    layers = [_background(rng, pictures, camera, side=side)]
+    for _ in range(int(rng.choice(4, p=[0.45, 0.3, 0.15, 0.1]))):
+        layers += _mover(rng, pictures, camera, side=side)
+    if rng.random() < _OVERLAID:
+        layers.append(_caption(rng, side))
+    if lamps:
+        layers = [_lit(layer) for layer in layers]
+    readout = float(rng.uniform(0.2, 0.8)) if rng.random() < 0.2 else 0.0
+    return Exposed(
+        scene=Scene(layers=tuple(layers), size=(side, side)), shutter=shutter, readout=min(readout, shutter)
+    )
+
+
+def _camera(rng: Chance, *, shutter: float, side: int) -> Motion:
+    """Pan, shake, roll and zoom. Chosen by the length of its blur, which is what training must cover."""
+    if rng.random() < STILL:
+        return lambda t: np.eye(3)
+    speed = min(FASTEST, rng.uniform(0.5, 1) ** 2 * 24 / shutter)
+    heading = rng.uniform(0, 2 * math.pi)
+    vx, vy = speed * math.cos(heading), speed * math.sin(heading) * rng.uniform(0.2, 1)
+    shake = rng.choice([0.0, 0.08, 0.25]) * speed
+    wander = [smooth_noise(rng, size=shake, rate=0.35) for _ in range(2)]
+    spin, growth = rng.normal(0, 0.012, 2) * (rng.random(2) < 0.5)
+    middle = (side / 2 + rng.normal(0, side / 4), side / 2 + rng.normal(0, side / 4))
+
+    def view(t: float) -> Matrix:
+        held = about(middle, turn(spin * t) @ zoom(math.exp(growth * t)))
+        moved: Matrix = held @ shift(vx * t + wander[0](t), vy * t + wander[1](t))
+        return moved
+
+    return view
+
+
+def _background(rng: Chance, pictures: Sequence[Codes], camera: Motion, *, side: int) -> Layer:
+    density = rng.uniform(1.4, 2.4)
+    texture = _cut(rng, pictures, side=round(density * side * 1.4))
+    height, width = texture.shape[:2]
+    home = shift(side / 2, side / 2) @ zoom(1 / density) @ shift(-width / 2, -height / 2)
+    return Layer(texture=_covered(texture, None), place=lambda t: camera(t) @ home, endless=True)
+
+
+def _mover(rng: Chance, pictures: Sequence[Codes], camera: Motion, *, side: int) -> list[Layer]:
+    """A ball, a blob or a figure with limbs, going its own way or followed by the camera."""
+    kind = rng.choice(["ball", "blob", "figure"], p=[0.25, 0.4, 0.35])
+    reach = {"ball": rng.uniform(3, 16), "blob": rng.uniform(14, 70), "figure": rng.uniform(25, 80)}[kind]
+    speed = rng.uniform(0, 1) * {"ball": 40, "blob": 22, "figure": 12}[kind]
+    heading, spin = rng.uniform(0, 2 * math.pi), rng.normal(0, 0.06)
+    vx, vy = speed * math.cos(heading), speed * math.sin(heading)
+    x, y = rng.uniform(0.1 * side, 0.9 * side, 2)
+    wander = [smooth_noise(rng, size=0.15 * speed, rate=0.35) for _ in range(2)]
+    followed = bool(rng.random() < 0.4)
+
+    def body(t: float) -> Matrix:
+        own: Matrix = shift(x + vx * t + wander[0](t), y + vy * t + wander[1](t)) @ turn(spin * t)
+        return own if followed else camera(t) @ own
+
+    if kind == "figure":
+        return [_limb(rng, pictures, body, reach=reach) for _ in range(int(rng.integers(3, 6)))]
+    mask = _disc(reach) if kind == "ball" else _blob(rng, reach)
+    return [_piece(rng, pictures, mask, body)]
+
+
+def _limb(rng: Chance, pictures: Sequence[Codes], body: Motion, *, reach: float) -> Layer:
+    """A rounded bar that swings about one of its ends."""
+    long, thick = reach * rng.uniform(0.5, 1), reach * rng.uniform(0.15, 0.35)
+    rest, swing = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.5)
+    rate, phase = rng.uniform(0.05, 0.2), rng.uniform(0, 2 * math.pi)
+    joint = rng.normal(0, reach / 5, 2).tolist()
+
+    def place(t: float) -> Matrix:
+        angle = rest + swing * math.sin(2 * math.pi * rate * t + phase)
+        moved: Matrix = body(t) @ shift(*joint) @ turn(angle) @ shift(long / 2, 0)
+        return moved
+
+    return _piece(rng, pictures, _bar(long, thick), place)
+
+
+def _piece(rng: Chance, pictures: Sequence[Codes], mask: Array, place: Motion) -> Layer:
+    """What `mask`, [h, w] at two texture pixels per pixel, cuts from a picture, its middle at `place`."""
+    height, width = mask.shape
+    texture = _cut(rng, pictures, side=max(height, width))
+    texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    home = zoom(0.5) @ shift(-width / 2, -height / 2)
+    return Layer(texture=_covered(texture, mask), place=lambda t: place(t) @ home, mover=True)
+
+
+def _caption(rng: Chance, side: int) -> Layer:
+    width, height = int(rng.integers(side // 4, side)), int(rng.integers(14, 40))
+    drawn = pattern(rng, side=2 * width)
+    texture = np.asarray(cv2.resize(drawn, (2 * width, 2 * height), interpolation=cv2.INTER_AREA), np.uint8)
+    home = shift(*rng.uniform(0, side - height, 2).tolist()) @ zoom(0.5)
+    return Layer(texture=_covered(texture, np.ones(texture.shape[:2], np.float32)), place=lambda t: home)
+
+
+def _cut(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Codes:
+    """A piece of a picture, up to `side` pixels each way, turned and mirrored by chance."""
+    if not pictures or rng.random() < DRAWN:
+        return pattern(rng, side=side)
+    picture = pictures[int(rng.integers(len(pictures)))]
+    height, width = min(side, picture.shape[0]), min(side, picture.shape[1])
+    top = int(rng.integers(picture.shape[0] - height + 1))
+    left = int(rng.integers(picture.shape[1] - width + 1))
+    piece = np.rot90(picture[top : top + height, left : left + width], int(rng.integers(4)))
+    piece = piece[:, ::-1] if rng.random() < 0.5 else piece
+    return piece[..., rng.permutation(3)] if rng.random() < 0.2 else piece
+
+
+def _covered(codes: Codes, mask: Array | None) -> Array:
+    """[h, w, 4] light times cover, and cover; smoothed to what a frame's pixel can hold."""
+    light = to_light(torch.from_numpy(np.ascontiguousarray(codes)).float() / 255, SRGB).numpy()
+    cover = np.ones(codes.shape[:2], np.float32) if mask is None else mask
+    sheet = np.concatenate([light * cover[..., None], cover[..., None]], axis=-1, dtype=np.float32)
+    return np.asarray(cv2.GaussianBlur(sheet, (0, 0), SOFT, borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _lit(layer: Layer) -> Layer:
+    return Layer(texture=glowing(layer.texture), place=layer.place, mover=layer.mover, endless=layer.endless)
+
+
+def _disc(radius: float) -> Array:
+    return _bar(2 * radius, 2 * radius)
+
+
+def _bar(long: float, thick: float) -> Array:
+    """A rounded bar as a mask with two texture pixels per pixel, and a margin of emptiness."""
+    width, height = math.ceil(2 * long) + 8, math.ceil(2 * thick) + 8
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = x - (width - 1) / 2, y - (height - 1) / 2
+    beyond = np.maximum(np.abs(x) - (long - thick), 0)
+    return np.asarray(np.clip(thick - np.hypot(beyond, y) + 0.5, 0, 1), np.float32)
+
+
+def _blob(rng: Chance, reach: float) -> Array:
+    """A lump with a wavy outline."""
+    side = math.ceil(4 * reach) + 8
+    y, x = np.mgrid[:side, :side].astype(np.float32) - (side - 1) / 2
+    angle, radius = np.arctan2(y, x), np.hypot(x, y)
+    waves = range(2, 6)
+    edge = 1.3 * reach + sum(
+        rng.normal(0, reach / 7) * np.cos(k * angle + rng.uniform(0, 2 * math.pi)) for k in waves
+    )
+    return np.asarray(np.clip(edge - radius + 0.5, 0, 1), np.float32)

@@ -1,0 +1,70 @@
+"""The last part of the fuse stage: the learned network over what the deconvolution recovered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..data.color import SRGB, to_light, to_signal
+from ..data.types import Clip, Motion
+from ..models.multiframe import evidence
+from ..motion.warp import warp
+from .fuse import Fused
+
+Network = Callable[[Tensor], Tensor]
+"""[1, 16, H, W] evidence to [1, 3, H, W]: what to add to the codes of the deconvolved frame."""
+
+
+def finish(
+    fused: Fused, clip: Clip, motion: Motion, network: Network | None, *, which: Sequence[int]
+) -> Tensor:
+    """Let the network judge and mend each deconvolved frame.
+
+    Args:
+        fused: What the deconvolution made of the frames `which`.
+        clip: The frames themselves.
+        motion: How they moved.
+        network: None leaves the deconvolution as it is.
+        which: Positions in the clip of the frames of `fused`.
+
+    Returns:
+        [K, 3, H, W] linear RGB. Light outside [0, 1], which the network never saw, stays as it was.
+    """
+    if network is None or not which:
+        return fused.images
+    return torch.stack(
+        [
+            _mended(image, network(seen(fused, clip, motion, (k, i))[None])[0])
+            for k, (i, image) in enumerate(zip(which, fused.images, strict=True))
+        ]
+    )
+
+
+def seen(fused: Fused, clip: Clip, motion: Motion, place: tuple[int, int]) -> Tensor:
+    """The evidence, [16, H, W], of the frame at (position in `fused`, position in `clip`)."""
+    k, i = place
+    frame = _codes(clip.images[i])
+    near = [
+        _codes(laid_onto(clip, motion, (i, j))) if (i, j) in motion.flows else frame for j in (i - 1, i + 1)
+    ]
+    return evidence(
+        [frame, _codes(fused.images[k]), *near], way=fused.ways[k], confidence=fused.confidence[k]
+    )
+
+
+def laid_onto(clip: Clip, motion: Motion, pair: tuple[int, int]) -> Tensor:
+    """Frame j of the pair (i, j) on the grid of frame i: [3, H, W] linear RGB."""
+    i, j = pair
+    return warp(clip.images[j], motion.flows[i, j].shift)
+
+
+def _mended(image: Tensor, change: Tensor) -> Tensor:
+    codes = _codes(image)
+    gain = to_light((codes + change.to(codes)).clamp(0, 1), SRGB) - to_light(codes.clone(), SRGB)
+    return image + gain
+
+
+def _codes(light: Tensor) -> Tensor:
+    return to_signal(light.clamp(0, 1), SRGB)

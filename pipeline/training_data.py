@@ -1,0 +1,137 @@
+"""What the network trains on: rendered clips, taken through the same measuring and deconvolving as real ones.
+
+Samples lie in shards on disk. A shard is a function of its number, so that a training can be repeated to the
+bit, its shards can be made by any process at any time, and lost ones are made again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..data.color import SRGB, to_light
+from ..data.synth_clips import SynthClip, synth_clip
+from ..data.synth_patterns import Codes
+from ..data.types import Clip, Motion
+from ..models.multiframe import AFTER, BEFORE, CHANNELS, WAY
+from ..motion.estimate import dis_pair
+from .config import FuseConfig
+from .finish import seen
+from .fuse import fuse
+from .measure import ChainedFlows, adjacent_flows, velocities
+
+Half = npt.NDArray[np.float16]
+
+PER_SHARD = 16  # clips
+SIDE = 256  # pixels of a clip's frames
+HELD_OUT = 10**9  # seeds from here on are never trained on
+DETAIL = 2.0  # codes; mean step between pixels that a clip must have to teach anything
+MISJUDGED = 0.15  # by how much, relatively, the shutter fraction may be wrong
+
+
+def sample(clip: SynthClip, *, seed: int) -> Half:
+    """Evidence and truth of the middle frame of a clip: [16 + 3, H, W], codes in [0, 1]."""
+    images = torch.stack([as_light(frame) for frame in clip.frames])
+    wrong = np.random.default_rng((seed, 2)).uniform(1 - MISJUDGED, 1 + MISJUDGED)
+    shutter = min(1.0, float(wrong) * clip.exposed.shutter)
+    i = clip.middle
+    taken = Clip(
+        images=images,
+        times=tuple(Fraction(k, 25) for k in range(len(images))),
+        shutter=shutter,
+        kept=range(i, i + 1),
+    )
+    motion = as_measured(taken)
+    fused = fuse(taken, motion, FuseConfig(), which=[i])
+    truth = torch.from_numpy(clip.truth).permute(2, 0, 1) / 255
+    return torch.cat([seen(fused, taken, motion, (0, i)), truth]).numpy().astype(np.float16)
+
+
+def as_measured(clip: Clip) -> Motion:
+    """The clip's motion as the pipeline would measure it, its shutter as the clip says."""
+    near = adjacent_flows(clip.images, dis_pair)
+    velocity = velocities(near, clip.images)
+    still = velocity.new_zeros(len(velocity), *velocity.shape[2:])
+    return Motion(flows=ChainedFlows(near), velocity=velocity, movers=still, shutter=clip.shutter)
+
+
+def as_light(codes: Codes) -> Tensor:
+    """[H, W, 3] sRGB codes as [3, H, W] linear RGB."""
+    return to_light(torch.from_numpy(np.ascontiguousarray(codes)).permute(2, 0, 1).float() / 255, SRGB)
+
+
+def shard(number: int, pictures: Sequence[Codes]) -> Half:
+    """The samples of shard `number`, [16, 19, 256, 256]; clips without detail are left out for the next."""
+    samples: list[Half] = []
+    seed = number * 10 * PER_SHARD
+    while len(samples) < PER_SHARD:
+        clip = synth_clip(seed, pictures, side=SIDE)
+        if detail(clip.truth) >= DETAIL:
+            samples.append(sample(clip, seed=seed))
+        seed += 1
+    return np.stack(samples)
+
+
+def detail(codes: Codes) -> float:
+    """Mean step between neighbouring pixels, in codes."""
+    return float(np.abs(np.diff(codes.astype(np.int16), axis=1)).mean())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Shards in a folder."""
+
+    folder: Path
+    pictures: Sequence[Codes]
+
+    def make(self, number: int) -> Path:
+        """The file of a shard, made where it is missing."""
+        path = self.folder / f"shard_{number:05d}.npy"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(f".{os.getpid()}.part")
+            with unfinished.open("wb") as file:
+                np.save(file, shard(number, self.pictures))
+            unfinished.rename(path)
+        return path
+
+    def batch(self, step: int, *, size: int, patch: int, shards: range, seed: int) -> Tensor:
+        """Random patches, [size, 19, patch, patch] float32, mirrored and turned; a function of `step`."""
+        rng = np.random.default_rng((seed, step))
+        chosen = []
+        for number, clip in zip(rng.choice(shards, size), rng.integers(PER_SHARD, size=size), strict=True):
+            stored = np.load(self.make(int(number)), mmap_mode="r")[clip]
+            top, left = rng.integers(SIDE - patch + 1, size=2)
+            piece = torch.from_numpy(stored[:, top : top + patch, left : left + patch].astype(np.float32))
+            chosen.append(turned(piece, mirror=rng.random(3) < 0.5))
+        return torch.stack(chosen)
+
+
+def turned(piece: Tensor, *, mirror: npt.NDArray[np.bool_]) -> Tensor:
+    """`piece` mirrored left to right, top to bottom and along its diagonal, and time turned round with it."""
+    across, down, diagonal = mirror.tolist()
+    sign = piece.new_ones(len(piece), 1, 1)
+    order = list(range(len(piece)))
+    if across:
+        piece, sign[WAY.start] = piece.flip(-1), -1
+    if down:
+        piece, sign[WAY.start + 1] = piece.flip(-2), -1
+    piece = piece * sign
+    if diagonal:
+        piece = piece.transpose(-1, -2)
+        order[WAY] = reversed(order[WAY])
+        order[BEFORE], order[AFTER] = order[AFTER], order[BEFORE]
+    return piece[order].contiguous()
+
+
+def parted(batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Evidence [B, 16, H, W] and truth [B, 3, H, W]."""
+    return batch[:, :CHANNELS], batch[:, CHANNELS:]
