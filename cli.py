@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from pathlib import Path
@@ -23,17 +22,12 @@ if __name__ == "__main__" and not __package__:
     _spec.loader.exec_module(_package)
     __package__ = "freezeframe"
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from . import __version__
-from .data.errors import FreezeframeError
-
-if TYPE_CHECKING:
-    from .pipeline.progress import Advance
+from .pipeline.terminal import bar, errors, say
 
 app = typer.Typer(
     name="freezeframe",
@@ -76,6 +70,12 @@ MinBlur = Annotated[
     typer.Option(min=0, metavar="PX", help="Work on frames blurred over so many pixels; else height / 150."),
 ]
 Iterations = Annotated[int | None, typer.Option(min=1, max=100, help="Deconvolution steps; else by noise.")]
+NetworkOption = Annotated[
+    str, typer.Option("--network", help="shipped, none (physics alone), or weights from `freezeframe train`.")
+]
+Adapt = Annotated[
+    float, typer.Option(min=0, metavar="MINUTES", help="Let the network learn from this clip first.")
+]
 Estimator = Annotated[Literal["dis", "kornia"], typer.Option(help="What measures the motion.")]
 SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="Repeat the neighbour of a damaged frame instead of stopping.")
@@ -112,6 +112,8 @@ def video(
     radius: Radius = None,
     iterations: Iterations = None,
     estimator: Estimator = "dis",
+    network: NetworkOption = "shipped",
+    adapt: Adapt = 0.0,
     min_blur: MinBlur = None,
     restorer: Restorer = None,
     device: Device = "auto",
@@ -132,7 +134,8 @@ def video(
                 "force": force, "skip_damaged": skip_damaged,
             },
             measure={"shutter": shutter, "estimator": estimator},
-            fuse={"radius": radius, "iterations": iterations},
+            fuse={"radius": radius, "iterations": iterations, "network": options.network(network),
+                  "adapt": adapt},
             refine={"checkpoint": restorer},
             gate=options.pixels(min_blur),
             strength=strength, device=device, precision=precision,
@@ -244,6 +247,55 @@ def demo(
 
 
 @app.command()
+def train(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos and videos to cut scenes from.")],
+    out: Annotated[Path, typer.Argument(help="Folder for shards, checkpoints, log and weights.")],
+    pairs: Annotated[
+        Path | None, typer.Option(help="Real clips to steer by: */blur/*.png beside */sharp/*.png.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all; a later call may raise it.")] = 20000,
+    size: Annotated[int, typer.Option(min=1, help="Patches per step and device.")] = 16,
+    width: Annotated[int, typer.Option(min=8, help="Channels at half size; doubled twice.")] = 32,
+    shards: Annotated[int, typer.Option(min=1, help="Of 16 clips and 40 MB each, to draw from.")] = 400,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make shards meanwhile.")] = 1,
+    every: Annotated[float, typer.Option(help="Minutes between trials and checkpoints.")] = 5.0,
+    seed: int = 0,
+    device: Device = "auto",
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write its logs into OUT too.")] = False,
+) -> None:
+    """Train the network that finishes deconvolved frames; the same command goes on where it stopped."""
+    with errors(stopped="stopped; the same command goes on after the last checkpoint"):
+        from .pipeline import train as work
+        from .pipeline.training_board import board
+
+        config = work.TrainConfig(
+            steps=steps, size=size, width=width, shards=shards, workers=workers, every=every, seed=seed,
+            device=device,
+        )  # fmt: skip
+        boards = [board(out)] if tensorboard else []
+
+        def tell(told: work.Told) -> None:
+            say("  ".join(f"{name} {value:.3f}" for name, value in told.items()))
+            for each in boards:
+                each(told)
+
+        with bar("train", unit="step") as advance:
+            weights = work.train(photos, out, pairs=pairs, config=config, progress=advance, tell=tell)
+        typer.echo(weights)
+
+
+@app.command()
+def models() -> None:
+    """The weights that come with the package: what they learned from, their licence, their figures."""
+    with errors():
+        from .models.shipped import card, verify
+
+        verify()
+        for name, value in card().items():
+            typer.echo(f"{name}: {value}")
+
+
+@app.command()
 def doctor() -> None:
     """Versions, devices, codecs, and a self-check that blurs and restores a clip of its own."""
     with errors():
@@ -253,67 +305,6 @@ def doctor() -> None:
         typer.echo(told)
         if not healthy:
             raise typer.Exit(2)
-
-
-def say(text: str) -> None:
-    """Tell the person; stdout is kept for results."""
-    typer.echo(text, err=True)
-
-
-@contextmanager
-def bar(name: str, *, unit: str = "frame") -> Iterator[Advance]:
-    """A progress bar on stderr, its ETA measured on work done: the first call tells what was there before."""
-    from tqdm import tqdm
-
-    with ExitStack() as stack:
-        line: Any = None
-
-        def advance(done: int, total: int | None) -> None:
-            nonlocal line
-            if line is None:
-                drawn = tqdm(
-                    desc=name, unit=unit, initial=done, total=total, file=sys.stderr, disable=None,
-                    dynamic_ncols=True,
-                )  # fmt: skip
-                line = stack.enter_context(drawn)
-                return
-            line.total = total
-            line.update(done)
-
-        yield advance
-
-
-@contextmanager
-def errors(*, stopped: str = "stopped; no result was written") -> Iterator[None]:
-    """One sentence and exit code 2 for what the user can mend; mistakes of our own stay tracebacks."""
-    try:
-        yield
-    except FreezeframeError as error:
-        say(f"freezeframe: {error}")
-        raise typer.Exit(2) from error
-    except BrokenPipeError:
-        raise  # whoever reads our output has heard enough: no error of the user's
-    except OSError as error:
-        say(f"freezeframe: {_trouble(error)}")
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt as stop:
-        say(f"freezeframe: {stopped}")
-        raise typer.Exit(130) from stop
-
-
-def _trouble(error: OSError) -> str:
-    """What the system refused, where, and what helps."""
-    cures = {
-        errno.ENOSPC: "free some space and rerun",
-        errno.EDQUOT: "free some space and rerun",
-        errno.EACCES: "check the permissions",
-        errno.EPERM: "check the permissions",
-        errno.EROFS: "choose a place that can be written to",
-        errno.ENOENT: "check the spelling",
-    }
-    place = f"{error.filename}: " if error.filename else ""
-    what = (error.strerror or str(error) or type(error).__name__).lower()
-    return f"{place}{what}; {cures.get(error.errno or 0, 'check the disk and rerun')}"
 
 
 def main() -> None:

@@ -48,6 +48,17 @@ def evidence(codes: Sequence[Tensor], *, way: Tensor, confidence: Tensor) -> Ten
     return torch.cat([*codes, way / LONG, confidence[None], alone[None]])
 
 
+def contrasts(seen: Tensor) -> Tensor:
+    """Evidence [B, 16, H, W] with every other picture as its difference from the frame.
+
+    What is to be learned lies in small differences; a network that has to find them first learns nothing for
+    its first thousands of steps.
+    """
+    frame = seen[:, FRAME]
+    others = [scale * (seen[:, part] - frame) for part, scale in ((FUSED, 4), (BEFORE, 2), (AFTER, 2))]
+    return torch.cat([frame - 0.5, *others, seen[:, AFTER.stop :]], dim=1)
+
+
 class MultiFrame(nn.Module):
     """[B, 16, H, W] evidence of any size to [B, 3, H, W]: what to add to the deconvolved frame's codes."""
 
@@ -69,7 +80,7 @@ class MultiFrame(nn.Module):
     def forward(self, seen: Tensor) -> Tensor:
         height, width = seen.shape[-2:]
         whole = pad(seen, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
-        x = self.stem(pixel_unshuffle(whole, 2))
+        x = self.stem(pixel_unshuffle(contrasts(whole), 2))
         skips: list[Tensor] = []
         for encoder, down in zip(self.encoders, self.downs, strict=False):
             skips.append(encoder(x))
@@ -93,7 +104,8 @@ class Block(nn.Module):
             self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(relu(self.first(x)))
+        added: Tensor = self.second(relu(self.first(x)))
+        return x + added
 
 
 def _stage(blocks: int, channels: int) -> nn.Sequential:

@@ -17,12 +17,14 @@ from ..data.errors import UnreadableMedia, UnwritableOutput
 from ..data.folders import ImageFolderSink, ImageFolderSource, open_folder
 from ..data.photos import read_burst, write_photo
 from ..data.plumbing import PlumbingSheet
+from ..data.segments import fingerprint
 from ..data.video import VideoSource, open_video
 from ..models.load import Restorer, load_restorer
 from .batch import VIDEO_SUFFIXES
 from .config import Config, OutputConfig, Preset, preset
 from .deblur import Tools, deblur
 from .measure import Memory, survey
+from .network import network_of
 from .probe import probe
 from .progress import Advance, quiet
 from .refine import refine
@@ -164,13 +166,16 @@ def _deblur_into(
     with watch.stage("survey"):
         seen = survey(source, config.measure)
     restorer = restorer_for(config)
-    tools = Tools(survey=seen, restorer=restorer, memory=Memory(), watch=watch)
+    with watch.stage("adapt"):
+        key = f"{_identity(source)} {settings_key(config)}"
+        network, told = network_of(config, source, shutter=seen.shutter, output=sink.path, key=key)
+    tools = Tools(survey=seen, network=network, restorer=restorer, memory=Memory(), watch=watch)
     resumed = sink.finished
     progress(resumed, source.count)
     log = deblur(source, sink, tools, config=config, advance=lambda done: progress(done, source.count))
     with watch.stage("finish"):
         sheet: PlumbingSheet = sink.finish()
-    notes = [*source.notes, *sink.notes, *map(str, source.damage)]
+    notes = [*source.notes, *sink.notes, *told, *map(str, source.damage)]
     if resumed:
         notes.append(f"frames 0 to {resumed - 1} were finished by an earlier run that was interrupted")
     return Report(
@@ -185,6 +190,10 @@ def _deblur_into(
         plumbing=sheet,
         versions=versions(),
     )
+
+
+def _identity(source: VideoSource | ImageFolderSource) -> str:
+    return source.fingerprint() if isinstance(source, ImageFolderSource) else fingerprint(source.info.path)
 
 
 def _own_version() -> str:

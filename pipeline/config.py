@@ -49,9 +49,11 @@ class FuseConfig:
     sure: float = 3.0  # pixels; blur shorter than this is undone in part only
     smooth: float = 0.004  # weight of the total-variation prior
     network: Path | Literal["shipped", "none"] = "shipped"  # weights that finish the deconvolved frame
+    adapt: float = 0.0  # minutes for which the network learns from the clip itself
 
     def __post_init__(self) -> None:
         _within("radius", self.radius, 0, 3)
+        _within("adapt", self.adapt, 0, 600)
         if self.iterations is not None:
             _within("iterations", self.iterations, 1, 100)
 

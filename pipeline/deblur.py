@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from ..data.types import Sink, Source
 from ..models.load import Restorer
+from ..models.shipped import Network
 from .config import Config
+from .finish import finish
 from .fuse import fuse
 from .gate import Finished, let_out, untouched
 from .measure import Memory, Survey, blurred, is_cut, measure, stirring
@@ -21,6 +23,7 @@ class Tools:
     """What every window needs and only the first one pays for."""
 
     survey: Survey
+    network: Network | None
     restorer: Restorer | None
     memory: Memory
     watch: Stopwatch
@@ -68,8 +71,9 @@ def deblur_window(window: Window, tools: Tools, *, config: Config) -> list[Finis
         which = blurred(motion, clip.kept, config.gate)
     with stage("fuse"):
         fused = fuse(clip, motion, config.fuse, which=which)
+        sharp = finish(fused, clip, motion, tools.network, which=which)
     with stage("refine"):
-        refined = refine(fused.images, tools.restorer, config.refine)
+        refined = refine(sharp, tools.restorer, config.refine)
     with stage("gate"):
         passed = {
             part.frames[i].index: let_out(part.frames[i], clip.images[i], image, way, config=config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,11 +10,9 @@ from torch import Tensor
 from ..data.color import SRGB, to_light, to_signal
 from ..data.types import Clip, Motion
 from ..models.multiframe import evidence
+from ..models.shipped import Network
 from ..motion.warp import warp
 from .fuse import Fused
-
-Network = Callable[[Tensor], Tensor]
-"""[1, 16, H, W] evidence to [1, 3, H, W]: what to add to the codes of the deconvolved frame."""
 
 
 def finish(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..data.errors import FreezeframeError, UnwritableOutput
 from ..data.photos import save
@@ -40,6 +40,11 @@ def arguments(**given: Any) -> list[str]:
 def pixels(least: float | None) -> dict[str, float]:
     """Fields of GateConfig for a blur limit in pixels, not a share of the height; None keeps the preset."""
     return {} if least is None else {"blur": 0.0, "wide_blur": 0.0, "least": least}
+
+
+def network(given: str) -> Path | Literal["shipped", "none"]:
+    """`--network` as a field of FuseConfig."""
+    return given if given in {"shipped", "none"} else Path(given)  # type: ignore[return-value]
 
 
 def writable(*paths: Path | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +18,18 @@ from torch import Tensor, nn
 from ..data.errors import FreezeframeError
 from ..data.synth_clips import pictures_in
 from ..models import multiframe
-from .training_data import Pool, parted
+from ..models.device import find_device
+from .progress import Advance, quiet
+from .training_data import Pool, made_ahead, parted
 from .training_step import CLIPPED, Optimisers, averaged, follow, loss, pace_at
 from .training_trial import Trial, trials
 
-logger = logging.getLogger(__name__)
-
 FIRST = 32  # shards that a training begins with
-STEPS_PER_SHARD = 30  # steps after which one more joins: they are made while the first are learned from
+STEPS_PER_SHARD = 80  # steps after which one more joins: they are made while the first are learned from
+
+
+Told = dict[str, float]
+"""A trial: the step, the score, and decibels gained by name of what was tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class TrainConfig:
     pace: float = 1e-3  # learning rate
     seed: int = 0
     every: float = 5.0  # minutes between trials and checkpoints
+    workers: int = 1  # processes that make shards meanwhile
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -81,13 +85,14 @@ class State:
         self.step, self.best = state["step"], state["best"]
 
 
-def train(
+def train(  # noqa: PLR0913  # two folders, what to steer by, how, and two to tell
     photos: Path,
     out: Path,
     *,
     pairs: Path | None,
     config: TrainConfig,
-    tell: Callable[[dict[str, float]], None],
+    progress: Advance = quiet,
+    tell: Callable[[Told], None],
 ) -> Path:
     """Train on clips rendered from `photos`; go on where an interrupted training in `out` stopped.
 
@@ -96,6 +101,7 @@ def train(
         out: Folder of checkpoints, shards, log and weights.
         pairs: Real clips to steer by, as `*/blur/*.png` and `*/sharp/*.png`.
         config: See there.
+        progress: Told of steps done.
         tell: Told of every trial.
 
     Returns:
@@ -110,13 +116,16 @@ def train(
     judges = trials(pool, pairs) if rank == 0 else []
     model = _spread(state.network, device)
     due = time.monotonic() + 60 * config.every
-    for batch in _batches(pool, config, start=state.step, rank=rank):
-        _advance(state, model, batch.to(device), steps=config.steps)
-        last = state.step == config.steps
-        if rank == 0 and (last or time.monotonic() >= due):
-            _judge(state, judges, out=out, tell=tell)
-            _write(checkpoint, state.packed())
-            due = time.monotonic() + 60 * config.every
+    progress(state.step, config.steps)
+    with made_ahead(photos, pool.folder, range(config.shards), workers=config.workers if rank == 0 else 0):
+        for batch in _batches(pool, config, start=state.step, rank=rank):
+            _advance(state, model, batch.to(device), steps=config.steps)
+            progress(1, config.steps)
+            last = state.step == config.steps
+            if rank == 0 and (last or time.monotonic() >= due):
+                _judge(state, judges, out=out, tell=tell)
+                _write(checkpoint, state.packed())
+                due = time.monotonic() + 60 * config.every
     return weights
 
 
@@ -133,7 +142,7 @@ def _advance(state: State, model: nn.Module, batch: Tensor, *, steps: int) -> No
     follow(state.average, state.network, step=state.step)
 
 
-def _judge(state: State, judges: list[Trial], *, out: Path, tell: Callable[[dict[str, float]], None]) -> None:
+def _judge(state: State, judges: list[Trial], *, out: Path, tell: Callable[[Told], None]) -> None:
     found = {name: gain for judge in judges for name, gain in judge(state.average).items()}
     score = sum(found.values()) / max(1, len(found))
     if score > state.best:
@@ -168,8 +177,6 @@ def _batches(pool: Pool, config: TrainConfig, *, start: int, rank: int) -> Itera
 
 
 def _place(config: TrainConfig) -> tuple[int, torch.device]:
-    from ..models.device import find_device
-
     if "LOCAL_RANK" not in os.environ:
         return 0, find_device(config.device)
     local = int(os.environ["LOCAL_RANK"])

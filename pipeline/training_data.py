@@ -6,19 +6,23 @@ bit, its shards can be made by any process at any time, and lost ones are made a
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ..data.color import SRGB, to_light
-from ..data.synth_clips import SynthClip, synth_clip
+from ..data.synth_clips import SynthClip, pictures_in, synth_clip
 from ..data.synth_patterns import Codes
 from ..data.types import Clip, Motion
 from ..models.multiframe import AFTER, BEFORE, CHANNELS, WAY
@@ -113,6 +117,41 @@ class Pool:
             piece = torch.from_numpy(stored[:, top : top + patch, left : left + patch].astype(np.float32))
             chosen.append(turned(piece, mirror=rng.random(3) < 0.5))
         return torch.stack(chosen)
+
+
+@contextmanager
+def made_ahead(photos: Path, folder: Path, numbers: Iterable[int], *, workers: int) -> Iterator[None]:
+    """While inside, other processes make the shards `numbers`, in this order. 0 workers: nobody does."""
+    if workers == 0:
+        yield
+        return
+    # Spawned, not forked: threads of torch and OpenCV do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_apprentice) as others:
+        for number in numbers:
+            others.submit(_make, photos, folder, number)
+        try:
+            yield
+        finally:
+            others.shutdown(wait=False, cancel_futures=True)
+
+
+_pools: dict[Path, Pool] = {}  # of a worker process: pictures are read once
+
+
+def _make(photos: Path, folder: Path, number: int) -> None:
+    if folder not in _pools:
+        _pools[folder] = Pool(folder=folder, pictures=pictures_in(photos))
+    _pools[folder].make(number)
+
+
+def _apprentice() -> None:
+    """One thread each, and behind everybody else: the one that learns comes first."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    os.environ["NUMBA_NUM_THREADS"] = "1"
+    if hasattr(os, "nice"):
+        os.nice(10)
 
 
 def turned(piece: Tensor, *, mirror: npt.NDArray[np.bool_]) -> Tensor:

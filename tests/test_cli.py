@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import freezeframe
 from freezeframe import cli
+from freezeframe.pipeline import terminal
 
 SIZE = (64, 96)
 
@@ -160,7 +161,7 @@ def test_a_batch_with_a_failure_ends_with_a_table_and_exit_code_1(run, tmp_path)
     ],
 )
 def test_what_the_system_refuses_comes_out_as_one_sentence(capsys, error, words):
-    with pytest.raises(typer.Exit) as stop, cli.errors():
+    with pytest.raises(typer.Exit) as stop, terminal.errors():
         raise error
     assert stop.value.exit_code == 2
     said = capsys.readouterr()
@@ -171,7 +172,7 @@ def test_what_the_system_refuses_comes_out_as_one_sentence(capsys, error, words)
 
 @pytest.mark.parametrize("mistake", [ValueError("ours"), KeyError("ours"), AttributeError("ours")])
 def test_mistakes_of_our_own_are_not_swallowed(mistake):
-    with pytest.raises(type(mistake)), cli.errors():
+    with pytest.raises(type(mistake)), terminal.errors():
         raise mistake
 
 
@@ -185,7 +186,7 @@ def test_the_bar_counts_no_earlier_work_as_speed(monkeypatch):
             super().__init__(**{**given, "disable": False})  # the test's stderr is no terminal
 
     monkeypatch.setattr(tqdm, "tqdm", Bar)
-    with cli.bar("clip.mp4") as advance:
+    with terminal.bar("clip.mp4") as advance:
         advance(90, 100)
         for _ in range(10):
             advance(1, 100)

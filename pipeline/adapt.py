@@ -1,0 +1,176 @@
+"""A clip teaches the network about itself: its own sharp frames, blurred as its own blurred ones were.
+
+The camera, the codec, the grass and the shirts are those of this clip. What is learned is kept only if it
+wins on frames of the clip that were held out.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.color import SRGB, to_light, to_signal
+from ..data.exposure import blur
+from ..data.synth_patterns import Chance
+from ..data.types import Clip, Source, stack_light
+from ..models.multiframe import MultiFrame
+from ..motion.diagnose import noise_level
+from ..motion.estimate import gamma_luma
+from ..motion.warp import warp
+from .config import FuseConfig, GateConfig
+from .finish import seen
+from .fuse import fuse
+from .gate import excess
+from .training_data import as_measured, turned
+from .training_step import CLIPPED, Optimisers, loss
+from .training_trial import gains
+
+RUNS, LENGTH = 16, 5  # places of the clip looked at, and frames in each
+SHARP = 0.7  # share of the gate's threshold below which a frame can teach
+LONGEST = 40.0  # pixels per frame interval beyond which flow was guessing
+SIDE = 256  # pixels of a lesson's frames
+PATCH, SIZE = 128, 8  # pixels of a patch; patches in a step
+PACE = 2e-4  # learning rate: the network knows most already
+REUSED = 8  # steps for which a lesson stays in the book
+LEAST_GAIN = 0.02  # decibels on held-out frames; less is chance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lessons:
+    """What a clip has to teach with."""
+
+    sharp: Sequence[Tensor]  # each [3, H, W] linear RGB
+    motions: Sequence[Tensor]  # velocities of its blurred frames, each [2, H, W] pixels per frame interval
+    shutter: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapted:
+    """What came of it."""
+
+    network: MultiFrame
+    kept: bool
+    told: str
+
+
+def adapt(network: MultiFrame, source: Source, *, shutter: float, minutes: float) -> Adapted:
+    """Teach a copy of `network` with frames of `source`.
+
+    Args:
+        network: The one to start from.
+        source: The clip.
+        shutter: Exposure time over frame interval of the clip.
+        minutes: Wall time to learn for.
+
+    Returns:
+        The copy where it won on held-out frames, else `network` itself, and why in a sentence.
+    """
+    lessons = lessons_of(source, shutter=shutter)
+    if len(lessons.sharp) < 2 or not lessons.motions:
+        missing = "two sharp frames" if lessons.motions else "a blurred frame"
+        told = f"not adapted: the clip has not {missing} to teach with"
+        return Adapted(network=network, kept=False, told=told)
+    held, taught = lessons.sharp[::4], [s for i, s in enumerate(lessons.sharp) if i % 4]
+    exam = [lesson(held, lessons, rng=np.random.default_rng((1, k))) for k in range(8)]
+    pupil = _taught(network, taught, lessons, seconds=60 * minutes)
+    before, after = (sum(gains(each, exam)) / len(exam) for each in (network, pupil))
+    kept = after > before + LEAST_GAIN
+    told = f"{after - before:+.2f} dB on frames of the clip that were held out"
+    return Adapted(
+        network=pupil if kept else network,
+        kept=kept,
+        told=f"adapted: {told}" if kept else f"not adapted: {told} is no gain",
+    )
+
+
+def lessons_of(source: Source, *, shutter: float) -> Lessons:
+    """Sharp frames and the motions of blurred ones, from places spread over the clip."""
+    sharp, motions = [], []
+    for run in source.glimpses(RUNS, LENGTH):
+        if len(run) < 3:
+            continue
+        images = stack_light(run)
+        times = tuple(frame.time for frame in run)
+        motion = as_measured(Clip(images=images, times=times, shutter=shutter, kept=range(len(run))))
+        middle = len(run) // 2
+        velocity = motion.velocity[middle]
+        length = torch.linalg.vector_norm(velocity[:, ::4, ::4], dim=0)
+        blurred = excess(shutter * length, run[middle].picture.size, GateConfig())
+        if blurred < SHARP:
+            sharp.append(images[middle])
+        elif blurred >= 1 and float(length.max()) < LONGEST:
+            motions.append(velocity)
+    return Lessons(sharp=sharp, motions=motions, shutter=shutter)
+
+
+def lesson(pictures: Sequence[Tensor], lessons: Lessons, *, rng: Chance) -> tuple[Tensor, Tensor]:
+    """Evidence [16, h, w] and truth [3, h, w] of a sharp frame, blurred along a motion of the clip."""
+    picture = pictures[int(rng.integers(len(pictures)))]
+    motion = lessons.motions[int(rng.integers(len(lessons.motions)))]
+    truth, velocity = _piece(picture, rng), _piece(motion, rng) * float(rng.uniform(0.7, 1.3))
+    noise = noise_level(gamma_luma(picture).cpu().numpy())
+    frames = []
+    for t in range(-(LENGTH // 2), LENGTH // 2 + 1):
+        moved = warp(truth, -t * velocity, method="catmull-rom")
+        codes = to_signal(blur(moved.clamp_min(0), lessons.shutter * velocity).clamp(0, 1), SRGB)
+        grain = torch.from_numpy(rng.normal(0, noise, codes.shape).astype(np.float32))
+        frames.append(to_light((codes + grain).clamp(0, 1), SRGB))
+    clip = Clip(
+        images=torch.stack(frames),
+        times=tuple(Fraction(k, 25) for k in range(LENGTH)),
+        shutter=lessons.shutter,
+        kept=range(LENGTH),
+    )
+    measured, which = as_measured(clip), [LENGTH // 2]
+    fused = fuse(clip, measured, FuseConfig(), which=which)
+    return seen(fused, clip, measured, (0, which[0])), to_signal(truth.clamp(0, 1), SRGB)
+
+
+def _taught(
+    network: MultiFrame, pictures: Sequence[Tensor], lessons: Lessons, *, seconds: float
+) -> MultiFrame:
+    pupil = copy.deepcopy(network).train().requires_grad_(True)
+    optimisers = Optimisers(pupil, pace=PACE)
+    rng, book, begun = np.random.default_rng(0), list[Tensor](), time.monotonic()
+    for step in itertools.count():
+        passed = (time.monotonic() - begun) / seconds
+        if passed >= 1:
+            break
+        if step % REUSED == 0:
+            book.append(torch.cat(lesson(pictures, lessons, rng=rng)))
+        batch = torch.stack([_turned_patch(book[int(rng.integers(len(book)))], rng) for _ in range(SIZE)])
+        _learn(pupil, optimisers, batch, share=1 - passed)
+    return pupil.eval().requires_grad_(False)
+
+
+def _learn(pupil: MultiFrame, optimisers: Optimisers, batch: Tensor, *, share: float) -> None:
+    evidence, truth = batch[:, :-3], batch[:, -3:]
+    with torch.autocast(batch.device.type, dtype=torch.bfloat16):
+        change = pupil(evidence.to(memory_format=torch.channels_last))
+    pupil.zero_grad(set_to_none=True)
+    loss(change, evidence, truth).backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(pupil.parameters(), CLIPPED)
+    optimisers.step(share=share)
+
+
+def _piece(image: Tensor, rng: Chance) -> Tensor:
+    """Up to SIDE x SIDE pixels of [C, H, W]."""
+    height, width = (min(SIDE, side) for side in image.shape[1:])
+    top = int(rng.integers(image.shape[1] - height + 1))
+    left = int(rng.integers(image.shape[2] - width + 1))
+    return image[:, top : top + height, left : left + width]
+
+
+def _turned_patch(page: Tensor, rng: Chance) -> Tensor:
+    side = min(PATCH, *page.shape[1:])
+    top = int(rng.integers(page.shape[1] - side + 1))
+    left = int(rng.integers(page.shape[2] - side + 1))
+    return turned(page[:, top : top + side, left : left + side], mirror=rng.random(3) < 0.5)

@@ -1,0 +1,51 @@
+"""The network of a job: the shipped one, the user's own, or one that has learned from the clip itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ..data.types import Source
+from ..models.shipped import WEIGHTS, Network, read_network, running
+from .adapt import adapt
+from .config import Config
+
+
+def network_of(
+    config: Config, source: Source, *, shutter: float, output: Path, key: str
+) -> tuple[Network | None, tuple[str, ...]]:
+    """What finishes the deconvolved frames of a job, ready to run, and what to tell about it.
+
+    Args:
+        config: Which weights, and for how many minutes they learn from the clip.
+        source: The clip.
+        shutter: Its exposure time over frame interval.
+        output: Where the job writes; weights that learned from the clip are kept beside it.
+        key: Fingerprint of clip and settings: an interrupted job goes on with the weights it began with.
+    """
+    which = config.fuse.network
+    if which == "none":
+        return None, ()
+    network = read_network(WEIGHTS if which == "shipped" else Path(which))
+    told: tuple[str, ...] = ()
+    kept = beside(output)
+    if config.fuse.adapt > 0 and kept.exists() and _key_of(kept) == key:
+        network, told = read_network(kept), (f"{kept}: learned from this clip in an earlier run",)
+    elif config.fuse.adapt > 0:
+        found = adapt(network, source, shutter=shutter, minutes=config.fuse.adapt)
+        network, told = found.network, (found.told,)
+        if found.kept:
+            save_file(network.state_dict(), kept, metadata={"key": key})
+    return running(network, device=config.device, precision=config.precision), told
+
+
+def beside(output: Path) -> Path:
+    """Where the weights that learned from a clip are kept; `--network` takes them for another clip."""
+    return output.with_name(output.name + ".network.safetensors")
+
+
+def _key_of(path: Path) -> str | None:
+    with safe_open(str(path), "pt") as file:
+        return (file.metadata() or {}).get("key")

@@ -1,0 +1,97 @@
+"""A clip that teaches the network: only with sharp frames, only where it helps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from freezeframe.data.synth import bookshelf
+from freezeframe.data.types import Frame
+from freezeframe.models.multiframe import FRAME, Layout, MultiFrame
+from freezeframe.pipeline.adapt import Lessons, adapt, lesson, lessons_of
+
+SHUTTER = 0.8
+
+
+class Runs:
+    """A source of which only short runs are looked at: pans at each of `speeds`, in pixels per frame."""
+
+    def __init__(self, frames_of, speeds):
+        self.runs = [frames_of(speed) for speed in speeds]
+
+    def glimpses(self, runs, length):
+        del runs, length
+        return iter(self.runs)
+
+
+@dataclass(frozen=True)
+class Light:
+    """A picture that is light already."""
+
+    image: torch.Tensor
+
+    @property
+    def size(self):
+        return tuple(self.image.shape[1:])
+
+    def linear(self):
+        return self.image
+
+
+@pytest.fixture(scope="module")
+def frames_of(film, wide_leaves):
+    def make(speed):
+        images = film((speed, 0), range(-2, 3), shutter=SHUTTER, of=wide_leaves)
+        return [Frame(index=i, time=Fraction(i, 25), picture=Light(image)) for i, image in enumerate(images)]
+
+    return make
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return MultiFrame(Layout(widths=(8, 8, 8), down=(1, 1, 1), up=(1, 1)))
+
+
+def test_a_clip_without_sharp_frames_teaches_nothing(frames_of, network):
+    found = adapt(network, Runs(frames_of, [12, 12, 12]), shutter=SHUTTER, minutes=1)
+    assert not found.kept
+    assert found.network is network
+    assert "sharp" in found.told
+
+
+def test_sharp_frames_and_motions_are_told_apart(frames_of):
+    found = lessons_of(Runs(frames_of, [0, 12, 0, 12, 12]), shutter=SHUTTER)
+    assert len(found.sharp) == 2
+    assert len(found.motions) == 3
+    speeds = [float(motion[0].median()) for motion in found.motions]
+    # A pan to the left by twelve pixels; half a pixel is what flow can tell on blurred frames.
+    assert speeds == pytest.approx([12.0] * 3, abs=0.5)
+
+
+def test_a_lesson_is_the_sharp_frame_as_the_clip_would_have_blurred_it():
+    """Its evidence shows the truth blurred along the motion, in the same place."""
+    picture = bookshelf(128, 128, seed=2)
+    motion = torch.zeros(2, 128, 128)
+    motion[0] = 10.0
+    lessons = Lessons(sharp=[picture], motions=[motion], shutter=SHUTTER)
+    evidence, truth = lesson([picture], lessons, rng=np.random.default_rng(3))
+    near, far = ((evidence[FRAME] - other).square().mean() for other in (truth, truth.roll(6, 2)))
+    assert 1e-4 < near < far
+    # Along the motion detail is gone, across it it is there.
+    along, across = (
+        torch.diff(evidence[FRAME], dim=d).abs().mean() / torch.diff(truth, dim=d).abs().mean()
+        for d in (2, 1)
+    )
+    assert along < 0.6 < across
+
+
+@pytest.mark.slow
+def test_learning_stops_in_time_and_is_kept_only_where_it_wins(frames_of, network):
+    found = adapt(network, Runs(frames_of, [0, 12, 0, 12, 0, 0]), shutter=SHUTTER, minutes=0.15)
+    assert found.kept == (found.network is not network)
+    assert "held out" in found.told

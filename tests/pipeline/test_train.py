@@ -1,0 +1,129 @@
+"""Training: repeatable to the bit, resumable to the bit, and it learns."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from freezeframe.data.synth_clips import synth_clip
+from freezeframe.models.multiframe import AFTER, BEFORE, FRAME, WAY
+from freezeframe.models.shipped import read_network
+from freezeframe.pipeline import training_data
+from freezeframe.pipeline.train import TrainConfig, train
+from freezeframe.pipeline.training_data import PER_SHARD, Pool, made_ahead, sample, turned
+from freezeframe.pipeline.training_step import loss, pace_at
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    codes = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(codes).resize((300, 300), Image.Resampling.BICUBIC).save(folder / "one.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(photos, tmp_path_factory):
+    """Two shards of noise in the layout of real ones: what is learned from them does not matter here."""
+    folder = tmp_path_factory.mktemp("pool")
+    rng = np.random.default_rng(1)
+    numbers = [0, 1, *(training_data.HELD_OUT // (10 * PER_SHARD) + k for k in range(3))]
+    for number in numbers:
+        smooth = rng.random((PER_SHARD, 19, 16, 16)).repeat(16, 2).repeat(16, 3)
+        np.save(folder / f"shard_{number:05d}.npy", smooth.astype(np.float16))
+    return folder
+
+
+def run(photos, shards, out, *, steps):
+    out.mkdir(exist_ok=True)
+    if not (out / "shards").exists():
+        (out / "shards").symlink_to(shards)
+    config = TrainConfig(steps=steps, size=2, patch=32, width=8, shards=2, workers=0, device="cpu", every=60)
+    told = []
+    weights = train(photos, out, pairs=None, config=config, tell=told.append)
+    return weights, told
+
+
+def test_resuming_goes_on_to_the_bit(photos, shards, tmp_path, monkeypatch):
+    # The fall of the pace depends on how long the whole takes: hold it.
+    monkeypatch.setattr("freezeframe.pipeline.train.pace_at", lambda step, steps: 0.5)
+    run(photos, shards, tmp_path / "whole", steps=6)
+    run(photos, shards, tmp_path / "halves", steps=3)
+    run(photos, shards, tmp_path / "halves", steps=6)
+    whole, halves = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"]
+        for name in ("whole", "halves")
+    )
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+
+
+def test_the_best_weights_are_written_in_half_precision_and_read_back(photos, shards, tmp_path):
+    weights, told = run(photos, shards, tmp_path, steps=2)
+    assert read_network(weights)
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == told[0]["step"] == 2
+
+
+def test_a_network_can_learn_one_sample_by_heart(photos, shards, tmp_path):
+    """Sixty steps on flat patches bring the answer nearer to the truth."""
+    _, told = run(photos, shards, tmp_path / "long", steps=60)
+    assert told[-1]["clips"] + told[-1]["photos"] > 0.2  # dB
+
+
+@pytest.mark.parametrize("mirror", [(True, False, False), (False, True, False), (False, False, True)])
+def test_turning_a_sample_turns_its_motion(mirror):
+    """A pixel and the vector that belongs to it stay together; twice is nothing."""
+    piece = torch.rand(19, 8, 8)
+    once = turned(piece, mirror=np.array(mirror))
+    assert torch.equal(turned(once, mirror=np.array(mirror)), piece)
+    x, y = piece[WAY]
+    across, down, diagonal = mirror
+    if across:
+        assert torch.equal(once[WAY], torch.stack([-x.flip(1), y.flip(1)]))
+    if down:
+        assert torch.equal(once[WAY], torch.stack([x.flip(0), -y.flip(0)]))
+    if diagonal:
+        assert torch.equal(once[WAY], torch.stack([y.T, x.T]))
+        assert torch.equal(once[BEFORE], piece[AFTER].transpose(1, 2))
+
+
+def test_evidence_begins_with_the_recorded_frame_and_ends_with_the_truth():
+    clip = next(c for c in (synth_clip(seed, [], side=64) for seed in range(20)) if len(c.frames) > 1)
+    made = sample(clip, seed=0)
+    # Half precision: one part in two thousand, a quarter of a code.
+    codes = clip.frames[clip.middle].transpose(2, 0, 1) / 255
+    assert np.abs(made[FRAME] - codes).max() < 1e-3
+    assert np.abs(made[16:] - clip.truth.transpose(2, 0, 1) / 255).max() < 1e-3
+
+
+def test_batches_depend_on_their_step_alone(photos, shards):
+    pool = Pool(folder=shards, pictures=())
+    draw = {"size": 3, "patch": 16, "shards": range(2), "seed": 4}
+    assert torch.equal(pool.batch(7, **draw), pool.batch(7, **draw))
+    assert not torch.equal(pool.batch(7, **draw), pool.batch(8, **draw))
+
+
+@pytest.mark.slow
+def test_shards_made_by_other_processes_are_the_same(photos, tmp_path):
+    with made_ahead(photos, tmp_path / "ahead", [0], workers=1):
+        pass
+    ahead = np.load(Pool(folder=tmp_path / "ahead", pictures=training_data.pictures_in(photos)).make(0))
+    here = np.load(Pool(folder=tmp_path / "here", pictures=training_data.pictures_in(photos)).make(0))
+    assert np.array_equal(ahead, here)
+
+
+def test_the_loss_is_least_at_the_truth():
+    seen, truth = torch.rand(1, 16, 32, 32), torch.rand(1, 3, 32, 32)
+    right = truth - seen[:, 3:6]
+    assert loss(right, seen, truth) < loss(right + 0.01, seen, truth) < loss(right + 0.1, seen, truth)
+
+
+def test_the_pace_warms_up_and_falls():
+    paces = [pace_at(step, 1000) for step in range(1000)]
+    assert paces[0] < 0.01
+    assert max(paces) == max(paces[150:250])
+    assert paces[-1] < 0.02
