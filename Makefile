@@ -12,7 +12,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt "setuptools>=77"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[fast,plot,heif,raw,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[fast,plot,heif,raw,bench,dev]"
 	mkdir -p .pkg && ln -sfn .. .pkg/freezeframe
 	touch $@
 

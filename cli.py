@@ -285,6 +285,49 @@ def train(
 
 
 @app.command()
+def bench(
+    blurred: Annotated[
+        Path, typer.Argument(help="Folder of blurred frames or of sequences; or a whole set.")
+    ],
+    truth: Annotated[Path | None, typer.Argument(help="The same with sharp ones; not with --set.")] = None,
+    set_: Annotated[
+        Literal["gopro", "gopro-gamma", "dvd", "bsd", "reds", "realblur-j", "realblur-r", "hide", "kohler"]
+        | None,
+        typer.Option("--set", help="BLURRED is this set, as it was unpacked."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part of the set; else what its authors judge by.")
+    ] = None,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="The pictures are no clip, each stands alone.")
+    ] = False,
+    restorer: Annotated[Path | None, typer.Option(help="Checkpoint to judge too, by itself.")] = None,
+    network: NetworkOption = "shipped",
+    out: Annotated[Path, typer.Option(help="Folder for table, JSON and compare page.")] = Path(
+        "freezeframe-bench"
+    ),
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Judge on pairs with known truth, beside simpler means: every frame, one protocol."""
+    with errors():
+        from .pipeline import bench as work
+        from .pipeline import options
+        from .pipeline.bench_methods import methods_for
+
+        work.refuse_overwriting(out, force=force)
+        pairs = work.pairs_of(blurred, truth, name=set_, split=split, photos=photos)
+        config = options.configure(
+            "auto", fuse={"network": options.network(network)}, strength=1.0, device=device, precision="auto"
+        )
+        with bar("bench") as advance:
+            found = work.bench(pairs, methods_for(config, restorer=restorer), progress=advance)
+        found.save(out)
+        say(found.text())
+        typer.echo(out / "compare.html")
+
+
+@app.command()
 def models() -> None:
     """The weights that come with the package: what they learned from, their licence, their figures."""
     with errors():

@@ -155,7 +155,12 @@ def test_no_file_names_a_place_on_somebodys_machine():
     assert not [str(file.relative_to(ROOT)) for file in texts if place.search(file.read_text())]
 
 
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "pillow_heif": "pillow-heif"}
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "pillow_heif": "pillow-heif",
+    "skimage": "scikit-image",
+}
 
 
 def declared(requirements: list[str]) -> set[str]:

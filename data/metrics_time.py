@@ -1,0 +1,79 @@
+"""How true and how steady the motion in a restored clip is, and whether its blur explains the input."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from .color import SRGB, to_light, to_signal
+from .exposure import blur
+from .metrics import Codes, psnr_codes, srgb_codes
+from .types import Flow, FlowEstimator
+
+
+def light_of(codes: Codes) -> Tensor:
+    """[3, H, W] linear RGB of [H, W, 3] uint8 sRGB."""
+    return to_light(torch.from_numpy(np.ascontiguousarray(codes)).permute(2, 0, 1).float() / 255, SRGB)
+
+
+def tof(pair: tuple[Tensor, Tensor], truth: Flow, *, flow: FlowEstimator) -> float:
+    """How differently two consecutive frames move from the truth's two: pixels, 0 where as they.
+
+    tOF of TecoGAN (Chu et al. 2020): the mean over pixels of |dx - dx*| + |dy - dy*|, both flows by the same
+    estimator.
+
+    Args:
+        pair: Two consecutive restored frames, [3, H, W] linear RGB each.
+        truth: Flow between the two true frames, estimated by `flow`.
+        flow: Estimates it.
+    """
+    return float((flow(*pair).shift - truth.shift).abs().sum(0).double().mean())
+
+
+def warping_error(pair: tuple[Tensor, Tensor], flow: Flow) -> float:
+    """How much a frame differs from the next one laid onto it: mean square of codes in [0, 1].
+
+    Temporal consistency of Lai et al. (2018), only where the flow is to be trusted. Blur lowers it as well as
+    steadiness does: it means something beside the input's and the truth's, and beside sharpness.
+
+    Args:
+        pair: Two consecutive frames, [3, H, W] linear RGB each.
+        flow: Where the second shows what the first does; for comparisons the same for all, say the truth's.
+    """
+    first, second = (to_signal(image.clamp(0, 1), SRGB) for image in pair)
+    miss = (first - laid(second, flow.shift)).square().mean(0)
+    inside = flow.trust * _inside(flow.shift)
+    return float((miss * inside).double().sum() / inside.double().sum().clamp_min(1e-6))
+
+
+def reblur_consistency(image: Tensor, blurred: Tensor, way: Tensor) -> float:
+    """How well a restored frame, blurred again, gives the input back: PSNR in dB on 8-bit sRGB codes.
+
+    The one test of fidelity that needs no truth (after Chen et al. 2018, Reblur2Deblur). It is as good as
+    `way` is: the truth's own value belongs beside it.
+
+    Args:
+        image: Restored. [3, H, W] linear RGB.
+        blurred: The input. [3, H, W] linear RGB.
+        way: Of each pixel while the shutter was open. [2, H, W] pixels.
+    """
+    return psnr_codes(srgb_codes(blur(image, way)), srgb_codes(blurred))
+
+
+def laid(image: Tensor, shift: Tensor) -> Tensor:
+    """[C, H, W] read bilinearly where `shift`, [2, H, W] pixels, points; border pixels repeat."""
+    down, across = np.mgrid[0 : shift.shape[1], 0 : shift.shape[2]].astype(np.float32)
+    dx, dy = shift.numpy()
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    read = cv2.remap(pixels, across + dx, down + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(read).permute(2, 0, 1)
+
+
+def _inside(shift: Tensor) -> Tensor:
+    """[H, W] 1 where `shift` ends within the picture."""
+    height, width = shift.shape[1:]
+    x = torch.arange(width) + shift[0]
+    y = torch.arange(height)[:, None] + shift[1]
+    return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).to(shift)

@@ -1,0 +1,167 @@
+"""Judge honestly: every method on every frame of pairs with known truth, under one protocol.
+
+8-bit RGB after rounding, read back from the files that each method wrote; float64; every frame, the first and
+the last too; mean per sequence, then over sequences; no alignment unless the set's authors align.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..data.errors import FreezeframeError, UnwritableOutput
+from ..data.sets import Pairs, Rule, SetName, Take, folder_pair, open_set
+from ..data.sets_photos import photos as lone_photos
+from .api import versions
+from .bench_judge import Figures, judge, over_frames, over_takes
+from .bench_memory import forget_peak, peak_megabytes
+from .bench_methods import INPUT, OURS, TRUTH, Method, read, shutter_of, write
+from .bench_page import Crop, cuts, page
+from .bench_table import table
+from .options import save_json
+from .progress import Advance, quiet
+
+SHOWN = 6  # frames on the compare page from either end: where we gain least and most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """What came out."""
+
+    name: str
+    rule: Rule
+    frames: int
+    rows: Mapping[str, Figures]  # by method
+    takes: Mapping[str, Mapping[str, Figures]]  # by take, by method
+    every: Mapping[str, Mapping[str, Sequence[Figures]]]  # by take, by method, by frame
+    crops: Sequence[Crop] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "set": self.name,
+            "comparison": self.rule,
+            "protocol": " ".join((__doc__ or "").split()),
+            "frames": self.frames,
+            "methods": dict(self.rows),
+            "sequences": dict(self.takes),
+            "every frame": dict(self.every),
+            "versions": versions(),
+        }
+
+    def text(self) -> str:
+        """The table, in Markdown."""
+        return table(
+            self.rows,
+            title=f"{self.name}: {self.frames} frames in {len(self.takes)} sequences",
+            rule=self.rule,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write bench.json, bench.md and compare.html into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_json(folder / "bench.json", self.to_dict())
+        (folder / "bench.md").write_text(self.text() + "\n", encoding="utf-8")
+        (folder / "compare.html").write_text(page(self.name, self.text(), self.crops), encoding="utf-8")
+
+
+def bench(pairs: Pairs, methods: Mapping[str, Method], *, progress: Advance = quiet) -> Benchmark:
+    """Let every method restore every take, and judge what it wrote.
+
+    Args:
+        pairs: Blurred frames with their truth.
+        methods: By the name of their row; doing nothing and the truth itself are added.
+        progress: Told of frames restored or judged, and how many there are.
+    """
+    total = pairs.frames * (len(methods) + 1)
+    progress(0, total)
+    every: dict[str, dict[str, list[Figures]]] = {}
+    takes: dict[str, dict[str, Figures]] = {}
+    crops: list[Crop] = []
+    for take in pairs.takes:
+        with tempfile.TemporaryDirectory(prefix="freezeframe-bench-") as scratch:
+            place = Path(scratch)
+            source = staged(take, place / "input")
+            found, costs = _restored(source, methods, place, done=partial(progress, len(take.blurred), total))
+            found |= {TRUTH: [truths[len(truths) // 2] for truths in take.truths]}
+            figures = judge(
+                take, found, rule=pairs.rule, shutter=shutter_of(source), tell=partial(progress, 1, total)
+            )
+            means = over_frames(figures, given=INPUT)
+            crops = _notable([*crops, *cuts(take, found, figures, by=OURS if OURS in found else INPUT)])
+        every[take.name] = figures
+        takes[take.name] = {name: mean | costs.get(name, {}) for name, mean in means.items()}
+    rows = {name: over_takes([take[name] for take in takes.values()]) for name in (INPUT, *methods, TRUTH)}
+    return Benchmark(
+        name=pairs.name,
+        rule=pairs.rule,
+        frames=pairs.frames,
+        rows=rows,
+        takes=takes,
+        every=every,
+        crops=crops,
+    )
+
+
+def pairs_of(
+    blurred: Path, truth: Path | None, *, name: SetName | None, split: str | None, photos: bool
+) -> Pairs:
+    """What the user named: a published set, or two folders."""
+    if name is not None and truth is None:
+        return open_set(blurred, name, split=split)
+    if name is not None:
+        raise FreezeframeError(f"{truth}: a set brings its own truth; name either --set or two folders")
+    if truth is None:
+        raise FreezeframeError(f"{blurred}: has no truth; name its folder after this one, or a --set")
+    return lone_photos(blurred, truth) if photos else folder_pair(blurred, truth)
+
+
+def staged(take: Take, folder: Path) -> Path:
+    """The blurred frames of a take as numbered PNG in a new folder: what each method gets."""
+    folder.mkdir(parents=True)
+    for number, path in enumerate(take.blurred):
+        target = folder / f"{number:06d}.png"
+        if path.suffix.lower() == ".png":
+            shutil.copyfile(path, target)
+        else:
+            write(target, read(path))
+    return folder
+
+
+def refuse_overwriting(folder: Path, *, force: bool) -> None:
+    """Learn before hours of work that results would replace others."""
+    if folder.exists() and not folder.is_dir():
+        raise UnwritableOutput(f"{folder}: is a file; name a folder for the results")
+    if (folder / "bench.json").exists() and not force:
+        raise UnwritableOutput(f"{folder}: holds a benchmark already; choose another --out or add --force")
+
+
+def _restored(
+    source: Path, methods: Mapping[str, Method], place: Path, *, done: Callable[[], None]
+) -> tuple[dict[str, Sequence[Path]], dict[str, Figures]]:
+    """Every method's pictures of the frames in `source`, and what they cost."""
+    given = sorted(source.iterdir())
+    found: dict[str, Sequence[Path]] = {INPUT: given}
+    costs: dict[str, Figures] = {}
+    for number, (name, method) in enumerate(methods.items()):
+        output = place / str(number)
+        forget_peak()
+        begun = time.perf_counter()
+        method(source, output)
+        costs[name] = {"seconds": (time.perf_counter() - begun) / len(given)}
+        peak = peak_megabytes()
+        costs[name] |= {} if peak is None else {"megabytes": peak}
+        found[name] = [output / path.name for path in given]
+        done()
+    return found, costs
+
+
+def _notable(crops: list[Crop]) -> list[Crop]:
+    ordered = sorted(crops, key=lambda crop: crop.gain)
+    return ordered if len(ordered) <= 2 * SHOWN else [*ordered[:SHOWN], *ordered[-SHOWN:]]

@@ -1,0 +1,141 @@
+"""What a benchmark compares: simple means that everybody has, rivals, and our own whole command.
+
+Each takes a folder of numbered PNG and writes the same pictures, restored, into another: all are rounded to
+8 bits and read back alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.errors import UnreadableMedia
+from ..data.folders import open_folder
+from ..data.metrics import Codes, srgb_codes
+from ..data.metrics_time import light_of
+from ..data.types import Clip
+from ..models.load import load_restorer
+from ..models.shipped import WEIGHTS, Network, read_network, running
+from ..motion.estimate import dis_pair
+from .api import deblur_video
+from .bench_deconvolve import along_motion, richardson_lucy, wiener
+from .config import Config, FuseConfig, RefineConfig
+from .finish import finish
+from .fuse import fuse
+from .measure import survey
+from .refine import refine
+from .training_data import as_measured
+
+Method = Callable[[Path, Path], None]
+"""Restores the numbered pictures of the first folder into the second, which does not exist yet."""
+
+INPUT, TRUTH = "do nothing", "the truth itself"
+OURS, WEIGHTLESS = "freezeframe", "freezeframe, no network"
+
+
+def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
+    """Every row of a table but the input and the truth, simplest first."""
+    found: dict[str, Method] = {
+        "unsharp mask": partial(_each, change=lambda image, _: unsharp(image)),
+        "Wiener along the motion": partial(_each, change=partial(along_motion, undo=wiener)),
+        "Richardson-Lucy along the motion": partial(
+            _each, change=partial(along_motion, undo=richardson_lucy)
+        ),
+        WEIGHTLESS: partial(ours, config=replace(config, fuse=replace(config.fuse, network="none"))),
+        OURS: partial(ours, config=config),
+    }
+    if restorer is not None:
+        loaded = load_restorer(restorer, device=config.device, precision=config.precision)
+        found[f"{restorer.stem} alone"] = partial(
+            _each, change=lambda image, _: refine(image[None], loaded, RefineConfig())[0]
+        )
+    return found
+
+
+def ours(source: Path, output: Path, *, config: Config) -> None:
+    """The whole command. A photo by itself, which it leaves alone for want of motion, goes to the network."""
+    if len(open_folder(source).images) > 1:
+        deblur_video(source, output, config=config)
+        return
+    network = network_for(config)
+    _each(source, output, change=lambda image, _: lone(image, network))
+
+
+def network_for(config: Config) -> Network | None:
+    """The network that `config` names, ready to run."""
+    if config.fuse.network == "none":
+        return None
+    path = WEIGHTS if config.fuse.network == "shipped" else config.fuse.network
+    return running(read_network(path), device=config.device, precision=config.precision)
+
+
+def lone(image: Tensor, network: Network | None) -> Tensor:
+    """A photo without neighbours, [3, H, W] linear RGB, as the network alone can mend it."""
+    if network is None:
+        return image
+    clip = Clip(images=image[None], times=(Fraction(0),), shutter=1.0, kept=range(1))
+    motion = as_measured(clip)
+    return finish(fuse(clip, motion, FuseConfig(), which=[0]), clip, motion, network, which=[0])[0]
+
+
+def unsharp(image: Tensor) -> Tensor:
+    """Unsharp mask on gamma-coded light, radius 2 pixels, half of the detail added once more."""
+    codes = srgb_codes(image)
+    sharper = cv2.addWeighted(codes, 1.5, cv2.GaussianBlur(codes, (0, 0), 2), -0.5, 0)
+    return light_of(np.asarray(sharper, np.uint8))
+
+
+def shutter_of(source: Path) -> float:
+    """Exposure time over frame interval of a folder, as the whole command measures it."""
+    opened = open_folder(source)
+    return survey(opened, Config().measure).shutter if opened.count > 1 else 1.0
+
+
+def ways(images: Iterable[Tensor], *, shutter: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each picture, [3, H, W] linear RGB, with its measured way while the shutter was open, [2, H, W] pixels.
+
+    Central differences of the flow to both neighbours. Streams: holds three pictures at a time.
+    """
+    before: Tensor | None = None
+    behind: list[Tensor] = []
+    for image in images:
+        if before is None:
+            before = image
+            continue
+        ahead, back = dis_pair(before, image)
+        yield before, shutter * torch.stack([*behind, ahead.shift]).mean(0)
+        before, behind = image, [-back.shift]
+    if before is not None:
+        still = before.new_zeros(2, *before.shape[1:])
+        yield before, shutter * (behind[0] if behind else still)
+
+
+def read(path: Path) -> Codes:
+    """[H, W, 3] uint8 sRGB of a picture file, as it is: no turning, no profile."""
+    found = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if found is None:
+        raise UnreadableMedia(f"{path}: cannot be read as a picture; unpack the set again")
+    return np.ascontiguousarray(np.asarray(found, np.uint8)[..., ::-1])
+
+
+def write(path: Path, codes: Codes) -> None:
+    """[H, W, 3] uint8 sRGB as PNG."""
+    _, packed = cv2.imencode(".png", cv2.cvtColor(codes, cv2.COLOR_RGB2BGR))
+    path.write_bytes(packed.tobytes())
+
+
+def _each(source: Path, output: Path, *, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Frame by frame, each along its own measured way."""
+    output.mkdir()
+    paths = open_folder(source).images
+    images = (light_of(read(path)) for path in paths)
+    for path, (image, way) in zip(paths, ways(images, shutter=shutter_of(source)), strict=True):
+        write(output / path.name, srgb_codes(change(image, way)))
