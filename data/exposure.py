@@ -11,14 +11,17 @@ and the definition, pixel by pixel, in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 SHORTEST = 1.0  # pixels: a way within one pixel is that pixel
+
+SHARING = 4  # pixels on a side of the blocks that share one way
 
 Taps = Iterator[tuple[Tensor, Tensor]]
 
@@ -79,6 +82,20 @@ def within(vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
         & (torch.minimum(*ends) >= 0)
         & (torch.maximum(*ends) < last_across)
     ).to(vectors)
+
+
+def shared(field: Tensor) -> Tensor:
+    """One vector for each block of four by four pixels of [2, H, W], their mean: [2, H / 4, W / 4].
+
+    What the deconvolution works with: pixels with one way are served by one instruction.
+    """
+    return avg_pool2d(field, SHARING, ceil_mode=True)
+
+
+def repeated(blocks: Tensor, size: Sequence[int]) -> Tensor:
+    """The vectors of `shared` for every pixel again, [2, H, W]."""
+    rows = blocks.repeat_interleave(SHARING, 1).repeat_interleave(SHARING, 2)
+    return rows[:, : size[0], : size[1]].contiguous()
 
 
 def gather_light(frames: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The blur operator, its adjoint and one Richardson-Lucy step, compiled for the CPU.
+"""The blur operator and its adjoint, compiled for the CPU.
 
 Pictures are [H, W, 4] float32, the fourth lane spare; fields are [2, H, W]. Scattering runs in bands of rows,
 each with an accumulator of its own, so that no two threads write to one place and the sum is the same on any
@@ -88,14 +88,6 @@ class Bands:
         return out
 
 
-def step(estimate: Array, seen: Array, weight: Array, middle: Array, way: Array, bands: Bands) -> None:  # noqa: PLR0917, PLR0913
-    """Fill `bands` with the adjoint of weight * seen / blur(estimate).
-
-    Pixels that look beyond the border are left out: nobody knows what light came from there.
-    """
-    _step(estimate, seen, weight, middle, way, bands.sums, bands.first, bands.height)
-
-
 def unpacked(parts: list[Array], like: Tensor) -> Tensor:
     """[H, W, 4] parts as one [C, H, W] picture."""
     pixels = np.concatenate(parts, axis=-1)[..., : len(like)]
@@ -178,63 +170,6 @@ def _scatter(image: Any, middle: Any, way: Any, sums: Any, first: Any, band_heig
                     p = min(max(t, 0), last_along) * step_along + near * step_across - origin
                     q = p + (step_across if near < last_across else 0)
                     write_pair(acc, out, p, q, weight - part, part)
-
-
-@_jit_parallel
-def _step(  # noqa: PLR0917, PLR0913
-    estimate: Any, seen: Any, weight: Any, middle: Any, way: Any, sums: Any, first: Any, band_height: Any
-) -> None:
-    height, width = seen.shape[0], seen.shape[1]
-    x = estimate.reshape(-1)
-    for band in prange(sums.shape[0]):
-        out = sums[band].reshape(-1)
-        out[:] = F(0)
-        origin = first[band] * width * LANES
-        acc = np.empty(LANES, F)
-        for row in range(band * band_height, min(height, (band + 1) * band_height)):
-            for column in range(width):
-                belief = weight[row, column]
-                if belief <= F(1e-3):
-                    continue
-                flat, low, high, base, slope, share = _way(
-                    F(column), F(row), middle[0, row, column], middle[1, row, column],
-                    way[0, row, column], way[1, row, column],
-                )  # fmt: skip
-                last_along, last_across = (width - 1, height - 1) if flat else (height - 1, width - 1)
-                step_along, step_across = (LANES, width * LANES) if flat else (width * LANES, LANES)
-                a, e = math.floor(low + F(0.5)), math.ceil(high - F(0.5))
-                one, other = base + slope * low, base + slope * high
-                if a < 0 or e > last_along or min(one, other) < F(0) or max(one, other) >= F(last_across):
-                    continue
-                acc[:] = F(0)
-                # The ends of the way fill their pixels in part, all between are whole.
-                side_a, weight_a = _tap(a, low, high, base, slope, share)
-                near_a = int(side_a)
-                part_a = (side_a - F(near_a)) * weight_a
-                p_a = a * step_along + near_a * step_across
-                read_pair(acc, x, p_a, p_a + step_across, weight_a - part_a, part_a)
-                side_e, weight_e = _tap(e, low, high, base, slope, share)
-                weight_e = weight_e if e > a else F(0)
-                near_e = int(side_e)
-                part_e = (side_e - F(near_e)) * weight_e
-                p_e = e * step_along + near_e * step_across
-                read_pair(acc, x, p_e, p_e + step_across, weight_e - part_e, part_e)
-                for t in range(a + 1, e):
-                    side = base + slope * F(t)
-                    near = int(side)
-                    part = (side - F(near)) * share
-                    p = t * step_along + near * step_across
-                    read_pair(acc, x, p, p + step_across, share - part, part)
-                for k in range(LANES):
-                    acc[k] = belief * seen[row, column, k] / max(acc[k], DARK)
-                write_pair(acc, out, p_a - origin, p_a + step_across - origin, weight_a - part_a, part_a)
-                write_pair(acc, out, p_e - origin, p_e + step_across - origin, weight_e - part_e, part_e)
-                for t in range(a + 1, e):
-                    side = base + slope * F(t)
-                    near = int(side)
-                    part = (side - F(near)) * share
-                    p = t * step_along + near * step_across - origin
-                    write_pair(acc, out, p, p + step_across, share - part, part)
 
 
 @_jit_parallel

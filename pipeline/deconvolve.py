@@ -7,19 +7,21 @@ and a belief c per pixel. With the adjoint B', one step is
 
 (Richardson 1972, Lucy 1974, for several observations with weights). A total-variation prior (Dey et al. 2006)
 holds back noise and ringing; where a frame's blur is short there is nothing to undo, and the step is damped.
+
+Blocks of four by four pixels share one way, their mean: a quarter of the time, for 0.02 dB on the REDS pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ..data import exposure
-from ..data.exposure import blur, blur_adjoint, within
+from ..data.exposure import blur, blur_adjoint, repeated, shared, within
 
 DARK = 1e-4  # linear light; less is noise, and a ratio of it means nothing
 LEAST = 0.2  # of its light that a pixel keeps in one step, however far it is pushed
@@ -30,7 +32,7 @@ UNSEEN = 1e-2  # belief in leaving a pixel as it is, against observations that b
 class Observation:
     """One frame, and how the sharp picture turned into it."""
 
-    light: Tensor  # [3, H, W] linear RGB, as recorded
+    light: Tensor  # [C, H, W] linear light, as recorded
     offset: Tensor | None  # [2, H, W] pixels: where in the sharp picture a pixel's way has its middle
     way: Tensor  # [2, H, W] pixels travelled while the shutter was open
     belief: Tensor  # [H, W] in [0, 1]
@@ -63,16 +65,17 @@ def iterate_tensors(
     start: Tensor, observations: Sequence[Observation], *, steps: int, pace: Tensor, smooth: float
 ) -> Tensor:
     """`richardson_lucy` on any device: the slow, clear way."""
-    believed = [seen.belief * within(seen.way, offset=seen.offset) for seen in observations]
+    seen = [_in_blocks(each) for each in observations]
+    believed = [each.belief * within(each.way, offset=each.offset) for each in seen]
     total = torch.full_like(start, UNSEEN)
-    for belief, seen in zip(believed, observations, strict=True):
-        total += _back(belief.expand_as(start), seen)
+    for belief, each in zip(believed, seen, strict=True):
+        total += _back(belief.expand_as(start), each)
     sharp = start.clamp_min(DARK)
     for _ in range(steps):
         gathered = torch.full_like(sharp, UNSEEN)
-        for belief, seen in zip(believed, observations, strict=True):
-            expected = blur(sharp, seen.way, offset=seen.offset).clamp_min(DARK)
-            gathered += _back(belief * seen.light / expected, seen)
+        for belief, each in zip(believed, seen, strict=True):
+            expected = blur(sharp, each.way, offset=each.offset).clamp_min(DARK)
+            gathered += _back(belief * each.light / expected, each)
         sharp = sharp * (1 + (gathered / total - 1) * pace).clamp_min(LEAST)
         sharp = calmed(sharp, weight=smooth * pace)
     return sharp
@@ -84,13 +87,13 @@ def calmed(image: Tensor, *, weight: Tensor) -> Tensor:
     The square root makes photon noise even, so that shadows and highlights are held alike.
 
     Args:
-        image: [3, H, W] linear RGB, above 0.
+        image: [C, H, W] light, above 0; one channel counts as three alike.
         weight: [H, W]; 0 leaves the pixel alone.
     """
     root = image.clamp_min(DARK).sqrt()
     right = torch.diff(root, dim=2, append=root[:, :, -1:])
     down = torch.diff(root, dim=1, append=root[:, -1:])
-    norm = (right.square() + down.square()).sum(0).add(1e-4).sqrt()
+    norm = (3 * (right.square() + down.square()).mean(0)).add(1e-4).sqrt()
     right, down = right / norm, down / norm
     spread = right - pad(right, (1, -1)) + down - pad(down, (0, 0, 1, -1))
     return image / (1 - weight * spread).clamp(0.5, 2)
@@ -98,3 +101,9 @@ def calmed(image: Tensor, *, weight: Tensor) -> Tensor:
 
 def _back(light: Tensor, seen: Observation) -> Tensor:
     return blur_adjoint(light.contiguous(), seen.way, offset=seen.offset)
+
+
+def _in_blocks(seen: Observation) -> Observation:
+    size = seen.way.shape[1:]
+    offset = None if seen.offset is None else repeated(shared(seen.offset), size)
+    return replace(seen, way=repeated(shared(seen.way), size), offset=offset)

@@ -118,7 +118,7 @@ def test_compiled_gives_what_tensors_give(smooth, film, steady, monkeypatch):
     fast = richardson_lucy(start, seen, steps=2, pace=pace, smooth=smooth)
     monkeypatch.setattr(exposure, "COMPILED", False)
     slow = richardson_lucy(start, seen, steps=2, pace=pace, smooth=smooth)
-    assert float((slow - start).abs().mean()) > 0.01
+    assert float((slow - start).abs().mean()) > 0.003
     # Light below 1, float32; a pixel at the threshold of the border may fall either way.
     assert float((fast - slow).abs().mean()) < 1e-5
     assert float(((fast - slow).abs() > 1e-3).float().mean()) < 1e-3

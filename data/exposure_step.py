@@ -1,0 +1,181 @@
+"""One Richardson-Lucy step, compiled for the CPU: gather, compare and hand back, in one pass over the taps.
+
+Blocks of four by four pixels share one way and one offset, so that what they read lies side by side in memory
+and one vector instruction serves a line of them. Pictures lie in sheets with a margin, so that a block that
+lies partly within may be read as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+from torch import Tensor
+
+from .block_lanes import BLOCK, compare_block, read_block, write_block_down, write_block_right
+from .exposure import shared
+from .exposure_kernels import DARK, Array, F
+
+BANDS = 16
+MARGIN = 8  # pixels around a sheet: a block, and what rounding may add
+GAP = 20  # pixels after each line: lines a multiple of 4096 bytes apart push each other out of the cache
+DIM = F(1e-3)  # belief; less changes nothing
+
+_jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
+_jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
+_inline: Any = njit(inline="always", fastmath=True, error_model="numpy")
+
+
+def sheet(height: int, width: int, *, channels: int, value: float) -> Array:
+    """An even picture with a margin all around, [rows, columns, lanes]; three channels have a spare lane."""
+    lanes = 1 if channels == 1 else 4
+    rows, columns = (-(-size // BLOCK) * BLOCK + 2 * MARGIN for size in (height, width))
+    return np.full((rows, columns + GAP, lanes), value, F)
+
+
+class Witness:
+    """One observation, ready for many steps.
+
+    Args:
+        light: [C, H, W] as recorded, C = 1 or 3.
+        belief: [H, W] in [0, 1].
+        way: [2, H, W] pixels.
+        offset: [2, H, W] pixels; None is zero.
+    """
+
+    def __init__(self, light: Tensor, belief: Tensor, *, way: Tensor, offset: Tensor | None) -> None:
+        channels, height, width = light.shape
+        self.way = shared(way).contiguous().numpy()
+        self.middle = np.zeros_like(self.way) if offset is None else shared(offset).contiguous().numpy()
+        self.seen = sheet(height, width, channels=channels, value=0.0)
+        self.belief = sheet(height, width, channels=1, value=0.0)
+        self.live = np.zeros(self.way.shape[1:], np.bool_)
+        given = np.ascontiguousarray(light.numpy(), F), np.ascontiguousarray(belief.numpy(), F)
+        _lay_out(*given, self.middle, self.way, self.seen, self.belief, self.live)
+        self.limits = _bands(self.live, self.middle[1], self.way[1])
+
+    def hand_back(self, sharp: Array, gathered: Array) -> None:
+        """Add the adjoint of belief * light / blur(sharp) to `gathered`, a sheet like `sharp`."""
+        self._step(sharp, self.seen, gathered)
+
+    def hand_back_belief(self, gathered: Array) -> None:
+        """Add the adjoint of the belief to `gathered`, a sheet of one lane."""
+        self._step(np.ones_like(gathered), self.belief, gathered)
+
+    def _step(self, sharp: Array, seen: Array, gathered: Array) -> None:
+        flat = [part.reshape(-1) for part in (sharp, seen, gathered)]
+        _step(*flat, sharp.shape[1], self.live, self.middle, self.way, self.limits, (0,) * sharp.shape[2])
+
+
+def _bands(live: npt.NDArray[np.bool_], middle: Array, way: Array) -> npt.NDArray[np.int64]:
+    """Limits of bands of blocks, so high that no two bands but neighbours write to the same rows."""
+    count = len(live)
+    top = BLOCK * np.arange(count, dtype=F)[:, None] + middle
+    reach = np.maximum(np.abs(way), 1) / 2 + 2
+    low = np.where(live, top - reach, np.inf).min(1)
+    high = np.where(live, top + BLOCK + reach, -np.inf).max(1)
+    for bands in (BANDS, BANDS // 2, BANDS // 4):
+        limits = np.unique(np.linspace(0, count, bands + 1).astype(np.int64))
+        lowest, highest = np.minimum.reduceat(low, limits[:-1]), np.maximum.reduceat(high, limits[:-1])
+        before, after = np.maximum.accumulate(highest), np.minimum.accumulate(lowest[::-1])[::-1]
+        if (before[:-2] < after[2:]).all():
+            return limits
+    return np.array([0, count])
+
+
+@_inline
+def _way(x: Any, y: Any, ux: Any, uy: Any) -> Any:
+    """Major axis, ends of the way along it, its line across it, slope, and one over its length."""
+    flat = abs(ux) >= abs(uy)
+    along, across, way, drop = (x, y, ux, uy) if flat else (y, x, uy, ux)
+    length = max(abs(way), F(1))
+    share = F(1) / length
+    slope = (-drop if way < F(0) else drop) * share
+    half = F(0.5) * length
+    return flat, along - half, along + half, across - slope * along, slope, share
+
+
+@_jit
+def _lay_out(light: Any, belief: Any, middle: Any, way: Any, seen: Any, sure: Any, live: Any) -> None:  # noqa: PLR0917, PLR0913
+    """Fill sheets with light and belief where ways lie within the picture, and mark the blocks that count."""
+    channels, height, width = light.shape
+    for row in range(height):
+        for column in range(width):
+            i, j = row // BLOCK, column // BLOCK
+            x, y = F(column) + middle[0, i, j], F(row) + middle[1, i, j]
+            flat, low, high, base, slope, _ = _way(x, y, way[0, i, j], way[1, i, j])
+            last_along, last_across = (width - 1, height - 1) if flat else (height - 1, width - 1)
+            one, other = base + slope * low, base + slope * high
+            if low < F(-0.5) or high > F(last_along) + F(0.5):
+                continue
+            if min(one, other) < F(0) or max(one, other) >= F(last_across):
+                continue
+            c = belief[row, column]
+            if c <= DIM:
+                continue
+            live[i, j] = True
+            sure[row + MARGIN, column + MARGIN, 0] = c
+            for k in range(channels):
+                seen[row + MARGIN, column + MARGIN, k] = c * light[k, row, column]
+            if channels > 1:
+                # In the spare lane: what it hands back is what the colours must be divided by.
+                seen[row + MARGIN, column + MARGIN, channels] = c
+
+
+@_jit
+def _taps(low: Any, high: Any, base: Any, slope: Any, share: Any, places: Any, weights: Any) -> Any:  # noqa: PLR0917, PLR0913
+    """Whole pixels along and across of each read, and its two weights; returns their number."""
+    a, e = math.floor(low + F(0.5)), math.ceil(high - F(0.5))
+    for t in range(a, e + 1):
+        first, last = max(F(t) - F(0.5), low), min(F(t) + F(0.5), high)
+        side = base + slope * (F(0.5) * (first + last))
+        weight = max(last - first, F(0)) * share
+        near = math.floor(side)
+        part = (side - F(near)) * weight
+        k = t - a
+        places[k, 0], places[k, 1] = t, near
+        weights[k, 0], weights[k, 1] = weight - part, part
+    return e - a + 1
+
+
+@_jit_parallel
+def _step(  # noqa: PLR0917, PLR0913
+    sharp: Any, seen: Any, gathered: Any, line: Any, live: Any, middle: Any, way: Any, limits: Any, pixel: Any
+) -> None:
+    lanes = len(pixel)
+    down = line * lanes
+    origin = MARGIN * (down + lanes)
+    longest = int(np.abs(way).max()) + 4
+    # Bands side by side may write to the same rows: first every other, then those between.
+    for turn in range(2):
+        for half in prange((len(limits) - turn) // 2):
+            band = 2 * half + turn
+            acc = np.empty(BLOCK * BLOCK * lanes, F)
+            places, weights = np.empty((longest, 2), np.int64), np.empty((longest, 2), F)
+            for row in range(limits[band], limits[band + 1]):
+                for column in range(live.shape[1]):
+                    if not live[row, column]:
+                        continue
+                    flat, low, high, base, slope, share = _way(
+                        F(BLOCK * column) + middle[0, row, column], F(BLOCK * row) + middle[1, row, column],
+                        way[0, row, column], way[1, row, column],
+                    )  # fmt: skip
+                    along, across = (lanes, down) if flat else (down, lanes)
+                    count = _taps(low, high, base, slope, share, places, weights)
+                    acc[:] = F(0)
+                    for k in range(count):
+                        p = origin + places[k, 0] * along + places[k, 1] * across
+                        read_block(pixel, acc, sharp, p, across, down, weights[k, 0], weights[k, 1])
+                    here = origin + BLOCK * (row * down + column * lanes)
+                    compare_block(pixel, acc, seen, here, down, DARK)
+                    # A block apart, so that no write waits for one that it overlaps.
+                    for start in range(BLOCK):
+                        for k in range(start, count, BLOCK):
+                            p = origin + places[k, 0] * along + places[k, 1] * across
+                            if flat:
+                                write_block_down(pixel, acc, gathered, p, down, weights[k, 0], weights[k, 1])
+                            else:
+                                write_block_right(pixel, acc, gathered, p, down, weights[k, 0], weights[k, 1])
