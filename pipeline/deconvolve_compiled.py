@@ -15,9 +15,10 @@ from ..data.exposure_kernels import DARK, Array
 from ..data.exposure_step import MARGIN, Witness, sheet
 from .deconvolve import LEAST, UNSEEN, Observation
 
+BAND = 24  # rows that one thread calms in one go
 F = np.float32
 _jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
-_inline: Any = njit(inline="always", fastmath=True, error_model="numpy")
+_jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
 
 
 def iterate(
@@ -28,7 +29,7 @@ def iterate(
     witnesses = [Witness(o.light, o.belief, way=o.way, offset=o.offset) for o in observations]
     sharp = sheet(height, width, channels=channels, value=1.0)
     _pack(start.contiguous().numpy(), sharp)
-    gathered, root = np.full_like(sharp, UNSEEN), np.empty((height, width, channels), F)
+    gathered, root = np.full_like(sharp, UNSEEN), np.empty(start.shape, F)
     total = gathered if channels > 1 else _total(witnesses, like=sharp)
     speed = np.ascontiguousarray(pace.numpy(), F)
     for _ in range(steps):
@@ -60,51 +61,63 @@ def _pack(image: Any, out: Any) -> None:
 
 @_jit_parallel
 def _advance(sharp: Any, gathered: Any, total: Any, pace: Any, root: Any) -> None:
-    """One multiplicative step, and the square root of its result; empties `gathered`."""
-    height, width, channels = root.shape
+    """One multiplicative step, and the square root of its result, [C, H, W]; empties `gathered`."""
+    channels, height, width = root.shape
+    last = total.shape[2] - 1
     for row in prange(height):
         y = row + MARGIN
         for column in range(width):
             x = column + MARGIN
-            speed, every = pace[row, column], F(1) / total[y, x, total.shape[2] - 1]
+            speed, every = pace[row, column], F(1) / total[y, x, last]
             for k in range(channels):
                 change = gathered[y, x, k] * every - F(1)
                 value = sharp[y, x, k] * max(F(1) + change * speed, F(LEAST))
                 sharp[y, x, k] = value
-                root[row, column, k] = math.sqrt(max(value, DARK))
+                root[k, row, column] = math.sqrt(max(value, DARK))
             for k in range(gathered.shape[2]):
                 gathered[y, x, k] = F(UNSEEN)
 
 
 @_jit_parallel
 def _calm(sharp: Any, root: Any, pace: Any, smooth: Any) -> None:
-    """`deconvolve.calmed`, row by row; the normalised slopes to the left are kept for the next pixel."""
-    height, width, channels = root.shape
-    for row in prange(height):
-        here, left = np.empty(2 * channels, F), np.zeros(channels, F)
-        above = np.zeros(2 * channels, F)
-        for column in range(width):
-            _slopes(root, row, column, here)
-            if row > 0:
-                _slopes(root, row - 1, column, above)
+    """`deconvolve.calmed` in bands of rows; the slopes down to a row are kept from the one above."""
+    channels, height, width = root.shape
+    for band in prange(-(-height // BAND)):
+        right, down = np.zeros((channels, width + 1), F), np.zeros((channels, width), F)
+        above, norm = np.zeros((channels, width), F), np.empty(width, F)
+        top = band * BAND
+        if top > 0:
+            _slopes(root, top - 1, right, above, norm)
+        for row in range(top, min(top + BAND, height)):
+            _slopes(root, row, right, down, norm)
             for k in range(channels):
-                spread = here[k] - left[k] + here[channels + k] - above[channels + k]
-                change = F(1) - smooth * pace[row, column] * spread
-                sharp[row + MARGIN, column + MARGIN, k] /= min(max(change, F(0.5)), F(2))
-                left[k] = here[k]
+                for column in range(width):
+                    # The first entry of `right` stays empty: the slope before the first pixel.
+                    spread = right[k, column + 1] - right[k, column] + down[k, column] - above[k, column]
+                    change = F(1) - smooth * pace[row, column] * spread
+                    above[k, column] = down[k, column]
+                    norm[column] = F(1) / min(max(change, F(0.5)), F(2))
+                for column in range(width):
+                    sharp[row + MARGIN, column + MARGIN, k] *= norm[column]
 
 
-@_inline
-def _slopes(root: Any, row: Any, column: Any, out: Any) -> None:
-    """Steps to the right and down of all channels, over their common length."""
-    height, width, channels = root.shape
-    total = F(0)
+@_jit
+def _slopes(root: Any, row: Any, right: Any, down: Any, norm: Any) -> None:
+    """Steps of one row to the right and down, over their common length in all channels."""
+    channels, height, width = root.shape
+    below = min(row + 1, height - 1)
+    norm[:] = F(0)
     for k in range(channels):
-        value = root[row, column, k]
-        right = root[row, column + 1, k] - value if column < width - 1 else F(0)
-        down = root[row + 1, column, k] - value if row < height - 1 else F(0)
-        out[k], out[channels + k] = right, down
-        total += right * right + down * down
-    norm = F(1) / math.sqrt(total * (F(3) / F(channels)) + F(1e-4))
-    for k in range(2 * channels):
-        out[k] *= norm
+        for column in range(width - 1):
+            right[k, column + 1] = root[k, row, column + 1] - root[k, row, column]
+        right[k, width] = F(0)
+        for column in range(width):
+            down[k, column] = root[k, below, column] - root[k, row, column]
+        for column in range(width):
+            norm[column] += right[k, column + 1] * right[k, column + 1] + down[k, column] * down[k, column]
+    for column in range(width):
+        norm[column] = F(1) / math.sqrt(norm[column] * (F(3) / F(channels)) + F(1e-4))
+    for k in range(channels):
+        for column in range(width):
+            right[k, column + 1] *= norm[column]
+            down[k, column] *= norm[column]
