@@ -98,11 +98,11 @@ def _way(x: Any, y: Any, ux: Any, uy: Any) -> Any:
     return flat, along - half, along + half, across - slope * along, slope, share
 
 
-@_jit
+@_jit_parallel
 def _lay_out(light: Any, belief: Any, middle: Any, way: Any, seen: Any, sure: Any, live: Any) -> None:  # noqa: PLR0917, PLR0913
     """Fill sheets with light and belief where ways lie within the picture, and mark the blocks that count."""
     channels, height, width = light.shape
-    for row in range(height):
+    for row in prange(height):
         for column in range(width):
             i, j = row // BLOCK, column // BLOCK
             x, y = F(column) + middle[0, i, j], F(row) + middle[1, i, j]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
 from ..data.exposure import blur
 from ..data.types import Clip, Motion
@@ -20,9 +20,10 @@ from .deconvolve import Observation, richardson_lucy
 from .paths import Correction, fit
 
 WHITE = 0.98  # light at and above which a sensor has lost count
-SCALE = 0.05  # difference of square roots of light at which belief in a neighbour is down to a third
+SCALE = 0.045  # difference of square roots of light at which belief in a neighbour is down to a third
 VICINITY = 3.0  # pixels around a point whose flows speak for it
-SPREAD = 2.0  # pixels over which that difference is taken
+SPREAD = 1.5  # pixels over which that difference is taken
+HALF = 2  # times smaller is the picture on which frames are compared
 FITTED = 430  # pixels of the longer side on which three numbers per frame are fitted
 STEPS, STEPS_PER_PIXEL = 6.0, 0.9  # of deconvolution: longer blur needs more
 FEWEST, MOST = 3, 22
@@ -56,7 +57,8 @@ def fuse(clip: Clip, motion: Motion, config: FuseConfig, *, which: Sequence[int]
         return Fused(images=clip.images[:0], confidence=clip.images[:0, 0], ways=motion.velocity[:0])
     images = clip.images.clamp_min(0) ** CONTRAST
     near = sorted({j for i in which for j in _around(i, len(clip.images), config.radius)} | set(which))
-    ways = {i: corrected_way(images, motion, i) for i in near}
+    small = _Reduced(images, motion, scale=max(1, round(max(images.shape[2:]) / FITTED)))
+    ways = {i: corrected_way(small, motion, i) for i in near}
     done = [sharpened(images, motion, ways, i, config=config) for i in which]
     return Fused(
         images=torch.stack([image for image, _ in done]) ** (1 / CONTRAST),
@@ -102,10 +104,26 @@ def neighbour(
 ) -> tuple[Observation, Tensor]:
     """Frame j as a witness of frame i, and how well the two agree on frame i's grid, [H, W]."""
     i, j = pair
-    there, back = motion.flows[i, j].shift, motion.flows[j, i].shift
-    agreed = consistency(images[i], warp(images[j], there), way=ways[i], other_way=warp(ways[j], there))
+    back = motion.flows[j, i].shift
+    there = reduced(motion.flows[i, j].shift, HALF) / HALF
+    frame, other = (reduced(images[k], HALF) for k in pair)
+    way, other_way = (reduced(ways[k], HALF) / HALF for k in pair)
+    # The difference is spread over pixels anyway: half the size says as much, for a fifth of the time.
+    agreed = consistency(frame, warp(other, there), way=way, other_way=warp(other_way, there))
+    agreed = _enlarged(agreed, back.shape[1:])
     belief = warp(agreed[None], back)[0] * unclipped(images[j])
     return Observation(light=images[j], offset=back, way=ways[j], belief=belief), agreed
+
+
+def reduced(field: Tensor, scale: int) -> Tensor:
+    """Means of squares of `scale` pixels of [..., H, W]; the last ones may be cut."""
+    return field if scale == 1 else avg_pool2d(field, scale, ceil_mode=True)
+
+
+def _enlarged(belief: Tensor, size: Sequence[int]) -> Tensor:
+    """[H, W] again of what was `reduced` to half."""
+    whole = interpolate(belief[None, None], scale_factor=HALF, mode="bilinear")
+    return whole[0, 0, : size[0], : size[1]].contiguous()
 
 
 def seen_to_move(motion: Motion, i: int) -> Tensor:
@@ -145,28 +163,42 @@ def unclipped(image: Tensor) -> Tensor:
     return (image.amax(0) < WHITE).to(image)
 
 
-def corrected_way(images: Tensor, motion: Motion, i: int) -> Tensor:
+class _Reduced:
+    """Frames and their motion `scale` times smaller, each reduced once for all that ask."""
+
+    def __init__(self, images: Tensor, motion: Motion, *, scale: int) -> None:
+        self.scale = scale
+        self.images = reduced(images, scale)
+        self.velocity = reduced(motion.velocity, scale) / scale
+        self._flows = motion.flows
+        self._shifts: dict[tuple[int, int], Tensor] = {}
+
+    def shift(self, pair: tuple[int, int]) -> Tensor:
+        if pair not in self._shifts:
+            self._shifts[pair] = reduced(self._flows[pair].shift, self.scale) / self.scale
+        return self._shifts[pair]
+
+
+def corrected_way(small: _Reduced, motion: Motion, i: int) -> Tensor:
     """The way of every pixel of frame `i`, [2, H, W] pixels, fitted to what its neighbours say."""
-    if len(images) == 1:
+    if len(small.images) == 1:
         return motion.blur[i]
-    return _correction(images, motion, i).of(LONGER * motion.blur[i], motion.velocity[i])
+    correction = _correction(small, i, shutter=LONGER * motion.shutter)
+    return correction.enlarged(small.scale).of(LONGER * motion.blur[i], motion.velocity[i])
 
 
-def _correction(images: Tensor, motion: Motion, i: int) -> Correction:
-    scale = max(1, round(max(images.shape[2:]) / FITTED))
-    near = [*_around(i, len(images), 1), i]
-    light = {j: avg_pool2d(images[j], scale) for j in near}
-    velocity = {j: avg_pool2d(motion.velocity[j], scale) / scale for j in near}
-    ways = {j: LONGER * motion.shutter * v for j, v in velocity.items()}
+def _correction(small: _Reduced, i: int, *, shutter: float) -> Correction:
+    light, near = small.images, _around(i, len(small.images), 1)
+    ways = {j: shutter * small.velocity[j] for j in (i, *near)}
     seen = []
-    for j in near[:-1]:
-        there, back = (avg_pool2d(motion.flows[pair].shift, scale) / scale for pair in ((i, j), (j, i)))
+    for j in near:
+        there, back = small.shift((i, j)), small.shift((j, i))
         agreed = consistency(light[i], warp(light[j], there), way=ways[i], other_way=warp(ways[j], there))
         belief = warp(agreed[None], back)[0] * unclipped(light[j])
         seen.append(Observation(light=light[j], offset=back, way=ways[j], belief=belief))
     # Without the frame itself: what is left of its blur must not pass for sharpness.
     sharp = richardson_lucy(light[i], seen, steps=3, pace=torch.full_like(light[i][0], PACE), smooth=0)
-    return fit(sharp, light[i], ways[i], velocity[i]).enlarged(scale)
+    return fit(sharp, light[i], ways[i], small.velocity[i])
 
 
 def _around(i: int, count: int, radius: int) -> list[int]:
