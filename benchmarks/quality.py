@@ -6,45 +6,51 @@ Run: python -m benchmarks.quality   (needs ../shared/data; about four minutes on
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import av
-import cv2
-import numpy as np
 import torch
-from torch import Tensor
 
-from freezeframe.data.exposure import blur
-from freezeframe.data.metrics import psnr_codes, ssim_codes
+from freezeframe.data.metrics import srgb_codes
+from freezeframe.data.metrics_time import light_of
+from freezeframe.data.sets import Pairs, open_set
+from freezeframe.data.sets import take as pair
 from freezeframe.motion.estimate import dis_pair
 from freezeframe.motion.warp import warp
 from freezeframe.pipeline.api import deblur_video
-from freezeframe.pipeline.measure import adjacent_flows, velocities
+from freezeframe.pipeline.bench import bench
+from freezeframe.pipeline.bench_judge import Figures, over_takes
+from freezeframe.pipeline.bench_methods import OURS, WEIGHTLESS, Method, methods_for, read, write
+from freezeframe.pipeline.bench_table import table
+from freezeframe.pipeline.config import Config
+from freezeframe.pipeline.measure import adjacent_flows
 
 REDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "test" / "reds"
-GAMMA = 2.2
-
-Pictures = list[np.ndarray]  # [H, W, 3] uint8 RGB
-
-
-def read(folder: Path) -> Pictures:
-    return [cv2.imread(str(path))[..., ::-1].copy() for path in sorted(folder.glob("*.png"))]
-
-
-def decode(path: Path) -> Pictures:
-    with av.open(str(path)) as container:
-        return [
-            frame.to_ndarray(format="rgb24", src_colorspace="itu709") for frame in container.decode(video=0)
-        ]
+ALONE = replace(Config(), fuse=replace(Config().fuse, network="none"))
+CLIPS = {  # rate factor and pixel format
+    "REDS, near-lossless clips (H.264 crf 4, 4:4:4)": (4, "yuv444p"),
+    "REDS, H.264 crf 23": (23, "yuv420p"),
+    "REDS, H.264 crf 28": (28, "yuv420p"),
+}
 
 
-def encode(pictures: Pictures, path: Path, *, crf: int, pix_fmt: str) -> None:
+def decode(clip: Path, folder: Path) -> Path:
+    folder.mkdir()
+    with av.open(str(clip)) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            codes = frame.to_ndarray(format="rgb24", src_colorspace="itu709")
+            write(folder / f"{number:06d}.png", codes)
+    return folder
+
+
+def encode(folder: Path, clip: Path, *, crf: int, pix_fmt: str) -> Path:
     """H.264 by plain PyAV: the camera's codec, not ours."""
+    pictures = [read(path) for path in sorted(folder.glob("*.png"))]
     height, width = pictures[0].shape[:2]
-    with av.open(str(path), "w") as container:
+    with av.open(str(clip), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(24), options={"crf": str(crf)})
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.colorspace = stream.codec_context.color_primaries = 1
@@ -55,123 +61,63 @@ def encode(pictures: Pictures, path: Path, *, crf: int, pix_fmt: str) -> None:
             shown.colorspace = shown.color_primaries = shown.color_trc = shown.color_range = 1
             container.mux(stream.encode(shown))
         container.mux(stream.encode(None))
+    return clip
 
 
-def light(pictures: Pictures) -> Tensor:
-    codes = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-    return codes**GAMMA
-
-
-def codes(images: Tensor) -> Pictures:
-    coded = (images.clamp(0, 1) ** (1 / GAMMA) * 255 + 0.5).byte()
-    return [image.permute(1, 2, 0).contiguous().numpy() for image in coded]
-
-
-def plain_average(pictures: Pictures) -> Pictures:
+def plain_average(source: Path, output: Path) -> None:
     """Each frame with its aligned neighbours, equally weighted."""
-    images = light(pictures)
+    output.mkdir()
+    paths = sorted(source.glob("*.png"))
+    images = torch.stack([light_of(read(path)) for path in paths])
     flows = adjacent_flows(images, dis_pair)
-    merged = []
     for i, image in enumerate(images):
         others = [warp(images[j], flows[i, j].shift) for j in (i - 1, i + 1) if 0 <= j < len(images)]
-        merged.append(torch.stack([image, *others]).mean(0))
-    return codes(torch.stack(merged))
+        write(output / paths[i].name, srgb_codes(torch.stack([image, *others]).mean(0)))
 
 
-def unsharp(pictures: Pictures) -> Pictures:
-    soft = [cv2.GaussianBlur(picture, (0, 0), 2) for picture in pictures]
-    return [cv2.addWeighted(p, 1.5, s, -0.5, 0) for p, s in zip(pictures, soft, strict=True)]
+def our_clip(_source: Path, output: Path, *, clip: Path, config: Config) -> None:
+    """The whole command from video file to video file."""
+    result = output.with_suffix(".mp4")
+    deblur_video(clip, result, config=config)
+    decode(result, output)
 
 
-def single_frame(pictures: Pictures, *, shutter: float = 0.8, steps: int = 5) -> Pictures:
-    """Richardson-Lucy of each frame alone, along its own motion."""
-    images = light(pictures) + 1e-4
-    vectors = velocities(adjacent_flows(images, dis_pair), images) * shutter
-    sharp = images.clone()
-    for k, (image, along) in enumerate(zip(images, vectors, strict=True)):
-        for _ in range(steps):
-            sharp[k] *= blur(image / blur(sharp[k], along).clamp_min(1e-4), along)
-    return codes(sharp)
-
-
-def our_folder(source: Path, scratch: Path) -> Pictures:
-    deblur_video(source, scratch / "out")
-    return read(scratch / "out")
-
-
-def our_clip(source: Path, scratch: Path) -> Pictures:
-    deblur_video(source, scratch / f"out_{source.name}")
-    return decode(scratch / f"out_{source.name}")
-
-
-def row(name: str, found: Pictures, given: Pictures, truth: Pictures) -> tuple[str, np.ndarray]:
-    """PSNR, SSIM and the gain of the worst frame, per frame."""
-    figures = [
-        (psnr_codes(f, t), ssim_codes(f, t), psnr_codes(f, t) - psnr_codes(g, t))
-        for f, g, t in zip(found, given, truth, strict=True)
-    ]
-    return name, np.array(figures)
-
-
-def table(title: str, rows: Sequence[tuple[str, np.ndarray]]) -> str:
-    given = rows[0][1]
-    lines = [
-        f"\n{title}\n",
-        "| method | PSNR | gain | SSIM | gain | worst frame |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, figures in rows:
-        mean, start = figures.mean(axis=0), given.mean(axis=0)
-        lines.append(
-            f"| {name} | {mean[0]:.2f} | {mean[0] - start[0]:+.2f} | {mean[1]:.4f} |"
-            f" {mean[1] - start[1]:+.4f} | {figures[:, 2].min():+.2f} |"
-        )
-    return "\n".join(lines)
-
-
-def compare(given: Pictures, ours: Pictures, truth: Pictures) -> list[tuple[str, np.ndarray]]:
-    """Ours beside do-nothing and what simpler means do with the same input."""
-    found = {
-        "input": given,
-        "plain average of 3": plain_average(given),
-        "unsharp mask": unsharp(given),
-        "Richardson-Lucy, 1 frame": single_frame(given),
-        "freezeframe": ours,
+def of_clip(sequence: Path, scratch: Path, *, crf: int, pix_fmt: str) -> tuple[Pairs, dict[str, Method]]:
+    """What a decoder shows of a compressed sequence, and the methods, of which ours gets the file."""
+    clip = encode(sequence / "blur", scratch / "clip.mp4", crf=crf, pix_fmt=pix_fmt)
+    shown = decode(clip, scratch / "shown")
+    sharp = scratch / "sharp"
+    sharp.mkdir()
+    for number, path in enumerate(sorted((sequence / "sharp").glob("*.png"))):
+        (sharp / f"{number:06d}.png").write_bytes(path.read_bytes())
+    ours: dict[str, Method] = {
+        WEIGHTLESS: partial(our_clip, clip=clip, config=ALONE),
+        OURS: partial(our_clip, clip=clip, config=Config()),
     }
-    return [row(name, pictures, given, truth) for name, pictures in found.items()]
+    return Pairs(name=sequence.name, takes=(pair(shown, sharp, name=sequence.name),)), means() | ours
 
 
-def pooled(tables: Sequence[list[tuple[str, np.ndarray]]]) -> list[tuple[str, np.ndarray]]:
-    """The same methods over several sequences as one."""
-    return [
-        (rows[0][0], np.concatenate([figures for _, figures in rows])) for rows in zip(*tables, strict=True)
-    ]
+def means() -> dict[str, Method]:
+    return {"plain average of 3": plain_average, **methods_for(Config(), restorer=None)}
 
 
-def as_folders(sequence: Path, scratch: Path) -> list[tuple[str, np.ndarray]]:
-    return compare(read(sequence / "blur"), our_folder(sequence / "blur", scratch), read(sequence / "sharp"))
-
-
-def as_clip(sequence: Path, scratch: Path, *, crf: int, pix_fmt: str) -> list[tuple[str, np.ndarray]]:
-    clip = scratch / f"clip{crf}.mp4"
-    encode(read(sequence / "blur"), clip, crf=crf, pix_fmt=pix_fmt)
-    return compare(decode(clip), our_clip(clip, scratch), read(sequence / "sharp"))
+def pooled(title: str, results: list[dict[str, Figures]]) -> str:
+    rows = {name: over_takes([rows[name] for rows in results]) for name in results[0]}
+    return table(rows, title=title, rule="pixel by pixel")
 
 
 def main() -> None:
     if not REDS.is_dir():
         raise SystemExit("the blurry/sharp pairs (../shared/data/test/reds) are not here")
-    cases = {
-        "REDS, 20 frames, PNG folders": as_folders,
-        "REDS, near-lossless clips (H.264 crf 4, 4:4:4)": partial(as_clip, crf=4, pix_fmt="yuv444p"),
-        "REDS, H.264 crf 23": partial(as_clip, crf=23, pix_fmt="yuv420p"),
-    }
-    for title, run in cases.items():
-        tables = []
+    folders = bench(open_set(REDS, "reds"), means())
+    print(table(folders.rows, title="REDS, 20 frames, PNG folders", rule=folders.rule), flush=True)
+    for title, (crf, pix_fmt) in CLIPS.items():
+        results: list[dict[str, Figures]] = []
         for sequence in sorted(REDS.iterdir()):
             with tempfile.TemporaryDirectory() as scratch:
-                tables.append(run(sequence, Path(scratch)))
-        print(table(title, pooled(tables)), flush=True)
+                pairs, methods = of_clip(sequence, Path(scratch), crf=crf, pix_fmt=pix_fmt)
+                results.append(dict(bench(pairs, methods).rows))
+        print("\n" + pooled(title, results), flush=True)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ Undo = Callable[[Array, Array], Array]
 
 TILE = 96  # pixels; neighbouring tiles share half of it
 LEAST = 1.0  # pixels of way; less is no blur
-MARGIN = 8  # pixels beyond half a way that a tile may lose at its border
-BALANCE = 0.02  # of Wiener's filter between data and smoothness; the best of several on REDS
+MARGIN = 24  # pixels beyond half a way, for what a filter spoils at its border
+BALANCE = 0.03  # of Wiener's filter between data and smoothness; the best of several on REDS
 STEPS = 10  # of Richardson and Lucy; the best of several on REDS
 DARK = 1e-3  # light; a ratio of less means nothing
 

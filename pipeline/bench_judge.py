@@ -102,13 +102,15 @@ def over_takes(takes: Sequence[Figures]) -> Figures:
 def _still(codes: Codes, moment: _Moment, rule: Rule) -> Figures:
     score = aligned_scores if rule == "aligned" else _as_is
     scores = [score(codes, truth) for truth in moment.truths]
-    return {
+    found = {
         "psnr": min(max(decibel for decibel, _ in scores), 100.0),  # a perfect frame must leave a mean finite
         "ssim": max(alike for _, alike in scores),
         "sharpness": sharpness(codes),
         "sharpness of truth": sharpness(moment.truth),
-        "reblur": reblur_consistency(light_of(codes), moment.blurred, moment.way),
     }
+    if moment.way.any():
+        found["reblur"] = reblur_consistency(light_of(codes), moment.blurred, moment.way)
+    return found
 
 
 def _moving(recent: list[Tensor], moment: _Moment) -> Figures:
