@@ -20,6 +20,7 @@ from typing import Literal
 
 from .errors import UnreadableMedia
 from .folders import open_folder
+from .photo_read import PHOTO_SUFFIXES
 
 SetName = Literal["gopro", "gopro-gamma", "dvd", "bsd", "reds", "realblur-j", "realblur-r", "hide", "kohler"]
 Rule = Literal["pixel by pixel", "aligned", "best of many"]
@@ -89,7 +90,7 @@ def folder_pair(blurred: Path, truth: Path) -> Pairs:
                 f"{folder}: is not a folder; name one with pictures, or with folders of them"
             )
     inside = subfolders(blurred)
-    if any(path.is_file() and not path.name.startswith(".") for path in blurred.iterdir()) or not inside:
+    if not inside or any(path.suffix.lower() in PHOTO_SUFFIXES for path in blurred.iterdir()):
         return Pairs(name=blurred.name, takes=(take(blurred, truth, name=blurred.name),))
     return Pairs(
         name=blurred.name, takes=tuple(take(each, truth / each.name, name=each.name) for each in inside)

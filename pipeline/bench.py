@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data.errors import FreezeframeError, UnwritableOutput
+from ..data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
 from ..data.sets import Pairs, Rule, SetName, Take, folder_pair, open_set
 from ..data.sets_photos import photos as lone_photos
 from .api import versions
@@ -123,7 +123,17 @@ def pairs_of(
 
 
 def staged(take: Take, folder: Path) -> Path:
-    """The blurred frames of a take as numbered PNG in a new folder: what each method gets."""
+    """The blurred frames of a take as numbered PNG in a new folder: what each method gets.
+
+    Raises:
+        UnreadableMedia: The truth is of another size.
+    """
+    sizes = [read(path).shape[1::-1] for path in (take.blurred[0], take.truths[0][0])]
+    if sizes[0] != sizes[1]:
+        given, true = ("x".join(map(str, size)) for size in sizes)
+        raise UnreadableMedia(
+            f"{take.truths[0][0]}: is {true}, its blurred frame {given}; give both in one size"
+        )
     folder.mkdir(parents=True)
     for number, path in enumerate(take.blurred):
         target = folder / f"{number:06d}.png"

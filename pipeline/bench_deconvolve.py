@@ -56,13 +56,13 @@ def along_motion(image: Tensor, way: Tensor, *, undo: Undo) -> Tensor:
 
 def wiener(light: Array, spread: Array) -> Array:
     """Wiener's filter (Hunt 1971, Laplacian as regulariser) by scikit-image."""
-    restoration = _restoration()
+    restoration = textbook()
     return np.stack([restoration.wiener(light[..., c], spread, BALANCE) for c in range(3)], axis=-1)
 
 
 def richardson_lucy(light: Array, spread: Array) -> Array:
     """Richardson (1972) and Lucy (1974) by scikit-image."""
-    found = _restoration().richardson_lucy(light + DARK, spread[..., None], STEPS, filter_epsilon=DARK)
+    found = textbook().richardson_lucy(light + DARK, spread[..., None], STEPS, filter_epsilon=DARK)
     return np.asarray(found - DARK, np.float32)
 
 
@@ -76,7 +76,8 @@ def kernel(way: Tensor) -> Array:
     return found
 
 
-def _restoration() -> Any:
+def textbook() -> Any:
+    """scikit-image's deconvolution, or a word about what to install."""
     try:
         from skimage import restoration
     except ImportError as error:

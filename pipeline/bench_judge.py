@@ -19,6 +19,8 @@ from ..data.types import Flow
 from ..motion.estimate import dis_flow
 from .bench_methods import read, ways
 
+PERFECT = 100.0  # dB, in place of infinity: a perfect frame must leave a mean finite
+
 Figures = dict[str, float]
 """Values by name; what cannot be told of a frame, such as the motion to one before the first, is absent."""
 
@@ -81,7 +83,8 @@ def over_frames(figures: Mapping[str, Sequence[Figures]], *, given: str) -> dict
         mean = means[name]
         gains = [one["psnr"] - none["psnr"] for one, none in zip(frames, figures[given], strict=True)]
         mean["worst"], mean["best"] = min(gains), max(gains)
-        mean["sharpness"] /= mean.pop("sharpness of truth") or math.nan
+        slope = mean.pop("sharpness of truth")
+        mean["sharpness"] = mean["sharpness"] / slope if slope else 1.0
         if "flicker" in mean:
             mean["flicker"] = math.sqrt(mean["flicker"])
         if "warping" in mean:
@@ -100,17 +103,25 @@ def over_takes(takes: Sequence[Figures]) -> Figures:
 
 
 def _still(codes: Codes, moment: _Moment, rule: Rule) -> Figures:
-    score = aligned_scores if rule == "aligned" else _as_is
-    scores = [score(codes, truth) for truth in moment.truths]
+    decibel, alike = _scores(codes, moment, rule)
     found = {
-        "psnr": min(max(decibel for decibel, _ in scores), 100.0),  # a perfect frame must leave a mean finite
-        "ssim": max(alike for _, alike in scores),
+        "psnr": min(decibel, PERFECT),
+        "ssim": alike,
         "sharpness": sharpness(codes),
         "sharpness of truth": sharpness(moment.truth),
     }
     if moment.way.any():
-        found["reblur"] = reblur_consistency(light_of(codes), moment.blurred, moment.way)
+        consistent = reblur_consistency(light_of(codes), moment.blurred, moment.way)
+        found["reblur"] = min(consistent, PERFECT)
     return found
+
+
+def _scores(codes: Codes, moment: _Moment, rule: Rule) -> tuple[float, float]:
+    """PSNR in dB and SSIM."""
+    if rule == "aligned":
+        return aligned_scores(codes, moment.truth)
+    best = max(moment.truths, key=lambda truth: psnr_codes(codes, truth))
+    return psnr_codes(codes, best), ssim_codes(codes, best)
 
 
 def _moving(recent: list[Tensor], moment: _Moment) -> Figures:
@@ -121,10 +132,6 @@ def _moving(recent: list[Tensor], moment: _Moment) -> Figures:
     if len(recent) == 3:
         found["flicker"] = flicker(torch.stack(recent)) ** 2
     return found
-
-
-def _as_is(codes: Codes, truth: Codes) -> tuple[float, float]:
-    return psnr_codes(codes, truth), ssim_codes(codes, truth)
 
 
 def _mean(parts: Sequence[Figures]) -> Figures:

@@ -26,7 +26,7 @@ from ..models.load import load_restorer
 from ..models.shipped import WEIGHTS, Network, read_network, running
 from ..motion.estimate import dis_pair
 from .api import deblur_video
-from .bench_deconvolve import along_motion, richardson_lucy, wiener
+from .bench_deconvolve import along_motion, richardson_lucy, textbook, wiener
 from .config import Config, FuseConfig, RefineConfig
 from .finish import finish
 from .fuse import fuse
@@ -42,7 +42,13 @@ OURS, WEIGHTLESS = "freezeframe", "freezeframe, no network"
 
 
 def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
-    """Every row of a table but the input and the truth, simplest first."""
+    """Every row of a table but the input and the truth, simplest first.
+
+    Raises:
+        MissingExtra: scikit-image is not there.
+        UnreadableMedia: The restorer's checkpoint cannot be loaded.
+    """
+    textbook()
     found: dict[str, Method] = {
         "unsharp mask": partial(_each, change=lambda image, _: unsharp(image)),
         "Wiener along the motion": partial(_each, change=partial(along_motion, undo=wiener)),

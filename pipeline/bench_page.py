@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data.metrics import Codes
 from ..data.sets import Take
-from .bench_judge import Figures
+from .bench_judge import PERFECT, Figures
 from .bench_methods import INPUT, read
 
 SIDE = 224  # pixels of a crop
@@ -100,4 +100,4 @@ def _text(png: bytes) -> str:
 
 
 def _decibel(value: float) -> str:
-    return "" if value >= 100 else f"{value:.2f} dB"
+    return "" if value >= PERFECT else f"{value:.2f} dB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..data.sets import Rule
-from .bench_judge import Figures
+from .bench_judge import PERFECT, Figures
 from .bench_methods import INPUT
 
 Cell = Callable[[float], str]
@@ -27,7 +27,7 @@ COLUMNS: Mapping[str, tuple[str, Cell]] = {
 COMPARED: Mapping[Rule, str] = {
     "pixel by pixel": "Compared pixel by pixel, no alignment.",
     "aligned": "Aligned to the truth by brightness and homography (RealBlur), compared where both see.",
-    "best of many": "The best score over all frames of the true trajectory (Köhler), no alignment.",
+    "best of many": "Against the frame of the true trajectory to which it is closest (Köhler), no alignment.",
 }
 
 LEGEND = """8-bit sRGB read back from the files written, float64, every frame; mean per sequence, then
@@ -57,7 +57,7 @@ def _with_gain(figures: Figures, given: Figures) -> Figures:
 
 
 def _line(name: str, figures: Figures) -> str:
-    perfect = {"psnr", "gain", "worst"} if figures["psnr"] >= 100 else set()
+    perfect = {"psnr", "gain", "worst"} if figures["psnr"] >= PERFECT else set()
     cells = [
         cell(figures[key]) if key in figures and key not in perfect else "-"
         for key, (_, cell) in COLUMNS.items()

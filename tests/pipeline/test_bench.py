@@ -174,3 +174,11 @@ def test_the_command_writes_its_table_and_replaces_none(pairs: Pairs, tmp_path: 
     again = CliRunner().invoke(cli.app, line)
     assert again.exit_code == 2
     assert "--force" in again.stderr
+
+
+def test_a_truth_of_another_size_is_refused_before_any_work(tmp_path: Path) -> None:
+    for kind, size in (("blur", 32), ("sharp", 64)):
+        (tmp_path / kind).mkdir()
+        write(tmp_path / kind / "1.png", np.zeros((size, size, 3), np.uint8))
+    with pytest.raises(FreezeframeError, match="64x64, its blurred frame 32x32"):
+        bench(folder_pair(tmp_path / "blur", tmp_path / "sharp"), {"copy": copied})
