@@ -17,11 +17,12 @@ from torch import Tensor
 
 from .block_lanes import BLOCK, compare_block, read_block, write_block_down, write_block_right
 from .exposure import shared
-from .exposure_kernels import DARK, Array, F
+from .exposure_kernels import DARK, LANES, Array, F
 
 BANDS = 16
 MARGIN = 8  # pixels around a sheet: a block, and what rounding may add
 GAP = 20  # pixels after each line: lines a multiple of 4096 bytes apart push each other out of the cache
+PIXEL = (0,) * LANES  # what tells the vectors how many floats a pixel has
 DIM = F(1e-3)  # belief; less changes nothing
 
 _jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
@@ -29,45 +30,39 @@ _jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cac
 _inline: Any = njit(inline="always", fastmath=True, error_model="numpy")
 
 
-def sheet(height: int, width: int, *, channels: int, value: float) -> Array:
-    """An even picture with a margin all around, [rows, columns, lanes]; three channels have a spare lane."""
-    lanes = 1 if channels == 1 else 4
+def sheet(height: int, width: int, *, value: float) -> Array:
+    """An even picture with a margin all around, [rows, columns, 4]: three colours and a spare lane."""
     rows, columns = (-(-size // BLOCK) * BLOCK + 2 * MARGIN for size in (height, width))
-    return np.full((rows, columns + GAP, lanes), value, F)
+    return np.full((rows, columns + GAP, LANES), value, F)
 
 
 class Witness:
     """One observation, ready for many steps.
 
     Args:
-        light: [C, H, W] as recorded, C = 1 or 3.
+        light: [3, H, W] as recorded.
         belief: [H, W] in [0, 1].
         way: [2, H, W] pixels.
         offset: [2, H, W] pixels; None is zero.
     """
 
     def __init__(self, light: Tensor, belief: Tensor, *, way: Tensor, offset: Tensor | None) -> None:
-        channels, height, width = light.shape
+        _, height, width = light.shape
         self.way = shared(way).contiguous().numpy()
         self.middle = np.zeros_like(self.way) if offset is None else shared(offset).contiguous().numpy()
-        self.seen = sheet(height, width, channels=channels, value=0.0)
-        self.belief = sheet(height, width, channels=1, value=0.0)
+        self.seen = sheet(height, width, value=0.0)
         self.live = np.zeros(self.way.shape[1:], np.bool_)
         given = np.ascontiguousarray(light.numpy(), F), np.ascontiguousarray(belief.numpy(), F)
-        _lay_out(*given, self.middle, self.way, self.seen, self.belief, self.live)
+        _lay_out(*given, self.middle, self.way, self.seen, self.live)
         self.limits = _bands(self.live, self.middle[1], self.way[1])
 
     def hand_back(self, sharp: Array, gathered: Array) -> None:
-        """Add the adjoint of belief * light / blur(sharp) to `gathered`, a sheet like `sharp`."""
-        self._step(sharp, self.seen, gathered)
+        """Add the adjoint of belief * light / blur(sharp) to `gathered`, a sheet like `sharp`.
 
-    def hand_back_belief(self, gathered: Array) -> None:
-        """Add the adjoint of the belief to `gathered`, a sheet of one lane."""
-        self._step(np.ones_like(gathered), self.belief, gathered)
-
-    def _step(self, sharp: Array, seen: Array, gathered: Array) -> None:
-        flat = [part.reshape(-1) for part in (sharp, seen, gathered)]
-        _step(*flat, sharp.shape[1], self.live, self.middle, self.way, self.limits, (0,) * sharp.shape[2])
+        Where the spare lane of `sharp` is 1, that of `gathered` gets the adjoint of the belief.
+        """
+        flat = [part.reshape(-1) for part in (sharp, self.seen, gathered)]
+        _step(*flat, sharp.shape[1], self.live, self.middle, self.way, self.limits, PIXEL)
 
 
 def _bands(live: npt.NDArray[np.bool_], middle: Array, way: Array) -> npt.NDArray[np.int64]:
@@ -99,7 +94,7 @@ def _way(x: Any, y: Any, ux: Any, uy: Any) -> Any:
 
 
 @_jit_parallel
-def _lay_out(light: Any, belief: Any, middle: Any, way: Any, seen: Any, sure: Any, live: Any) -> None:  # noqa: PLR0917, PLR0913
+def _lay_out(light: Any, belief: Any, middle: Any, way: Any, seen: Any, live: Any) -> None:  # noqa: PLR0917, PLR0913
     """Fill sheets with light and belief where ways lie within the picture, and mark the blocks that count."""
     channels, height, width = light.shape
     for row in prange(height):
@@ -117,12 +112,9 @@ def _lay_out(light: Any, belief: Any, middle: Any, way: Any, seen: Any, sure: An
             if c <= DIM:
                 continue
             live[i, j] = True
-            sure[row + MARGIN, column + MARGIN, 0] = c
             for k in range(channels):
                 seen[row + MARGIN, column + MARGIN, k] = c * light[k, row, column]
-            if channels > 1:
-                # In the spare lane: what it hands back is what the colours must be divided by.
-                seen[row + MARGIN, column + MARGIN, channels] = c
+            seen[row + MARGIN, column + MARGIN, channels] = c
 
 
 @_jit

@@ -11,7 +11,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from ..data.exposure_kernels import DARK, Array
+from ..data.exposure_kernels import DARK
 from ..data.exposure_step import MARGIN, Witness, sheet
 from .deconvolve import LEAST, UNSEEN, Observation
 
@@ -25,29 +25,19 @@ def iterate(
     start: Tensor, observations: Sequence[Observation], *, steps: int, pace: Tensor, smooth: float
 ) -> Tensor:
     """`deconvolve.richardson_lucy` on the CPU."""
-    channels, height, width = start.shape
+    _, height, width = start.shape
     witnesses = [Witness(o.light, o.belief, way=o.way, offset=o.offset) for o in observations]
-    sharp = sheet(height, width, channels=channels, value=1.0)
-    _pack(start.contiguous().numpy(), sharp)
-    gathered, root = np.full_like(sharp, UNSEEN), np.empty(start.shape, F)
-    total = gathered if channels > 1 else _total(witnesses, like=sharp)
+    sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=UNSEEN)
+    root = np.maximum(start.numpy(), DARK)
+    _pack(root, sharp)
     speed = np.ascontiguousarray(pace.numpy(), F)
     for _ in range(steps):
         for witness in witnesses:
             witness.hand_back(sharp, gathered)
-        _advance(sharp, gathered, total, speed, root)
+        _advance(sharp, gathered, speed, root)
         if smooth > 0:
             _calm(sharp, root, speed, F(smooth))
-    picture = sharp[MARGIN : MARGIN + height, MARGIN : MARGIN + width, :channels]
-    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
-
-
-def _total(witnesses: list[Witness], *, like: Array) -> Array:
-    """What all beliefs hand back. Pictures in colour carry it in their spare lane."""
-    total = np.full_like(like, UNSEEN)
-    for witness in witnesses:
-        witness.hand_back_belief(total)
-    return total
+    return torch.from_numpy(_unpack(sharp, root))
 
 
 @_jit_parallel
@@ -56,19 +46,28 @@ def _pack(image: Any, out: Any) -> None:
     for row in prange(height):
         for column in range(width):
             for k in range(channels):
-                out[row + MARGIN, column + MARGIN, k] = max(image[k, row, column], DARK)
+                out[row + MARGIN, column + MARGIN, k] = image[k, row, column]
 
 
 @_jit_parallel
-def _advance(sharp: Any, gathered: Any, total: Any, pace: Any, root: Any) -> None:
+def _unpack(pixels: Any, image: Any) -> Any:
+    channels, height, width = image.shape
+    for row in prange(height):
+        for column in range(width):
+            for k in range(channels):
+                image[k, row, column] = pixels[row + MARGIN, column + MARGIN, k]
+    return image
+
+
+@_jit_parallel
+def _advance(sharp: Any, gathered: Any, pace: Any, root: Any) -> None:
     """One multiplicative step, and the square root of its result, [C, H, W]; empties `gathered`."""
     channels, height, width = root.shape
-    last = total.shape[2] - 1
     for row in prange(height):
         y = row + MARGIN
         for column in range(width):
             x = column + MARGIN
-            speed, every = pace[row, column], F(1) / total[y, x, last]
+            speed, every = pace[row, column], F(1) / gathered[y, x, channels]
             for k in range(channels):
                 change = gathered[y, x, k] * every - F(1)
                 value = sharp[y, x, k] * max(F(1) + change * speed, F(LEAST))

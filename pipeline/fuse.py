@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
@@ -73,7 +74,7 @@ def sharpened(
     """Frame `i` of [T, 3, H, W] sharpened, [3, H, W], and the confidence in it, [H, W]."""
     own = Observation(light=images[i], offset=None, way=ways[i], belief=unclipped(images[i]))
     others = [neighbour(images, motion, ways, (i, j)) for j in _around(i, len(images), config.radius)]
-    length = torch.linalg.vector_norm(ways[i], dim=0)
+    length = torch.hypot(*ways[i])  # vector_norm takes a tenth of a second across planes
     sharp = richardson_lucy(
         images[i],
         [own, *(seen for seen, _ in others)],
@@ -117,7 +118,16 @@ def neighbour(
 
 def reduced(field: Tensor, scale: int) -> Tensor:
     """Means of squares of `scale` pixels of [..., H, W]; the last ones may be cut."""
-    return field if scale == 1 else avg_pool2d(field, scale, ceil_mode=True)
+    height, width = field.shape[-2:]
+    if scale == 1:
+        return field
+    if not field.is_cpu or field.requires_grad or height % scale or width % scale:
+        return avg_pool2d(field, scale, ceil_mode=True)
+    # OpenCV gives the same numbers in a tenth of the time.
+    size = (width // scale, height // scale)
+    planes = field.reshape(-1, height, width).numpy()
+    means = np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes])
+    return torch.from_numpy(means).view(*field.shape[:-2], *size[::-1])
 
 
 def _enlarged(belief: Tensor, size: Sequence[int]) -> Tensor:
@@ -168,15 +178,20 @@ class _Reduced:
 
     def __init__(self, images: Tensor, motion: Motion, *, scale: int) -> None:
         self.scale = scale
-        self.images = reduced(images, scale)
-        self.velocity = reduced(motion.velocity, scale) / scale
+        self.images = self._whole(images)
+        self.velocity = self._whole(motion.velocity) / scale
         self._flows = motion.flows
         self._shifts: dict[tuple[int, int], Tensor] = {}
 
     def shift(self, pair: tuple[int, int]) -> Tensor:
         if pair not in self._shifts:
-            self._shifts[pair] = reduced(self._flows[pair].shift, self.scale) / self.scale
+            self._shifts[pair] = self._whole(self._flows[pair].shift) / self.scale
         return self._shifts[pair]
+
+    def _whole(self, field: Tensor) -> Tensor:
+        """Without what is left over at the right and below."""
+        height, width = (size // self.scale * self.scale for size in field.shape[-2:])
+        return reduced(field[..., :height, :width], self.scale)
 
 
 def corrected_way(small: _Reduced, motion: Motion, i: int) -> Tensor:
