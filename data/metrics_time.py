@@ -12,10 +12,12 @@ from .exposure import blur
 from .metrics import Codes, psnr_codes, srgb_codes
 from .types import Flow, FlowEstimator
 
+_LIGHT = to_light(torch.arange(256) / 255, SRGB).numpy()  # of each code
+
 
 def light_of(codes: Codes) -> Tensor:
     """[3, H, W] linear RGB of [H, W, 3] uint8 sRGB."""
-    return to_light(torch.from_numpy(np.ascontiguousarray(codes)).permute(2, 0, 1).float() / 255, SRGB)
+    return torch.from_numpy(_LIGHT[codes]).permute(2, 0, 1).contiguous()
 
 
 def tof(pair: tuple[Tensor, Tensor], truth: Flow, *, flow: FlowEstimator) -> float:
