@@ -328,6 +328,28 @@ def bench(
 
 
 @app.command()
+def export(
+    output: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="From `freezeframe train`; else the shipped ones.")
+    ] = None,
+    size: Annotated[tuple[int, int], typer.Option(metavar="WIDTH HEIGHT", help="Of the frames.")] = (
+        1280,
+        720,
+    ),
+    force: Force = False,
+) -> None:
+    """Write the network as an ONNX file, and check that it answers as the network does."""
+    with errors():
+        from .models.onnx_export import export_onnx
+        from .models.shipped import WEIGHTS, read_network
+
+        network = read_network(weights or WEIGHTS)
+        say(export_onnx(network, output, size=size[::-1], force=force))
+        typer.echo(output)
+
+
+@app.command()
 def models() -> None:
     """The weights that come with the package: what they learned from, their licence, their figures."""
     with errors():

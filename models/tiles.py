@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise, product
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..data.errors import FreezeframeError
 from .restorer import Restorer
 
+Network = Callable[[Tensor], Tensor]
 Span = tuple[int, int]  # first pixel, and the one after the last
 
 SMALLEST_TILE = 32  # pixels; below that a network sees little but edges
@@ -36,14 +38,38 @@ def in_tiles(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, mult
     """
     if tile < multiple:
         raise ValueError(f"a tile of {tile} pixels cannot start at every multiple of {multiple}")
-    side, floor = min(tile, _next(max(image.shape[-2:]), multiple)), max(SMALLEST_TILE, multiple)
-    while (restored := _attempt(restorer, image, tile=side, overlap=overlap, multiple=multiple)) is None:
-        if side <= floor:
-            raise FreezeframeError(
-                f"not even {side} x {side} pixels fit into memory; close other programs or use another device"
-            )
-        side = max(side // 2, floor)
-    return restored
+
+    def cut(side: int) -> tuple[list[Span], list[Span]]:
+        shared = min(overlap, side // 2)
+        rows, columns = (
+            spans(length, tile=side, overlap=shared, multiple=multiple) for length in image.shape[-2:]
+        )
+        return rows, columns
+
+    side = min(tile, _next(max(image.shape[-2:]), multiple))
+    return _in_what_fits(restorer, image, cut, sides=(side, max(SMALLEST_TILE, multiple)))
+
+
+def in_even_tiles(network: Network, image: Tensor, *, tile: int, overlap: int, multiple: int = 1) -> Tensor:
+    """`network(image)` in the fewest tiles of one size: what is compiled for a shape is compiled once.
+
+    Blended as in `in_tiles`.
+
+    Args:
+        network: [1, C, H, W] to [1, D, H, W].
+        image: [1, C, H, W], sides in multiples of `multiple`.
+        tile: A tile has no more pixels than a square of this side, halved whenever memory runs out.
+        overlap: Pixels that neighbouring tiles share at least, up to half of `tile`.
+        multiple: Tiles start and stop at multiples of this. Pixels.
+    """
+    if any(side % multiple for side in image.shape[-2:]):
+        raise ValueError(f"sides of {tuple(image.shape[-2:])} are not multiples of {multiple} pixels")
+
+    def cut(side: int) -> tuple[list[Span], list[Span]]:
+        height, width = image.shape[-2:]
+        return even_spans((height, width), tile=side, overlap=min(overlap, side // 2), multiple=multiple)
+
+    return _in_what_fits(network, image, cut, sides=(max(tile, SMALLEST_TILE), SMALLEST_TILE))
 
 
 def spans(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
@@ -56,6 +82,24 @@ def spans(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Sp
     count = math.ceil(last / step) + 1
     starts = [last * i // max(count - 1, 1) // multiple * multiple for i in range(count)]
     return [(start, min(start + tile, length)) for start in starts]
+
+
+def even_spans(
+    size: tuple[int, int], *, tile: int, overlap: int, multiple: int = 1
+) -> tuple[list[Span], list[Span]]:
+    """Rows and columns of equal tiles: the longer side is cut until a tile has at most tile^2 pixels."""
+    counts = [1, 1]
+    sides = list(size)
+    while sides[0] * sides[1] > tile * tile:
+        longer = int(sides[1] > sides[0])
+        counts[longer] += 1
+        shared = overlap * (counts[longer] - 1)
+        sides[longer] = _next(math.ceil((size[longer] + shared) / counts[longer]), multiple)
+    rows, columns = (
+        spans(length, tile=side, overlap=overlap, multiple=multiple)
+        for length, side in zip(size, sides, strict=True)
+    )
+    return rows, columns
 
 
 def fades(parts: list[Span]) -> list[Tensor]:
@@ -84,12 +128,28 @@ def _next(length: int, multiple: int) -> int:
     return length + -length % multiple
 
 
-def _attempt(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, multiple: int) -> Tensor | None:
-    """The restored picture, or None where memory ran out."""
-    overlap = min(overlap, tile // 2)
-    rows, columns = (spans(side, tile=tile, overlap=overlap, multiple=multiple) for side in image.shape[-2:])
+def _in_what_fits(
+    network: Network,
+    image: Tensor,
+    cut: Callable[[int], tuple[list[Span], list[Span]]],
+    *,
+    sides: tuple[int, int],
+) -> Tensor:
+    """The blended picture from tiles as large as memory allows, between the largest and the smallest side."""
+    side, floor = sides
+    while (blended := _attempt(network, image, *cut(side))) is None:
+        if side <= floor:
+            raise FreezeframeError(
+                f"not even {side} x {side} pixels fit into memory; close other programs or use another device"
+            )
+        side = max(side // 2, floor)
+    return blended
+
+
+def _attempt(network: Network, image: Tensor, rows: list[Span], columns: list[Span]) -> Tensor | None:
+    """The blended picture, or None where memory ran out."""
     try:
-        return _blend(restorer, image, rows, columns)
+        return _blend(network, image, rows, columns)
     except (RuntimeError, MemoryError) as error:
         if not _memory_ran_out(error):
             raise
@@ -98,12 +158,16 @@ def _attempt(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, mult
     return None
 
 
-def _blend(restorer: Restorer, image: Tensor, rows: list[Span], columns: list[Span]) -> Tensor:
-    blended = torch.zeros_like(image)
+def _blend(network: Network, image: Tensor, rows: list[Span], columns: list[Span]) -> Tensor:
+    if len(rows) == len(columns) == 1:
+        return network(image)
+    blended = image.new_zeros(0)
     down, across = (list(zip(parts, fades(parts), strict=True)) for parts in (rows, columns))
     for ((top, bottom), fade), ((left, right), fade_across) in product(down, across):
-        weight = (fade[:, None] * fade_across).to(image)
-        blended[..., top:bottom, left:right] += weight * restorer(image[..., top:bottom, left:right])
+        answer = network(image[..., top:bottom, left:right])
+        if not blended.numel():
+            blended = answer.new_zeros(*answer.shape[:-2], *image.shape[-2:])
+        blended[..., top:bottom, left:right] += (fade[:, None] * fade_across).to(answer) * answer
     return blended
 
 

@@ -1,0 +1,80 @@
+"""The network on Intel's and AMD's CPUs by OpenVINO, which fuses its layers and knows their matrix units."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .engine_choice import Engine
+
+SHAPES = 4  # compiled ones that are kept: a job has one or two
+TRACED = 64  # pixels; the side of the picture that the graph is read off
+CHANNELS = 16  # of the evidence
+HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+
+
+def installed() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def in_openvino(network: nn.Module, dtype: torch.dtype) -> Engine:
+    """`network`, compiled anew for each shape of [B, C, H, W] and remembered; static shapes are fastest."""
+    # OpenVINO wants the weights in plain order, and reads them in place for as long as it runs.
+    plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+    @lru_cache(maxsize=1)
+    def graph() -> Any:
+        return read_graph(plain)
+
+    @lru_cache(maxsize=SHAPES)
+    def compiled(shape: tuple[int, ...]) -> Any:
+        fixed = graph().clone()
+        fixed.reshape(list(shape))
+        return _core().compile_model(fixed, "CPU", _settings(dtype))
+
+    def run(evidence: Tensor) -> Tensor:
+        given = evidence.float().contiguous().cpu()
+        answer = compiled(tuple(given.shape))(given.numpy())[0]
+        return torch.from_numpy(answer).to(evidence.device)
+
+    return run
+
+
+def read_graph(network: nn.Module) -> Any:
+    """OpenVINO's model of `network`, sizes left open.
+
+    By its front end: `openvino.convert_model` does the same, but reports it to its makers over the net, and
+    waited half a minute where there was none.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # sizes become constants where they are odd: they never are here
+        picture = torch.zeros(1, CHANNELS, TRACED, TRACED)
+        traced = torch.jit.trace(network, picture, check_trace=False)  # type: ignore[no-untyped-call]
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced)  # the front end does not keep it alive
+        return frontend.convert(frontend.load(decoder))
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    from openvino import Core
+
+    return Core()
+
+
+def _settings(dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": HINTS[dtype],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "ENABLE_CPU_PINNING": False,  # two jobs would share one core and leave the next idle
+    }
