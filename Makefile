@@ -12,7 +12,9 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt "setuptools>=77"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[fast,plot,heif,raw,bench,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[fast,plot,heif,raw,bench,onnx,dev]"
+	# Not made for every system and every new Python: without it the network runs in torch.
+	-$(BIN)/python -m pip install --quiet --only-binary :all: -c constraints.txt openvino
 	mkdir -p .pkg && ln -sfn .. .pkg/freezeframe
 	touch $@
 
