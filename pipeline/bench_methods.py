@@ -26,7 +26,7 @@ from ..models.load import load_restorer
 from ..models.shipped import WEIGHTS, Network, read_network, running
 from ..motion.estimate import dis_pair
 from .api import deblur_video
-from .bench_deconvolve import along_motion, richardson_lucy, textbook, wiener
+from .bench_deconvolve import Undo, along_motion, richardson_lucy, textbook, wiener
 from .config import Config, FuseConfig, RefineConfig
 from .finish import finish
 from .fuse import fuse
@@ -50,18 +50,16 @@ def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
     """
     textbook()
     found: dict[str, Method] = {
-        "unsharp mask": partial(_each, change=lambda image, _: unsharp(image)),
-        "Wiener along the motion": partial(_each, change=partial(along_motion, undo=wiener)),
-        "Richardson-Lucy along the motion": partial(
-            _each, change=partial(along_motion, undo=richardson_lucy)
-        ),
+        "unsharp mask": partial(_each, change=unsharp),
+        "Wiener along the motion": partial(_along, undo=wiener),
+        "Richardson-Lucy along the motion": partial(_along, undo=richardson_lucy),
         WEIGHTLESS: partial(ours, config=replace(config, fuse=replace(config.fuse, network="none"))),
         OURS: partial(ours, config=config),
     }
     if restorer is not None:
         loaded = load_restorer(restorer, device=config.device, precision=config.precision)
         found[f"{restorer.stem} alone"] = partial(
-            _each, change=lambda image, _: refine(image[None], loaded, RefineConfig())[0]
+            _each, change=lambda image: refine(image[None], loaded, RefineConfig())[0]
         )
     return found
 
@@ -72,7 +70,7 @@ def ours(source: Path, output: Path, *, config: Config) -> None:
         deblur_video(source, output, config=config)
         return
     network = network_for(config)
-    _each(source, output, change=lambda image, _: lone(image, network))
+    _each(source, output, change=lambda image: lone(image, network))
 
 
 def network_for(config: Config) -> Network | None:
@@ -138,10 +136,17 @@ def write(path: Path, codes: Codes) -> None:
     path.write_bytes(packed.tobytes())
 
 
-def _each(source: Path, output: Path, *, change: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Frame by frame, each along its own measured way."""
+def _each(source: Path, output: Path, *, change: Callable[[Tensor], Tensor]) -> None:
+    """Frame by frame."""
+    output.mkdir()
+    for path in open_folder(source).images:
+        write(output / path.name, srgb_codes(change(light_of(read(path)))))
+
+
+def _along(source: Path, output: Path, *, undo: Undo) -> None:
+    """Frame by frame, each deconvolved along its own measured way."""
     output.mkdir()
     paths = open_folder(source).images
     images = (light_of(read(path)) for path in paths)
     for path, (image, way) in zip(paths, ways(images, shutter=shutter_of(source)), strict=True):
-        write(output / path.name, srgb_codes(change(image, way)))
+        write(output / path.name, srgb_codes(along_motion(image, way, undo=undo)))

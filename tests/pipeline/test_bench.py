@@ -19,9 +19,12 @@ from freezeframe.data.exposure import blur
 from freezeframe.data.metrics import psnr_codes, srgb_codes
 from freezeframe.data.metrics_time import light_of
 from freezeframe.data.sets import Pairs, Take, folder_pair
-from freezeframe.pipeline.bench import Benchmark, bench, pairs_of
+from freezeframe.models.load import load_restorer
+from freezeframe.models.nafnet import Layout, NAFNet
+from freezeframe.pipeline.bench import Benchmark, bench, pairs_of, staged
 from freezeframe.pipeline.bench_deconvolve import along_motion, kernel, richardson_lucy, wiener
-from freezeframe.pipeline.bench_methods import INPUT, TRUTH, read, unsharp, ways, write
+from freezeframe.pipeline.bench_methods import INPUT, TRUTH, methods_for, read, unsharp, ways, write
+from freezeframe.pipeline.config import Config
 
 PAN = (6.0, 0.0)  # pixels per frame interval
 SHUTTER = 0.8
@@ -182,3 +185,23 @@ def test_a_truth_of_another_size_is_refused_before_any_work(tmp_path: Path) -> N
         write(tmp_path / kind / "1.png", np.zeros((size, size, 3), np.uint8))
     with pytest.raises(FreezeframeError, match="64x64, its blurred frame 32x32"):
         bench(folder_pair(tmp_path / "blur", tmp_path / "sharp"), {"copy": copied})
+
+
+def test_a_rival_is_judged_by_itself(pairs: Pairs, tmp_path: Path) -> None:
+    """Random weights; every frame as the checkpoint alone restores it, rounded to codes."""
+    pytest.importorskip("skimage")
+    network = NAFNet(Layout(width=8, encoders=(1, 1), middle=1, decoders=(1, 1))).requires_grad_(False)
+    generator = torch.Generator().manual_seed(3)
+    for value in network.parameters():
+        value.copy_(0.1 * torch.randn(value.shape, generator=generator))
+    checkpoint = tmp_path / "rival.pth"
+    torch.save({"params": network.state_dict()}, checkpoint)
+    config = Config(device="cpu", precision="fp32")
+    restore = methods_for(config, restorer=checkpoint)["rival alone"]
+    take = pairs.takes[0]
+    restore(staged(take, tmp_path / "in"), tmp_path / "out")
+    alone = load_restorer(checkpoint, device="cpu", precision="fp32")
+    for number, path in enumerate(take.blurred):
+        expected = srgb_codes(alone(light_of(read(path))[None])[0])
+        assert np.array_equal(read(tmp_path / "out" / f"{number:06d}.png"), expected)
+        assert not np.array_equal(expected, read(path))
