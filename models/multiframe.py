@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle, relu
+from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle, relu
 
 CHANNELS = 16  # of the evidence, see `evidence`
 FRAME, FUSED, BEFORE, AFTER = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)
@@ -46,6 +46,18 @@ def evidence(codes: Sequence[Tensor], *, way: Tensor, confidence: Tensor) -> Ten
     frame, _, before, after = codes
     alone = torch.full_like(confidence, float(before is frame and after is frame))
     return torch.cat([*codes, way / LONG, confidence[None], alone[None]])
+
+
+def wide_mean(image: Tensor) -> Tensor:
+    """The mean over about a hundred pixels around each. [B, C, H, W] both ways, sides multiples of 8.
+
+    An open shutter moves light and makes none, so a correction has no business with wide means: without this
+    the network learns the brightness of its training pictures, and real footage loses half a decibel to it.
+    """
+    means = avg_pool2d(image, MULTIPLE)
+    for _ in range(2):
+        means = avg_pool2d(means, 7, stride=1, padding=3, count_include_pad=False)
+    return interpolate(means, scale_factor=float(MULTIPLE), mode="bilinear", align_corners=False)
 
 
 def contrasts(seen: Tensor) -> Tensor:
@@ -88,9 +100,9 @@ class MultiFrame(nn.Module):
         x = self.encoders[-1](x)
         for i in (1, 0):
             x = self.decoders[i](pixel_shuffle(self.ups[i](x), 2) + skips[i])
-        answer = pixel_shuffle(self.head(x), 2)[..., :height, :width]
-        change: Tensor = answer[:, :3] + answer[:, 3:] * (seen[:, FRAME] - seen[:, FUSED])
-        return change
+        answer = pixel_shuffle(self.head(x), 2)
+        change = answer[:, :3] + answer[:, 3:] * (whole[:, FRAME] - whole[:, FUSED])
+        return (change - wide_mean(change))[..., :height, :width]
 
 
 class Block(nn.Module):

@@ -17,6 +17,7 @@ from freezeframe.models.multiframe import (
     evidence,
     load,
     read_layout,
+    wide_mean,
 )
 
 SMALL = Layout(widths=(8, 16, 24), down=(1, 2, 1), up=(1, 2))
@@ -36,7 +37,25 @@ def test_full_doubt_gives_the_recorded_frame_back(network):
     """The last channel of the answer weighs the recorded frame against the deconvolved one."""
     network.head.bias.data.view(4, 4)[3] = 1.0
     seen = torch.rand(1, 16, 24, 40)
-    assert torch.allclose(seen[:, FUSED] + network(seen), seen[:, FRAME], atol=1e-6)
+    doubt = seen[:, FRAME] - seen[:, FUSED]
+    assert torch.allclose(network(seen), doubt - wide_mean(doubt), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 200)])
+def test_no_answer_changes_the_brightness_of_a_wide_place(network, size):
+    """An open shutter moves light and makes none: over a hundred pixels the answer has no mean."""
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    torch.nn.init.normal_(network.head.bias, std=0.1)
+    change = network(torch.rand(1, 16, *size))
+    # At borders, means of fewer pixels let a part through.
+    assert change.mean().abs() < 0.05 * change.abs().mean()
+
+
+def test_a_wide_mean_keeps_what_is_flat_and_loses_detail():
+    flat = torch.full((1, 3, 64, 96), 0.3)
+    assert torch.allclose(wide_mean(flat), flat, atol=1e-6)
+    stripes = (torch.arange(96) % 8 < 4).float().expand(1, 3, 64, 96)
+    assert torch.allclose(wide_mean(stripes), torch.full_like(flat, 0.5), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 9), (33, 50)])
