@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks import burst, flow, gopro_patches, heldout, quality, speed, synthetic
+from benchmarks import burst, flow, gopro_patches, heldout, network, quality, speed, synthetic
 
 
 def main() -> None:
-    for part in (speed, quality, heldout, gopro_patches, synthetic, burst, flow):
+    for part in (speed, network, quality, heldout, gopro_patches, synthetic, burst, flow):
         print(f"\n## {part.__name__.split('.')[-1]}\n\n{(part.__doc__ or '').splitlines()[0]}\n", flush=True)
         part.main()
 

@@ -20,6 +20,7 @@ HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
 def installed() -> bool:
+    """Whether the extra `openvino` is there; not whether it runs."""
     return importlib.util.find_spec("openvino") is not None
 
 
