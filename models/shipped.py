@@ -8,25 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data.errors import FreezeframeError, UnreadableMedia
 from . import multiframe
 from .checkpoint import read_state
-from .device import Precision, find_device, number_format
 
 WEIGHTS = Path(__file__).parent / "weights" / "multiframe.safetensors"
 CARD = WEIGHTS.with_suffix(".json")
 
 Network = Callable[[Tensor], Tensor]
 """[1, 16, H, W] evidence to [1, 3, H, W]: what to add to the codes of the deconvolved frame."""
-
-
-def running(network: multiframe.MultiFrame, *, device: str | torch.device, precision: Precision) -> Network:
-    """`network` on `device`, its inner numbers in the format that `precision` names."""
-    place = find_device(device)
-    return _running(network.to(place), device=place, dtype=number_format(place, precision))
 
 
 def read_network(path: Path) -> multiframe.MultiFrame:
@@ -58,13 +50,3 @@ def verify() -> None:
     found = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
     if found != card()["sha256"]:
         raise FreezeframeError(f"{WEIGHTS}: is not what its card describes; install the package again")
-
-
-def _running(network: multiframe.MultiFrame, *, device: torch.device, dtype: torch.dtype) -> Network:
-    def run(evidence: Tensor) -> Tensor:
-        given = evidence.to(device, memory_format=torch.channels_last)
-        with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            change: Tensor = network(given).float()
-        return change.to(evidence.device)
-
-    return run

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -21,18 +20,15 @@ from ..data.errors import UnreadableMedia
 from ..data.folders import open_folder
 from ..data.metrics import Codes, srgb_codes
 from ..data.metrics_time import light_of
-from ..data.types import Clip
 from ..models.load import load_restorer
-from ..models.shipped import WEIGHTS, Network, read_network, running
 from ..motion.estimate import dis_pair
 from .api import deblur_video
 from .bench_deconvolve import Undo, along_motion, richardson_lucy, textbook, wiener
-from .config import Config, FuseConfig, RefineConfig
-from .finish import finish
-from .fuse import fuse
+from .config import Config, RefineConfig
+from .finish import finish_photo
 from .measure import survey
+from .network import plain_network
 from .refine import refine
-from .training_data import as_measured
 
 Method = Callable[[Path, Path], None]
 """Restores the numbered pictures of the first folder into the second, which does not exist yet."""
@@ -69,25 +65,8 @@ def ours(source: Path, output: Path, *, config: Config) -> None:
     if len(open_folder(source).images) > 1:
         deblur_video(source, output, config=config)
         return
-    network = network_for(config)
-    _each(source, output, change=lambda image: lone(image, network))
-
-
-def network_for(config: Config) -> Network | None:
-    """The network that `config` names, ready to run."""
-    if config.fuse.network == "none":
-        return None
-    path = WEIGHTS if config.fuse.network == "shipped" else config.fuse.network
-    return running(read_network(path), device=config.device, precision=config.precision)
-
-
-def lone(image: Tensor, network: Network | None) -> Tensor:
-    """A photo without neighbours, [3, H, W] linear RGB, as the network alone can mend it."""
-    if network is None:
-        return image
-    clip = Clip(images=image[None], times=(Fraction(0),), shutter=1.0, kept=range(1))
-    motion = as_measured(clip)
-    return finish(fuse(clip, motion, FuseConfig(), which=[0]), clip, motion, network, which=[0])[0]
+    network = plain_network(config)
+    _each(source, output, change=lambda image: finish_photo(image, network))
 
 
 def unsharp(image: Tensor) -> Tensor:

@@ -40,6 +40,15 @@ def finish(
     )
 
 
+def finish_photo(image: Tensor, network: Network | None) -> Tensor:
+    """A picture without neighbours, [3, H, W] linear RGB, as far as the network alone can mend it."""
+    if network is None:
+        return image
+    codes, nothing = _codes(image), torch.zeros_like(image)
+    alone = evidence([codes, codes, codes, codes], way=nothing[:2], confidence=nothing[0])
+    return _mended(image, network(alone[None])[0])
+
+
 def seen(fused: Fused, clip: Clip, motion: Motion, place: tuple[int, int]) -> Tensor:
     """The evidence, [16, H, W], of the frame at (position in `fused`, position in `clip`)."""
     k, i = place

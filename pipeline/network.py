@@ -8,7 +8,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ..data.types import Source
-from ..models.shipped import WEIGHTS, Network, read_network, running
+from ..models.engine import engine
+from ..models.multiframe import MultiFrame
+from ..models.shipped import WEIGHTS, Network, read_network
 from .adapt import adapt
 from .config import Config
 
@@ -25,10 +27,9 @@ def network_of(
         output: Where the job writes; weights that learned from the clip are kept beside it.
         key: Fingerprint of clip and settings: an interrupted job goes on with the weights it began with.
     """
-    which = config.fuse.network
-    if which == "none":
+    network = _weights(config)
+    if network is None:
         return None, ()
-    network = read_network(WEIGHTS if which == "shipped" else Path(which))
     told: tuple[str, ...] = ()
     kept = beside(output)
     if config.fuse.adapt > 0 and kept.exists() and _key_of(kept) == key:
@@ -38,12 +39,23 @@ def network_of(
         network, told = found.network, (found.told,)
         if found.kept:
             save_file(network.state_dict(), kept, metadata={"key": key})
-    return running(network, device=config.device, precision=config.precision), told
+    return engine(network, device=config.device, precision=config.precision), told
+
+
+def plain_network(config: Config) -> Network | None:
+    """The network that `config` names, ready to run, without a clip to learn from."""
+    network = _weights(config)
+    return network and engine(network, device=config.device, precision=config.precision)
 
 
 def beside(output: Path) -> Path:
     """Where the weights that learned from a clip are kept; `--network` takes them for another clip."""
     return output.with_name(output.name + ".network.safetensors")
+
+
+def _weights(config: Config) -> MultiFrame | None:
+    which = config.fuse.network
+    return None if which == "none" else read_network(WEIGHTS if which == "shipped" else Path(which))
 
 
 def _key_of(path: Path) -> str | None:

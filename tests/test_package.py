@@ -180,7 +180,10 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 # Imported by functions only, and only where numba is there (extra `fast`).
-COMPILED = {"exposure_kernels.py", "lanes.py", "deconvolve_compiled.py"}
+COMPILED = {
+    "exposure_kernels.py", "exposure_step.py", "block_lanes.py", "lanes.py", "deconvolve_compiled.py",
+    "kernels.py", "compiled.py",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
