@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from ..data.errors import FreezeframeError, MissingExtra
 from . import engine_openvino
 from .device import Precision, find_device, number_format
-from .engine_choice import Engine, fastest
+from .engine_choice import Engine, fastest, key_of
 from .multiframe import MULTIPLE
 from .shipped import Network
 from .tiles import in_even_tiles
@@ -57,7 +57,8 @@ def engine(
     placed = placed.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     exact = in_torch(placed, device=place, dtype=torch.float32)
     found = engines(placed, device=place, precision=precision, way=way)
-    sure = redone(found.popitem()[1] if len(found) == 1 else fastest(found, exact, network), exact)
+    quick = fastest(found, exact, key=key_of(placed, place, found)) if len(found) > 1 else found.popitem()[1]
+    sure = redone(quick, exact)
 
     def run(evidence: Tensor) -> Tensor:
         height, width = evidence.shape[-2:]

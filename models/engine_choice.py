@@ -11,7 +11,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,14 @@ TURNS = 3  # timed runs after the first, which compiles; the best counts
 SIZES = {"small": (192, 256), "large": (256, 448)}  # of the picture that is measured on. Pixels
 
 
-def fastest(engines: Mapping[str, Engine], exact: Engine, network: nn.Module) -> Engine:
+def fastest(engines: Mapping[str, Engine], exact: Engine, *, key: str) -> Engine:
     """The fastest of `engines` that agrees with `exact`, asked for when the first picture comes."""
     settled: dict[str, Engine] = {}
 
     def run(evidence: Tensor) -> Tensor:
         size = size_class(evidence)
         if size not in settled:
-            name = choose(engines, exact, key=key_of(network, evidence.device, [size, *engines]), size=size)
+            name = choose(engines, exact, key=f"{key} | {size}", size=size)
             settled[size] = engines.get(name, exact)
         return settled[size](evidence)
 
@@ -49,13 +49,12 @@ def fastest(engines: Mapping[str, Engine], exact: Engine, network: nn.Module) ->
 
 def choose(engines: Mapping[str, Engine], exact: Engine, *, key: str, size: str) -> str:
     """Name of the fastest engine that agrees with `exact`; a name of none where only `exact` itself does."""
-    known = recall()
-    found = known.get(key)
+    found = recall().get(key)
     if isinstance(found, dict) and found.get("engine") in {*engines, "exact"}:
         return str(found["engine"])
     seconds = measure(engines, exact, picture=sample(*SIZES[size]))
     name = min(seconds, key=seconds.__getitem__, default="exact")
-    remember({**known, key: {"engine": name, "seconds": seconds}})
+    remember({**recall(), key: {"engine": name, "seconds": seconds}})
     logger.info("the network runs by %s; measured %s", name, seconds)
     return name
 
@@ -109,12 +108,12 @@ def size_class(evidence: Tensor) -> str:
     return "small" if evidence.shape[-2] * evidence.shape[-1] < 320 * 320 else "large"
 
 
-def key_of(network: nn.Module, device: torch.device, more: list[str]) -> str:
-    """What a measurement is true for: processor, threads, versions, layout of the network."""
+def key_of(network: nn.Module, device: torch.device, names: Iterable[str]) -> str:
+    """What a measurement is true for: processor, threads, versions, layout of the network, contestants."""
     shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
     layout = hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]
     versions = [f"{name} {_version(name)}" for name in ("freezeframe", "torch", "openvino")]
-    return " | ".join([_processor(device), *versions, layout, *more])
+    return " | ".join([_processor(device), *versions, layout, *names])
 
 
 def remembered_in() -> Path | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from freezeframe.data.errors import FreezeframeError, MissingExtra
 from freezeframe.models import engine_choice
 from freezeframe.models.engine import OVERLAP, engine, engines
-from freezeframe.models.engine_choice import AGREED, choose, key_of, recall, remember, sample, size_class
+from freezeframe.models.engine_choice import AGREED, choose, fastest, key_of, recall, remember, sample
 from freezeframe.models.multiframe import Layout, MultiFrame
 
 CPU = torch.device("cpu")
@@ -182,11 +182,14 @@ def test_a_home_that_cannot_be_written_to_costs_a_measurement_only(monkeypatch, 
     assert recall() == {}
 
 
-def test_choices_are_kept_apart_by_layout_and_by_size(network):
+def test_choices_are_kept_apart_by_layout_contestants_and_size(network):
     other = MultiFrame(Layout(widths=(8, 16, 32), down=(1, 1, 1), up=(1, 1)))
-    keys = {key_of(each, CPU, [size]) for each in (network, other) for size in ("small", "large")}
+    keys = {key_of(each, CPU, names) for each in (network, other) for names in ("a", "ab")}
     assert len(keys) == 4
-    assert (size_class(picture(64, 64)), size_class(picture(512, 512))) == ("small", "large")
+    run = fastest({"a": network, "b": network}, network, key="here")
+    for size in ((64, 64), (384, 384), (72, 80)):
+        run(picture(*size))
+    assert set(recall()) == {"here | small", "here | large"}
 
 
 def test_a_way_that_cannot_be_had_says_what_to_install(network, monkeypatch):
