@@ -75,7 +75,7 @@ def test_cuda_agrees_too_and_hands_back_where_it_took_from(network, precision):
 
 
 def test_tiles_leave_no_seam():
-    """This network sees some 27 px far; blending leaves out the outermost 24 of what tiles share."""
+    """Its convolutions see some 27 px far; blending leaves out the outermost 24 of what tiles share."""
     torch.manual_seed(4)
     shallow = MultiFrame(Layout(widths=(8, 8, 8), down=(0, 0, 1), up=(0, 0))).eval().requires_grad_(False)
     nn.init.normal_(shallow.head.weight, std=0.05)
@@ -84,7 +84,7 @@ def test_tiles_leave_no_seam():
     tiled = engine(shallow, device="cpu", precision="fp32", way="torch", tile=256)(evidence)
     assert whole.abs().max() > 5 * AGREED
     assert OVERLAP / 4 == 24
-    # A tenth of a code is left for what the last 3 px of its sight carry, where the blend begins to rise.
+    # A tenth of a code is left for the last 3 px and the wide mean; sharing 32 px, not 96, makes half a code.
     assert (whole - tiled).abs().max() < 0.1 / 255
 
 
