@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -13,14 +14,14 @@ from av.error import FFmpegError
 
 from .errors import UnreadableMedia, UnwritableOutput
 from .plumbing import PlumbingSheet, check
-from .segments import Job, fingerprint
+from .segments import Job, Segment, fingerprint
 from .types import Frame, Source
 from .video import VideoSource
 from .video_codecs import Codec, encoder_options
 from .video_mux import CONTAINERS, mux
 from .video_plan import Plan, plan_for
 from .video_threads import Worker
-from .video_writer import SegmentWriter, rehearse, saying_why
+from .video_writer import SegmentWriter, is_original, rehearse, saying_why, shown
 
 __all__ = ["CONTAINERS", "VideoSink", "encoder_options"]
 
@@ -48,8 +49,12 @@ class VideoSink:
         self.notes = list(self.plan.notes)  # words to the user
         with saying_why(self.path):
             self._job = Job(job_folder(self.path), _identity(source, self.plan, key))
+        self._source = source
         self._resumed = self._job.frames
         self._writer: SegmentWriter | None = None
+        # As long as no frame was changed, none is encoded: the source's own packets may do.
+        self._waiting = len(self._job.put_off) == len(self._job.segments) and self.plan.copyable
+        self._put_off: list[tuple[int, int]] = []  # when frames of the running segment are shown, how long
         self._worker: Worker[Frame | None] = Worker(self._take, BEHIND)
 
     @property
@@ -86,23 +91,51 @@ class VideoSink:
         """One frame into the running segment; None says that a segment may end here."""
         with saying_why(self.path):
             if frame is None:
-                if self._writer is not None and self._writer.frames >= SHORTEST:
+                if max(len(self._put_off), self._writer.frames if self._writer else 0) >= SHORTEST:
                     self._close_segment()
-                return
-            if self._writer is None:
-                self._writer = SegmentWriter(self._job.next_file, self.plan)
-            self._writer.encode(frame)
+            elif self._waiting and is_original(frame):
+                self._put_off.append(shown(frame, self.plan))
+            else:
+                self._catch_up()
+                self._encode(frame)
+
+    def _encode(self, frame: Frame) -> None:
+        if self._writer is None:
+            self._writer = SegmentWriter(self._job.next_file, self.plan)
+        self._writer.encode(frame)
 
     def _close_segment(self) -> None:
         if self._writer is not None:
             self._job.add(self._writer.close())
             self._writer = None
+        elif self._put_off:
+            times, lasting = zip(*self._put_off, strict=True)
+            self._job.add(Segment(file=None, times=times, tail=lasting[-1], delay=0, original=True))
+            self._put_off = []
+
+    def _catch_up(self) -> None:
+        """Encode what was put off: read it again, for so many frames could not be kept."""
+        late, running = self._job.put_off, len(self._put_off)
+        self._waiting, self._put_off = False, []
+        if not late and not running:
+            return
+        again = self._source.frames(first=0)
+        for number in late:
+            writer = SegmentWriter(self._job.file(number), self.plan)
+            for frame in islice(again, self._job.segments[number].frames):
+                writer.encode(frame)
+            self._job.replace(number, writer.close())
+        for frame in islice(again, running):
+            self._encode(frame)
 
     def _publish(self) -> PlumbingSheet:
         if not self._job.segments:
             raise UnwritableOutput(f"{self.path}: not a single frame was written")
         draft = self._job.folder / f"draft{self.path.suffix}"
-        sheet = self._draft_copy(draft) or self._draft(draft, remux=False)
+        sheet = self._draft_copy(draft)
+        if sheet is None:
+            self._catch_up()
+            sheet = self._draft(draft, remux=False)
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.replace(self.path)

@@ -27,9 +27,9 @@ _ENDS = 1 << 20  # bytes at either end of a source that stand for all of it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A run of frames that is encoded and safe on disk."""
+    """A run of frames that is done: encoded and safe on disk, or put off, for nothing in it was changed."""
 
-    file: Path
+    file: Path | None  # None: as the source has it, and not encoded unless another part of the clip must be
     times: tuple[int, ...]  # ticks of the job's time base, increasing
     tail: int  # ticks that the last frame lasts
     delay: int  # by how many places the encoder brings a frame later than it is shown
@@ -72,16 +72,28 @@ class Job:
         return sum(segment.frames for segment in self.segments)
 
     @property
+    def put_off(self) -> list[int]:
+        """The numbers of segments that are not encoded yet."""
+        return [number for number, segment in enumerate(self.segments) if segment.file is None]
+
+    @property
     def next_file(self) -> Path:
         """Where the next segment is to be encoded."""
-        return self.folder / f"{len(self.segments):06d}.mkv"
+        return self.file(len(self.segments))
+
+    def file(self, number: int) -> Path:
+        """Where a segment is to be encoded."""
+        return self.folder / f"{number:06d}.mkv"
 
     def add(self, segment: Segment) -> None:
-        """Count a fully encoded segment as finished."""
-        with segment.file.open("rb") as file:
-            os.fsync(file.fileno())
-        _write_json(segment.file.with_suffix(".json"), asdict(segment) | {"file": segment.file.name})
+        """Count a segment as finished."""
+        self._describe(len(self.segments), segment)
         self.segments.append(segment)
+
+    def replace(self, number: int, segment: Segment) -> None:
+        """Put an encoded segment in the place of one that was put off."""
+        self._describe(number, segment)
+        self.segments[number] = segment
 
     def drop_unfinished(self) -> None:
         """Remove everything but finished segments; without any, the folder too."""
@@ -95,13 +107,22 @@ class Job:
     def _finished(self) -> Iterator[Segment]:
         number = 0
         while facts := _read_json(self.folder / f"{number:06d}.json"):
-            facts |= {"file": self.folder / facts["file"], "times": tuple(facts["times"])}
+            file = facts["file"] and self.folder / facts["file"]
+            facts |= {"file": file, "times": tuple(facts["times"])}
             yield Segment(**facts)
             number += 1
 
+    def _describe(self, number: int, segment: Segment) -> None:
+        """The description comes last: a segment counts once it is there."""
+        if segment.file is not None:
+            with segment.file.open("rb") as file:
+                os.fsync(file.fileno())
+        name = segment.file and segment.file.name
+        _write_json(self.file(number).with_suffix(".json"), asdict(segment) | {"file": name})
+
     def _sweep(self) -> None:
-        kept = {"job.json"} | {s.file.name for s in self.segments}
-        kept |= {s.file.with_suffix(".json").name for s in self.segments}
+        kept = {"job.json"} | {s.file.name for s in self.segments if s.file}
+        kept |= {self.file(number).with_suffix(".json").name for number in range(len(self.segments))}
         for file in self.folder.iterdir():
             if file.name not in kept:
                 file.unlink()

@@ -43,14 +43,12 @@ class SegmentWriter:
         return len(self._times)
 
     def encode(self, frame: Frame) -> None:
-        picture, tick = frame.picture, self._plan.track.tick
         image = self._image(frame)
-        own = isinstance(picture, VideoPicture) and picture.original
-        self._original = self._original and own
-        self._tail = (own and image.duration) or round(1 / self._plan.track.rate / tick)
+        self._original = self._original and is_original(frame)
+        time, self._tail = shown(frame, self._plan)
         image.pts, image.time_base = self.frames, 1 / self._plan.encoding.pace
         image.pict_type = 0  # else the source's choice of I, P and B would be forced upon the encoder
-        self._times.append(round(frame.time / tick))
+        self._times.append(time)
         self._mux(self._stream.encode(image))
 
     def close(self) -> Segment:
@@ -88,6 +86,18 @@ class SegmentWriter:
             self._packets += 1
             packet.time_base = INDEX
             self._container.mux_one(packet)
+
+
+def is_original(frame: Frame) -> bool:
+    """Whether a frame is the very one that was decoded."""
+    return isinstance(frame.picture, VideoPicture) and frame.picture.original
+
+
+def shown(frame: Frame, plan: Plan) -> tuple[int, int]:
+    """When a frame is shown and for how long, in ticks of the job."""
+    picture, tick = frame.picture, plan.track.tick
+    lasts = picture.frame.duration if isinstance(picture, VideoPicture) and picture.original else None
+    return round(frame.time / tick), lasts or round(1 / plan.track.rate / tick)
 
 
 def add_encoder(container: OutputContainer, encoding: Encoding) -> Any:

@@ -6,16 +6,17 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
 from ..data.types import Clip, Flow, Frame, Motion, Source, stack_light
 from ..motion.camera import homography_of_flow
 from ..motion.estimate import dis_pair, kornia_pair
 from ..motion.exposure import ShutterEstimate, pool_shutters, shutter_fraction
-from ..motion.glance import cut_score, speeds
+from ..motion.glance import closer_speeds, cut_score, speeds
 from ..motion.movers import movers
 from ..motion.warp import compose, warp
 from .config import Config, GateConfig, MeasureConfig
@@ -31,8 +32,12 @@ USUAL_SHUTTER = (
     0.7  # where nothing can be measured: who brings a clip to be sharpened kept the shutter open long
 )
 CUT = 0.5  # score above which two frames show different scenes
-WARY = 0.85  # share of the threshold at which a first look sends a frame to be measured
+WARY = 0.85  # share of the threshold at which a first look asks for a second one
+SURER = 0.93  # share of the threshold at which that sends a frame to be measured
+SMALLEST_HALF = 120  # pixels of the shorter side below which half a picture tells no motion
 SURVEYED = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
+FEWEST_RUNS = 3  # places looked at in any clip that has so many
+CERTAIN = 0.9  # confidence at which the survey looks no further
 SURE = 0.5  # confidence from which a glimpse counts as a shutter of its own
 
 
@@ -50,10 +55,13 @@ def survey(source: Source, config: MeasureConfig) -> Survey:
     """Measure the shutter in a few places spread over the clip."""
     if config.shutter is not None:
         return Survey(estimate=None, shutter=config.shutter, longest=config.shutter, confidence=1.0)
-    runs = list(source.glimpses(config.survey_runs, config.survey_length))
-    # A frame seen from one side only tells little: two frames serve where there are no more.
-    enough = min(3, max((len(run) for run in runs), default=0))
-    found = [_shutter_of(run, config) for run in runs if len(run) >= max(2, enough)]
+    found: list[ShutterEstimate] = []
+    for run in source.glimpses(config.survey_runs, config.survey_length):
+        # A frame seen from one side only tells little: two frames serve where there are no more.
+        if len(run) >= 3 or (len(run) == 2 and not found):
+            found.append(_shutter_of(run, config))
+        if len(found) >= FEWEST_RUNS and pool_shutters(found).confidence >= CERTAIN:
+            break
     pooled = pool_shutters(found)
     shutter = _tempered(pooled)
     sure = [each.fraction for each in found if each.confidence > SURE]
@@ -77,9 +85,19 @@ def stirring(window: Window, survey: Survey, config: Config) -> list[int]:
     start, stop = max(0, window.kept.start - 1), min(len(window.frames), window.kept.stop + 1)
     lumas = [frame.picture.luma() for frame in window.frames[start:stop]]
     size = window.frames[0].picture.size
-    steps = [excess(speeds(a, b) * survey.longest, size, config.gate) for a, b in itertools.pairwise(lumas)]
+    steps = [_looked_at(pair, size, survey, config.gate) for pair in itertools.pairwise(lumas)]
     near = {i: steps[max(0, i - start - 1) : i - start + 1] for i in window.kept}
-    return [i for i, found in near.items() if found and max(found) >= WARY]
+    return [i for i, found in near.items() if any(found)]
+
+
+def _looked_at(
+    pair: tuple[Tensor, Tensor], size: tuple[int, int], survey: Survey, config: GateConfig
+) -> bool:
+    """Whether enough may move fast enough between two lumas: a look at thumbnails, then a closer one."""
+    return all(
+        excess(look(*pair) * survey.longest, size, config) >= least
+        for look, least in ((speeds, WARY), (closer_speeds, SURER))
+    )
 
 
 class Memory:
@@ -168,6 +186,22 @@ def adjacent_flows(images: Tensor, pair: FlowPair) -> Flows:
     return flows
 
 
+def halved(pair: FlowPair, source: Tensor, target: Tensor) -> tuple[Flow, Flow]:
+    """`pair` on pictures of half the size, a quarter of the work: where motion is asked for, not detail."""
+    size = source.shape[1:]
+    if min(size) < 2 * SMALLEST_HALF:
+        return pair(source, target)
+    small = (interpolate(image[None], scale_factor=0.5, mode="area")[0] for image in (source, target))
+    there, back = pair(*small)
+    return _doubled(there, size), _doubled(back, size)
+
+
+def _doubled(flow: Flow, size: Sequence[int]) -> Flow:
+    both = torch.cat([2 * flow.shift, flow.trust[None]])[None]
+    large = interpolate(both, size=tuple(size), mode="bilinear", align_corners=False)[0]
+    return Flow(shift=large[:2].contiguous(), trust=large[2].clamp(0, 1))
+
+
 def velocities(near: Flows, images: Tensor) -> Tensor:
     """[T, 2, H, W] pixels per frame interval at each frame's own time.
 
@@ -229,4 +263,4 @@ def _shutter_of(run: Sequence[Frame], config: MeasureConfig) -> ShutterEstimate:
     images = stack_light(run)
     # A fraction has no unit: a smaller picture tells it as well, and sooner.
     images = avg_pool2d(images, max(1, round(max(images.shape[2:]) / SURVEYED)))
-    return shutter_fraction(images, adjacent_flows(images, ESTIMATORS[config.estimator]))
+    return shutter_fraction(images, adjacent_flows(images, partial(halved, ESTIMATORS[config.estimator])))

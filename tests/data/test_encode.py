@@ -102,6 +102,47 @@ def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path, monke
     assert not job_folder(target).exists()
 
 
+@pytest.mark.parametrize("changed", [0, 3, 9, 25])
+def test_what_was_put_off_is_encoded_once_a_frame_changes(
+    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: int
+):
+    """Untouched frames before the first changed one are read again: none is lost, doubled or moved."""
+    monkeypatch.setattr(encode, "SHORTEST", 4)
+    ticks = list(itertools.accumulate((3000 + 7 * (k % 3) for k in range(27)), initial=0))
+    source, target = make_video(ticks=ticks), tmp_path / "out.mp4"
+    video = open_video(source)
+    frames = list(video.frames())
+    frames[changed] = touched([frames[changed]])[0]
+    sink = VideoSink(video, target)
+    for start in range(0, len(frames), 5):
+        sink.write(frames[start : start + 5])
+    assert sink.finish().passed
+    assert times(target) == times(source)
+    pairs = list(zip(lumas(source), lumas(target), strict=True))
+    # A neighbour would be off by several codes.
+    assert max(np.abs(before - after).mean() for before, after in pairs) < 1.0
+
+
+def test_a_run_interrupted_before_anything_changed_goes_on(
+    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(encode, "SHORTEST", 4)
+    source, target = make_video(), tmp_path / "out.mp4"
+    video = open_video(source)
+    frames = list(video.frames())
+    broken = VideoSink(video, target, key="a")
+    broken.write(frames[:5])
+    broken._worker.join()
+    broken.abort()
+    assert not list(job_folder(target).glob("*.mkv")), "nothing had to be encoded"
+    sink = VideoSink(video, target, key="a")
+    assert sink.finished == 5
+    sink.write(touched(frames[5:]))
+    assert sink.finish().passed
+    pairs = list(zip(lumas(source), lumas(target), strict=True))
+    assert max(np.abs(before - after).mean() for before, after in pairs) < 1.0
+
+
 def test_other_settings_do_not_join(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(encode, "SHORTEST", 2)
     video, target = open_video(make_video()), tmp_path / "out.mp4"

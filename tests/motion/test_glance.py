@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from freezeframe.motion.estimate import luma_codes
-from freezeframe.motion.glance import cut_score, glance, speeds
+from freezeframe.motion.glance import closer_speeds, cut_score, speeds
 
 
 def lumas(frames):
@@ -22,20 +22,19 @@ def clip(path, count):
         return [torch.from_numpy(np.ascontiguousarray(f.to_ndarray(format="gray"))) for f in frames]
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.01])
-def test_stills_rest(noise, film, panning):
-    """Two frames of other noise: no motion worth a pixel."""
-    a = lumas(film(panning(0, 0), [0], noise=noise))[0]
-    grain = np.random.default_rng(5).normal(0, 255 * noise, a.shape)
+@pytest.mark.parametrize("look", [speeds, closer_speeds])
+def test_stills_rest(look, film, panning):
+    """Two frames of other noise: no motion worth a pixel, in nearly all places."""
+    a = lumas(film(panning(0, 0), [0], noise=0.01))[0]
+    grain = np.random.default_rng(5).normal(0, 2.5, a.shape)
     b = torch.from_numpy(np.clip(a.numpy() + grain + 0.5, 0, 255).astype(np.uint8))
-    assert glance(a, b) < 1
+    assert float(look(a, b).quantile(0.95)) < 1
 
 
-@pytest.mark.parametrize("speed", [1.5, 4.0, 12.0])
-def test_motion_is_never_underrated(speed, film, panning):
-    """An upper bound, to a tenth."""
-    a, b = lumas(film(panning(speed, 0.0), [0, 1], noise=0.005))
-    assert glance(a, b) > 0.9 * speed
+@pytest.mark.parametrize("speed", [0.0, 3.0, 6.0, 15.0])
+def test_a_closer_look_is_good_to_half_a_pixel(speed, film, panning):
+    a, b = lumas(film(panning(speed, 0.0), [0, 1]))
+    assert float(closer_speeds(a, b).median()) == pytest.approx(speed, abs=0.5)
 
 
 @pytest.mark.parametrize("speed", [0.0, 6.0, 15.0])
@@ -45,14 +44,6 @@ def test_speeds_are_the_speed_of_a_pan(speed, film, panning):
     there, back = float(speeds(a, b).median()), float(speeds(b, a).median())
     assert there == pytest.approx(speed, abs=1.0, rel=0.1)
     assert back == pytest.approx(there, abs=1.0), "time reversal"
-
-
-def test_a_ball_is_not_overlooked(film, panning):
-    """A disc of 12 px that is there in one frame only: too fast for any flow."""
-    a = lumas(film(panning(0, 0), [0]))[0]
-    b = a.clone().numpy()
-    cv2.circle(b, (200, 140), 6, 255 if b[140, 200] < 128 else 0, -1)
-    assert glance(a, torch.from_numpy(b)) > 4
 
 
 @pytest.mark.parametrize("step", [0.05, 0.1, 0.18])
@@ -91,5 +82,6 @@ def test_to_black_is_a_cut_and_black_to_black_is_none(film, panning):
 @pytest.mark.parametrize("size", [(1, 1), (9, 300), (40, 30)])
 def test_any_size_can_be_looked_at(size):
     frame = torch.randint(0, 255, size, dtype=torch.uint8)
-    assert glance(frame, frame) == 0
+    assert not speeds(frame, frame).any()
+    assert not closer_speeds(frame, frame).any()
     assert 0 <= cut_score(frame, frame) <= 1
