@@ -23,8 +23,10 @@ from freezeframe.data.metrics import Codes, psnr_codes
 from freezeframe.data.synth_camera import Camera
 from freezeframe.data.synth_clips import SINGLE, SynthClip, pictures_in, synth_clip
 from freezeframe.data.synth_random import random_scene
+from freezeframe.models.engine import engine
 from freezeframe.models.multiframe import CHANNELS, FRAME, FUSED
-from freezeframe.models.shipped import WEIGHTS, Network, read_network, running
+from freezeframe.models.shipped import WEIGHTS, Network, read_network
+from freezeframe.pipeline.finish import share_of
 from freezeframe.pipeline.training_data import DETAIL, HELD_OUT, SIDE, detail, sample
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "train"
@@ -66,7 +68,7 @@ def scores(seed: int, clip: SynthClip, network: Network) -> tuple[float, float, 
     """PSNR of the middle frame: as recorded, by physics alone, with the network."""
     seen = torch.from_numpy(sample(clip, seed=seed).astype(np.float32))
     evidence, truth = seen[:CHANNELS], seen[CHANNELS:]
-    mended = evidence[FUSED] + network(evidence[None])[0]
+    mended = evidence[FUSED] + share_of(evidence) * network(evidence[None])[0]
     given, fused, ours = (
         psnr_codes(codes(each), codes(truth)) for each in (evidence[FRAME], evidence[FUSED], mended)
     )
@@ -89,7 +91,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--clips", type=int, default=24)
     given = parser.parse_args()
-    network = running(read_network(given.weights), device="cpu", precision="auto")
+    network = engine(read_network(given.weights), device="cpu")
     found = []
     print("| seed - 10^9 | clip | input | physics | network |\n|---|---|---|---|---|", flush=True)
     for seed, clip in islice(clips(pictures_in(PHOTOS)), given.clips):

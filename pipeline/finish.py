@@ -9,10 +9,12 @@ from torch import Tensor
 
 from ..data.color import SRGB, to_light, to_signal
 from ..data.types import Clip, Motion
-from ..models.multiframe import evidence
+from ..models.multiframe import ALONE, evidence
 from ..models.shipped import Network
 from ..motion.warp import warp
 from .fuse import Fused
+
+SHARE = 0.6  # see `share_of`
 
 
 def finish(
@@ -34,7 +36,7 @@ def finish(
         return fused.images
     return torch.stack(
         [
-            _mended(image, network(seen(fused, clip, motion, (k, i))[None])[0])
+            _mended(image, seen(fused, clip, motion, (k, i)), network)
             for k, (i, image) in enumerate(zip(which, fused.images, strict=True))
         ]
     )
@@ -46,7 +48,7 @@ def finish_photo(image: Tensor, network: Network | None) -> Tensor:
         return image
     codes, nothing = _codes(image), torch.zeros_like(image)
     alone = evidence([codes, codes, codes, codes], way=nothing[:2], confidence=nothing[0])
-    return _mended(image, network(alone[None])[0])
+    return _mended(image, alone, network)
 
 
 def seen(fused: Fused, clip: Clip, motion: Motion, place: tuple[int, int]) -> Tensor:
@@ -67,9 +69,19 @@ def laid_onto(clip: Clip, motion: Motion, pair: tuple[int, int]) -> Tensor:
     return warp(clip.images[j], motion.flows[i, j].shift)
 
 
-def _mended(image: Tensor, change: Tensor) -> Tensor:
+def share_of(proof: Tensor) -> float:
+    """Of the change that the network proposes on this evidence, [16, H, W], how much is taken.
+
+    It learned from rendered clips. On the REDS pairs 0.3 to 0.6 of its change gain most, and all of it gains
+    less than nothing; on rendered clips 0.6 still gives nine tenths. Without neighbours all of it is best.
+    """
+    return 1.0 if bool(proof[ALONE].any()) else SHARE
+
+
+def _mended(image: Tensor, proof: Tensor, network: Network) -> Tensor:
     codes = _codes(image)
-    gain = to_light((codes + change.to(codes)).clamp(0, 1), SRGB) - to_light(codes.clone(), SRGB)
+    change = share_of(proof) * network(proof[None])[0].to(codes)
+    gain = to_light((codes + change).clamp(0, 1), SRGB) - to_light(codes.clone(), SRGB)
     return image + gain
 
 

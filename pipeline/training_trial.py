@@ -15,7 +15,7 @@ from ..data.synth_patterns import Codes
 from ..data.types import Clip
 from ..models.multiframe import ALONE, FRAME, FUSED
 from .config import FuseConfig
-from .finish import seen
+from .finish import seen, share_of
 from .fuse import fuse
 from .training_data import HELD_OUT, PER_SHARD, Pool, as_light, as_measured, parted
 
@@ -46,7 +46,8 @@ def gains(network: nn.Module, samples: list[tuple[Tensor, Tensor]]) -> list[floa
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
             given = evidence[None].to(device, memory_format=torch.channels_last)
             change = network(given)[0].float().cpu()
-        found.append(_db(evidence[FUSED] + change, truth) - _db(evidence[FRAME], truth))
+        mended = evidence[FUSED] + share_of(evidence) * change
+        found.append(_db(mended, truth) - _db(evidence[FRAME], truth))
     return found
 
 
