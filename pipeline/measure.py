@@ -38,6 +38,7 @@ SMALLEST_HALF = 120  # pixels of the shorter side below which half a picture tel
 SURVEYED = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
 FEWEST_RUNS = 3  # places looked at in any clip that has so many
 CERTAIN = 0.9  # confidence at which the survey looks no further
+DOUBTED = 0.5  # confidence of a shutter fraction up to which the usual one is as good a guess
 SURE = 0.5  # confidence from which a glimpse counts as a shutter of its own
 
 
@@ -49,6 +50,7 @@ class Survey:
     shutter: float  # exposure time over frame interval
     longest: float  # of any place that was looked at
     confidence: float  # [0, 1]
+    whole: bool = False  # every frame of the clip was looked at
 
 
 def survey(source: Source, config: MeasureConfig) -> Survey:
@@ -56,8 +58,10 @@ def survey(source: Source, config: MeasureConfig) -> Survey:
     if config.shutter is not None:
         return Survey(estimate=None, shutter=config.shutter, longest=config.shutter, confidence=1.0)
     found: list[ShutterEstimate] = []
+    looked_at = 0
     for run in source.glimpses(config.survey_runs, config.survey_length):
         # A frame seen from one side only tells little: two frames serve where there are no more.
+        looked_at += len(run)
         if len(run) >= 3 or (len(run) == 2 and not found):
             found.append(_shutter_of(run, config))
         if len(found) >= FEWEST_RUNS and pool_shutters(found).confidence >= CERTAIN:
@@ -66,7 +70,11 @@ def survey(source: Source, config: MeasureConfig) -> Survey:
     shutter = _tempered(pooled)
     sure = [each.fraction for each in found if each.confidence > SURE]
     return Survey(
-        estimate=pooled, shutter=shutter, longest=max([shutter, *sure]), confidence=pooled.confidence
+        estimate=pooled,
+        shutter=shutter,
+        longest=max([shutter, *sure]),
+        confidence=pooled.confidence,
+        whole=looked_at == source.count,
     )
 
 
@@ -169,7 +177,8 @@ def shot_shutter(clip: Clip, near: Flows, survey: Survey, *, frames: int = 6) ->
 
     Edited clips join footage of several cameras; the shot's own evidence counts as much as all the rest.
     """
-    if survey.estimate is None:
+    # What has been seen twice is no more certain for it.
+    if survey.estimate is None or survey.whole:
         return survey.shutter
     first = max(0, (len(clip.images) - frames) // 2)
     some = range(first, min(len(clip.images), first + frames))
@@ -244,7 +253,10 @@ class ChainedFlows(Mapping[Pair, Flow]):
 
 def _tempered(found: ShutterEstimate) -> float:
     """Little evidence moves the estimate little from what cameras usually do."""
-    shutter = found.confidence * found.fraction + (1 - found.confidence) * USUAL_SHUTTER
+    # Compression fills the gaps that blur leaves in a spectrum, and the estimate knows nothing of it: only
+    # what several glimpses agree on is believed.
+    belief = min(1.0, max(0.0, (found.confidence - DOUBTED) / (CERTAIN - DOUBTED)))
+    shutter = belief * found.fraction + (1 - belief) * USUAL_SHUTTER
     return min(1.0, max(0.01, shutter))
 
 
