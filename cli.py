@@ -27,6 +27,25 @@ from typing import Annotated, Literal
 import typer
 
 from . import __version__
+from .pipeline.arguments import (
+    Adapt,
+    Codec,
+    Device,
+    Estimator,
+    Force,
+    Iterations,
+    MinBlur,
+    NetworkOption,
+    PrecisionOption,
+    PresetOption,
+    Quality,
+    Radius,
+    ReportFile,
+    Restorer,
+    Shutter,
+    SkipDamaged,
+    Strength,
+)
 from .pipeline.terminal import bar, errors, say
 
 app = typer.Typer(
@@ -37,49 +56,6 @@ app = typer.Typer(
 )
 
 RESUMES = "stopped; no output appeared, and the same command goes on after the last part that was finished"
-
-PresetName = Literal["auto", "sports", "handheld", "burst"]
-PresetOption = Annotated[PresetName, typer.Option(help="A named starting point.")]
-Strength = Annotated[float, typer.Option(min=0, max=1, help="0 leaves frames alone, 1 is full effect.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-PrecisionOption = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Number format of the restorer.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
-Restorer = Annotated[
-    Path | None, typer.Option(help="Checkpoint of a single-image restorer (NAFNet) for the refine stage.")
-]
-ReportFile = Annotated[Path | None, typer.Option("--report", help="Write the full report as JSON.")]
-Codec = Annotated[
-    Literal["h264", "hevc", "av1", "prores", "ffv1"] | None,
-    typer.Option(help="Codec of the output; as the source unless given."),
-]
-Quality = Annotated[
-    float | None,
-    typer.Option(help="Rate factor of the codec, lower is better; else visually lossless."),
-]
-Shutter = Annotated[
-    float | None,
-    typer.Option(min=0.01, max=1, help="Exposure time over frame interval, where you know it."),
-]
-Radius = Annotated[
-    int | None, typer.Option(min=0, max=3, help="Neighbouring frames looked at on either side.")
-]
-MinBlur = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="PX", help="Work on frames blurred over so many pixels; else height / 150."),
-]
-Iterations = Annotated[int | None, typer.Option(min=1, max=100, help="Deconvolution steps; else by noise.")]
-NetworkOption = Annotated[
-    str, typer.Option("--network", help="shipped, none (physics alone), or weights from `freezeframe train`.")
-]
-Adapt = Annotated[
-    float, typer.Option(min=0, metavar="MINUTES", help="Let the network learn from this clip first.")
-]
-Estimator = Annotated[Literal["dis", "kornia"], typer.Option(help="What measures the motion.")]
-SkipDamaged = Annotated[
-    bool, typer.Option("--skip-damaged", help="Repeat the neighbour of a damaged frame instead of stopping.")
-]
 
 
 def _tell_version(wanted: bool) -> None:
