@@ -105,15 +105,14 @@ def _log_likelihood(group: Spectra) -> Array:
         (power / np.maximum(colour, 1e-9))[frequency > 0.4].mean() for power in (group.along, group.across)
     )
     kept = _FILL + (1 - _FILL) * _attenuation(frequency[band], group)
+    tilted = (frequency[band] / 0.1) ** _TILTS[:, None, None]  # [T, 1, F]
     best = np.full(len(SHUTTERS), -np.inf)
     for factor in _FLOORS:
         floor = factor * noise * colour[band]
         scene = np.maximum(group.across[band] - floor, 0.05 * group.across[band])
-        for tilt in _TILTS:
-            shape = scene * (frequency[band] / 0.1) ** tilt * kept
-            fit, gain = _whittle(group.along[band], shape, floor)
-            odd = (tilt / _TILT_SPREAD) ** 2 + (np.log(gain) / _GAIN_SPREAD) ** 2
-            best = np.maximum(best, fit * group.count / _OVERLAP - odd / 2)
+        fit, gain = _whittle(group.along[band], scene * tilted * kept, floor)
+        odd = (_TILTS[:, None] / _TILT_SPREAD) ** 2 + (np.log(gain) / _GAIN_SPREAD) ** 2
+        best = np.maximum(best, (fit * group.count / _OVERLAP - odd / 2).max(0))
     return np.asarray(np.maximum(best - best.max(), -_CAP))
 
 
@@ -125,10 +124,11 @@ def _attenuation(frequency: Array, group: Spectra) -> Array:
 
 
 def _whittle(power: Array, shape: Array, floor: Array) -> tuple[Array, Array]:
-    """Log-likelihood per profile [S] of power [F] as gain * shape [S, F] + floor [F], and the best gain."""
-    gain = np.ones((len(shape), 1))
+    """Log-likelihood per profile [...] of power [F] as gain * shape [..., F] + floor [F]; the best gain."""
+    gain = np.ones((*shape.shape[:-1], 1))
     for _ in range(12):  # multiplicative updates, as for non-negative factors with an Itakura-Saito loss
         model = gain * shape + floor
-        gain = gain * ((power / model**2 * shape).sum(1) / (shape / model).sum(1))[:, None] ** 0.7
+        share = shape / model
+        gain = gain * ((power / model * share).sum(-1) / share.sum(-1))[..., None] ** 0.7
     model = gain * shape + floor
-    return -np.asarray((power / model + np.log(model)).sum(1)), gain[:, 0]
+    return -np.asarray((power / model + np.log(model)).sum(-1)), gain[..., 0]

@@ -168,7 +168,7 @@ def measure(  # noqa: PLR0913  # one of them each from the window, the clip, the
 def blurred(motion: Motion, kept: range, config: GateConfig) -> list[int]:
     """Which of the frames `kept` are blurred enough to be worked on."""
     height, width = motion.velocity.shape[2:]
-    lengths = torch.linalg.vector_norm(motion.blur[:, :, ::4, ::4], dim=1)
+    lengths = torch.linalg.vector_norm(motion.velocity[:, :, ::4, ::4] * motion.shutter, dim=1)
     return [i for i in kept if excess(lengths[i], (height, width), config) >= 1]
 
 
@@ -216,10 +216,16 @@ def velocities(near: Flows, images: Tensor) -> Tensor:
 
     Plain central differences: on the REDS pairs, leaning to the trusted side loses 0.05 dB of what follows.
     """
-    still = images.new_zeros(2, *images.shape[2:])
-    ahead = [near[i, i + 1].shift if (i, i + 1) in near else None for i in range(len(images))]
-    behind = [-near[i, i - 1].shift if (i, i - 1) in near else None for i in range(len(images))]
-    return torch.stack([_mean([a, b], still) for a, b in zip(ahead, behind, strict=True)])
+    found = images.new_zeros(len(images), 2, *images.shape[2:])
+    for i in range(len(images)):
+        ahead, behind = near.get((i, i + 1)), near.get((i, i - 1))
+        if ahead:
+            found[i] += ahead.shift
+        if behind:
+            found[i] -= behind.shift
+        if ahead and behind:
+            found[i] /= 2
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,13 +272,9 @@ def _movers(near: Flows, i: int, images: Tensor) -> Tensor:
     return images.new_zeros(images.shape[2:]) if flow is None or camera is None else movers(flow, camera)
 
 
-def _mean(known: Sequence[Tensor | None], otherwise: Tensor) -> Tensor:
-    given = [value for value in known if value is not None]
-    return torch.stack(given).mean(0) if given else otherwise
-
-
 def _shutter_of(run: Sequence[Frame], config: MeasureConfig) -> ShutterEstimate:
     images = stack_light(run)
     # A fraction has no unit: a smaller picture tells it as well, and sooner.
-    images = avg_pool2d(images, max(1, round(max(images.shape[2:]) / SURVEYED)))
+    if (times := round(max(images.shape[2:]) / SURVEYED)) > 1:
+        images = avg_pool2d(images, times)
     return shutter_fraction(images, adjacent_flows(images, partial(halved, ESTIMATORS[config.estimator])))
