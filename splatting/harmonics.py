@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 HIGHEST = 3
-_C0 = 0.28209479177387814
+CONSTANT = 0.28209479177387814
 _C1 = 0.4886025119029199
 _C2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396)
 _C3 = (
@@ -38,7 +38,7 @@ def colours(coefficients: Tensor, means: Tensor, viewmats: Tensor, *, degree: in
 def harmonics(directions: Tensor, *, degree: int) -> Tensor:
     """[..., (degree + 1)^2] real spherical harmonics of unit vectors [..., 3], orthonormal on the sphere."""
     x, y, z = directions.unbind(-1)
-    found = [torch.full_like(x, _C0)]
+    found = [torch.full_like(x, CONSTANT)]
     if degree > 0:
         found += [-_C1 * y, _C1 * z, -_C1 * x]
     if degree > 1:
