@@ -9,8 +9,9 @@ import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -174,7 +175,7 @@ def _web(release: Release) -> str:
     return address
 
 
-def _total(headers: Mapping[str, str]) -> int | None:
+def _total(headers: Message) -> int | None:
     """Bytes of the whole file (RFC 9110, 14.4)."""
     whole = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
     if whole:
@@ -183,7 +184,7 @@ def _total(headers: Mapping[str, str]) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _first(headers: Mapping[str, str]) -> int:
+def _first(headers: Message) -> int:
     part = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
     return int(part[1]) if part else -1
 
