@@ -1,0 +1,94 @@
+"""VAR's multi-scale residual quantiser (Tian et al. 2024, arXiv 2404.02905): a latent as maps of code words.
+
+From the coarsest scale to the finest, what the scales before have left unexplained is shrunk to the scale's
+size, each of its pixels replaced by the nearest code word, enlarged again and taken off. The latent is the
+sum of what the scales contribute.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+PHIS = 4  # convolutions after enlarging, shared by neighbouring scales
+SHARE = 0.5  # of the convolved in the enlarged map
+
+
+class Quantiser(nn.Module):
+    """Latents [B, C, S, S] to code words at every scale, and back."""
+
+    def __init__(self, *, codes: int, width: int, scales: tuple[int, ...]) -> None:
+        super().__init__()
+        self.scales = scales
+        self.embedding = nn.Embedding(codes, width)
+        # How often training used each word at each scale; kept because the file holds it.
+        self.register_buffer("ema_vocab_hit_SV", torch.zeros(len(scales), codes))
+        self.quant_resi = Phis(width)
+
+    def encode(self, latent: Tensor) -> list[Tensor]:
+        """The indices of the code words at each scale: [B, scale^2] in rows."""
+        rest = latent
+        indices: list[Tensor] = []
+        for i, scale in enumerate(self.scales):
+            small = interpolate(rest, size=(scale, scale), mode="area")
+            indices.append(nearest_words(small, self.embedding.weight))
+            rest = rest - self.contribution(indices[-1], i)
+        return indices
+
+    def contribution(self, indices: Tensor, scale: int) -> Tensor:
+        """What scale number `scale` adds to the latent: its words [B, n^2] as a map [B, C, S, S]."""
+        side = self.scales[scale]
+        words = self.embedding(indices).transpose(1, 2).reshape(len(indices), -1, side, side)
+        if side != self.scales[-1]:
+            words = interpolate(words, size=(self.scales[-1],) * 2, mode="bicubic")
+        softened: Tensor = self.quant_resi(words, scale / max(len(self.scales) - 1, 1))
+        return softened
+
+    def contributions(self, indices: list[Tensor]) -> Tensor:
+        """What each scale adds, [B, scales, C, S, S]; their sum is the decoded latent."""
+        return torch.stack([self.contribution(words, i) for i, words in enumerate(indices)], dim=1)
+
+    def inputs(self, contributions: Tensor) -> list[Tensor]:
+        """What a transformer reads before it predicts the second, third, ... scale: [B, n^2, C] each.
+
+        The latent as far as it is known by then, shrunk to the size of the scale to come.
+
+        Args:
+            contributions: Of the first scales or of all. [B, scales, C, S, S].
+        """
+        known = contributions.cumsum(1).unbind(1)
+        return [as_tokens(latent, scale) for latent, scale in zip(known, self.scales[1:], strict=False)]
+
+
+class Phis(nn.Module):
+    """Convolutions that soften what enlarging left, each used by the scales whose place is nearest."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qresi_ls = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(PHIS))
+
+    def forward(self, x: Tensor, place: float) -> Tensor:
+        """[B, C, S, S] both ways; `place` is 0 for the coarsest scale and 1 for the finest."""
+        smoothed: Tensor = self.qresi_ls[nearest_phi(place)](x)
+        return (1 - SHARE) * x + SHARE * smoothed
+
+
+def nearest_phi(place: float) -> int:
+    """Which convolution serves a scale: their places are spread evenly from 1/12 to 11/12."""
+    # Two of ten scales lie exactly between two places: rounding decides, so it has to be the release's.
+    margin = 1 / 3 / PHIS
+    return int(np.abs(np.linspace(margin, 1 - margin, PHIS) - place).argmin())
+
+
+def nearest_words(x: Tensor, words: Tensor) -> Tensor:
+    """The index of the word [V, C] nearest to each pixel of [B, C, H, W], in rows: [B, H * W]."""
+    pixels = x.flatten(2).transpose(1, 2)
+    # |p - w|^2 without |p|^2, which is the same for every word.
+    return (words.square().sum(1) - 2 * pixels @ words.T).argmin(2)
+
+
+def as_tokens(latent: Tensor, scale: int) -> Tensor:
+    """A latent [B, C, S, S] shrunk to [B, scale^2, C], its pixels in rows."""
+    return interpolate(latent, size=(scale, scale), mode="area").flatten(2).transpose(1, 2)
