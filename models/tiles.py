@@ -26,7 +26,8 @@ def in_tiles(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, mult
     than a quarter of the overlap, and close to it where it looks no further than half.
 
     Args:
-        restorer: Must take any size: tiles at the right and bottom end where the picture does.
+        restorer: Must take any size: tiles at the right and bottom end where the picture does. It may
+            enlarge by a whole factor.
         image: [1, 3, H, W], any size.
         tile: Largest side of a tile in pixels, halved whenever memory runs out.
         overlap: Pixels that neighbouring tiles share at least, up to half a tile.
@@ -47,7 +48,7 @@ def in_tiles(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, mult
         return rows, columns
 
     side = min(tile, _next(max(image.shape[-2:]), multiple))
-    return _in_what_fits(restorer, image, cut, sides=(side, max(SMALLEST_TILE, multiple)))
+    return _in_what_fits(restorer, image, cut, sides=(side, max(SMALLEST_TILE, multiple)), multiple=multiple)
 
 
 def in_even_tiles(network: Network, image: Tensor, *, tile: int, overlap: int, multiple: int = 1) -> Tensor:
@@ -134,6 +135,7 @@ def _in_what_fits(
     cut: Callable[[int], tuple[list[Span], list[Span]]],
     *,
     sides: tuple[int, int],
+    multiple: int = 1,
 ) -> Tensor:
     """The blended picture from tiles as large as memory allows, between the largest and the smallest side."""
     side, floor = sides
@@ -142,7 +144,8 @@ def _in_what_fits(
             raise FreezeframeError(
                 f"not even {side} x {side} pixels fit into memory; close other programs or use another device"
             )
-        side = max(side // 2, floor)
+        # A tile that ends between two cells of the network's grid would be padded within the picture.
+        side = max(side // 2 // multiple * multiple, floor)
     return blended
 
 
@@ -161,13 +164,19 @@ def _attempt(network: Network, image: Tensor, rows: list[Span], columns: list[Sp
 def _blend(network: Network, image: Tensor, rows: list[Span], columns: list[Span]) -> Tensor:
     if len(rows) == len(columns) == 1:
         return network(image)
-    blended = image.new_zeros(0)
-    down, across = (list(zip(parts, fades(parts), strict=True)) for parts in (rows, columns))
-    for ((top, bottom), fade), ((left, right), fade_across) in product(down, across):
+    blended, factor = image.new_zeros(0), 1
+    down, across = fades(rows), fades(columns)
+    for ((top, bottom), fade), ((left, right), fade_across) in product(
+        zip(rows, down, strict=True), zip(columns, across, strict=True)
+    ):
         answer = network(image[..., top:bottom, left:right])
         if not blended.numel():
-            blended = answer.new_zeros(*answer.shape[:-2], *image.shape[-2:])
-        blended[..., top:bottom, left:right] += (fade[:, None] * fade_across).to(answer) * answer
+            factor = answer.shape[-1] // (right - left)
+            blended = answer.new_zeros(*answer.shape[:-2], *(side * factor for side in image.shape[-2:]))
+        weight = (fade[:, None] * fade_across).to(answer)
+        weight = weight.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+        place = (slice(top * factor, bottom * factor), slice(left * factor, right * factor))
+        blended[..., *place] += weight * answer
     return blended
 
 

@@ -21,7 +21,7 @@ def load_foreign(state: Mapping[str, Tensor], *, path: Path, device: torch.devic
         FreezeframeError: spandrel is not installed, or does not run beside this torch.
         UnreadableMedia: No network that spandrel knows, or one that does not restore RGB pictures in place.
     """
-    descriptor = _describe(_import_spandrel(path), state, path)
+    descriptor = read_foreign(state, path=path)
     if (descriptor.scale, descriptor.input_channels, descriptor.output_channels) != (1, 3, 3):
         raise UnreadableMedia(
             f"{path}: {descriptor.architecture.name} here turns {descriptor.input_channels} channels into"
@@ -36,15 +36,39 @@ def load_foreign(state: Mapping[str, Tensor], *, path: Path, device: torch.devic
     return NetworkRestorer(corrections=(correct,), device=device)
 
 
+def read_foreign(state: Mapping[str, Tensor], *, path: Path) -> Any:
+    """What spandrel says of these weights, its ImageModelDescriptor, on the CPU and in fp32.
+
+    Raises:
+        FreezeframeError: spandrel is not installed, or does not run beside this torch.
+        UnreadableMedia: No network that spandrel knows, or one that needs more than a picture.
+    """
+    spandrel = _import_spandrel(path)
+    found = _describe(spandrel, state, path)
+    if not isinstance(found, spandrel.ImageModelDescriptor):
+        raise UnreadableMedia(
+            f"{path}: {found.architecture.name} needs more than a picture (a mask); name a restorer"
+        )
+    return found.eval()
+
+
 def _import_spandrel(path: Path) -> Any:
     try:
         return importlib.import_module("spandrel")
     # spandrel imports torchvision, which raises RuntimeError beside a torch that it was not built for.
     except (ImportError, RuntimeError) as error:
         raise FreezeframeError(
-            f"{path}: is no NAFNet; other networks are read by spandrel, which cannot be imported"
-            f" ({str(error).splitlines()[0]}); run: pip install spandrel"
+            f"{path}: is of no network that freezeframe knows itself; others are read by spandrel, which"
+            f" cannot be imported ({str(error).splitlines()[0]}); run: pip install spandrel torch=="
+            f"{torch.__version__.split('+')[0]} torchvision --index-url {_index()}"
+            " --extra-index-url https://pypi.org/simple (torch and torchvision must come from one index)"
         ) from error
+
+
+def _index() -> str:
+    """The index that has torchvision for the torch that is installed: its build is told by its version."""
+    build = torch.__version__.partition("+")[2]
+    return f"https://download.pytorch.org/whl/{build}" if build else "https://pypi.org/simple"
 
 
 def _describe(spandrel: Any, state: Mapping[str, Tensor], path: Path) -> Any:

@@ -1,0 +1,107 @@
+"""How much memory a network takes: counted on tensors that hold nothing, and what this machine has free."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+SIDE = 252  # pixels of the picture that is counted on: a multiple of 7 and of 4
+USABLE = 0.5  # of the free memory; the rest is for workspace, rounding and other programs
+UNKNOWN = 40_000.0  # bytes per pixel of a network that cannot be counted: more than all of ours
+SMALLEST, LARGEST = 64, 1024  # pixels; larger tiles save less than a tenth of the time
+
+
+class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that live at once while networks run."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._holders: Counter[int] = Counter()  # Python tensors over each storage
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        for value in tree_iter(answer):
+            if isinstance(value, Tensor):
+                self._hold(value)
+        return answer
+
+    def _hold(self, value: Tensor) -> None:
+        storage = value.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if not self._holders[key]:
+            self.now += size
+            self.peak = max(self.peak, self.now)
+        self._holders[key] += 1
+        weakref.finalize(value, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._holders[key] -= 1
+        if not self._holders[key]:
+            del self._holders[key]
+            self.now -= size
+
+
+def bytes_per_pixel(module: nn.Module, *, channels: int = 3, side: int = SIDE) -> float:
+    """Memory in fp32 that one more pixel takes while `module` runs, without its weights.
+
+    Nothing is computed: the operators only tell the shapes of their answers (torch's meta device).
+
+    Args:
+        module: [1, channels, H, W] to a picture.
+        channels: Of the picture.
+        side: Of the picture that is counted on. Pixels.
+    """
+    held = dict(module.named_parameters()) | dict(module.named_buffers())
+    hollow = {name: torch.empty_like(value, device="meta") for name, value in held.items()}
+    try:
+        with torch.no_grad(), _Count() as count:
+            functional_call(module, hollow, torch.zeros(1, channels, side, side, device="meta"))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        return UNKNOWN  # it looks at numbers, and there are none
+    return float(max(count.peak / side**2, 4.0 * channels))
+
+
+def tile_that_fits(per_pixel: float, device: torch.device, *, multiple: int = 1) -> int:
+    """The side of the largest tile that is sure to fit into free memory. Pixels, a multiple of `multiple`."""
+    side = math.isqrt(int(USABLE * free_bytes(device) / per_pixel))
+    side = min(max(side, SMALLEST), LARGEST)
+    return max(side // multiple * multiple, multiple)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be taken there; 4 GB where nobody tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return max(min(_free_of_machine(), *_free_of_groups(), 1 << 50), 0)
+
+
+def _free_of_machine() -> int:
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        return int(line.split()[1]) << 10
+    return 4 << 30
+
+
+def _free_of_groups() -> Iterator[int]:
+    """What a container may still take, by either version of control groups."""
+    root = Path("/sys/fs/cgroup")
+    pairs = (
+        (root / "memory.max", root / "memory.current"),
+        (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
+    )
+    for limit, used in pairs:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+            yield int(limit.read_text()) - int(used.read_text())

@@ -1,0 +1,106 @@
+"""Every network that is known here: how its weights are recognised, and what it asks of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..data.errors import UnreadableMedia
+from . import nafnet
+from .checkpoint import read_state
+from .zoo import read_foreign
+
+WINDOW = 384  # pixels over which NAFNet pools, as in the figures that its authors quote for GoPro
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A network with its weights. Takes sRGB codes in [0, 1], any size unless `side` is set."""
+
+    title: str  # of the architecture
+    module: nn.Module  # [B, channels, H, W] to [B, channels, scale H, scale W]
+    channels: int = 3  # 1: each colour is restored as a grey picture of its own
+    scale: int = 1
+    multiple: int = 1  # pixels of its own grid: tiles start and stop at multiples of it
+    side: int | None = None  # the only size that it takes. Pixels
+    fp16: bool = False  # whether its inner numbers stay within fp16's 65,504
+    shares: bool = False  # whether it has statistics of the whole picture, `degradation`, that tiles share
+
+
+Reader = Callable[[Mapping[str, Tensor]], Network]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One architecture: `detect` says whether weights are of it, `read` makes the network."""
+
+    title: str
+    detect: Callable[[Mapping[str, Tensor]], bool]
+    read: Reader
+
+
+def _nafnet(state: Mapping[str, Tensor]) -> Network:
+    module = nafnet.load(state, window=WINDOW)
+    return Network(title="NAFNet", module=module, multiple=module.multiple, fp16=True)
+
+
+KINDS: tuple[Kind, ...] = (Kind(title="NAFNet", detect=nafnet.detect, read=_nafnet),)
+
+
+def read_network(path: Path) -> Network:
+    """The network whose weights a file holds, in fp32 on the CPU.
+
+    Ours are asked first, then spandrel, where it is installed.
+
+    Raises:
+        UnreadableMedia: Missing, damaged, unsafe to open, of an unknown network, or weights that do not fit.
+        FreezeframeError: spandrel is needed and cannot be imported.
+    """
+    state = read_state(path)
+    kind = recognise(state)
+    if kind is None:
+        return _foreign(state, path)
+    try:
+        return kind.read(state)
+    except (RuntimeError, ValueError, KeyError) as error:
+        # torch says first that something is wrong and then, a line each, what.
+        reason = str(error).splitlines()[:2][-1].strip()
+        raise UnreadableMedia(
+            f"{path}: is a {kind.title} whose weights do not fit ({reason}); download it again"
+        ) from error
+
+
+def recognise(state: Mapping[str, Tensor]) -> Kind | None:
+    """The architecture of ours that has weights of these names."""
+    return next((kind for kind in KINDS if kind.detect(state)), None)
+
+
+def _foreign(state: Mapping[str, Tensor], path: Path) -> Network:
+    found = read_foreign(state, path=path)
+    if found.input_channels != found.output_channels or found.input_channels not in (1, 3):
+        raise UnreadableMedia(
+            f"{path}: {found.architecture.name} here turns {found.input_channels} channels into"
+            f" {found.output_channels}; name a network from RGB to RGB or from grey to grey"
+        )
+    return Network(
+        title=str(found.architecture.name),
+        module=_Described(found),
+        channels=found.input_channels,
+        scale=found.scale,
+        multiple=max(1, found.size_requirements.multiple_of),
+    )
+
+
+class _Described(nn.Module):
+    """What spandrel describes, as a module: it pads, crops and cuts to [0, 1] by itself."""
+
+    def __init__(self, descriptor: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model = descriptor.model  # type: ignore[attr-defined]
+        self._descriptor = [descriptor]  # in a list: it is no module and holds the one above
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self._descriptor[0](codes)
