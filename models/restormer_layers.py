@@ -1,0 +1,179 @@
+"""What Restormer (Zamir et al. 2022, arXiv 2111.09881) and networks built like it are made of.
+
+The kernels of a block are arguments, so that a network may hold them (Restormer) or make them anew for every
+picture (HAIR). Modules are named as in the published checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, gelu, layer_norm, normalize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Sizes of one block."""
+
+    channels: int
+    heads: int
+    hidden: int  # channels that remain once the gate has multiplied two halves
+    centred: bool = True  # whether norms subtract the mean and add a bias ('WithBias'), or neither
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernels:
+    """The six convolutions of a block, [out, in, k, k], or one of each per picture, [B, out, in, k, k]."""
+
+    qkv: Tensor  # 3C, C, 1, 1
+    qkv_near: Tensor  # 3C, 1, 3, 3
+    merge: Tensor  # C, C, 1, 1
+    widen: Tensor  # 2 hidden, C, 1, 1
+    widen_near: Tensor  # 2 hidden, 1, 3, 3
+    narrow: Tensor  # C, hidden, 1, 1
+
+
+def kernel_shapes(shape: Shape) -> tuple[tuple[int, int, int, int], ...]:
+    """The shapes of a block's kernels, in the order of `Kernels`."""
+    c, h = shape.channels, shape.hidden
+    attention = (3 * c, c, 1, 1), (3 * c, 1, 3, 3), (c, c, 1, 1)
+    return *attention, (2 * h, c, 1, 1), (2 * h, 1, 3, 3), (c, h, 1, 1)
+
+
+class Held(Protocol):
+    """What a block holds beside its kernels: two norms, and how sharply each head chooses."""
+
+    norm1: ChannelNorm
+    norm2: ChannelNorm
+
+    @property
+    def attn(self) -> Attention | Sharpness: ...
+
+
+def transform(x: Tensor, held: Held, kernels: Kernels) -> Tensor:
+    """Two residuals: channels that gather from each other, then a gated mixing of neighbours."""
+    x = x + attend(held.norm1(x), kernels, temperature=held.attn.temperature)
+    return x + feed(held.norm2(x), kernels)
+
+
+def attend(x: Tensor, kernels: Kernels, *, temperature: Tensor) -> Tensor:
+    """Attention between channels (MDTA): each gathers those that vary over the picture as it does.
+
+    Likeness is a cosine over all pixels. What a place becomes hence depends on the whole picture: a tile,
+    which sees less of it, is restored a little differently. Cost grows with pixels, not with their square.
+
+    Args:
+        x: [B, C, H, W].
+        kernels: C channels in and out.
+        temperature: Factor on the cosines before the softmax. [heads, 1, 1].
+    """
+    batch, _, height, width = x.shape
+    mixed = convolved(convolved(x, kernels.qkv), kernels.qkv_near)
+    query, key, value = mixed.reshape(batch, 3, temperature.shape[0], -1, height * width).unbind(1)
+    cosines = normalize(query, dim=-1) @ normalize(key, dim=-1).transpose(-2, -1)
+    gathered = (cosines * temperature).softmax(-1).to(value) @ value
+    return convolved(gathered.reshape(x.shape), kernels.merge)
+
+
+def feed(x: Tensor, kernels: Kernels) -> Tensor:
+    """Neighbours mixed within each channel, half of the channels gating the other half (GDFN)."""
+    gate, through = convolved(convolved(x, kernels.widen), kernels.widen_near).chunk(2, dim=1)
+    return convolved(gelu(gate) * through, kernels.narrow)
+
+
+def convolved(x: Tensor, kernel: Tensor) -> Tensor:
+    """`x` under a kernel of odd side with zeros around it; one input channel in the kernel means depthwise.
+
+    Args:
+        x: [B, C, H, W].
+        kernel: [out, in, k, k], or [B, out, in, k, k] for a kernel of its own for each picture.
+    """
+    inside, side = kernel.shape[-3], kernel.shape[-1]
+    groups = x.shape[1] // inside
+    if kernel.ndim == 4:
+        return conv2d(x, kernel, padding=side // 2, groups=groups)
+    # The pictures side by side as groups of channels of a single one.
+    batch, (height, width) = len(x), x.shape[-2:]
+    one = x.reshape(1, -1, height, width)
+    answer = conv2d(one, kernel.flatten(0, 1), padding=side // 2, groups=batch * groups)
+    return answer.reshape(batch, -1, height, width)
+
+
+class Block(nn.Module):
+    """A block that holds its kernels. [B, C, H, W] both ways."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(shape.channels, centred=shape.centred)
+        self.attn = Attention(shape)
+        self.norm2 = ChannelNorm(shape.channels, centred=shape.centred)
+        self.ffn = Feed(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return transform(x, self, self.kernels())
+
+    def kernels(self) -> Kernels:
+        return Kernels(
+            qkv=self.attn.qkv.weight,
+            qkv_near=self.attn.qkv_dwconv.weight,
+            merge=self.attn.project_out.weight,
+            widen=self.ffn.project_in.weight,
+            widen_near=self.ffn.dwconv.weight,
+            narrow=self.ffn.project_out.weight,
+        )
+
+
+class Attention(nn.Module):
+    """Weights of `attend`."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        c = shape.channels
+        self.temperature = nn.Parameter(torch.ones(shape.heads, 1, 1))
+        self.qkv = nn.Conv2d(c, 3 * c, 1, bias=False)
+        self.qkv_dwconv = nn.Conv2d(3 * c, 3 * c, 3, padding=1, groups=3 * c, bias=False)
+        self.project_out = nn.Conv2d(c, c, 1, bias=False)
+
+
+class Feed(nn.Module):
+    """Weights of `feed`."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        c, h = shape.channels, shape.hidden
+        self.project_in = nn.Conv2d(c, 2 * h, 1, bias=False)
+        self.dwconv = nn.Conv2d(2 * h, 2 * h, 3, padding=1, groups=2 * h, bias=False)
+        self.project_out = nn.Conv2d(h, c, 1, bias=False)
+
+
+class Sharpness(nn.Module):
+    """What `attend` needs beside kernels."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+
+
+class ChannelNorm(nn.Module):
+    """Brings the channels of each pixel to variance 1 (and mean 0, if centred). [B, C, H, W] both ways.
+
+    Not centred, it keeps the pixel's mean, divided by the deviation around it, and has no bias: a picture
+    without noise then stays one (Mohan et al. 2020, arXiv 1906.05478); Restormer denoises with it.
+    """
+
+    def __init__(self, channels: int, *, centred: bool = True) -> None:
+        super().__init__()
+        values = {"weight": torch.ones(channels)} | ({"bias": torch.zeros(channels)} if centred else {})
+        self.body = nn.ParameterDict(values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In channels_last memory both permutations are free.
+        pixels, weight = x.permute(0, 2, 3, 1), self.body["weight"]
+        if "bias" in self.body:
+            return layer_norm(pixels, weight.shape, weight, self.body["bias"], eps=1e-5).permute(0, 3, 1, 2)
+        deviation = (pixels.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+        scaled: Tensor = pixels / deviation * weight
+        return scaled.permute(0, 3, 1, 2)
