@@ -117,6 +117,27 @@ def expose(render: Callable[[float], Tensor], time: float, *, shutter: float, co
     return gather_light(torch.stack([render(time + shutter * moment) for moment in moments]))
 
 
+def row_shares(moments: Tensor, height: int, *, shutter: float, readout: float) -> Tensor:
+    """[M, H] how much of each moment's light each row gathers; every row's shares add up to 1.
+
+    A rolling shutter opens row by row: the last one `readout` later than the first.
+
+    Args:
+        moments: Middles of M equal parts of the whole time from the first opening to the last closing, as
+            fractions of it, -1/2 to 1/2. [M].
+        height: Rows.
+        shutter: Exposure time of a row, in frame intervals.
+        readout: Frame intervals.
+    """
+    span = shutter + readout
+    part = span / len(moments)
+    middle = readout * ((torch.arange(height).to(moments) + 0.5) / height - 0.5)
+    opened = torch.maximum(span * moments[:, None] - part / 2, middle - shutter / 2)
+    closed = torch.minimum(span * moments[:, None] + part / 2, middle + shutter / 2)
+    shares = (closed - opened).clamp_min(0)
+    return shares / shares.sum(0)
+
+
 def compiled(*operands: Tensor | None) -> bool:
     """Whether the kernels can do the work: they know float32 on the CPU, and no gradients."""
     given = [operand for operand in operands if operand is not None]

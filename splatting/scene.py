@@ -10,11 +10,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-import torch
 from torch import Tensor
 
 from .harmonics import CONSTANT
-from .render import RasterizeMode, RenderMode, rasterization
+from .render import RenderMode, rasterization
 
 FIELDS = ("means", "quats", "scales", "opacities", "colours")
 
@@ -59,14 +58,13 @@ class Gaussians:
         return Gaussians(**{name: value.detach().clone() for name, value in self.parts().items()})
 
 
-def draw(  # the camera's words, not options
+def draw(
     scene: Gaussians,
     views: Tensor,
     lens: Tensor,
     size: tuple[int, int],
     *,
     mode: RenderMode = "RGB",
-    raster: RasterizeMode = "antialiased",
 ) -> tuple[Tensor, Tensor, dict[str, object]]:
     """Pictures of a scene in sRGB codes.
 
@@ -76,7 +74,6 @@ def draw(  # the camera's words, not options
         lens: Intrinsics in pixels, pixel centres at integers. [3, 3] or [C, 3, 3].
         size: Height and width in pixels.
         mode: As `rasterization`'s.
-        raster: As `rasterization`'s.
 
     Returns:
         [C, X, H, W], coverage [C, 1, H, W], and what `rasterization` tells of the Gaussians.
@@ -86,7 +83,7 @@ def draw(  # the camera's words, not options
     ks[:, :2, 2] += 0.5  # gsplat counts from the corner of the first pixel, we from its centre
     pictures, alphas, info = rasterization(
         scene.means, scene.quats, scene.scales.exp(), scene.opacities.sigmoid(), scene.colours, views, ks,
-        width, height, sh_degree=scene.degree, render_mode=mode, rasterize_mode=raster,
+        width, height, sh_degree=scene.degree, render_mode=mode,
     )  # fmt: skip
     return pictures.permute(0, 3, 1, 2), alphas.permute(0, 3, 1, 2), info
 

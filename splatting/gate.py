@@ -1,0 +1,108 @@
+"""Whether a shot can be rebuilt from its own blur, and how; with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..data.types import CameraPath
+
+STATIC = 0.4  # of all pixels, the least that must belong to the scene
+FEWEST = 5  # frames
+OVERLAP = 0.5  # of a frame, the least that the next one must show too
+BLURRED = 1.5  # pixels: an exposure with less counts as sharp
+UNLIKE = 2.0  # longest blur over shortest
+TURNED = 20.0  # degrees between directions of blur
+SHARP = 0.1  # of all frames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What may be tried on a shot."""
+
+    mode: Literal["free", "tied", "refused"]
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.mode != "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was measured on a shot of T frames."""
+
+    static: Tensor  # [T] share of each frame's pixels that belong to the scene
+    overlap: Tensor  # [T - 1] share of each frame that the next one shows too
+    blur: Tensor  # [T, 2] pixels that the picture moved while the shutter was open
+    sharpness: Tensor  # [T] as `begin.sharpness` gives it
+    kind: Literal["still", "rotation", "parallax"]
+
+
+def rule(evidence: Evidence) -> Ruling:
+    """Frames of one scene, enough of them, blurred in different ways; or blurred alike, then tied.
+
+    Where all are blurred alike nothing tells blur from a blurred scene, except the way between the frames.
+    """
+    count, length = len(evidence.blur), evidence.blur.norm(dim=1)
+    for holds, reason in (
+        (count >= FEWEST, f"{count} frames are too few (at least {FEWEST})"),
+        (evidence.kind != "still", "the camera stands still: nothing is to be gained over single frames"),
+        (
+            float(evidence.static.median()) >= STATIC,
+            f"only {float(evidence.static.median()):.0%} of the picture stands still (at least {STATIC:.0%})",
+        ),
+        (
+            not len(evidence.overlap) or float(evidence.overlap.min()) >= OVERLAP,
+            f"neighbouring frames share less than {OVERLAP:.0%} of the picture",
+        ),
+        (float(length.max()) >= BLURRED, f"no frame is blurred by {BLURRED:g} pixels: it is sharp already"),
+    ):
+        if not holds:
+            return Ruling(mode="refused", reason=reason)
+    if why := diverse(evidence):
+        return Ruling(mode="free", reason=why)
+    return Ruling(mode="tied", reason="all frames are blurred alike: blur follows from the way between them")
+
+
+def diverse(evidence: Evidence) -> str:
+    """Why the frames are blurred in different ways; empty where they are not."""
+    length = evidence.blur.norm(dim=1)
+    sharp = float((length < BLURRED).float().mean())
+    if sharp >= SHARP:
+        return f"{sharp:.0%} of the frames are sharp"
+    if float(length.max() / length.min().clamp_min(1e-6)) >= UNLIKE:
+        return f"blur between {float(length.min()):.1f} and {float(length.max()):.1f} pixels long"
+    spread = direction_spread(evidence.blur)
+    if spread >= TURNED:
+        return f"directions of blur that differ by {spread:.0f} degrees"
+    return ""
+
+
+def direction_spread(blur: Tensor) -> float:
+    """Degrees, twice the standard deviation, by which the axes of blur [T, 2] differ."""
+    angle = 2 * torch.atan2(blur[:, 1], blur[:, 0])  # an axis has no sign
+    length = blur.norm(dim=1)
+    mean = torch.stack([(length * angle.cos()).sum(), (length * angle.sin()).sum()]) / length.sum().clamp_min(
+        1e-6
+    )
+    # Of a wrapped normal distribution (Mardia & Jupp 2000, 2.3).
+    concentration = mean.norm().clamp(1e-6, 1)
+    return float(torch.rad2deg((-2 * concentration.log()).sqrt()))
+
+
+def overlaps(path: CameraPath, size: tuple[int, int]) -> Tensor:
+    """[T - 1] share of each frame's middle line of sight field that the next frame shows too."""
+    height, width = size
+    y, x = torch.meshgrid(torch.linspace(0, height - 1, 9), torch.linspace(0, width - 1, 9), indexing="ij")
+    pixels = torch.stack([x, y, torch.ones_like(x)]).flatten(1)
+    rays = torch.linalg.inv(path.intrinsics) @ pixels
+    turns = path.rotations[1:] @ path.rotations[:-1].mT
+    seen = path.intrinsics @ turns @ rays
+    ahead = seen[:, 2] > 0
+    where = seen[:, :2] / seen[:, 2:].clamp_min(1e-6)
+    limit = torch.tensor([width - 1.0, height - 1.0])[:, None]
+    inside = ((where >= 0) & (where <= limit)).all(1) & ahead
+    return inside.float().mean(1)

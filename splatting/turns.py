@@ -1,0 +1,65 @@
+"""Rotations and rigid motions from small vectors (Hartley & Zisserman, A4.3; Blanco 2010, 7.4).
+
+Written out because an optimiser starts at the zero vector, where a norm has no derivative.
+"""
+
+from __future__ import annotations
+
+import torch
+from kornia.geometry.liegroup import So3
+from torch import Tensor
+
+_TINY = 1e-12  # radians^2 added to an angle's square
+
+
+def rotations(vectors: Tensor) -> Tensor:
+    """[..., 3, 3] turns about the axes `vectors` [..., 3] by their lengths in radians; any length."""
+    cross, sine, cosine, _ = _rodrigues(vectors)
+    return torch.eye(3).to(vectors) + sine * cross + cosine * (cross @ cross)
+
+
+def rigid_motions(vectors: Tensor) -> Tensor:
+    """[..., 4, 4] exponentials of twists [..., 6], rotation first: motions at an even rate for unit time."""
+    turn, way = vectors[..., :3], vectors[..., 3:]
+    cross, _, cosine, left = _rodrigues(turn)
+    mean = torch.eye(3).to(vectors) + cosine * cross + left * (cross @ cross)
+    return poses(rotations(turn), (mean @ way[..., None])[..., 0])
+
+
+def poses(rotation: Tensor, translation: Tensor) -> Tensor:
+    """[..., 4, 4] of rotations [..., 3, 3] and translations [..., 3]."""
+    top = torch.cat([rotation, translation[..., None]], dim=-1)
+    bottom = torch.tensor([0.0, 0, 0, 1]).to(top).expand(*top.shape[:-2], 1, 4)
+    return torch.cat([top, bottom], dim=-2)
+
+
+def turn_vectors(rotation: Tensor) -> Tensor:
+    """[T, 3] radians whose `rotations` are these [T, 3, 3], each the nearest to the one before."""
+    found = So3.from_matrix(rotation.double()).log()
+    unwound = [found[0]]
+    for vector in found[1:]:
+        unwound.append(_nearest(vector, unwound[-1]))
+    return torch.stack(unwound).to(rotation)
+
+
+def _nearest(vector: Tensor, before: Tensor) -> Tensor:
+    """The same turn by full circles more or less."""
+    angle = vector.norm()
+    if float(angle) < 1e-9:
+        return vector
+    choices = torch.stack([vector * (1 + 2 * torch.pi * k / angle) for k in (-1, 0, 1)])
+    return choices[(choices - before).norm(dim=-1).argmin()]
+
+
+def _rodrigues(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The cross product's matrix, and sin a / a, (1 - cos a) / a^2, (a - sin a) / a^3."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(*x.shape, 3, 3)
+    square = vectors.square().sum(-1)[..., None, None] + _TINY
+    angle = square.sqrt()
+    sine = angle.sin() / angle
+    # Of the half angle: 1 - cos a has lost its digits long before a is zero.
+    cosine = 2 * (angle / 2).sin().square() / square
+    left = torch.where(square < 1e-3, 1 / 6 - square / 120, (1 - sine) / square)
+    return cross, sine, cosine, left
