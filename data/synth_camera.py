@@ -63,7 +63,7 @@ def recorded(exposures: Sequence[Tensor], camera: Camera, *, seed: int) -> list[
     ]
     frames = [developed(_crisp(light, camera.halo), camera) for light in noisy]
     if camera.jpeg is not None:
-        return [_jpeg(frame, camera.jpeg) for frame in frames]
+        return [jpeg(frame, camera.jpeg) for frame in frames]
     return frames if camera.h264 is None else h264(frames, crf=camera.h264)
 
 
@@ -83,7 +83,8 @@ def h264(frames: Sequence[Codes], *, crf: int) -> list[Codes]:
         return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
 
 
-def _jpeg(frame: Codes, quality: int) -> Codes:
+def jpeg(frame: Codes, quality: int) -> Codes:
+    """[H, W, 3] sRGB codes after a way through a JPEG file, colours at half the size."""
     _, packed = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
 

@@ -21,7 +21,7 @@ from ..data.color import SRGB, to_light, to_signal
 from ..data.exposure import blur
 from ..data.synth_patterns import Chance
 from ..data.types import Clip, Source, stack_light
-from ..models.multiframe import MultiFrame
+from ..models.multiframe import FUSED, MultiFrame
 from ..motion.diagnose import noise_level
 from ..motion.estimate import gamma_luma
 from ..motion.warp import warp
@@ -156,7 +156,7 @@ def _learn(pupil: MultiFrame, optimisers: Optimisers, batch: Tensor, *, share: f
     with torch.autocast(batch.device.type, dtype=torch.bfloat16):
         change = pupil(evidence.to(memory_format=torch.channels_last))
     pupil.zero_grad(set_to_none=True)
-    loss(change, evidence, truth).backward()  # type: ignore[no-untyped-call]
+    loss(evidence[:, FUSED] + change, truth).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(pupil.parameters(), CLIPPED)
     optimisers.step(share=share)
 

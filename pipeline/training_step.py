@@ -4,34 +4,45 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..models.multiframe import FUSED
+Inner = Callable[[str, Tensor], bool]
+"""Whether a weight, by name and shape, is moved by Muon."""
 
 NEAR = 1e-3  # codes in [0, 1] below which an error counts as its square
 SPECTRAL = 0.1  # weight of errors seen as frequencies: blur is the loss of the high ones
 MEMORY = 0.999  # of the average over steps
 CLIPPED = 1.0  # norm of the gradient
 WARM = 200  # steps until full pace
+LEAST = 16  # rows and columns of a matrix whose gradient has directions to balance
 LAST = 0.01  # of the pace at the end
 
 
-def loss(change: Tensor, seen: Tensor, truth: Tensor) -> Tensor:
+def loss(answer: Tensor, truth: Tensor) -> Tensor:
     """Charbonnier on codes and on their spectrum.
 
     Args:
-        change: The network's answer. [B, 3, H, W] codes.
-        seen: Its evidence. [B, 16, H, W].
+        answer: [B, 3, H, W] codes. Not clamped: codes beyond black or white have a slope to come back on.
         truth: [B, 3, H, W] codes in [0, 1].
     """
-    # Not clamped: codes beyond black or white still have a slope to come back on.
-    miss = (seen[:, FUSED] + change - truth).float()
+    miss = (answer - truth).float()
     spectrum = torch.fft.rfft2(miss, norm="ortho").abs().mean()
     total: Tensor = (miss.square() + NEAR**2).sqrt().mean() + SPECTRAL * spectrum
     return total
+
+
+def coders(name: str, weight: Tensor) -> bool:
+    """The convolutions of encoders and decoders."""
+    return weight.ndim == 4 and "coders" in name
+
+
+def matrices(name: str, weight: Tensor) -> bool:
+    """All that mixes many channels into many: not the layers that pictures enter and leave by."""
+    return weight.ndim in (2, 4) and min(weight.flatten(1).shape) >= LEAST
 
 
 class Optimisers:
@@ -40,12 +51,11 @@ class Optimisers:
     Muon (Jordan et al. 2024) takes matrices: a kernel is seen as one row per output channel.
     """
 
-    def __init__(self, network: nn.Module, *, pace: float) -> None:
-        inner = {name for name, p in network.named_parameters() if p.ndim == 4 and "coders" in name}
+    def __init__(self, network: nn.Module, *, pace: float, inner: Inner = coders) -> None:
         named = dict(network.named_parameters())
-        self.kernels = [named[name] for name in sorted(inner)]
+        self.kernels = [named[name] for name in sorted(named) if inner(name, named[name])]
         self.matrices = [kernel.data.flatten(1) for kernel in self.kernels]
-        rest = [p for name, p in named.items() if name not in inner]
+        rest = [p for name, p in named.items() if not inner(name, p)]
         self.muon = torch.optim.Muon(
             self.matrices, lr=pace, weight_decay=1e-3, adjust_lr_fn="match_rms_adamw"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from .config import FuseConfig
 from .finish import seen, share_of
 from .fuse import fuse
 from .training_data import HELD_OUT, PER_SHARD, Pool, as_light, as_measured, parted
-
-Trial = Callable[[nn.Module], dict[str, float]]
+from .training_loop import Trial
 
 SHARDS = 3  # of held-out clips
 USUAL = 0.8  # shutter fraction of the real pairs

@@ -1,0 +1,118 @@
+"""The refiner that comes with the package: one small network for every degradation of a single picture.
+
+A U-net of dense 3x3 convolutions at a half, a quarter and an eighth of the size, like the network of
+`multiframe.py` and for the same reason: on CPUs they do several times the work per second of depthwise ones
+and of attention. A gate, judged from about a hundred pixels around, shuts off what is added where a picture
+has nothing wrong: there it leaves the network bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle
+
+from .multiframe import Block
+
+MULTIPLE = 8  # sides that divide by this pass without padding. Pixels
+AROUND = 5  # coarse pixels (of 8) over which the gate is averaged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Channels at a half, a quarter and an eighth of the size, and blocks on the way down and up."""
+
+    widths: tuple[int, int, int] = (32, 64, 128)
+    down: tuple[int, int, int] = (1, 2, 5)
+    up: tuple[int, int] = (2, 2)  # finest first
+
+    @property
+    def multiple(self) -> int:
+        return MULTIPLE
+
+
+def detect(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are the weights of this network."""
+    return "gate.weight" in state and "stem.weight" in state and state["stem.weight"].shape[1] == 12
+
+
+def load(state: Mapping[str, Tensor]) -> Refiner:
+    """The network that these weights belong to, in float32; misfits raise RuntimeError naming them."""
+    with torch.device("meta"):
+        network = Refiner(read_layout(state))
+    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def read_layout(state: Mapping[str, Tensor]) -> Layout:
+    """Hyper-parameters, read off the names and shapes of the weights."""
+    fine, middle, coarse = (len(state[f"encoders.{i}.0.first.bias"]) for i in range(3))
+    a, b, c = (_count(state, f"encoders.{i}.") for i in range(3))
+    d, e = (_count(state, f"decoders.{i}.") for i in range(2))
+    return Layout(widths=(fine, middle, coarse), down=(a, b, c), up=(d, e))
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
+
+
+class Refiner(nn.Module):
+    """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1]; the answer is not clamped."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.multiple = layout.multiple
+        fine, middle, coarse = layout.widths
+        self.stem = nn.Conv2d(12, fine, 3, padding=1)
+        self.encoders = nn.ModuleList(map(_stage, layout.down, layout.widths))
+        self.downs = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in ((fine, middle), (middle, coarse))
+        )
+        self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in ((fine, middle), (middle, coarse)))
+        self.decoders = nn.ModuleList(map(_stage, layout.up, (fine, middle)))
+        self.gate = nn.Conv2d(coarse, 1, 1)
+        # Three colours to add for each of four pixels; at first nothing, behind a gate that is open.
+        self.head = nn.Conv2d(fine, 12, 3, padding=1)
+        for zeroed in (self.head.weight, self.head.bias, self.gate.weight):
+            nn.init.zeros_(zeroed)  # type: ignore[arg-type]
+        nn.init.ones_(self.gate.bias)  # type: ignore[arg-type]
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return codes + self.correction(codes)
+
+    def correction(self, codes: Tensor) -> Tensor:
+        """What has to be added to `codes`, in their number format."""
+        height, width = codes.shape[-2:]
+        whole = pad(codes, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+        x = self.stem(pixel_unshuffle(whole - 0.5, 2))
+        skips: list[Tensor] = []
+        for encoder, down in zip(self.encoders, self.downs, strict=False):
+            skips.append(encoder(x))
+            x = down(skips[-1])
+        x = self.encoders[-1](x)
+        opened = openness(self.gate(x))
+        for i in (1, 0):
+            x = self.decoders[i](pixel_shuffle(self.ups[i](x), 2) + skips[i])
+        change: Tensor = pixel_shuffle(self.head(x), 2) * opened
+        return change[..., :height, :width]
+
+
+def openness(judged: Tensor) -> Tensor:
+    """How far the gate stands open at each pixel, exactly 0 where it is shut.
+
+    Args:
+        judged: [B, 1, H / 8, W / 8]; below 0 is shut, above 1 open.
+
+    Returns:
+        [B, 1, H, W] in [0, 1]. Gradients pass as if it were not bounded: a gate that is shut can open again.
+    """
+    around = avg_pool2d(judged, AROUND, stride=1, padding=AROUND // 2, count_include_pad=False)
+    bounded = around + (around.clamp(0, 1) - around).detach() if around.requires_grad else around.clamp(0, 1)
+    return interpolate(bounded, scale_factor=float(MULTIPLE), mode="bilinear", align_corners=False)
+
+
+def _stage(blocks: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(*(Block(channels) for _ in range(blocks)))
