@@ -127,8 +127,9 @@ def simplest_growth(hidden: Mapping[int, int]) -> float:
     low = max(inner / channels for channels, inner in hidden.items())
     high = min((inner + 1) / channels for channels, inner in hidden.items())
     for digits in range(8):
-        first = math.ceil(low * 10**digits)
-        for growth in (first / 10**digits, (first + 1) / 10**digits):
+        steps = 10.0**digits
+        first = math.ceil(low * steps)
+        for growth in (first / steps, (first + 1) / steps):
             # Tried, not trusted: 60 * 2.05 is 122.99999999999999.
             if growth < high and all(int(c * growth) == inner for c, inner in hidden.items()):
                 return growth

@@ -1,0 +1,153 @@
+"""Attention inside windows of a picture that shift from layer to layer (Liu et al. 2021, arXiv 2103.14030).
+
+Pixels lie as [B, H, W, C], both sides multiples of the window. Modules are named as in SwinIR's checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+HIDDEN_FROM_EACH_OTHER = -100.0  # what a mask adds to the logits of pixels that are no neighbours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Sizes of one layer."""
+
+    channels: int
+    heads: int
+    window: int  # side in pixels
+    hidden: int  # channels between the two layers per pixel
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """The windows in which a cyclic shift brought opposite borders of the picture together."""
+
+    at: Tensor  # [E] their places in a picture's row of windows
+    masks: Tensor  # [E, 1, P, P] added to the logits between their pixels
+
+
+def seams(size: tuple[int, int], window: int, *, device: torch.device | None = None) -> Seams:
+    """Of pictures of `size` shifted by half a window.
+
+    Only the last row and the last column of windows have seams: to know these costs next to nothing, and one
+    call per picture serves all its layers, where the published code masks every window in every layer.
+    """
+    down, across = (length // window for length in size)
+    last = torch.zeros(down, across, dtype=torch.int64, device=device)
+    last[-1] += 2
+    last[:, -1] += 1
+    kind = last.flatten()
+    at = kind.nonzero()[:, 0]
+    return Seams(at, _kinds(window, device)[kind[at]].unsqueeze(1))
+
+
+def _kinds(window: int, device: torch.device | None) -> Tensor:
+    """Masks of a window without seam, in the last column, in the last row, and in both. [4, P, P]."""
+    beyond = torch.arange(window, device=device) >= window - window // 2
+    row = beyond[:, None].expand(window, window).flatten()
+    column = beyond.expand(window, window).flatten()
+    across = column[:, None] != column
+    down = row[:, None] != row
+    return torch.stack([across & False, across, down, across | down]) * HIDDEN_FROM_EACH_OTHER
+
+
+class Layer(nn.Module):
+    """Attention inside windows, then two layers per pixel. [B, H, W, C] both ways."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(shape.channels)
+        self.attn = WindowAttention(shape)
+        self.norm2 = nn.LayerNorm(shape.channels)
+        self.mlp = PixelLayers(shape)
+
+    def forward(self, x: Tensor, shifted: Seams | None = None) -> Tensor:
+        """Windows start at the corner, or half a window inside where seams are given."""
+        x = x + self.attn(self.norm1(x), shifted)
+        changed: Tensor = self.mlp(self.norm2(x))
+        return x + changed
+
+
+class PixelLayers(nn.Module):
+    """Two layers at each pixel. [..., C] both ways."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(shape.channels, shape.hidden)
+        self.fc2 = nn.Linear(shape.hidden, shape.channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = self.fc2(gelu(self.fc1(x)))
+        return changed
+
+
+class WindowAttention(nn.Module):
+    """Each pixel gathers from its window, by likeness and by a learned weight for where the other lies."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.window, self.heads = shape.window, shape.heads
+        self.relative_position_bias_table = nn.Parameter(
+            torch.zeros((2 * shape.window - 1) ** 2, shape.heads)
+        )
+        self.qkv = nn.Linear(shape.channels, 3 * shape.channels)
+        self.proj = nn.Linear(shape.channels, shape.channels)
+
+    def forward(self, x: Tensor, shifted: Seams | None = None) -> Tensor:
+        """[B, H, W, C] both ways."""
+        if shifted is None:
+            return self._attend(x, None)
+        half = self.window // 2
+        return self._attend(x.roll((-half, -half), (1, 2)), shifted).roll((half, half), (1, 2))
+
+    def _attend(self, x: Tensor, joined: Seams | None) -> Tensor:
+        windows = to_windows(x, self.window)  # [B, N, P, C]
+        batch, number, pixels, _ = windows.shape
+        parts = self.qkv(windows).reshape(batch * number, pixels, 3, self.heads, -1)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # [B N, heads, P, C / heads]
+        at = relative_positions(self.window, device=x.device)
+        bias = self.relative_position_bias_table[at].permute(2, 0, 1).to(q)
+        gathered = scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        if joined is not None:
+            places = (torch.arange(batch, device=x.device)[:, None] * number + joined.at).flatten()
+            masks = joined.masks.to(q).repeat(batch, 1, 1, 1)
+            again = scaled_dot_product_attention(q[places], k[places], v[places], attn_mask=bias + masks)
+            gathered = gathered.index_copy(0, places, again)
+        out: Tensor = self.proj(gathered.transpose(1, 2).reshape(windows.shape))
+        return from_windows(out, (x.shape[1], x.shape[2]))
+
+
+def relative_positions(window: int, *, device: torch.device | None = None) -> Tensor:
+    """The row of the bias table for each pair of pixels of a window. [P, P]."""
+    side = torch.arange(window, device=device)
+    rows, columns = torch.meshgrid(side, side, indexing="ij")
+    down, right = (at.flatten()[:, None] - at.flatten() + window - 1 for at in (rows, columns))
+    return down * (2 * window - 1) + right
+
+
+def to_windows(x: Tensor, window: int) -> Tensor:
+    """[B, H, W, C] to [B, N, P, C]: windows in rows, pixels in rows."""
+    batch, height, width, channels = x.shape
+    cut = x.reshape(batch, height // window, window, width // window, window, channels)
+    return cut.transpose(2, 3).reshape(batch, -1, window * window, channels)
+
+
+def from_windows(windows: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inverse of `to_windows`."""
+    batch, _, pixels, channels = windows.shape
+    window = round(pixels**0.5)
+    cut = windows.reshape(batch, size[0] // window, size[1] // window, window, window, channels)
+    return cut.transpose(2, 3).reshape(batch, *size, channels)
+
+
+def whole_mask(size: tuple[int, int], window: int) -> Tensor:
+    """The masks of all windows of a shifted picture, as files hold them for training's crops. [N, P, P]."""
+    joined = seams(size, window)
+    number = size[0] // window * (size[1] // window)
+    return torch.zeros(number, window**2, window**2).index_copy(0, joined.at, joined.masks[:, 0])
