@@ -37,6 +37,12 @@ class Screen:
 
 def covariances(quats: Tensor, scales: Tensor) -> Tensor:
     """[N, 3, 3] R diag(s^2) R' of quaternions (w, x, y, z) of any length and scales."""
+    root = covariance_roots(quats, scales)
+    return root @ root.mT
+
+
+def covariance_roots(quats: Tensor, scales: Tensor) -> Tensor:
+    """[N, 3, 3] R diag(s): takes standard normal vectors to draws from the Gaussians."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     rotation = torch.stack(
         [
@@ -46,5 +52,4 @@ def covariances(quats: Tensor, scales: Tensor) -> Tensor:
         ],
         dim=-1,
     ).reshape(-1, 3, 3)  # fmt: skip
-    stretched = rotation * scales[:, None]
-    return stretched @ stretched.mT
+    return rotation * scales[:, None]
