@@ -513,7 +513,7 @@ def test_the_weights_of_the_scales_add_up_to_one():
 
 def test_the_norm_after_selection_takes_the_selection_back():
     """A quirk of the release: each channel is weighed and then brought to variance 1, whatever its weight."""
-    selector = randomised(Selector(LEVEL, Prior(scales=3, channels=4)), spread=0.3).double()
+    selector = randomised(Selector(LEVEL, Prior(scales=3, channels=4)), spread=0.1).double()
     seen, prior = noise(1, 32, 8, 8), noise(1, 3, 4, 4, 4, seed=19)
     even = selector(seen, 100 * prior)
     before = selector.weights(seen)

@@ -1,0 +1,254 @@
+"""PixArt-alpha's diffusion transformer for pictures near 1024 x 1024 (Chen et al. 2023, arXiv 2310.00426).
+
+It predicts the noise in a latent, and how uncertain it is, given the noise level and a caption. DreamClear
+steers it (`dreamclear_control`). Modules are named as in the published weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
+
+HEAD = 72  # channels of an attention head
+WAVES = 256  # sines and cosines that a number is written in
+STRETCH = 2.0  # positions of this model against those of the one it was grown from
+NATIVE_PIXELS = 1024.0  # the picture size that every call is told, as the release does
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transformer:
+    """Sizes of PixArt's transformer."""
+
+    width: int
+    depth: int
+    patch: int  # latent pixels along one side of a token
+    latent: int  # channels
+    caption: tuple[int, int]  # tokens, and channels of each
+    grid: int  # tokens along one side of the native picture
+
+    @property
+    def heads(self) -> int:
+        return self.width // HEAD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """What a text encoder makes of a caption."""
+
+    features: Tensor  # [B, T, C]
+    present: Tensor  # [B, T] bool; False where there is only padding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What all blocks are told."""
+
+    level: Tensor  # the noise level, [B, width]
+    weights: Tensor  # six scales, shifts and gains from it, [B, 6, width]
+    text: Tensor  # [B, T, width]
+    present: Tensor  # [B, T] bool
+
+
+class PixArt(nn.Module):
+    """Noisy latents [B, C, h, w], sides in multiples of `patch`, to noise and uncertainty [B, 2C, h, w]."""
+
+    def __init__(self, sizes: Transformer) -> None:
+        super().__init__()
+        width, third = sizes.width, sizes.width // 3
+        self.sizes = sizes
+        self.x_embedder = Patches(sizes)
+        self.t_embedder = NumberEmbedding(width)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.y_embedder = CaptionEmbedding(sizes)
+        self.csize_embedder = NumberEmbedding(third)
+        self.ar_embedder = NumberEmbedding(third)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(sizes.depth))
+        self.final_layer = FinalLayer(width, sizes.patch**2 * 2 * sizes.latent)
+
+    def forward(self, latent: Tensor, level: Tensor, caption: Caption) -> Tensor:
+        """`level` is the number of the noise step, [B], 0 for almost none."""
+        context = self.context(level, caption)
+        x = self.x_embedder(latent) + self.positions(latent)
+        for block in self.blocks:
+            x = block(x, context)
+        return self.finish(x, context, latent)
+
+    def context(self, level: Tensor, caption: Caption) -> Context:
+        native = torch.full_like(level, NATIVE_PIXELS, dtype=torch.float32)
+        size = self.csize_embedder(native)
+        shape = torch.cat([size, size, self.ar_embedder(torch.ones_like(native))], dim=1)
+        told = self.t_embedder(level) + shape
+        weights = self.t_block(told).reshape(len(level), 6, -1)
+        text = self.y_embedder(caption.features.to(told))
+        return Context(level=told, weights=weights, text=text, present=caption.present)
+
+    def positions(self, latent: Tensor) -> Tensor:
+        """Where each token lies, [1, N, width]: any picture is taken to be as wide as the native one."""
+        rows, columns = (side // self.sizes.patch for side in latent.shape[-2:])
+        return sine_positions((rows, columns), width=self.sizes.width, grid=self.sizes.grid).to(latent)
+
+    def finish(self, x: Tensor, context: Context, latent: Tensor) -> Tensor:
+        """Tokens [B, N, width] to a map of the latent's size."""
+        patch = self.sizes.patch
+        rows, columns = (side // patch for side in latent.shape[-2:])
+        out: Tensor = self.final_layer(x, context.level)
+        pixels = out.reshape(len(x), rows, columns, patch, patch, -1)
+        return pixels.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, rows * patch, columns * patch)
+
+
+class Patches(nn.Module):
+    """Latent pixels in squares to tokens in rows. [B, C, h, w] to [B, N, width]."""
+
+    def __init__(self, sizes: Transformer) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(sizes.latent, sizes.width, sizes.patch, stride=sizes.patch)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        tokens: Tensor = self.proj(latent)
+        # In rows in memory too: other strides take other ways through BLAS, and round differently.
+        return tokens.flatten(2).transpose(1, 2).contiguous()
+
+
+class NumberEmbedding(nn.Module):
+    """Numbers [B] to [B, width]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(WAVES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        embedded: Tensor = self.mlp(waves(numbers).to(next(self.mlp.parameters())))
+        return embedded
+
+
+class CaptionEmbedding(nn.Module):
+    """Features of a text encoder [B, T, C] to [B, T, width]; and the features that stand for no caption."""
+
+    y_embedding: Tensor
+
+    def __init__(self, sizes: Transformer) -> None:
+        super().__init__()
+        self.register_buffer("y_embedding", torch.zeros(sizes.caption))
+        self.y_proj = PixelLayers(sizes.caption[1], (sizes.width, sizes.width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        embedded: Tensor = self.y_proj(features)
+        return embedded
+
+
+class PixelLayers(nn.Module):
+    """Two layers at each token, a GELU between. [..., C] to [..., D]."""
+
+    def __init__(self, width: int, sizes: tuple[int, int]) -> None:
+        super().__init__()
+        hidden, out = sizes
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = self.fc2(gelu(self.fc1(x), approximate="tanh"))
+        return changed
+
+
+class Block(nn.Module):
+    """Self-attention, attention to the caption, two layers per token; by the noise level (adaLN-single)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
+        self.attn = SelfAttention(width)
+        self.cross_attn = TextAttention(width)
+        self.mlp = PixelLayers(width, (4 * width, width))
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        told = (self.scale_shift_table + context.weights).chunk(6, dim=1)
+        shift1, scale1, gain1, shift2, scale2, gain2 = told
+        x = x + gain1 * self.attn(modulate(x, scale1, shift1))
+        x = x + self.cross_attn(x, context)
+        changed: Tensor = self.mlp(modulate(x, scale2, shift2))
+        return x + gain2 * changed
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Tokens [B, N, C] brought to mean 0 and variance 1, then (1 + scale) x + shift."""
+    return layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+
+
+class SelfAttention(nn.Module):
+    """Each token gathers from all. [B, N, C] both ways."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (by_head(part) for part in self.qkv(x).chunk(3, dim=2))
+        gathered: Tensor = self.proj(joined(scaled_dot_product_attention(query, key, value)))
+        return gathered
+
+
+class TextAttention(nn.Module):
+    """Each token gathers from the caption, never from its padding. [B, N, C] both ways."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q_linear = nn.Linear(width, width)
+        self.kv_linear = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        key, value = (by_head(part) for part in self.kv_linear(context.text).chunk(2, dim=2))
+        seen = context.present[:, None, None]
+        answer = scaled_dot_product_attention(by_head(self.q_linear(x)), key, value, attn_mask=seen)
+        gathered: Tensor = self.proj(joined(answer))
+        return gathered
+
+
+class FinalLayer(nn.Module):
+    """The last norm, by the noise level, and each token's pixels."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, out)
+        self.scale_shift_table = nn.Parameter(torch.randn(2, width) / width**0.5)
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        shift, scale = (self.scale_shift_table + level[:, None]).chunk(2, dim=1)
+        pixels: Tensor = self.linear(modulate(x, scale, shift))
+        return pixels
+
+
+def by_head(x: Tensor) -> Tensor:
+    """[B, N, heads * 72] to [B, heads, N, 72]."""
+    return x.reshape(*x.shape[:2], -1, HEAD).transpose(1, 2)
+
+
+def joined(x: Tensor) -> Tensor:
+    """The inverse of `by_head`."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def waves(numbers: Tensor) -> Tensor:
+    """Numbers [B] as 128 cosines and 128 sines of periods from 2 pi to 20,000 pi. [B, 256] float32."""
+    half = WAVES // 2
+    steps = torch.arange(half, device=numbers.device, dtype=torch.float32)
+    angles = numbers[:, None].float() * torch.exp(-math.log(10000) / half * steps)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def sine_positions(size: tuple[int, int], *, width: int, grid: int) -> Tensor:
+    """Positions of a grid of tokens, in rows: a half tells the column, a half the row. [1, N, width] float32.
+
+    A picture of any size spans the native one's positions: what changes is how densely.
+    """
+    rows, columns = (torch.arange(side, dtype=torch.float64) * (grid / side / STRETCH) for side in size)
+    steps = torch.arange(width // 4, dtype=torch.float64) / (width / 4)
+    angles = [place[:, None] * 10000**-steps for place in (columns, rows)]
+    across, down = (torch.cat([angle.sin(), angle.cos()], dim=1) for angle in angles)
+    both = [across.expand(size[0], -1, -1), down[:, None].expand(-1, size[1], -1)]
+    return torch.cat(both, dim=2).flatten(0, 1)[None].float()
