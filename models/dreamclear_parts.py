@@ -101,7 +101,8 @@ def load_autoencoder(folder: Path, *, device: torch.device, tiled: bool = False)
         tiled: In pieces, with less memory; the release decodes pictures whole.
     """
     diffusers = _import("diffusers", "DreamClear's autoencoder")
-    model = _read(diffusers.AutoencoderKL, folder, torch.float32).to(device).eval().requires_grad_(False)
+    model = _read(diffusers.AutoencoderKL, folder, torch_dtype=torch.float32)
+    model = model.to(device).eval().requires_grad_(False)
     if tiled:
         model.enable_tiling()
     return Autoencoder(model)
@@ -113,8 +114,8 @@ def load_text_encoder(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> C
     Captions are lowered and stripped, and cut or filled to 120 tokens.
     """
     transformers = _import("transformers", "DreamClear's text encoder")
-    model = _read(transformers.T5EncoderModel, folder, dtype).eval().requires_grad_(False)
-    tokenizer = _read(transformers.AutoTokenizer, folder, None)
+    model = _read(transformers.T5EncoderModel, folder, dtype=dtype).eval().requires_grad_(False)
+    tokenizer = _read(transformers.AutoTokenizer, folder)
 
     def encode(caption: str) -> Caption:
         tokens = tokenizer(
@@ -168,10 +169,9 @@ def _import(package: str, purpose: str) -> Any:
         raise MissingExtra(package, "diffusion", purpose) from error
 
 
-def _read(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
+def _read(kind: Any, folder: Path, **options: torch.dtype) -> Any:
     if not folder.is_dir():
         raise UnreadableMedia(f"{folder}: there is no such folder; download it beside {NETWORK}")
-    options = {} if dtype is None else {"torch_dtype": dtype}
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:
