@@ -48,25 +48,21 @@ class Layout:
 
 
 def guides(
-    convolutions: Convolutions, *, side: int, heads: int, select: float, blend: float
+    convolutions: Convolutions, *, side: int, heads: int, select: tuple[int, ...], blend: tuple[int, ...]
 ) -> tuple[Guide, ...]:
-    """Guides of all levels whose Swin groups are `select` and `blend` times as wide as the level."""
+    """Guides of all levels, finest first, whose Swin groups have `select` and `blend` channels."""
+    widths = zip(convolutions.channels, select, blend, strict=True)
     return tuple(
-        Guide(
-            channels=channels,
-            side=side >> i,
-            heads=heads,
-            select=round(select * channels),
-            blend=round(blend * channels),
-        )
-        for i, channels in enumerate(convolutions.channels)
+        Guide(channels=channels, side=side >> i, heads=heads, select=narrow, blend=wide)
+        for i, (channels, narrow, wide) in enumerate(widths)
     )
 
 
 _CH160 = Convolutions(width=160, multiples=(1, 1, 2, 2, 4), blocks=2, latent=32)
 
-# The published one (VarFormer_16). The widths of its guides are known only by what both networks weigh,
-# 175.8 and 279.4 million: these come within 0.5 million, and a file's own are read off its shapes.
+# The published one (VarFormer_16). The widths of its guides are known only by what both networks weigh, 175.8
+# and 279.4 million, and by DAE's 111 GMAC at the second and third level, which takes two channels for each of
+# the level's: these weigh 175.8 and 279.1 million. A file's own are read off its shapes.
 RELEASED_16 = Layout(
     convolutions=_CH160,
     transformer=Transformer(width=1024, heads=16, blocks=16, crossed=8, classes=1000),
@@ -74,8 +70,10 @@ RELEASED_16 = Layout(
     scales=SCALES,
     enhance=4,
     decoder_blocks=(3, 2),
-    encoder_guides=guides(_CH160, side=256, heads=8, select=152 / 160, blend=184 / 160),
-    decoder_guides=guides(_CH160, side=256, heads=4, select=100 / 160, blend=2),
+    encoder_guides=guides(_CH160, side=256, heads=8, select=(96,) * 5, blend=(320, 320, 640, 640, 640)),
+    decoder_guides=guides(
+        _CH160, side=256, heads=4, select=(100, 100, 200, 200, 400), blend=(320, 320, 640, 640, 1280)
+    ),
 )
 
 
