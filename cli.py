@@ -27,6 +27,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import __version__
+from .pipeline import commands_models
 from .pipeline.arguments import (
     Adapt,
     Codec,
@@ -46,6 +47,7 @@ from .pipeline.arguments import (
     SkipDamaged,
     Strength,
 )
+from .pipeline.commands_restore import restore
 from .pipeline.terminal import bar, errors, say
 
 app = typer.Typer(
@@ -132,7 +134,6 @@ def video(
 
 @app.command()
 def burst(
-    images: Annotated[list[Path], typer.Argument(help="Two photos or more of one scene, in order.")],
     out: Annotated[Path, typer.Option(help="The photo to write; its suffix chooses the format.")],
     strength: Strength = 1.0,
     restorer: Restorer = None,
@@ -151,6 +152,10 @@ def burst(
         result = api.deblur_burst(images, out, config=config)
         say(f"reference {result.reference}; mean confidence {float(result.confidence.mean()):.2f}")
         typer.echo(result.output)
+
+
+app.command()(restore)
+app.add_typer(commands_models.app, name="models")
 
 
 @app.command()
@@ -224,7 +229,6 @@ def demo(
 
 @app.command()
 def train(
-    photos: Annotated[Path, typer.Argument(help="Folder of photos and videos to cut scenes from.")],
     out: Annotated[Path, typer.Argument(help="Folder for shards, checkpoints, log and weights.")],
     pairs: Annotated[
         Path | None, typer.Option(help="Real clips to steer by: */blur/*.png beside */sharp/*.png.")
@@ -323,17 +327,6 @@ def export(
         network = read_network(weights or WEIGHTS)
         say(export_onnx(network, output, size=size[::-1], force=force))
         typer.echo(output)
-
-
-@app.command()
-def models() -> None:
-    """The weights that come with the package: what they learned from, their licence, their figures."""
-    with errors():
-        from .models.shipped import card, verify
-
-        verify()
-        for name, value in card().items():
-            typer.echo(f"{name}: {value}")
 
 
 @app.command()

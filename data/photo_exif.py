@@ -55,6 +55,20 @@ def upright(exif: bytes, *, turned: bool) -> bytes:
     return bytes(patched)
 
 
+def sized(exif: bytes | None, *, height: int, width: int) -> bytes | None:
+    """The same EXIF for a photo of another size. Nothing moves; what tells no size still tells none."""
+    patched = bytearray(exif or b"")
+    try:
+        order = _byte_order(patched)
+        for spot in _entries(patched, order, _first(patched, order)):
+            tag, _, _, value = struct.unpack_from(order + "HHII", patched, spot)
+            if tag == EXIF:
+                _write_size(patched, order, value, {_WIDTH: width, _HEIGHT: height})
+    except (struct.error, ValueError):
+        return exif
+    return bytes(patched)
+
+
 def told(exif: bytes | None) -> Image.Exif:
     """The tags of EXIF bytes; none where there are none or they cannot be read."""
     tags = Image.Exif()
@@ -138,13 +152,13 @@ def exposure(exif: bytes | None) -> float | None:
     return seconds if 0 < seconds < 1e6 else None
 
 
-def _byte_order(exif: bytes) -> str:
+def _byte_order(exif: bytes | bytearray) -> str:
     if exif[:2] not in (b"II", b"MM"):
         raise ValueError("no EXIF")
     return "<" if exif[:2] == b"II" else ">"
 
 
-def _first(exif: bytes, order: str) -> int:
+def _first(exif: bytes | bytearray, order: str) -> int:
     (spot,) = struct.unpack_from(order + "I", exif, 4)
     return int(spot)
 
@@ -153,6 +167,14 @@ def _entries(exif: bytes | bytearray, order: str, directory: int) -> Iterator[in
     """Where each entry of a directory lies."""
     (count,) = struct.unpack_from(order + "H", exif, directory)
     yield from range(directory + 2, directory + 2 + 12 * count, 12)
+
+
+def _write_size(exif: bytearray, order: str, directory: int, sizes: dict[int, int]) -> None:
+    """Put new numbers into those tags of `sizes` that are there, as LONG: wide enough for any photo."""
+    for spot in _entries(exif, order, directory):
+        (tag,) = struct.unpack_from(order + "H", exif, spot)
+        if tag in sizes:
+            struct.pack_into(order + "HII", exif, spot + 2, 4, 1, sizes[tag])
 
 
 def _swap_size(exif: bytearray, order: str, directory: int) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .photo_curve import Lut, light_of_codes, signal_of_light
+from .photo_exif import sized
 from .types import Picture
 
 Pixels = npt.NDArray[Any]
@@ -75,10 +76,17 @@ class PhotoPicture:
         return torch.from_numpy(gray if self.depth == 8 else (gray // 256).astype(np.uint8))
 
     def with_light(self, image: Tensor) -> PhotoPicture:
-        """The same kind of photo (depth, profile, EXIF, alpha) showing `image`, [3, H, W] linear RGB."""
+        """The same kind of photo (depth, profile, EXIF, alpha) showing `image`, [3, H, W] linear RGB.
+
+        Of another size, its transparency is scaled and its EXIF tells the new size.
+        """
         pixels = _codes(signal_of_light(image, self.profile), self.depth)
-        alpha = self.alpha if self.alpha is not None and self.alpha.shape == pixels.shape[:2] else None
-        return replace(self, pixels=pixels, alpha=alpha, file=None)
+        height, width = pixels.shape[:2]
+        if (height, width) == self.size:
+            return replace(self, pixels=pixels, file=None)
+        alpha = None if self.alpha is None else cv2.resize(self.alpha, (width, height))
+        exif = sized(self.exif, height=height, width=width)
+        return replace(self, pixels=pixels, alpha=alpha, exif=exif, file=None)
 
 
 def photo_of(picture: Picture) -> PhotoPicture:

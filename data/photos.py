@@ -56,6 +56,12 @@ def write_photo(picture: Picture, path: str | Path, *, force: bool = False, qual
         quality: 1 to 100, of JPEG (colour at full resolution), WebP and AVIF.
     """
     path = Path(path)
+    refuse(path, force=force)
+    save(encoded(photo_of(picture), path, quality=quality), path)
+
+
+def refuse(path: Path, *, force: bool) -> None:
+    """Stop before any work where a photo cannot or must not be written."""
     if path.suffix.lower() not in ENCODERS:
         raise UnwritableOutput(
             f"{path}: write one of {', '.join(ENCODERS)}; other kinds of photo are only read"
@@ -66,7 +72,6 @@ def write_photo(picture: Picture, path: str | Path, *, force: bool = False, qual
         raise UnwritableOutput(f"{path}: exists already; choose another name or add --force")
     if not path.parent.is_dir():
         raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
-    save(encoded(photo_of(picture), path, quality=quality), path)
 
 
 def encoded(picture: PhotoPicture, path: Path, *, quality: int = 95) -> bytes:

@@ -28,6 +28,27 @@ class Weights:
     release: Release | None = None
 
 
+REFINER = Weights(
+    name="refiner",
+    path=Path(__file__).parent / "weights" / "refiner.safetensors",
+    release=Release(
+        name="refiner",
+        cures="several",
+        task="noise, JPEG and blur in one; comes with freezeframe",
+        architecture="as its file tells",
+        file="refiner.safetensors",
+        address=None,
+        page="https://pypi.org/project/freezeframe",
+        licence="Apache-2.0",
+    ),
+)
+
+
+def at_hand() -> list[Weights]:
+    """What comes with the package, where it does, and all that is in the folder."""
+    return [*([REFINER] if REFINER.path.is_file() else []), *present().values()]
+
+
 def folder() -> Path:
     """Where weights are kept: `models` in freezeframe's cache folder. It need not exist yet."""
     beside = remembered_in()
@@ -51,6 +72,8 @@ def find(name: str) -> Weights:
         UnreadableMedia: Nothing of that name is here; says how to get it.
         FreezeframeError: The file in the folder is not what it was when it was first used.
     """
+    if name == REFINER.name and REFINER.path.is_file():
+        return REFINER
     known = present().get(name)
     if known is not None:
         vouch(known.path)
@@ -74,7 +97,7 @@ def how_to_get(release: Release) -> str:
 
 def by_hand(release: Release) -> str:
     """Where to put the file without a network, as the end of a sentence."""
-    return f"get {release.address or release.page} elsewhere and put it at {folder() / release.file}"
+    return f"get {release.file} elsewhere and put it at {folder() / release.file}"
 
 
 def vouch(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise, product
 
 import torch
@@ -71,6 +71,13 @@ def in_even_tiles(network: Network, image: Tensor, *, tile: int, overlap: int, m
         return even_spans((height, width), tile=side, overlap=min(overlap, side // 2), multiple=multiple)
 
     return _in_what_fits(network, image, cut, sides=(max(tile, SMALLEST_TILE), SMALLEST_TILE))
+
+
+def count(size: Sequence[int], *, tile: int, overlap: int, multiple: int = 1) -> int:
+    """How many tiles `in_tiles` makes of a picture of this size, as long as memory lasts."""
+    side = min(tile, _next(max(size), multiple))
+    shared = min(overlap, side // 2)
+    return math.prod(len(spans(length, tile=side, overlap=shared, multiple=multiple)) for length in size)
 
 
 def spans(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Span]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import cast
 
@@ -19,16 +18,23 @@ from ..data.color import SRGB, to_light, to_signal
 from ..data.errors import FreezeframeError
 from .device import Precision, find_device, number_format
 from .footprint import bytes_per_pixel, tile_that_fits
+from .glances import glances
 from .networks import Network, read_network
-from .tiles import in_tiles
+from .tiles import count, in_tiles
 
 logger = logging.getLogger(__name__)
 
+Watch = Callable[[int, int | None], None]
+"""Told how many tiles were done since the last call, and how many there should be in all."""
+
 OVERLAP = 64  # pixels that tiles share; the outer quarters are left out
-GLANCE, GLANCES = 512, 3  # statistics of a larger picture are the mean over so many squares down and across
 
 Correction = Callable[[Tensor], Tensor]
 """[1, 3, H, W] sRGB codes in [0, 1], float32, to what has to be added to them, once they are enlarged."""
+
+
+def _nobody(_done: int, _total: int | None) -> None:
+    """The watch of who does not care."""
 
 
 @dataclass(slots=True)
@@ -43,6 +49,7 @@ class WholeRestorer:
     device: torch.device
     dtype: torch.dtype  # of the network's inner numbers; what overflows is computed again in fp32
     tile: int  # largest side of a tile in pixels, halved whenever memory runs out
+    watch: Watch = _nobody  # told of every tile
     refused: int = 0  # tiles handed back as they came, because no answer was finite
 
     @property
@@ -64,12 +71,21 @@ class WholeRestorer:
         return enlarged(image, self.scale) + gain.to(image)
 
     def _in_tiles(self, correct: Correction, codes: Tensor) -> Tensor:
-        side = self.network.side
-        if side is None:
-            return in_tiles(correct, codes, tile=self.tile, overlap=OVERLAP, multiple=self.network.multiple)
         height, width = codes.shape[-2:]
-        whole = pad(codes, (0, max(side - width, 0), 0, max(side - height, 0)), mode="replicate")
-        return in_tiles(correct, whole, tile=side, overlap=OVERLAP)[..., :height, :width]
+        tile = self.network.side or self.tile
+        least = self.network.side or 0
+        whole = pad(codes, (0, max(least - width, 0), 0, max(least - height, 0)), mode="replicate")
+        multiple = self.network.multiple
+        tiles = count(whole.shape[-2:], tile=tile, overlap=OVERLAP, multiple=multiple)
+        self.watch(0, tiles)
+
+        def watched(part: Tensor) -> Tensor:
+            change = correct(part)
+            self.watch(1, tiles)
+            return change
+
+        change = in_tiles(watched, whole, tile=tile, overlap=OVERLAP, multiple=multiple)
+        return change[..., : height * self.scale, : width * self.scale]
 
     def _settled(self, codes: Tensor) -> Correction:
         """The network's correction of this picture, with all that tiles must agree upon."""
@@ -81,7 +97,7 @@ class WholeRestorer:
             return correct
         describe = cast("Callable[[Tensor], Tensor]", module.degradation)
         with _computing(self.device, self.dtype):
-            told = [describe(part) for part in _glances(codes)]
+            told = [describe(part) for part in glances(codes)]
         return partial(correct, degradation=torch.stack(told).mean(0))
 
     def _correct(self, correct: Correction, codes: Tensor) -> Tensor:
@@ -184,17 +200,3 @@ def _by_colours(correct: Correction, channels: int, codes: Tensor) -> Tensor:
 
 def _is_grey(image: Tensor) -> bool:
     return torch.equal(image[:, 0], image[:, 1]) and torch.equal(image[:, 0], image[:, 2])
-
-
-def _glances(codes: Tensor) -> list[Tensor]:
-    """The picture, or squares spread over it where it is large: the same for any size of tiles."""
-    height, width = codes.shape[-2:]
-    if height * width <= (GLANCES * GLANCE) ** 2 // 2:
-        return [codes]
-
-    def starts(length: int) -> list[int]:
-        count = min(GLANCES, -(-length // GLANCE))
-        return [max(length - GLANCE, 0) * i // max(count - 1, 1) // 8 * 8 for i in range(count)]
-
-    corners = product(starts(height), starts(width))
-    return [codes[..., top : top + GLANCE, left : left + GLANCE] for top, left in corners]

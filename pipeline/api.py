@@ -29,6 +29,7 @@ from .probe import probe
 from .progress import Advance, quiet
 from .refine import refine
 from .report import Report, Stopwatch
+from .splat import Scenes
 
 __all__ = ["BurstResult", "deblur_burst", "deblur_video", "open_source", "probe", "versions"]
 
@@ -60,7 +61,7 @@ def deblur_video(
     """
     settings = preset(config) if isinstance(config, str) else config
     opened = open_source(Path(source), settings.output)
-    sink = open_sink(opened, Path(output), settings)
+    sink = open_sink(opened, Path(output), settings.output, key=settings_key(settings))
     try:
         return _deblur_into(opened, sink, settings, progress)
     except BaseException:
@@ -118,13 +119,14 @@ def open_source(path: Path, output: OutputConfig) -> VideoSource | ImageFolderSo
 
 
 def open_sink(
-    source: VideoSource | ImageFolderSource, path: Path, config: Config
+    source: VideoSource | ImageFolderSource, path: Path, wish: OutputConfig, *, key: str
 ) -> VideoSink | ImageFolderSink:
-    """A video file where the name has a video suffix, else a folder of numbered images."""
-    key = settings_key(config)
+    """A video file where the name has a video suffix, else a folder of numbered images.
+
+    What an earlier run of the same `key` finished is kept.
+    """
     if path.suffix.lower() not in VIDEO_SUFFIXES:
-        return ImageFolderSink(source, path, force=config.output.force, key=key)
-    wish = config.output
+        return ImageFolderSink(source, path, force=wish.force, key=key)
     return VideoSink(source, path, codec=wish.codec, quality=wish.quality, force=wish.force, key=key)
 
 
@@ -169,13 +171,16 @@ def _deblur_into(
     with watch.stage("adapt"):
         key = f"{_identity(source)} {settings_key(config)}"
         network, told = network_of(config, source, shutter=seen.shutter, output=sink.path, key=key)
-    tools = Tools(survey=seen, network=network, restorer=restorer, memory=Memory(), watch=watch)
+    scenes = Scenes()
+    tools = Tools(
+        survey=seen, network=network, restorer=restorer, memory=Memory(), scenes=scenes, watch=watch
+    )
     resumed = sink.finished
     progress(resumed, source.count)
     log = deblur(source, sink, tools, config=config, advance=lambda done: progress(done, source.count))
     with watch.stage("finish"):
         sheet: PlumbingSheet = sink.finish()
-    notes = [*source.notes, *sink.notes, *told, *map(str, source.damage)]
+    notes = [*source.notes, *sink.notes, *told, *scenes.notes(), *map(str, source.damage)]
     if resumed:
         notes.append(f"frames 0 to {resumed - 1} were finished by an earlier run that was interrupted")
     return Report(

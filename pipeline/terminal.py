@@ -34,7 +34,7 @@ def bar(name: str, *, unit: str = "frame") -> Iterator[Advance]:
             if line is None:
                 drawn = tqdm(
                     desc=name, unit=unit, initial=done, total=total, file=sys.stderr, disable=None,
-                    dynamic_ncols=True,
+                    dynamic_ncols=True, unit_scale=unit == "B",
                 )  # fmt: skip
                 line = stack.enter_context(drawn)
                 return

@@ -240,7 +240,7 @@ def test_without_a_network_one_sentence_says_where_the_file_goes(release):
     offline = replace(release, address="http://127.0.0.1:9/weights.pth")
     with pytest.raises(FreezeframeError) as told:
         fetch(offline)
-    assert re.search(r"cannot be reached \(.+\); get http.* elsewhere and put it at", str(told.value))
+    assert re.search(r"cannot be reached \(.+\); get some_net.pth elsewhere and put it at", str(told.value))
     assert str(shelf.folder() / "some_net.pth") in str(told.value)
     assert "\n" not in str(told.value)
 

@@ -1,0 +1,104 @@
+"""How strongly a picture was once coded as JPEG, told by its pixels alone.
+
+A decoded picture's cosine transform, block by block, lies at multiples of the coder's quantisation steps
+(Fan & de Queiroz 2003, identification of bitmap compression history). Only the steps of the standard's own
+tables, scaled as the Independent JPEG Group's coder scales them, are looked for.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# ITU-T T.81, table K.1: luminance, the corner of low frequencies that is still there at quality 10.
+_STEPS = np.array([[16, 11, 10, 16], [12, 12, 14, 19], [14, 13, 16, 24], [14, 17, 22, 29]], float)
+_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # of the coder's luma
+QUALITIES = tuple(range(5, 96))
+_CLEAR = 0.5  # mean cosine from which on the coefficients do lie at multiples
+_ALIKE = 0.85  # of the best cosine: finer steps that divide the true ones come as close
+_FEWEST = 40  # coefficients beside zero, of one frequency
+_MOST = 2048  # blocks looked at
+
+
+def jpeg_quality(codes: Array) -> int | None:
+    """The quality, 5 to 95, at which a picture was coded last; None where it does not show.
+
+    Not shown are pictures that were scaled since, and those of quality so high that rounding hides it.
+
+    Args:
+        codes: [H, W, 3] R'G'B' or [H, W] grey codes, 0 to 255, as decoded.
+    """
+    luma = codes @ _WEIGHTS if codes.ndim == 3 else codes.astype(np.float32)
+    if min(luma.shape) < 24:
+        return None
+    corners = product(_phases(luma), _phases(luma.T))
+    spectra = [_spectra(luma[top:, left:] - 128) for top, left in corners]
+    # The steps of a photo that was turned by a quarter since are turned as well.
+    tries = [_closenesses(each) for one in spectra for each in (one, one.swapaxes(0, 1))]
+    closeness = max(tries, key=np.max)
+    if closeness.max() < _CLEAR:
+        return None
+    near = closeness >= _ALIKE * closeness.max()
+    first = int(near.argmax())
+    coarsest = first + int(np.append(~near[first:], True).argmax())
+    return QUALITIES[first + int(closeness[first:coarsest].argmax())]
+
+
+def _phases(luma: Array) -> set[int]:
+    """Rows at which blocks may begin: the picture's own, and where rows differ most, judged in two ways."""
+    steps = np.abs(np.diff(luma, axis=0))
+    jumps = steps[1:-1] - (steps[:-2] + steps[2:]) / 2
+    # By sign alone, too: the edges of things are far higher than those of blocks.
+    tries = (np.median(_by_phase(jumps.mean(1)), axis=0), _by_phase((jumps > 0).mean(1)).mean(0))
+    # Jump k lies between rows k + 1 and k + 2.
+    return {0, *(int(each.argmax() + 2) % 8 for each in tries)}
+
+
+def _by_phase(rows: Array) -> Array:
+    return rows[: len(rows) // 8 * 8].reshape(-1, 8)
+
+
+def _spectra(luma: Array) -> Array:
+    """[4, 4, N] cosine transforms of N blocks: rows of vertical, columns of horizontal frequencies."""
+    rows, columns = (size // 8 for size in luma.shape)
+    grid: Array = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8)
+    blocks: Array = grid.transpose(0, 2, 1, 3).reshape(-1, 8, 8)
+    blocks = blocks[:: max(1, len(blocks) // _MOST)]
+    cosines = _cosines()
+    return np.asarray(np.einsum("ui,nij,vj->uvn", cosines, blocks, cosines, optimize=True))
+
+
+@lru_cache(maxsize=1)
+def _cosines() -> Array:
+    """[4, 8] the four slowest waves of the orthonormal cosine transform of eight samples."""
+    wave, sample = np.arange(4)[:, None], np.arange(8)
+    waves = np.cos(np.pi * (2 * sample + 1) * wave / 16) / 2
+    waves[0] /= np.sqrt(2)
+    return np.asarray(waves, np.float32)
+
+
+def _closenesses(spectra: Array) -> Array:
+    return np.array([_closeness(spectra, quality) for quality in QUALITIES])
+
+
+def _closeness(spectra: Array, quality: int) -> float:
+    """Mean cosine of all that is not zero, one turn per quantisation step: 1 if all lie at multiples."""
+    steps = _steps_of(quality)[..., None]
+    beside = np.abs(spectra) > 0.6 * steps
+    beside[0, 0] = False  # the mean of a block is large: any step comes close to its multiples
+    beside &= beside.sum(-1, keepdims=True) >= _FEWEST
+    if not beside.any():
+        return 0.0
+    turns = (spectra / steps)[beside]
+    return float(np.cos(2 * np.pi * turns).mean())
+
+
+def _steps_of(quality: int) -> Array:
+    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    return np.asarray(np.floor((_STEPS * scale + 50) / 100).clip(1, 255))

@@ -1,0 +1,50 @@
+"""`freezeframe restore`: arguments -> RestoreConfig -> pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import Codec, Device, Force, PrecisionOption, Quality, ReportFile, Strength
+from .terminal import bar, errors, say
+
+STOPPED = "stopped; whole photos are kept, and the same command goes on after the last part that was finished"
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(help="A photo, a folder of photos, or a video.")],
+    output: Annotated[Path, typer.Argument(help="A photo, a folder, or a video.")],
+    model: Annotated[
+        str, typer.Option(help="A name of `freezeframe models list`, a checkpoint, or auto.")
+    ] = "auto",
+    tile: Annotated[
+        int | None, typer.Option(metavar="PX", help="Largest side of a piece; else what memory allows.")
+    ] = None,
+    strength: Strength = 1.0,
+    codec: Codec = None,
+    quality: Quality = None,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+    force: Force = False,
+    report: ReportFile = None,
+) -> None:
+    """Restore noisy, blocky or soft photos and videos, each picture by itself, with a network at hand."""
+    with errors(stopped=STOPPED):
+        from . import options
+        from .restore import configure, table
+        from .restore import restore as work
+
+        config = configure(
+            model=model, tile=tile, strength=strength, device=device, precision=precision,
+            output={"codec": codec, "quality": quality, "force": force},
+        )  # fmt: skip
+        options.writable(report)
+        with bar(source.name, unit="part") as advance:
+            done = work(source, output, config=config, progress=advance)
+        say(table(done))
+        options.save_json(report, {"restored": [each.to_dict() for each in done]})
+        typer.echo(output)
+        if any(each.status == "failed" or (each.plumbing and not each.plumbing.passed) for each in done):
+            raise typer.Exit(1)

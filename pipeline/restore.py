@@ -1,0 +1,274 @@
+"""Photos and videos restored by a network, each picture by itself: no motion, no neighbours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
+from ..data.folders import ImageFolderSource
+from ..data.photo_write import ENCODERS
+from ..data.photos import PHOTO_SUFFIXES, PhotoPicture, read_photo, refuse, save, write_photo
+from ..data.plumbing import PlumbingSheet
+from ..data.types import Frame
+from ..data.video import VideoSource
+from ..models.shelf import Weights, at_hand, find, sha256_of
+from ..models.whole import WholeRestorer, enlarged, load_whole
+from .api import open_sink, open_source, refuse_overwriting, versions
+from .choose import Ailment, Choice, choose, examine
+from .config import OutputConfig, Precision
+from .progress import Advance, quiet
+
+Status = Literal["done", "skipped", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+AUTO = "auto"
+LOOKS = 5  # frames of a video by which its restorer is chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreConfig:
+    """Every knob."""
+
+    model: str = AUTO  # a name of the catalogue, a file, or auto
+    tile: int | None = None  # pixels; None takes what fits into free memory
+    strength: float = 1.0  # 0 returns the input (enlarged, where the network enlarges), 1 the full result
+    device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
+    precision: Precision = "auto"
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength must lie between 0 and 1, not {self.strength:g}")
+        if self.tile is not None and not 32 <= self.tile <= 8192:
+            raise ValueError(f"tile must lie between 32 and 8192, not {self.tile}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What became of one photo or video."""
+
+    source: Path
+    output: Path
+    status: Status
+    reason: str  # who restored it and why, or why not
+    plumbing: PlumbingSheet | None = None  # of a video
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        sheet = self.plumbing.to_dict() if self.plumbing else None
+        return {**asdict(replace(self, plumbing=None)), "plumbing": sheet}
+
+
+def configure(*, output: Mapping[str, Any], **given: Any) -> RestoreConfig:
+    """What a user typed as a RestoreConfig; None keeps the default."""
+    said = {name: value for name, value in output.items() if value is not None}
+    try:
+        return RestoreConfig(output=OutputConfig(**said), **given)
+    except ValueError as wrong:
+        raise FreezeframeError(f"{wrong}; see --help") from wrong
+
+
+def table(done: Sequence[Restored]) -> str:
+    """One line per photo or video, a sum where there are several, and a video's plumbing sheet."""
+    width = max((len(str(each.source)) for each in done), default=0)
+    lines = [f"{each.source!s:<{width}}  {each.status:<7}  {each.reason}" for each in done]
+    if len(done) > 1:
+        counts = {status: sum(each.status == status for each in done) for status in STATUSES}
+        lines.append(", ".join(f"{count} {status}" for status, count in counts.items()))
+    return "\n".join([*lines, *(each.plumbing.text() for each in done if each.plumbing)])
+
+
+def restore(
+    source: str | Path,
+    output: str | Path,
+    *,
+    config: RestoreConfig = RestoreConfig(),
+    progress: Advance = quiet,
+) -> list[Restored]:
+    """Restore a photo, every photo of a folder, or every frame of a video.
+
+    Args:
+        source: A photo, a folder of photos of any sizes, or a video.
+        output: A photo, a folder (made if need be; photos that are in it already are skipped), or a video.
+        config: Every knob.
+        progress: Told tiles, photos or frames done since the last call, and all (None where unknown).
+
+    Returns:
+        What became of each; one that failed stops no other of its folder.
+
+    Raises:
+        FreezeframeError: The one photo or video cannot be read, restored or written; the model is not here.
+    """
+    origin, target = Path(source), Path(output)
+    crew = _Crew(config)
+    if origin.is_dir():
+        return _folder(origin, target, crew, progress)
+    if origin.suffix.lower() in PHOTO_SUFFIXES:
+        refuse_overwriting(target, [origin], force=config.output.force)
+        refuse(target, force=config.output.force)
+        return [_photo(origin, target, crew, watch=progress)]
+    return [_video(origin, target, crew, progress)]
+
+
+class _Crew:
+    """Chooses restorers, and keeps the last one at work."""
+
+    def __init__(self, config: RestoreConfig) -> None:
+        self.config = config
+        self.named: Weights | None = None if config.model == AUTO else find(config.model)
+        self._last: tuple[Weights, WholeRestorer] | None = None
+
+    def choice(self, looks: Callable[[], Ailment]) -> Choice:
+        """Who works; `looks` is asked only where the user has not said."""
+        if self.named is not None:
+            return Choice(weights=self.named, reason=f"restored by {self.named.name}, as asked for")
+        chosen = choose(looks(), at_hand())
+        if chosen.weights is None and not chosen.sound:
+            raise FreezeframeError(chosen.reason)
+        return chosen
+
+    def at_work(self, weights: Weights) -> WholeRestorer:
+        if self._last is None or self._last[0] != weights:
+            self._last = None  # gives its memory back before the next one takes some
+            wish = self.config
+            restorer = load_whole(
+                find(weights.name).path if weights.release else weights.path,
+                device=wish.device,
+                precision=wish.precision,
+                tile=wish.tile,
+            )
+            self._last = weights, restorer
+        return self._last[1]
+
+    def restored(self, light: Tensor, restorer: WholeRestorer) -> Tensor:
+        """[3, H, W] linear RGB at the strength that was asked for."""
+        if not self.config.strength:
+            return enlarged(light[None], restorer.scale)[0]
+        after = restorer(light[None])
+        return torch.lerp(enlarged(light[None], restorer.scale), after, self.config.strength)[0]
+
+
+def _photo(source: Path, output: Path, crew: _Crew, *, watch: Advance = quiet) -> Restored:
+    picture = read_photo(source)
+    light = picture.linear()
+    chosen = crew.choice(lambda: examine(light))
+    if chosen.weights is None:
+        _pass_on(picture, output, force=crew.config.output.force)
+    else:
+        restorer = crew.at_work(chosen.weights)
+        restorer.watch = watch
+        after = picture.with_light(crew.restored(light, restorer))
+        write_photo(after, output, force=crew.config.output.force)
+    return Restored(source=source, output=output, status="done", reason=chosen.reason)
+
+
+def _pass_on(picture: PhotoPicture, output: Path, *, force: bool) -> None:
+    """A sound photo: the very file where its kind stays the same, else its pixels."""
+    if picture.file is not None and picture.file.suffix.lower() == output.suffix.lower():
+        save(picture.file.read_bytes(), output)
+    else:
+        write_photo(picture, output, force=force)
+
+
+def _folder(source: Path, output: Path, crew: _Crew, progress: Advance) -> list[Restored]:
+    """Each photo by itself: they need not be of one size, and what is there already is not made again."""
+    photos = photos_in(source)
+    if output.exists() and not output.is_dir():
+        raise UnwritableOutput(f"{output}: is a file; name a folder")
+    if output.resolve() == source.resolve():
+        raise UnwritableOutput(f"{output}: is the input folder itself; name another one")
+    output.mkdir(parents=True, exist_ok=True)
+    places = _places(photos, output)
+    finished = {} if crew.config.output.force else {p: t for p, t in places.items() if t.exists()}
+    progress(len(finished), len(places))
+    done = []
+    for photo, target in places.items():
+        if photo in finished:
+            done.append(Restored(source=photo, output=target, status="skipped", reason="is there already"))
+            continue
+        done.append(_one_of_many(photo, target, crew))
+        progress(1, len(places))
+    return done
+
+
+def _one_of_many(photo: Path, target: Path, crew: _Crew) -> Restored:
+    try:
+        return _photo(photo, target, crew)
+    except FreezeframeError as error:
+        return Restored(source=photo, output=target, status="failed", reason=str(error))
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photos of a folder, by name; hidden ones and what is no photo are left out."""
+    files = sorted(folder.iterdir())
+    photos = [f for f in files if f.suffix.lower() in PHOTO_SUFFIXES and not f.name.startswith(".")]
+    if not photos:
+        raise UnreadableMedia(f"{folder}: holds no photos; name a folder of {', '.join(sorted(ENCODERS))}")
+    return photos
+
+
+def _places(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """Each photo's name in the output folder; .png where its kind can only be read."""
+    names = {p: p.name if p.suffix.lower() in ENCODERS else f"{p.stem}.png" for p in photos}
+    taken: dict[str, Path] = {}
+    for photo, name in names.items():
+        other = taken.setdefault(name, photo)
+        if other != photo:
+            raise UnwritableOutput(f"{output / name}: both {other} and {photo} would become this; rename one")
+    return {photo: output / name for photo, name in names.items()}
+
+
+def _video(source: Path, output: Path, crew: _Crew, progress: Advance) -> Restored:
+    opened = open_source(source, crew.config.output)
+    chosen = crew.choice(lambda: _typical(opened))
+    restorer = crew.at_work(chosen.weights) if chosen.weights else None
+    if restorer is not None and restorer.scale > 1:
+        raise FreezeframeError(
+            f"{source}: {crew.config.model} makes pictures {restorer.scale} times as large, and a video keeps"
+            " its size; write its frames as photos first, or name a restorer at scale 1"
+        )
+    sink = open_sink(opened, output, crew.config.output, key=_key(crew.config, chosen))
+    try:
+        progress(sink.finished, opened.count)
+        for frame in opened.frames(first=sink.finished):
+            sink.write([_frame(frame, restorer, crew)])
+            progress(1, opened.count)
+        sheet = sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+    return Restored(source=source, output=output, status="done", reason=chosen.reason, plumbing=sheet)
+
+
+def _frame(frame: Frame, restorer: WholeRestorer | None, crew: _Crew) -> Frame:
+    return frame if restorer is None else frame.showing(crew.restored(frame.picture.linear(), restorer))
+
+
+def _typical(source: VideoSource | ImageFolderSource) -> Ailment:
+    """What ails the middle one of several frames, number by number."""
+    looks = [examine(frame.picture.linear()) for run in source.glimpses(LOOKS, 1) for frame in run]
+    if not looks:
+        raise UnreadableMedia(f"{source.name}: shows no frame by which to choose a restorer; name one")
+    qualities = [look.quality or 100 for look in looks]
+    return Ailment(
+        noise=median(look.noise for look in looks),
+        quality=int(median(qualities)),
+        blur=median(look.blur for look in looks),
+        defocus=median(look.defocus for look in looks),
+        grey=all(look.grey for look in looks),
+    )
+
+
+def _key(config: RestoreConfig, chosen: Choice) -> str:
+    """A fingerprint of all that changes a frame, so that a resumed run joins only its own kind."""
+    weights = sha256_of(chosen.weights.path) if chosen.weights else ""
+    what = asdict(replace(config, output=replace(config.output, force=False), model=weights))
+    return hashlib.sha256(json.dumps([what, versions()], default=str).encode()).hexdigest()[:16]
