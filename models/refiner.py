@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,11 +108,30 @@ def openness(judged: Tensor) -> Tensor:
         judged: [B, 1, H / 8, W / 8]; below 0 is shut, above 1 open.
 
     Returns:
-        [B, 1, H, W] in [0, 1]. Gradients pass as if it were not bounded: a gate that is shut can open again.
+        [B, 1, H, W] in [0, 1].
     """
     around = avg_pool2d(judged, AROUND, stride=1, padding=AROUND // 2, count_include_pad=False)
-    bounded = around + (around.clamp(0, 1) - around).detach() if around.requires_grad else around.clamp(0, 1)
+    # Where nothing is learned the plain operation does, and can be exported.
+    bounded: Tensor = around.clamp(0, 1)
+    if around.requires_grad:
+        bounded = _Bounded.apply(around)  # type: ignore[no-untyped-call]
     return interpolate(bounded, scale_factor=float(MULTIPLE), mode="bilinear", align_corners=False)
+
+
+class _Bounded(torch.autograd.Function):
+    """Cut to [0, 1]; a gradient passes outside too, where it leads back: what is shut can open again."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.save_for_backward(value)
+        return value.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        (value,) = ctx.saved_tensors
+        # Descent goes against the slope. Further out there is nothing to be had, only numbers that grow.
+        outward = ((value < 0) & (slope > 0)) | ((value > 1) & (slope < 0))
+        return slope.masked_fill(outward, 0)
 
 
 def _stage(blocks: int, channels: int) -> nn.Sequential:
