@@ -134,6 +134,7 @@ def video(
 
 @app.command()
 def burst(
+    images: Annotated[list[Path], typer.Argument(help="Two photos or more of one scene, in order.")],
     out: Annotated[Path, typer.Option(help="The photo to write; its suffix chooses the format.")],
     strength: Strength = 1.0,
     restorer: Restorer = None,
@@ -229,6 +230,7 @@ def demo(
 
 @app.command()
 def train(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos and videos to cut scenes from.")],
     out: Annotated[Path, typer.Argument(help="Folder for shards, checkpoints, log and weights.")],
     pairs: Annotated[
         Path | None, typer.Option(help="Real clips to steer by: */blur/*.png beside */sharp/*.png.")
