@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,8 +12,10 @@ from torch import Tensor
 from ..data.errors import UnreadableMedia
 from . import nafnet
 from .checkpoint import read_state
-from .device import Precision, find_device, number_format
+from .device import Precision, find_device
+from .networks import Kind, Network, fitted, recognise
 from .restorer import NetworkRestorer, Restorer, corrections
+from .whole import format_for
 from .zoo import load_foreign
 
 __all__ = ["Precision", "Restorer", "load_restorer"]
@@ -24,33 +28,46 @@ def load_restorer(
     precision: Precision = "auto",
     window: int | None = None,
 ) -> NetworkRestorer:
-    """The restorer whose weights a file holds.
+    """The restorer whose weights a file holds, for tiles that its caller cuts.
 
     Args:
         path: A checkpoint as its authors published it (.pth, .pt, .ckpt, .safetensors).
         device: Where the network computes: auto, cpu, cuda, cuda:1. Pictures may lie anywhere.
-        precision: Format of its inner numbers. What overflows is computed again in fp32.
+        precision: Format of its inner numbers. What overflows is computed again in fp32; `auto` takes fp16
+            for networks that stay within it only.
         window: Pixels over which a NAFNet pools, see `nafnet.NAFNet`; None pools over each tile.
 
     Raises:
-        UnreadableMedia: The file is missing, damaged, unsafe to open, or of an unknown network.
-        FreezeframeError: No such device, or an optional package is needed.
+        UnreadableMedia: The file is missing, damaged, unsafe to open, of an unknown network, or of one that
+            does not restore RGB pictures in their own size (see `whole.load_whole`).
+        FreezeframeError: No such device or format, or an optional package is needed.
     """
     place = find_device(device)
-    dtype = number_format(place, precision)
     state = read_state(path)
-    if not nafnet.detect(state):
+    kind = recognise(state)
+    if kind is None:
         return load_foreign(state, path=path, device=place)
-    network = _fitting(state, path=path, window=window)
-    return NetworkRestorer(corrections=corrections(network, device=place, dtype=dtype), device=place)
+    network = fitted(_pooling(kind, window), state, path=path)
+    _check_in_place(network, path=path)
+    ready = corrections(network.module, device=place, dtype=format_for(network, place, precision))
+    return NetworkRestorer(corrections=ready, device=place, multiple=network.multiple)
 
 
-def _fitting(state: dict[str, Tensor], *, path: Path, window: int | None) -> nafnet.NAFNet:
-    try:
-        return nafnet.load(state, window=window)
-    except (RuntimeError, ValueError) as error:
-        # torch says first that something is wrong and then, a line each, what.
-        reason = str(error).splitlines()[:2][-1].strip()
+def _pooling(kind: Kind, window: int | None) -> Kind:
+    """The kind; NAFNet's with the window over which its caller wants it to pool."""
+
+    def read(state: Mapping[str, Tensor]) -> Network:
+        module = nafnet.load(state, window=window)
+        return Network(title=kind.title, module=module, multiple=module.multiple, fp16=True)
+
+    return replace(kind, read=read) if kind.detect is nafnet.detect else kind
+
+
+def _check_in_place(network: Network, *, path: Path) -> None:
+    if (network.channels, network.scale) != (3, 1) or network.side is not None:
+        what = "grey" if network.channels == 1 else "RGB"
+        size = "one size" if network.side else f"{network.scale} times the size"
         raise UnreadableMedia(
-            f"{path}: is a NAFNet whose weights do not fit ({reason}); download it again"
-        ) from error
+            f"{path}: this {network.title} turns {what} pictures into {size} of them; name a restorer of RGB"
+            " in its own size, or give it to freezeframe restore"
+        )

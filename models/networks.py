@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..data.errors import UnreadableMedia
-from . import nafnet
+from . import hair, nafnet, restormer, swinir
 from .checkpoint import read_state
 from .zoo import read_foreign
 
@@ -47,7 +47,32 @@ def _nafnet(state: Mapping[str, Tensor]) -> Network:
     return Network(title="NAFNet", module=module, multiple=module.multiple, fp16=True)
 
 
-KINDS: tuple[Kind, ...] = (Kind(title="NAFNet", detect=nafnet.detect, read=_nafnet),)
+def _restormer(state: Mapping[str, Tensor]) -> Network:
+    module = restormer.load(state)
+    channels = module.get_parameter("output.weight").shape[0]
+    return Network(title="Restormer", module=module, multiple=module.multiple, channels=channels)
+
+
+def _swinir(state: Mapping[str, Tensor]) -> Network:
+    module = swinir.load(state)
+    sizes = module.layout
+    return Network(
+        title="SwinIR", module=module, multiple=sizes.multiple, channels=sizes.channels, scale=sizes.scale
+    )
+
+
+def _hair(state: Mapping[str, Tensor]) -> Network:
+    module = hair.load(state)
+    channels = module.get_parameter("output.weight").shape[0]
+    return Network(title="HAIR", module=module, multiple=module.multiple, channels=channels, shares=True)
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind(title="NAFNet", detect=nafnet.detect, read=_nafnet),
+    Kind(title="Restormer", detect=restormer.detect, read=_restormer),
+    Kind(title="SwinIR", detect=swinir.detect, read=_swinir),
+    Kind(title="HAIR", detect=hair.detect, read=_hair),
+)
 
 
 def read_network(path: Path) -> Network:
@@ -61,8 +86,15 @@ def read_network(path: Path) -> Network:
     """
     state = read_state(path)
     kind = recognise(state)
-    if kind is None:
-        return _foreign(state, path)
+    return _foreign(state, path) if kind is None else fitted(kind, state, path=path)
+
+
+def fitted(kind: Kind, state: Mapping[str, Tensor], *, path: Path) -> Network:
+    """The network of this kind with these weights.
+
+    Raises:
+        UnreadableMedia: They do not fit.
+    """
     try:
         return kind.read(state)
     except (RuntimeError, ValueError, KeyError) as error:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.color import SRGB, to_light, to_signal
-from .nafnet import NAFNet
+from .glances import glances
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,16 @@ class Restorer(Protocol):
     def __call__(self, image: Tensor, /) -> Tensor: ...
 
 
+class Corrector(Protocol):
+    """A network that tells what has to be added to sRGB codes, in the codes' number format.
+
+    One with statistics of the whole picture also has `degradation(codes)`, and takes the answer as an
+    argument of that name.
+    """
+
+    def correction(self, codes: Tensor, /) -> Tensor: ...
+
+
 @dataclass(slots=True)
 class NetworkRestorer:
     """A restorer made of corrections, the fastest first; the next is asked where one answers NaN or infinity.
@@ -36,11 +47,23 @@ class NetworkRestorer:
 
     corrections: tuple[Correction, ...]
     device: torch.device
+    multiple: int = 1  # pixels of the network's grid: tiles agree best that start and stop on it
     refused: int = 0  # pictures handed back as they came, because no correction was finite
 
     def __call__(self, image: Tensor, /) -> Tensor:
-        codes = to_signal(image.to(self.device, torch.float32).clamp(0, 1), SRGB)
-        for correct in self.corrections:
+        return self._restored(self.corrections, image)
+
+    def settled(self, image: Tensor) -> Restorer:
+        """This restorer for tiles of `image`: what its network knows of the whole is settled once."""
+        parts = glances(self._codes(image))
+        return partial(self._restored, tuple(_settled(each, parts) for each in self.corrections))
+
+    def _codes(self, image: Tensor) -> Tensor:
+        return to_signal(image.to(self.device, torch.float32).clamp(0, 1), SRGB)
+
+    def _restored(self, corrections: tuple[Correction, ...], image: Tensor, /) -> Tensor:
+        codes = self._codes(image)
+        for correct in corrections:
             change = correct(codes)
             if change.isfinite().all():
                 gain = to_light((codes + change).clamp(0, 1), SRGB) - to_light(codes, SRGB)
@@ -50,18 +73,41 @@ class NetworkRestorer:
         return image
 
 
-def corrections(network: NAFNet, *, device: torch.device, dtype: torch.dtype) -> tuple[Correction, ...]:
-    """The network at `dtype`, then at fp32 for what overflows there, each with weights of its own."""
-    formats = dict.fromkeys((dtype, torch.float32))
-    return tuple(_computed_in(network, device=device, dtype=each) for each in formats)
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A correction by a network at one number format, knowing or not what happened to the whole picture."""
 
+    network: Corrector
+    dtype: torch.dtype
+    told: Tensor | None = None  # from the network's `degradation`
 
-def _computed_in(network: NAFNet, *, device: torch.device, dtype: torch.dtype) -> Correction:
-    # Half precision on the CPU is faster than fp32 only with the channels of a pixel side by side.
-    placed = copy.deepcopy(network).to(device, dtype)
-
-    def correct(codes: Tensor) -> Tensor:
+    def __call__(self, codes: Tensor) -> Tensor:
+        correct = self.network.correction
+        if self.told is not None:
+            correct = partial(cast("Callable[..., Tensor]", correct), degradation=self.told)
         with torch.no_grad():
-            return placed.correction(codes.to(dtype, memory_format=torch.channels_last)).float()
+            return correct(self._placed(codes)).float()
 
-    return correct
+    def settled(self, parts: list[Tensor]) -> Computed:
+        """The same for a picture of which these parts tell; itself where the network does not ask."""
+        describe: Correction | None = getattr(self.network, "degradation", None)
+        if describe is None:
+            return self
+        with torch.no_grad():
+            told = torch.stack([describe(self._placed(part)) for part in parts]).mean(0)
+        return replace(self, told=told)
+
+    def _placed(self, codes: Tensor) -> Tensor:
+        # Half precision on the CPU is faster than fp32 only with the channels of a pixel side by side.
+        return codes.to(self.dtype, memory_format=torch.channels_last)
+
+
+def _settled(correct: Correction, parts: list[Tensor]) -> Correction:
+    return correct.settled(parts) if isinstance(correct, Computed) else correct
+
+
+def corrections(network: nn.Module, *, device: torch.device, dtype: torch.dtype) -> tuple[Correction, ...]:
+    """A `Corrector` at `dtype`, then at fp32 for what overflows there, each with weights of its own."""
+    formats = dict.fromkeys((dtype, torch.float32))
+    copies = (cast("Corrector", copy.deepcopy(network).to(device, each)) for each in formats)
+    return tuple(Computed(placed, each) for placed, each in zip(copies, formats, strict=True))

@@ -24,7 +24,7 @@ class Shape:
     centred: bool = True  # whether norms subtract the mean and add a bias ('WithBias'), or neither
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Kernels:
     """The six convolutions of a block, [out, in, k, k], or one of each per picture, [B, out, in, k, k]."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import lcm
+
 import torch
 from torch import Tensor
 
-from ..models.restorer import Restorer
+from ..models.restorer import NetworkRestorer, Restorer
 from ..models.tiles import in_tiles
 from .config import RefineConfig
 
@@ -26,6 +28,9 @@ def refine(images: Tensor, restorer: Restorer | None, config: RefineConfig) -> T
     if restorer is None:
         return images
     refined = torch.empty_like(images)
+    grid = lcm(GRID, restorer.multiple) if isinstance(restorer, NetworkRestorer) else GRID
     for before, after in zip(images[:, None], refined[:, None], strict=True):
-        after.copy_(in_tiles(restorer, before, tile=config.tile, overlap=config.overlap, multiple=GRID))
+        # What a network knows of a whole picture is the same for all its tiles.
+        known = restorer.settled(before) if isinstance(restorer, NetworkRestorer) else restorer
+        after.copy_(in_tiles(known, before, tile=config.tile, overlap=config.overlap, multiple=grid))
     return refined
