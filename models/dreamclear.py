@@ -195,14 +195,15 @@ def _fitting(caption: Caption, sizes: Transformer) -> Caption:
 def _drawn(
     network: DreamClearNet, latents: tuple[Tensor, Tensor], caption: Caption, *, settings: Settings
 ) -> Tensor:
-    place = network.base_model.final_layer.linear.weight
-    degraded, coarse = (latent.to(place) for latent in latents)
+    # Latents stay in float32 between steps; only the network sees them rounded to its own format.
+    device = network.base_model.final_layer.linear.weight.device
+    degraded, coarse = (latent.to(device, torch.float32) for latent in latents)
     plan = schedule(settings.steps)
     generator = torch.Generator().manual_seed(settings.seed)
-    start = torch.randn(coarse.shape, generator=generator).to(place)
+    start = torch.randn(coarse.shape, generator=generator).to(device)
     if settings.start == "coarse":
         start = noised(coarse, start, kept=plan.kept[-1])
-    told = Caption(features=caption.features.to(place), present=caption.present.to(place.device))
+    told = Caption(features=caption.features.to(device), present=caption.present.to(device))
     conditions = Conditions(degraded=degraded, coarse=coarse, caption=told)
     denoise = denoiser(network, conditions, settings=settings)
     return sample(denoise, start, plan, generator=generator, sampler=settings.sampler)

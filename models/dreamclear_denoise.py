@@ -55,7 +55,7 @@ def denoiser(network: DreamClearNet, conditions: Conditions, *, settings: Settin
             here = Conditions(
                 degraded=conditions.degraded[cut], coarse=conditions.coarse[cut], caption=conditions.caption
             )
-            both = network(*doubled(network, latent[cut], step, here))
+            both = network(*doubled(network, latent[cut], step, here)).to(latent)
             return guided(both[:1], both[1:], scale=settings.guidance, channels=channels)
 
         return in_bells(one, latent, tile=settings.tile, overlap=settings.overlap)
@@ -66,14 +66,13 @@ def denoiser(network: DreamClearNet, conditions: Conditions, *, settings: Settin
 def doubled(
     network: DreamClearNet, latent: Tensor, step: int, conditions: Conditions
 ) -> tuple[Tensor, Tensor, Conditions]:
-    """The network's inputs twice, the second time without caption."""
-    none, caption = no_caption(network), conditions.caption
-    tokens = caption.features.shape[1]
+    """The network's inputs twice, the second time without caption, in the network's number format."""
+    none, caption = no_caption(network).features, conditions.caption
     both = Caption(
-        features=torch.cat([caption.features, none.features[:, :tokens].to(caption.features)]),
-        present=caption.present.expand(2, -1),
+        features=torch.cat([caption.features.to(none), none]), present=caption.present.expand(2, -1)
     )
-    pairs = (each.expand(2, -1, -1, -1) for each in (latent, conditions.degraded, conditions.coarse))
+    pictures = (latent, conditions.degraded, conditions.coarse)
+    pairs = (each.to(none).expand(2, -1, -1, -1) for each in pictures)
     noisy, degraded, coarse = pairs
     level = torch.full((2,), step, device=latent.device)
     return noisy, level, Conditions(degraded=degraded, coarse=coarse, caption=both)

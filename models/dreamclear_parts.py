@@ -7,18 +7,18 @@ nowhere else. They are imported here only when used.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..data.errors import FreezeframeError, MissingExtra, UnreadableMedia
+from . import swinir
 from .checkpoint import read_state
 from .dreamclear import CaptionEncoder, Captioner, Cleaner, DreamClear, detect, load
-from .dreamclear_control import DreamClearNet
 from .dreamclear_dit import Caption
 
 LATENT_SCALE = 0.18215  # brings latents of Stable Diffusion 1 to variance 1
@@ -26,6 +26,7 @@ CAPTION_TOKENS = 120
 
 # What the authors publish, side by side in one folder.
 NETWORK, AUTOENCODER, TEXT_ENCODER = "DreamClear-1024.pth", "sd-vae-ft-ema", "t5-v1_1-xxl"
+COARSE = "general_swinir_v1.ckpt"
 
 
 def assemble(
@@ -36,39 +37,58 @@ def assemble(
     clean: Cleaner | None = None,
     caption: Captioner | None = None,
 ) -> DreamClear:
-    """DreamClear from the authors' files; without the text encoder's folder, for empty captions.
+    """DreamClear from the authors' files.
 
     Args:
-        folder: Holds `NETWORK`, `AUTOENCODER` and maybe `TEXT_ENCODER`.
+        folder: Holds `NETWORK` and `AUTOENCODER`; maybe `TEXT_ENCODER`, without which captions are empty, and
+            `COARSE`, without which the picture is not cleaned before.
         device: Where network and autoencoder compute. The text encoder, 9.5 GB, stays on the CPU.
         dtype: Of the network's numbers; the autoencoder keeps float32.
-        clean: Removes what it can before (the authors': SwinIR, general_swinir_v1.ckpt).
+        clean: Takes the place of `COARSE`.
         caption: See `find_captioner`.
 
     Raises:
         UnreadableMedia: A file is missing or is not what it should be.
         MissingExtra: diffusers or transformers is not installed.
     """
-    text = folder / TEXT_ENCODER
+    text, coarse = folder / TEXT_ENCODER, folder / COARSE
+    if clean is None and coarse.is_file():
+        clean = load_cleaner(coarse, device=device)
     return DreamClear(
         coder=load_autoencoder(folder / AUTOENCODER, device=device),
-        network=_network(folder / NETWORK).to(device, dtype),
+        network=_fitting(folder / NETWORK, "DreamClear", detect=detect, load=load).to(device, dtype),
         clean=clean,
         caption=caption,
         encode_caption=load_text_encoder(text) if text.is_dir() else None,
     )
 
 
-def _network(path: Path) -> DreamClearNet:
+def load_cleaner(path: Path, *, device: torch.device) -> Cleaner:
+    """The SwinIR of a file as what cleans coarsely: [1, 3, H, W] codes both ways, any size, in float32."""
+    network = _fitting(path, "SwinIR", detect=swinir.detect, load=swinir.load).to(device)
+
+    def clean(codes: Tensor) -> Tensor:
+        with torch.no_grad():
+            cleaned: Tensor = network(codes.to(device, torch.float32))
+        return cleaned.to(codes).clamp(0, 1)
+
+    return clean
+
+
+Net = TypeVar("Net", bound=torch.nn.Module)
+State = Mapping[str, Tensor]
+
+
+def _fitting(path: Path, title: str, *, detect: Callable[[State], bool], load: Callable[[State], Net]) -> Net:
     state = read_state(path)
     if not detect(state):
-        raise UnreadableMedia(f"{path}: holds no DreamClear; name the authors' {NETWORK}")
+        raise UnreadableMedia(f"{path}: holds no {title}; download the authors' file of that name")
     try:
         return load(state)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[:2][-1].strip()
         raise UnreadableMedia(
-            f"{path}: is a DreamClear whose weights do not fit ({reason}); download it again"
+            f"{path}: is a {title} whose weights do not fit ({reason}); download it again"
         ) from error
 
 

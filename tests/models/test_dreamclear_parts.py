@@ -4,6 +4,7 @@ import importlib.util
 import math
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,18 @@ from freezeframe.models.dreamclear_control import Control, DreamClearNet
 from freezeframe.models.dreamclear_dit import Caption, PixArt, Transformer
 from freezeframe.models.dreamclear_parts import (
     AUTOENCODER,
+    COARSE,
     NETWORK,
     TEXT_ENCODER,
     assemble,
     find_captioner,
     load_autoencoder,
+    load_cleaner,
     load_text_encoder,
 )
 from freezeframe.models.dreamclear_sampling import ddpm_step, sample, schedule
+from freezeframe.models.swinir import SwinIR, published
+from freezeframe.models.swinir_layout import DIFFBIR
 
 HAS_EXTRA = all(importlib.util.find_spec(name) for name in ("diffusers", "transformers"))
 extra = pytest.mark.skipif(not HAS_EXTRA, reason="needs diffusers and transformers (extra `diffusion`)")
@@ -115,6 +120,40 @@ def test_captions_are_120_tokens_of_which_the_words_are_present(authors_folder):
     assert not torch.allclose(dog.features[:, :2], cat.features[:, :2], atol=1e-3)
     assert nothing.present.shape == (1, 120)
     assert encode("a " * 500).present.all()
+
+
+def save_cleaner(path: Path) -> SwinIR:
+    """DiffBIR's kind of SwinIR, small, in the container and under the prefix that its authors use."""
+    layout = replace(DIFFBIR, dim=12, depths=(2,), heads=(2,), features=8)
+    network = randomised(SwinIR(layout), spread=0.02)
+    state = {f"module.{key}": value for key, value in published(network, side=64).items()}
+    torch.save({"state_dict": state}, path)
+    return network
+
+
+def test_the_coarse_stage_is_the_authors_swinir(tmp_path):
+    network = save_cleaner(tmp_path / COARSE)
+    codes = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    cleaned = load_cleaner(tmp_path / COARSE, device=CPU)(codes)
+    assert torch.equal(cleaned, network(codes).clamp(0, 1))
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.ckpt")
+    with pytest.raises(UnreadableMedia, match="holds no SwinIR"):
+        load_cleaner(tmp_path / "other.ckpt", device=CPU)
+
+
+@extra
+@quiet
+def test_the_coarse_stage_is_used_where_its_file_lies(authors_folder, tmp_path):
+    for name in (NETWORK, AUTOENCODER):
+        (tmp_path / name).symlink_to(authors_folder / name)
+    codes, quick = torch.rand(1, 3, 64, 64), Settings(steps=1, shortest=64, color="adain")
+    plain = restore(assemble(tmp_path, device=CPU), codes, settings=quick)
+    save_cleaner(tmp_path / COARSE)
+    system = assemble(tmp_path, device=CPU)
+    cleaned = restore(system, codes, settings=quick)
+    assert not torch.allclose(plain, cleaned, atol=1e-3)
+    own = assemble(tmp_path, device=CPU, clean=lambda picture: picture)
+    assert torch.equal(restore(own, codes, settings=quick), plain)
 
 
 @extra

@@ -189,9 +189,14 @@ def named_by_the_publication() -> dict[str, list[int]]:
 
 
 @pytest.fixture(scope="module")
-def released() -> dict[str, Tensor]:
+def released_network() -> VarFormer:
     with torch.device("meta"):
-        return published(VarFormer(RELEASED_16).state_dict())
+        return VarFormer(RELEASED_16)
+
+
+@pytest.fixture(scope="module")
+def released(released_network) -> dict[str, Tensor]:
+    return published(released_network.state_dict())
 
 
 def test_every_key_that_the_publication_names_is_there_in_its_shape(released):
@@ -202,13 +207,11 @@ def test_every_key_that_the_publication_names_is_there_in_its_shape(released):
     assert all(any(part in key for part in parts) for key in ours_alone)
 
 
-def test_as_many_keys_and_weights_as_were_measured(released):
-    with torch.device("meta"):
-        network = VarFormer(RELEASED_16)
+def test_as_many_keys_and_weights_as_were_measured(released, released_network):
     assert len(released) == 2668
 
     def millions(name: str) -> float:
-        return sum(value.numel() for value in network.get_submodule(name).parameters()) / 1e6
+        return sum(value.numel() for value in released_network.get_submodule(name).parameters()) / 1e6
 
     # Measured to 0.1 (0.01 for the small ones) million.
     for name, expected in (("encoder", 44.1), ("decoder", 64.7), ("var.blocks", 302.2)):
@@ -235,16 +238,11 @@ def test_blending_costs_what_was_measured():
             assert counter.get_total_flops() / 2e9 == pytest.approx(111, rel=0.01)
 
 
-@pytest.mark.parametrize("layout", [TINY, RELEASED_16], ids=["tiny", "released"])
-def test_hyper_parameters_are_read_off_the_shapes(layout):
-    if layout is RELEASED_16:
-        with torch.device("meta"):
-            state = published(VarFormer(layout).state_dict())
-    else:
-        state = published(VarFormer(layout).state_dict())
-    assert detect(state)
-    assert read_layout(state) == layout
-    assert layout.side == {TINY: 64, RELEASED_16: 256}[layout]
+def test_hyper_parameters_are_read_off_the_shapes(released, tiny):
+    for layout, state, side in ((RELEASED_16, released, 256), (TINY, published(tiny.state_dict()), 64)):
+        assert detect(state)
+        assert read_layout(state) == layout
+        assert layout.side == side
 
 
 def test_other_networks_are_not_taken_for_it(tiny):
@@ -304,6 +302,12 @@ def test_the_nearest_word_against_loops():
             pixel = x[b, :, n // 5, n % 5]
             distances = [float(((pixel - word) ** 2).sum()) for word in words]
             assert found[b, n] == distances.index(min(distances))
+
+
+def test_autocast_leaves_the_choice_of_words_alone():
+    x, words = noise(1, 32, 16, 16, dtype=torch.float32), noise(4096, 32, seed=3, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(nearest_words(x, words), nearest_words(x.double(), words.double()))
 
 
 def quantiser(scales: tuple[int, ...], *, identity: bool = False) -> Quantiser:
