@@ -125,13 +125,12 @@ def simplest_growth(hidden: Mapping[int, int]) -> float:
         ValueError: No number makes all these sizes.
     """
     low = max(inner / channels for channels, inner in hidden.items())
-    high = min((inner + 1) / channels for channels, inner in hidden.items())
     for digits in range(8):
         steps = 10.0**digits
         first = math.ceil(low * steps)
         for growth in (first / steps, (first + 1) / steps):
             # Tried, not trusted: 60 * 2.05 is 122.99999999999999.
-            if growth < high and all(int(c * growth) == inner for c, inner in hidden.items()):
+            if all(int(c * growth) == inner for c, inner in hidden.items()):
                 return growth
     raise ValueError(f"no growth makes feed-forward sizes {dict(hidden)}")
 

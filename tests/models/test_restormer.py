@@ -103,6 +103,7 @@ def test_hyper_parameters_are_read_off_the_shapes(layout):
     assert read_layout(state) == layout
 
 
+@settings(deadline=None)
 @given(st.integers(100, 800), st.lists(st.integers(1, 400), min_size=1, max_size=5))
 def test_the_growth_that_is_read_makes_the_same_sizes(hundredths, widths):
     hidden = {width: int(width * (hundredths / 100)) for width in widths}
@@ -368,7 +369,7 @@ def test_any_size_is_restored_as_part_of_its_mirrored_self(height, width):
     torch.testing.assert_close(network(codes), expected, atol=1e-12, rtol=0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 20), st.integers(0, 20), st.booleans())
 def test_mirroring_against_numpy(height, width, below, right, twice):
     x = torch.arange(float(height * width)).reshape(1, height, width)

@@ -231,6 +231,7 @@ def test_pixels_of_windows_in_rows():
     assert torch.equal(from_windows(windows, (6, 9)), x)
 
 
+@settings(max_examples=8, deadline=None)
 @given(st.integers(1, 8))
 def test_a_row_of_the_table_is_a_difference_of_places(window):
     """The same row exactly where one pixel sees the other in the same direction; (0, 0) in the middle."""
@@ -241,7 +242,7 @@ def test_a_row_of_the_table_is_a_difference_of_places(window):
             assert index[i, j] == (y - v + window - 1) * (2 * window - 1) + (x - u + window - 1)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(2, 7))
 def test_masks_part_what_lay_apart_before_the_shift(down, across, window):
     """Two pixels of a shifted window see each other when the shift moved both by the same way."""
