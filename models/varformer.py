@@ -14,6 +14,9 @@ Kept from the release, and how to have it otherwise:
   (all but its floor of 1e-5): selection has almost no effect.
 - The finest level's guides and the branch that would weigh the input pixel by pixel (a softmax over a single
   channel, which is 1) are in the weights and change nothing.
+
+Not known: the names and some sizes inside the guides and the enhancement before the quantiser. Weights under
+other names are taken by order and shape, with a warning (`varformer_layout.renamed`).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from torch import Tensor
 from .varformer_guide import Guide, Prior
 from .varformer_vae import Convolutions
 from .varformer_var import Transformer
+
+logger = logging.getLogger(__name__)
 
 SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)  # latent pixels along one side, as VAR was published
 
@@ -179,5 +182,7 @@ def renamed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict
     shapes = [tuple(state[key].shape) for key in strange], [tuple(expected[key].shape) for key in missing]
     if not hidden or shapes[0] != shapes[1]:
         return dict(state)
+    if strange:
+        logger.warning("VarFormer: %d inner weights have other names and were taken by order", len(strange))
     names = dict(zip(strange, missing, strict=True))
     return {names.get(key, key): value for key, value in state.items()}
