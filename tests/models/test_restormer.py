@@ -9,19 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freezeframe.models.mirror import divisible, mirrored
 from freezeframe.models.restormer import DEBLUR, DENOISE, Layout, Restormer, detect, load, read_layout
 from freezeframe.models.restormer_frame import simplest_growth
-from freezeframe.models.restormer_layers import (
-    Block,
-    ChannelNorm,
-    Kernels,
-    Shape,
-    attend,
-    convolved,
-    feed,
-    kernel_shapes,
-)
 
 SMALL = Layout(dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), growth=2.5)
 TWO_SCALES = Layout(dim=6, blocks=(2, 1), refinement=3, heads=(1, 3), channels=1, centred=False)
@@ -161,16 +150,6 @@ def test_loaded_weights_are_the_saved_ones_in_float32(layout):
     assert not any(value.requires_grad for value in loaded.parameters())
 
 
-def random_kernels(shape: Shape, *, pictures: int | None = None, seed: int = 2) -> Kernels:
-    generator = torch.Generator().manual_seed(seed)
-    names = ("qkv", "qkv_near", "merge", "widen", "widen_near", "narrow")
-    ahead = () if pictures is None else (pictures,)
-    sizes = zip(names, kernel_shapes(shape), strict=True)
-    return Kernels(
-        **{name: torch.randn(ahead + size, generator=generator, dtype=torch.float64) for name, size in sizes}
-    )
-
-
 def naive_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """[C, H, W] with zeros around it under [out, in, k, k], as the sum that defines it."""
     out, inside, side, _ = kernel.shape
@@ -183,120 +162,11 @@ def naive_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return answer
 
 
-def naive_attend(x: np.ndarray, kernels: Kernels, temperature: np.ndarray) -> np.ndarray:
-    """Channel by channel: cosine to every channel of its head, softmax, weighted sum."""
-    mixed = naive_conv(naive_conv(x, kernels.qkv.numpy()), kernels.qkv_near.numpy())
-    count, heads = len(x), len(temperature)
-    query, key, value = mixed[:count], mixed[count : 2 * count], mixed[2 * count :]
-    gathered = np.zeros_like(x)
-    per_head = count // heads
-    for c in range(count):
-        head = c // per_head
-        others = range(head * per_head, (head + 1) * per_head)
-        cosines = [
-            np.sum(query[c] * key[o]) / math.sqrt(np.sum(query[c] ** 2) * np.sum(key[o] ** 2)) for o in others
-        ]
-        weights = np.exp(np.array(cosines) * temperature[head, 0, 0])
-        for o, weight in zip(others, weights / weights.sum(), strict=True):
-            gathered[c] += weight * value[o]
-    return naive_conv(gathered, kernels.merge.numpy())
-
-
-def naive_feed(x: np.ndarray, kernels: Kernels) -> np.ndarray:
-    wide = naive_conv(naive_conv(x, kernels.widen.numpy()), kernels.widen_near.numpy())
-    half = len(wide) // 2
-    smooth = np.vectorize(lambda v: v * 0.5 * (1 + math.erf(v / math.sqrt(2))))
-    return naive_conv(smooth(wide[:half]) * wide[half:], kernels.narrow.numpy())
-
-
-SHAPE = Shape(channels=6, heads=2, hidden=5)
-
-
-@pytest.mark.parametrize("heads", [1, 2, 6])
-def test_attention_between_channels_against_loops(heads):
-    kernels = random_kernels(SHAPE)
-    generator = torch.Generator().manual_seed(3)
-    x = torch.randn(2, 6, 4, 5, generator=generator, dtype=torch.float64)
-    temperature = torch.rand(heads, 1, 1, generator=generator, dtype=torch.float64) * 3
-    answer = attend(x, kernels, temperature=temperature)
-    for picture, expected in zip(answer, x, strict=True):
-        # float64 on both sides: only the order of the sums differs. Values reach 50.
-        np.testing.assert_allclose(
-            picture.numpy(), naive_attend(expected.numpy(), kernels, temperature.numpy()), atol=1e-11
-        )
-
-
-def test_gated_feeding_against_loops():
-    kernels = random_kernels(SHAPE)
-    x = torch.randn(1, 6, 4, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    # Products of sums reach 1e3; float64.
-    np.testing.assert_allclose(feed(x, kernels)[0].numpy(), naive_feed(x[0].numpy(), kernels), atol=1e-9)
-
-
-def test_a_kernel_of_its_own_for_each_picture_is_each_picture_alone():
-    kernels = random_kernels(SHAPE, pictures=3)
-    x = torch.randn(3, 6, 4, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    for name in ("qkv", "merge"):
-        kernel = getattr(kernels, name)
-        alone = [convolved(x[i : i + 1], kernel[i]) for i in range(3)]
-        torch.testing.assert_close(convolved(x, kernel), torch.cat(alone), atol=1e-12, rtol=0)
-    wide = x.repeat(1, 3, 1, 1)
-    alone = [convolved(wide[i : i + 1], kernels.qkv_near[i]) for i in range(3)]
-    torch.testing.assert_close(convolved(wide, kernels.qkv_near), torch.cat(alone), atol=1e-12, rtol=0)
-
-
-def naive_norm(x: np.ndarray, norm: ChannelNorm) -> np.ndarray:
-    weight = norm.body["weight"].numpy()
-    out = np.empty_like(x)
-    for i, j in np.ndindex(*x.shape[1:]):
-        pixel = x[:, i, j]
-        mean = sum(pixel) / len(pixel)
-        deviation = math.sqrt(sum((value - mean) ** 2 for value in pixel) / len(pixel) + 1e-5)
-        if "bias" in norm.body:
-            out[:, i, j] = (pixel - mean) / deviation * weight + norm.body["bias"].numpy()
-        else:
-            out[:, i, j] = pixel / deviation * weight
-    return out
-
-
-def random_norm(channels: int, *, centred: bool) -> ChannelNorm:
-    norm = ChannelNorm(channels, centred=centred).double().requires_grad_(False)
-    generator = torch.Generator().manual_seed(6)
-    for value in norm.parameters():
-        value.copy_(torch.randn(value.shape, generator=generator))
-    return norm
-
-
-@pytest.mark.parametrize("centred", [True, False])
-def test_the_norm_of_every_pixel_against_loops(centred):
-    norm = random_norm(6, centred=centred)
-    x = torch.randn(1, 6, 3, 4, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    np.testing.assert_allclose(norm(x)[0].numpy(), naive_norm(x[0].numpy(), norm), atol=1e-12)
-
-
-def test_what_each_norm_does_not_see():
-    """A centred norm does not see an added constant; neither sees a factor, but for the 1e-5 in the root."""
-    x = torch.randn(1, 6, 3, 4, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
-    centred, free = random_norm(6, centred=True), random_norm(6, centred=False)
-    torch.testing.assert_close(centred(x + 5), centred(x), atol=1e-12, rtol=0)
-    assert (free(x + 5) - free(x)).abs().max() > 1
-    for norm in (centred, free):
-        torch.testing.assert_close(norm(1e4 * x), norm(1e6 * x), atol=1e-10, rtol=0)
-
-
-def naive_block(x: np.ndarray, block: Block) -> np.ndarray:
-    kernels, temperature = block.kernels(), block.attn.temperature.numpy()
-    x = x + naive_attend(naive_norm(x, block.norm1), kernels, temperature)
-    return x + naive_feed(naive_norm(x, block.norm2), kernels)
-
-
-def naive_network(picture: np.ndarray, network: Restormer) -> np.ndarray:
-    """Two scales, [C, H, W], sides even."""
+def chained(picture: np.ndarray, network: Restormer) -> np.ndarray:
+    """What joins the blocks (which have tests of their own), in numpy. Two scales, [C, H, W], sides even."""
 
     def stage(x: np.ndarray, name: str) -> np.ndarray:
-        for block in getattr(network, name):
-            x = naive_block(x, block)
-        return x
+        return getattr(network, name)(torch.from_numpy(x)[None])[0].numpy()
 
     def kernel(name: str) -> np.ndarray:
         return network.get_parameter(f"{name}.weight").numpy()
@@ -313,10 +183,10 @@ def naive_network(picture: np.ndarray, network: Restormer) -> np.ndarray:
     return picture + naive_conv(stage(joined, "refinement"), kernel("output"))
 
 
-def test_the_whole_network_against_a_second_one_written_in_loops():
+def test_the_whole_network_is_its_blocks_in_a_chain():
     network = random_network(TWO_SCALES).double()
     picture = torch.rand(1, 1, 6, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-    expected = naive_network(picture[0].numpy(), network)
+    expected = chained(picture[0].numpy(), network)
     assert np.abs(expected - picture[0].numpy()).max() > 0.1, "the network changes nothing"
     np.testing.assert_allclose(network(picture)[0].numpy(), expected, atol=1e-10)
 
@@ -335,22 +205,6 @@ def test_every_operation_counts():
         value.copy_(kept)
 
 
-def test_attention_does_not_care_where_pixels_lie():
-    """With kernels that look at one pixel only, pixels in another order are restored in that order."""
-    kernels = random_kernels(SHAPE)
-    alone = torch.zeros_like(kernels.qkv_near)
-    alone[..., 1, 1] = kernels.qkv_near[..., 1, 1]
-    kernels = Kernels(**{name: getattr(kernels, name) for name in Kernels.__slots__} | {"qkv_near": alone})
-    temperature = torch.tensor([2.0, 0.5], dtype=torch.float64).reshape(2, 1, 1)
-    x = torch.randn(1, 6, 4, 5, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
-    order = torch.randperm(20, generator=torch.Generator().manual_seed(12))
-    before = attend(x, kernels, temperature=temperature).flatten(2)[..., order]
-    moved = x.flatten(2)[..., order].reshape(x.shape)
-    torch.testing.assert_close(
-        attend(moved, kernels, temperature=temperature).flatten(2), before, atol=1e-11, rtol=0
-    )
-
-
 def test_a_far_event_changes_everything_through_attention():
     """The reason why tiles differ from the whole picture: its statistics are part of every pixel's answer."""
     network = random_network(SMALL).double()
@@ -367,21 +221,6 @@ def test_any_size_is_restored_as_part_of_its_mirrored_self(height, width):
     whole = np.pad(codes.numpy(), ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8)), mode="reflect")
     expected = network(torch.from_numpy(whole))[..., :height, :width]
     torch.testing.assert_close(network(codes), expected, atol=1e-12, rtol=0)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 20), st.integers(0, 20), st.booleans())
-def test_mirroring_against_numpy(height, width, below, right, twice):
-    x = torch.arange(float(height * width)).reshape(1, height, width)
-    mode = "symmetric" if twice else "reflect"
-    expected = np.pad(x.numpy(), ((0, 0), (0, below), (0, right)), mode=mode)
-    got = mirrored(x, height=height + below, width=width + right, edge="twice" if twice else "once")
-    assert np.array_equal(got.numpy(), expected)
-
-
-def test_a_picture_that_fits_is_not_copied():
-    x = torch.rand(1, 3, 16, 24)
-    assert divisible(x, 8) is x
 
 
 def test_without_its_last_layer_the_network_is_the_identity():
