@@ -70,13 +70,13 @@ def test_the_network_sees_codes_and_the_caller_light(scale):
     torch.testing.assert_close(restorer(module, scale=scale)(image), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("tile", [96, 128, 200])
-@pytest.mark.parametrize(("scale", "channels"), [(1, 3), (2, 3), (4, 3), (1, 1)])
+@pytest.mark.parametrize("tile", [96, 200])
+@pytest.mark.parametrize(("scale", "channels"), [(1, 3), (2, 3), (1, 1)])
 def test_any_tile_gives_the_same_picture(scale, channels, tile):
-    module, image = Local(channels, scale=scale), light(170, 233)
+    module, image = Local(channels, scale=scale), light(150, 213)
     whole = restorer(module, scale=scale, channels=channels)(image)
     tiled = restorer(module, scale=scale, channels=channels, tile=tile)(image)
-    assert whole.shape[-2:] == (170 * scale, 233 * scale)
+    assert whole.shape[-2:] == (150 * scale, 213 * scale)
     # It sees 3 px, a quarter of the overlap is 16: only the order of sums differs, far below 1/255.
     torch.testing.assert_close(tiled, whole, atol=2e-5, rtol=0)
 
@@ -148,7 +148,7 @@ def test_what_is_known_of_the_whole_picture_is_computed_once_and_shared_by_all_t
 
 
 def test_statistics_of_a_large_picture_come_from_the_same_squares_for_any_tile():
-    image = dark_and_bright(1200, 1800)
+    image = dark_and_bright(1100, 1300)
     outs = []
     for tile in (512, 1024):
         module = Evening()
