@@ -15,6 +15,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[fast,plot,heif,raw,bench,onnx,dev]"
 	# Not made for every system and every new Python: without it the network runs in torch.
 	-$(BIN)/python -m pip install --quiet --only-binary :all: -c constraints.txt openvino
+	# Likewise: without it a scene with depth needs poses of its own.
+	-$(BIN)/python -m pip install --quiet --only-binary :all: -c constraints.txt pycolmap
 	mkdir -p .pkg && ln -sfn .. .pkg/freezeframe
 	touch $@
 
