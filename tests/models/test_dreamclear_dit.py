@@ -231,3 +231,28 @@ def test_pictures_of_a_batch_meet_only_as_released(crossing, alone):
     )
     together, single = network(latent, level, told)[:1], network(latent[:1], level[:1], first)
     assert torch.allclose(together, single, atol=1e-10) == alone
+
+
+def test_the_control_against_its_equations():
+    """Which of the two pictures goes where, with what sign, and after which block."""
+    network, told = tiny(), conditions()
+    latent, level = noise(1, 4, 8, 8), torch.tensor([250])
+    base = network.base_model
+    context = base.context(level, told.caption)
+    places = sine_positions((4, 4), width=144, grid=4).double()
+    x = base.x_embedder(latent) + places
+    low = network.x_embedder_lq(latent) + places + network.c_embedder_lq(told.degraded)
+    pre = network.x_embedder_pre(latent) + places + network.c_embedder_pre(told.coarse)
+    for i in range(2):
+        x = base.blocks[i](x, context)
+        low = network.controlnet_lq[i].copied_block(low, context)
+        pre = network.controlnet_pre[i].copied_block(pre, context)
+        found = naive_comparison(network.cross_de[i], low[0], pre[0])[None]
+        x = x + network.cross_de[i].proj(found)
+        gelu = naive_gelu(network.am_pre[i].shared_proj(pre))
+        x = (1 + network.am_pre[i].proj_mul(gelu)) * x + network.am_pre[i].proj_add(gelu)
+        scale, shift = network.am_lq[i](low, network.cross_de[i].de_proj(found))
+        x = (1 + scale) * x + shift
+    x = base.blocks[2](x, context)  # the last is not steered here: it has no copy
+    expected = base.finish(x, context, latent)
+    torch.testing.assert_close(network(latent, level, told), expected, atol=1e-10, rtol=0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, silu
 from torch.utils.flop_counter import FlopCounterMode
 
 from freezeframe.models import varformer_layout
@@ -355,3 +355,42 @@ def test_what_is_dead_in_the_release_is_dead_here_and_nothing_else():
 def test_tiles_share_at_most_half(overlap):
     with pytest.raises(ValueError, match="half"):
         Settings(overlap=overlap)
+
+
+def test_the_whole_against_its_equations(tiny):
+    """Which features go where: VAR's encoder and decoder lead, the trained ones draw, finest levels unled."""
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(29))
+    latent, seen = tiny.encoder(2 * picture - 1)
+    prior = tiny.prior(latent, settings=Settings())
+    _, seen_back = tiny.decoder(tiny.post_quant_conv(prior[:, 0] + prior[:, 1] + prior[:, 2]))
+
+    def led(network: nn.Module, level: int, x: Tensor, frozen: Tensor) -> Tensor:
+        at = f"Level_{level}"
+        mixed = network.cat_rec_syn_bf[at](network.cat_rec_syn_bf_nm[at](torch.cat([frozen, x], dim=1)))
+        clean = network.cat_rec_syn[at](mixed, prior)
+        return network.AFT[at](network.DAE[at](x, clean), clean)
+
+    x, features, network = tiny.Mainencoder.conv_in(2 * picture - 1), [], tiny.Mainencoder
+    for level, stage in enumerate(network.down):
+        x = stage.block[0](x)
+        if level == 4:
+            x = stage.attn[0](x)
+        features.append(led(network, level, x, seen[level]) if level else x)
+        x = stage.downsample(features[-1]) if level < 4 else features[-1]
+    x = network.conv_out(silu(network.norm_out(network.mid(x))))
+
+    network = tiny.main_decoder
+    x = network.mid(network.conv_in(x))
+    for level in (4, 3, 2, 1, 0):
+        x = network.up[level].block[0](x)
+        if level == 4:
+            x = network.up[level].attn[0](x)
+        own = 1 / (1 + torch.exp(-network.theta[level]))
+        x = own * x + (1 - own) * features[level]
+        if level:
+            x = network.up[level].upsample(led(network, level, x, seen_back[level]))
+    x = network.conv_out(silu(network.norm_out(x)))
+    expected = (1 - network.input_w) * x + network.input_w * (2 * picture - 1)
+    found = tiny.restore_square(picture, settings=Settings())
+    # Only the order of float32 sums differs.
+    torch.testing.assert_close(found, (expected.clamp(-1, 1) + 1) / 2, atol=1e-5, rtol=0)

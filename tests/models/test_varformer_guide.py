@@ -154,3 +154,25 @@ def test_a_fresh_enhancement_passes_its_input_on():
     x = noise(1, 8, 5, 5, dtype=torch.float32)
     assert torch.equal(Enhance(8)(x), x)
     assert not torch.allclose(randomised(Enhance(8), spread=0.5)(x), x, atol=1e-3)
+
+
+def test_an_enhancement_against_its_equations():
+    block = randomised(Enhance(8), spread=0.4).double()
+    x = noise(1, 8, 7, 6)
+    first, second = block.conv2(block.conv1(block.norm1(x))).chunk(2, dim=1)
+    gated = first * second
+    pooled = block.sca[1](gated.mean((2, 3), keepdim=True))
+    middle = x + block.beta * block.conv3(pooled * block.lka(gated) * gated)
+    first, second = block.curves(block.conv4(block.norm2(middle))).chunk(2, dim=1)
+    expected = middle + block.gamma * block.conv5(first * second)
+    torch.testing.assert_close(block(x), expected, atol=1e-12, rtol=0)
+
+
+def test_the_large_kernel_reaches_eleven_pixels_each_way():
+    kernel = randomised(Enhance(8), spread=0.4).lka.double()
+    x = torch.zeros(1, 8, 31, 31, dtype=torch.float64)
+    event = x.clone()
+    event[..., 15, 15] = 1
+    seen = (kernel(event) - kernel(x)).abs().amax((0, 1)) > 0
+    rows = seen.any(1).nonzero().flatten()
+    assert (int(rows[0]), int(rows[-1])) == (4, 26)

@@ -11,6 +11,7 @@ from freezeframe.models.varformer import RELEASED_16, VarFormer
 from freezeframe.models.varformer_layout import SCALES, published
 from freezeframe.models.varformer_quant import Quantiser, nearest_phi, nearest_words
 from freezeframe.models.varformer_var import (
+    Block,
     CachedAttention,
     Questions,
     Transformer,
@@ -247,3 +248,42 @@ def test_guidance_works_only_through_the_scrambled_heads():
     calm, led = clean_parts(guidance=0, mixing="released"), clean_parts(guidance=50, mixing="released")
     assert torch.equal(calm[:, 0], led[:, 0]), "the coarsest scale is not guided"
     assert not torch.equal(calm, led)
+
+
+def test_the_transformer_against_its_equations():
+    """Scale by scale: two copies, questions after the first blocks, led further apart at finer scales."""
+    made = randomised(Quantiser(codes=32, width=6, scales=(1, 2, 4)), spread=0.5).double()
+    var = randomised(Var(SIZES, codes=32, latent=6, scales=(1, 2, 4)), seed=3, spread=0.4).double()
+    degraded, no_class = noise(1, 3, 6, 4, 4, seed=15), var.class_emb.weight[5]
+    caches = [(None, None)] * 3
+    found = torch.zeros(1, 0, 6, 4, 4, dtype=torch.float64)
+    for i, tokens in enumerate((slice(0, 1), slice(1, 5), slice(5, 21))):
+        place = var.pos_1LC[:, tokens] + var.lvl_embed.weight[i]
+        if i == 0:
+            x = asked = no_class + var.pos_start + place
+        else:
+            x = var.word_embed(made.inputs(found)[i - 1]) + place
+            asked = var.word_embed(made.inputs(degraded)[i - 1]) + place
+        x, asked = (part.repeat(2, 1, 1) for part in (x, asked))
+        for j, block in enumerate(var.blocks):
+            x, caches[j] = block(x, no_class.repeat(2, 1), caches[j])
+            if j < 2:
+                x = var.cross_attn_blocks[j](asked, x, mixing="released")
+        first, second = var.head(var.head_nm(x, no_class.repeat(2, 1)))
+        led = (1 + 8 * i / 2) * first - 8 * i / 2 * second
+        found = torch.cat([found, made.contribution(led.argmax(1)[None], i)[:, None]], dim=1)
+    answer = var(degraded, made, guidance=8, mixing="released")
+    torch.testing.assert_close(answer, found, atol=1e-10, rtol=0)
+    assert not torch.allclose(answer, var(degraded, made, guidance=-8, mixing="released"), atol=1e-3)
+
+
+def test_a_block_against_its_equations():
+    block = randomised(Block(12, heads=3), spread=0.4).double()
+    x, condition = noise(2, 4, 12), noise(2, 12, seed=2)
+    told = block.ada_lin[1](condition / (1 + torch.exp(-condition)))[:, None]
+    gain1, gain2, scale1, scale2, shift1, shift2 = told.split(12, dim=2)
+    middle = x + gain1 * block.attn(modulate(x, scale1, shift1), (None, None))[0]
+    hidden = block.ffn.fc1(modulate(middle, scale2, shift2))
+    gelu = 0.5 * hidden * (1 + torch.tanh(math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)))
+    expected = middle + gain2 * block.ffn.fc2(gelu)
+    torch.testing.assert_close(block(x, condition, (None, None))[0], expected, atol=1e-12, rtol=0)
