@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,6 +166,54 @@ def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_
     refined = refine(frame, restorer, RefineConfig(checkpoint=path, tile=64, overlap=32))
     # The left eighth of a frame belongs to its first tile alone.
     torch.testing.assert_close(refined[..., :16], known[..., :16], atol=1e-6, rtol=0)
+
+
+def of_others(package: str, architecture: str) -> type:
+    """An architecture of spandrel, where it is installed and runs beside this torch."""
+    try:
+        found = importlib.import_module(f"{package}.architectures.{architecture}")
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"{package} cannot be imported: {error}")
+    return getattr(found, f"{architecture}Arch")
+
+
+SWINS = {
+    "noise": {},
+    "grey": {"channels": 1},
+    "jpeg": {"window": 7, "value_range": 255.0},
+    "3conv": {"narrow": True},
+    "x3": {"scale": 3, "enlarging": "pixelshuffle"},
+    "x8": {"scale": 8, "enlarging": "pixelshuffle"},
+    "light": {"scale": 2, "enlarging": "pixelshuffledirect"},
+    "real": {"scale": 4, "enlarging": "nearest+conv"},
+    "cells": {"unshuffle": 8, "enlarging": "nearest+conv"},
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.parametrize("options", SWINS.values(), ids=SWINS.keys())
+def test_swinir_answers_as_spandrels_does(options):
+    theirs = of_others("spandrel", "SwinIR")()
+    sizes = {"dim": 24, "depths": (2, 2), "heads": (6, 6)}
+    network = swinir.SwinIR(swinir.Layout(**{**sizes, **options})).eval().requires_grad_(False)
+    network.load_state_dict(random_weights(network))
+    codes = torch.rand(1, network.layout.channels, *[2 * network.multiple] * 2)
+    state = swinir.published(network, side=4 * network.layout.window)
+    expected = theirs.load(state).model.eval()(codes).detach()
+    # Float32 with sums in another order.
+    torch.testing.assert_close(network(codes), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.parametrize("centred", [True, False])
+def test_restormer_answers_as_spandrels_does(centred):
+    theirs = of_others("spandrel_extra_arches", "Restormer")()
+    sizes = {"dim": 16, "blocks": (1, 2, 1, 2), "refinement": 2, "heads": (1, 2, 4, 8)}
+    network = restormer.Restormer(restormer.Layout(**sizes, centred=centred)).eval().requires_grad_(False)
+    network.load_state_dict(random_weights(network))
+    codes = torch.rand(1, 3, 24, 32)
+    expected = theirs.load(dict(network.state_dict())).model.eval()(codes).detach()
+    torch.testing.assert_close(network(codes), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
 def test_glances_of_a_small_picture_are_the_picture():

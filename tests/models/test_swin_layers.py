@@ -8,12 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from freezeframe.models import swin_layers
 from freezeframe.models.swin_layers import (
     HIDDEN_FROM_EACH_OTHER,
     Layer,
     Shape,
     WindowAttention,
     from_windows,
+    gather,
     relative_positions,
     seams,
     to_windows,
@@ -154,3 +156,34 @@ def test_gradients_of_shifted_attention_against_finite_differences():
     x = torch.randn(1, 4, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
     x.requires_grad_(True)
     assert torch.autograd.gradcheck(lambda value: attention(value, seams((4, 4), 2)), (x,))
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_windows_some_at_a_time_are_all_at_once(monkeypatch, shifted):
+    attention = random_attention(2)
+    x = torch.randn(2, 12, 14, 6, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
+    joined = seams((12, 14), 2) if shifted else None
+    expected = attention(x, joined)
+    monkeypatch.setattr(swin_layers, "AT_ONCE", 5)
+    torch.testing.assert_close(attention(x, joined), expected, atol=1e-13, rtol=0)
+
+
+def test_gathering_against_the_fused_kernel_of_torch():
+    """CPUs go a way of their own; both are softmax(q k' / sqrt(d) + bias) v."""
+    generator = torch.Generator().manual_seed(12)
+    q, k, v = torch.randn(3, 7, 2, 16, 5, generator=generator, dtype=torch.float64)
+    bias = torch.randn(2, 16, 16, generator=generator, dtype=torch.float64)
+    fused = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    torch.testing.assert_close(gather(q, k, v, bias), fused, atol=1e-13, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [4, 7])
+def test_the_gpu_agrees_with_the_cpu(window):
+    attention = random_attention(window).float()
+    size = (3 * window, 4 * window)
+    x = torch.randn(2, *size, 6, generator=torch.Generator().manual_seed(13))
+    expected = attention(x, seams(size, window))
+    there = attention.cuda()(x.cuda(), seams(size, window, device=torch.device("cuda")))
+    # TF32 keeps ten bits of numbers up to 10.
+    torch.testing.assert_close(there.cpu(), expected, atol=2e-2, rtol=0)
