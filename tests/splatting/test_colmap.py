@@ -72,7 +72,7 @@ def onto(found: Tensor, truth: Tensor) -> Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize("known", [False, True])
 def test_cameras_are_found_from_blurred_frames(known):
-    """To two hundredths of the way they went, three pixels of turns, and 3 % of the focal length."""
+    """To two hundredths of the way they went, three pixels of turns, and 6 % of a focal length not known."""
     pytest.importorskip("pycolmap")
     truth, frames = walk(9)
     placed = poses_from(frames, lens=LENS if known else None)
@@ -86,7 +86,7 @@ def test_cameras_are_found_from_blurred_frames(known):
     left = turns[0] @ turns[1].mT
     angles = ((left.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1).acos()
     assert float(angles.max()) * FOCAL < 3
-    assert float(placed.views.lenses[0, 0, 0]) == pytest.approx(FOCAL, rel=1e-6 if known else 0.03)
+    assert float(placed.views.lenses[0, 0, 0]) == pytest.approx(FOCAL, rel=1e-6 if known else 0.06)
     assert placed.views.lenses[0, 0, 2] == pytest.approx(119.5, abs=1e-3)
     assert len(placed.points) > 100
     assert placed.colours.shape == placed.points.shape
