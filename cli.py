@@ -27,7 +27,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import __version__
-from .pipeline import commands_models
+from .pipeline import commands_models, commands_train
 from .pipeline.arguments import (
     Adapt,
     Codec,
@@ -228,42 +228,7 @@ def demo(
         typer.echo(told)
 
 
-@app.command()
-def train(
-    photos: Annotated[Path, typer.Argument(help="Folder of photos and videos to cut scenes from.")],
-    out: Annotated[Path, typer.Argument(help="Folder for shards, checkpoints, log and weights.")],
-    pairs: Annotated[
-        Path | None, typer.Option(help="Real clips to steer by: */blur/*.png beside */sharp/*.png.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all; a later call may raise it.")] = 20000,
-    size: Annotated[int, typer.Option(min=1, help="Patches per step and device.")] = 16,
-    width: Annotated[int, typer.Option(min=8, help="Channels at half size; doubled twice.")] = 32,
-    shards: Annotated[int, typer.Option(min=1, help="Of 16 clips and 40 MB each, to draw from.")] = 400,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make shards meanwhile.")] = 1,
-    every: Annotated[float, typer.Option(help="Minutes between trials and checkpoints.")] = 5.0,
-    seed: int = 0,
-    device: Device = "auto",
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write its logs into OUT too.")] = False,
-) -> None:
-    """Train the network that finishes deconvolved frames; the same command goes on where it stopped."""
-    with errors(stopped="stopped; the same command goes on after the last checkpoint"):
-        from .pipeline import train as work
-        from .pipeline.training_board import board
-
-        config = work.TrainConfig(
-            steps=steps, size=size, width=width, shards=shards, workers=workers, every=every, seed=seed,
-            device=device,
-        )  # fmt: skip
-        boards = [board(out)] if tensorboard else []
-
-        def tell(told: work.Told) -> None:
-            say("  ".join(f"{name} {value:.3f}" for name, value in told.items()))
-            for each in boards:
-                each(told)
-
-        with bar("train", unit="step") as advance:
-            weights = work.train(photos, out, pairs=pairs, config=config, progress=advance, tell=tell)
-        typer.echo(weights)
+app.add_typer(commands_train.app, name="train")
 
 
 @app.command()

@@ -26,9 +26,9 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 WEAKEST, STRONGEST = 0.1, 0.8  # strengths that are drawn where none is given
-HALF = 0.5  # the strength that restorers are judged at: sigma 25, JPEG quality 20, 12 px of way
+HALF = 0.5  # the strength that restorers are judged at: sigma 25, JPEG quality 20, 9 px of way
 _ORDER: tuple[tuple[Kind, ...], ...] = (  # of what happens to light on its way into a file
-    ("rain", "haze", "dark"),
+    ("rain",),
     ("motion", "shake", "defocus"),
     ("noise", "shot"),
     ("jpeg",),
@@ -43,7 +43,8 @@ def degrade(sharp: Tensor, kind: Kind, *, seed: int, strength: float | None = No
 
     Args:
         sharp: [3, H, W] sRGB codes in [0, 1].
-        kind: What happens to it; "mixed" is two to four of them in the order of nature, "uneven" one that
+        kind: What happens to it; "mixed" is two to four of them in the order of nature (haze and
+            darkness, which would hide all others, are not among them), "uneven" one that
             differs from place to place.
         seed: Chooses everything that is left open: places, directions, noise.
         strength: 0 leaves `sharp` as it is, 1 is the worst; None draws one.
@@ -70,11 +71,11 @@ def _jpeg(codes: Tensor, strength: float, seed: int) -> Tensor:
 
 def _motion(light: Tensor, strength: float, seed: int) -> Tensor:
     angle = np.random.default_rng(seed).uniform(0, math.pi)
-    return blurred(light, line_kernel(24 * strength, angle=angle))
+    return blurred(light, line_kernel(18 * strength, angle=angle))
 
 
 def _shake(light: Tensor, strength: float, seed: int) -> Tensor:
-    return blurred(light, shake_kernel(32 * strength, seed=seed))
+    return blurred(light, shake_kernel(24 * strength, seed=seed))
 
 
 def _defocus(light: Tensor, strength: float, seed: int) -> Tensor:

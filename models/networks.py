@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ..data.errors import UnreadableMedia
-from . import hair, nafnet, restormer, swinir
+from . import dual, hair, nafnet, refiner, restormer, swinir
 from .checkpoint import read_state
 from .zoo import read_foreign
 
@@ -67,7 +67,19 @@ def _hair(state: Mapping[str, Tensor]) -> Network:
     return Network(title="HAIR", module=module, multiple=module.multiple, channels=channels, shares=True)
 
 
+def _refiner(state: Mapping[str, Tensor]) -> Network:
+    module = refiner.load(state)
+    return Network(title="refiner", module=module, multiple=module.multiple)
+
+
+def _dual(state: Mapping[str, Tensor]) -> Network:
+    module = dual.load(state)
+    return Network(title="dual transformers", module=module, multiple=module.multiple)
+
+
 KINDS: tuple[Kind, ...] = (
+    Kind(title="refiner", detect=refiner.detect, read=_refiner),
+    Kind(title="dual transformers", detect=dual.detect, read=_dual),
     Kind(title="NAFNet", detect=nafnet.detect, read=_nafnet),
     Kind(title="Restormer", detect=restormer.detect, read=_restormer),
     Kind(title="SwinIR", detect=swinir.detect, read=_swinir),

@@ -11,11 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from ..data.errors import FreezeframeError, UnreadableMedia
-from . import multiframe
+from . import multiframe, refiner
 from .checkpoint import read_state
 
 WEIGHTS = Path(__file__).parent / "weights" / "multiframe.safetensors"
 CARD = WEIGHTS.with_suffix(".json")
+REFINER = WEIGHTS.with_name("refiner.safetensors")
 
 Network = Callable[[Tensor], Tensor]
 """[1, 16, H, W] evidence to [1, 3, H, W]: what to add to the codes of the deconvolved frame."""
@@ -39,14 +40,28 @@ def read_network(path: Path) -> multiframe.MultiFrame:
         raise UnreadableMedia(f"{path}: the weights do not fit ({reason}); train them again") from error
 
 
-def card() -> dict[str, Any]:
-    """What the shipped weights are: data, licence, hours, figures, and the SHA-256 of their file."""
-    told: dict[str, Any] = json.loads(CARD.read_text())
+def read_refiner(path: Path = REFINER) -> refiner.Refiner:
+    """The restorer of single pictures that comes with the package, in float32 on the CPU.
+
+    Raises:
+        UnreadableMedia: Missing, damaged, or the weights of something else.
+    """
+    state = read_state(path)
+    if not refiner.detect(state):
+        raise UnreadableMedia(
+            f"{path}: holds no weights of the refiner; name a file of `freezeframe train restorer`"
+        )
+    return refiner.load(state)
+
+
+def card(weights: Path = WEIGHTS) -> dict[str, Any]:
+    """What shipped weights are: data, licence, hours, figures, and the SHA-256 of their file."""
+    told: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text())
     return told
 
 
-def verify() -> None:
-    """Raise FreezeframeError where the shipped weights are not those of the card."""
-    found = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-    if found != card()["sha256"]:
-        raise FreezeframeError(f"{WEIGHTS}: is not what its card describes; install the package again")
+def verify(weights: Path = WEIGHTS) -> None:
+    """Raise FreezeframeError where shipped weights are not those of their card."""
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if found != card(weights)["sha256"]:
+        raise FreezeframeError(f"{weights}: is not what its card describes; install the package again")

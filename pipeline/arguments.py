@@ -14,6 +14,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="Number format of the restorer.")
 ]
+Arch = Literal["dual", "hair", "nafnet", "refiner", "restormer", "swinir"]  # of a restorer to train
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Restorer = Annotated[
     Path | None, typer.Option(help="Checkpoint of a single-image restorer (NAFNet) for the refine stage.")

@@ -19,13 +19,14 @@ from .training_step import matrices
 
 # How often each kind is drawn. Blur is the hardest to undo, and needs the most examples.
 SHARES: dict[Kind, float] = {
-    "clean": 0.12, "noise": 0.12, "shot": 0.06, "jpeg": 0.13, "motion": 0.18, "shake": 0.06, "defocus": 0.07,
-    "rain": 0.06, "haze": 0.05, "dark": 0.05, "mixed": 0.07, "uneven": 0.03,
+    "clean": 0.11, "noise": 0.10, "shot": 0.04, "jpeg": 0.12, "motion": 0.20, "shake": 0.06, "defocus": 0.05,
+    "rain": 0.06, "haze": 0.08, "dark": 0.08, "mixed": 0.08, "uneven": 0.02,
 }  # fmt: skip
 DRAWN = 0.08  # share of patches that are drawn and not photographed
 NEAREST, FARTHEST = 1.0, 2.0  # photo pixels per patch pixel: smaller is sharper, and more of it fits
 DETAIL = 1.5  # codes; mean step between pixels below which another place is cut, up to a few times
 TRIES = 4
+GRAVE = 20.0  # weight of the root: 1 / 20, or 26 dB, is where both have the same slope
 FINE = 1e-4  # mean square error, 40 dB, below which little is left to gain
 JUDGED = 256  # pixels of the middle of each photo that trials look at
 CEILING = 60.0  # dB; what a picture without any error counts as
@@ -70,17 +71,18 @@ class Patches:
 
 
 def likeness_lost(answer: Tensor, truth: Tensor) -> Tensor:
-    """Mean over the batch of log mean square error: decibels, but for a factor.
+    """Mean over the batch of log mean square error, decibels but for a factor, and of its root.
 
-    A small improvement of a slight fault counts as much as a large one of a grave fault; of plain errors,
-    darkness and haze would make up most. Near perfection (`FINE`) it levels off into the square.
+    To the logarithm a small improvement of a slight fault is worth a large one of a grave fault. By itself it
+    leaves haze and darkness, whose slope is the least, to the last: the root has the same slope for all. Near
+    perfection (`FINE`) both level off into the square.
 
     Args:
         answer: [B, 3, H, W] codes, not clamped.
         truth: [B, 3, H, W] codes in [0, 1].
     """
     error = (answer - truth).float().square().mean((1, 2, 3))
-    total: Tensor = (error + FINE).log().mean()
+    total: Tensor = ((error + FINE).log() + GRAVE * (error + FINE).sqrt()).mean()
     return total
 
 

@@ -6,28 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from ..data.synth_clips import pictures_in
-from ..models import nafnet, refiner
+from .arguments import Arch
 from .progress import Advance, quiet
+from .restorer_architectures import ARCHITECTURES
 from .restorer_course import Patches
 from .training_loop import LoopConfig, Told, learn
-
-# All but the first have about a million parameters, to be compared at equal cost.
-ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
-    "refiner": lambda: refiner.Refiner(refiner.Layout()),
-    "nafnet": lambda: nafnet.NAFNet(
-        nafnet.Layout(width=16, encoders=(1, 1, 2), middle=4, decoders=(1, 1, 1))
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorerConfig:
     """Which network, how long, how large, how fast."""
 
-    arch: str = "refiner"
+    arch: Arch = "refiner"
     steps: int = 10000
     size: int = 16  # patches in a step, on each device
     patch: int = 128  # pixels

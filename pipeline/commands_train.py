@@ -1,0 +1,110 @@
+"""The commands `freezeframe train multiframe` and `freezeframe train restorer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .arguments import Arch, Device
+from .terminal import bar, errors, say
+
+Told = dict[str, float]
+
+
+class _Group(TyperGroup):
+    """`freezeframe train PHOTOS OUT`, from when there was one network to train, still trains that one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help"}:
+            args = ["multiframe", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    help="Train a network: `multiframe` (taken where none is named) or `restorer`.",
+)
+
+Photos = Annotated[Path, typer.Argument(help="Folder of photos and videos to cut pictures from.")]
+Out = Annotated[Path, typer.Argument(help="Folder for checkpoint, log and weights.")]
+Size = Annotated[int, typer.Option(min=1, help="Patches per step and device.")]
+Every = Annotated[float, typer.Option(help="Minutes between trials and checkpoints.")]
+Board = Annotated[bool, typer.Option("--tensorboard", help="Write its logs into OUT too.")]
+
+
+@app.command()
+def multiframe(
+    photos: Photos,
+    out: Out,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Real clips to steer by: */blur/*.png beside */sharp/*.png.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all; a later call may raise it.")] = 20000,
+    size: Size = 16,
+    width: Annotated[int, typer.Option(min=8, help="Channels at half size; doubled twice.")] = 32,
+    shards: Annotated[int, typer.Option(min=1, help="Of 16 clips and 40 MB each, to draw from.")] = 400,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make shards meanwhile.")] = 1,
+    every: Every = 5.0,
+    seed: int = 0,
+    device: Device = "auto",
+    tensorboard: Board = False,
+) -> None:
+    """Train the network that finishes deconvolved frames; the same command goes on where it stopped."""
+    with _telling(out if tensorboard else None) as tell, bar("train", unit="step") as advance:
+        from .train import TrainConfig, train
+
+        config = TrainConfig(
+            steps=steps, size=size, width=width, shards=shards, workers=workers, every=every, seed=seed,
+            device=device,
+        )  # fmt: skip
+        weights = train(photos, out, pairs=pairs, config=config, progress=advance, tell=tell)
+    typer.echo(weights)
+
+
+@app.command()
+def restorer(
+    photos: Photos,
+    out: Out,
+    arch: Annotated[Arch, typer.Option(help="All but refiner have a million parameters.")] = "refiner",
+    judged: Annotated[
+        Path | None, typer.Option(help="Other photos, to say how good it is and choose the best weights by.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 10000,
+    size: Size = 16,
+    patch: Annotated[int, typer.Option(min=64, help="Pixels of a patch's side, a multiple of 64.")] = 128,
+    every: Every = 5.0,
+    seed: int = 0,
+    device: Device = "auto",
+    tensorboard: Board = False,
+) -> None:
+    """Train a restorer of single pictures on photos made worse; the same command goes on where it stopped."""
+    with _telling(out if tensorboard else None) as tell, bar("train", unit="step") as advance:
+        from .train_restorer import RestorerConfig, train_restorer
+
+        config = RestorerConfig(
+            arch=arch, steps=steps, size=size, patch=patch, every=every, seed=seed, device=device
+        )
+        weights = train_restorer(photos, out, judged=judged, config=config, progress=advance, tell=tell)
+    typer.echo(weights)
+
+
+@contextmanager
+def _telling(folder: Path | None) -> Iterator[Callable[[Told], None]]:
+    """Says every trial, and writes it for TensorBoard into `folder`; errors become sentences."""
+    with errors(stopped="stopped; the same command goes on after the last checkpoint"):
+        from .training_board import board
+
+        boards = [board(folder)] if folder else []
+
+        def tell(told: Told) -> None:
+            say("  ".join(f"{name} {value:.3f}" for name, value in told.items()))
+            for each in boards:
+                each(told)
+
+        yield tell
