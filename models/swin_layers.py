@@ -40,22 +40,24 @@ def seams(size: tuple[int, int], window: int, *, device: torch.device | None = N
     call per picture serves all its layers, where the published code masks every window in every layer.
     """
     down, across = (length // window for length in size)
-    last = torch.zeros(down, across, dtype=torch.int64, device=device)
-    last[-1] += 2
-    last[:, -1] += 1
-    kind = last.flatten()
-    at = kind.nonzero()[:, 0]
-    return Seams(at, _kinds(window, device)[kind[at]].unsqueeze(1))
+    # In closed form: to look for them in a tensor would stop a GPU, a tracer and the meta device.
+    column = torch.arange(1, down, device=device) * across - 1
+    row = torch.arange((down - 1) * across, down * across, device=device)
+    in_column, in_row, in_both = _masks(window, device)
+    masks = torch.cat(
+        [in_column.expand(down - 1, -1, -1), in_row.expand(across - 1, -1, -1), in_both.unsqueeze(0)]
+    )
+    return Seams(torch.cat([column, row]), masks.unsqueeze(1))
 
 
-def _kinds(window: int, device: torch.device | None) -> Tensor:
-    """Masks of a window without seam, in the last column, in the last row, and in both. [4, P, P]."""
+def _masks(window: int, device: torch.device | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a window in the last column, in the last row, and in both. Each [P, P]."""
     beyond = torch.arange(window, device=device) >= window - window // 2
     row = beyond[:, None].expand(window, window).flatten()
     column = beyond.expand(window, window).flatten()
-    across = column[:, None] != column
-    down = row[:, None] != row
-    return torch.stack([across & False, across, down, across | down]) * HIDDEN_FROM_EACH_OTHER
+    across, down = column[:, None] != column, row[:, None] != row
+    in_column, in_row, in_both = (apart * HIDDEN_FROM_EACH_OTHER for apart in (across, down, across | down))
+    return in_column, in_row, in_both
 
 
 class Layer(nn.Module):
