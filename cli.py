@@ -48,6 +48,7 @@ from .pipeline.arguments import (
     Strength,
 )
 from .pipeline.commands_restore import restore
+from .pipeline.commands_scene import scene
 from .pipeline.terminal import bar, errors, say
 
 app = typer.Typer(
@@ -156,6 +157,7 @@ def burst(
 
 
 app.command()(restore)
+app.command()(scene)
 app.add_typer(commands_models.app, name="models")
 
 

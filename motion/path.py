@@ -6,7 +6,7 @@ focal length follow from the homographies alone. Where that fails, the camera mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -20,6 +20,7 @@ _STILL = 0.5  # pixels between frames, the least that counts as camera motion
 _MISFIT = 0.75  # pixels that a turning camera's model may miss on average, plus a tenth of the motion
 _USUAL_LENS = 0.9  # focal length over the longer side of the frame: about 32 mm on film
 _LENSES = (0.4, 6.0)  # range of focal lengths that are tried, over the longer side
+_ROUNDS = 20  # of reweighted averaging
 _TELLING = 0.97  # a focal length must fit better than the usual one by this factor to be believed
 
 
@@ -93,9 +94,7 @@ def intrinsics(focal: float, size: tuple[int, int]) -> Tensor:
 def rotation_of(matrix: Tensor, lens: Tensor) -> Tensor:
     """The rotation [3, 3] nearest to what a homography does to the rays of a camera."""
     rays = torch.linalg.inv(lens) @ matrix.double() @ lens
-    u, _, v = torch.linalg.svd(rays / rays.det().abs().pow(1 / 3))
-    turn: Tensor = u @ torch.diag(torch.tensor([1, 1, float((u @ v).det().sign())], dtype=torch.float64)) @ v
-    return turn
+    return _nearest_rotation(rays / rays.det().abs().pow(1 / 3))
 
 
 def focal_length(homographies: Sequence[Tensor], size: tuple[int, int]) -> float:
@@ -163,3 +162,34 @@ def _kind(
     errors = [float(_corner_distance(s, _seen(t, lens), size)) for s, t in zip(steps, turns, strict=True)]
     allowed = _MISFIT + 0.1 * sum(motion) / max(len(motion), 1)
     return "rotation" if max(*errors, parallax, 0.0) < allowed else "parallax"
+
+
+def averaged(turns: Mapping[tuple[int, int], Tensor], count: int) -> Tensor:
+    """[N, 3, 3] rotations that many relative ones agree on (Hartley et al. 2013): robust, chordal.
+
+    Args:
+        turns: (i, j): the turn from camera i to camera j, [3, 3]. Every camera must be reachable from 0
+            by pairs of consecutive ones.
+        count: Cameras; the first is not turned.
+    """
+    found = [torch.eye(3, dtype=torch.float64)]
+    for k in range(count - 1):
+        found.append(turns[k, k + 1].double() @ found[-1])
+    rotations = torch.stack(found)
+    for _ in range(_ROUNDS):
+        summed = torch.zeros_like(rotations)
+        for (i, j), turn in turns.items():
+            told = turn.double() @ rotations[i]
+            # The root of the misfit as weight makes the sum of squares one of distances: outliers stay out.
+            weight = 1 / (rotations[j] - told).norm().clamp_min(1e-6)
+            summed[j] += weight * told
+            summed[i] += weight * turn.double().T @ rotations[j]
+        rotations = torch.stack([_nearest_rotation(each) for each in summed])
+        rotations = rotations @ rotations[0].T
+    return rotations
+
+
+def _nearest_rotation(matrix: Tensor) -> Tensor:
+    u, _, v = torch.linalg.svd(matrix)
+    turn: Tensor = u @ torch.diag(torch.tensor([1, 1, float((u @ v).det().sign())], dtype=torch.float64)) @ v
+    return turn

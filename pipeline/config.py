@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -59,6 +60,27 @@ class FuseConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplatConfig:
+    """The static scene, rebuilt from its own blur (DeblurGS). Takes minutes where the rest takes seconds."""
+
+    mode: Literal["off", "auto", "on"] = "off"  # auto: where the gate says yes; on: refusals are errors
+    steps: int | None = None  # of the optimiser; None: 800 for a turning camera, 3000 for a scene with depth
+    budget: float = math.inf  # minutes per shot or window
+    trust: float = 0.0  # weight of the other path's picture in the fit
+    readout: float = 0.0  # frame intervals by which the last row is exposed later than the first
+    gaussians: int = 30_000  # of a scene with depth, at most
+    births: Literal["chance", "pull"] = "chance"  # how they come where they are needed: MCMC, or gradients
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            _within("steps", self.steps, 1, 10**6)
+        _within("readout", self.readout, 0, 1)
+        _within("gaussians", self.gaussians, 100, 10**7)
+        if not self.budget > 0:
+            raise ValueError(f"budget must be more than 0 minutes, not {self.budget:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RefineConfig:
     """The single-image restorer, off unless a checkpoint is named."""
 
@@ -109,6 +131,7 @@ class Config:
     shots: ShotConfig = field(default_factory=ShotConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     fuse: FuseConfig = field(default_factory=FuseConfig)
+    splat: SplatConfig = field(default_factory=SplatConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     output: OutputConfig = field(default_factory=OutputConfig)

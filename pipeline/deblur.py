@@ -1,4 +1,4 @@
-"""One frame's way: source -> shots -> measure -> fuse -> refine -> gate -> sink. Read this file first."""
+"""One frame's way: source, shots, measure, fuse, splat, refine, gate, sink. Read this file first."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .measure import Memory, Survey, blurred, is_cut, measure, stirring
 from .refine import refine
 from .report import ShotLog, Stopwatch
 from .shots import Window, windows
+from .splat import Scenes, splat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Tools:
     network: Network | None
     restorer: Restorer | None
     memory: Memory
+    scenes: Scenes
     watch: Stopwatch
 
 
@@ -72,8 +74,13 @@ def deblur_window(window: Window, tools: Tools, *, config: Config) -> list[Finis
     with stage("fuse"):
         fused = fuse(clip, motion, config.fuse, which=which)
         sharp = finish(fused, clip, motion, tools.network, which=which)
+    with stage("splat"):
+        whole = splat(
+            sharp, clip, motion, config.splat,
+            which=which, confidence=tools.survey.confidence, scenes=tools.scenes,
+        )  # fmt: skip
     with stage("refine"):
-        refined = refine(sharp, tools.restorer, config.refine)
+        refined = refine(whole, tools.restorer, config.refine)
     with stage("gate"):
         passed = {
             part.frames[i].index: let_out(part.frames[i], clip.images[i], image, way, config=config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import typer
 from ..data.errors import FreezeframeError
 
 if TYPE_CHECKING:
+    from ..splatting.fit import Told
     from .progress import Advance
 
 
@@ -75,3 +76,20 @@ def _trouble(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
     what = (error.strerror or str(error) or type(error).__name__).lower()
     return f"{place}{what}; {cures.get(error.errno or 0, 'check the disk and rerun')}"
+
+
+@contextmanager
+def fitting(name: str) -> Iterator[Callable[[Told], None]]:
+    """A progress bar on stderr of a fit: share of the work, loss, and how well re-blurred frames agree."""
+    from tqdm import tqdm
+
+    with tqdm(
+        desc=name, total=100, file=sys.stderr, disable=None, dynamic_ncols=True,
+        bar_format="{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]",
+    ) as line:  # fmt: skip
+
+        def tell(told: Told) -> None:
+            line.set_postfix_str(f"loss {told.loss:.4f}, re-blurred {told.psnr:.1f} dB", refresh=False)
+            line.update(100 * told.progress - line.n)
+
+        yield tell

@@ -17,7 +17,7 @@ from torch.nn.functional import grid_sample, interpolate
 from .losses import roughness
 from .trajectory import Track, Views
 
-STEP = 8  # pixels between rays that are followed; between them the sphere is flat enough
+BENT = 0.02  # pixels by which the sphere may be taken for flat between two rays that are followed
 MARGIN = 6.0  # pixels of canvas around what is seen
 FINER = 1.5  # canvas pixels per pixel of a frame: read between its own, a coarser one blurs
 LARGEST = 40e6  # pixels of a canvas
@@ -71,6 +71,9 @@ class Canvas(nn.Module):
 
     def prior(self) -> Tensor:
         return SMOOTH * roughness(self.roots)
+
+    def tend(self, optimiser: torch.optim.Optimizer, *, step: int, progress: float) -> None:
+        """A canvas needs no care between steps."""
 
     def resized(self, factor: float) -> Canvas:
         """The same picture with `factor` times as many pixels on a side."""
@@ -136,8 +139,9 @@ def canvas_for(track: Track, frames: int, size: Sequence[int], *, density: float
 
 
 def coarse_rays(lenses: Tensor, size: Sequence[int]) -> Tensor:
-    """[M, 3, h, w] rays through every `STEP`-th pixel of frames of `size`, from corner to corner."""
-    rows, columns = (_places(side) for side in size)
+    """[M, 3, h, w] rays through every few pixels of frames of `size`, from corner to corner."""
+    step = max(1.0, (8 * BENT * float(lenses[0, 0, 0].detach())) ** 0.5)  # an arc's height over its chord
+    rows, columns = (_places(side, step) for side in size)
     x = (columns - lenses[:, 0, 2, None]) / lenses[:, 0, 0, None]
     y = (rows - lenses[:, 1, 2, None]) / lenses[:, 1, 1, None]
     shape = (len(lenses), len(rows), len(columns))
@@ -157,5 +161,5 @@ def sampled(picture: Tensor, grid: Tensor) -> Tensor:
     return grid_sample(many, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _places(side: int) -> Tensor:
-    return torch.linspace(0, side - 1, math.ceil((side - 1) / STEP) + 1)
+def _places(side: int, step: float) -> Tensor:
+    return torch.linspace(0, side - 1, math.ceil((side - 1) / step) + 1)

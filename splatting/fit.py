@@ -40,6 +40,10 @@ class Scene(Protocol):
         """The scene for pictures with `factor` times as many pixels on a side."""
         ...
 
+    def tend(self, optimiser: torch.optim.Optimizer, *, step: int, progress: float) -> None:
+        """What has to be done after a step."""
+        ...
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any], /) -> object: ...
@@ -108,8 +112,10 @@ class Fit:
         torch.autograd.backward(loss)
         self.optimiser.step()
         self.step += 1
+        if "scene" in self.stage.free:
+            self.scene.tend(self.optimiser, step=self.step, progress=self.progress)
         with torch.no_grad():
-            return Told(progress=self.progress, loss=float(loss), psnr=psnr_of_reblur(answers, seen, weights))
+            return Told(progress=self.progress, loss=float(loss.detach()), psnr=psnr_of_reblur(answers, seen, weights))
 
     def reblurred(self, frame: int, *, jitter: bool = False) -> Tensor:
         """[3, h, w] linear light that the exposure of frame number `frame` would have recorded."""
@@ -162,7 +168,7 @@ class Fit:
         shares = row_shares(
             moments.detach(),
             moments_light.shape[2],
-            shutter=float(self.track.shutter),
+            shutter=float(self.track.shutter.detach()),
             readout=self.track.readout,
         )
         return (moments_light * shares[:, None, :, None]).sum(0)

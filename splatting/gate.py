@@ -17,14 +17,18 @@ BLURRED = 1.5  # pixels: an exposure with less counts as sharp
 UNLIKE = 2.0  # longest blur over shortest
 TURNED = 20.0  # degrees between directions of blur
 SHARP = 0.1  # of all frames
+JITTER = (
+    0.12  # of the logarithm of sharpness from frame to frame that the way between frames leaves unexplained
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
     """What may be tried on a shot."""
 
-    mode: Literal["free", "tied", "refused"]
+    mode: Literal["free", "tied", "refused"]  # tied: each frame's blur follows from the way to its neighbours
     reason: str
+    telling: bool = False  # blur differs from frame to frame, so that the shutter can be learned
 
     def __bool__(self) -> bool:
         return self.mode != "refused"
@@ -45,6 +49,7 @@ def rule(evidence: Evidence) -> Ruling:
     """Frames of one scene, enough of them, blurred in different ways; or blurred alike, then tied.
 
     Where all are blurred alike nothing tells blur from a blurred scene, except the way between the frames.
+    Only where that way contradicts the frames' own sharpness, each exposure is given a motion of its own.
     """
     count, length = len(evidence.blur), evidence.blur.norm(dim=1)
     for holds, reason in (
@@ -62,9 +67,30 @@ def rule(evidence: Evidence) -> Ruling:
     ):
         if not holds:
             return Ruling(mode="refused", reason=reason)
+    if (left := unexplained(evidence)) > JITTER:
+        why = f"sharpness changes by {left:.0%} from frame to frame, more than the way between them tells"
+        return Ruling(mode="free", reason=why, telling=True)
     if why := diverse(evidence):
-        return Ruling(mode="free", reason=why)
+        return Ruling(mode="tied", reason=why, telling=True)
     return Ruling(mode="tied", reason="all frames are blurred alike: blur follows from the way between them")
+
+
+def unexplained(evidence: Evidence) -> float:
+    """How much sharpness jumps from frame to frame beyond what the measured blur makes of it.
+
+    Second differences: what comes into the picture and leaves it changes sharpness slowly.
+    """
+    if len(evidence.blur) < 3:
+        return 0.0
+    sharp = _jumps(evidence.sharpness.clamp_min(1e-12).log())
+    blur = _jumps((1 + evidence.blur.square().sum(1)).log())
+    slope = -((sharp * blur).sum() / blur.square().sum().clamp_min(1e-6)).clamp(-1, 0)
+    # Of independent values, second differences have six times the variance.
+    return float(((sharp + slope * blur).square().mean() / 6).sqrt())
+
+
+def _jumps(values: Tensor) -> Tensor:
+    return values[2:] - 2 * values[1:-1] + values[:-2]
 
 
 def diverse(evidence: Evidence) -> str:
@@ -94,9 +120,9 @@ def direction_spread(blur: Tensor) -> float:
 
 
 def overlaps(path: CameraPath, size: tuple[int, int]) -> Tensor:
-    """[T - 1] share of each frame's middle line of sight field that the next frame shows too."""
+    """[T - 1] share of each frame that the next one shows too, of what is far away."""
     height, width = size
-    y, x = torch.meshgrid(torch.linspace(0, height - 1, 9), torch.linspace(0, width - 1, 9), indexing="ij")
+    y, x = torch.meshgrid(torch.linspace(0, height - 1, 33), torch.linspace(0, width - 1, 33), indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)]).flatten(1)
     rays = torch.linalg.inv(path.intrinsics) @ pixels
     turns = path.rotations[1:] @ path.rotations[:-1].mT
@@ -105,4 +131,5 @@ def overlaps(path: CameraPath, size: tuple[int, int]) -> Tensor:
     where = seen[:, :2] / seen[:, 2:].clamp_min(1e-6)
     limit = torch.tensor([width - 1.0, height - 1.0])[:, None]
     inside = ((where >= 0) & (where <= limit)).all(1) & ahead
-    return inside.float().mean(1)
+    share: Tensor = inside.float().mean(1)
+    return share

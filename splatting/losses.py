@@ -35,7 +35,7 @@ def photometric(answer: Tensor, seen: Tensor, weight: Tensor) -> Tensor:
 
 def psnr_of_reblur(answer: Tensor, seen: Tensor, weight: Tensor) -> float:
     """Peak signal to noise ratio of tones over the weighted pixels, dB: what the live line shows."""
-    error = ((tones(answer) - tones(seen)).square().mean(1) * weight).sum() / weight.sum().clamp_min(1)
+    error = ((tones(answer) - tones(seen)).square().mean(-3) * weight).sum() / weight.sum().clamp_min(1)
     return float(-10 * torch.log10(error.clamp_min(1e-10)))
 
 

@@ -73,23 +73,27 @@ class Plan:
         return share
 
 
-def plan(
+def plan(  # noqa: PLR0913
     size: Sequence[int],
     *,
     steps: int,
+    budget: float = math.inf,
     tied: bool = False,
     shutter_known: bool = False,
     blurred: bool = True,
+    trust: float = 0.0,
 ) -> Plan:
     """The usual plan.
 
     Args:
         size: Height and width of the frames in pixels.
         steps: Of the optimiser.
+        budget: Seconds.
         tied: The blur of each frame follows from the way to its neighbours alone.
         shutter_known: The shutter fraction stays as it is. On a steady pan it must: a blurred scene before a
             shutter that never opens explains the footage as well.
         blurred: False fits as if every exposure were a moment, for comparison.
+        trust: Weight of the restorer's word at the beginning.
     """
     freed: frozenset[Free] = POSES | (NONE if tied else SWAY) | (NONE if shutter_known else SHUTTER)
     first, *rest = _shrinks(size)
@@ -102,7 +106,7 @@ def plan(
         Stage(until=0.85, shrink=1, free=both, blurred=blurred),
         Stage(until=1.0, shrink=1, free=SCENE, blurred=blurred),
     )
-    return Plan(stages=stages, steps=steps)
+    return Plan(stages=stages, steps=steps, budget=budget, trust=trust)
 
 
 def _shrinks(size: Sequence[int]) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -65,7 +66,7 @@ def draw(
     size: tuple[int, int],
     *,
     mode: RenderMode = "RGB",
-) -> tuple[Tensor, Tensor, dict[str, object]]:
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Pictures of a scene in sRGB codes.
 
     Args:

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from ..data.color import SRGB, to_light, to_signal
+from .density import Evidence, Growth, adopt, grow
+from .relocation import Sampling, resample, shaken
 from .scene import FIELDS, Gaussians, draw, flat_colours
 from .trajectory import Views
 
+EVERY = 50  # steps between births
+BIRTHS = (0.1, 0.75)  # progress between which Gaussians are born
 COVERING = 0.6  # standard deviation of a Gaussian over the distance to its neighbours
 FAINT, THICK = 0.01, 0.01  # weights of opacity and of size: what is not needed shrinks away (3DGS-MCMC)
 NEIGHBOURS = 3  # points whose depths speak for a pixel
@@ -20,18 +24,21 @@ ASIDE = 1.25  # of the frame: Gaussians begin this far beyond its borders too
 
 
 class Splats(nn.Module):
-    """Gaussians that an optimiser may move.
+    """Gaussians that an optimiser may move, and that become more where they are needed.
 
     Args:
         start: Where they begin.
         pixel: What one pixel of the frames spans at the scene's usual distance, in the scene's unit.
+        way: How they become more, by chance or where the pictures pull; None keeps their number.
     """
 
-    def __init__(self, start: Gaussians, *, pixel: float) -> None:
+    def __init__(self, start: Gaussians, *, pixel: float, way: Sampling | Growth | None = None) -> None:
         super().__init__()
-        self.pixel = pixel
+        self.pixel, self.way = pixel, way
+        self.evidence = Evidence.none(len(start))
+        self.random = torch.Generator().manual_seed(0)
         self.values = nn.ParameterDict({name: nn.Parameter(v.clone()) for name, v in start.parts().items()})
-        self.seen: dict[str, Any] = {}  # what the last picture told of the Gaussians, for densification
+        self.seen: list[dict[str, Any]] = []  # what the pictures of a step told of the Gaussians
 
     @property
     def gaussians(self) -> Gaussians:
@@ -40,7 +47,10 @@ class Splats(nn.Module):
 
     def forward(self, views: Views, size: Sequence[int]) -> Tensor:
         """[M, 3, H, W] linear light that M views see, on black."""
-        codes, _, self.seen = draw(self.gaussians, views.poses, views.lenses.detach(), (size[0], size[1]))
+        codes, _, told = draw(self.gaussians, views.poses, views.lenses.detach(), (size[0], size[1]))
+        if isinstance(self.way, Growth) and told["means2d"].requires_grad:
+            told["means2d"].retain_grad()
+            self.seen.append(told)
         # Before light is averaged, never after; codes above white stay above.
         light: Tensor = to_light(codes, SRGB)
         return light
@@ -52,12 +62,37 @@ class Splats(nn.Module):
 
     def prior(self) -> Tensor:
         thick = (self.values["scales"].exp() / self.pixel).mean()
-        return 1e-3 * (FAINT * self.values["opacities"].sigmoid().mean() + THICK * thick)
+        held: Tensor = 1e-3 * (FAINT * self.values["opacities"].sigmoid().mean() + THICK * thick)
+        return held
 
     def resized(self, factor: float) -> Splats:
         """Themselves: Gaussians have no pixels."""
         del factor
         return self
+
+    def tend(self, optimiser: torch.optim.Optimizer, *, step: int, progress: float) -> None:
+        """After a step: shake, and now and then let Gaussians be born and die."""
+        if isinstance(self.way, Sampling):
+            rate = next(group["lr"] for group in optimiser.param_groups if group.get("part") == "means")
+            with torch.no_grad():
+                self.values["means"].copy_(
+                    shaken(
+                        self.gaussians, rate=rate, pixel=self.pixel, noise=self.way.noise, random=self.random
+                    )
+                )
+        seen, self.seen = self.seen, []
+        for told in seen:
+            self.evidence = self.evidence.after(told, pictures=len(told["means2d"]) * len(seen))
+        if self.way is None or step % EVERY or not BIRTHS[0] <= progress < BIRTHS[1]:
+            return
+        with torch.no_grad():
+            scene = self.gaussians
+            if isinstance(self.way, Sampling):
+                heirs = resample(scene, self.way, random=self.random)
+            else:
+                heirs = grow(scene, self.evidence, self.way, progress=progress, random=self.random)
+        adopt(self.values, optimiser, heirs)
+        self.evidence = Evidence.none(len(heirs.scene))
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As any module's, and of any number of Gaussians."""

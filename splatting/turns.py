@@ -47,8 +47,10 @@ def _nearest(vector: Tensor, before: Tensor) -> Tensor:
     angle = vector.norm()
     if float(angle) < 1e-9:
         return vector
-    choices = torch.stack([vector * (1 + 2 * torch.pi * k / angle) for k in (-1, 0, 1)])
-    return choices[(choices - before).norm(dim=-1).argmin()]
+    axis = vector / angle
+    circles = ((before @ axis - angle) / (2 * torch.pi)).round()
+    unwound: Tensor = vector + 2 * torch.pi * circles * axis
+    return unwound
 
 
 def _rodrigues(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,0 +1,79 @@
+"""`freezeframe scene`: arguments -> Config -> pipeline."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .arguments import Device, Estimator, Force, Shutter
+from .terminal import errors, fitting, say
+
+STOPPED = "stopped; the same command goes on after the last checkpoint"
+UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
+
+
+def minutes(words: str) -> float:
+    """`90s`, `10m`, `1.5h` in minutes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", words.strip())
+    if not found or float(found[1]) == 0:
+        raise typer.BadParameter(f"{words!r} is no time; write 90s, 10m or 1h")
+    return float(found[1]) * UNITS[found[2]]
+
+
+Budget = Annotated[
+    float | None, typer.Option(parser=minutes, metavar="TIME", help="Stop the fit after 90s, 10m, 1h.")
+]
+
+
+def scene(
+    source: Annotated[Path, typer.Argument(help="A video of one scene, or a folder of photos.")],
+    output: Annotated[Path, typer.Argument(help="A folder for the sharp frames, the scene and films of it.")],
+    poses: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Camera poses: a COLMAP model or an LLFF folder.")
+    ] = None,
+    save_scene: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also keep the scene here: .ply, or .png of a panorama."),
+    ] = None,
+    subframes: Annotated[
+        int, typer.Option(min=0, help="Slow motion: so many pictures inside each exposure.")
+    ] = 0,
+    evaluate: Annotated[
+        bool, typer.Option("--eval", help="Judge on the held-out views of an LLFF folder.")
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the fit; else 800 without depth, 3000 with.")
+    ] = None,
+    budget: Budget = None,
+    start: Annotated[float | None, typer.Option(min=0, help="Begin at this second.")] = None,
+    end: Annotated[float | None, typer.Option(min=0, help="Stop at this second.")] = None,
+    shutter: Shutter = None,
+    readout: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Rolling shutter: how much later the last row opens, in frames."),
+    ] = 0.0,
+    gaussians: Annotated[int, typer.Option(min=100, help="Of a scene with depth, at most.")] = 30_000,
+    estimator: Estimator = "dis",
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Rebuild a static scene sharp from its own blur; frames, a model and films of it go into a folder."""
+    with errors(stopped=STOPPED):
+        from . import options
+        from .scene import SceneWish, rebuild
+
+        config = options.configure(
+            "auto",
+            output={"start": start, "end": end, "force": force},
+            measure={"shutter": shutter, "estimator": estimator},
+            splat={"steps": steps, "budget": budget, "readout": readout, "gaussians": gaussians},
+            strength=1.0, device=device, precision="auto",
+        )  # fmt: skip
+        wish = SceneWish(subframes=subframes, scene=save_scene, poses=poses, evaluate=evaluate)
+        with fitting(source.name) as tell:
+            done = rebuild(source, output, config=config, wish=wish, tell=tell)
+        say(done.text())
+        typer.echo(output)

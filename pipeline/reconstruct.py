@@ -1,0 +1,184 @@
+"""The static scene of one shot, rebuilt from its own blur: gate, first guess, fit, composite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..data.errors import FreezeframeError
+from ..splatting.begin import look_for_motion, lucky_weights, sharpness
+from ..splatting.canvas import FINER, Canvas, canvas_for
+from ..splatting.composite import Candidate, composite
+from ..splatting.density import Growth
+from ..splatting.fit import Fit, Told, shrunk
+from ..splatting.footage import Footage
+from ..splatting.gate import Evidence, Ruling, overlaps, rule
+from ..splatting.losses import unsaturated
+from ..splatting.plan import Plan, plan
+from ..splatting.relocation import Sampling
+from ..splatting.splats import Splats, pixel_at, seeded
+from ..splatting.trajectory import SplineTrack, Track, Views
+from ..splatting.turns import poses
+from .camera import Sighting
+from .config import SplatConfig
+from .locate import Located
+
+STEPS = 800  # of the fit of a turning camera's scene
+DEEP_STEPS = 3000  # of a scene with depth
+CERTAIN = 0.8  # confidence from which a measured shutter fraction is left as it is
+
+Tell = Callable[[Told], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutter:
+    """What is known of the exposure."""
+
+    fraction: float  # exposure time over frame interval
+    confidence: float  # [0, 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shot:
+    """What a reconstruction starts from."""
+
+    images: Tensor  # [T, 3, H, W] linear light
+    sighting: Sighting
+    shutter: Shutter
+    restored: Tensor | None = None  # [T, 3, H, W] the other path's pictures
+    points: Tensor | None = None  # [P, 3] of a scene with depth
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.images.shape[2], self.images.shape[3]
+
+
+def judged(shot: Shot) -> Ruling:
+    """Whether the shot's scene can be rebuilt from its blur."""
+    seen = shot.sighting
+    if seen.missing:
+        return Ruling(mode="refused", reason=f"frame {seen.missing[0]} cannot be laid onto the one before it")
+    evidence = Evidence(
+        static=seen.static.mean((1, 2)),
+        overlap=overlaps(seen.path, shot.size),
+        blur=seen.velocity * shot.shutter.fraction,
+        sharpness=sharpness(shot.images, seen.static),
+        kind=seen.path.kind,
+    )
+    return rule(evidence)
+
+
+def deep(shot: Shot, found: Located) -> Shot:
+    """What is known of the frames that were placed in a scene with depth."""
+    chosen, seen = list(found.numbers), shot.sighting
+    sighting = replace(
+        seen, path=found.path, static=seen.static[chosen], velocity=seen.velocity[chosen], missing=()
+    )
+    restored = None if shot.restored is None else shot.restored[chosen]
+    return replace(
+        shot, images=shot.images[chosen], sighting=sighting, restored=restored, points=found.points
+    )
+
+
+def prepared(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
+    """The fit of a shot's scene, ready to run: on a canvas where the camera only turned, else with depth."""
+    return canvas_fit(shot, ruling, config) if shot.points is None else splats_fit(shot, ruling, config)
+
+
+def splats_fit(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
+    """The fit of a scene with depth, from known poses and points."""
+    if shot.points is None:
+        raise ValueError("a scene with depth begins with points")
+    path = shot.sighting.path
+    views = Views(
+        poses=poses(path.rotations, path.translations), lenses=path.intrinsics.expand(len(path.times), 3, 3)
+    )
+    pixel = pixel_at(shot.points, views)
+    depth = pixel * float(path.intrinsics[0, 0])
+    track = SplineTrack(path, shot.size, shutter=shot.shutter.fraction, depth=depth, readout=config.readout)
+    start = seeded(shot.points, views, shot.images, count=config.gaussians)
+    way = (
+        Sampling(cap=config.gaussians)
+        if config.births == "chance"
+        else Growth(extent=depth, cap=config.gaussians)
+    )
+    return Fit(Splats(start, pixel=pixel, way=way), track, footage(shot), _plan(shot, ruling, config))
+
+
+def canvas_fit(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
+    """The fit of a turning camera's scene, ready to run."""
+    track = SplineTrack(shot.sighting.path, shot.size, shutter=shot.shutter.fraction, readout=config.readout)
+    work = _plan(shot, ruling, config)
+    shrink = work.stages[0].shrink
+    density = float(shot.sighting.path.intrinsics[0, 0]) * FINER / shrink
+    canvas = canvas_for(track, len(shot.images), shot.size, density=density)
+    fit = Fit(canvas, track, footage(shot), work)
+    with torch.no_grad():
+        views = middles(track, len(shot.images))
+    canvas.paint(fit.small.images, shrunk(views, shrink), lucky_weights(fit.small.images, fit.small.weights))
+    if ruling.mode == "free":
+        look_for_motion(fit, track)
+    return fit
+
+
+def footage(shot: Shot) -> Footage:
+    """What the fit is held against: the scene's own unsaturated pixels."""
+    return Footage(
+        images=shot.images, weights=shot.sighting.static * unsaturated(shot.images), restored=shot.restored
+    )
+
+
+def middles(track: Track, count: int) -> Views:
+    """The camera at the middle of each exposure."""
+    views = [track.at(k, torch.zeros(1)) for k in range(count)]
+    return Views(
+        poses=torch.cat([view.poses for view in views]), lenses=torch.cat([view.lenses for view in views])
+    )
+
+
+@torch.no_grad()
+def rebuilt(fit: Fit, shot: Shot, frame: int, other: Tensor) -> tuple[Tensor, Tensor]:
+    """A frame with the scene in it where that may be believed: [3, H, W] and the scene's share [H, W].
+
+    Args:
+        fit: Done.
+        shot: What it was fitted to.
+        frame: Number in the shot.
+        other: What the rest of the pipeline makes of the frame. [3, H, W] linear light.
+    """
+    candidate = Candidate(
+        sharp=fit.sharp(frame), reblurred=fit.reblurred(frame), length=fit.track.length(frame)
+    )
+    return composite(shot.images[frame], other, candidate, shot.sighting.static[frame])
+
+
+def run(fit: Fit, tell: Tell, *, keep: Callable[[Fit], None] | None = None) -> None:
+    """Work until the plan is done; memory that runs out is the user's sentence, not a trace."""
+    try:
+        fit.run(tell, keep)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise FreezeframeError(
+            "the scene does not fit into memory; take a shorter part (--start, --end) or smaller frames"
+        ) from error
+
+
+def _plan(shot: Shot, ruling: Ruling, config: SplatConfig) -> Plan:
+    # Where all are blurred alike only the measured shutter stands against a blurred scene.
+    known = not ruling.telling or shot.shutter.confidence >= CERTAIN
+    return plan(
+        shot.size,
+        steps=config.steps or (STEPS if shot.points is None else DEEP_STEPS),
+        budget=60 * config.budget,
+        tied=ruling.mode == "tied",
+        shutter_known=known,
+        trust=config.trust if shot.restored is not None else 0.0,
+    )
+
+
+def is_canvas(fit: Fit) -> bool:
+    """Whether the scene is a picture on a sphere, without depth."""
+    return isinstance(fit.scene, Canvas)

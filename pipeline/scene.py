@@ -1,0 +1,248 @@
+"""`freezeframe scene`: one clip or a folder of photos, its static scene rebuilt, and what to show of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.encode import job_folder
+from ..data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
+from ..data.folders import ImageFolderSource
+from ..data.types import Frame, stack_light
+from ..data.video import VideoSource
+from ..motion.exposure import shutter_fraction
+from ..splatting.colmap import Order
+from ..splatting.fit import Fit, Told
+from ..splatting.losses import psnr_of_reblur
+from .api import open_sink, open_source, refuse_overwriting, settings_key
+from .camera import sight
+from .config import Config
+from .locate import located, named
+from .measure import ESTIMATORS, USUAL_SHUTTER, Flows, adjacent_flows, is_cut
+from .reconstruct import Shot, Shutter, deep, judged, prepared, rebuilt, run
+from .showing import fly_through, keep_scene, slow_motion
+
+MOST = 4 * 10**9  # bytes of light held at once
+SAVED = 30.0  # seconds between checkpoints
+PHOTOS = 0.05  # shutter of photographs: the time between them says nothing of their blur
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneWish:
+    """What the user wants to see beside the sharp frames."""
+
+    subframes: int = 0  # pictures inside one exposure; 0: none
+    scene: Path | None = None  # also keep the scene itself here
+    poses: Path | None = None  # a COLMAP model or an LLFF folder
+    evaluate: bool = False  # on the held-out views of an LLFF folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneReport:
+    """What was found and made."""
+
+    source: str
+    output: str
+    kind: str  # rotation or parallax
+    mode: str  # free or tied
+    reason: str
+    shutter: float
+    frames: int
+    static: float  # mean share of the pictures that belongs to the scene
+    psnr: float  # of the re-blurred frames, dB
+    share: float  # mean share of the pictures that show the scene
+    seconds: float
+    files: tuple[str, ...]
+
+    def text(self) -> str:
+        """A few lines for a person."""
+        return (
+            f"{self.source}: {self.frames} frames, {self.kind}, {self.mode} ({self.reason})\n"
+            f"  shutter {self.shutter:.2f}, blurred again {self.psnr:.1f} dB, {self.seconds:.0f} s\n"
+            f"  scene in {self.share:.0%} of the picture, {self.static:.0%} of which stands still\n"
+            + "\n".join(f"  {name}" for name in self.files)
+        )
+
+
+def rebuild(
+    source: Path, output: Path, *, config: Config, wish: SceneWish, tell: Callable[[Told], None]
+) -> SceneReport:
+    """Rebuild the static scene of one shot and write it into the folder `output`.
+
+    Args:
+        source: A video file or a folder of photos.
+        output: A folder, made when everything is done; an interrupted run goes on from its last checkpoint.
+        config: `splat`, `measure` and `output` are used.
+        wish: What to show.
+        tell: Told after each step.
+
+    Raises:
+        FreezeframeError: The scene cannot be rebuilt from this, with the reason.
+    """
+    begun = time.monotonic()
+    refuse_overwriting(output, [source], force=config.output.force)
+    opened = open_source(source, config.output)
+    frames = _all(opened)
+    shot = _shot(frames, config, photos=source.is_dir() and config.measure.shutter is None)
+    shot, numbers = _placed(shot, frames, wish, source)
+    ruling = judged(shot)
+    if not ruling:
+        raise FreezeframeError(f"{source}: {ruling.reason}; freezeframe video sharpens it frame by frame")
+    fit = prepared(shot, ruling, config.splat)
+    job = _job(output, f"{opened.name} {len(frames)} {settings_key(config)}")
+    psnr = _worked(fit, job / "fit.pt", tell)
+    made = job / "made"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    share = _write_sharp(opened, frames, Placed(fit, shot, numbers), made / _named(source), config)
+    keep_scene(fit, [frames[k] for k in numbers], made)
+    fly_through(fit, made / "flythrough.mp4", rate=opened.rate)
+    if wish.subframes:
+        slow_motion(fit, made / "slow.mp4", count=wish.subframes, rate=opened.rate)
+    report = SceneReport(
+        source=str(source), output=str(output), kind=shot.sighting.path.kind, mode=ruling.mode,
+        reason=ruling.reason, shutter=float(fit.track.shutter.detach()), frames=len(frames),
+        static=float(shot.sighting.static.mean()), psnr=psnr, share=share,
+        seconds=time.monotonic() - begun, files=tuple(sorted(each.name for each in made.iterdir())),
+    )  # fmt: skip
+    (made / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+    if output.exists():
+        shutil.rmtree(output)
+    made.rename(output)
+    shutil.rmtree(job)
+    return report
+
+
+def _named(source: Path) -> str:
+    return "sharp" if source.is_dir() else f"sharp{source.suffix}"
+
+
+def _all(source: VideoSource | ImageFolderSource) -> list[Frame]:
+    """Every frame of a short clip; a scene is fitted to all of them at once."""
+    frames: list[Frame] = []
+    for frame in source.frames():
+        frames.append(frame)
+        height, width = frame.picture.size
+        if 12 * height * width * len(frames) > MOST:
+            raise UnreadableMedia(
+                f"{source.name}: has more frames than fit into memory; name a part with --start and --end"
+            )
+        if len(frames) > 1 and is_cut(frames[-2].picture.luma(), frame.picture.luma()):
+            raise UnreadableMedia(
+                f"{source.name}: the scene changes at frame {frame.index}"
+                f" ({float(frame.time):.2f} s); name a part within one with --start and --end"
+            )
+    return frames
+
+
+def _shot(frames: Sequence[Frame], config: Config, *, photos: bool) -> Shot:
+    images = stack_light(frames)
+    flows = adjacent_flows(images, ESTIMATORS[config.measure.estimator])
+    shutter = _shutter(images, flows, config, photos=photos)
+    times = torch.tensor([float(frame.time) for frame in frames])
+    seen = sight(images, times, flows, shutter=shutter.fraction)
+    return Shot(images=images, sighting=seen, shutter=shutter)
+
+
+def _shutter(images: Tensor, flows: Flows, config: Config, *, photos: bool) -> Shutter:
+    if config.measure.shutter is not None:
+        return Shutter(fraction=config.measure.shutter, confidence=1.0)
+    if photos:
+        return Shutter(fraction=PHOTOS, confidence=1.0)
+    found = shutter_fraction(images, flows)
+    return Shutter(
+        fraction=found.fraction if found.confidence else USUAL_SHUTTER, confidence=found.confidence
+    )
+
+
+def _job(output: Path, identity: str) -> Path:
+    """The folder of the unfinished work; an older one of another kind is emptied."""
+    job, label = job_folder(output), job_folder(output) / "identity"
+    if job.exists() and (not label.exists() or label.read_text() != identity):
+        shutil.rmtree(job)
+    try:
+        job.mkdir(exist_ok=True)
+        label.write_text(identity)
+    except OSError as error:
+        raise UnwritableOutput(
+            f"{output}: cannot be made ({error.strerror}); choose another place"
+        ) from error
+    return job
+
+
+def _worked(fit: Fit, checkpoint: Path, tell: Callable[[Told], None]) -> float:
+    """Run the fit, from its last checkpoint on; the mean PSNR of the re-blurred frames, dB."""
+    if checkpoint.exists():
+        fit.restore(torch.load(checkpoint, weights_only=True))
+    saved = time.monotonic()
+
+    def keep(going: Fit) -> None:
+        nonlocal saved
+        if time.monotonic() - saved > SAVED or going.progress >= 1:
+            torch.save(going.state(), checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").replace(checkpoint)
+            saved = time.monotonic()
+
+    run(fit, tell, keep=keep)
+    with torch.no_grad():
+        told = [
+            psnr_of_reblur(fit.reblurred(k), fit.footage.images[k], fit.footage.weights[k])
+            for k in range(len(fit.footage))
+        ]
+    return sum(told) / len(told)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A fit, and which frames it was made of."""
+
+    fit: Fit
+    shot: Shot
+    numbers: tuple[int, ...]
+
+
+def _write_sharp(
+    source: VideoSource | ImageFolderSource,
+    frames: Sequence[Frame],
+    placed: Placed,
+    path: Path,
+    config: Config,
+) -> float:
+    """The footage with its scene made sharp, other frames as they were; the mean share of the scene."""
+    sink, shares = open_sink(source, path, config.output, key=settings_key(config)), []
+    try:
+        for k, frame in enumerate(frames):
+            if k not in placed.numbers:
+                sink.write([frame])
+                continue
+            number = placed.numbers.index(k)
+            image, share = rebuilt(placed.fit, placed.shot, number, placed.shot.images[number])
+            sink.write([frame.showing(image)])
+            shares.append(float(share.mean()))
+        sink.finish()
+    except BaseException:
+        sink.abort()
+        raise
+    return sum(shares) / len(shares)
+
+
+def _placed(
+    shot: Shot, frames: Sequence[Frame], wish: SceneWish, source: Path
+) -> tuple[Shot, tuple[int, ...]]:
+    """The shot of the frames whose cameras are known, and their numbers."""
+    times = torch.tensor([float(frame.time) for frame in frames])
+    if wish.poses is not None:
+        found = named(wish.poses, times, shot.size)
+    elif shot.sighting.path.kind == "parallax":
+        order: Order = "photos" if source.is_dir() else "clip"
+        found = located(shot.images, times, order=order, static=shot.sighting.static)
+    else:
+        return shot, tuple(range(len(frames)))
+    return deep(shot, found), found.numbers

@@ -1,0 +1,83 @@
+"""What can be looked at of a rebuilt scene: itself, a flight through it, the moments of an exposure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import torch
+from torch import Tensor
+
+from ..data.color import SRGB, to_signal
+from ..data.film import film
+from ..data.types import Frame
+from ..splatting.canvas import Canvas
+from ..splatting.export import Filming, write_cameras, write_ply
+from ..splatting.fit import Fit
+from ..splatting.splats import Splats
+from ..splatting.trajectory import Views
+from ..splatting.turns import poses, rotations, turn_vectors
+from .reconstruct import middles
+
+SMOOTH = 4.0  # frames over which a flight is smoothed
+BETWEEN = 4  # pictures of a flight from one frame to the next
+
+
+def keep_scene(fit: Fit, frames: Sequence[Frame], folder: Path) -> None:
+    """The scene and the camera's path: `panorama.png` or `scene.ply`, and `camera.json`."""
+    if isinstance(fit.scene, Canvas):
+        codes = to_signal(fit.scene.light.detach().clamp(0, 1), SRGB)
+        pixels = (codes * 255).round().byte().permute(1, 2, 0).numpy()
+        cv2.imwrite(str(folder / "panorama.png"), pixels[..., ::-1])
+    if isinstance(fit.scene, Splats):
+        write_ply(fit.scene.gaussians.detached(), folder / "scene.ply")
+        write_ply(fit.scene.gaussians.detached(), folder / "scene.compressed.ply", compressed=True)
+    with torch.no_grad():
+        filming = Filming(
+            views=middles(fit.track, len(frames)),
+            times=tuple(float(frame.time) for frame in frames),
+            size=fit.footage.size,
+            shutter=float(fit.track.shutter.detach()),
+        )
+    write_cameras(filming, folder / "camera.json")
+
+
+def fly_through(fit: Fit, path: Path, *, rate: Fraction) -> Path:
+    """A film along the smoothed path of the camera."""
+    with torch.no_grad():
+        views = smoothed(middles(fit.track, len(fit.footage)))
+        pictures = (_look(fit, views, k) for k in range(len(views.poses)))
+        return film(pictures, path, rate=rate)
+
+
+def slow_motion(fit: Fit, path: Path, *, count: int, rate: Fraction) -> Path:
+    """The moments inside every exposure, `count` of each, one after the other."""
+
+    def pictures() -> Iterator[Tensor]:
+        for frame in range(len(fit.footage)):
+            for k in range(count):
+                yield fit.sharp(frame, (k + 0.5) / count - 0.5)
+
+    with torch.no_grad():
+        return film(pictures(), path, rate=rate)
+
+
+def smoothed(views: Views) -> Views:
+    """A steady flight past the same places, `BETWEEN` views for each."""
+    turn = turn_vectors(views.poses[:, :3, :3] @ views.poses[0, :3, :3].T)
+    centre = -(views.poses[:, :3, :3].mT @ views.poses[:, :3, 3:])[..., 0]
+    lens = views.lenses.flatten(1)
+    when = torch.arange((len(turn) - 1) * BETWEEN + 1) / BETWEEN
+    weight = torch.exp(-((when[:, None] - torch.arange(len(turn))) ** 2) / (2 * SMOOTH**2))
+    weight = weight / weight.sum(1, keepdim=True)
+    rotation = rotations(weight @ turn) @ views.poses[0, :3, :3]
+    translation = -(rotation @ (weight @ centre)[..., None])[..., 0]
+    return replace(views, poses=poses(rotation, translation), lenses=(weight @ lens).view(-1, 3, 3))
+
+
+def _look(fit: Fit, views: Views, k: int) -> Tensor:
+    one = Views(poses=views.poses[k : k + 1], lenses=views.lenses[k : k + 1])
+    return fit.scene(one, fit.footage.size)[0]
