@@ -16,8 +16,8 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-SIDE = 252  # pixels of the picture that is counted on: a multiple of 7 and of 4
-USABLE = 0.5  # of the free memory; the rest is for workspace, rounding and other programs
+SIDE, SMALL_SIDE = 252, 56  # pixels of the picture that is counted on: multiples of 7 and of 4
+USABLE = 0.4  # of the free memory; the rest is for workspace, which is not counted, and for others
 UNKNOWN = 40_000.0  # bytes per pixel of a network that cannot be counted: more than all of ours
 SMALLEST, LARGEST = 64, 1024  # pixels; larger tiles save less than a tenth of the time
 
@@ -53,24 +53,25 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.now -= size
 
 
-def bytes_per_pixel(module: nn.Module, *, channels: int = 3, side: int = SIDE) -> float:
+def bytes_per_pixel(module: nn.Module, *, channels: int = 3) -> float:
     """Memory in fp32 that one more pixel takes while `module` runs, without its weights.
 
-    Nothing is computed: the operators only tell the shapes of their answers (torch's meta device).
+    Nothing is computed: the operators only tell the shapes of their answers (torch's meta device). Networks
+    that must look at numbers compute a small picture.
 
     Args:
         module: [1, channels, H, W] to a picture.
         channels: Of the picture.
-        side: Of the picture that is counted on. Pixels.
     """
     held = dict(module.named_parameters()) | dict(module.named_buffers())
     hollow = {name: torch.empty_like(value, device="meta") for name, value in held.items()}
-    try:
-        with torch.no_grad(), _Count() as count:
-            functional_call(module, hollow, torch.zeros(1, channels, side, side, device="meta"))
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        return UNKNOWN  # it looks at numbers, and there are none
-    return float(max(count.peak / side**2, 4.0 * channels))
+    place = next((value.device for value in held.values()), torch.device("cpu"))
+    for weights, side, device in ((hollow, SIDE, torch.device("meta")), (held, SMALL_SIDE, place)):
+        with contextlib.suppress(RuntimeError, NotImplementedError, TypeError, ValueError):
+            with torch.no_grad(), _Count() as count:
+                functional_call(module, weights, torch.zeros(1, channels, side, side, device=device))
+            return float(max(count.peak / side**2, 4.0 * channels))
+    return UNKNOWN
 
 
 def tile_that_fits(per_pixel: float, device: torch.device, *, multiple: int = 1) -> int:

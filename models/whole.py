@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 Watch = Callable[[int, int | None], None]
 """Told how many tiles were done since the last call, and how many there should be in all."""
 
+SMALL = 256  # pixels; a square of this side fits into any memory, whatever the network
 OVERLAP = 64  # pixels that tiles share; the outer quarters are left out
 
 Correction = Callable[[Tensor], Tensor]
@@ -48,7 +49,7 @@ class WholeRestorer:
     network: Network
     device: torch.device
     dtype: torch.dtype  # of the network's inner numbers; what overflows is computed again in fp32
-    tile: int  # largest side of a tile in pixels, halved whenever memory runs out
+    tile: int | None  # largest side of a tile in pixels, halved whenever memory runs out; None: what fits
     watch: Watch = _nobody  # told of every tile
     refused: int = 0  # tiles handed back as they came, because no answer was finite
 
@@ -72,7 +73,7 @@ class WholeRestorer:
 
     def _in_tiles(self, correct: Correction, codes: Tensor) -> Tensor:
         height, width = codes.shape[-2:]
-        tile = self.network.side or self.tile
+        tile = self._side(height * width)
         least = self.network.side or 0
         whole = pad(codes, (0, max(least - width, 0), 0, max(least - height, 0)), mode="replicate")
         multiple = self.network.multiple
@@ -86,6 +87,16 @@ class WholeRestorer:
 
         change = in_tiles(watched, whole, tile=tile, overlap=OVERLAP, multiple=multiple)
         return change[..., : height * self.scale, : width * self.scale]
+
+    def _side(self, pixels: int) -> int:
+        """The largest side of a tile for a picture of so many pixels, a multiple of the network's grid."""
+        if self.network.side is not None:
+            return self.network.side
+        if self.tile is None and pixels > SMALL**2:
+            per_pixel = bytes_per_pixel(self.network.module, channels=self.network.channels)
+            self.tile = tile_that_fits(per_pixel, self.device, multiple=self.network.multiple)
+        multiple = self.network.multiple
+        return max((self.tile or pixels + multiple) // multiple, 1) * multiple
 
     def _settled(self, codes: Tensor) -> Correction:
         """The network's correction of this picture, with all that tiles must agree upon."""
@@ -147,13 +158,8 @@ def prepare(
     """`network`, placed on its device and ready for pictures; see `load_whole`."""
     place = find_device(device)
     dtype = format_for(network, place, precision)
-    if tile is None:
-        per_pixel = bytes_per_pixel(network.module, channels=network.channels)
-        tile = tile_that_fits(per_pixel, place, multiple=network.multiple)
     network.module.to(place)
-    return WholeRestorer(
-        network, device=place, dtype=dtype, tile=max(tile // network.multiple, 1) * network.multiple
-    )
+    return WholeRestorer(network, device=place, dtype=dtype, tile=tile)
 
 
 def format_for(network: Network, device: torch.device, precision: Precision) -> torch.dtype:

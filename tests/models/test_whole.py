@@ -263,4 +263,8 @@ def test_a_checkpoint_becomes_a_network_that_says_what_it_asks(tmp_path):
     torch.save({"params": module.state_dict()}, tmp_path / "net.pth")
     found = read_network(tmp_path / "net.pth")
     assert (found.title, found.channels, found.scale, found.multiple) == ("NAFNet", 3, 1, 4)
-    assert prepare(found, device="cpu").tile % 4 == 0
+    run = prepare(found, device="cpu")
+    run(light(20, 20))
+    assert run.tile is None, "a small picture is not worth counting memory for"
+    run(light(300, 260))
+    assert run.tile % 4 == 0
