@@ -84,11 +84,10 @@ def nearest_phi(place: float) -> int:
 
 def nearest_words(x: Tensor, words: Tensor) -> Tensor:
     """The index of the word [V, C] nearest to each pixel of [B, C, H, W], in rows: [B, H * W]."""
-    pixels = x.flatten(2).transpose(1, 2).to(words.dtype)
-    # Rounded to a half format, as autocast would, products take neighbouring words for one another.
-    with torch.autocast(x.device.type, enabled=False):
-        # |p - w|^2 without |p|^2, which is the same for every word.
-        return (words.square().sum(1) - 2 * pixels @ words.T).argmin(2)
+    # In double precision, which autocast leaves alone: rounded, neighbouring words are taken for one another.
+    pixels, words = x.flatten(2).transpose(1, 2).double(), words.double()
+    # |p - w|^2 without |p|^2, which is the same for every word.
+    return (words.square().sum(1) - 2 * pixels @ words.T).argmin(2)
 
 
 def as_tokens(latent: Tensor, scale: int) -> Tensor:
