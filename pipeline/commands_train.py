@@ -77,7 +77,7 @@ def restorer(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 10000,
     size: Size = 16,
-    patch: Annotated[int, typer.Option(min=64, help="Pixels of a patch's side, a multiple of 64.")] = 128,
+    patch: Annotated[int, typer.Option(min=32, help="Pixels of a patch's side.")] = 128,
     every: Every = 5.0,
     seed: int = 0,
     device: Device = "auto",

@@ -30,8 +30,6 @@ class RestorerConfig:
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
             raise ValueError(f"arch must be one of {', '.join(ARCHITECTURES)}, not {self.arch}")
-        if self.patch % 64:
-            raise ValueError(f"patch must be a multiple of 64 pixels, not {self.patch}")
 
     @property
     def loop(self) -> LoopConfig:
