@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..data.errors import UnreadableMedia
-from . import dual, hair, nafnet, refiner, restormer, swinir
+from ..data.errors import FreezeframeError, UnreadableMedia
+from . import dreamclear, dual, hair, nafnet, refiner, restormer, swinir, varformer
 from .checkpoint import read_state
 from .zoo import read_foreign
 
@@ -77,6 +77,18 @@ def _dual(state: Mapping[str, Tensor]) -> Network:
     return Network(title="dual transformers", module=module, multiple=module.multiple)
 
 
+def _varformer(state: Mapping[str, Tensor]) -> Network:
+    module = varformer.load(state)
+    return Network(title="VarFormer", module=module, side=module.layout.side)
+
+
+def _dreamclear(_state: Mapping[str, Tensor]) -> Network:
+    raise FreezeframeError(
+        "DreamClear: needs an autoencoder, a language model and a caption besides its own weights;"
+        " use freezeframe.models.dreamclear.restore from Python (see docs/restore.md)"
+    )
+
+
 KINDS: tuple[Kind, ...] = (
     Kind(title="refiner", detect=refiner.detect, read=_refiner),
     Kind(title="dual transformers", detect=dual.detect, read=_dual),
@@ -84,6 +96,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(title="Restormer", detect=restormer.detect, read=_restormer),
     Kind(title="SwinIR", detect=swinir.detect, read=_swinir),
     Kind(title="HAIR", detect=hair.detect, read=_hair),
+    Kind(title="VarFormer", detect=varformer.detect, read=_varformer),
+    Kind(title="DreamClear", detect=dreamclear.detect, read=_dreamclear),
 )
 
 

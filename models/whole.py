@@ -89,14 +89,13 @@ class WholeRestorer:
         return change[..., : height * self.scale, : width * self.scale]
 
     def _side(self, pixels: int) -> int:
-        """The largest side of a tile for a picture of so many pixels, a multiple of the network's grid."""
+        """The largest side of a tile for a picture of so many pixels."""
         if self.network.side is not None:
             return self.network.side
         if self.tile is None and pixels > SMALL**2:
             per_pixel = bytes_per_pixel(self.network.module, channels=self.network.channels)
             self.tile = tile_that_fits(per_pixel, self.device, multiple=self.network.multiple)
-        multiple = self.network.multiple
-        return max((self.tile or pixels + multiple) // multiple, 1) * multiple
+        return self.tile or pixels + self.network.multiple
 
     def _settled(self, codes: Tensor) -> Correction:
         """The network's correction of this picture, with all that tiles must agree upon."""
@@ -159,6 +158,8 @@ def prepare(
     place = find_device(device)
     dtype = format_for(network, place, precision)
     network.module.to(place)
+    if tile is not None:
+        tile = max(tile // network.multiple, 1) * network.multiple
     return WholeRestorer(network, device=place, dtype=dtype, tile=tile)
 
 
