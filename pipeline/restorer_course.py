@@ -19,8 +19,8 @@ from .training_step import matrices
 
 # How often each kind is drawn. Blur is the hardest to undo, and needs the most examples.
 SHARES: dict[Kind, float] = {
-    "clean": 0.11, "noise": 0.10, "shot": 0.04, "jpeg": 0.12, "motion": 0.20, "shake": 0.06, "defocus": 0.05,
-    "rain": 0.06, "haze": 0.08, "dark": 0.08, "mixed": 0.08, "uneven": 0.02,
+    "clean": 0.10, "noise": 0.07, "shot": 0.03, "jpeg": 0.11, "motion": 0.31, "shake": 0.06, "defocus": 0.05,
+    "rain": 0.04, "haze": 0.06, "dark": 0.06, "mixed": 0.09, "uneven": 0.02,
 }  # fmt: skip
 DRAWN = 0.08  # share of patches that are drawn and not photographed
 NEAREST, FARTHEST = 1.0, 2.0  # photo pixels per patch pixel: smaller is sharper, and more of it fits
