@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data.errors import FreezeframeError, UnreadableMedia
 from ..data.photos import save
+from . import shipped
 from .catalogue import CATALOGUE, Release, release_of
 from .engine_choice import remembered_in
 
@@ -30,12 +31,12 @@ class Weights:
 
 REFINER = Weights(
     name="refiner",
-    path=Path(__file__).parent / "weights" / "refiner.safetensors",
+    path=shipped.REFINER,
     release=Release(
         name="refiner",
         cures="several",
         task="noise, JPEG and blur in one; comes with freezeframe",
-        architecture="as its file tells",
+        architecture="refiner",
         file="refiner.safetensors",
         address=None,
         page="https://pypi.org/project/freezeframe",

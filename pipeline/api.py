@@ -20,6 +20,7 @@ from ..data.plumbing import PlumbingSheet
 from ..data.segments import fingerprint
 from ..data.video import VideoSource, open_video
 from ..models.load import Restorer, load_restorer
+from ..models.shelf import find
 from .batch import VIDEO_SUFFIXES
 from .config import Config, OutputConfig, Preset, preset
 from .deblur import Tools, deblur
@@ -131,10 +132,11 @@ def open_sink(
 
 
 def restorer_for(config: Config) -> Restorer | None:
-    """The restorer whose checkpoint the user named, or None."""
+    """The restorer that the user named, by file or by name, or None."""
     if config.refine.checkpoint is None:
         return None
-    return load_restorer(config.refine.checkpoint, device=config.device, precision=config.precision)
+    weights = find(str(config.refine.checkpoint))
+    return load_restorer(weights.path, device=config.device, precision=config.precision)
 
 
 def settings_key(config: Config) -> str:

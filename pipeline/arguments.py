@@ -17,7 +17,10 @@ PrecisionOption = Annotated[
 Arch = Literal["dual", "hair", "nafnet", "refiner", "restormer", "swinir"]  # of a restorer to train
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing output.")]
 Restorer = Annotated[
-    Path | None, typer.Option(help="Checkpoint of a single-image restorer (NAFNet) for the refine stage.")
+    Path | None,
+    typer.Option(
+        help="Single-image restorer for the refine stage: a name of `models list`, or a checkpoint."
+    ),
 ]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="Write the full report as JSON.")]
 Codec = Annotated[

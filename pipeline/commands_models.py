@@ -18,11 +18,12 @@ def models(context: typer.Context) -> None:
     """Restorers: the weights that come with the package, and those of others (list, info, add, fetch)."""
     if context.invoked_subcommand is None:
         with errors():
-            from ..models.shipped import card, verify
+            from ..models.shipped import REFINER, WEIGHTS, card, verify
 
-            verify()
-            for name, value in card().items():
-                typer.echo(f"{name}: {value}")
+            for weights in filter(Path.is_file, (WEIGHTS, REFINER)):
+                verify(weights)
+                for name, value in card(weights).items():
+                    typer.echo(f"{name}: {value}")
 
 
 @app.command("list")
