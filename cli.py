@@ -30,6 +30,7 @@ from . import __version__
 from .pipeline import commands_models, commands_train
 from .pipeline.arguments import (
     Adapt,
+    Budget,
     Codec,
     Device,
     Estimator,
@@ -45,6 +46,7 @@ from .pipeline.arguments import (
     Restorer,
     Shutter,
     SkipDamaged,
+    Splat,
     Strength,
 )
 from .pipeline.commands_restore import restore
@@ -93,6 +95,8 @@ def video(
     estimator: Estimator = "dis",
     network: NetworkOption = "shipped",
     adapt: Adapt = 0.0,
+    splat: Splat = "off",
+    budget: Budget = None,
     min_blur: MinBlur = None,
     restorer: Restorer = None,
     device: Device = "auto",
@@ -115,6 +119,7 @@ def video(
             measure={"shutter": shutter, "estimator": estimator},
             fuse={"radius": radius, "iterations": iterations, "network": options.network(network),
                   "adapt": adapt},
+            splat={"mode": splat, "budget": budget},
             refine={"checkpoint": restorer},
             gate=options.pixels(min_blur),
             strength=strength, device=device, precision=precision,

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
+
+
+def minutes(words: str) -> float:
+    """`90s`, `10m`, `1.5h` in minutes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", words.strip())
+    if not found or float(found[1]) == 0:
+        raise typer.BadParameter(f"{words!r} is no time; write 90s, 10m or 1h")
+    return float(found[1]) * UNITS[found[2]]
+
 
 PresetName = Literal["auto", "sports", "handheld", "burst"]
 PresetOption = Annotated[PresetName, typer.Option(help="A named starting point.")]
@@ -52,4 +64,12 @@ Adapt = Annotated[
 Estimator = Annotated[Literal["dis", "kornia"], typer.Option(help="What measures the motion.")]
 SkipDamaged = Annotated[
     bool, typer.Option("--skip-damaged", help="Repeat the neighbour of a damaged frame instead of stopping.")
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(parser=minutes, metavar="TIME", help="Stop each fit of a scene after 90s, 10m, 1h."),
+]
+Splat = Annotated[
+    Literal["off", "auto", "on"],
+    typer.Option(help="Rebuild the static scene from its own blur, minutes a window; auto: on a GPU only."),
 ]

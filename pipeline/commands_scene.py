@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .arguments import Device, Estimator, Force, Shutter
+from .arguments import Budget, Device, Estimator, Force, Shutter
 from .terminal import errors, fitting, say
 
 STOPPED = "stopped; the same command goes on after the last checkpoint"
-UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
-
-
-def minutes(words: str) -> float:
-    """`90s`, `10m`, `1.5h` in minutes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", words.strip())
-    if not found or float(found[1]) == 0:
-        raise typer.BadParameter(f"{words!r} is no time; write 90s, 10m or 1h")
-    return float(found[1]) * UNITS[found[2]]
-
-
-Budget = Annotated[
-    float | None, typer.Option(parser=minutes, metavar="TIME", help="Stop the fit after 90s, 10m, 1h.")
-]
 
 
 def scene(

@@ -63,7 +63,7 @@ class FuseConfig:
 class SplatConfig:
     """The static scene, rebuilt from its own blur (DeblurGS). Takes minutes where the rest takes seconds."""
 
-    mode: Literal["off", "auto", "on"] = "off"  # auto: where the gate says yes; on: refusals are errors
+    mode: Literal["off", "auto", "on"] = "off"  # where the gate says yes; auto: and a GPU is there
     steps: int | None = None  # of the optimiser; None: 800 for a turning camera, 3000 for a scene with depth
     budget: float = math.inf  # minutes per shot or window
     trust: float = 0.0  # weight of the other path's picture in the fit

@@ -15,18 +15,23 @@ from torch import Tensor
 from ..data.encode import job_folder
 from ..data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
 from ..data.folders import ImageFolderSource
+from ..data.photos import read_photo
 from ..data.types import Frame, stack_light
 from ..data.video import VideoSource
 from ..motion.exposure import shutter_fraction
 from ..splatting.colmap import Order
 from ..splatting.fit import Fit, Told
+from ..splatting.gate import too_few
+from ..splatting.layouts import Shots
 from ..splatting.losses import psnr_of_reblur
 from .api import open_sink, open_source, refuse_overwriting, settings_key
 from .camera import sight
 from .config import Config
-from .locate import located, named
+from .evaluate import Judged, evaluate
+from .locate import held_out, located, named, posed
 from .measure import ESTIMATORS, USUAL_SHUTTER, Flows, adjacent_flows, is_cut
 from .reconstruct import Shot, Shutter, deep, judged, prepared, rebuilt, run
+from .scene_report import SceneReport
 from .showing import fly_through, keep_scene, slow_motion
 
 MOST = 4 * 10**9  # bytes of light held at once
@@ -42,33 +47,6 @@ class SceneWish:
     scene: Path | None = None  # also keep the scene itself here
     poses: Path | None = None  # a COLMAP model or an LLFF folder
     evaluate: bool = False  # on the held-out views of an LLFF folder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneReport:
-    """What was found and made."""
-
-    source: str
-    output: str
-    kind: str  # rotation or parallax
-    mode: str  # free or tied
-    reason: str
-    shutter: float
-    frames: int
-    static: float  # mean share of the pictures that belongs to the scene
-    psnr: float  # of the re-blurred frames, dB
-    share: float  # mean share of the pictures that show the scene
-    seconds: float
-    files: tuple[str, ...]
-
-    def text(self) -> str:
-        """A few lines for a person."""
-        return (
-            f"{self.source}: {self.frames} frames, {self.kind}, {self.mode} ({self.reason})\n"
-            f"  shutter {self.shutter:.2f}, blurred again {self.psnr:.1f} dB, {self.seconds:.0f} s\n"
-            f"  scene in {self.share:.0%} of the picture, {self.static:.0%} of which stands still\n"
-            + "\n".join(f"  {name}" for name in self.files)
-        )
 
 
 def rebuild(
@@ -88,10 +66,16 @@ def rebuild(
     """
     begun = time.monotonic()
     refuse_overwriting(output, [source], force=config.output.force)
-    opened = open_source(source, config.output)
+    shots = posed(wish.poses or source)
+    if wish.poses and shots is None:
+        raise UnreadableMedia(f"{wish.poses}: holds no cameras; name a COLMAP model or an LLFF folder")
+    pictures = shots.paths[0].parent if shots and not wish.poses else source
+    opened = open_source(pictures, config.output)
     frames = _all(opened)
+    if few := too_few(len(frames)):
+        raise FreezeframeError(f"{source}: {few}")
     shot = _shot(frames, config, photos=source.is_dir() and config.measure.shutter is None)
-    shot, numbers = _placed(shot, frames, wish, source)
+    shot, numbers = _placed(shot, frames, shots, source)
     ruling = judged(shot)
     if not ruling:
         raise FreezeframeError(f"{source}: {ruling.reason}; freezeframe video sharpens it frame by frame")
@@ -109,15 +93,35 @@ def rebuild(
     report = SceneReport(
         source=str(source), output=str(output), kind=shot.sighting.path.kind, mode=ruling.mode,
         reason=ruling.reason, shutter=float(fit.track.shutter.detach()), frames=len(frames),
-        static=float(shot.sighting.static.mean()), psnr=psnr, share=share,
-        seconds=time.monotonic() - begun, files=tuple(sorted(each.name for each in made.iterdir())),
+        placed=len(numbers), static=float(shot.sighting.static.mean()), psnr=psnr, share=share,
+        seconds=time.monotonic() - begun, judged=_judged(fit, shots) if wish.evaluate else None,
+        files=tuple(sorted(each.name for each in made.iterdir())),
     )  # fmt: skip
     (made / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+    if wish.scene:
+        _keep_aside(made, wish.scene, force=config.output.force)
     if output.exists():
         shutil.rmtree(output)
     made.rename(output)
     shutil.rmtree(job)
     return report
+
+
+def _judged(fit: Fit, shots: Shots | None) -> Judged:
+    paths, views = held_out(shots) if shots else ([], None)
+    if not paths or views is None:
+        raise FreezeframeError("--eval needs a folder with cameras and held-out views; see docs/splatting.md")
+    return evaluate(fit.scene, torch.stack([read_photo(path).linear() for path in paths]), views)
+
+
+def _keep_aside(made: Path, target: Path, *, force: bool) -> None:
+    """Copy the scene to where the user wants it too."""
+    kept = next((made / name for name in ("scene.ply", "panorama.png") if (made / name).exists()), None)
+    if kept is None or target.suffix.lower() != kept.suffix:
+        wanted = kept.suffix if kept else "its own suffix"
+        raise UnwritableOutput(f"{target}: this scene is kept as {wanted}; name such a file")
+    refuse_overwriting(target, [kept], force=force)
+    shutil.copyfile(kept, target)
 
 
 def _named(source: Path) -> str:
@@ -234,12 +238,12 @@ def _write_sharp(
 
 
 def _placed(
-    shot: Shot, frames: Sequence[Frame], wish: SceneWish, source: Path
+    shot: Shot, frames: Sequence[Frame], shots: Shots | None, source: Path
 ) -> tuple[Shot, tuple[int, ...]]:
     """The shot of the frames whose cameras are known, and their numbers."""
     times = torch.tensor([float(frame.time) for frame in frames])
-    if wish.poses is not None:
-        found = named(wish.poses, times, shot.size)
+    if shots is not None:
+        found = named(shots, times, where=source)
     elif shot.sighting.path.kind == "parallax":
         order: Order = "photos" if source.is_dir() else "clip"
         found = located(shot.images, times, order=order, static=shot.sighting.static)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..data.errors import FreezeframeError
 from ..data.types import Clip, Motion
 from ..splatting.fit import Told
+from ..splatting.gate import too_few
 from .camera import sight
 from .config import SplatConfig
 from .locate import located
@@ -55,7 +56,9 @@ def splat(  # noqa: PLR0913  # one of them each from the stages before
         confidence: Of the shutter fraction, [0, 1].
         scenes: Told how it goes.
     """
-    if config.mode == "off" or not which:
+    # What takes a GPU seconds takes a CPU minutes: there only those who ask for it wait.
+    wanted = config.mode == "on" or (config.mode == "auto" and torch.cuda.is_available())
+    if not wanted or not which:
         return sharp
     span = f"{float(clip.times[0]):.2f} to {float(clip.times[-1]):.2f} s"
     try:
@@ -78,6 +81,8 @@ def _rebuilt(  # noqa: PLR0913
     confidence: float,
     scenes: Scenes,
 ) -> tuple[Tensor, str]:
+    if few := too_few(len(clip.times)):
+        return sharp, few
     times = torch.tensor([float(time) for time in clip.times])
     restored = clip.images.clone()
     restored[list(which)] = sharp

@@ -45,6 +45,11 @@ class Evidence:
     kind: Literal["still", "rotation", "parallax"]
 
 
+def too_few(count: int) -> str:
+    """The reason why so many frames are not enough; empty where they are."""
+    return "" if count >= FEWEST else f"{count} frames are too few (at least {FEWEST})"
+
+
 def rule(evidence: Evidence) -> Ruling:
     """Frames of one scene, enough of them, blurred in different ways; or blurred alike, then tied.
 
@@ -53,7 +58,7 @@ def rule(evidence: Evidence) -> Ruling:
     """
     count, length = len(evidence.blur), evidence.blur.norm(dim=1)
     for holds, reason in (
-        (count >= FEWEST, f"{count} frames are too few (at least {FEWEST})"),
+        (not too_few(count), too_few(count)),
         (evidence.kind != "still", "the camera stands still: nothing is to be gained over single frames"),
         (
             float(evidence.static.median()) >= STATIC,

@@ -1,0 +1,47 @@
+"""What `freezeframe scene` found and made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .evaluate import Judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneReport:
+    """What was found and made."""
+
+    source: str
+    output: str
+    kind: str  # rotation or parallax
+    mode: str  # free or tied
+    reason: str
+    shutter: float
+    frames: int
+    placed: int  # frames whose cameras were found
+    static: float  # mean share of the pictures that belongs to the scene
+    psnr: float  # of the re-blurred frames, dB
+    share: float  # mean share of the pictures that show the scene
+    seconds: float
+    judged: Judged | None
+    files: tuple[str, ...]
+
+    def text(self) -> str:
+        """A few lines for a person."""
+        return (
+            f"{self.source}: {self.frames} frames, {self.placed} placed; {self.kind}, {self.mode}\n"
+            f"  {self.reason}\n"
+            f"  shutter {self.shutter:.2f}, blurred again {self.psnr:.1f} dB, {self.seconds:.0f} s\n"
+            f"  scene in {self.share:.0%} of the picture, {self.static:.0%} of which stands still\n"
+            + self._told_of_eval()
+            + "\n".join(f"  {name}" for name in self.files)
+        )
+
+    def _told_of_eval(self) -> str:
+        if self.judged is None:
+            return ""
+        j = self.judged
+        return (
+            f"  {j.views} held-out views: {j.psnr:.2f} dB, SSIM {j.ssim:.4f}; cameras aligned"
+            f" {j.psnr_aligned:.2f} dB, {j.ssim_aligned:.4f}\n  ({j.protocol})\n"
+        )
