@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,13 @@ def scene(
         typer.Option(min=0, max=1, help="Rolling shutter: how much later the last row opens, in frames."),
     ] = 0.0,
     gaussians: Annotated[int, typer.Option(min=100, help="Of a scene with depth, at most.")] = 30_000,
+    trajectory: Annotated[
+        Literal["spline", "bezier"],
+        typer.Option(help="One curve through all frames, or one for each (DeblurGS)."),
+    ] = "spline",
+    densify: Annotated[
+        Literal["mcmc", "gradient"], typer.Option(help="How Gaussians come where they are needed.")
+    ] = "mcmc",
     estimator: Estimator = "dis",
     device: Device = "auto",
     force: Force = False,
@@ -54,7 +61,8 @@ def scene(
             "auto",
             output={"start": start, "end": end, "force": force},
             measure={"shutter": shutter, "estimator": estimator},
-            splat={"steps": steps, "budget": budget, "readout": readout, "gaussians": gaussians},
+            splat={"steps": steps, "budget": budget, "readout": readout, "gaussians": gaussians,
+                   "trajectory": trajectory, "densify": densify},
             strength=1.0, device=device, precision="auto",
         )  # fmt: skip
         wish = SceneWish(subframes=subframes, scene=save_scene, poses=poses, evaluate=evaluate)

@@ -69,7 +69,8 @@ class SplatConfig:
     trust: float = 0.0  # weight of the other path's picture in the fit
     readout: float = 0.0  # frame intervals by which the last row is exposed later than the first
     gaussians: int = 30_000  # of a scene with depth, at most
-    births: Literal["chance", "pull"] = "chance"  # how they come where they are needed: MCMC, or gradients
+    trajectory: Literal["spline", "bezier"] = "spline"  # one for all frames, or DeblurGS's, free in each
+    densify: Literal["mcmc", "gradient"] = "mcmc"  # how they come where they are needed
 
     def __post_init__(self) -> None:
         if self.steps is not None:

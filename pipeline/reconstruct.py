@@ -20,7 +20,7 @@ from ..splatting.losses import unsaturated
 from ..splatting.plan import Plan, plan
 from ..splatting.relocation import Sampling
 from ..splatting.splats import Splats, pixel_at, seeded
-from ..splatting.trajectory import SplineTrack, Track, Views
+from ..splatting.trajectory import BezierTrack, SplineTrack, Track, Views
 from ..splatting.turns import poses
 from .camera import Sighting
 from .config import SplatConfig
@@ -28,6 +28,7 @@ from .locate import Located
 
 STEPS = 800  # of the fit of a turning camera's scene
 DEEP_STEPS = 3000  # of a scene with depth
+CALM = 1e-3  # weight of changes between the moments of a free curve
 CERTAIN = 0.8  # confidence from which a measured shutter fraction is left as it is
 
 Tell = Callable[[Told], None]
@@ -99,11 +100,11 @@ def splats_fit(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
     )
     pixel = pixel_at(shot.points, views)
     depth = pixel * float(path.intrinsics[0, 0])
-    track = SplineTrack(path, shot.size, shutter=shot.shutter.fraction, depth=depth, readout=config.readout)
+    track = _track(shot, config, depth=depth)
     start = seeded(shot.points, views, shot.images, count=config.gaussians)
     way = (
         Sampling(cap=config.gaussians)
-        if config.births == "chance"
+        if config.densify == "mcmc"
         else Growth(extent=depth, cap=config.gaussians)
     )
     return Fit(Splats(start, pixel=pixel, way=way), track, footage(shot), _plan(shot, ruling, config))
@@ -111,7 +112,7 @@ def splats_fit(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
 
 def canvas_fit(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
     """The fit of a turning camera's scene, ready to run."""
-    track = SplineTrack(shot.sighting.path, shot.size, shutter=shot.shutter.fraction, readout=config.readout)
+    track = _track(shot, config)
     work = _plan(shot, ruling, config)
     shrink = work.stages[0].shrink
     density = float(shot.sighting.path.intrinsics[0, 0]) * FINER / shrink
@@ -120,9 +121,16 @@ def canvas_fit(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
     with torch.no_grad():
         views = middles(track, len(shot.images))
     canvas.paint(fit.small.images, shrunk(views, shrink), lucky_weights(fit.small.images, fit.small.weights))
-    if ruling.mode == "free":
+    if ruling.mode == "free" and isinstance(track, SplineTrack):
         look_for_motion(fit, track)
     return fit
+
+
+def _track(shot: Shot, config: SplatConfig, *, depth: float = 1.0) -> SplineTrack | BezierTrack:
+    path = shot.sighting.path
+    if config.trajectory == "bezier":
+        return BezierTrack(path, shot.size, depth=depth)
+    return SplineTrack(path, shot.size, shutter=shot.shutter.fraction, depth=depth, readout=config.readout)
 
 
 def footage(shot: Shot) -> Footage:
@@ -169,7 +177,7 @@ def run(fit: Fit, tell: Tell, *, keep: Callable[[Fit], None] | None = None) -> N
 def _plan(shot: Shot, ruling: Ruling, config: SplatConfig) -> Plan:
     # Where all are blurred alike only the measured shutter stands against a blurred scene.
     known = not ruling.telling or shot.shutter.confidence >= CERTAIN
-    return plan(
+    work = plan(
         shot.size,
         steps=config.steps or (STEPS if shot.points is None else DEEP_STEPS),
         budget=60 * config.budget,
@@ -177,6 +185,7 @@ def _plan(shot: Shot, ruling: Ruling, config: SplatConfig) -> Plan:
         shutter_known=known,
         trust=config.trust if shot.restored is not None else 0.0,
     )
+    return replace(work, calm=CALM) if config.trajectory == "bezier" else work
 
 
 def is_canvas(fit: Fit) -> bool:

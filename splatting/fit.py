@@ -101,9 +101,12 @@ class Fit:
         for group in self.optimiser.param_groups:
             group["lr"] = group["start"] * self.plan.slowed(self.progress)
         frames = torch.randperm(len(self.footage), generator=self.random)[: self.plan.frames].tolist()
-        answers = torch.stack([self.reblurred(frame, jitter=True) for frame in frames])
+        exposures = [self.exposure(frame, jitter=True) for frame in frames]
+        answers = torch.stack([answer for answer, _ in exposures])
+        unrest = torch.stack([found for _, found in exposures]).mean()
         seen, weights = self.small.images[frames], self.small.weights[frames]
         loss = photometric(answers, seen, weights) + self._held_against(frames)
+        loss = loss + self.plan.calm_at(self.progress) * unrest
         if not bool(loss.isfinite()):
             raise FreezeframeError(
                 f"the fit of the scene fell apart at step {self.step}; give it steadier footage or poses"
@@ -115,17 +118,24 @@ class Fit:
         if "scene" in self.stage.free:
             self.scene.tend(self.optimiser, step=self.step, progress=self.progress)
         with torch.no_grad():
-            return Told(progress=self.progress, loss=float(loss.detach()), psnr=psnr_of_reblur(answers, seen, weights))
+            return Told(
+                progress=self.progress, loss=float(loss.detach()), psnr=psnr_of_reblur(answers, seen, weights)
+            )
 
     def reblurred(self, frame: int, *, jitter: bool = False) -> Tensor:
         """[3, h, w] linear light that the exposure of frame number `frame` would have recorded."""
+        return self.exposure(frame, jitter=jitter)[0]
+
+    def exposure(self, frame: int, *, jitter: bool) -> tuple[Tensor, Tensor]:
+        """What a frame would have recorded, and the mean change from one of its moments to the next."""
         if not self.stage.blurred:
-            return self.sharp(frame)
+            return self.sharp(frame), torch.zeros(())
         moments = self.track.moments(frame, self.count(frame))
         if jitter:
             moments = moments + (torch.rand(1, generator=self.random) - 0.5) / len(moments)
         views = shrunk(self.track.at(frame, moments), self.stage.shrink)
-        return self._shaded(self._gathered(self.scene(views, self.small.size), moments), frame)
+        light = self.scene(views, self.small.size)
+        return self._shaded(self._gathered(light, moments), frame), light.diff(dim=0).abs().mean()
 
     def sharp(self, frame: int, moment: float = 0.0) -> Tensor:
         """[3, h, w] linear light at one moment of the exposure of frame number `frame`, -1/2 to 1/2."""

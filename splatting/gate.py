@@ -56,7 +56,7 @@ def rule(evidence: Evidence) -> Ruling:
     Where all are blurred alike nothing tells blur from a blurred scene, except the way between the frames.
     Only where that way contradicts the frames' own sharpness, each exposure is given a motion of its own.
     """
-    count, length = len(evidence.blur), evidence.blur.norm(dim=1)
+    count, length, left = len(evidence.blur), evidence.blur.norm(dim=1), unexplained(evidence)
     for holds, reason in (
         (not too_few(count), too_few(count)),
         (evidence.kind != "still", "the camera stands still: nothing is to be gained over single frames"),
@@ -68,11 +68,14 @@ def rule(evidence: Evidence) -> Ruling:
             not len(evidence.overlap) or float(evidence.overlap.min()) >= OVERLAP,
             f"neighbouring frames share less than {OVERLAP:.0%} of the picture",
         ),
-        (float(length.max()) >= BLURRED, f"no frame is blurred by {BLURRED:g} pixels: it is sharp already"),
+        (
+            float(length.max()) >= BLURRED or left > JITTER,
+            f"no frame is blurred by {BLURRED:g} pixels: it is sharp already",
+        ),
     ):
         if not holds:
             return Ruling(mode="refused", reason=reason)
-    if (left := unexplained(evidence)) > JITTER:
+    if left > JITTER:
         why = f"sharpness changes by {left:.0%} from frame to frame, more than the way between them tells"
         return Ruling(mode="free", reason=why, telling=True)
     if why := diverse(evidence):

@@ -54,6 +54,7 @@ class Plan:
     budget: float = math.inf  # seconds; the stages are shortened to fit
     frames: int = 2  # of a step
     sway: float = 1e-6  # weight of the prior on what leaves the spline
+    calm: float = 0.0  # weight of changes between moments; a hundredth of it at the end (DeblurGS, eq. 9)
     trust: float = 0.0  # weight of the restorer's word at the beginning; a quarter of it at the end
     rates: Mapping[str, float] = field(default_factory=lambda: RATES)
     slow: float = 0.05  # share of its first rate that everything ends with
@@ -65,6 +66,11 @@ class Plan:
     def trust_at(self, progress: float) -> float:
         """Weight of the restorer's word."""
         weight: float = self.trust * 0.25**progress
+        return weight
+
+    def calm_at(self, progress: float) -> float:
+        """Weight of changes between moments."""
+        weight: float = self.calm * 0.01**progress
         return weight
 
     def slowed(self, progress: float) -> float:
