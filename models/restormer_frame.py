@@ -86,6 +86,7 @@ def frame(layout: Layout) -> dict[str, nn.Module]:
 
 
 def blocks(shape: Shape, count: int) -> nn.Sequential:
+    """`count` blocks of one shape. [B, dim, H, W] to the same."""
     return nn.Sequential(*(Block(shape) for _ in range(count)))
 
 

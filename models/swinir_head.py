@@ -13,6 +13,7 @@ SLOPE = 0.2  # of negative numbers, between layers
 
 
 def conv(inside: int, out: int) -> nn.Conv2d:
+    """3x3, the size kept. [B, inside, H, W] to [B, out, H, W]."""
     return nn.Conv2d(inside, out, 3, padding=1)
 
 

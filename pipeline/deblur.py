@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..data.types import Sink, Source
+from ..models.device import find_device
 from ..models.load import Restorer
 from ..models.shipped import Network
 from .config import Config
@@ -78,6 +79,7 @@ def deblur_window(window: Window, tools: Tools, *, config: Config) -> list[Finis
         whole = splat(
             sharp, clip, motion, config.splat,
             which=which, confidence=tools.survey.confidence, scenes=tools.scenes,
+            place=find_device(config.device),
         )  # fmt: skip
     with stage("refine"):
         refined = refine(whole, tools.restorer, config.refine)

@@ -63,8 +63,8 @@ def aligned(scene: Scene, truth: Tensor, view: Views) -> Views:
     """The camera [1] moved by turns and ways until the scene shows the truth [3, H, W] best."""
     size = (truth.shape[1], truth.shape[2])
     depth = max(float(view.poses[0, :3, 3].norm()), 1.0)
-    scale = pixel_scale(view.lenses[0], size, depth=depth)[:6]
-    twist = torch.zeros(6, requires_grad=True)
+    scale = pixel_scale(view.lenses[0], size, depth=depth)[:6].to(truth.device)
+    twist = torch.zeros(6, device=truth.device, requires_grad=True)
     optimiser = torch.optim.Adam([twist], lr=RATE)
     with torch.enable_grad():
         for step in range(STEPS):

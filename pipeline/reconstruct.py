@@ -85,12 +85,20 @@ def deep(shot: Shot, found: Located) -> Shot:
     )
 
 
-def prepared(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
-    """The fit of a shot's scene, ready to run: on a canvas where the camera only turned, else with depth."""
-    return canvas_fit(shot, ruling, config) if shot.points is None else splats_fit(shot, ruling, config)
+def prepared(shot: Shot, ruling: Ruling, config: SplatConfig, *, place: torch.device | None = None) -> Fit:
+    """The fit of a shot's scene, ready to run: on a canvas where the camera only turned, else with depth.
+
+    Args:
+        shot: What is known, on the CPU.
+        ruling: What the gate allows.
+        config: How to work.
+        place: Where to work; None for the CPU.
+    """
+    make = canvas_fit if shot.points is None else splats_fit
+    return make(shot, ruling, config, place=place or torch.device("cpu"))
 
 
-def splats_fit(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
+def splats_fit(shot: Shot, ruling: Ruling, config: SplatConfig, *, place: torch.device) -> Fit:
     """The fit of a scene with depth, from known poses and points."""
     if shot.points is None:
         raise ValueError("a scene with depth begins with points")
@@ -107,17 +115,19 @@ def splats_fit(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
         if config.densify == "mcmc"
         else Growth(extent=depth, cap=config.gaussians)
     )
-    return Fit(Splats(start, pixel=pixel, way=way), track, footage(shot), _plan(shot, ruling, config))
+    splats = Splats(start, pixel=pixel, way=way).to(place)
+    return Fit(splats, track.to(place), footage(shot).to(place), _plan(shot, ruling, config))
 
 
-def canvas_fit(shot: Shot, ruling: Ruling, config: SplatConfig) -> Fit:
+def canvas_fit(shot: Shot, ruling: Ruling, config: SplatConfig, *, place: torch.device) -> Fit:
     """The fit of a turning camera's scene, ready to run."""
     track = _track(shot, config)
     work = _plan(shot, ruling, config)
     shrink = work.stages[0].shrink
     density = float(shot.sighting.path.intrinsics[0, 0]) * FINER / shrink
-    canvas = canvas_for(track, len(shot.images), shot.size, density=density)
-    fit = Fit(canvas, track, footage(shot), work)
+    canvas = canvas_for(track, len(shot.images), shot.size, density=density).to(place)
+    track = track.to(place)
+    fit = Fit(canvas, track, footage(shot).to(place), work)
     with torch.no_grad():
         views = middles(track, len(shot.images))
     canvas.paint(fit.small.images, shrunk(views, shrink), lucky_weights(fit.small.images, fit.small.weights))
@@ -159,7 +169,7 @@ def rebuilt(fit: Fit, shot: Shot, frame: int, other: Tensor) -> tuple[Tensor, Te
         other: What the rest of the pipeline makes of the frame. [3, H, W] linear light.
     """
     candidate = Candidate(
-        sharp=fit.sharp(frame), reblurred=fit.reblurred(frame), length=fit.track.length(frame)
+        sharp=fit.sharp(frame).cpu(), reblurred=fit.reblurred(frame).cpu(), length=fit.track.length(frame)
     )
     return composite(shot.images[frame], other, candidate, shot.sighting.static[frame])
 

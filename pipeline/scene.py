@@ -18,12 +18,14 @@ from ..data.folders import ImageFolderSource
 from ..data.photos import read_photo
 from ..data.types import Frame, stack_light
 from ..data.video import VideoSource
+from ..models.device import find_device
 from ..motion.exposure import shutter_fraction
 from ..splatting.colmap import Order
 from ..splatting.fit import Fit, Told
 from ..splatting.gate import too_few
 from ..splatting.layouts import Shots
 from ..splatting.losses import psnr_of_reblur
+from ..splatting.trajectory import Views
 from .api import open_sink, open_source, refuse_overwriting, settings_key
 from .camera import sight
 from .config import Config
@@ -79,7 +81,7 @@ def rebuild(
     ruling = judged(shot)
     if not ruling:
         raise FreezeframeError(f"{source}: {ruling.reason}; freezeframe video sharpens it frame by frame")
-    fit = prepared(shot, ruling, config.splat)
+    fit = prepared(shot, ruling, config.splat, place=find_device(config.device))
     job = _job(output, f"{opened.name} {len(frames)} {settings_key(config)}")
     psnr = _worked(fit, job / "fit.pt", tell)
     made = job / "made"
@@ -111,7 +113,10 @@ def _judged(fit: Fit, shots: Shots | None) -> Judged:
     paths, views = held_out(shots) if shots else ([], None)
     if not paths or views is None:
         raise FreezeframeError("--eval needs a folder with cameras and held-out views; see docs/splatting.md")
-    return evaluate(fit.scene, torch.stack([read_photo(path).linear() for path in paths]), views)
+    truths = torch.stack([read_photo(path).linear() for path in paths])
+    place = fit.footage.images.device
+    there = Views(poses=views.poses.to(place), lenses=views.lenses.to(place))
+    return evaluate(fit.scene, truths.to(place), there)
 
 
 def _keep_aside(made: Path, target: Path, *, force: bool) -> None:
@@ -184,7 +189,7 @@ def _job(output: Path, identity: str) -> Path:
 def _worked(fit: Fit, checkpoint: Path, tell: Callable[[Told], None]) -> float:
     """Run the fit, from its last checkpoint on; the mean PSNR of the re-blurred frames, dB."""
     if checkpoint.exists():
-        fit.restore(torch.load(checkpoint, weights_only=True))
+        fit.restore(torch.load(checkpoint, weights_only=True, map_location="cpu"))
     saved = time.monotonic()
 
     def keep(going: Fit) -> None:

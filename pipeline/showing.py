@@ -17,6 +17,7 @@ from ..data.types import Frame
 from ..splatting.canvas import Canvas
 from ..splatting.export import Filming, write_cameras, write_ply
 from ..splatting.fit import Fit
+from ..splatting.scene import Gaussians
 from ..splatting.splats import Splats
 from ..splatting.trajectory import Views
 from ..splatting.turns import poses, rotations, turn_vectors
@@ -29,15 +30,15 @@ BETWEEN = 4  # pictures of a flight from one frame to the next
 def keep_scene(fit: Fit, frames: Sequence[Frame], folder: Path) -> None:
     """The scene and the camera's path: `panorama.png` or `scene.ply`, and `camera.json`."""
     if isinstance(fit.scene, Canvas):
-        codes = to_signal(fit.scene.light.detach().clamp(0, 1), SRGB)
+        codes = to_signal(fit.scene.light.detach().cpu().clamp(0, 1), SRGB)
         pixels = (codes * 255).round().byte().permute(1, 2, 0).numpy()
         cv2.imwrite(str(folder / "panorama.png"), pixels[..., ::-1])
     if isinstance(fit.scene, Splats):
-        write_ply(fit.scene.gaussians.detached(), folder / "scene.ply")
-        write_ply(fit.scene.gaussians.detached(), folder / "scene.compressed.ply", compressed=True)
+        write_ply(_on_cpu(fit.scene.gaussians), folder / "scene.ply")
+        write_ply(_on_cpu(fit.scene.gaussians), folder / "scene.compressed.ply", compressed=True)
     with torch.no_grad():
         filming = Filming(
-            views=middles(fit.track, len(frames)),
+            views=_here(middles(fit.track, len(frames))),
             times=tuple(float(frame.time) for frame in frames),
             size=fit.footage.size,
             shutter=float(fit.track.shutter.detach()),
@@ -48,7 +49,7 @@ def keep_scene(fit: Fit, frames: Sequence[Frame], folder: Path) -> None:
 def fly_through(fit: Fit, path: Path, *, rate: Fraction) -> Path:
     """A film along the smoothed path of the camera."""
     with torch.no_grad():
-        views = smoothed(middles(fit.track, len(fit.footage)))
+        views = smoothed(_here(middles(fit.track, len(fit.footage))))
         pictures = (_look(fit, views, k) for k in range(len(views.poses)))
         return film(pictures, path, rate=rate)
 
@@ -79,5 +80,14 @@ def smoothed(views: Views) -> Views:
 
 
 def _look(fit: Fit, views: Views, k: int) -> Tensor:
-    one = Views(poses=views.poses[k : k + 1], lenses=views.lenses[k : k + 1])
-    return fit.scene(one, fit.footage.size)[0]
+    place = fit.footage.images.device
+    one = Views(poses=views.poses[k : k + 1].to(place), lenses=views.lenses[k : k + 1].to(place))
+    return fit.scene(one, fit.footage.size)[0].cpu()
+
+
+def _here(views: Views) -> Views:
+    return Views(poses=views.poses.cpu(), lenses=views.lenses.cpu())
+
+
+def _on_cpu(scene: Gaussians) -> Gaussians:
+    return scene.having({name: value.detach().cpu() for name, value in scene.parts().items()})

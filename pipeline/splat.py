@@ -42,6 +42,7 @@ def splat(  # noqa: PLR0913  # one of them each from the stages before
     which: Sequence[int],
     confidence: float,
     scenes: Scenes,
+    place: torch.device | None = None,
 ) -> Tensor:
     """Put the rebuilt scene into sharpened frames wherever, blurred again, it is what was recorded.
 
@@ -55,6 +56,7 @@ def splat(  # noqa: PLR0913  # one of them each from the stages before
         which: Positions in the clip of the K frames.
         confidence: Of the shutter fraction, [0, 1].
         scenes: Told how it goes.
+        place: Where to work; None for the CPU.
     """
     # What takes a GPU seconds takes a CPU minutes: there only those who ask for it wait.
     wanted = config.mode == "on" or (config.mode == "auto" and torch.cuda.is_available())
@@ -63,7 +65,7 @@ def splat(  # noqa: PLR0913  # one of them each from the stages before
     span = f"{float(clip.times[0]):.2f} to {float(clip.times[-1]):.2f} s"
     try:
         done, reason = _rebuilt(
-            sharp, clip, motion, config, which=which, confidence=confidence, scenes=scenes
+            sharp, clip, motion, config, which=which, confidence=confidence, scenes=scenes, place=place
         )
     except FreezeframeError as error:
         done, reason = sharp, str(error)
@@ -80,6 +82,7 @@ def _rebuilt(  # noqa: PLR0913
     which: Sequence[int],
     confidence: float,
     scenes: Scenes,
+    place: torch.device | None,
 ) -> tuple[Tensor, str]:
     if few := too_few(len(clip.times)):
         return sharp, few
@@ -99,7 +102,7 @@ def _rebuilt(  # noqa: PLR0913
     ruling = judged(shot)
     if not ruling:
         return sharp, ruling.reason
-    fit = prepared(shot, ruling, config)
+    fit = prepared(shot, ruling, config, place=place)
     run(fit, scenes.tell)
     done, shares = sharp.clone(), [0.0]
     for k, frame in enumerate(which):

@@ -53,7 +53,7 @@ def _motions(own: Tensor) -> Sequence[Tensor]:
     """Turns, [2] pixels from opening to closing, on the own one's side of the circle."""
     lengths = [0.0, 1.5, 3.0, 5.0, 7.5, 10.5, 14.0, 18.5, LONGEST]
     angles = [math.pi * k / DIRECTIONS for k in range(DIRECTIONS)]
-    ways = [torch.tensor([math.cos(a), math.sin(a)]) * length for a in angles for length in lengths]
+    ways = [own.new_tensor([math.cos(a), math.sin(a)]) * length for a in angles for length in lengths]
     return [own, *(way if float(way @ own) >= 0 else -way for way in ways)]
 
 

@@ -79,7 +79,7 @@ class Canvas(nn.Module):
         """The same picture with `factor` times as many pixels on a side."""
         if factor == 1:
             return self
-        larger = Canvas(self.bounds, self.density * factor, self.middle)
+        larger = Canvas(self.bounds, self.density * factor, self.middle).to(self.roots.device)
         with torch.no_grad():
             size = larger.roots.shape[1:]
             larger.roots.copy_(interpolate(self.roots[None], size, mode="bicubic")[0].clamp_min(0))
@@ -141,7 +141,7 @@ def canvas_for(track: Track, frames: int, size: Sequence[int], *, density: float
 def coarse_rays(lenses: Tensor, size: Sequence[int]) -> Tensor:
     """[M, 3, h, w] rays through every few pixels of frames of `size`, from corner to corner."""
     step = max(1.0, (8 * BENT * float(lenses[0, 0, 0].detach())) ** 0.5)  # an arc's height over its chord
-    rows, columns = (_places(side, step) for side in size)
+    rows, columns = (_places(side, step).to(lenses) for side in size)
     x = (columns - lenses[:, 0, 2, None]) / lenses[:, 0, 0, None]
     y = (rows - lenses[:, 1, 2, None]) / lenses[:, 1, 1, None]
     shape = (len(lenses), len(rows), len(columns))

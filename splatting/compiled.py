@@ -9,24 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import kernels
-from .kernels import RECORD
+from . import kernels, layers
+from .kernels import RECORD, SEEN
 from .lanes import SCREEN
-from .screen import Lens, Screen, covariances
+from .screen import Lens, Screen
+from .spread import spread, spread_gradients
 
 F = np.float32
 BLOCKS = 32  # of Gaussians whose pull on the cameras is summed separately, so that the sum has a fixed order
-UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # of a symmetric matrix
 
 
 def project(  # noqa: PLR0913, PLR0917  # the call's own order
     means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor, ks: Tensor, lens: Lens
 ) -> Screen:
     """See `reference.project`."""
-    cov = covariances(quats, scales)
-    upper = torch.stack([cov[:, i, j] for i, j in UPPER], dim=-1)
     middle, conics, strengths, depths, radii, records = _Project.apply(
-        means, upper, opacities, viewmats, ks, lens
+        means, quats, scales, opacities, viewmats, ks, lens
     )  # type: ignore[no-untyped-call]
     return Screen(
         means=middle, conics=conics, opacities=strengths, depths=depths, radii=radii, records=records
@@ -44,9 +42,13 @@ def composite(screen: Screen, colours: Tensor, backgrounds: Tensor, lens: Lens) 
 class _Project(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0913, PLR0917
-        ctx: Any, means: Tensor, upper: Tensor, opacities: Tensor, viewmats: Tensor, ks: Tensor, lens: Lens
-    ) -> tuple[Tensor, ...]:
-        given = [_array(each) for each in (means, upper, opacities, viewmats, ks)]
+        ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor,
+        ks: Tensor, lens: Lens,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        turned, sized = _array(quats), _array(scales)
+        cov = np.empty((len(means), 6), F)
+        spread(turned, sized, cov)
+        given = [_array(means), cov, *(_array(each) for each in (opacities, viewmats, ks))]
         count, cameras = len(means), len(viewmats)
         # Zeros: what is not seen keeps a finite record.
         records, radii = np.zeros((cameras, count, RECORD), F), np.empty((cameras, count), np.int32)
@@ -62,7 +64,7 @@ class _Project(torch.autograd.Function):
             records,
             radii,
         )
-        ctx.kept = given, records, radii, lens
+        ctx.kept = given, turned, sized, records, radii, lens
         found = torch.from_numpy(records)
         seen = torch.from_numpy(radii)
         parts = [
@@ -76,22 +78,25 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
-        given, records, radii, lens = ctx.kept
+        given, turned, sized, records, radii, lens = ctx.kept
         by_middle, by_conic, by_opacity, by_depth = by[:4]
         screen = np.concatenate(
             [_array(by_middle), _array(by_conic), _array(by_opacity)[..., None]], axis=-1, dtype=F
         )
-        means, upper, opacities, views, ks = given
-        out = [np.zeros_like(each) for each in (means, upper, opacities)]
+        means, cov, opacities, views, ks = given
+        by_mean, by_cov, by_strength = (np.zeros_like(each) for each in (means, cov, opacities))
         by_view = np.zeros((max(1, min(BLOCKS, len(means) // 64)), len(views), 12), np.float64)
         width, height = lens.size
         kernels.project_gradients(
-            means, upper, opacities, views, ks, F(width), F(height), F(lens.blur), lens.antialiased, records,
-            radii, screen, _array(by_depth), *out, by_view,
+            means, cov, opacities, views, ks, F(width), F(height), F(lens.blur), lens.antialiased, records,
+            radii, screen, _array(by_depth), by_mean, by_cov, by_strength, by_view,
         )  # fmt: skip
+        by_quat, by_scale = np.empty_like(turned), np.empty_like(sized)
+        spread_gradients(turned, sized, by_cov, by_quat, by_scale)
         pull = np.zeros_like(views)
         pull[:, :3] = by_view.sum(0).reshape(-1, 3, 4)
-        return *(torch.from_numpy(each) for each in (*out, pull)), None, None
+        found = (by_mean, by_quat, by_scale, by_strength, pull)
+        return *(torch.from_numpy(each) for each in found), None, None
 
 
 class _Composite(torch.autograd.Function):
@@ -107,31 +112,22 @@ class _Composite(torch.autograd.Function):
         cameras, count, depth = painted.shape
         width, height = lens.size
         order, counts = np.empty((cameras, count), np.int32), np.empty(cameras, np.int64)
-        kernels.sort_by_depth(records, radii, order, counts)
-        bands = _bands(cameras)
+        layers.sort_by_depth(records, radii, order, counts)
+        near = np.empty((cameras, count, SEEN + depth), F)
+        layers.line_up(records, painted, order, counts, near)
         out, alphas = np.empty((cameras, depth, height, width), F), np.empty((cameras, height, width), F)
-        flat, channels = painted.reshape(-1), (0,) * depth
-        kernels.composite(records, order, counts, flat, channels, bands, _array(backgrounds), out, alphas)
-        ctx.kept = records, order, counts, flat, channels, bands, out, alphas
+        bands, channels = _bands(cameras), (0,) * depth
+        layers.composite(near, counts, channels, bands, _array(backgrounds), out, alphas)
+        ctx.kept = near, order, counts, channels, bands, out, alphas
         return torch.from_numpy(out), torch.from_numpy(alphas)
 
     @staticmethod
     def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
-        records, order, counts, flat, channels, bands, out, alphas = ctx.kept
-        cameras, count = records.shape[:2]
-        gradients = np.zeros((bands, cameras, count, SCREEN + len(channels)), F)
-        kernels.composite_gradients(
-            records,
-            order,
-            counts,
-            flat,
-            channels,
-            bands,
-            out,
-            alphas,
-            _array(by[0]),
-            _array(by[1]),
-            gradients,
+        near, order, counts, channels, bands, out, alphas = ctx.kept
+        by_out, by_alpha = _array(by[0]), _array(by[1])
+        gradients = np.zeros((bands, *order.shape, SCREEN + len(channels)), F)
+        layers.composite_gradients(
+            near, order, counts, channels, bands, out, alphas, by_out, by_alpha, gradients
         )
         found = torch.from_numpy(gradients[0] if bands == 1 else gradients.sum(0))
         return found[..., 0:2], found[..., 2:5], found[..., 5], found[..., SCREEN:], None, None, None

@@ -70,7 +70,7 @@ class Fit:
 
     def __init__(self, scene: Scene, track: Track, footage: Footage, plan: Plan) -> None:
         self.scene, self.track, self.footage, self.plan = scene, track, footage, plan
-        self.shade = Shade(len(footage))
+        self.shade = Shade(len(footage)).to(footage.images.device)
         self.step, self.seconds = 0, 0.0
         self.random = torch.Generator().manual_seed(0)
         self._enter(plan.stages[0])
@@ -129,10 +129,10 @@ class Fit:
     def exposure(self, frame: int, *, jitter: bool) -> tuple[Tensor, Tensor]:
         """What a frame would have recorded, and the mean change from one of its moments to the next."""
         if not self.stage.blurred:
-            return self.sharp(frame), torch.zeros(())
+            return self.sharp(frame), self.small.images.new_zeros(())
         moments = self.track.moments(frame, self.count(frame))
         if jitter:
-            moments = moments + (torch.rand(1, generator=self.random) - 0.5) / len(moments)
+            moments = moments + (float(torch.rand(1, generator=self.random)) - 0.5) / len(moments)
         views = shrunk(self.track.at(frame, moments), self.stage.shrink)
         light = self.scene(views, self.small.size)
         return self._shaded(self._gathered(light, moments), frame), light.diff(dim=0).abs().mean()

@@ -28,6 +28,11 @@ class Footage:
         height, width = self.images.shape[2:]
         return height, width
 
+    def to(self, device: torch.device) -> Footage:
+        """The same on a device."""
+        restored = None if self.restored is None else self.restored.to(device)
+        return Footage(images=self.images.to(device), weights=self.weights.to(device), restored=restored)
+
     def reduced(self, shrink: int) -> Footage:
         """The footage with `shrink` times fewer pixels on a side; what is left over is cut."""
         if shrink == 1:

@@ -1,8 +1,7 @@
-"""Splatting on the CPU, compiled: project, sort by depth, composite, and the gradients of all that.
+"""Splatting on the CPU, compiled: where Gaussians lie on the screens, and the gradients of that.
 
-No tiles: each camera's Gaussians are splatted front to back, each over the exact spans of rows in which its
-alpha reaches 1/255. Cameras and bands of rows run in parallel; nothing is written by two threads, so that the
-same input gives the same bits on any number of threads.
+Blocks of Gaussians run in parallel; nothing is written by two threads, so that the same input gives the same
+bits on any number of threads. `spread` goes before, `layers` follows.
 
 A record holds what is known of one Gaussian on one screen, see `MEAN` to `COVARIANCE`. Semantics and symbols
 follow gsplat 1.5: conic (a, b, c) is the inverse of the 2D covariance (xx, xy, yy).
@@ -16,16 +15,14 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .lanes import LANES, SCREEN, add_run, add_run_gradients, colour_at
 from .screen import FAINT
 
 F = np.float32
 MEAN, CONIC, OPACITY, DEPTH, REACH, EXTENT, SHRINK, COVARIANCE = 0, 2, 5, 6, 7, 8, 10, 11
-RECORD = 14  # floats; REACH is 2 ln(255 opacity), SHRINK the factor of the antialiased mode
+SEEN, RECORD = 10, 14  # floats; REACH is 2 ln(255 opacity), SHRINK the factor of the antialiased mode
 _HALF, _ONE, _TWO, _ZERO = F(0.5), F(1), F(2), F(0)
 _BESIDE = F(0.15)  # of the frame: how far outside a Gaussian may lie before its perspective is held
 _BLOCK = 512
-_SLACK = F(1e-3)  # pixels by which a span is widened against rounding
 
 _jit: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 _inline: Any = njit(inline="always", fastmath=True, error_model="numpy")
@@ -191,160 +188,3 @@ def project_gradients(  # noqa: PLR0917, PLR0913, PLR0915
                 out[9] += j02 * p01 + j12 * p11 + gz * y
                 out[10] += j02 * p02 + j12 * p12 + gz * z
                 out[11] += gz
-
-
-@_jit
-def sort_by_depth(records: Any, radii: Any, order: Any, counts: Any) -> None:
-    """Fill `order` [C, N] with the numbers of what each camera sees, nearest first, and `counts` [C].
-
-    Positive floats sort as their bits do: three passes of a radix sort by eleven bits, stable.
-    """
-    cameras, count = radii.shape
-    for c in prange(cameras):
-        keys, other_keys = np.empty(count, np.uint32), np.empty(count, np.uint32)
-        numbers, other_numbers = np.empty(count, np.int32), np.empty(count, np.int32)
-        seen = 0
-        for n in range(count):
-            if radii[c, n] > 0:
-                keys[seen], numbers[seen] = np.float32(records[c, n, 6]).view(np.uint32), n
-                seen += 1
-        for shift in (np.uint32(0), np.uint32(11), np.uint32(22)):
-            starts = np.zeros(2049, np.int64)
-            for i in range(seen):
-                starts[((keys[i] >> shift) & np.uint32(2047)) + 1] += 1
-            for i in range(2048):
-                starts[i + 1] += starts[i]
-            for i in range(seen):
-                bucket = (keys[i] >> shift) & np.uint32(2047)
-                place = starts[bucket]
-                starts[bucket] = place + 1
-                other_keys[place], other_numbers[place] = keys[i], numbers[i]
-            keys, other_keys = other_keys, keys
-            numbers, other_numbers = other_numbers, numbers
-        counts[c] = seen
-        for i in range(seen):
-            order[c, i] = numbers[i]
-
-
-@_inline
-def _rows(r: Any, low: Any, high: Any) -> Any:
-    """First and last row of [low, high) that a Gaussian touches."""
-    return (
-        max(low, math.ceil(r[1] - r[9] - _HALF)),
-        min(high - 1, math.floor(r[1] + r[9] - _HALF)),
-    )
-
-
-@_inline
-def _box(r: Any, width: Any) -> Any:
-    """First and last column that a Gaussian touches in any row."""
-    return max(0, math.ceil(r[0] - r[8] - _HALF)), min(width - 1, math.floor(r[0] + r[8] - _HALF))
-
-
-@_inline
-def _span(r: Any, dy: Any, width: Any) -> Any:
-    """First and last column of one row in which alpha reaches 1/255."""
-    inverse = _ONE / r[2]
-    lean = r[3] * dy * inverse
-    square = (r[7] - r[4] * dy * dy) * inverse + lean * lean
-    if not square > _ZERO:
-        return 0, -1
-    half, middle = math.sqrt(square) + _SLACK, r[0] + lean - _HALF
-    return max(0, math.ceil(middle - half)), min(width - 1, math.floor(middle + half))
-
-
-@_jit
-def composite(  # noqa: PLR0917, PLR0913
-    records: Any, order: Any, counts: Any, colours: Any, channels: Any, bands: Any, backgrounds: Any,
-    out: Any, alphas: Any,
-) -> None:  # fmt: skip
-    """Fill `out` [C, K, H, W] and `alphas` [C, H, W]."""
-    cameras, depth, height, width = out.shape
-    count, stride = records.shape[1], width + LANES
-    band_height = (height + bands - 1) // bands
-    for task in prange(cameras * bands):
-        c, low = task // bands, (task % bands) * band_height
-        high = min(height, low + band_height)
-        size = max(0, high - low) * stride
-        light, planes = np.ones(size, F), np.zeros(depth * size, F)
-        for i in range(counts[c]):
-            n = order[c, i]
-            r = records[c, n]
-            top, bottom = _rows(r, low, high)
-            first, last = _box(r, width)
-            narrow = last - first < LANES
-            colour = colour_at(colours, (c * count + n) * depth, channels)
-            for row in range(top, bottom + 1):
-                dy = r[1] - (F(row) + _HALF)
-                if not narrow:
-                    first, last = _span(r, dy, width)
-                for x in range(first, last + 1, LANES):
-                    shape = (r[0] - (F(x) + _HALF), r[2] * _HALF, r[3] * dy, r[4] * dy * dy * _HALF, r[5])
-                    at = (row - low) * stride + x
-                    add_run(light, planes, size, at, shape, colour)
-        for row in range(low, high):
-            for x in range(width):
-                at = (row - low) * stride + x
-                left = abs(light[at])
-                for k in range(depth):
-                    out[c, k, row, x] = planes[k * size + at] + left * backgrounds[c, k]
-                alphas[c, row, x] = _ONE - left
-
-
-@_jit
-def composite_gradients(  # noqa: PLR0917, PLR0913
-    records: Any, order: Any, counts: Any, colours: Any, channels: Any, bands: Any, out: Any, alphas: Any,
-    by_out: Any, by_alpha: Any, gradients: Any,
-) -> None:  # fmt: skip
-    """Add to `gradients` [bands, C, N, 6 + K] those by what is on the screen, then by colour."""
-    cameras, depth, height, width = out.shape
-    count, stride = records.shape[1], width + LANES
-    band_height = (height + bands - 1) // bands
-    for task in prange(cameras * bands):
-        c, low = task // bands, (task % bands) * band_height
-        high = min(height, low + band_height)
-        size = max(0, high - low) * stride
-        light, behind, upstream = np.ones(size, F), np.zeros(size, F), np.zeros((depth + 1) * size, F)
-        sums, total = np.zeros((SCREEN + depth) * LANES, F), np.zeros(SCREEN + depth, F)
-        for row in range(low, high):
-            for x in range(width):
-                at = (row - low) * stride + x
-                upstream[depth * size + at] = by_alpha[c, row, x]
-                inner = by_alpha[c, row, x] * alphas[c, row, x]
-                for k in range(depth):
-                    upstream[k * size + at] = by_out[c, k, row, x]
-                    inner += by_out[c, k, row, x] * out[c, k, row, x]
-                behind[at] = inner
-        for i in range(counts[c]):
-            n = order[c, i]
-            r = records[c, n]
-            top, bottom = _rows(r, low, high)
-            if top > bottom:
-                continue
-            first, last = _box(r, width)
-            narrow = last - first < LANES
-            colour = colour_at(colours, (c * count + n) * depth, channels)
-            sums[:] = _ZERO
-            for row in range(top, bottom + 1):
-                dy = r[1] - (F(row) + _HALF)
-                if not narrow:
-                    first, last = _span(r, dy, width)
-                for x in range(first, last + 1, LANES):
-                    shape = (r[0] - (F(x) + _HALF), r[2] * _HALF, r[3] * dy, r[4] * dy * dy * _HALF, r[5])
-                    at = (row - low) * stride + x
-                    add_run_gradients(
-                        light, behind, upstream, size, at, shape, dy, colour, sums
-                    )  # fmt: skip
-            for k in range(SCREEN + depth):
-                total[k] = _ZERO
-                for lane in range(LANES):
-                    total[k] += sums[k * LANES + lane]
-            g = gradients[task % bands, c, n]
-            g[0] += r[2] * total[1] + r[3] * total[3]
-            g[1] += r[3] * total[1] + r[4] * total[3]
-            g[2] += _HALF * total[2]
-            g[3] += total[4]
-            g[4] += _HALF * total[5]
-            g[5] -= total[0] / r[5]
-            for k in range(depth):
-                g[SCREEN + k] += total[SCREEN + k]

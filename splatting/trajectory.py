@@ -117,11 +117,11 @@ class SplineTrack(nn.Module):
         return self.openness.sigmoid()
 
     def at(self, frame: int, moments: Tensor) -> Views:
-        return self._views(self._pixels(frame, moments))
+        return self._views(self._pixels(frame, moments.to(self.lens)))
 
     def length(self, frame: int) -> float:
         with torch.no_grad():
-            return _way(self._pixels(frame, _ALONG))
+            return _way(self._pixels(frame, _ALONG.to(self.lens)))
 
     def drift(self, frame: int) -> Tensor:
         """[2] pixels that the spline alone turns (about x, about y) while a frame is exposed."""
@@ -187,7 +187,7 @@ class BezierTrack(nn.Module):
     scale: Tensor
 
     def at(self, frame: int, moments: Tensor) -> Views:
-        curve = bezier(self.controls[frame], moments + 0.5)
+        curve = bezier(self.controls[frame], moments.to(self.lens) + 0.5)
         moved = rigid_motions(curve * self.scale) @ self.first[frame]
         return Views(poses=moved, lenses=self.lens.expand(len(moments), 3, 3))
 
@@ -198,7 +198,7 @@ class BezierTrack(nn.Module):
 
     def length(self, frame: int) -> float:
         with torch.no_grad():
-            return _way(bezier(self.controls[frame], _ALONG + 0.5))
+            return _way(bezier(self.controls[frame], _ALONG.to(self.lens) + 0.5))
 
     def moments(self, frame: int, count: int) -> Tensor:
         learned = self.places[frame].sigmoid().sort().values

@@ -182,7 +182,7 @@ def imported(tree: ast.AST) -> set[str]:
 # Imported by functions only, and only where numba is there (extra `fast`).
 COMPILED = {
     "exposure_kernels.py", "exposure_step.py", "block_lanes.py", "lanes.py", "deconvolve_compiled.py",
-    "kernels.py", "compiled.py",
+    "kernels.py", "compiled.py", "layers.py", "spread.py",
 }  # fmt: skip
 
 
