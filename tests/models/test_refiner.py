@@ -108,3 +108,12 @@ def test_weights_say_their_layout():
 def test_the_default_fits_eight_megabytes_at_half_precision():
     with torch.device("meta"):
         assert 2 * sum(p.numel() for p in Refiner(Layout()).parameters()) < 8e6
+
+
+def test_while_training_every_other_example_finds_the_gate_open():
+    """Behind a gate that is shut nothing could be learned; in use it is as it stands."""
+    codes = torch.rand(4, 3, 32, 32)
+    shut, open_ = network(gate=-1.0), network(gate=1.0)
+    assert torch.equal(shut.train().correction(codes)[::2], open_.correction(codes)[::2])
+    assert shut.train().correction(codes)[1::2].abs().max() == 0
+    assert shut.eval().correction(codes).abs().max() == 0
