@@ -69,7 +69,7 @@ def _hair(state: Mapping[str, Tensor]) -> Network:
 
 def _refiner(state: Mapping[str, Tensor]) -> Network:
     module = refiner.load(state)
-    return Network(title="refiner", module=module, multiple=module.multiple)
+    return Network(title="refiner", module=module, multiple=module.multiple, shares=True)
 
 
 def _dual(state: Mapping[str, Tensor]) -> Network:

@@ -2,8 +2,10 @@
 
 A U-net of dense 3x3 convolutions at a half, a quarter and an eighth of the size, like the network of
 `multiframe.py` and for the same reason: on CPUs they do several times the work per second of depthwise ones
-and of attention. A gate, judged from about a hundred pixels around, shuts off what is added where a picture
-has nothing wrong: there it leaves the network bit for bit.
+and of attention. Beside the picture it sees what undoes the blur that `blind.py` reads from it, a way of all
+of the picture that no convolution of this size could see, and says at every pixel how much of that to take.
+A gate, judged from about a hundred pixels around, shuts off what is added where a picture has nothing wrong:
+there it leaves the network bit for bit.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle
 
+from .blind import BlurEstimator, cepstrum
 from .multiframe import Block
+from .wiener import NOISES, undone
 
 MULTIPLE = 8  # sides that divide by this pass without padding. Pixels
+WAYS = len(NOISES)  # in which the blur is undone
+SEEN = 3 + 3 * WAYS  # channels: the picture, and what each of them would add
 AROUND = 5  # coarse pixels (of 8) over which the gate is averaged
 
 
@@ -37,13 +43,14 @@ class Layout:
 
 def detect(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of this network."""
-    return "gate.weight" in state and "stem.weight" in state and state["stem.weight"].shape[1] == 12
+    return "gate.weight" in state and "stem.weight" in state and state["stem.weight"].shape[1] == 4 * SEEN
 
 
 def load(state: Mapping[str, Tensor]) -> Refiner:
     """The network that these weights belong to, in float32; misfits raise RuntimeError naming them."""
     with torch.device("meta"):
         network = Refiner(read_layout(state))
+    network.blur = BlurEstimator()  # what it computes for itself and no file holds
     network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -67,7 +74,7 @@ class Refiner(nn.Module):
         super().__init__()
         self.multiple = layout.multiple
         fine, middle, coarse = layout.widths
-        self.stem = nn.Conv2d(12, fine, 3, padding=1)
+        self.stem = nn.Conv2d(4 * SEEN, fine, 3, padding=1)
         self.encoders = nn.ModuleList(map(_stage, layout.down, layout.widths))
         self.downs = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in ((fine, middle), (middle, coarse))
@@ -75,8 +82,10 @@ class Refiner(nn.Module):
         self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in ((fine, middle), (middle, coarse)))
         self.decoders = nn.ModuleList(map(_stage, layout.up, (fine, middle)))
         self.gate = nn.Conv2d(coarse, 1, 1)
-        # Three colours to add for each of four pixels; at first nothing, behind a gate that is open.
-        self.head = nn.Conv2d(fine, 12, 3, padding=1)
+        # For each of four pixels three colours to add, and how much of what each way adds; at first nothing,
+        # behind a gate that is open.
+        self.head = nn.Conv2d(fine, 4 * (3 + WAYS), 3, padding=1)
+        self.blur = BlurEstimator().requires_grad_(False)
         for zeroed in (self.head.weight, self.head.bias, self.gate.weight):
             nn.init.zeros_(zeroed)  # type: ignore[arg-type]
         nn.init.ones_(self.gate.bias)  # type: ignore[arg-type]
@@ -84,11 +93,31 @@ class Refiner(nn.Module):
     def forward(self, codes: Tensor) -> Tensor:
         return codes + self.correction(codes)
 
-    def correction(self, codes: Tensor) -> Tensor:
-        """What has to be added to `codes`, in their number format."""
-        height, width = codes.shape[-2:]
-        whole = pad(codes, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
-        x = self.stem(pixel_unshuffle(whole - 0.5, 2))
+    def degradation(self, codes: Tensor) -> Tensor:
+        """What all of a picture tells of its blur: `cepstrum`, [B, LAGS, LAGS]."""
+        with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):
+            return cepstrum(codes)
+
+    def correction(self, codes: Tensor, *, degradation: Tensor | None = None) -> Tensor:
+        """What has to be added to `codes`, float32; `degradation` is that of the picture they are a tile of.
+
+        Codes are taken in float32 whatever the format of the weights: rounded to eight bits of their own they
+        would show every rounding once they are deconvolved.
+        """
+        return self.judged(self.evidence(codes, degradation=degradation))
+
+    def evidence(self, codes: Tensor, *, degradation: Tensor | None = None) -> Tensor:
+        """The picture, around zero, and what undoing its blur would add to it. [B, SEEN, H, W], float32."""
+        told = self.degradation(codes) if degradation is None else degradation
+        with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):
+            ways, radii = self.blur(told.to(self.blur.level).expand(len(codes), -1, -1))
+            return torch.cat([codes.float() - 0.5, undone(codes, ways.float(), radii.float())], 1)
+
+    def judged(self, evidence: Tensor) -> Tensor:
+        """What has to be added, from `evidence`: all of it that is learned. [B, 3, H, W]."""
+        height, width = evidence.shape[-2:]
+        whole = pad(evidence, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+        x = self.stem(pixel_unshuffle(whole.to(self.stem.weight.dtype), 2))
         skips: list[Tensor] = []
         for encoder, down in zip(self.encoders, self.downs, strict=False):
             skips.append(encoder(x))
@@ -97,7 +126,9 @@ class Refiner(nn.Module):
         opened = self._held(openness(self.gate(x)))
         for i in (1, 0):
             x = self.decoders[i](pixel_shuffle(self.ups[i](x), 2) + skips[i])
-        change: Tensor = pixel_shuffle(self.head(x), 2) * opened
+        told = pixel_shuffle(self.head(x), 2).float()
+        taken = told[:, 3:, None] * whole[:, 3:].reshape(len(whole), WAYS, 3, *whole.shape[2:])
+        change: Tensor = (told[:, :3] + taken.sum(1)) * opened.float()
         return change[..., :height, :width]
 
     def _held(self, opened: Tensor) -> Tensor:

@@ -99,7 +99,8 @@ class Computed:
 
     def _placed(self, codes: Tensor) -> Tensor:
         # Half precision on the CPU is faster than fp32 only with the channels of a pixel side by side.
-        return codes.to(self.dtype, memory_format=torch.channels_last)
+        dtype = torch.float32 if hasattr(self.network, "evidence") else self.dtype
+        return codes.to(dtype, memory_format=torch.channels_last)
 
 
 def _settled(correct: Correction, parts: list[Tensor]) -> Correction:

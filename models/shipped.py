@@ -11,12 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from ..data.errors import FreezeframeError, UnreadableMedia
-from . import multiframe, refiner
+from . import blind, multiframe, refiner
 from .checkpoint import read_state
 
 WEIGHTS = Path(__file__).parent / "weights" / "multiframe.safetensors"
 CARD = WEIGHTS.with_suffix(".json")
 REFINER = WEIGHTS.with_name("refiner.safetensors")
+ESTIMATOR = WEIGHTS.with_name("blur.safetensors")
 
 Network = Callable[[Tensor], Tensor]
 """[1, 16, H, W] evidence to [1, 3, H, W]: what to add to the codes of the deconvolved frame."""
@@ -52,6 +53,22 @@ def read_refiner(path: Path = REFINER) -> refiner.Refiner:
             f"{path}: holds no weights of the refiner; name a file of `freezeframe train restorer`"
         )
     return refiner.load(state)
+
+
+def read_estimator(path: Path = ESTIMATOR) -> blind.BlurEstimator:
+    """What tells how a picture was blurred, in float32 on the CPU.
+
+    Raises:
+        UnreadableMedia: Missing, damaged, or the weights of something else.
+    """
+    estimator = blind.BlurEstimator()
+    try:
+        estimator.load_state_dict({key: value.float() for key, value in read_state(path).items()})
+    except RuntimeError as error:
+        raise UnreadableMedia(
+            f"{path}: holds no weights of the estimator of blur; name a file of `freezeframe train blur`"
+        ) from error
+    return estimator.eval().requires_grad_(False)
 
 
 def card(weights: Path = WEIGHTS) -> dict[str, Any]:

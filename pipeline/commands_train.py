@@ -1,4 +1,4 @@
-"""The commands `freezeframe train multiframe` and `freezeframe train restorer`."""
+"""The commands `freezeframe train multiframe`, `freezeframe train restorer` and `freezeframe train blur`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
-    help="Train a network: `multiframe` (taken where none is named) or `restorer`.",
+    help="Train a network: `multiframe` (taken where none is named), `restorer` or `blur`.",
 )
 
 Photos = Annotated[Path, typer.Argument(help="Folder of photos and videos to cut pictures from.")]
@@ -91,6 +91,31 @@ def restorer(
             arch=arch, steps=steps, size=size, patch=patch, every=every, seed=seed, device=device
         )
         weights = train_restorer(photos, out, judged=judged, config=config, progress=advance, tell=tell)
+    typer.echo(weights)
+
+
+@app.command()
+def blur(
+    photos: Photos,
+    out: Out,
+    judged: Annotated[Path | None, typer.Option(help="Other photos, to say how often it is right.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 2500,
+    size: Size = 16,
+    patch: Annotated[int, typer.Option(min=128, help="Pixels of a patch's side.")] = 192,
+    every: Every = 5.0,
+    seed: int = 0,
+    device: Device = "auto",
+    tensorboard: Board = False,
+) -> None:
+    """Train what tells the refiner how a picture was blurred; the same command goes on where it stopped."""
+    with _telling(out if tensorboard else None) as tell, bar("train", unit="step") as advance:
+        from ..data.synth_clips import pictures_in
+        from .blur_course import Blurs
+        from .training_loop import LoopConfig, learn
+
+        course = Blurs(pictures_in(photos), size, patch, seed, judged)
+        config = LoopConfig(steps=steps, seed=seed, every=every, device=device)
+        weights = learn(course, out, config=config, progress=advance, tell=tell)
     typer.echo(weights)
 
 

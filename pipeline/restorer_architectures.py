@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..models import dual, hair, nafnet, refiner, restormer, swinir
 from ..models.restormer_frame import Layout as Frame
+from ..models.shipped import read_estimator
 from .arguments import Arch
 
 
@@ -57,7 +58,9 @@ def _swinir() -> nn.Module:
 
 
 def _refiner() -> nn.Module:
-    return refiner.Refiner(refiner.Layout())
+    made = refiner.Refiner(refiner.Layout())
+    made.blur = read_estimator()
+    return made
 
 
 def _still(network: nn.Module, last: str) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from freezeframe.models import refiner
-from freezeframe.models.refiner import Layout, Refiner, openness
+from freezeframe.models.refiner import SEEN, Layout, Refiner, openness
 
 TINY = Layout(widths=(8, 16, 16), down=(1, 1, 1), up=(1, 1))
 
@@ -87,12 +87,37 @@ def test_learning_and_using_give_one_answer():
 
 def test_what_is_far_away_does_not_matter():
     """Blocks and gate reach about a hundred pixels: a tile with such a margin is like the whole."""
-    codes = torch.rand(1, 3, 32, 256)
-    other = codes.clone()
-    other[..., :64] = torch.rand(1, 3, 32, 64)
+    evidence = torch.rand(1, SEEN, 32, 256)
+    other = evidence.clone()
+    other[..., :64] = torch.rand(1, SEEN, 32, 64)
     made = network()
-    assert (made(codes) - made(other))[..., :64].abs().max() > 1e-3
-    assert torch.equal(made(codes)[..., 200:], made(other)[..., 200:])
+    assert (made.judged(evidence) - made.judged(other))[..., :64].abs().max() > 1e-3
+    assert torch.equal(made.judged(evidence)[..., 200:], made.judged(other)[..., 200:])
+
+
+def test_a_tile_told_of_the_whole_picture_is_like_the_whole():
+    codes = blurry()
+    made = network()
+    told = made.degradation(codes)
+    whole, tile = made.correction(codes), made.correction(codes[..., 64:], degradation=told)
+    assert (whole[..., 192:] - tile[..., 128:]).abs().max() < 0.5 / 255
+    assert not torch.equal(made.degradation(codes[..., 64:]), told)
+
+
+def test_what_undoes_the_blur_is_taken_as_far_as_the_head_says():
+    codes = blurry()
+    made = network()
+    with torch.no_grad():
+        made.head.weight.zero_()
+        made.head.bias[12:16] = 1  # the whole of the first way
+    assert torch.equal(made.correction(codes), made.evidence(codes)[:, 3:6])
+
+
+def blurry():
+    """Waves that moved."""
+    random = torch.Generator().manual_seed(2)
+    sharp = interpolate(torch.rand(1, 3, 24, 72, generator=random), (96, 288), mode="bicubic").clamp(0, 1)
+    return sum(sharp.roll(k, 3) for k in range(-4, 5)) / 9
 
 
 def test_weights_say_their_layout():
