@@ -28,6 +28,9 @@ DETAIL = 1.5  # codes; mean step between pixels below which another place is cut
 TRIES = 4
 GRAVE = 20.0  # weight of the root: 1 / 20, or 26 dB, is where both have the same slope
 FINE = 1e-4  # mean square error, 40 dB, below which little is left to gain
+HARM = 100.0  # weight of what makes a picture worse than it came
+TINY = 1e-8  # mean square error, 80 dB, below which there is no harm
+SOUND = 0.05  # strength up to which a noise or JPEG is that of any sound photograph
 JUDGED = 256  # pixels of the middle of each photo that trials look at
 CEILING = 60.0  # dB; what a picture without any error counts as
 
@@ -56,7 +59,7 @@ class Patches:
         seen, truth = batch[:, :3], batch[:, 3:]
         with torch.autocast(batch.device.type, dtype=torch.bfloat16):
             answer = model(seen.to(memory_format=torch.channels_last))
-        return likeness_lost(answer, truth)
+        return likeness_lost(answer, truth) + HARM * harm_done(seen, answer, truth)
 
     def trials(self) -> list[Trial]:
         if self.judged is None:
@@ -67,7 +70,11 @@ class Patches:
     def _pair(self, rng: Chance) -> Tensor:
         sharp = as_codes(cut(rng, self.pictures, side=self.patch))
         kind: Kind = rng.choice(list(SHARES), p=np.array(list(SHARES.values())) / sum(SHARES.values()))
-        return torch.cat([degrade(sharp, kind, seed=int(rng.integers(2**31))), sharp])
+        seed = int(rng.integers(2**31))
+        if kind == "clean" and rng.random() < 0.5:
+            trace: Kind = "noise" if rng.random() < 0.5 else "jpeg"
+            return torch.cat([degrade(sharp, trace, seed=seed, strength=SOUND * rng.random()), sharp])
+        return torch.cat([degrade(sharp, kind, seed=seed), sharp])
 
 
 def likeness_lost(answer: Tensor, truth: Tensor) -> Tensor:
@@ -84,6 +91,17 @@ def likeness_lost(answer: Tensor, truth: Tensor) -> Tensor:
     error = (answer - truth).float().square().mean((1, 2, 3))
     total: Tensor = ((error + FINE).log() + GRAVE * (error + FINE).sqrt()).mean()
     return total
+
+
+def harm_done(seen: Tensor, answer: Tensor, truth: Tensor) -> Tensor:
+    """How much farther from the truth answers are than what was seen, root mean square codes, batch mean.
+
+    Most of all it keeps sound pictures as they are, where their likeness to themselves says little.
+    """
+    before, after = (
+        ((codes - truth).float().square().mean((1, 2, 3)) + TINY).sqrt() for codes in (seen, answer)
+    )
+    return (after - before).clamp_min(0).mean()
 
 
 def cut(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Codes:

@@ -145,7 +145,7 @@ def _advance(state: State, course: Course, model: nn.Module, batch: Tensor, *, s
 def _judge(state: State, judges: list[Trial], *, out: Path, tell: Callable[[Told], None]) -> None:
     found = {name: gain for judge in judges for name, gain in judge(state.average).items()}
     score = sum(found.values()) / max(1, len(found))
-    if score > state.best:
+    if score >= state.best:  # where nothing is tried the last ones are the best
         state.best = score
         half = {name: value.bfloat16().contiguous() for name, value in state.average.state_dict().items()}
         save_file(half, out / "weights.safetensors")

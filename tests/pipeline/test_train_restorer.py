@@ -14,7 +14,7 @@ from freezeframe.models import refiner
 from freezeframe.models.networks import read_network
 from freezeframe.pipeline import restorer_course
 from freezeframe.pipeline.restorer_architectures import ARCHITECTURES, OnCells
-from freezeframe.pipeline.restorer_course import Patches, cut, decibels, gains, likeness_lost
+from freezeframe.pipeline.restorer_course import Patches, cut, decibels, gains, harm_done, likeness_lost
 from freezeframe.pipeline.train_restorer import RestorerConfig, train_restorer
 from freezeframe.pipeline.training_step import matrices
 
@@ -162,3 +162,12 @@ def test_without_a_name_the_multi_frame_network_is_trained(tmp_path):
         )
         assert said.exit_code == 2
         assert "holds no photo" in said.output
+
+
+def test_only_what_makes_worse_is_harm():
+    truth = torch.full((2, 3, 8, 8), 0.5)
+    seen, better, worse = truth + 0.1, truth + 0.05, truth + 0.13
+    assert float(harm_done(seen, better, truth)) == 0
+    assert float(harm_done(seen, worse, truth)) == pytest.approx(0.03, abs=1e-6)
+    assert float(harm_done(truth, truth + 0.01, truth)) == pytest.approx(0.01, abs=2e-4)
+    assert float(harm_done(truth, truth, truth)) == 0
