@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from torch import Tensor
@@ -22,7 +23,9 @@ SHUTTERS = np.round(np.arange(0.02, 1.161, 0.02), 2)  # looked at; above 1 only 
 _TILTS = np.linspace(-2, 2, 13)  # exponents: how much steeper a scene falls along the motion than across it
 _TILT_SPREAD, _GAIN_SPREAD = 0.7, 1.2  # how much scenes differ so, standard deviations
 _HIGHEST = 0.35  # cycles per pixel; above is mostly noise and interpolation
-_FILL = 0.02  # share of the power that blur of uneven speed leaves even in its gaps
+# Shares of the power that stand in blur's gaps: uneven speed leaves a little, compression fills in much more.
+_FILLS = np.array([0.02, 0.1, 0.25, 0.5])
+_UNLIKELY = 2.0  # nats by which each is less likely than the one before; a clip has one for all its frames
 _FLOORS = (
     0.8,
     1.2,
@@ -42,7 +45,12 @@ class ShutterEstimate:
 
     fraction: float  # exposure time over frame interval, (0, 1]
     confidence: float  # probability that the true fraction is within 0.1; 0 where nothing moves
-    evidence: tuple[float, ...]  # log-likelihood of each of SHUTTERS in nats, the best at 0
+    evidence: Array  # log-likelihood of each of `_FILLS` and SHUTTERS, [F, S] nats, the best at 0
+
+    def typical(self, usual: float, spread: float) -> float:
+        """Median of what is probable after the evidence, where shutters are usually so long, give or take."""
+        belief = np.exp(_by_shutter(self.evidence) - ((SHUTTERS - usual) / spread) ** 2 / 2) * (SHUTTERS <= 1)
+        return float(SHUTTERS[np.searchsorted(belief.cumsum(), belief.sum() / 2)])
 
 
 def shutter_fraction(images: Tensor, flows: Mapping[tuple[int, int], Flow]) -> ShutterEstimate:
@@ -60,10 +68,7 @@ def shutter_fraction(images: Tensor, flows: Mapping[tuple[int, int], Flow]) -> S
 
 def pool_shutters(estimates: Sequence[ShutterEstimate]) -> ShutterEstimate:
     """One shutter for several glimpses of a clip: their evidence added up, none with a veto."""
-    total = np.zeros(len(SHUTTERS))
-    for estimate in estimates:
-        total += np.array(estimate.evidence)
-    return _estimate(total)
+    return _estimate(sum((estimate.evidence for estimate in estimates), _nothing()))
 
 
 def blur_vectors(velocity: Tensor, shutter: float) -> Tensor:
@@ -76,43 +81,55 @@ def _of_frame(image: Tensor, velocity: Tensor, belief: Tensor) -> ShutterEstimat
     field = velocity.detach().permute(1, 2, 0).cpu().numpy()
     groups = motion_spectra(light, field, belief.detach().cpu().numpy())
     if not groups:
-        return _estimate(np.zeros(len(SHUTTERS)))
+        return _estimate(_nothing())
     # The mean, not the sum: groups of one frame share its scene and its mistakes.
     return _estimate(np.mean([_log_likelihood(group) for group in groups], axis=0))
 
 
+def _nothing() -> Array:
+    """No evidence at all."""
+    return np.zeros((len(_FILLS), len(SHUTTERS)))
+
+
+def _by_shutter(evidence: Array) -> Array:
+    """[S] nats, each with the share that explains it best; the best at 0."""
+    likely = (evidence - _UNLIKELY * np.arange(len(_FILLS))[:, None]).max(0)
+    return np.asarray(likely - likely.max())
+
+
 def _estimate(evidence: Array) -> ShutterEstimate:
-    evidence = evidence - evidence.max()
+    likely = _by_shutter(evidence)
     possible = SHUTTERS <= 1
-    best = int(np.argmax(evidence))
-    belief = np.exp(evidence)
+    best = int(np.argmax(likely))
+    belief = np.exp(likely)
     near = np.abs(SHUTTERS - SHUTTERS[best]) <= 0.1 + 1e-9
     # Chance alone would put so much there; no evidence is no confidence.
     share, chance = belief[near].sum() / belief.sum(), near.mean()
     return ShutterEstimate(
         fraction=float(min(SHUTTERS[best], SHUTTERS[possible][-1])),
         confidence=float(max(0.0, (share - chance) / (1 - chance))),
-        evidence=tuple(evidence.tolist()),
+        evidence=evidence - evidence.max(),
     )
 
 
 def _log_likelihood(group: Spectra) -> Array:
-    """Log-likelihood of each of SHUTTERS, [S] nats, at the best tilt and noise of the scene."""
+    """Log-likelihood of `_FILLS` and SHUTTERS, [F, S] nats, at the best tilt and noise of the scene."""
     frequency = np.arange(len(group.along)) / group.length
     band = (frequency >= 1.9 / group.length) & (frequency <= _HIGHEST)
     colour = np.sin(np.pi * frequency) ** 2  # of white noise in the steps from pixel to pixel
     noise = min(
         (power / np.maximum(colour, 1e-9))[frequency > 0.4].mean() for power in (group.along, group.across)
     )
-    kept = _FILL + (1 - _FILL) * _attenuation(frequency[band], group)
+    attenuation = _attenuation(frequency[band], group)
     tilted = (frequency[band] / 0.1) ** _TILTS[:, None, None]  # [T, 1, F]
-    best = np.full(len(SHUTTERS), -np.inf)
-    for factor in _FLOORS:
+    best = np.full((len(_FILLS), len(SHUTTERS)), -np.inf)
+    for (k, fill), factor in product(enumerate(_FILLS), _FLOORS):
+        kept = fill + (1 - fill) * attenuation
         floor = factor * noise * colour[band]
         scene = np.maximum(group.across[band] - floor, 0.05 * group.across[band])
         fit, gain = _whittle(group.along[band], scene * tilted * kept, floor)
         odd = (_TILTS[:, None] / _TILT_SPREAD) ** 2 + (np.log(gain) / _GAIN_SPREAD) ** 2
-        best = np.maximum(best, (fit * group.count / _OVERLAP - odd / 2).max(0))
+        best[k] = np.maximum(best[k], (fit * group.count / _OVERLAP - odd / 2).max(0))
     return np.asarray(np.maximum(best - best.max(), -_CAP))
 
 

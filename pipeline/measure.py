@@ -31,6 +31,7 @@ ESTIMATORS: Mapping[str, FlowPair] = {"dis": dis_pair, "kornia": kornia_pair}
 USUAL_SHUTTER = (
     0.7  # where nothing can be measured: who brings a clip to be sharpened kept the shutter open long
 )
+VARIETY = 0.3  # standard deviation of shutters among such clips
 CUT = 0.5  # score above which two frames show different scenes
 WARY = 0.85  # share of the threshold at which a first look asks for a second one
 SURER = 0.93  # share of the threshold at which that sends a frame to be measured
@@ -38,7 +39,6 @@ SMALLEST_HALF = 120  # pixels of the shorter side below which half a picture tel
 SURVEYED = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
 FEWEST_RUNS = 3  # places looked at in any clip that has so many
 CERTAIN = 0.9  # confidence at which the survey looks no further
-DOUBTED = 0.5  # confidence of a shutter fraction up to which the usual one is as good a guess
 SURE = 0.5  # confidence from which a glimpse counts as a shutter of its own
 
 
@@ -259,11 +259,7 @@ class ChainedFlows(Mapping[Pair, Flow]):
 
 def _tempered(found: ShutterEstimate) -> float:
     """Little evidence moves the estimate little from what cameras usually do."""
-    # Compression fills the gaps that blur leaves in a spectrum, and the estimate knows nothing of it: only
-    # what several glimpses agree on is believed.
-    belief = min(1.0, max(0.0, (found.confidence - DOUBTED) / (CERTAIN - DOUBTED)))
-    shutter = belief * found.fraction + (1 - belief) * USUAL_SHUTTER
-    return min(1.0, max(0.01, shutter))
+    return found.typical(USUAL_SHUTTER, VARIETY)
 
 
 def _movers(near: Flows, i: int, images: Tensor) -> Tensor:
