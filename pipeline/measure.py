@@ -259,7 +259,7 @@ class ChainedFlows(Mapping[Pair, Flow]):
 
 def _tempered(found: ShutterEstimate) -> float:
     """Little evidence moves the estimate little from what cameras usually do."""
-    return found.typical(USUAL_SHUTTER, VARIETY)
+    return found.typical(USUAL_SHUTTER, VARIETY) if found.confidence else USUAL_SHUTTER
 
 
 def _movers(near: Flows, i: int, images: Tensor) -> Tensor:
