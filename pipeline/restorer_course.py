@@ -19,8 +19,8 @@ from .training_step import matrices
 
 # How often each kind is drawn: more where more is still to be gained.
 SHARES: dict[Kind, float] = {
-    "clean": 0.12, "noise": 0.07, "shot": 0.03, "jpeg": 0.17, "motion": 0.12, "shake": 0.07, "defocus": 0.06,
-    "rain": 0.04, "haze": 0.06, "dark": 0.06, "mixed": 0.17, "uneven": 0.03,
+    "clean": 0.16, "noise": 0.05, "shot": 0.02, "jpeg": 0.22, "motion": 0.10, "shake": 0.08, "defocus": 0.06,
+    "rain": 0.03, "haze": 0.04, "dark": 0.03, "mixed": 0.18, "uneven": 0.03,
 }  # fmt: skip
 DRAWN = 0.08  # share of patches that are drawn and not photographed
 NEAREST, FARTHEST = 1.0, 2.0  # photo pixels per patch pixel: smaller is sharper, and more of it fits
@@ -28,7 +28,7 @@ DETAIL = 1.5  # codes; mean step between pixels below which another place is cut
 TRIES = 4
 GRAVE = 20.0  # weight of the root: 1 / 20, or 26 dB, is where both have the same slope
 FINE = 1e-4  # mean square error, 40 dB, below which little is left to gain
-HARM = 100.0  # weight of what makes a picture worse than it came
+HARM = 300.0  # weight of what makes a picture worse than it came
 TINY = 1e-8  # mean square error, 80 dB, below which there is no harm
 SOUND = 0.05  # strength up to which a noise or JPEG is that of any sound photograph
 JUDGED = 256  # pixels of the middle of each photo that trials look at
