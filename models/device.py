@@ -9,6 +9,7 @@ import torch
 from ..data.errors import FreezeframeError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+FORMATS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -34,7 +35,15 @@ def number_format(device: torch.device, precision: Precision) -> torch.dtype:
     if precision == "auto":
         half = {"cuda": torch.float16, "cpu": torch.bfloat16 if _cpu_has_bf16() else torch.float32}
         return half.get(device.type, torch.float32)
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return FORMATS[precision]
+
+
+def formats(device: torch.device) -> dict[str, torch.dtype]:
+    """Those that may be the fastest, by name."""
+    quickest = number_format(device, "auto")
+    # On CUDA neither half is sure to be the quicker one, and fp16 may overflow.
+    wanted = set(FORMATS.values()) if device.type == "cuda" else {quickest, torch.float32}
+    return {name: dtype for name, dtype in FORMATS.items() if dtype in wanted}
 
 
 def _cpu_has_bf16() -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from ..data.errors import FreezeframeError, MissingExtra
 from . import engine_openvino
-from .device import Precision, find_device, number_format
+from .device import Precision, find_device, formats, number_format
 from .engine_choice import Engine, fastest, key_of
 from .multiframe import MULTIPLE
 from .shipped import Network
@@ -79,15 +79,15 @@ def engines(
     usable = device.type == "cpu" and engine_openvino.installed()
     if way == "openvino":
         _require_openvino(device)
-    formats = _formats(device, precision)
+    named = _formats(device, precision)
     found: dict[str, Engine] = {}
     if way in {"auto", "torch"}:
-        found |= {f"torch {name}": in_torch(network, device=device, dtype=formats[name]) for name in formats}
+        found |= {f"torch {name}": in_torch(network, device=device, dtype=named[name]) for name in named}
     if way == "openvino" or (way == "auto" and usable):
-        found |= {f"openvino {name}": engine_openvino.in_openvino(network, formats[name]) for name in formats}
+        found |= {f"openvino {name}": engine_openvino.in_openvino(network, named[name]) for name in named}
     if way == "compile":
         dtype = number_format(device, precision)
-        found["compile"] = in_torch(_compiled(network), device=device, dtype=dtype)
+        found["compile"] = in_torch(compiled(network), device=device, dtype=dtype)
     return found
 
 
@@ -121,13 +121,7 @@ def redone(quick: Engine, exact: Engine) -> Engine:
 
 
 def _formats(device: torch.device, precision: Precision) -> Mapping[str, torch.dtype]:
-    if precision != "auto":
-        return {precision: number_format(device, precision)}
-    named = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-    quickest = number_format(device, "auto")
-    # On CUDA neither half is sure to be the quicker one, and fp16 may overflow.
-    wanted = set(named.values()) if device.type == "cuda" else {quickest, torch.float32}
-    return {name: dtype for name, dtype in named.items() if dtype in wanted}
+    return formats(device) if precision == "auto" else {precision: number_format(device, precision)}
 
 
 def _require_openvino(device: torch.device) -> None:
@@ -139,12 +133,13 @@ def _require_openvino(device: torch.device) -> None:
         raise MissingExtra("OpenVINO", "openvino", "engine openvino")
 
 
-def _compiled(network: nn.Module) -> Engine:
-    compiled = torch.compile(network, dynamic=False)
+def compiled(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same by torch.compile, for each shape anew; says what to do where it cannot be had."""
+    quick = torch.compile(network, dynamic=False)
 
-    def run(given: Tensor) -> Tensor:
+    def run(given: Tensor, **told: Tensor) -> Tensor:
         try:
-            change: Tensor = compiled(given)
+            change: Tensor = quick(given, **told)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             reason = str(error).strip().splitlines()[0]
             raise FreezeframeError(

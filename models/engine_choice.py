@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,23 @@ def fastest(engines: Mapping[str, Engine], exact: Engine, *, key: str) -> Engine
     def run(evidence: Tensor) -> Tensor:
         size = size_class(evidence)
         if size not in settled:
-            name = choose(engines, exact, key=f"{key} | {size}", size=size)
+            picture = partial(sample, *SIZES[size])
+            name = choose(engines, exact, key=f"{key} | {size}", picture=picture)
             settled[size] = engines.get(name, exact)
         return settled[size](evidence)
 
     return run
 
 
-def choose(engines: Mapping[str, Engine], exact: Engine, *, key: str, size: str) -> str:
-    """Name of the fastest engine that agrees with `exact`; a name of none where only `exact` itself does."""
+def choose(engines: Mapping[str, Engine], exact: Engine, *, key: str, picture: Callable[[], Tensor]) -> str:
+    """Name of the fastest engine that agrees with `exact`; a name of none where only `exact` itself does.
+
+    Measured on `picture()`, unless it is remembered under `key`.
+    """
     found = recall().get(key)
     if isinstance(found, dict) and found.get("engine") in {*engines, "exact"}:
         return str(found["engine"])
-    seconds = measure(engines, exact, picture=sample(*SIZES[size]))
+    seconds = measure(engines, exact, picture=picture())
     name = min(seconds, key=seconds.__getitem__, default="exact")
     remember({**recall(), key: {"engine": name, "seconds": seconds}})
     logger.info("the network runs by %s; measured %s", name, seconds)
@@ -93,14 +98,19 @@ def _seconds(engine: Engine, picture: Tensor) -> float:
 
 def sample(height: int, width: int) -> Tensor:
     """Evidence such as frames give: [1, 16, H, W], always the same. Sides in multiples of 64 pixels."""
-    chance = torch.Generator().manual_seed(1)
-    octaves = [torch.rand(1, 3, height // k, width // k, generator=chance) for k in (4, 16, 64)]
-    frame = torch.stack([interpolate(each, (height, width), mode="bilinear") for each in octaves]).mean(0)[0]
+    frame = scenery(height, width)
     sharper = frame + 2 * (frame - avg_pool2d(frame, 5, stride=1, padding=2, count_include_pad=False))
     near = [frame.roll(step, dims=-1) for step in (-1, 1)]
     way = torch.tensor([5.0, 2.0])[:, None, None].expand(2, height, width)
     codes = [each.clamp(0, 1) for each in (frame, sharper, *near)]
     return as_evidence(codes, way=way, confidence=torch.full((height, width), 0.8))[None]
+
+
+def scenery(height: int, width: int) -> Tensor:
+    """Codes with detail of all sizes, as pictures have: [3, H, W], always the same."""
+    chance = torch.Generator().manual_seed(1)
+    octaves = [torch.rand(1, 3, -(-height // k), -(-width // k), generator=chance) for k in (4, 16, 64)]
+    return torch.stack([interpolate(each, (height, width), mode="bilinear") for each in octaves]).mean(0)[0]
 
 
 def size_class(evidence: Tensor) -> str:

@@ -15,7 +15,7 @@ from .engine_choice import Engine
 
 SHAPES = 4  # compiled ones that are kept: a job has one or two
 TRACED = 64  # pixels; the side of the picture that the graph is read off
-CHANNELS = 16  # of the evidence
+CHANNELS = 16  # of the multi-frame network's evidence
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
@@ -24,14 +24,14 @@ def installed() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def in_openvino(network: nn.Module, dtype: torch.dtype) -> Engine:
+def in_openvino(network: nn.Module, dtype: torch.dtype, *, channels: int = CHANNELS) -> Engine:
     """`network`, compiled anew for each shape of [B, C, H, W] and remembered; static shapes are fastest."""
     # OpenVINO wants the weights in plain order, and reads them in place for as long as it runs.
     plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     @lru_cache(maxsize=1)
     def graph() -> Any:
-        return read_graph(plain)
+        return read_graph(plain, channels=channels)
 
     @lru_cache(maxsize=SHAPES)
     def compiled(shape: tuple[int, ...]) -> Any:
@@ -47,7 +47,7 @@ def in_openvino(network: nn.Module, dtype: torch.dtype) -> Engine:
     return run
 
 
-def read_graph(network: nn.Module) -> Any:
+def read_graph(network: nn.Module, *, channels: int = CHANNELS) -> Any:
     """OpenVINO's model of `network`, sizes left open.
 
     By its front end: `openvino.convert_model` does the same, but reports it to its makers over the net, and
@@ -58,7 +58,7 @@ def read_graph(network: nn.Module) -> Any:
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # sizes become constants where they are odd: they never are here
-        picture = torch.zeros(1, CHANNELS, TRACED, TRACED)
+        picture = torch.zeros(1, channels, TRACED, TRACED)
         traced = torch.jit.trace(network, picture, check_trace=False)  # type: ignore[no-untyped-call]
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced)  # the front end does not keep it alive

@@ -13,10 +13,10 @@ from ..data.errors import UnreadableMedia
 from . import nafnet
 from .checkpoint import read_state
 from .device import Precision, find_device
-from .networks import Kind, Network, fitted, recognise
-from .restorer import NetworkRestorer, Restorer, corrections
-from .whole import format_for
-from .zoo import load_foreign
+from .engine import Way
+from .networks import Kind, Network, fitted, foreign, recognise
+from .restorer import NetworkRestorer, Restorer
+from .ways import ways_of
 
 __all__ = ["Precision", "Restorer", "load_restorer"]
 
@@ -27,15 +27,17 @@ def load_restorer(
     device: str | torch.device = "auto",
     precision: Precision = "auto",
     window: int | None = None,
+    way: Way = "auto",
 ) -> NetworkRestorer:
     """The restorer whose weights a file holds, for tiles that its caller cuts.
 
     Args:
         path: A checkpoint as its authors published it (.pth, .pt, .ckpt, .safetensors).
         device: Where the network computes: auto, cpu, cuda, cuda:1. Pictures may lie anywhere.
-        precision: Format of its inner numbers. What overflows is computed again in fp32; `auto` takes fp16
-            for networks that stay within it only.
+        precision: Format of its inner numbers. What overflows is computed again in fp32; `auto` is whatever
+            is fastest and agrees with fp32.
         window: Pixels over which a NAFNet pools, see `nafnet.NAFNet`; None pools over each tile.
+        way: See `ways.ways_of`.
 
     Raises:
         UnreadableMedia: The file is missing, damaged, unsafe to open, of an unknown network, or of one that
@@ -45,11 +47,10 @@ def load_restorer(
     place = find_device(device)
     state = read_state(path)
     kind = recognise(state)
-    if kind is None:
-        return load_foreign(state, path=path, device=place)
-    network = fitted(_pooling(kind, window), state, path=path)
+    network = foreign(state, path) if kind is None else fitted(_pooling(kind, window), state, path=path)
     _check_in_place(network, path=path)
-    ready = corrections(network.module, device=place, dtype=format_for(network, place, precision))
+    network.module.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ready = ways_of(network, device=place, precision=precision, way=way)
     return NetworkRestorer(corrections=ready, device=place, multiple=network.multiple)
 
 

@@ -112,7 +112,7 @@ def read_network(path: Path) -> Network:
     """
     state = read_state(path)
     kind = recognise(state)
-    return _foreign(state, path) if kind is None else fitted(kind, state, path=path)
+    return foreign(state, path) if kind is None else fitted(kind, state, path=path)
 
 
 def fitted(kind: Kind, state: Mapping[str, Tensor], *, path: Path) -> Network:
@@ -136,7 +136,13 @@ def recognise(state: Mapping[str, Tensor]) -> Kind | None:
     return next((kind for kind in KINDS if kind.detect(state)), None)
 
 
-def _foreign(state: Mapping[str, Tensor], path: Path) -> Network:
+def foreign(state: Mapping[str, Tensor], path: Path) -> Network:
+    """The network that spandrel recognises.
+
+    Raises:
+        UnreadableMedia: It knows none, or one that does not turn pictures into pictures of the same channels.
+        FreezeframeError: spandrel is needed and cannot be imported.
+    """
     found = read_foreign(state, path=path)
     if found.input_channels != found.output_channels or found.input_channels not in (1, 3):
         raise UnreadableMedia(

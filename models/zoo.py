@@ -11,29 +11,6 @@ import torch
 from torch import Tensor
 
 from ..data.errors import FreezeframeError, UnreadableMedia
-from .restorer import NetworkRestorer
-
-
-def load_foreign(state: Mapping[str, Tensor], *, path: Path, device: torch.device) -> NetworkRestorer:
-    """The restorer that spandrel recognises by its keys, in fp32: several of its networks overflow in fp16.
-
-    Raises:
-        FreezeframeError: spandrel is not installed, or does not run beside this torch.
-        UnreadableMedia: No network that spandrel knows, or one that does not restore RGB pictures in place.
-    """
-    descriptor = read_foreign(state, path=path)
-    if (descriptor.scale, descriptor.input_channels, descriptor.output_channels) != (1, 3, 3):
-        raise UnreadableMedia(
-            f"{path}: {descriptor.architecture.name} here turns {descriptor.input_channels} channels into"
-            f" {descriptor.output_channels} at scale {descriptor.scale}; name a restorer of RGB at scale 1"
-        )
-    model = descriptor.to(device).eval()
-
-    def correct(codes: Tensor) -> Tensor:
-        change: Tensor = model(codes) - codes
-        return change
-
-    return NetworkRestorer(corrections=(correct,), device=device)
 
 
 def read_foreign(state: Mapping[str, Tensor], *, path: Path) -> Any:

@@ -33,6 +33,7 @@ class Cost:
     parameters: int
     megabytes: float  # of memory per megapixel of a tile, in fp32, weights apart
     seconds: float | None  # per megapixel; None where nobody has measured it yet
+    engine: str | None  # by which it was measured now
     where: str  # processor, versions and number format that this is true for
 
 
@@ -68,11 +69,12 @@ def cost(weights: shelf.Weights, *, device: str, precision: Precision, measure: 
     """What restoring takes here; time only where it was measured before, or is asked for now."""
     network = read_network(weights.path)
     restorer = prepare(network, device=device, precision=precision, tile=SIDE)
-    where = key_of(network.module, restorer.device, [str(restorer.dtype)])
+    where = key_of(network.module, restorer.device, [precision])
     ledger = shelf.read_ledger().get(weights.path.name, {})
     speeds: Mapping[str, Any] = ledger.get("seconds per megapixel", {})
-    seconds = speeds.get(where)
+    seconds, engine = speeds.get(where), None
     if measure:
+        engine = restorer.corrections[0].name()
         picture = torch.rand(1, 3, network.side or SIDE, network.side or SIDE)
         seconds = _best_of(lambda: restorer(picture)) / picture[0, 0].numel() * 1e6
         shelf.enter(weights.path.name, **{"seconds per megapixel": {**speeds, where: seconds}})
@@ -80,6 +82,7 @@ def cost(weights: shelf.Weights, *, device: str, precision: Precision, measure: 
         parameters=sum(value.numel() for value in network.module.parameters()),
         megabytes=bytes_per_pixel(network.module, channels=network.channels),
         seconds=seconds,
+        engine=engine,
         where=where,
     )
 
@@ -91,6 +94,7 @@ def cost_in_words(found: Cost) -> dict[str, str]:
         "parameters": f"{found.parameters / 1e6:.2f} million",
         "memory per megapixel": f"{found.megabytes / 1e3:.2f} GB",
         "time per megapixel": seconds,
+        **({"engine": found.engine} if found.engine else {}),
     }
 
 

@@ -18,8 +18,9 @@ from ..data.photo_write import ENCODERS
 from ..data.photos import PHOTO_SUFFIXES, PhotoPicture, read_photo, refuse, save, write_photo
 from ..data.types import Frame
 from ..data.video import VideoSource
+from ..models.enlarge import enlarged
 from ..models.shelf import Weights, at_hand, find, sha256_of
-from ..models.whole import WholeRestorer, enlarged, load_whole
+from ..models.whole import WholeRestorer, load_whole
 from .api import open_sink, open_source, refuse_overwriting, versions
 from .choose import Ailment, Choice, choose, examine
 from .progress import Advance, quiet

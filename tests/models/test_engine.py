@@ -135,13 +135,17 @@ def test_auto_answers_as_fp32_does_and_remembers_what_it_chose(network):
     assert entry["seconds"][entry["engine"]] == min(entry["seconds"].values())
 
 
+def show() -> Tensor:
+    return picture(64, 64)
+
+
 def never(evidence: Tensor) -> Tensor:
     raise AssertionError("measured again")
 
 
 def test_the_remembered_choice_is_taken_without_measuring():
     remember({"here": {"engine": "b", "seconds": {}}})
-    assert choose({"a": never, "b": never}, never, key="here", size="small") == "b"
+    assert choose({"a": never, "b": never}, never, key="here", picture=show) == "b"
 
 
 def test_an_engine_that_strays_or_fails_is_not_chosen_however_fast():
@@ -158,9 +162,9 @@ def test_an_engine_that_strays_or_fails_is_not_chosen_however_fast():
         return evidence[:, :3] * float("nan")
 
     quick = {"stray": stray, "broken": broken, "no number": no_number}
-    assert choose({**quick, "slow": exact}, exact, key="a", size="small") == "slow"
-    assert choose(quick, exact, key="b", size="small") == "exact"
-    assert choose({"stray": never}, never, key="b", size="small") == "exact", "that is remembered too"
+    assert choose({**quick, "slow": exact}, exact, key="a", picture=show) == "slow"
+    assert choose(quick, exact, key="b", picture=show) == "exact"
+    assert choose({"stray": never}, never, key="b", picture=show) == "exact", "that is remembered too"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"here": 3}', '{"here": {"engine": "gone"}}', "\xff"])
@@ -170,7 +174,7 @@ def test_a_broken_cache_file_is_ignored_and_rewritten(content):
     path.parent.mkdir(parents=True)
     path.write_bytes(content.encode("latin-1"))
     plain = {"only": lambda evidence: evidence[:, :3]}
-    assert choose(plain, plain["only"], key="here", size="small") == "only"
+    assert choose(plain, plain["only"], key="here", picture=show) == "only"
     assert json.loads(path.read_text())["here"]["engine"] == "only"
 
 
@@ -178,7 +182,7 @@ def test_a_broken_cache_file_is_ignored_and_rewritten(content):
 def test_a_home_that_cannot_be_written_to_costs_a_measurement_only(monkeypatch, cache):
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
     plain = {"only": lambda evidence: evidence[:, :3]}
-    assert choose(plain, plain["only"], key="here", size="small") == "only"
+    assert choose(plain, plain["only"], key="here", picture=show) == "only"
     assert recall() == {}
 
 

@@ -16,7 +16,8 @@ from freezeframe.models import hair, nafnet, restormer, swinir
 from freezeframe.models.glances import glances
 from freezeframe.models.load import load_restorer
 from freezeframe.models.networks import KINDS, read_network, recognise
-from freezeframe.models.whole import format_for, load_whole
+from freezeframe.models.ways import format_for
+from freezeframe.models.whole import load_whole
 from freezeframe.pipeline.config import RefineConfig
 from freezeframe.pipeline.refine import refine
 

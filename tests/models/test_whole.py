@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from freezeframe.data.errors import FreezeframeError
+from freezeframe.models.enlarge import enlarged
 from freezeframe.models.footprint import bytes_per_pixel, free_bytes, tile_that_fits
 from freezeframe.models.nafnet import Layout, NAFNet
 from freezeframe.models.networks import Network, read_network
-from freezeframe.models.whole import WholeRestorer, enlarged, format_for, prepare
+from freezeframe.models.ways import format_for
+from freezeframe.models.whole import WholeRestorer, prepare
 
 CPU = torch.device("cpu")
 
@@ -263,7 +265,7 @@ def test_a_checkpoint_becomes_a_network_that_says_what_it_asks(tmp_path):
     torch.save({"params": module.state_dict()}, tmp_path / "net.pth")
     found = read_network(tmp_path / "net.pth")
     assert (found.title, found.channels, found.scale, found.multiple) == ("NAFNet", 3, 1, 4)
-    run = prepare(found, device="cpu")
+    run = prepare(found, device="cpu", precision="fp32")
     run(light(20, 20))
     assert run.tile is None, "a small picture is not worth counting memory for"
     run(light(300, 260))

@@ -74,6 +74,7 @@ def test_info_tells_the_cost_and_remembers_what_was_measured(checkpoint):
     assert "add --measure" in before["time per megapixel"]
     measured = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32", "--measure").stdout)
     assert float(measured["time per megapixel"].removesuffix(" s")) > 0
+    assert measured["engine"] == "torch fp32"
     after = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32").stdout)
     assert after["time per megapixel"] == measured["time per megapixel"]
     assert 0.01 < float(after["memory per megapixel"].removesuffix(" GB")) < 10
