@@ -1,12 +1,25 @@
-"""All benchmark tables, one after the other: `make bench` (about a quarter of an hour on two idle cores)."""
+"""All benchmark tables, one after the other: `make bench` (three quarters of an hour on two idle cores)."""
 
 from __future__ import annotations
 
-from benchmarks import burst, flow, gopro_patches, heldout, network, quality, speed, synthetic
+from benchmarks import (
+    burst,
+    flow,
+    gopro_patches,
+    heldout,
+    network,
+    quality,
+    scenes,
+    speed,
+    splatting,
+    synthetic,
+)
+
+PARTS = (speed, network, quality, heldout, gopro_patches, synthetic, burst, flow, splatting, scenes)
 
 
 def main() -> None:
-    for part in (speed, network, quality, heldout, gopro_patches, synthetic, burst, flow):
+    for part in PARTS:
         print(f"\n## {part.__name__.split('.')[-1]}\n\n{(part.__doc__ or '').splitlines()[0]}\n", flush=True)
         part.main()
 

@@ -3,6 +3,7 @@
     FreezeframeError            the text is one sentence for the user; the CLI prints it and exits with 2
     ├── UnreadableMedia         the input cannot be read as asked
     ├── UnwritableOutput        the output cannot be written as asked; nothing was changed
+    ├── NoScene                 the footage cannot be rebuilt as one scene; frame by frame it still can
     └── MissingExtra            an optional package is needed
 
 Programming errors stay ValueError and TypeError.
@@ -21,6 +22,10 @@ class UnreadableMedia(FreezeframeError):
 
 class UnwritableOutput(FreezeframeError):
     """The output exists, is the input, has no room, or is of a kind that cannot hold what it must."""
+
+
+class NoScene(FreezeframeError):
+    """What was filmed cannot be rebuilt as one static scene, and why."""
 
 
 class MissingExtra(FreezeframeError):

@@ -161,7 +161,7 @@ def _attempt(network: Network, image: Tensor, rows: list[Span], columns: list[Sp
     try:
         return _blend(network, image, rows, columns)
     except (RuntimeError, MemoryError) as error:
-        if not _memory_ran_out(error):
+        if not memory_ran_out(error):
             raise
     # Only here, with the error gone, do its stack frames let go of their tensors.
     torch.cuda.empty_cache()
@@ -187,6 +187,7 @@ def _blend(network: Network, image: Tensor, rows: list[Span], columns: list[Span
     return blended
 
 
-def _memory_ran_out(error: Exception) -> bool:
+def memory_ran_out(error: Exception) -> bool:
+    """Whether an error says that there is no memory left, on any device."""
     # The CPU's allocator has no type of its own.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from .arguments import Budget, Device, Estimator, Force, Shutter
-from .terminal import errors, fitting, say
+from .terminal import bar, errors, fitting, say
 
 STOPPED = "stopped; the same command goes on after the last checkpoint"
 
@@ -56,6 +56,7 @@ def scene(
     with errors(stopped=STOPPED):
         from . import options
         from .scene import SceneWish, rebuild
+        from .scene_instead import Instead
 
         config = options.configure(
             "auto",
@@ -66,7 +67,9 @@ def scene(
             strength=1.0, device=device, precision="auto",
         )  # fmt: skip
         wish = SceneWish(subframes=subframes, scene=save_scene, poses=poses, evaluate=evaluate)
-        with fitting(source.name) as tell:
-            done = rebuild(source, output, config=config, wish=wish, tell=tell)
+        with fitting(source.name) as tell, bar(source.name) as advance:
+            done = rebuild(source, output, config=config, wish=wish, tell=tell, advance=advance)
         say(done.text())
         typer.echo(output)
+        if isinstance(done, Instead) and (save_scene or evaluate):
+            raise typer.Exit(1)  # what was asked for by name is not there

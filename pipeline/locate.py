@@ -31,7 +31,7 @@ def located(images: Tensor, times: Tensor, *, order: Order, static: Tensor | Non
 
     Raises:
         MissingExtra: pycolmap is not installed.
-        FreezeframeError: Too few frames could be placed.
+        NoScene: Too few frames could be placed.
     """
     found = poses_from(list(images), order=order, static=static)
     path = _path(found.views, times[list(found.numbers)])

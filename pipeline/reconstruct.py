@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..data.errors import FreezeframeError
+from ..data.errors import NoScene
+from ..models.tiles import memory_ran_out
 from ..splatting.begin import look_for_motion, lucky_weights, sharpness
 from ..splatting.canvas import FINER, Canvas, canvas_for
 from ..splatting.composite import Candidate, composite
@@ -178,8 +179,10 @@ def run(fit: Fit, tell: Tell, *, keep: Callable[[Fit], None] | None = None) -> N
     """Work until the plan is done; memory that runs out is the user's sentence, not a trace."""
     try:
         fit.run(tell, keep)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise FreezeframeError(
+    except (RuntimeError, MemoryError) as error:
+        if not memory_ran_out(error):
+            raise
+        raise NoScene(
             "the scene does not fit into memory; take a shorter part (--start, --end) or smaller frames"
         ) from error
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.encode import job_folder
-from ..data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
+from ..data.errors import FreezeframeError, MissingExtra, NoScene, UnreadableMedia, UnwritableOutput
 from ..data.folders import ImageFolderSource
 from ..data.photos import read_photo
 from ..data.types import Frame, stack_light
@@ -32,7 +32,9 @@ from .config import Config
 from .evaluate import Judged, evaluate
 from .locate import held_out, located, named, posed
 from .measure import ESTIMATORS, USUAL_SHUTTER, Flows, adjacent_flows, is_cut
+from .progress import Advance, quiet
 from .reconstruct import Shot, Shutter, deep, judged, prepared, rebuilt, run
+from .scene_instead import Instead, named_after, replace_folder, sharpened_instead
 from .scene_report import SceneReport
 from .showing import fly_through, keep_scene, slow_motion
 
@@ -51,43 +53,68 @@ class SceneWish:
     evaluate: bool = False  # on the held-out views of an LLFF folder
 
 
-def rebuild(
-    source: Path, output: Path, *, config: Config, wish: SceneWish, tell: Callable[[Told], None]
-) -> SceneReport:
+def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
+    source: Path,
+    output: Path,
+    *,
+    config: Config,
+    wish: SceneWish,
+    tell: Callable[[Told], None],
+    advance: Advance = quiet,
+) -> SceneReport | Instead:
     """Rebuild the static scene of one shot and write it into the folder `output`.
+
+    Where the scene cannot be rebuilt, the frames are sharpened the usual way instead, and the reason is told.
 
     Args:
         source: A video file or a folder of photos.
         output: A folder, made when everything is done; an interrupted run goes on from its last checkpoint.
-        config: `splat`, `measure` and `output` are used.
+        config: `splat`, `measure` and `output` are used; all of it where frames are sharpened the usual way.
         wish: What to show.
-        tell: Told after each step.
+        tell: Told after each step of the fit.
+        advance: Told of each frame that is sharpened the usual way.
 
     Raises:
-        FreezeframeError: The scene cannot be rebuilt from this, with the reason.
+        FreezeframeError: The footage cannot be read, or the folder cannot be written.
     """
-    begun = time.monotonic()
     refuse_overwriting(output, [source], force=config.output.force)
     shots = posed(wish.poses or source)
     if wish.poses and shots is None:
         raise UnreadableMedia(f"{wish.poses}: holds no cameras; name a COLMAP model or an LLFF folder")
     pictures = shots.paths[0].parent if shots and not wish.poses else source
+    try:
+        return _rebuilt(source, output, config=config, wish=wish, tell=tell, known=(pictures, shots))
+    except (NoScene, MissingExtra) as why:
+        return sharpened_instead(pictures, output, str(why), config=config, advance=advance)
+
+
+def _rebuilt(  # noqa: PLR0913
+    source: Path,
+    output: Path,
+    *,
+    config: Config,
+    wish: SceneWish,
+    tell: Callable[[Told], None],
+    known: tuple[Path, Shots | None],
+) -> SceneReport:
+    begun = time.monotonic()
+    pictures, shots = known
     opened = open_source(pictures, config.output)
     frames = _all(opened)
     if few := too_few(len(frames)):
-        raise FreezeframeError(f"{source}: {few}")
+        raise NoScene(few)
     shot = _shot(frames, config, photos=source.is_dir() and config.measure.shutter is None)
     shot, numbers = _placed(shot, frames, shots, source)
     ruling = judged(shot)
     if not ruling:
-        raise FreezeframeError(f"{source}: {ruling.reason}; freezeframe video sharpens it frame by frame")
+        raise NoScene(ruling.reason)
     fit = prepared(shot, ruling, config.splat, place=find_device(config.device))
     job = _job(output, f"{opened.name} {len(frames)} {settings_key(config)}")
     psnr = _worked(fit, job / "fit.pt", tell)
     made = job / "made"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
-    share = _write_sharp(opened, frames, Placed(fit, shot, numbers), made / _named(source), config)
+    share = _write_sharp(opened, frames, Placed(fit, shot, numbers), made / named_after(source), config)
     keep_scene(fit, [frames[k] for k in numbers], made)
     fly_through(fit, made / "flythrough.mp4", rate=opened.rate)
     if wish.subframes:
@@ -102,9 +129,7 @@ def rebuild(
     (made / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
     if wish.scene:
         _keep_aside(made, wish.scene, force=config.output.force)
-    if output.exists():
-        shutil.rmtree(output)
-    made.rename(output)
+    replace_folder(made, output)
     shutil.rmtree(job)
     return report
 
@@ -129,10 +154,6 @@ def _keep_aside(made: Path, target: Path, *, force: bool) -> None:
     shutil.copyfile(kept, target)
 
 
-def _named(source: Path) -> str:
-    return "sharp" if source.is_dir() else f"sharp{source.suffix}"
-
-
 def _all(source: VideoSource | ImageFolderSource) -> list[Frame]:
     """Every frame of a short clip; a scene is fitted to all of them at once."""
     frames: list[Frame] = []
@@ -140,13 +161,11 @@ def _all(source: VideoSource | ImageFolderSource) -> list[Frame]:
         frames.append(frame)
         height, width = frame.picture.size
         if 12 * height * width * len(frames) > MOST:
-            raise UnreadableMedia(
-                f"{source.name}: has more frames than fit into memory; name a part with --start and --end"
-            )
+            raise NoScene("these are more frames than fit into memory; name a part with --start and --end")
         if len(frames) > 1 and is_cut(frames[-2].picture.luma(), frame.picture.luma()):
-            raise UnreadableMedia(
-                f"{source.name}: the scene changes at frame {frame.index}"
-                f" ({float(frame.time):.2f} s); name a part within one with --start and --end"
+            raise NoScene(
+                f"the scene changes at frame {frame.index} ({float(frame.time):.2f} s); name a part within"
+                " one with --start and --end"
             )
     return frames
 

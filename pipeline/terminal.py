@@ -83,12 +83,17 @@ def fitting(name: str) -> Iterator[Callable[[Told], None]]:
     """A progress bar on stderr of a fit: share of the work, loss, and how well re-blurred frames agree."""
     from tqdm import tqdm
 
-    with tqdm(
-        desc=name, total=100, file=sys.stderr, disable=None, dynamic_ncols=True,
-        bar_format="{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]",
-    ) as line:  # fmt: skip
+    with ExitStack() as stack:
+        line: Any = None
 
         def tell(told: Told) -> None:
+            nonlocal line
+            if line is None:
+                drawn = tqdm(
+                    desc=name, total=100, file=sys.stderr, disable=None, dynamic_ncols=True,
+                    bar_format="{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]",
+                )  # fmt: skip
+                line = stack.enter_context(drawn)
             line.set_postfix_str(f"loss {told.loss:.4f}, re-blurred {told.psnr:.1f} dB", refresh=False)
             line.update(100 * told.progress - line.n)
 

@@ -17,7 +17,7 @@ import cv2
 from torch import Tensor
 
 from ..data.color import SRGB, to_signal
-from ..data.errors import FreezeframeError, MissingExtra
+from ..data.errors import MissingExtra, NoScene
 from ..data.photos import read_photo
 from .colmap_model import Model, read_model
 from .trajectory import Views
@@ -76,7 +76,7 @@ def poses_from(
 
     Raises:
         MissingExtra: pycolmap is not installed.
-        FreezeframeError: Too few frames could be placed.
+        NoScene: Too few frames could be placed.
     """
     pycolmap = _pycolmap()
     with TemporaryDirectory(prefix="freezeframe-") as folder:
@@ -118,7 +118,7 @@ def _laid_out(
         sharpness[_name(k)] = float(cv2.Laplacian(grey, cv2.CV_32F).var())
         sizes.add(grey.shape)
     if len(sizes) != 1:
-        raise FreezeframeError(f"the frames are of {len(sizes)} sizes; a scene needs frames of one size")
+        raise NoScene(f"the frames are of {len(sizes)} sizes; a scene needs frames of one size")
     height, width = sizes.pop()
     return sorted(sharpness, key=lambda name: -sharpness[name]), (height, width)
 
@@ -240,7 +240,7 @@ def _placed(found: Model | None, images: Sequence[Path | Tensor]) -> Placed:
     numbers = tuple(int(Path(name).stem) for name in found.names) if found else ()
     if found is None or len(numbers) < max(FEWEST, ENOUGH * len(images)):
         lost = [_called(images[k], k) for k in range(len(images)) if k not in numbers]
-        raise FreezeframeError(
+        raise NoScene(
             f"COLMAP placed {len(numbers)} of {len(images)} frames, not {', '.join(lost[:5])}"
             f"{' ...' if len(lost) > 5 else ''}: too blurred, sharing too little, or without depth; give"
             " sharper or more frames, or poses of your own (--poses)"

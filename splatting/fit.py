@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..data.errors import FreezeframeError
+from ..data.errors import NoScene
 from ..data.exposure import row_shares
 from .footage import Footage, Shade
 from .losses import photometric, psnr_of_reblur
@@ -84,7 +84,7 @@ class Fit:
         """Work until the plan is done; `keep` is called now and then, and must be quick.
 
         Raises:
-            FreezeframeError: The loss is not a number.
+            NoScene: The loss is not a number.
         """
         while self.progress < 1:
             begun = time.monotonic()
@@ -108,7 +108,7 @@ class Fit:
         loss = photometric(answers, seen, weights) + self._held_against(frames)
         loss = loss + self.plan.calm_at(self.progress) * unrest
         if not bool(loss.isfinite()):
-            raise FreezeframeError(
+            raise NoScene(
                 f"the fit of the scene fell apart at step {self.step}; give it steadier footage or poses"
             )
         self.optimiser.zero_grad()
