@@ -20,6 +20,7 @@ LAGS = 2 * REACH + 1
 RADII = 11  # of disks: 0, 0.5 ... 5 pixels
 STEP = 0.5  # pixels between them
 STRIDES = 4  # windows overlap so that each pixel is seen by about so many in a row
+MOST = 13  # in a row, as 512 pixels have; over more pixels they spread: more of them tell little more
 _LUMA = (0.2126, 0.7152, 0.0722)
 _ROUNDING = 1 / 255  # codes; what is below it says nothing
 _CHANNELS = 32
@@ -64,7 +65,7 @@ def _windows(luma: Tensor) -> Tensor:
 
 
 def _starts(length: int) -> list[int]:
-    count = -(-(length - WINDOW) * STRIDES // WINDOW) + 1
+    count = min(-(-(length - WINDOW) * STRIDES // WINDOW) + 1, MOST)
     return [round((length - WINDOW) * i / max(1, count - 1)) for i in range(count)]
 
 
