@@ -12,16 +12,19 @@ import torch
 from torch import Tensor
 
 from ..data.color import SRGB, to_signal
+from ..models.blind import RADII, REACH, STEP, cepstrum
 from ..models.catalogue import CATALOGUE, Ill, Release
 from ..models.shelf import Weights, how_to_get
+from ..models.shipped import read_estimator
 from ..motion.blocks import jpeg_quality
-from ..motion.diagnose import diagnose, noise_level
+from ..motion.diagnose import noise_level
 from .config import GateConfig
 from .gate import blur_threshold
 
 NOISY = 5.0  # of 255, standard deviation; finer grain is film's, and no network here is trained below 15
 COARSE = 60  # JPEG quality from which on the loss is not worth a restorer
-BLURRED = 3.0  # pixels; a lone picture tells no shorter blur
+BLURRED = 3.0  # pixels; shorter ways hardly show
+UNSHARP = 1.0  # pixels of radius; likewise
 SIDE = 1536  # pixels; of larger pictures the middle is looked at
 FAR = 1.7  # times off its level a restorer still serves better than one that takes every level
 
@@ -77,15 +80,28 @@ def examine(light: Tensor) -> Ailment:
     """Look at [3, H, W] linear RGB."""
     middle = _middle(light)
     codes = to_signal(middle, SRGB).clamp(0, 1).cpu()
-    found = diagnose(middle)
+    length, radius = _blur(codes)
     least = max(BLURRED, blur_threshold((light.shape[-2], light.shape[-1]), GateConfig()))
     return Ailment(
         noise=255 * mean(noise_level(plane.numpy()) for plane in codes),
         quality=jpeg_quality((255 * codes).round().permute(1, 2, 0).numpy()),
-        blur=found.blur if found.blur >= least else 0.0,
-        defocus=found.defocus if found.cause == "defocus" else 0.0,
+        blur=length if length >= least else 0.0,
+        defocus=radius / 2,  # of a disk's light, either way
         grey=bool(torch.equal(codes[0], codes[1]) and torch.equal(codes[0], codes[2])),
     )
+
+
+def _blur(codes: Tensor) -> tuple[float, float]:
+    """Length of the way and radius of the disk that blurred a picture, 0 where sharp is likelier. Pixels."""
+    with torch.no_grad():
+        ways, radii = read_estimator()(cepstrum(codes[None]))
+    lags = torch.arange(-REACH, REACH + 1.0)
+    lengths, ways = torch.hypot(lags[:, None], lags), ways[0].exp()
+    sizes, radii = STEP * torch.arange(RADII), radii[0].exp()
+    sharp = float(ways[lengths < BLURRED].sum()), float(radii[sizes < UNSHARP].sum())
+    expected = float((ways * lengths).sum()), float((radii * sizes).sum())
+    length, radius = (size if share < 0.5 else 0.0 for size, share in zip(expected, sharp, strict=True))
+    return length, radius
 
 
 def choose(ailment: Ailment, at_hand: Sequence[Weights]) -> Choice:

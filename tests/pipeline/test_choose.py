@@ -21,13 +21,13 @@ EVERYTHING = [*have(*CATALOGUE), REFINER]
 
 
 def photo(seed: int = 0) -> np.ndarray:
-    """[H, W, 3] codes: a sharp picture of quiet and busy places."""
+    """[H, W, 3] codes: sheets of paper on each other, on no grid: what repeats looks like a blur's echo."""
     rng = np.random.default_rng(seed)
-    layers = [
-        rng.uniform(0, 255, (30 * 12 // k + 1, 40 * 12 // k + 1, 3)).repeat(k, 0).repeat(k, 1)[:360, :480]
-        for k in (20, 45, 120)
-    ]
-    return np.clip(np.mean(layers, axis=0), 8, 247).round().astype(np.uint8)
+    codes = np.full((360, 480, 3), 120.0)
+    for _ in range(300):
+        (top, left), (height, width) = rng.integers(-20, (360, 480)), rng.integers(8, 90, 2)
+        codes[max(top, 0) : top + height, max(left, 0) : left + width] = rng.uniform(70, 180, 3)
+    return codes.round().astype(np.uint8)
 
 
 def light(codes: np.ndarray) -> torch.Tensor:
@@ -65,6 +65,29 @@ def test_coding_is_found(quality):
     found = examine(light(coded(quality)))
     assert found.quality == pytest.approx(quality, abs=2)
     assert list(found.ills) == ["jpeg"]
+
+
+def blurred(kernel: np.ndarray) -> np.ndarray:
+    """An exposure sums light. Paper has few edges to tell of ways: the scene gets a grain of its own."""
+    grain = np.random.default_rng(3).uniform(0, 1, (360, 480, 3)).astype(np.float32)
+    scene = 0.5 * (photo() / 255.0) ** 2.2 + 0.5 * grain
+    return (255 * cv2.filter2D(scene, -1, kernel).clip(0, 1) ** (1 / 2.2)).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("length", [7, 15])
+def test_motion_of_a_lone_picture_is_found(length):
+    found = examine(light(blurred(np.full((1, length), 1 / length, np.float32))))
+    assert found.blur == pytest.approx(length, abs=1)
+    assert found.defocus == 0
+
+
+def test_defocus_is_found():
+    """A disk of radius 3 has a standard deviation of 1.5 along x and along y."""
+    y, x = np.mgrid[-4:5, -4:5]
+    disk = (np.hypot(y, x) <= 3).astype(np.float32)
+    found = examine(light(blurred(disk / disk.sum())))
+    assert found.defocus == pytest.approx(1.5, abs=0.3)
+    assert found.blur == 0
 
 
 def test_a_sound_picture_needs_nobody():
