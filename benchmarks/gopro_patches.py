@@ -1,36 +1,42 @@
-"""What the network gains on single photos: 30 GoPro patches, no neighbours, no motion to measure.
+"""What is gained on single photos: 30 GoPro patches, no neighbours, no motion to measure.
 
-Run: python -m benchmarks.gopro_patches [--network FILE]   (needs ../shared/data; seconds)
+Run: python -m benchmarks.gopro_patches   (needs ../shared/data; a minute)
 """
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import replace
 from pathlib import Path
 
+from freezeframe.data.metrics import srgb_codes
+from freezeframe.data.metrics_time import light_of
 from freezeframe.data.sets_photos import photos
-from freezeframe.models.shipped import WEIGHTS
 from freezeframe.pipeline.bench import bench
-from freezeframe.pipeline.bench_methods import INPUT, OURS, methods_for
+from freezeframe.pipeline.bench_methods import INPUT, OURS, methods_for, read, write
 from freezeframe.pipeline.config import Config
+from freezeframe.pipeline.finish import finish_photo
+from freezeframe.pipeline.network import plain_network
 
 PATCHES = Path(__file__).resolve().parents[2] / "shared" / "data" / "test" / "gopro_patches"
 FLOOR = 0.8  # dB
+ALONE = "multi-frame network, given one frame"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", type=Path, default=WEIGHTS)
-    given = parser.parse_args()
-    config = replace(Config(), fuse=replace(Config().fuse, network=given.network))
-    methods = methods_for(config, restorer=None)
-    found = bench(
-        photos(PATCHES / "blur", PATCHES / "sharp"), {name: methods[name] for name in ("unsharp mask", OURS)}
-    )
+    methods = methods_for(Config(), restorer=None)
+    rows = {name: methods[name] for name in ("unsharp mask", OURS)} | {ALONE: alone}
+    found = bench(photos(PATCHES / "blur", PATCHES / "sharp"), rows)
     print(found.text())
     gain = found.rows[OURS]["psnr"] - found.rows[INPUT]["psnr"]
-    print(f"\nnetwork {gain:+.2f} dB over the input (floor {FLOOR:+.1f})")
+    print(f"\nshipped refiner {gain:+.2f} dB over the input (floor {FLOOR:+.1f})")
+
+
+def alone(source: Path, output: Path) -> None:
+    """The network of the fuse stage without neighbours."""
+    network = plain_network(Config())
+    output.mkdir()
+    for path in sorted(source.glob("*.png")):
+        light = finish_photo(light_of(read(path)), network)
+        write(output / path.name, srgb_codes(light))
 
 
 if __name__ == "__main__":

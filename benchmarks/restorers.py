@@ -23,7 +23,7 @@ from freezeframe.data.synth_clips import pictures_in
 from freezeframe.models.checkpoint import read_state
 from freezeframe.models.shipped import REFINER, read_refiner
 from freezeframe.pipeline.restorer_architectures import ARCHITECTURES
-from freezeframe.pipeline.restorer_course import as_codes, middle, restored
+from freezeframe.pipeline.restorer_course import CEILING, as_codes, middle, restored
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "test" / "photos"
 SEED = 1000  # other noise, ways and weather than trials look at while they train
@@ -74,13 +74,19 @@ def trained(folder: Path | None) -> dict[str, nn.Module]:
 
 
 def scores(network: nn.Module | None, photos: Sequence[Tensor]) -> dict[str, tuple[float, float]]:
-    """Mean PSNR (dB) and SSIM over `photos` by case; None passes the degraded picture on."""
+    """Mean PSNR (dB) and SSIM over `photos` by case; None passes the degraded picture on.
+
+    What is identical counts `CEILING` dB.
+    """
     found = {}
     for case, (kind, strength) in CASES.items():
         worse = [degrade(photo, kind, seed=SEED + i, strength=strength) for i, photo in enumerate(photos)]
         better = worse if network is None else [restored(network, picture) for picture in worse]
         pairs = [(_bytes(a), _bytes(b)) for a, b in zip(better, photos, strict=True)]
-        found[case] = (mean(psnr_codes(*pair) for pair in pairs), mean(ssim_codes(*pair) for pair in pairs))
+        found[case] = (
+            mean(min(CEILING, psnr_codes(*pair)) for pair in pairs),
+            mean(ssim_codes(*pair) for pair in pairs),
+        )
     return found
 
 
@@ -112,7 +118,7 @@ def quality_table(found: Mapping[str, Mapping[str, tuple[float, float]]]) -> str
 
 
 def _cell(decibels: float, likeness: float) -> str:
-    return "identical" if decibels == float("inf") else f"{decibels:.2f} / {likeness:.3f}"
+    return "identical" if decibels == CEILING else f"{decibels:.2f} / {likeness:.3f}"
 
 
 def cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:

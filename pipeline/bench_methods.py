@@ -21,13 +21,13 @@ from ..data.folders import open_folder
 from ..data.metrics import Codes, srgb_codes
 from ..data.metrics_time import light_of
 from ..models.load import load_restorer
+from ..models.shipped import REFINER
+from ..models.whole import load_whole
 from ..motion.estimate import dis_pair
 from .api import deblur_video
 from .bench_deconvolve import Undo, along_motion, richardson_lucy, textbook, wiener
 from .config import Config, RefineConfig
-from .finish import finish_photo
 from .measure import survey
-from .network import plain_network
 from .refine import refine
 
 Method = Callable[[Path, Path], None]
@@ -61,12 +61,15 @@ def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
 
 
 def ours(source: Path, output: Path, *, config: Config) -> None:
-    """The whole command. A photo by itself, which it leaves alone for want of motion, goes to the network."""
+    """The whole command: `freezeframe video`, or `freezeframe restore` by the refiner for a photo by itself."""
     if len(open_folder(source).images) > 1:
         deblur_video(source, output, config=config)
         return
-    network = plain_network(config)
-    _each(source, output, change=lambda image: finish_photo(image, network))
+    if config.fuse.network == "none":
+        _each(source, output, change=lambda image: image)
+        return
+    restorer = load_whole(REFINER, device=config.device, precision=config.precision)
+    _each(source, output, change=lambda image: restorer(image[None])[0])
 
 
 def unsharp(image: Tensor) -> Tensor:

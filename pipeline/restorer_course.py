@@ -19,8 +19,8 @@ from .training_step import matrices
 
 # How often each kind is drawn: more where more is still to be gained.
 SHARES: dict[Kind, float] = {
-    "clean": 0.16, "noise": 0.05, "shot": 0.02, "jpeg": 0.22, "motion": 0.10, "shake": 0.08, "defocus": 0.06,
-    "rain": 0.03, "haze": 0.04, "dark": 0.03, "mixed": 0.18, "uneven": 0.03,
+    "clean": 0.20, "noise": 0.05, "shot": 0.02, "jpeg": 0.22, "motion": 0.10, "shake": 0.08, "defocus": 0.06,
+    "rain": 0.03, "haze": 0.01, "dark": 0.02, "mixed": 0.18, "uneven": 0.03,
 }  # fmt: skip
 DRAWN = 0.08  # share of patches that are drawn and not photographed
 NEAREST, FARTHEST = 1.0, 2.0  # photo pixels per patch pixel: smaller is sharper, and more of it fits
