@@ -61,7 +61,7 @@ def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
 
 
 def ours(source: Path, output: Path, *, config: Config) -> None:
-    """The whole command: `freezeframe video`, or `freezeframe restore` by the refiner for a photo by itself."""
+    """The whole command: `freezeframe video`; for a photo by itself `freezeframe restore` by the refiner."""
     if len(open_folder(source).images) > 1:
         deblur_video(source, output, config=config)
         return

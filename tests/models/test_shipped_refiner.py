@@ -17,8 +17,8 @@ from freezeframe.pipeline.restorer_course import as_codes, decibels, middle, res
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "photos"
 LEAST = {
-    "noise": 6.0, "shot": 4.0, "jpeg": 0.6, "motion": 2.5, "defocus": 2.5, "rain": 2.0, "haze": 2.0, "dark": 5.0,
-    "mixed": 1.0,
+    "noise": 6.0, "shot": 4.0, "jpeg": 0.6, "motion": 2.5, "defocus": 2.5, "rain": 2.0, "haze": 2.0,
+    "dark": 5.0, "mixed": 1.0,
 }  # dB; the others: not less than before  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_every_degradation_is_made_less(kind, network, photos):
 
 
 def test_black_and_white_stay(network):
-    """Nothing is wrong with them: not half a code may change. Even grey in between is what thick haze is like."""
+    """Nothing is wrong with them: not half a code may change. Even grey in between is like thick haze."""
     for level in (0.0, 0.1, 0.9, 1.0):
         even = torch.full((1, 3, 64, 64), level)
         assert (network(even) - even).abs().max() < 0.5 / 255
