@@ -1,4 +1,4 @@
-"""All benchmark tables, one after the other: `make bench` (three quarters of an hour on two idle cores)."""
+"""All benchmark tables, one after the other: `make bench` (an hour on two idle cores)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,26 @@ from benchmarks import (
     heldout,
     network,
     quality,
+    restorer_speed,
     scenes,
     speed,
     splatting,
     synthetic,
 )
 
-PARTS = (speed, network, quality, heldout, gopro_patches, synthetic, burst, flow, splatting, scenes)
+PARTS = (
+    speed,
+    network,
+    restorer_speed,
+    quality,
+    heldout,
+    gopro_patches,
+    synthetic,
+    burst,
+    flow,
+    splatting,
+    scenes,
+)
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def load_restorer(
     kind = recognise(state)
     network = foreign(state, path) if kind is None else fitted(_pooling(kind, window), state, path=path)
     _check_in_place(network, path=path)
-    network.module.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.module.to(place)
     ready = ways_of(network, device=place, precision=precision, way=way)
     return NetworkRestorer(corrections=ready, device=place, multiple=network.multiple)
 

@@ -142,7 +142,7 @@ def prepare(
 ) -> WholeRestorer:
     """`network`, placed on its device and ready for pictures; see `load_whole`."""
     place = find_device(device)
-    network.module.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.module.to(place)
     corrections = ways_of(network, device=place, precision=precision, way=way)
     if tile is not None:
         tile = max(tile // network.multiple, 1) * network.multiple

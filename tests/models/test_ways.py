@@ -102,6 +102,16 @@ def test_one_format_that_is_asked_for_is_not_measured():
     assert [each.name() for each in ways_of(random_swinir(), device=CPU, precision="fp32")] == ["torch fp32"]
 
 
+def test_where_nothing_can_be_remembered_it_is_measured_once(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    asked = []
+    monkeypatch.setattr(ways, "choose", lambda *_ways, **_facts: asked.append("again") or "torch fp32")
+    quick = ways_of(random_swinir(), device=CPU)[0]
+    for _ in range(3):
+        quick.settled([scene(96, 96)])
+    assert asked == ["again"]
+
+
 @pytest.mark.parametrize(("made", "fits"), [(random_swinir, False), (random_nafnet, True)])
 def test_fp16_runs_for_nobody_who_overflows_in_it(made, fits):
     assert ("fp16" in ways._formats(made(), torch.device("cuda"), "auto")) == fits
