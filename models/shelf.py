@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,10 @@ def find(name: str) -> Weights:
         return Weights(name=path.stem, path=path, release=release_of(path.name))
     if name in CATALOGUE:
         raise UnreadableMedia(f"{name}: is not on this machine; {how_to_get(CATALOGUE[name])}")
+    near = get_close_matches(name, [*CATALOGUE, *present()], n=2)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise UnreadableMedia(
-        f"{name}: is neither a file nor a known model; `freezeframe models list` names those that are"
+        f"{name}: is neither a file nor a known model; `freezeframe models list` names those that are{hint}"
     )
 
 

@@ -44,20 +44,26 @@ class Computed:
     device: torch.device
     dtype: torch.dtype  # of convolutions and products; sums and norms are fp32's
     title: str = "torch fp32"
-    told: Tensor | None = None  # by `describe`
+    parts: tuple[Tensor, ...] = ()  # of the picture whose tiles come
+    told: list[Tensor] = field(default_factory=list)  # of them by `describe`, once a tile asks
 
     def name(self) -> str:
         return self.title
 
     def __call__(self, codes: Tensor) -> Tensor:
-        given = {} if self.told is None else {"degradation": self.told}
-        return self._computed(partial(self.run, **given), codes)
+        whole = len(self.parts) == 1 and self.parts[0].shape == codes.shape
+        # A picture that comes whole tells the network all by itself, and sooner.
+        shared = bool(self.told or self.parts) and not whole
+        return self._computed(partial(self.run, degradation=self._known()) if shared else self.run, codes)
 
     def settled(self, parts: list[Tensor]) -> Computed:
-        if self.describe is None:
-            return self
-        told = [self._computed(self.describe, part) for part in parts]
-        return replace(self, told=torch.stack(told).mean(0))
+        return self if self.describe is None else replace(self, parts=tuple(parts), told=[])
+
+    def _known(self) -> Tensor:
+        if not self.told and self.describe is not None:
+            told = [self._computed(self.describe, part) for part in self.parts]
+            self.told.append(torch.stack(told).mean(0))
+        return self.told[0]
 
     def _computed(self, run: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
         half = self.dtype != torch.float32
@@ -163,7 +169,7 @@ def _patient(compiled: Computed, plain: Computed) -> Computed:
     def run(codes: Tensor, *, degradation: Tensor | None = None) -> Tensor:
         seen[codes.shape] += 1
         chosen = compiled if seen[codes.shape] > PATIENCE else plain
-        return replace(chosen, told=degradation)(codes)
+        return replace(chosen, told=[] if degradation is None else [degradation])(codes)
 
     return replace(compiled, run=run)
 

@@ -117,6 +117,20 @@ def test_fp16_runs_for_nobody_who_overflows_in_it(made, fits):
     assert ("fp16" in ways._formats(made(), torch.device("cuda"), "auto")) == fits
 
 
+def test_a_whole_picture_is_not_described_beforehand():
+    """HAIR's description takes half the network: twice over it would be slower than doing nothing clever."""
+    network, codes = random_refiner(), scene(64, 64)
+    described = []
+    plain = ways_of(network, device=CPU, precision="fp32", way="torch")[0]
+    watched = replace(plain, describe=lambda part: described.append(part.shape) or plain.describe(part))
+    settled = watched.settled([codes])
+    torch.testing.assert_close(settled(codes), network.module.correction(codes), atol=0, rtol=0)
+    assert not described
+    for _ in range(2):
+        settled(codes[..., :32])
+    assert described == [codes.shape], "tiles share what is told of the whole once"
+
+
 @openvino
 @pytest.mark.parametrize("size", [(64, 96), (101, 75)])
 def test_the_compiled_refiner_agrees_at_any_size(size):

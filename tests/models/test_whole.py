@@ -130,8 +130,9 @@ class Evening(nn.Module):
         self.asked.append((codes.shape[-2], codes.shape[-1]))
         return codes.mean((1, 2, 3))[:, None]
 
-    def correction(self, codes: Tensor, *, degradation: Tensor) -> Tensor:
-        return (0.5 - degradation[..., None, None]).expand_as(codes)
+    def correction(self, codes: Tensor, *, degradation: Tensor | None = None) -> Tensor:
+        told = self.degradation(codes) if degradation is None else degradation
+        return (0.5 - told[..., None, None]).expand_as(codes)
 
 
 def dark_and_bright(height: int, width: int) -> Tensor:
