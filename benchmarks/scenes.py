@@ -155,7 +155,7 @@ def seen(film: Filmed) -> Shot:
     flows = adjacent_flows(film.blurred, ESTIMATORS["dis"])
     found = shutter_fraction(film.blurred, flows)
     shutter = Shutter(fraction=found.fraction, confidence=found.confidence)
-    sighting = sight(film.blurred, times, flows, shutter=shutter.fraction, focal=FOCAL)
+    sighting = sight(film.blurred, times, flows, shutter=shutter.fraction)
     return Shot(images=film.blurred, sighting=sighting, shutter=shutter)
 
 
@@ -218,8 +218,7 @@ class Case:
     make: Callable[[], Filmed]
     floor: str
     shutter: float | None = None  # where the camera's way tells one
-    colmap: bool = False
-    deep: bool = False
+    perturbed: bool = False  # cameras are the true ones, somewhat wrong
     against: bool = False  # measured without a model of blur too
 
 
@@ -228,20 +227,22 @@ CASES: dict[str, Case] = {
     "faster pan": Case(lambda: turning(faster), "+4", shutter=SHUTTER),
     "steady pan": Case(lambda: turning(steady), "+2, tied", shutter=SHUTTER),
     "two sharp frames": Case(lambda: turning(two_sharp), "+8"),
-    "three planes, poses perturbed": Case(walking, "+4, +3 over no blur model", deep=True, against=True),
-    "three planes, COLMAP on blurred frames": Case(walking, "+3", deep=True, colmap=True),
+    "three planes, poses perturbed": Case(walking, "+4, +3 over no blur model", perturbed=True, against=True),
+    "three planes, COLMAP on blurred frames": Case(walking, "+3"),
     "still camera": Case(lambda: turning(still), "0, refused"),
     "short exposures": Case(lambda: turning(short), "0, refused"),
 }
 
 
 def begun(case: Case, film: Filmed) -> tuple[Shot, tuple[int, ...]]:
-    """What the fit starts from, and the frames whose cameras are known."""
+    """What the fit starts from, and the frames whose cameras are known: found as the command finds them."""
     shot = seen(film)
-    if not case.deep:
+    if case.perturbed:
+        found = perturbed(film)
+    elif shot.sighting.path.kind == "parallax":
+        found = located(film.blurred, torch.arange(COUNT).float(), order="clip")
+    else:
         return shot, tuple(range(COUNT))
-    times = torch.arange(COUNT).float()
-    found = located(film.blurred, times, order="clip") if case.colmap else perturbed(film)
     return deep(shot, found), found.numbers
 
 
@@ -252,7 +253,7 @@ def measured(name: str, *, trust: float, pictures: Path | None) -> str:
     shot, numbers = begun(case, film)
     if trust:
         shot = replace(shot, restored=other_path(shot))
-    truth, config = film.sharp[list(numbers)], SplatConfig(gaussians=16_000, trust=trust)
+    truth, config = film.sharp[list(numbers)], SplatConfig(trust=trust)
     before, ruling = psnr(shot.images, truth), judged(shot)
     if not ruling:
         return f"| {name} | {case.floor} | {before:.2f} | | | | refused: {ruling.reason} | | | |"

@@ -18,6 +18,7 @@ from .camera import camera_flow
 
 _STILL = 0.5  # pixels between frames, the least that counts as camera motion
 _MISFIT = 0.75  # pixels that a turning camera's model may miss on average, plus a tenth of the motion
+_WILD = 2.5  # times as much may be missed by single pairs of frames: unlike blur leads their match astray
 _USUAL_LENS = 0.9  # focal length over the longer side of the frame: about 32 mm on film
 _LENSES = (0.4, 6.0)  # range of focal lengths that are tried, over the longer side
 _ROUNDS = 20  # of reweighted averaging
@@ -161,7 +162,9 @@ def _kind(
         return "still"
     errors = [float(_corner_distance(s, _seen(t, lens), size)) for s, t in zip(steps, turns, strict=True)]
     allowed = _MISFIT + 0.1 * sum(motion) / max(len(motion), 1)
-    return "rotation" if max(*errors, parallax, 0.0) < allowed else "parallax"
+    usual = sorted(errors)[len(errors) // 2]
+    turned = max(usual, parallax) < allowed and max(errors) < _WILD * allowed
+    return "rotation" if turned else "parallax"
 
 
 def averaged(turns: Mapping[tuple[int, int], Tensor], count: int) -> Tensor:

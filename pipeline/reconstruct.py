@@ -12,11 +12,11 @@ from ..data.errors import NoScene
 from ..models.tiles import memory_ran_out
 from ..splatting.begin import look_for_motion, lucky_weights, sharpness
 from ..splatting.canvas import FINER, Canvas, canvas_for
-from ..splatting.composite import Candidate, composite
+from ..splatting.composite import SEEN, Candidate, composite
 from ..splatting.density import Growth
 from ..splatting.fit import Fit, Told, shrunk
 from ..splatting.footage import Footage
-from ..splatting.gate import Evidence, Ruling, overlaps, rule
+from ..splatting.gate import Evidence, Ruling, looks, overlaps, rule
 from ..splatting.losses import unsaturated
 from ..splatting.plan import Plan, plan
 from ..splatting.relocation import Sampling
@@ -172,7 +172,8 @@ def rebuilt(fit: Fit, shot: Shot, frame: int, other: Tensor) -> tuple[Tensor, Te
     candidate = Candidate(
         sharp=fit.sharp(frame).cpu(), reblurred=fit.reblurred(frame).cpu(), length=fit.track.length(frame)
     )
-    return composite(shot.images[frame], other, candidate, shot.sighting.static[frame])
+    static = shot.sighting.static[frame] * (looks(shot.sighting.path, shot.size, frame) >= SEEN)
+    return composite(shot.images[frame], other, candidate, static)
 
 
 def run(fit: Fit, tell: Tell, *, keep: Callable[[Fit], None] | None = None) -> None:

@@ -13,6 +13,7 @@ from .losses import tones
 
 AROUND = 2.0  # pixels that judge one
 TOLERANCE = 0.02  # difference of tones, beside the noise, at which the belief is down to a third
+UNSAID = 0.25  # of what the scene changes in the picture: so much may stay unexplained, where that is more
 GAINED = (1.05, 1.4)  # contrast of detail over the input's at which the scene begins and ceases to be doubted
 FEATHER = 4.0  # pixels over which the scene fades into what is around it
 BROAD = 2.0  # lengths of the blur within which brightness is the scene's own
@@ -47,18 +48,24 @@ def composite(seen: Tensor, other: Tensor, candidate: Candidate, static: Tensor)
 
 def belief(seen: Tensor, candidate: Candidate, static: Tensor) -> Tensor:
     """[H, W] in [0, 1]: static, explained when blurred again, and sharper than what was recorded."""
-    gap = soft((tones(candidate.reblurred) - tones(seen)).square().mean(0), AROUND).sqrt()
+    gap = apart(candidate.reblurred, seen)
     # Half of all pixels are explained as well as noise allows: more than that is a contradiction.
     excess = (gap - gap[static > 0.5].median().nan_to_num()).clamp_min(0)
-    explained = torch.exp(-(excess / TOLERANCE).square())
+    bearable = (UNSAID * apart(candidate.sharp, seen)).clamp_min(TOLERANCE)
+    explained = torch.exp(-(excess / bearable).square())
     gain = (detail(candidate.sharp) + 1e-4) / (detail(seen) + 1e-4)
     low, high = GAINED
     sharper = ((gain - low) / (high - low)).clamp(0, 1)
-    raw = static * explained * sharper
-    # Shrunk by as much as the feather spreads: no pixel is believed that was doubted.
+    # Only the mask has hard edges: the others were smoothed when they were measured.
+    return feathered(static) * explained * sharper
+
+
+def feathered(mask: Tensor) -> Tensor:
+    """A mask [H, W] in [0, 1] with soft edges, all of them inside it."""
+    # Shrunk by as much as the feather spreads: no pixel is let in that was left out.
     reach = 2 * round(FEATHER) + 1
-    shrunk = -max_pool2d(-raw[None], reach, stride=1, padding=reach // 2)[0]
-    return torch.minimum(soft(shrunk, FEATHER / 2), raw.clamp_max(1))
+    shrunk = -max_pool2d(-mask[None], reach, stride=1, padding=reach // 2)[0]
+    return torch.minimum(soft(shrunk, FEATHER / 2), mask)
 
 
 def with_its_own_shades(seen: Tensor, candidate: Candidate) -> Tensor:
@@ -69,6 +76,11 @@ def with_its_own_shades(seen: Tensor, candidate: Candidate) -> Tensor:
     broad = max(8.0, BROAD * candidate.length)
     left = torch.stack([soft(channel, broad) for channel in seen - candidate.reblurred])
     return (candidate.sharp + left).clamp_min(0)
+
+
+def apart(one: Tensor, other: Tensor) -> Tensor:
+    """[H, W] root mean square difference of tones around each pixel of two [3, H, W]."""
+    return soft((tones(one) - tones(other)).square().mean(0), AROUND).sqrt()
 
 
 def detail(light: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ..data.types import CameraPath
 
@@ -129,15 +130,26 @@ def direction_spread(blur: Tensor) -> float:
 
 def overlaps(path: CameraPath, size: tuple[int, int]) -> Tensor:
     """[T - 1] share of each frame that the next one shows too, of what is far away."""
+    return torch.tensor([float(_shown(path, size, k, k + 1).mean()) for k in range(len(path.times) - 1)])
+
+
+def looks(path: CameraPath, size: tuple[int, int], frame: int) -> Tensor:
+    """[H, W] how many frames show what each pixel of a frame shows, itself included, of what is far away."""
+    count = torch.stack([_shown(path, size, frame, other) for other in range(len(path.times))]).sum(0)
+    whole: Tensor = interpolate(count[None, None], size, mode="bilinear", align_corners=True)[0, 0]
+    return whole
+
+
+def _shown(path: CameraPath, size: tuple[int, int], frame: int, other: int) -> Tensor:
+    """[33, 33] 1 at the places of a frame that another shows too."""
     height, width = size
     y, x = torch.meshgrid(torch.linspace(0, height - 1, 33), torch.linspace(0, width - 1, 33), indexing="ij")
     pixels = torch.stack([x, y, torch.ones_like(x)]).flatten(1)
-    rays = torch.linalg.inv(path.intrinsics) @ pixels
-    turns = path.rotations[1:] @ path.rotations[:-1].mT
-    seen = path.intrinsics @ turns @ rays
-    ahead = seen[:, 2] > 0
-    where = seen[:, :2] / seen[:, 2:].clamp_min(1e-6)
-    limit = torch.tensor([width - 1.0, height - 1.0])[:, None]
-    inside = ((where >= 0) & (where <= limit)).all(1) & ahead
-    share: Tensor = inside.float().mean(1)
-    return share
+    turn = path.rotations[other] @ path.rotations[frame].mT
+    seen = path.intrinsics @ turn @ torch.linalg.inv(path.intrinsics) @ pixels
+    where = seen[:2] / seen[2:].clamp_min(1e-6)
+    # Half a pixel: rounding leaves no frame outside itself.
+    limit = torch.tensor([width - 0.5, height - 0.5])[:, None]
+    inside = ((where >= -0.5) & (where <= limit)).all(0) & (seen[2] > 0)
+    shown: Tensor = inside.float().view(33, 33)
+    return shown

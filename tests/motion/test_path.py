@@ -76,6 +76,26 @@ def test_background_off_its_homographies_means_parallax():
     assert camera_path(steps, torch.arange(4.0), SIZE, parallax=4.0).kind == "parallax"
 
 
+def test_one_pair_that_was_led_astray_is_no_parallax():
+    """Three pixels off at two pairs of eight, where unlike blur misleads; at all of them it moved."""
+    right = seen(turn(0, 0.01, 0), 600.0)
+    sheared = right.clone()
+    sheared[0, 1] += 8 / SIZE[0]
+    times = torch.arange(9.0)
+    assert camera_path([*[right] * 6, sheared, sheared], times, SIZE, focal=600.0).kind == "rotation"
+    assert camera_path([sheared] * 8, times, SIZE, focal=600.0).kind == "parallax"
+
+
+def test_what_moved_for_a_short_while_moved():
+    """Six pixels off at two pairs of eight are no slip of a match."""
+    right = seen(turn(0, 0.01, 0), 600.0)
+    walked = right.clone()
+    walked[0, 1] += 16 / SIZE[0]
+    assert (
+        camera_path([*[right] * 6, walked, walked], torch.arange(9.0), SIZE, focal=600.0).kind == "parallax"
+    )
+
+
 def test_a_gap_continues_the_motion():
     step = seen(turn(0, 0.02, 0), 600.0)
     path = camera_path([step, None, step], torch.arange(4.0), SIZE, focal=600.0)

@@ -20,7 +20,7 @@ from freezeframe.splatting.canvas import FINER, canvas_for
 from freezeframe.splatting.composite import Candidate, belief, composite, with_its_own_shades
 from freezeframe.splatting.fit import Fit
 from freezeframe.splatting.footage import Footage
-from freezeframe.splatting.gate import Evidence, direction_spread, overlaps, rule, unexplained
+from freezeframe.splatting.gate import Evidence, direction_spread, looks, overlaps, rule, unexplained
 from freezeframe.splatting.plan import plan
 from freezeframe.splatting.trajectory import SplineTrack, Views
 from freezeframe.splatting.turns import poses, rotations
@@ -260,6 +260,20 @@ def test_overlap_of_a_pan_by_a_quarter():
     turns[:, 1] = turn * torch.arange(3)
     path = replace(path, times=torch.arange(3.0), rotations=rotations(turns), translations=torch.zeros(3, 3))
     assert overlaps(path, SIZE).tolist() == pytest.approx([0.7, 0.7], abs=0.06)
+
+
+def test_what_comes_into_a_pan_has_been_seen_by_few():
+    """A pan by a fifth of the picture: its last frame's new fifth is seen once, the one before twice."""
+    width = SIZE[1]
+    turns = torch.tensor([[0.0, 0.2 * width / FOCAL * k, 0.0] for k in range(4)])
+    path = CameraPath(
+        times=torch.arange(4.0), rotations=rotations(turns), translations=torch.zeros(4, 3),
+        intrinsics=LENS, kind="rotation",
+    )  # fmt: skip
+    seen = [looks(path, SIZE, frame)[SIZE[0] // 2] for frame in (0, 3)]
+    new = seen[0] if float(seen[0][0]) < float(seen[0][-1]) else seen[0].flip(0)
+    assert [round(float(new[int(share * width)])) for share in (0.05, 0.3, 0.5, 0.9)] == [1, 2, 3, 4]
+    torch.testing.assert_close(seen[1].flip(0), seen[0], atol=1.01, rtol=0)
 
 
 # The composite
