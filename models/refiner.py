@@ -4,8 +4,9 @@ A U-net of dense 3x3 convolutions at a half, a quarter and an eighth of the size
 `multiframe.py` and for the same reason: on CPUs they do several times the work per second of depthwise ones
 and of attention. Beside the picture it sees what undoes the blur that `blind.py` reads from it, a way of all
 of the picture that no convolution of this size could see, and says at every pixel how much of that to take.
-A gate, judged from about a hundred pixels around, shuts off what is added where a picture has nothing wrong:
-there it leaves the network bit for bit.
+Every place is told what only all of the picture tells, `signs.py`. A gate, judged from about a hundred
+pixels around, shuts off what is added where a picture has nothing wrong: there it leaves the network bit for
+bit.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle
 
-from .blind import BlurEstimator, cepstrum
+from .blind import LAGS, BlurEstimator, cepstrum
 from .multiframe import Block
+from .signs import SIGNS, signs
 from .wiener import NOISES, undone
 
 MULTIPLE = 8  # sides that divide by this pass without padding. Pixels
 WAYS = len(NOISES)  # in which the blur is undone
-SEEN = 3 + 3 * WAYS  # channels: the picture, and what each of them would add
+VARIED = 3 + 3 * WAYS  # channels: the picture, and what each of them would add
+SEEN = VARIED + SIGNS  # and what is the same all over a picture
+STEM = 4 * VARIED + SIGNS  # channels of it at half the size
 AROUND = 5  # coarse pixels (of 8) over which the gate is averaged
 
 
@@ -43,7 +47,7 @@ class Layout:
 
 def detect(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of this network."""
-    return "gate.weight" in state and "stem.weight" in state and state["stem.weight"].shape[1] == 4 * SEEN
+    return "gate.weight" in state and "stem.weight" in state and state["stem.weight"].shape[1] == STEM
 
 
 def load(state: Mapping[str, Tensor]) -> Refiner:
@@ -74,7 +78,7 @@ class Refiner(nn.Module):
         super().__init__()
         self.multiple = layout.multiple
         fine, middle, coarse = layout.widths
-        self.stem = nn.Conv2d(4 * SEEN, fine, 3, padding=1)
+        self.stem = nn.Conv2d(STEM, fine, 3, padding=1)
         self.encoders = nn.ModuleList(map(_stage, layout.down, layout.widths))
         self.downs = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in ((fine, middle), (middle, coarse))
@@ -94,9 +98,9 @@ class Refiner(nn.Module):
         return codes + self.correction(codes)
 
     def degradation(self, codes: Tensor) -> Tensor:
-        """What all of a picture tells of its blur: `cepstrum`, [B, LAGS, LAGS]."""
+        """What all of a picture tells: its `cepstrum`, flat, and its `signs`. [B, LAGS * LAGS + SIGNS]."""
         with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):
-            return cepstrum(codes)
+            return torch.cat([cepstrum(codes).flatten(1), signs(codes)], 1)
 
     def correction(self, codes: Tensor, *, degradation: Tensor | None = None) -> Tensor:
         """What has to be added to `codes`, float32; `degradation` is that of the picture they are a tile of.
@@ -107,17 +111,22 @@ class Refiner(nn.Module):
         return self.judged(self.evidence(codes, degradation=degradation))
 
     def evidence(self, codes: Tensor, *, degradation: Tensor | None = None) -> Tensor:
-        """The picture, around zero, and what undoing its blur would add to it. [B, SEEN, H, W], float32."""
+        """The picture, around zero, what undoing its blur would add to it, its signs. [B, SEEN, H, W], float32."""
         told = self.degradation(codes) if degradation is None else degradation
         with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):
-            ways, radii = self.blur(told.to(self.blur.level).expand(len(codes), -1, -1))
-            return torch.cat([codes.float() - 0.5, undone(codes, ways.float(), radii.float())], 1)
+            echoes, shown = told.expand(len(codes), -1).split([LAGS * LAGS, SIGNS], 1)
+            ways, radii = self.blur(echoes.to(self.blur.level).unflatten(1, (LAGS, LAGS)))
+            everywhere = shown.float()[..., None, None].expand(-1, -1, *codes.shape[2:])
+            added = undone(codes, ways.float(), radii.float())
+            return torch.cat([codes.float() - 0.5, added, everywhere], 1)
 
     def judged(self, evidence: Tensor) -> Tensor:
         """What has to be added, from `evidence`: all of it that is learned. [B, 3, H, W]."""
         height, width = evidence.shape[-2:]
         whole = pad(evidence, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
-        x = self.stem(pixel_unshuffle(whole.to(self.stem.weight.dtype), 2))
+        seen = whole.to(self.stem.weight.dtype)
+        halved = pixel_unshuffle(seen[:, :VARIED], 2)
+        x = self.stem(torch.cat([halved, seen[:, VARIED:, ::2, ::2]], 1))
         skips: list[Tensor] = []
         for encoder, down in zip(self.encoders, self.downs, strict=False):
             skips.append(encoder(x))
@@ -127,7 +136,8 @@ class Refiner(nn.Module):
         for i in (1, 0):
             x = self.decoders[i](pixel_shuffle(self.ups[i](x), 2) + skips[i])
         told = pixel_shuffle(self.head(x), 2).float()
-        taken = told[:, 3:, None] * whole[:, 3:].reshape(len(whole), WAYS, 3, *whole.shape[2:])
+        ways = whole[:, 3:VARIED].reshape(len(whole), WAYS, 3, *whole.shape[2:])
+        taken = told[:, 3:, None] * ways
         change: Tensor = (told[:, :3] + taken.sum(1)) * opened.float()
         return change[..., :height, :width]
 

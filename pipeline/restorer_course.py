@@ -19,13 +19,15 @@ from .training_step import matrices
 
 # How often each kind is drawn: more where more is still to be gained.
 SHARES: dict[Kind, float] = {
-    "clean": 0.20, "noise": 0.05, "shot": 0.02, "jpeg": 0.22, "motion": 0.10, "shake": 0.08, "defocus": 0.06,
-    "rain": 0.03, "haze": 0.01, "dark": 0.02, "mixed": 0.18, "uneven": 0.03,
+    "clean": 0.25, "noise": 0.04, "shot": 0.02, "jpeg": 0.28, "motion": 0.08, "shake": 0.06, "defocus": 0.04,
+    "rain": 0.02, "haze": 0.02, "dark": 0.02, "mixed": 0.15, "uneven": 0.02,
 }  # fmt: skip
 DRAWN = 0.08  # share of patches that are drawn and not photographed
 NEAREST, FARTHEST = 1.0, 2.0  # photo pixels per patch pixel: smaller is sharper, and more of it fits
 DETAIL = 1.5  # codes; mean step between pixels below which another place is cut, up to a few times
 TRIES = 4
+EVEN = 0.1  # share of sound patches that show next to nothing
+PALE = 0.05  # how far colours of such a patch lie from each other, standard deviation, codes
 GRAVE = 20.0  # weight of the root: 1 / 20, or 26 dB, is where both have the same slope
 FINE = 1e-4  # mean square error, 40 dB, below which little is left to gain
 HARM = 300.0  # weight of what makes a picture worse than it came
@@ -68,13 +70,19 @@ class Patches:
         return [lambda network: gains(network, photos)]
 
     def _pair(self, rng: Chance) -> Tensor:
-        sharp = as_codes(cut(rng, self.pictures, side=self.patch))
         kind: Kind = rng.choice(list(SHARES), p=np.array(list(SHARES.values())) / sum(SHARES.values()))
+        sharp = as_codes(self._cut(rng, sound=kind == "clean"))
         seed = int(rng.integers(2**31))
         if kind == "clean" and rng.random() < 0.5:
             trace: Kind = "noise" if rng.random() < 0.5 else "jpeg"
             return torch.cat([degrade(sharp, trace, seed=seed, strength=SOUND * rng.random()), sharp])
         return torch.cat([degrade(sharp, kind, seed=seed), sharp])
+
+    def _cut(self, rng: Chance, *, sound: bool) -> Codes:
+        """What little a sound picture shows in places, skies and walls, must be known for sound."""
+        if sound and rng.random() < EVEN:
+            return even(rng, side=self.patch)
+        return cut(rng, self.pictures, side=self.patch, tries=1 if sound else TRIES)
 
 
 def likeness_lost(answer: Tensor, truth: Tensor) -> Tensor:
@@ -104,11 +112,18 @@ def harm_done(seen: Tensor, answer: Tensor, truth: Tensor) -> Tensor:
     return (after - before).clamp_min(0).mean()
 
 
-def cut(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Codes:
+def even(rng: Chance, *, side: int) -> Codes:
+    """A square of one colour, or of four that pass into each other."""
+    spread = PALE * rng.integers(2) * rng.normal(0, 1, (2, 2, 3))
+    corners = np.clip(rng.uniform(0, 1, 3) + spread, 0, 1).astype(np.float32)
+    return np.asarray(cv2.resize(corners, (side, side)) * 255 + 0.5, np.uint8)
+
+
+def cut(rng: Chance, pictures: Sequence[Codes], *, side: int, tries: int = TRIES) -> Codes:
     """A square of one of the pictures, made smaller, mirrored and turned by chance; with detail if it can."""
     if not pictures or rng.random() < DRAWN:
         return pattern(rng, side=side)
-    for _ in range(TRIES):
+    for _ in range(tries):
         found = _square(rng, pictures[int(rng.integers(len(pictures)))], side=side)
         if np.abs(np.diff(found.astype(np.int16), axis=1)).mean() >= DETAIL:
             break
