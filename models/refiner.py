@@ -111,12 +111,13 @@ class Refiner(nn.Module):
         return self.judged(self.evidence(codes, degradation=degradation))
 
     def evidence(self, codes: Tensor, *, degradation: Tensor | None = None) -> Tensor:
-        """The picture, around zero, what undoing its blur would add to it, its signs. [B, SEEN, H, W], float32."""
+        """The picture, around zero; what undoing its blur would add; its signs. [B, SEEN, H, W], float32."""
         told = self.degradation(codes) if degradation is None else degradation
         with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):
-            echoes, shown = told.expand(len(codes), -1).split([LAGS * LAGS, SIGNS], 1)
-            ways, radii = self.blur(echoes.to(self.blur.level).unflatten(1, (LAGS, LAGS)))
-            everywhere = shown.float()[..., None, None].expand(-1, -1, *codes.shape[2:])
+            told = told.expand(len(codes), -1)
+            echoes = told[:, :-SIGNS].reshape(len(codes), LAGS, LAGS)
+            ways, radii = self.blur(echoes.to(self.blur.level))
+            everywhere = told[:, -SIGNS:, None, None].float().expand(-1, -1, *codes.shape[2:])
             added = undone(codes, ways.float(), radii.float())
             return torch.cat([codes.float() - 0.5, added, everywhere], 1)
 

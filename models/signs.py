@@ -61,5 +61,7 @@ def _blockiness(luma: Tensor) -> Tensor:
     if whole == 0:
         return luma.new_zeros(len(luma))
     # Roots, for edges of what was photographed are few and high.
-    phases = (steps[:, :, :whole] + _FAINT).sqrt().mean(1).unflatten(1, (-1, CELL)).mean(1)
-    return (phases[:, -1] / phases[:, :-1].mean(1)).log().clamp(-BLOCKIEST, BLOCKIEST)
+    rows = (steps[:, :, :whole] + _FAINT).sqrt().mean(1)
+    phases = rows.reshape(len(luma), -1, CELL).mean(1)
+    higher: Tensor = (phases[:, -1] / phases[:, :-1].mean(1)).log()
+    return higher.clamp(-BLOCKIEST, BLOCKIEST)

@@ -154,7 +154,7 @@ def test_harmed_files(prober: Prober, whole_files: list[bytes], tmp_path: Path):
 
 
 def test_every_pass_sees_the_same_damage(make_video: MakeVideo):
-    """FFmpeg's frame threads hand out damaged frames as sound ones now and then: in a fifth of the passes here."""
+    """FFmpeg's frame threads hand damaged frames out as sound ones: here in a fifth of the passes."""
     path = make_video("b.mkv", options={"threads": "1"}, sound=True, subtitles="subrip")
     path.write_bytes(harmed(path.read_bytes(), ("repeat", 0.18, 1)))
     verdicts = set()
