@@ -47,11 +47,13 @@ def decode(clip: Path, folder: Path) -> Path:
 
 
 def encode(folder: Path, clip: Path, *, crf: int, pix_fmt: str) -> Path:
-    """H.264 by plain PyAV: the camera's codec, not ours."""
+    """H.264 by plain PyAV: the camera's codec, not ours. The same file every time."""
     pictures = [read(path) for path in sorted(folder.glob("*.png"))]
     height, width = pictures[0].shape[:2]
+    # With x264's macroblock tree the same frames become another file from run to run.
+    options = {"crf": str(crf), "threads": "1", "x264-params": "mbtree=0"}
     with av.open(str(clip), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(24), options={"crf": str(crf)})
+        stream = container.add_stream("libx264", rate=Fraction(24), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.colorspace = stream.codec_context.color_primaries = 1
         stream.codec_context.color_trc = stream.codec_context.color_range = 1

@@ -29,6 +29,8 @@ class Located:
 def located(images: Tensor, times: Tensor, *, order: Order, static: Tensor | None = None) -> Located:
     """Find the cameras of frames [T, 3, H, W] in linear light by structure from motion.
 
+    Frames that were sharpened first are placed twice as well as blurred ones (docs/splatting.md).
+
     Raises:
         MissingExtra: pycolmap is not installed.
         NoScene: Too few frames could be placed.

@@ -19,14 +19,14 @@ from .training_step import matrices
 
 # How often each kind is drawn: more where more is still to be gained.
 SHARES: dict[Kind, float] = {
-    "clean": 0.25, "noise": 0.04, "shot": 0.02, "jpeg": 0.28, "motion": 0.08, "shake": 0.06, "defocus": 0.04,
-    "rain": 0.02, "haze": 0.02, "dark": 0.02, "mixed": 0.15, "uneven": 0.02,
+    "clean": 0.22, "noise": 0.04, "shot": 0.02, "jpeg": 0.30, "motion": 0.07, "shake": 0.06, "defocus": 0.05,
+    "rain": 0.03, "haze": 0.04, "dark": 0.03, "mixed": 0.11, "uneven": 0.03,
 }  # fmt: skip
 DRAWN = 0.08  # share of patches that are drawn and not photographed
 NEAREST, FARTHEST = 1.0, 2.0  # photo pixels per patch pixel: smaller is sharper, and more of it fits
 DETAIL = 1.5  # codes; mean step between pixels below which another place is cut, up to a few times
 TRIES = 4
-EVEN = 0.1  # share of sound patches that show next to nothing
+EVEN = 0.2  # share of sound patches that show next to nothing
 PALE = 0.05  # how far colours of such a patch lie from each other, standard deviation, codes
 GRAVE = 20.0  # weight of the root: 1 / 20, or 26 dB, is where both have the same slope
 FINE = 1e-4  # mean square error, 40 dB, below which little is left to gain
@@ -71,18 +71,13 @@ class Patches:
 
     def _pair(self, rng: Chance) -> Tensor:
         kind: Kind = rng.choice(list(SHARES), p=np.array(list(SHARES.values())) / sum(SHARES.values()))
-        sharp = as_codes(self._cut(rng, sound=kind == "clean"))
+        evenly = kind == "clean" and rng.random() < EVEN
+        sharp = as_codes(even(rng, side=self.patch) if evenly else cut(rng, self.pictures, side=self.patch))
         seed = int(rng.integers(2**31))
         if kind == "clean" and rng.random() < 0.5:
             trace: Kind = "noise" if rng.random() < 0.5 else "jpeg"
             return torch.cat([degrade(sharp, trace, seed=seed, strength=SOUND * rng.random()), sharp])
         return torch.cat([degrade(sharp, kind, seed=seed), sharp])
-
-    def _cut(self, rng: Chance, *, sound: bool) -> Codes:
-        """What little a sound picture shows in places, skies and walls, must be known for sound."""
-        if sound and rng.random() < EVEN:
-            return even(rng, side=self.patch)
-        return cut(rng, self.pictures, side=self.patch, tries=1 if sound else TRIES)
 
 
 def likeness_lost(answer: Tensor, truth: Tensor) -> Tensor:
@@ -119,11 +114,11 @@ def even(rng: Chance, *, side: int) -> Codes:
     return np.asarray(cv2.resize(corners, (side, side)) * 255 + 0.5, np.uint8)
 
 
-def cut(rng: Chance, pictures: Sequence[Codes], *, side: int, tries: int = TRIES) -> Codes:
+def cut(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Codes:
     """A square of one of the pictures, made smaller, mirrored and turned by chance; with detail if it can."""
     if not pictures or rng.random() < DRAWN:
         return pattern(rng, side=side)
-    for _ in range(tries):
+    for _ in range(TRIES):
         found = _square(rng, pictures[int(rng.integers(len(pictures)))], side=side)
         if np.abs(np.diff(found.astype(np.int16), axis=1)).mean() >= DETAIL:
             break

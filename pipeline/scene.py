@@ -37,6 +37,7 @@ from .reconstruct import Shot, Shutter, deep, judged, prepared, rebuilt, run
 from .scene_instead import Instead, named_after, replace_folder, sharpened_instead
 from .scene_report import SceneReport
 from .showing import fly_through, keep_scene, slow_motion
+from .usual import sharpened
 
 MOST = 4 * 10**9  # bytes of light held at once
 SAVED = 10.0  # seconds between checkpoints
@@ -104,6 +105,7 @@ def _rebuilt(  # noqa: PLR0913
     if few := too_few(len(frames)):
         raise NoScene(few)
     shot = _shot(frames, config, photos=source.is_dir() and config.measure.shutter is None)
+    others = shot.images if shot.restored is None else shot.restored
     shot, numbers = _placed(shot, frames, shots, source)
     ruling = judged(shot)
     if not ruling:
@@ -114,7 +116,9 @@ def _rebuilt(  # noqa: PLR0913
     made = job / "made"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
-    share = _write_sharp(opened, frames, Placed(fit, shot, numbers), made / named_after(source), config)
+    share = _write_sharp(
+        opened, frames, Placed(fit, shot, numbers, others), made / named_after(source), config
+    )
     keep_scene(fit, [frames[k] for k in numbers], made)
     fly_through(fit, made / "flythrough.mp4", rate=opened.rate)
     if wish.subframes:
@@ -176,7 +180,14 @@ def _shot(frames: Sequence[Frame], config: Config, *, photos: bool) -> Shot:
     shutter = _shutter(images, flows, config, photos=photos)
     times = torch.tensor([float(frame.time) for frame in frames])
     seen = sight(images, times, flows, shutter=shutter.fraction)
-    return Shot(images=images, sighting=seen, shutter=shutter)
+    # Photographs are no neighbours in time: what lies between them says nothing of their blur.
+    restored = None if photos else _usual(images, frames, flows, shutter, config)
+    return Shot(images=images, sighting=seen, shutter=shutter, restored=restored)
+
+
+def _usual(images: Tensor, frames: Sequence[Frame], flows: Flows, shutter: Shutter, config: Config) -> Tensor:
+    times = [frame.time for frame in frames]
+    return sharpened(images, times, flows, shutter=shutter.fraction, config=config)
 
 
 def _shutter(images: Tensor, flows: Flows, config: Config, *, photos: bool) -> Shutter:
@@ -229,11 +240,12 @@ def _worked(fit: Fit, checkpoint: Path, tell: Callable[[Told], None]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A fit, and which frames it was made of."""
+    """A fit, which frames it was made of, and what becomes of places and frames that it does not show."""
 
     fit: Fit
     shot: Shot
     numbers: tuple[int, ...]
+    others: Tensor  # [T, 3, H, W] of all frames
 
 
 def _write_sharp(
@@ -243,15 +255,14 @@ def _write_sharp(
     path: Path,
     config: Config,
 ) -> float:
-    """The footage with its scene made sharp, other frames as they were; the mean share of the scene."""
+    """The footage with its scene made sharp, all else the usual way; the mean share of the scene."""
     sink, shares = open_sink(source, path, config.output, key=settings_key(config)), []
     try:
-        for k, frame in enumerate(frames):
+        for k, (frame, other) in enumerate(zip(frames, placed.others, strict=True)):
             if k not in placed.numbers:
-                sink.write([frame])
+                sink.write([frame.showing(other)])
                 continue
-            number = placed.numbers.index(k)
-            image, share = rebuilt(placed.fit, placed.shot, number, placed.shot.images[number])
+            image, share = rebuilt(placed.fit, placed.shot, placed.numbers.index(k), other)
             sink.write([frame.showing(image)])
             shares.append(float(share.mean()))
         sink.finish()
@@ -270,7 +281,8 @@ def _placed(
         found = named(shots, times, where=source)
     elif shot.sighting.path.kind == "parallax":
         order: Order = "photos" if source.is_dir() else "clip"
-        found = located(shot.images, times, order=order, static=shot.sighting.static)
+        clearest = shot.images if shot.restored is None else shot.restored
+        found = located(clearest, times, order=order, static=shot.sighting.static)
     else:
         return shot, tuple(range(len(frames)))
     return deep(shot, found), found.numbers

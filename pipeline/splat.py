@@ -97,7 +97,7 @@ def _rebuilt(  # noqa: PLR0913
     )
     numbers = tuple(range(len(times)))
     if shot.sighting.path.kind == "parallax":
-        found = located(clip.images, times, order="clip", static=shot.sighting.static)
+        found = located(restored, times, order="clip", static=shot.sighting.static)
         shot, numbers = deep(shot, found), found.numbers
     ruling = judged(shot)
     if not ruling:

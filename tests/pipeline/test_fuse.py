@@ -180,10 +180,15 @@ def decode(path) -> Pictures:
 
 
 def encode(pictures: Pictures, path) -> None:
-    """H.264 at crf 23 by plain PyAV: the camera's codec, not ours."""
+    """H.264 at crf 23 by plain PyAV: the camera's codec, not ours. The same file every time."""
     height, width = pictures[0].shape[:2]
+    options = {
+        "crf": "23",
+        "threads": "1",
+        "x264-params": "mbtree=0",
+    }  # its rate tree differs from run to run
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(24), options={"crf": "23"})
+        stream = container.add_stream("libx264", rate=Fraction(24), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.colorspace = stream.codec_context.color_primaries = 1
         stream.codec_context.color_trc = stream.codec_context.color_range = 1

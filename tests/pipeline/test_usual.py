@@ -1,0 +1,39 @@
+"""All frames of a clip sharpened at once, for the scene stage: sharper where blurred, else the very same."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from freezeframe.data.metrics import psnr
+from freezeframe.motion.estimate import dis_pair
+from freezeframe.pipeline.config import Config
+from freezeframe.pipeline.measure import adjacent_flows
+from freezeframe.pipeline.usual import sharpened
+
+VELOCITY, SHUTTER = (12, 3), 0.7
+TIMES = range(-2, 3)
+
+
+def usual(images, shutter):
+    times = [Fraction(k, 24) for k in range(len(images))]
+    return sharpened(images, times, adjacent_flows(images, dis_pair), shutter=shutter, config=Config())
+
+
+@pytest.fixture(scope="module")
+def shown(film):
+    return film(VELOCITY, TIMES, shutter=SHUTTER), film(VELOCITY, TIMES)
+
+
+def test_blurred_frames_come_closer_to_the_truth(shown):
+    blurred, sharp = shown
+    done = usual(blurred, SHUTTER)
+    gains = [psnr(after, truth) - psnr(before, truth) for after, before, truth in zip(done, *shown, strict=True)]
+    assert done.shape == sharp.shape
+    assert min(gains) > 1
+
+
+def test_frames_that_are_not_blurred_are_the_very_same(shown):
+    assert torch.equal(usual(shown[1], 0.02), shown[1])
