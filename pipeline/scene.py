@@ -39,7 +39,7 @@ from .scene_report import SceneReport
 from .showing import fly_through, keep_scene, slow_motion
 from .usual import sharpened
 
-MOST = 4 * 10**9  # bytes of light held at once
+MOST = 2 * 10**9  # bytes of light held at once; what is made of it takes several times as many
 SAVED = 10.0  # seconds between checkpoints
 PHOTOS = 0.05  # shutter of photographs: the time between them says nothing of their blur
 

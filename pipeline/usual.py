@@ -14,6 +14,8 @@ from .fuse import fuse
 from .measure import ChainedFlows, Flows, blurred, velocities
 from .network import plain_network
 
+TOGETHER = 16  # frames that are fused at once: what is known of each pixel then takes ten times the memory
+
 
 def sharpened(
     images: Tensor, times: Sequence[Fraction], flows: Flows, *, shutter: float, config: Config
@@ -36,8 +38,8 @@ def sharpened(
     motion = Motion(
         flows=ChainedFlows(flows), velocity=velocities(flows, images), movers=still, shutter=shutter
     )
-    which = blurred(motion, every, config.gate)
-    fused = fuse(clip, motion, config.fuse, which=which)
-    done = images.clone()
-    done[which] = finish(fused, clip, motion, plain_network(config), which=which)
+    which, network, done = blurred(motion, every, config.gate), plain_network(config), images.clone()
+    for part in (which[k : k + TOGETHER] for k in range(0, len(which), TOGETHER)):
+        fused = fuse(clip, motion, config.fuse, which=part)
+        done[part] = finish(fused, clip, motion, network, which=part)
     return done

@@ -30,7 +30,7 @@ def shown(film):
 def test_blurred_frames_come_closer_to_the_truth(shown):
     blurred, sharp = shown
     done = usual(blurred, SHUTTER)
-    gains = [psnr(after, truth) - psnr(before, truth) for after, before, truth in zip(done, *shown, strict=True)]
+    gains = [psnr(a, truth) - psnr(b, truth) for a, b, truth in zip(done, blurred, sharp, strict=True)]
     assert done.shape == sharp.shape
     assert min(gains) > 1
 
