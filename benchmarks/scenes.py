@@ -35,7 +35,7 @@ from freezeframe.pipeline.evaluate import aligned
 from freezeframe.pipeline.locate import Located, located
 from freezeframe.pipeline.measure import ESTIMATORS, adjacent_flows
 from freezeframe.pipeline.reconstruct import Shot, Shutter, deep, judged, middles, prepared, rebuilt
-from freezeframe.pipeline.usual import sharpened
+from freezeframe.pipeline.usual import Usual, sharpened
 from freezeframe.splatting.fit import Fit
 from freezeframe.splatting.gate import Ruling
 from freezeframe.splatting.plan import plan
@@ -239,11 +239,12 @@ CASES: dict[str, Case] = {
 def begun(case: Case, film: Filmed) -> tuple[Shot, tuple[int, ...]]:
     """What the fit starts from, and the frames whose cameras are known: found as the command finds them."""
     shot = seen(film)
-    shot = replace(shot, restored=other_path(shot))
+    usual = other_path(shot)
+    shot = replace(shot, restored=usual.delivered)
     if case.perturbed:
         found = perturbed(film)
     elif shot.sighting.path.kind == "parallax":
-        frames = shot.restored if case.sharpened else film.blurred
+        frames = usual.clear if case.sharpened else film.blurred
         found = located(frames, torch.arange(COUNT).float(), order="clip")
     else:
         return shot, tuple(range(COUNT))
@@ -278,8 +279,8 @@ def measured(name: str, *, trust: float, pictures: Path | None) -> str:
     )
 
 
-def other_path(shot: Shot) -> Tensor:
-    """[T, 3, H, W] what the rest of the pipeline makes of the frames."""
+def other_path(shot: Shot) -> Usual:
+    """What the rest of the pipeline makes of the frames."""
     near = adjacent_flows(shot.images, ESTIMATORS["dis"])
     times = [Fraction(k) for k in range(len(shot.images))]
     return sharpened(shot.images, times, near, shutter=shot.shutter.fraction, config=Config())

@@ -37,8 +37,12 @@ GOPRO_64 = Layout(width=64, encoders=(1, 1, 1, 28), middle=1, decoders=(1, 1, 1,
 
 def detect(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of a NAFNet for RGB pictures."""
-    needed = ("intro.weight", "ending.weight", "downs.0.weight", "ups.0.0.weight", "encoders.0.0.beta")
-    return all(key in state for key in needed) and state["intro.weight"].shape[1:] == (3, 3, 3)
+    # KBNet has these too but for the second convolution; M3SNet has more.
+    needed = ("intro.weight", "ending.weight", "downs.0.weight", "ups.0.0.weight", "encoders.0.0.beta",
+              "encoders.0.0.conv2.weight")  # fmt: skip
+    if any(key not in state for key in needed) or "middle_ups.0.0.weight" in state:
+        return False
+    return state["intro.weight"].shape[1:] == (3, 3, 3)
 
 
 def load(state: Mapping[str, Tensor], *, window: int | None = None) -> NAFNet:

@@ -42,7 +42,9 @@ def detect(state: Mapping[str, Tensor]) -> bool:
     )
     first = "conv_first.1.weight" in state or "conv_first.weight" in state
     last = "conv_last.weight" in state or "upsample.0.weight" in state
-    return first and last and all(key in state for key in needed)
+    # HAT has all of these, and attention across windows besides.
+    hat = "layers.0.residual_group.overlap_attn.qkv.weight" in state
+    return first and last and not hat and all(key in state for key in needed)
 
 
 def load(

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -104,9 +104,9 @@ def _rebuilt(  # noqa: PLR0913
     frames = _all(opened)
     if few := too_few(len(frames)):
         raise NoScene(few)
-    shot = _shot(frames, config, photos=source.is_dir() and config.measure.shutter is None)
+    shot, clear = _shot(frames, config, photos=source.is_dir() and config.measure.shutter is None)
     others = shot.images if shot.restored is None else shot.restored
-    shot, numbers = _placed(shot, frames, shots, source)
+    shot, numbers = _placed(shot, clear, frames, shots, source)
     ruling = judged(shot)
     if not ruling:
         raise NoScene(ruling.reason)
@@ -174,20 +174,19 @@ def _all(source: VideoSource | ImageFolderSource) -> list[Frame]:
     return frames
 
 
-def _shot(frames: Sequence[Frame], config: Config, *, photos: bool) -> Shot:
+def _shot(frames: Sequence[Frame], config: Config, *, photos: bool) -> tuple[Shot, Tensor]:
+    """What is known of the footage, and the clearest pictures [T, 3, H, W] that COLMAP can be shown."""
     images = stack_light(frames)
     flows = adjacent_flows(images, ESTIMATORS[config.measure.estimator])
     shutter = _shutter(images, flows, config, photos=photos)
     times = torch.tensor([float(frame.time) for frame in frames])
     seen = sight(images, times, flows, shutter=shutter.fraction)
-    # Photographs are no neighbours in time: what lies between them says nothing of their blur.
-    restored = None if photos else _usual(images, frames, flows, shutter, config)
-    return Shot(images=images, sighting=seen, shutter=shutter, restored=restored)
-
-
-def _usual(images: Tensor, frames: Sequence[Frame], flows: Flows, shutter: Shutter, config: Config) -> Tensor:
-    times = [frame.time for frame in frames]
-    return sharpened(images, times, flows, shutter=shutter.fraction, config=config)
+    shot = Shot(images=images, sighting=seen, shutter=shutter)
+    if photos:  # no neighbours in time: what lies between them says nothing of their blur
+        return shot, images
+    exact = [frame.time for frame in frames]
+    usual = sharpened(images, exact, flows, shutter=shutter.fraction, config=config)
+    return replace(shot, restored=usual.delivered), usual.clear
 
 
 def _shutter(images: Tensor, flows: Flows, config: Config, *, photos: bool) -> Shutter:
@@ -273,7 +272,7 @@ def _write_sharp(
 
 
 def _placed(
-    shot: Shot, frames: Sequence[Frame], shots: Shots | None, source: Path
+    shot: Shot, clear: Tensor, frames: Sequence[Frame], shots: Shots | None, source: Path
 ) -> tuple[Shot, tuple[int, ...]]:
     """The shot of the frames whose cameras are known, and their numbers."""
     times = torch.tensor([float(frame.time) for frame in frames])
@@ -281,8 +280,7 @@ def _placed(
         found = named(shots, times, where=source)
     elif shot.sighting.path.kind == "parallax":
         order: Order = "photos" if source.is_dir() else "clip"
-        clearest = shot.images if shot.restored is None else shot.restored
-        found = located(clearest, times, order=order, static=shot.sighting.static)
+        found = located(clear, times, order=order, static=shot.sighting.static)
     else:
         return shot, tuple(range(len(frames)))
     return deep(shot, found), found.numbers

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
+import torch
 from torch import Tensor
 
 from ..data.types import Clip, Motion
@@ -17,10 +19,18 @@ from .network import plain_network
 TOGETHER = 16  # frames that are fused at once: what is known of each pixel then takes ten times the memory
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usual:
+    """All frames of a shot, sharpened."""
+
+    clear: Tensor  # [T, 3, H, W] linear light: every frame, also where there is little blur
+    delivered: Tensor  # [T, 3, H, W] linear light: only frames that are blurred enough, others as they came
+
+
 def sharpened(
     images: Tensor, times: Sequence[Fraction], flows: Flows, *, shutter: float, config: Config
-) -> Tensor:
-    """Consecutive frames of a shot, each sharpened from those around it where it is blurred.
+) -> Usual:
+    """Consecutive frames of a shot, each sharpened from those around it.
 
     Args:
         images: [T, 3, H, W] linear light.
@@ -28,9 +38,6 @@ def sharpened(
         flows: Between neighbours, both ways.
         shutter: Exposure time over frame interval.
         config: How to fuse, when to leave alone, where to compute.
-
-    Returns:
-        [T, 3, H, W] linear light; frames that are not blurred as they were.
     """
     every = range(len(images))
     clip = Clip(images=images, times=tuple(times), shutter=shutter, kept=every)
@@ -38,8 +45,10 @@ def sharpened(
     motion = Motion(
         flows=ChainedFlows(flows), velocity=velocities(flows, images), movers=still, shutter=shutter
     )
-    which, network, done = blurred(motion, every, config.gate), plain_network(config), images.clone()
-    for part in (which[k : k + TOGETHER] for k in range(0, len(which), TOGETHER)):
+    network, clear = plain_network(config), torch.empty_like(images)
+    for part in (every[k : k + TOGETHER] for k in range(0, len(images), TOGETHER)):
         fused = fuse(clip, motion, config.fuse, which=part)
-        done[part] = finish(fused, clip, motion, network, which=part)
-    return done
+        clear[part.start : part.stop] = finish(fused, clip, motion, network, which=part)
+    which, delivered = blurred(motion, every, config.gate), images.clone()
+    delivered[which] = clear[which]
+    return Usual(clear=clear, delivered=delivered)

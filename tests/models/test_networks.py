@@ -201,6 +201,48 @@ def of_others(package: str, architecture: str) -> type:
     return getattr(found, f"{architecture}Arch")
 
 
+@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.parametrize(
+    ("package", "module", "network"),
+    [
+        ("spandrel", "KBNet", "KBNet_s"),
+        ("spandrel", "HAT", "HAT"),
+        ("spandrel_extra_arches", "M3SNet", "M3SNet"),
+    ],
+)
+def test_what_is_like_ours_is_not_taken_for_ours(package, module, network):
+    try:
+        theirs = importlib.import_module(f"{package}.architectures.{module}")
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"{package} cannot be imported: {error}")
+    assert recognise(getattr(theirs, network)().state_dict()) is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "without", "beside"),
+    [
+        (nafnet.Layout(width=8, encoders=(1,), middle=1, decoders=(1,)), "encoders.0.0.conv2.weight", ""),
+        (nafnet.Layout(width=8, encoders=(1,), middle=1, decoders=(1,)), "", "middle_ups.0.0.weight"),
+        (
+            swinir.Layout(dim=12, depths=(2,), heads=(2,)),
+            "",
+            "layers.0.residual_group.overlap_attn.qkv.weight",
+        ),
+    ],
+    ids=["KBNet", "M3SNet", "HAT"],
+)
+def test_names_that_tell_relatives_apart(layout, without, beside):
+    """What the relatives of NAFNet and SwinIR lack or have, without spandrel too."""
+    network = (nafnet.NAFNet if isinstance(layout, nafnet.Layout) else swinir.SwinIR)(layout)
+    state = dict(network.state_dict())
+    if isinstance(network, swinir.SwinIR):
+        state = swinir.published(network, side=4 * layout.window)
+    assert recognise(state) is not None
+    state.pop(without, None)
+    state.update({beside: torch.zeros(1)} if beside else {})
+    assert recognise(state) is None
+
+
 SWINS = {
     "noise": {},
     "grey": {"channels": 1},
