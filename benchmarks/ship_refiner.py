@@ -1,6 +1,6 @@
 """Ship a trained refiner: copy its weights into the package and write the card with figures measured now.
 
-Run: python -m benchmarks.ship_refiner runs/refiner/weights.safetensors --hours 2.2 --steps 7028 --steeper 2
+Run: python -m benchmarks.ship_refiner runs/refiner.safetensors --hours 4.5 --steps 25923 --steeper 3.5
 """
 
 from __future__ import annotations

@@ -259,7 +259,9 @@ def _write_sharp(
     try:
         for k, (frame, other) in enumerate(zip(frames, placed.others, strict=True)):
             if k not in placed.numbers:
-                sink.write([frame.showing(other)])
+                # What is not changed is not written anew: a photograph stays the file that it was.
+                same = torch.equal(other, frame.picture.linear())
+                sink.write([frame if same else frame.showing(other)])
                 continue
             image, share = rebuilt(placed.fit, placed.shot, placed.numbers.index(k), other)
             sink.write([frame.showing(image)])
