@@ -22,7 +22,7 @@ from .synth_patterns import Chance, Codes
 class Camera:
     """What a camera does to the light of a clip."""
 
-    contrast: float = 1.0  # exponent on light: cameras add contrast
+    contrast: float = 1.0  # exponent on light: below 1, the file's curve is flatter than it says
     shot: float = 0.0  # variance of light per light: one over the electrons of a white pixel
     read: float = 0.0  # standard deviation in the dark, as a part of white
     halo: float = 0.0  # unsharp mask
@@ -35,7 +35,7 @@ class Camera:
         noisy = rng.random() < 0.45
         coded = rng.choice(["no", "jpeg", "h264"], p=[0.4, 0.12, 0.48])
         return cls(
-            contrast=float(rng.uniform(1, 1.35)),
+            contrast=float(rng.uniform(0.65, 1.15)),
             shot=float(10 ** rng.uniform(-4.5, -2.8)) if noisy else 0.0,
             read=float(10 ** rng.uniform(-3.5, -2.3)) if noisy else 0.0,
             halo=float(rng.uniform(0.1, 0.6)) if rng.random() < 0.15 else 0.0,

@@ -1,4 +1,4 @@
-"""Scenes by chance, to train on: any picture behind, a hand-held or panning camera, up to three movers.
+"""Scenes by chance, to train on: any picture behind, a hand-held or panning camera, things nearer, movers.
 
 Everything comes from one random generator, so that a seed is a scene. Time 0 is the middle of the clip.
 """
@@ -11,18 +11,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
 
-from .color import SRGB, to_light
+from .synth_near import FASTEST, View, nearer
 from .synth_paint import glowing
 from .synth_path import about, shift, smooth_noise, turn, zoom
 from .synth_patterns import Chance, Codes, pattern
-from .synth_scene import Array, Layer, Matrix, Motion, Scene
+from .synth_pieces import bar, blob, covered, cut, disc, piece
+from .synth_scene import Layer, Matrix, Motion, Scene
 
-DRAWN = 0.25  # share of pictures that are drawn, not photographed
 STILL = 0.12  # share of cameras on a tripod
-FASTEST = 34.0  # pixels per frame interval of a camera; flow follows that in small pictures
-SOFT = 0.8  # standard deviation in texture pixels: what a lens and a pixel's own area leave of an edge
 _LAMPS = 0.3  # share of scenes with light above white
 _OVERLAID = 0.08  # share of scenes with a caption that does not move
 
@@ -48,6 +45,7 @@ def random_scene(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Expose
     camera = _camera(rng, shutter=shutter, side=side)
     lamps = bool(rng.random() < _LAMPS)
     layers = [_background(rng, pictures, camera, side=side)]
+    layers += nearer(rng.spawn(1)[0], pictures, camera, side=side)
     for _ in range(int(rng.choice(4, p=[0.45, 0.3, 0.15, 0.1]))):
         layers += _mover(rng, pictures, camera, side=side)
     if rng.random() < _OVERLAID:
@@ -60,10 +58,10 @@ def random_scene(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Expose
     )
 
 
-def _camera(rng: Chance, *, shutter: float, side: int) -> Motion:
+def _camera(rng: Chance, *, shutter: float, side: int) -> View:
     """Pan, shake, roll and zoom. Chosen by the length of its blur, which is what training must cover."""
     if rng.random() < STILL:
-        return lambda t: np.eye(3)
+        return View(held=lambda t: np.eye(3), way=lambda t: (0.0, 0.0), speed=0.0)
     speed = min(FASTEST, rng.uniform(0.5, 1) ** 2 * 24 / shutter)
     heading = rng.uniform(0, 2 * math.pi)
     vx, vy = speed * math.cos(heading), speed * math.sin(heading) * rng.uniform(0.2, 1)
@@ -71,24 +69,22 @@ def _camera(rng: Chance, *, shutter: float, side: int) -> Motion:
     wander = [smooth_noise(rng, size=shake, rate=0.35) for _ in range(2)]
     spin, growth = rng.normal(0, 0.012, 2) * (rng.random(2) < 0.5)
     middle = (side / 2 + rng.normal(0, side / 4), side / 2 + rng.normal(0, side / 4))
-
-    def view(t: float) -> Matrix:
-        held = about(middle, turn(spin * t) @ zoom(math.exp(growth * t)))
-        moved: Matrix = held @ shift(vx * t + wander[0](t), vy * t + wander[1](t))
-        return moved
-
-    return view
+    return View(
+        held=lambda t: about(middle, turn(spin * t) @ zoom(math.exp(growth * t))),
+        way=lambda t: (vx * t + wander[0](t), vy * t + wander[1](t)),
+        speed=speed,
+    )
 
 
-def _background(rng: Chance, pictures: Sequence[Codes], camera: Motion, *, side: int) -> Layer:
+def _background(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -> Layer:
     density = rng.uniform(1.4, 2.4)
-    texture = _cut(rng, pictures, side=round(density * side * 1.4))
+    texture = cut(rng, pictures, side=round(density * side * 1.4))
     height, width = texture.shape[:2]
     home = shift(side / 2, side / 2) @ zoom(1 / density) @ shift(-width / 2, -height / 2)
-    return Layer(texture=_covered(texture, None), place=lambda t: camera(t) @ home, endless=True)
+    return Layer(texture=covered(texture, None), place=lambda t: camera(t) @ home, endless=True)
 
 
-def _mover(rng: Chance, pictures: Sequence[Codes], camera: Motion, *, side: int) -> list[Layer]:
+def _mover(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -> list[Layer]:
     """A ball, a blob or a figure with limbs, going its own way or followed by the camera."""
     kind = rng.choice(["ball", "blob", "figure"], p=[0.25, 0.4, 0.35])
     reach = {"ball": rng.uniform(3, 16), "blob": rng.uniform(14, 70), "figure": rng.uniform(25, 80)}[kind]
@@ -105,8 +101,8 @@ def _mover(rng: Chance, pictures: Sequence[Codes], camera: Motion, *, side: int)
 
     if kind == "figure":
         return [_limb(rng, pictures, body, reach=reach) for _ in range(int(rng.integers(3, 6)))]
-    mask = _disc(reach) if kind == "ball" else _blob(rng, reach)
-    return [_piece(rng, pictures, mask, body)]
+    mask = disc(reach) if kind == "ball" else blob(rng, reach)
+    return [piece(rng, pictures, mask, body)]
 
 
 def _limb(rng: Chance, pictures: Sequence[Codes], body: Motion, *, reach: float) -> Layer:
@@ -121,16 +117,7 @@ def _limb(rng: Chance, pictures: Sequence[Codes], body: Motion, *, reach: float)
         moved: Matrix = body(t) @ shift(*joint) @ turn(angle) @ shift(long / 2, 0)
         return moved
 
-    return _piece(rng, pictures, _bar(long, thick), place)
-
-
-def _piece(rng: Chance, pictures: Sequence[Codes], mask: Array, place: Motion) -> Layer:
-    """What `mask`, [h, w] at two texture pixels per pixel, cuts from a picture, its middle at `place`."""
-    height, width = mask.shape
-    texture = _cut(rng, pictures, side=max(height, width))
-    texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    home = zoom(0.5) @ shift(-width / 2, -height / 2)
-    return Layer(texture=_covered(texture, mask), place=lambda t: place(t) @ home, mover=True)
+    return piece(rng, pictures, bar(long, thick), place)
 
 
 def _caption(rng: Chance, side: int) -> Layer:
@@ -138,54 +125,8 @@ def _caption(rng: Chance, side: int) -> Layer:
     drawn = pattern(rng, side=2 * width)
     texture = np.asarray(cv2.resize(drawn, (2 * width, 2 * height), interpolation=cv2.INTER_AREA), np.uint8)
     home = shift(*rng.uniform(0, side - height, 2).tolist()) @ zoom(0.5)
-    return Layer(texture=_covered(texture, np.ones(texture.shape[:2], np.float32)), place=lambda t: home)
-
-
-def _cut(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Codes:
-    """A piece of a picture, up to `side` pixels each way, turned and mirrored by chance."""
-    if not pictures or rng.random() < DRAWN:
-        return pattern(rng, side=side)
-    picture = pictures[int(rng.integers(len(pictures)))]
-    height, width = min(side, picture.shape[0]), min(side, picture.shape[1])
-    top = int(rng.integers(picture.shape[0] - height + 1))
-    left = int(rng.integers(picture.shape[1] - width + 1))
-    piece = np.rot90(picture[top : top + height, left : left + width], int(rng.integers(4)))
-    piece = piece[:, ::-1] if rng.random() < 0.5 else piece
-    return piece[..., rng.permutation(3)] if rng.random() < 0.2 else piece
-
-
-def _covered(codes: Codes, mask: Array | None) -> Array:
-    """[h, w, 4] light times cover, and cover; smoothed to what a frame's pixel can hold."""
-    light = to_light(torch.from_numpy(np.ascontiguousarray(codes)).float() / 255, SRGB).numpy()
-    cover = np.ones(codes.shape[:2], np.float32) if mask is None else mask
-    sheet = np.concatenate([light * cover[..., None], cover[..., None]], axis=-1, dtype=np.float32)
-    return np.asarray(cv2.GaussianBlur(sheet, (0, 0), SOFT, borderType=cv2.BORDER_REPLICATE), np.float32)
+    return Layer(texture=covered(texture, np.ones(texture.shape[:2], np.float32)), place=lambda t: home)
 
 
 def _lit(layer: Layer) -> Layer:
     return Layer(texture=glowing(layer.texture), place=layer.place, mover=layer.mover, endless=layer.endless)
-
-
-def _disc(radius: float) -> Array:
-    return _bar(2 * radius, 2 * radius)
-
-
-def _bar(long: float, thick: float) -> Array:
-    """A rounded bar as a mask with two texture pixels per pixel, and a margin of emptiness."""
-    width, height = math.ceil(2 * long) + 8, math.ceil(2 * thick) + 8
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    x, y = x - (width - 1) / 2, y - (height - 1) / 2
-    beyond = np.maximum(np.abs(x) - (long - thick), 0)
-    return np.asarray(np.clip(thick - np.hypot(beyond, y) + 0.5, 0, 1), np.float32)
-
-
-def _blob(rng: Chance, reach: float) -> Array:
-    """A lump with a wavy outline."""
-    side = math.ceil(4 * reach) + 8
-    y, x = np.mgrid[:side, :side].astype(np.float32) - (side - 1) / 2
-    angle, radius = np.arctan2(y, x), np.hypot(x, y)
-    waves = range(2, 6)
-    edge = 1.3 * reach + sum(
-        rng.normal(0, reach / 7) * np.cos(k * angle + rng.uniform(0, 2 * math.pi)) for k in waves
-    )
-    return np.asarray(np.clip(edge - radius + 0.5, 0, 1), np.float32)

@@ -29,7 +29,7 @@ FITTED = 430  # pixels of the longer side on which three numbers per frame are f
 STEPS, STEPS_PER_PIXEL = 6.0, 0.9  # of deconvolution: longer blur needs more
 FEWEST, MOST = 3, 22
 NOISY = 0.005  # standard deviation of gamma-coded light at which half the steps are enough
-CONTRAST = 1.2  # exponent: cameras add contrast, so that sensors saw more of it than the file's curve says
+CONTRAST = 1.2  # exponent: cameras flatten, so that sensors saw more contrast than the file's curve says
 LONGER = 1.15  # the fit starts from ways too long: what blur is left in the neighbours pulls it short
 PACE = 1.8  # over-relaxation: five such steps reach further than ten plain ones
 

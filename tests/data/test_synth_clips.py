@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.synth_camera import Camera, developed, recorded
 from freezeframe.data.synth_clips import pictures_in, synth_clip
+from freezeframe.data.synth_near import FASTEST, NEAREST, View, nearer
 from freezeframe.data.synth_patterns import pattern
 from freezeframe.data.synth_random import random_scene
 
@@ -91,6 +92,30 @@ def test_rows_of_a_rolling_shutter_are_exposed_one_after_the_other():
         # Sub-frames fall on other moments: less than a code of sRGB in the mean.
         assert (rolled[:, row] - alone).abs().mean() < 4e-3
     assert torch.allclose(exposed.scene.sharp(0.0, readout=1e-9), exposed.scene.sharp(0.0), atol=1e-3)
+
+
+@given(seed=SEEDS, speed=st.floats(1, 30))
+@settings(max_examples=20, deadline=None)
+def test_a_moving_camera_shifts_near_things_further(seed, speed):
+    """By parallax: at least as far as the background, no faster than flow can follow; none moves by itself."""
+    view = View(held=lambda t: np.eye(3), way=lambda t: (speed * t, 0.0), speed=speed)
+    for layer in nearer(np.random.default_rng(seed), [], view, side=64):
+        shift = layer.corners(1.0) - layer.corners(0.0)
+        assert np.allclose(shift[:, 1], 0, atol=1e-9)
+        # The ground may lie partly behind the background: above its horizon it is not seen.
+        assert shift[:, 0].max() >= speed - 1e-9
+        inside = layer.corners(0.0)[:, 1] <= 64
+        assert (shift[inside, 0] <= max(min(NEAREST * speed, FASTEST), speed) + 1e-9).all()
+        assert not layer.mover
+
+
+def test_depth_needs_a_moving_camera_to_show():
+    still = View(held=lambda t: np.eye(3), way=lambda t: (0.0, 0.0), speed=0.0)
+    layers = [
+        layer for seed in range(20) for layer in nearer(np.random.default_rng(seed), [], still, side=64)
+    ]
+    assert layers
+    assert all(np.array_equal(layer.place(0.0), layer.place(3.0)) for layer in layers)
 
 
 def test_flows_follow_the_pattern():

@@ -1,0 +1,74 @@
+"""What scenes by chance are made of: pieces of pictures, cut out by soft masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from .color import SRGB, to_light
+from .synth_path import shift, zoom
+from .synth_patterns import Chance, Codes, pattern
+from .synth_scene import Array, Layer, Motion
+
+DRAWN = 0.25  # share of pictures that are drawn, not photographed
+SOFT = 0.8  # standard deviation in texture pixels: what a lens and a pixel's own area leave of an edge
+FINE = 2  # texture pixels per pixel of a piece
+
+
+def piece(rng: Chance, pictures: Sequence[Codes], mask: Array, place: Motion, *, mover: bool = True) -> Layer:
+    """What `mask`, [h, w] at `FINE` texture pixels per pixel, cuts from a picture, its middle at `place`."""
+    height, width = mask.shape
+    texture = cut(rng, pictures, side=max(height, width))
+    texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    home = zoom(1 / FINE) @ shift(-width / 2, -height / 2)
+    return Layer(texture=covered(texture, mask), place=lambda t: place(t) @ home, mover=mover)
+
+
+def cut(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Codes:
+    """A piece of a picture, up to `side` pixels each way, turned and mirrored by chance."""
+    if not pictures or rng.random() < DRAWN:
+        return pattern(rng, side=side)
+    picture = pictures[int(rng.integers(len(pictures)))]
+    height, width = min(side, picture.shape[0]), min(side, picture.shape[1])
+    top = int(rng.integers(picture.shape[0] - height + 1))
+    left = int(rng.integers(picture.shape[1] - width + 1))
+    piece = np.rot90(picture[top : top + height, left : left + width], int(rng.integers(4)))
+    piece = piece[:, ::-1] if rng.random() < 0.5 else piece
+    return piece[..., rng.permutation(3)] if rng.random() < 0.2 else piece
+
+
+def covered(codes: Codes, mask: Array | None) -> Array:
+    """[h, w, 4] light times cover, and cover; smoothed to what a frame's pixel can hold."""
+    light = to_light(torch.from_numpy(np.ascontiguousarray(codes)).float() / 255, SRGB).numpy()
+    cover = np.ones(codes.shape[:2], np.float32) if mask is None else mask
+    sheet = np.concatenate([light * cover[..., None], cover[..., None]], axis=-1, dtype=np.float32)
+    return np.asarray(cv2.GaussianBlur(sheet, (0, 0), SOFT, borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def disc(radius: float) -> Array:
+    return bar(2 * radius, 2 * radius)
+
+
+def bar(long: float, thick: float) -> Array:
+    """A rounded bar as a mask with two texture pixels per pixel, and a margin of emptiness."""
+    width, height = math.ceil(2 * long) + 8, math.ceil(2 * thick) + 8
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = x - (width - 1) / 2, y - (height - 1) / 2
+    beyond = np.maximum(np.abs(x) - (long - thick), 0)
+    return np.asarray(np.clip(thick - np.hypot(beyond, y) + 0.5, 0, 1), np.float32)
+
+
+def blob(rng: Chance, reach: float) -> Array:
+    """A lump with a wavy outline."""
+    side = math.ceil(4 * reach) + 8
+    y, x = np.mgrid[:side, :side].astype(np.float32) - (side - 1) / 2
+    angle, radius = np.arctan2(y, x), np.hypot(x, y)
+    waves = range(2, 6)
+    edge = 1.3 * reach + sum(
+        rng.normal(0, reach / 7) * np.cos(k * angle + rng.uniform(0, 2 * math.pi)) for k in waves
+    )
+    return np.asarray(np.clip(edge - radius + 0.5, 0, 1), np.float32)
