@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.quality import Pictures, codes, light, psnr_codes, read
+from freezeframe.data.metrics import Codes, psnr_codes, srgb_codes
+from freezeframe.data.metrics_time import light_of
 from freezeframe.data.synth import sports_scene
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.estimate import dis_pair
+from freezeframe.pipeline.bench_methods import read
 from freezeframe.pipeline.config import FuseConfig
 from freezeframe.pipeline.fuse import fuse
 from freezeframe.pipeline.measure import ChainedFlows, adjacent_flows, velocities
@@ -28,6 +30,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 PROTOTYPE = SHARED / "prototypes" / "multiframe_rl" / "mfrl.py"
 REDS = SHARED / "data" / "test" / "reds"
 SHUTTER, ITERATIONS, THREADS, TURNS = 0.8, 10, 2, 5
+
+Pictures = list[Codes]
 
 
 def prototype() -> ModuleType:
@@ -41,14 +45,18 @@ def prototype() -> ModuleType:
 
 def ours(pictures: Pictures, *, which: list[int], config: FuseConfig) -> Pictures:
     """Flows both ways between neighbours, velocities, ways and the deconvolution."""
-    images = light(pictures)
+    images = as_light(pictures)
     near = adjacent_flows(images, dis_pair)
     velocity = velocities(near, images)
     still = torch.zeros_like(velocity[:, 0])
     motion = Motion(flows=ChainedFlows(near), velocity=velocity, movers=still, shutter=SHUTTER)
     times = tuple(Fraction(t, 24) for t in range(len(images)))
     clip = Clip(images=images, times=times, shutter=SHUTTER, kept=range(len(images)))
-    return codes(fuse(clip, motion, config, which=which).images)
+    return [srgb_codes(image) for image in fuse(clip, motion, config, which=which).images]
+
+
+def as_light(pictures: Pictures) -> torch.Tensor:
+    return torch.stack([light_of(picture) for picture in pictures])
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -60,13 +68,13 @@ def seconds(work: Callable[[], object]) -> float:
 def speed_table(mfrl: ModuleType) -> str:
     """Best of several turns, taken alternately, so that both see the same machine."""
     scene = sports_scene(1280, 720, seed=3)
-    pictures = codes(torch.stack([scene.blurred(float(t), shutter=SHUTTER) for t in (8, 9, 10)]))
+    pictures = [srgb_codes(scene.blurred(float(t), shutter=SHUTTER)) for t in (8, 9, 10)]
     ten, usual = FuseConfig(radius=1, iterations=ITERATIONS), FuseConfig(radius=1)
     contenders: dict[str, Callable[[], object]] = {
         "prototype, 10 iterations": lambda: mfrl.mfrl_seq(pictures, n=ITERATIONS, idx=[1]),
         "freezeframe, 10 iterations": lambda: ours(pictures, which=[1], config=ten),
         "freezeframe, as many as it takes by default": lambda: ours(pictures, which=[1], config=usual),
-        "the flows alone": lambda: adjacent_flows(light(pictures), dis_pair),
+        "the flows alone": lambda: adjacent_flows(as_light(pictures), dis_pair),
     }
     for work in contenders.values():
         work()  # compiles the kernels, starts the threads
@@ -83,7 +91,9 @@ def quality_table(mfrl: ModuleType) -> str:
     ten = FuseConfig(radius=1, iterations=ITERATIONS)
     gains: dict[str, list[float]] = {"prototype": [], "freezeframe": []}
     for sequence in sorted(REDS.iterdir()):
-        given, truth = read(sequence / "blur"), read(sequence / "sharp")
+        given, truth = (
+            [read(path) for path in sorted((sequence / kind).glob("*.png"))] for kind in ("blur", "sharp")
+        )
         found = {
             "prototype": mfrl.mfrl_seq(given, n=ITERATIONS),
             "freezeframe": ours(given, which=list(range(len(given))), config=ten),

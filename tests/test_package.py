@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import shutil
 import subprocess
@@ -196,3 +197,9 @@ def test_every_import_is_declared(file):
     kernels = {"numba", "llvmlite"} if file.name in COMPILED else set()
     assert imported(ast.Module(body=at_once, type_ignores=[])) <= core | kernels
     assert imported(tree) <= core | extras | kernels
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda file: file.stem)
+def test_every_benchmark_still_finds_what_it_measures(file):
+    """Benchmarks are run by hand, months apart: what they import must not go without anybody noticing."""
+    importlib.import_module(f"benchmarks.{file.stem}")
