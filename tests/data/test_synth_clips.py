@@ -97,7 +97,7 @@ def test_rows_of_a_rolling_shutter_are_exposed_one_after_the_other():
 @given(seed=SEEDS, speed=st.floats(1, 30))
 @settings(max_examples=20, deadline=None)
 def test_a_moving_camera_shifts_near_things_further(seed, speed):
-    """By parallax: at least as far as the background, no faster than flow can follow; none moves by itself."""
+    """By parallax: no less than the background, no faster than flow can follow; none moves by itself."""
     view = View(held=lambda t: np.eye(3), way=lambda t: (speed * t, 0.0), speed=speed)
     for layer in nearer(np.random.default_rng(seed), [], view, side=64):
         shift = layer.corners(1.0) - layer.corners(0.0)
