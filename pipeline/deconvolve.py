@@ -5,8 +5,10 @@ and a belief c per pixel. With the adjoint B', one step is
 
     x <- x * (sum B' c (y / B x)) / (sum B' c)
 
-(Richardson 1972, Lucy 1974, for several observations with weights). A total-variation prior (Dey et al. 2006)
-holds back noise and ringing; where a frame's blur is short there is nothing to undo, and the step is damped.
+(Richardson 1972, Lucy 1974, for several observations with weights). Part of the step before is taken again
+(momentum, Polyak 1964): the same picture in three fifths of the steps. A total-variation prior (Dey et al.
+2006) holds back noise and ringing; where a frame's blur is short there is nothing to undo, and the step is
+damped.
 
 Blocks of four by four pixels share one way, their mean: a quarter of the time, for 0.02 dB on the REDS pairs.
 """
@@ -25,6 +27,8 @@ from ..data.exposure import blur, blur_adjoint, repeated, shared, within
 
 DARK = 1e-4  # linear light; less is noise, and a ratio of it means nothing
 LEAST = 0.2  # of its light that a pixel keeps in one step, however far it is pushed
+MOMENTUM = 0.3  # of the step before: of light's logarithm, as steps multiply. Of light itself: 0.3 dB worse
+FARTHEST = 1.22  # times as much light that momentum makes in one step
 UNSEEN = 1e-2  # belief in leaving a pixel as it is, against observations that barely see it
 
 
@@ -70,15 +74,22 @@ def iterate_tensors(
     total = torch.full_like(start, UNSEEN)
     for belief, each in zip(believed, seen, strict=True):
         total += _back(belief.expand_as(start), each)
-    sharp = start.clamp_min(DARK)
+    sharp = before = start.clamp_min(DARK)
     for _ in range(steps):
         gathered = torch.full_like(sharp, UNSEEN)
         for belief, each in zip(believed, seen, strict=True):
             expected = blur(sharp, each.way, offset=each.offset).clamp_min(DARK)
             gathered += _back(belief * each.light / expected, each)
-        sharp = sharp * (1 + (gathered / total - 1) * pace).clamp_min(LEAST)
+        pushed = sharp * (1 + (gathered / total - 1) * pace).clamp_min(LEAST)
+        before, sharp = sharp, pushed * carried(before, sharp)
         sharp = calmed(sharp, weight=smooth * pace)
     return sharp
+
+
+def carried(before: Tensor, now: Tensor) -> Tensor:
+    """What the step from `before` to `now` multiplies the next by: about (now / before)^MOMENTUM."""
+    a, b = 1 + MOMENTUM, 1 - MOMENTUM
+    return ((b * before + a * now) / (a * before + b * now)).clamp(1 / FARTHEST, FARTHEST)
 
 
 def calmed(image: Tensor, *, weight: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.exposure_kernels import DARK
 from ..data.exposure_step import MARGIN, Witness, sheet
-from .deconvolve import LEAST, UNSEEN, Observation
+from .deconvolve import FARTHEST, LEAST, MOMENTUM, UNSEEN, Observation
 
 BAND = 24  # rows that one thread calms in one go
 F = np.float32
@@ -29,12 +29,13 @@ def iterate(
     witnesses = [Witness(o.light, o.belief, way=o.way, offset=o.offset) for o in observations]
     sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=UNSEEN)
     root = np.maximum(start.numpy(), DARK)
+    before = root.copy()
     _pack(root, sharp)
     speed = np.ascontiguousarray(pace.numpy(), F)
     for _ in range(steps):
         for witness in witnesses:
             witness.hand_back(sharp, gathered)
-        _advance(sharp, gathered, speed, root)
+        _advance(sharp, gathered, speed, (root, before))
         if smooth > 0:
             _calm(sharp, root, speed, F(smooth))
     return torch.from_numpy(_unpack(sharp, root))
@@ -60,8 +61,9 @@ def _unpack(pixels: Any, image: Any) -> Any:
 
 
 @_jit_parallel
-def _advance(sharp: Any, gathered: Any, pace: Any, root: Any) -> None:
+def _advance(sharp: Any, gathered: Any, pace: Any, planes: Any) -> None:
     """One multiplicative step, and the square root of its result, [C, H, W]; empties `gathered`."""
+    root, before = planes
     channels, height, width = root.shape
     for row in prange(height):
         y = row + MARGIN
@@ -69,8 +71,14 @@ def _advance(sharp: Any, gathered: Any, pace: Any, root: Any) -> None:
             x = column + MARGIN
             speed, every = pace[row, column], F(1) / gathered[y, x, channels]
             for k in range(channels):
-                change = gathered[y, x, k] * every - F(1)
-                value = sharp[y, x, k] * max(F(1) + change * speed, F(LEAST))
+                now, change = sharp[y, x, k], gathered[y, x, k] * every - F(1)
+                then = before[k, row, column]
+                carried = (F(1 - MOMENTUM) * then + F(1 + MOMENTUM) * now) / (
+                    F(1 + MOMENTUM) * then + F(1 - MOMENTUM) * now
+                )
+                value = now * max(F(1) + change * speed, F(LEAST))
+                value *= min(max(carried, F(1 / FARTHEST)), F(FARTHEST))
+                before[k, row, column] = now
                 sharp[y, x, k] = value
                 root[k, row, column] = math.sqrt(max(value, DARK))
             for k in range(gathered.shape[2]):
