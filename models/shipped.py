@@ -8,16 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.errors import FreezeframeError, UnreadableMedia
-from . import blind, multiframe, refiner
+from . import blind, multiframe, refiner, shutter
 from .checkpoint import read_state
 
 WEIGHTS = Path(__file__).parent / "weights" / "multiframe.safetensors"
 CARD = WEIGHTS.with_suffix(".json")
 REFINER = WEIGHTS.with_name("refiner.safetensors")
 ESTIMATOR = WEIGHTS.with_name("blur.safetensors")
+SHUTTER = WEIGHTS.with_name("shutter.safetensors")
 
 Network = Callable[[Tensor], Tensor]
 """[1, 16, H, W] evidence to [1, 3, H, W]: what to add to the codes of the deconvolved frame."""
@@ -62,13 +63,27 @@ def read_estimator(path: Path = ESTIMATOR) -> blind.BlurEstimator:
         UnreadableMedia: Missing, damaged, or the weights of something else.
     """
     estimator = blind.BlurEstimator()
+    _fill(estimator, path, "the estimator of blur; name a file of `freezeframe train blur`")
+    return estimator
+
+
+def read_shutter_sense(path: Path = SHUTTER) -> shutter.ShutterSense:
+    """What tells how long a shutter stood open, in float32 on the CPU.
+
+    Raises:
+        UnreadableMedia: Missing, damaged, or the weights of something else.
+    """
+    sense = shutter.ShutterSense()
+    _fill(sense, path, "the sense for shutters; name a file of `freezeframe train shutter`")
+    return sense
+
+
+def _fill(network: nn.Module, path: Path, name: str) -> None:
     try:
-        estimator.load_state_dict({key: value.float() for key, value in read_state(path).items()})
+        network.load_state_dict({key: value.float() for key, value in read_state(path).items()})
     except RuntimeError as error:
-        raise UnreadableMedia(
-            f"{path}: holds no weights of the estimator of blur; name a file of `freezeframe train blur`"
-        ) from error
-    return estimator.eval().requires_grad_(False)
+        raise UnreadableMedia(f"{path}: holds no weights of {name}") from error
+    network.eval().requires_grad_(False)
 
 
 def card(weights: Path = WEIGHTS) -> dict[str, Any]:

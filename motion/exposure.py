@@ -4,19 +4,27 @@ Moving v pixels per frame with the shutter open for a fraction s of it averages 
 which multiplies the power spectrum along the motion by sinc(f v s)^2 and leaves the spectrum across it
 alone (Yitzhaky & Kopeika 1997 use the same mark for still photos). Flow tells v; the likelihood of the
 spectra along the motion, given those across it, then tells s (Whittle 1953).
+
+Codecs fill the gaps of spectra, and slow motion has none within reach. So a second witness, a network that
+learned from compressed pictures (`models/shutter.py`), is heard first; spectra then say where exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..data.types import Flow
+from ..models.shipped import read_shutter_sense
+from ..models.shutter import FRACTIONS, ShutterSense
 from .spectra import Array, Spectra, motion_spectra
+from .squares import squares
 from .velocity import velocities
 
 SHUTTERS = np.round(np.arange(0.02, 1.161, 0.02), 2)  # looked at; above 1 only to see the slope at 1
@@ -34,6 +42,8 @@ _FLOORS = (
 )  # noise between the highest frequencies and the rest, softened by interpolation
 _OVERLAP = 120  # profiles per independent one: neighbours see the same edges
 _CAP = 4.0  # nats: no group of points may rule out a shutter for good
+_SECOND, _NEAR = 3.0, 0.2  # nats that spectra may say against a shutter, once the network told it so closely
+_LEAST = -10.0  # nats that the network says of a shutter at worst, and of those longer than a frame interval
 _WINDOW = np.arange(-1.75, 1.76, 0.5)  # bins over which the Hann window smears a frequency
 _SMEAR = (np.sinc(_WINDOW) / (1 - _WINDOW**2)) ** 2
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
@@ -45,11 +55,13 @@ class ShutterEstimate:
 
     fraction: float  # exposure time over frame interval, (0, 1]
     confidence: float  # probability that the true fraction is within 0.1; 0 where nothing moves
-    evidence: Array  # log-likelihood of each of `_FILLS` and SHUTTERS, [F, S] nats, the best at 0
+    evidence: Array  # of spectra: log-likelihood of each of `_FILLS` and SHUTTERS, [F, S] nats, the best at 0
+    sensed: Array  # of the network: log-likelihood of SHUTTERS, [S] nats; all 0 where it saw nothing
 
     def typical(self, usual: float, spread: float) -> float:
         """Median of what is probable after the evidence, where shutters are usually so long, give or take."""
-        belief = np.exp(_by_shutter(self.evidence) - ((SHUTTERS - usual) / spread) ** 2 / 2) * (SHUTTERS <= 1)
+        likely = _likely(self.evidence, self.sensed)
+        belief = np.exp(likely - ((SHUTTERS - usual) / spread) ** 2 / 2) * (SHUTTERS <= 1)
         return float(SHUTTERS[np.searchsorted(belief.cumsum(), belief.sum() / 2)])
 
 
@@ -63,12 +75,16 @@ def shutter_fraction(images: Tensor, flows: Mapping[tuple[int, int], Flow]) -> S
     velocity, belief = velocities(flows, len(images))
     # A frame seen from both sides tells how steadily it moved; the ends serve only where nothing else can.
     inner = range(1, len(images) - 1) if len(images) > 2 else range(len(images))
-    return pool_shutters([_of_frame(images[i], velocity[i], belief[i]) for i in inner])
+    spectral = sum((_spectral(images[i], velocity[i], belief[i]) for i in inner), _nothing())
+    return _estimate(spectral, _sensed(images, flows))
 
 
 def pool_shutters(estimates: Sequence[ShutterEstimate]) -> ShutterEstimate:
     """One shutter for several glimpses of a clip: their evidence added up, none with a veto."""
-    return _estimate(sum((estimate.evidence for estimate in estimates), _nothing()))
+    return _estimate(
+        sum((estimate.evidence for estimate in estimates), _nothing()),
+        sum((estimate.sensed for estimate in estimates), np.zeros(len(SHUTTERS))),
+    )
 
 
 def blur_vectors(velocity: Tensor, shutter: float) -> Tensor:
@@ -76,14 +92,34 @@ def blur_vectors(velocity: Tensor, shutter: float) -> Tensor:
     return velocity * shutter
 
 
-def _of_frame(image: Tensor, velocity: Tensor, belief: Tensor) -> ShutterEstimate:
+def _spectral(image: Tensor, velocity: Tensor, belief: Tensor) -> Array:
+    """What the spectra of one frame say: [F, S] nats."""
     light = np.tensordot(_LUMA, image.detach().cpu().numpy(), axes=1)
     field = velocity.detach().permute(1, 2, 0).cpu().numpy()
     groups = motion_spectra(light, field, belief.detach().cpu().numpy())
     if not groups:
-        return _estimate(_nothing())
+        return _nothing()
     # The mean, not the sum: groups of one frame share its scene and its mistakes.
-    return _estimate(np.mean([_log_likelihood(group) for group in groups], axis=0))
+    found = np.mean([_log_likelihood(group) for group in groups], axis=0)
+    return np.asarray(found - found.max())
+
+
+def _sensed(images: Tensor, flows: Mapping[tuple[int, int], Flow]) -> Array:
+    """What the network says of consecutive frames: [S] nats, all 0 where it saw nothing."""
+    seen = squares(images, flows)
+    if not seen:
+        return np.zeros(len(SHUTTERS))
+    sense = _sense()
+    with torch.no_grad():
+        votes = torch.cat([sense(each.pictures, each.facts) for each in seen])
+        found = sense.together(votes).numpy()
+    likely = np.interp(SHUTTERS, FRACTIONS, found - found.max())
+    return np.asarray(np.where(SHUTTERS <= 1, np.maximum(likely, _LEAST), _LEAST))
+
+
+@cache
+def _sense() -> ShutterSense:
+    return read_shutter_sense()
 
 
 def _nothing() -> Array:
@@ -91,14 +127,19 @@ def _nothing() -> Array:
     return np.zeros((len(_FILLS), len(SHUTTERS)))
 
 
-def _by_shutter(evidence: Array) -> Array:
-    """[S] nats, each with the share that explains it best; the best at 0."""
-    likely = (evidence - _UNLIKELY * np.arange(len(_FILLS))[:, None]).max(0)
-    return np.asarray(likely - likely.max())
+def _likely(evidence: Array, sensed: Array) -> Array:
+    """[S] nats after both witnesses, each shutter with the fill that explains it best; the best at 0."""
+    spectral = (evidence - _UNLIKELY * np.arange(len(_FILLS))[:, None]).max(0)
+    if sensed.any():
+        near = np.abs(SHUTTERS - SHUTTERS[np.argmax(sensed)]) <= _NEAR
+        # Spectra may move the network's answer a little or doubt it, and never bring up another one.
+        spectral = np.clip(spectral - spectral[near].max(), -_SECOND, 0)
+    both = spectral + sensed
+    return np.asarray(both - both.max())
 
 
-def _estimate(evidence: Array) -> ShutterEstimate:
-    likely = _by_shutter(evidence)
+def _estimate(evidence: Array, sensed: Array) -> ShutterEstimate:
+    likely = _likely(evidence, sensed)
     possible = SHUTTERS <= 1
     best = int(np.argmax(likely))
     belief = np.exp(likely)
@@ -109,6 +150,7 @@ def _estimate(evidence: Array) -> ShutterEstimate:
         fraction=float(min(SHUTTERS[best], SHUTTERS[possible][-1])),
         confidence=float(max(0.0, (share - chance) / (1 - chance))),
         evidence=evidence - evidence.max(),
+        sensed=sensed,
     )
 
 

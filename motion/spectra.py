@@ -43,7 +43,7 @@ def motion_spectra(light: Array, velocity: Array, belief: Array) -> list[Spectra
     if moving.sum() < _FEWEST:
         return []
     reach = int(np.clip(1.5 * np.percentile(speed[moving], 75), 16, 48))
-    rows, columns = _textured(light, moving, reach)
+    rows, columns = textured(light, moving, reach)
     if len(rows) < _FEWEST:
         return []
     places, steps = np.stack((columns, rows), axis=-1), velocity[rows, columns]
@@ -53,7 +53,7 @@ def motion_spectra(light: Array, velocity: Array, belief: Array) -> list[Spectra
     return _grouped(speed[rows, columns], along, across, 2 * reach)
 
 
-def _textured(light: Array, moving: Array, reach: int) -> tuple[Array, Array]:
+def textured(light: Array, moving: Array, reach: int) -> tuple[Array, Array]:
     """Rows and columns of up to `_POINTS` moving points in the livelier half of the picture."""
     margin = min(reach // 2 + 4, min(light.shape) // 4)
     inner = np.zeros_like(moving)

@@ -1,4 +1,4 @@
-"""The commands `freezeframe train multiframe`, `freezeframe train restorer` and `freezeframe train blur`."""
+"""The commands `freezeframe train multiframe`, `restorer`, `blur` and `shutter`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
-    help="Train a network: `multiframe` (taken where none is named), `restorer` or `blur`.",
+    help="Train a network: `multiframe` (taken where none is named), `restorer`, `blur` or `shutter`.",
 )
 
 Photos = Annotated[Path, typer.Argument(help="Folder of photos and videos to cut pictures from.")]
@@ -114,6 +114,30 @@ def blur(
         from .training_loop import LoopConfig, learn
 
         course = Blurs(pictures_in(photos), size, patch, seed, judged)
+        config = LoopConfig(steps=steps, seed=seed, every=every, device=device)
+        weights = learn(course, out, config=config, progress=advance, tell=tell)
+    typer.echo(weights)
+
+
+@app.command()
+def shutter(
+    photos: Photos,
+    out: Out,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 4000,
+    size: Annotated[int, typer.Option(min=1, help="Frames per step and device.")] = 16,
+    clips: Annotated[int, typer.Option(min=1, help="Of 1 MB each, to draw from.")] = 7000,
+    every: Every = 5.0,
+    seed: int = 0,
+    device: Device = "auto",
+    tensorboard: Board = False,
+) -> None:
+    """Train what reads the shutter off moving pictures; the same command goes on where it stopped."""
+    with _telling(out if tensorboard else None) as tell, bar("train", unit="step") as advance:
+        from ..data.synth_clips import pictures_in
+        from .shutter_course import Shutters
+        from .training_loop import LoopConfig, learn
+
+        course = Shutters(pictures_in(photos), out / "clips", size, clips, seed)
         config = LoopConfig(steps=steps, seed=seed, every=every, device=device)
         weights = learn(course, out, config=config, progress=advance, tell=tell)
     typer.echo(weights)
