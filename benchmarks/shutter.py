@@ -84,8 +84,8 @@ def write_card(rows: dict[str, dict[str, float]], *, steps: int, hours: float) -
         "parameters": sum(p.numel() for p in read_shutter_sense().parameters()),
         "format": "bf16 safetensors",
         "trained": f"{steps} steps, {hours:g} hours on one CPU core, see docs/training.md",
-        "data": "cameras moving across photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, Kodak's test "
-        "photographs and drawn patterns (data/synth_pan.py)",
+        "data": "cameras moving across photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, Kodak's "
+        "test photographs and drawn patterns (data/synth_pan.py)",
         "licence": "Apache-2.0",
         "error in frame intervals, four held-out Kodak photographs": {
             name: {key: round(value, 3) for key, value in row.items()} for name, row in rows.items()

@@ -50,6 +50,7 @@ def covered(codes: Codes, mask: Array | None) -> Array:
 
 
 def disc(radius: float) -> Array:
+    """A disc as a mask, like `bar`."""
     return bar(2 * radius, 2 * radius)
 
 

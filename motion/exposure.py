@@ -42,7 +42,11 @@ _FLOORS = (
 )  # noise between the highest frequencies and the rest, softened by interpolation
 _OVERLAP = 120  # profiles per independent one: neighbours see the same edges
 _CAP = 4.0  # nats: no group of points may rule out a shutter for good
-_SECOND, _NEAR = 3.0, 0.2  # nats that spectra may say against a shutter, once the network told it so closely
+_NEAR, _CLOSELY = (
+    0.2,
+    0.5,
+)  # how closely the network tells a shutter, and how much its word counts within that
+_SECOND = 12.0  # nats that spectra may then say against a shutter
 _LEAST = -10.0  # nats that the network says of a shutter at worst, and of those longer than a frame interval
 _WINDOW = np.arange(-1.75, 1.76, 0.5)  # bins over which the Hann window smears a frequency
 _SMEAR = (np.sinc(_WINDOW) / (1 - _WINDOW**2)) ** 2
@@ -132,8 +136,9 @@ def _likely(evidence: Array, sensed: Array) -> Array:
     spectral = (evidence - _UNLIKELY * np.arange(len(_FILLS))[:, None]).max(0)
     if sensed.any():
         near = np.abs(SHUTTERS - SHUTTERS[np.argmax(sensed)]) <= _NEAR
-        # Spectra may move the network's answer a little or doubt it, and never bring up another one.
+        # Spectra decide within reach of the network's answer, may doubt it, and never bring up another one.
         spectral = np.clip(spectral - spectral[near].max(), -_SECOND, 0)
+        sensed = np.where(near, _CLOSELY, 1) * (sensed - sensed.max())
     both = spectral + sensed
     return np.asarray(both - both.max())
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..data.synth_pan import Pan, density, pan
+from ..data.synth_pan import BRIEFEST, Pan, density, pan
 from ..data.synth_patterns import Codes
 from ..models.shutter import FACTS, FRACTIONS, FRAMES, SIDE, ShutterSense
 from ..motion.estimate import dis_pair
@@ -126,8 +126,10 @@ def right(network: nn.Module, clips: Sequence[Pan]) -> dict[str, float]:
 
 
 def _drawn() -> Tensor:
-    """[K] logarithms of how densely shutters were drawn: not for the network to learn."""
-    return torch.from_numpy(np.log(density(np.array(FRACTIONS)))).float()
+    """[K] logarithms of how often each of `FRACTIONS` is the answer asked for: not for the network to learn."""
+    shutters = np.linspace(BRIEFEST, 1, 2000)
+    often = torch.from_numpy(density(shutters))
+    return (often @ bell(torch.from_numpy(shutters)) / often.sum()).log().float()
 
 
 def _shown(row: Tensor, rng: np.random.Generator) -> Tensor:
