@@ -126,7 +126,7 @@ def right(network: nn.Module, clips: Sequence[Pan]) -> dict[str, float]:
 
 
 def _drawn() -> Tensor:
-    """[K] logarithms of how often each of `FRACTIONS` is the answer asked for: not for the network to learn."""
+    """[K] logarithms of how often each of `FRACTIONS` is asked for: not for the network to learn."""
     shutters = np.linspace(BRIEFEST, 1, 2000)
     often = torch.from_numpy(density(shutters))
     return (often @ bell(torch.from_numpy(shutters)) / often.sum()).log().float()
