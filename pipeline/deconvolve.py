@@ -6,7 +6,7 @@ and a belief c per pixel. With the adjoint B', one step is
     x <- x * (sum B' c (y / B x)) / (sum B' c)
 
 (Richardson 1972, Lucy 1974, for several observations with weights). Part of the step before is taken again
-(momentum, Polyak 1964): the same picture in three fifths of the steps. A total-variation prior (Dey et al.
+(momentum, Polyak 1964): the same picture in three quarters of the steps. A total-variation prior (Dey et al.
 2006) holds back noise and ringing; where a frame's blur is short there is nothing to undo, and the step is
 damped.
 
