@@ -43,8 +43,8 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=0.0)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if given.ship:
-        shutil.copy(given.ship, SHUTTER)
+    if given.ship and given.ship.resolve() != SHUTTER.resolve():
+        shutil.copyfile(given.ship, SHUTTER)
     rows = measured()
     print("\n".join(["| | " + " | ".join(next(iter(rows.values()))) + " |", "|---" * 6 + "|"]))
     for name, row in rows.items():

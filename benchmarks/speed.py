@@ -109,7 +109,7 @@ def deconvolution_ratio() -> str:
     rows = []
     for steps, floor in ((10, ">= 4"), (5, "")):
         quick = min(seconds(lambda steps=steps: three_frames(images, steps)) / 3 for _ in range(4))
-        what = f"prototype's ten plain steps over our {steps} over-relaxed ones, 720p, window 3"
+        what = f"prototype's ten plain steps over our {steps} with momentum, 720p, window 3"
         rows.append(f"| {what} ({slow:.2f} s / {quick:.2f} s) | {slow / quick:.1f} | {floor} |")
     return "\n".join(rows)
 

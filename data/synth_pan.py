@@ -13,7 +13,8 @@ import torch
 from .color import SRGB, to_light
 from .synth_camera import Camera, recorded
 from .synth_path import about, shift, smooth_noise, turn, zoom
-from .synth_patterns import Chance, Codes, pattern
+from .synth_patterns import Chance, Codes
+from .synth_pieces import cut
 from .synth_scene import Layer, Matrix, Scene
 
 SIZE = (224, 320)  # rows and columns of a frame
@@ -22,7 +23,6 @@ BRIEF = 0.25  # share of shutters so short that nothing blurs
 BRIEFEST, SHORT = 0.01, 0.08  # frame intervals, from and to which those are
 SLOWEST, FASTEST = 2.0, 28.0  # pixels per frame interval
 SLOW, SLOWLY = 0.3, 7.0  # share of pans no faster than this: where blur is hardest to tell
-_DRAWN = 0.12  # share of pictures that are drawn, not photographed
 _ROOM = 1.3  # times the frame that a picture shows, before it is mirrored
 _LENSES = ((0.35, 0.35), (0.5, 0.35), (0.7, 0.2), (1.0, 0.1))  # standard deviation in pixels, share
 
@@ -59,7 +59,7 @@ def density(shutter: np.ndarray) -> np.ndarray:
 def _scene(rng: Chance, pictures: Sequence[Codes], *, speed: float) -> Scene:
     height, width = SIZE
     fine = float(np.exp(rng.uniform(math.log(0.7), math.log(3))))  # texture pixels per pixel
-    sheet = _cut(rng, pictures, rows=round(_ROOM * fine * height), columns=round(_ROOM * fine * width))
+    sheet = cut(rng, pictures, size=(round(_ROOM * fine * height), round(_ROOM * fine * width)))
     light = to_light(torch.from_numpy(np.ascontiguousarray(sheet)).float() / 255, SRGB).numpy()
     softness = fine * float(rng.choice([s for s, _ in _LENSES], p=[share for _, share in _LENSES]))
     light = cv2.GaussianBlur(light, (0, 0), softness, borderType=cv2.BORDER_REFLECT_101)
@@ -88,15 +88,3 @@ def _camera(rng: Chance) -> Camera:
         halo=float(rng.uniform(0.1, 0.9)) if rng.random() < 0.35 else 0.0,
         h264=int(rng.integers(14, 36)) if rng.random() < 0.75 else None,
     )
-
-
-def _cut(rng: Chance, pictures: Sequence[Codes], *, rows: int, columns: int) -> Codes:
-    """A piece of a picture of up to so many pixels, turned and mirrored by chance."""
-    if not pictures or rng.random() < _DRAWN:
-        return pattern(rng, side=max(rows, columns))
-    picture = pictures[int(rng.integers(len(pictures)))]
-    rows, columns = min(rows, picture.shape[0]), min(columns, picture.shape[1])
-    top = int(rng.integers(picture.shape[0] - rows + 1))
-    left = int(rng.integers(picture.shape[1] - columns + 1))
-    piece = np.rot90(picture[top : top + rows, left : left + columns], int(rng.integers(4)))
-    return piece[:, ::-1] if rng.random() < 0.5 else piece

@@ -22,18 +22,18 @@ FINE = 2  # texture pixels per pixel of a piece
 def piece(rng: Chance, pictures: Sequence[Codes], mask: Array, place: Motion, *, mover: bool = True) -> Layer:
     """What `mask`, [h, w] at `FINE` texture pixels per pixel, cuts from a picture, its middle at `place`."""
     height, width = mask.shape
-    texture = cut(rng, pictures, side=max(height, width))
+    texture = cut(rng, pictures, size=(max(height, width),) * 2)
     texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     home = zoom(1 / FINE) @ shift(-width / 2, -height / 2)
     return Layer(texture=covered(texture, mask), place=lambda t: place(t) @ home, mover=mover)
 
 
-def cut(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Codes:
-    """A piece of a picture, up to `side` pixels each way, turned and mirrored by chance."""
+def cut(rng: Chance, pictures: Sequence[Codes], *, size: tuple[int, int]) -> Codes:
+    """A piece of a picture, up to `size` rows and columns, turned and mirrored by chance; or one drawn."""
     if not pictures or rng.random() < DRAWN:
-        return pattern(rng, side=side)
+        return pattern(rng, side=max(size))
     picture = pictures[int(rng.integers(len(pictures)))]
-    height, width = min(side, picture.shape[0]), min(side, picture.shape[1])
+    height, width = min(size[0], picture.shape[0]), min(size[1], picture.shape[1])
     top = int(rng.integers(picture.shape[0] - height + 1))
     left = int(rng.integers(picture.shape[1] - width + 1))
     piece = np.rot90(picture[top : top + height, left : left + width], int(rng.integers(4)))

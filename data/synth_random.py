@@ -78,7 +78,7 @@ def _camera(rng: Chance, *, shutter: float, side: int) -> View:
 
 def _background(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -> Layer:
     density = rng.uniform(1.4, 2.4)
-    texture = cut(rng, pictures, side=round(density * side * 1.4))
+    texture = cut(rng, pictures, size=(round(density * side * 1.4),) * 2)
     height, width = texture.shape[:2]
     home = shift(side / 2, side / 2) @ zoom(1 / density) @ shift(-width / 2, -height / 2)
     return Layer(texture=covered(texture, None), place=lambda t: camera(t) @ home, endless=True)

@@ -42,10 +42,8 @@ _FLOORS = (
 )  # noise between the highest frequencies and the rest, softened by interpolation
 _OVERLAP = 120  # profiles per independent one: neighbours see the same edges
 _CAP = 4.0  # nats: no group of points may rule out a shutter for good
-_NEAR, _CLOSELY = (
-    0.2,
-    0.5,
-)  # how closely the network tells a shutter, and how much its word counts within that
+_NEAR = 0.2  # how closely the network tells a shutter, in frame intervals
+_CLOSELY = 0.5  # what its word is worth within that
 _SECOND = 12.0  # nats that spectra may then say against a shutter
 _LEAST = -10.0  # nats that the network says of a shutter at worst, and of those longer than a frame interval
 _WINDOW = np.arange(-1.75, 1.76, 0.5)  # bins over which the Hann window smears a frequency

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean
 from typing import cast
@@ -61,13 +62,12 @@ class Shutters:
 
     def miss(self, model: nn.Module, batch: Tensor) -> Tensor:
         """Cross-entropy with a narrow bell around the true shutter."""
-        count, per = len(batch), FRAMES * SIDE * SIDE
-        seen = batch[:, :-1].reshape(count * SHOWN, per + FACTS)
+        seen = batch[:, :-1].reshape(len(batch) * SHOWN, _PICTURE + FACTS)
         with torch.autocast(batch.device.type, dtype=torch.bfloat16):
-            pictures = seen[:, :per].reshape(-1, FRAMES, SIDE, SIDE)
-            votes = model(pictures.to(memory_format=torch.channels_last), seen[:, per:])
+            pictures = seen[:, :_PICTURE].reshape(-1, FRAMES, SIDE, SIDE)
+            votes = model(pictures.to(memory_format=torch.channels_last), seen[:, _PICTURE:])
         sense = cast(ShutterSense, getattr(model, "module", model))  # DistributedDataParallel hides it
-        told = sense.together(votes.reshape(count, SHOWN, -1)) + _drawn().to(batch)
+        told = sense.together(votes.reshape(len(batch), SHOWN, -1)) + _drawn().to(batch)
         total: Tensor = -(bell(batch[:, -1]) * told.log_softmax(1)).sum(1).mean()
         return total
 
@@ -125,6 +125,7 @@ def right(network: nn.Module, clips: Sequence[Pan]) -> dict[str, float]:
     return {"all": -mean(error for _, error in errors), "coded": -mean(coded)}
 
 
+@cache
 def _drawn() -> Tensor:
     """[K] logarithms of how often each of `FRACTIONS` is asked for: not for the network to learn."""
     shutters = np.linspace(BRIEFEST, 1, 2000)

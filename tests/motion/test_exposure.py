@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from freezeframe.data.metrics_time import light_of
 from freezeframe.data.synth_camera import h264
 from freezeframe.data.types import Flow
 from freezeframe.motion.estimate import dis_pair
-from freezeframe.motion.exposure import blur_vectors, pool_shutters, shutter_fraction
+from freezeframe.motion.exposure import SHUTTERS, blur_vectors, pool_shutters, shutter_fraction
 from freezeframe.motion.velocity import velocities
 from freezeframe.pipeline.measure import USUAL_SHUTTER, VARIETY
 
@@ -56,6 +58,30 @@ def test_one_misled_glimpse_is_outvoted(film, panning):
     bad = measured(film(panning(10.0, 0.0), [0, 1, 2], shutter=0.1))
     assert pool_shutters([bad, *good]).fraction == pytest.approx(0.5, abs=0.1)
     assert pool_shutters([]).confidence == 0
+
+
+def witnesses(*, sees, spectra):
+    """An estimate of a network that sees one shutter, and of spectra that are far surer of another."""
+    bells = [-40 * (SHUTTERS - at) ** 2 for at in (sees, spectra)]
+    nothing = pool_shutters([])
+    sensed = np.where(SHUTTERS <= 1, bells[0], -10)
+    return pool_shutters([replace(nothing, sensed=sensed, evidence=nothing.evidence + 50 * bells[1])])
+
+
+def test_spectra_decide_within_reach_of_what_the_network_sees():
+    assert witnesses(sees=0.6, spectra=0.5).fraction == pytest.approx(0.5, abs=0.03)
+    assert witnesses(sees=0.6, spectra=0.7).fraction == pytest.approx(0.7, abs=0.03)
+
+
+@pytest.mark.parametrize(("sees", "spectra"), [(0.7, 0.1), (0.1, 0.8)])
+def test_spectra_bring_up_no_other_shutter(sees, spectra):
+    assert witnesses(sees=sees, spectra=spectra).fraction == pytest.approx(sees, abs=0.21)
+
+
+def test_spectra_stand_alone_where_the_network_sees_nothing():
+    nothing = pool_shutters([])
+    alone = pool_shutters([replace(nothing, evidence=nothing.evidence - 40 * (SHUTTERS - 0.3) ** 2)])
+    assert alone.fraction == pytest.approx(0.3)
 
 
 def test_blur_is_velocity_times_shutter():

@@ -9,7 +9,16 @@ from torch import Tensor
 from freezeframe.data import exposure
 from freezeframe.data.exposure import blur
 from freezeframe.data.metrics import psnr
-from freezeframe.pipeline.deconvolve import DARK, Observation, calmed, iterate_tensors, richardson_lucy
+from freezeframe.pipeline import deconvolve
+from freezeframe.pipeline.deconvolve import (
+    DARK,
+    MOMENTUM,
+    Observation,
+    calmed,
+    carried,
+    iterate_tensors,
+    richardson_lucy,
+)
 
 SHUTTER = 0.5
 INNER = (slice(None), slice(12, -12), slice(20, -20))  # what is seen whole in every frame
@@ -252,3 +261,25 @@ def test_the_slow_way_takes_double_precision(film, steady):
     single = iterate_tensors(frames[1], seen, steps=2, pace=everywhere(1, frames), smooth=0.004)
     assert double.dtype == torch.float64
     assert float((double - single).abs().mean()) < 1e-5
+
+
+def test_momentum_is_a_power_of_the_step_before():
+    """Against the power itself, from half to twice the light; and back undoes forth."""
+    now = torch.linspace(0.5, 2, 31)
+    one = torch.ones_like(now)
+    # The fraction stands for the power to a hundredth; it is held to 1.22.
+    assert torch.allclose(carried(one, now), now**MOMENTUM, rtol=0.012)
+    assert torch.allclose(carried(one, now) * carried(now, one), one, atol=1e-6)
+    assert torch.equal(carried(now, now), one)
+
+
+def test_momentum_goes_further_in_as_many_steps(film, steady, monkeypatch):
+    velocity = (16.0, 9.0)
+    frames, truth = film(velocity, [-1, 0, 1], shutter=SHUTTER), film(velocity, [0])[0]
+    seen, pace = observed(frames, steady(velocity)), everywhere(1, frames[1])
+    gains = []
+    for momentum in (0.0, MOMENTUM):
+        monkeypatch.setattr(deconvolve, "MOMENTUM", momentum)
+        found = iterate_tensors(frames[1], seen, steps=6, pace=pace, smooth=0)
+        gains.append(gain(found, frames[1], truth))
+    assert gains[1] > gains[0] + 0.1  # dB
