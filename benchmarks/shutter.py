@@ -1,4 +1,4 @@
-"""How well the shutter is told from frames that a codec has been at: held-out photographs in motion.
+"""How well the shutter is told from frames that a codec has been at: photographs in motion, and real clips.
 
 Run: python -m benchmarks.shutter   (needs ../shared/data; about four minutes on one core)
 Ship: python -m benchmarks.shutter --ship runs/shutter/weights.safetensors --steps 6500 --hours 0.6
@@ -22,17 +22,21 @@ from torch import Tensor
 
 from benchmarks.quality import decode, encode, read, write
 from freezeframe.data.color import SRGB, to_light, to_signal
+from freezeframe.data.synth_camera import h264
 from freezeframe.models.shipped import SHUTTER, read_shutter_sense
 from freezeframe.motion.estimate import dis_pair
-from freezeframe.motion.exposure import shutter_fraction
+from freezeframe.motion.exposure import ShutterEstimate, pool_shutters, shutter_fraction
 from freezeframe.pipeline.measure import USUAL_SHUTTER, VARIETY, adjacent_flows
 
-PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "test" / "photos"
+HELD_OUT = Path(__file__).resolve().parents[2] / "shared" / "data" / "test"
+PHOTOS, REDS = HELD_OUT / "photos", HELD_OUT / "reds"
+GLIMPSE = 5  # frames
 SIZE, MARGIN = (448, 288), 60  # pixels
 SPEEDS = {"brisk": (4, 16), "slow": (2, 4)}  # pixels per frame interval
 SHUTTERS = (0.04, 0.2, 0.45, 0.7, 1.0)
 RATES = {"as filmed": None, "H.264 crf 23": 23, "crf 28": 28, "crf 33": 33}
 NOISE = 0.006  # codes
+REDS_RATES = {"PNG": None, "crf 4": 4, "crf 23": 23, "crf 28": 28, "crf 33": 33}
 STEPS = 24  # moments of an exposure
 
 
@@ -49,6 +53,10 @@ def main() -> None:
     print("\n".join(["| | " + " | ".join(next(iter(rows.values()))) + " |", "|---" * 6 + "|"]))
     for name, row in rows.items():
         print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in row.values()) + " |")
+    print("\n".join(["", "| | " + " | ".join(REDS_RATES) + " |", "|---" * (1 + len(REDS_RATES)) + "|"]))
+    for sequence, kind in product(("000", "001"), ("blur", "sharp")):
+        told_of = (f"{told_real(REDS / sequence / kind, rate):.2f}" for rate in REDS_RATES.values())
+        print(f"| {sequence}, {kind} | " + " | ".join(told_of) + " |", flush=True)
     if given.ship:
         write_card(rows, steps=given.steps, hours=given.hours)
 
@@ -135,8 +143,21 @@ def compressed(codes: Tensor, rate: int) -> Tensor:
 
 
 def told(codes: Tensor) -> float:
+    return glimpsed(codes).typical(USUAL_SHUTTER, VARIETY)
+
+
+def told_real(folder: Path, rate: int | None) -> float:
+    """The same of the pictures in a folder, glimpse by glimpse as the pipeline looks at a clip."""
+    pictures = [np.ascontiguousarray(read(path)) for path in sorted(folder.glob("*.png"))]
+    shown = pictures if rate is None else h264(pictures, crf=rate)
+    codes = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float() / 255
+    glimpses = [glimpsed(codes[i : i + GLIMPSE]) for i in range(0, len(codes) - GLIMPSE + 1, GLIMPSE)]
+    return pool_shutters(glimpses).typical(USUAL_SHUTTER, VARIETY)
+
+
+def glimpsed(codes: Tensor) -> ShutterEstimate:
     light = to_light(codes.clone(), SRGB)
-    return shutter_fraction(light, adjacent_flows(light, dis_pair)).typical(USUAL_SHUTTER, VARIETY)
+    return shutter_fraction(light, adjacent_flows(light, dis_pair))
 
 
 if __name__ == "__main__":

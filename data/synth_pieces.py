@@ -41,12 +41,15 @@ def cut(rng: Chance, pictures: Sequence[Codes], *, size: tuple[int, int]) -> Cod
     return piece[..., rng.permutation(3)] if rng.random() < 0.2 else piece
 
 
-def covered(codes: Codes, mask: Array | None) -> Array:
-    """[h, w, 4] light times cover, and cover; smoothed to what a frame's pixel can hold."""
+def covered(codes: Codes, mask: Array | None, *, soft: float = SOFT) -> Array:
+    """[h, w, 4] light times cover, and cover; smoothed to what a frame's pixel can hold.
+
+    `soft`: standard deviation in texture pixels.
+    """
     light = to_light(torch.from_numpy(np.ascontiguousarray(codes)).float() / 255, SRGB).numpy()
     cover = np.ones(codes.shape[:2], np.float32) if mask is None else mask
     sheet = np.concatenate([light * cover[..., None], cover[..., None]], axis=-1, dtype=np.float32)
-    return np.asarray(cv2.GaussianBlur(sheet, (0, 0), SOFT, borderType=cv2.BORDER_REPLICATE), np.float32)
+    return np.asarray(cv2.GaussianBlur(sheet, (0, 0), soft, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 def disc(radius: float) -> Array:

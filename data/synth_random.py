@@ -19,6 +19,12 @@ from .synth_patterns import Chance, Codes, pattern
 from .synth_pieces import bar, blob, covered, cut, disc, piece
 from .synth_scene import Layer, Matrix, Motion, Scene
 
+SHORTEST, LONGEST = 1.5, 24.0  # pixels of blur by the camera
+_TREMBLING = (0.0, 0.03, 0.08)  # of its speed: unsteadiness within an exposure, standard deviation
+_STEADY = 10.0  # pixels per frame interval beyond which it trembles no more
+COARSEST, FINEST = 1.8, 5.0  # pixels of a photograph per pixel of background
+LENSES = (0.28, 0.4, 0.55, 0.8)  # standard deviation of their softness, pixels of a frame
+_OFTEN = (0.5, 0.25, 0.15, 0.1)
 STILL = 0.12  # share of cameras on a tripod
 _LAMPS = 0.3  # share of scenes with light above white
 _OVERLAID = 0.08  # share of scenes with a caption that does not move
@@ -62,26 +68,31 @@ def _camera(rng: Chance, *, shutter: float, side: int) -> View:
     """Pan, shake, roll and zoom. Chosen by the length of its blur, which is what training must cover."""
     if rng.random() < STILL:
         return View(held=lambda t: np.eye(3), way=lambda t: (0.0, 0.0), speed=0.0)
-    speed = min(FASTEST, rng.uniform(0.5, 1) ** 2 * 24 / shutter)
+    speed = min(FASTEST, math.exp(rng.uniform(math.log(SHORTEST), math.log(LONGEST))) / shutter)
     heading = rng.uniform(0, 2 * math.pi)
     vx, vy = speed * math.cos(heading), speed * math.sin(heading) * rng.uniform(0.2, 1)
     shake = rng.choice([0.0, 0.08, 0.25]) * speed
     wander = [smooth_noise(rng, size=shake, rate=0.35) for _ in range(2)]
+    hand = rng.spawn(1)[0]
+    tremble = hand.choice(_TREMBLING) * min(speed, _STEADY)
+    tremor = [smooth_noise(hand, size=tremble, rate=1.2) for _ in range(2)]
     spin, growth = rng.normal(0, 0.012, 2) * (rng.random(2) < 0.5)
     middle = (side / 2 + rng.normal(0, side / 4), side / 2 + rng.normal(0, side / 4))
     return View(
         held=lambda t: about(middle, turn(spin * t) @ zoom(math.exp(growth * t))),
-        way=lambda t: (vx * t + wander[0](t), vy * t + wander[1](t)),
+        way=lambda t: (vx * t + wander[0](t) + tremor[0](t), vy * t + wander[1](t) + tremor[1](t)),
         speed=speed,
     )
 
 
 def _background(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -> Layer:
-    density = rng.uniform(1.4, 2.4)
+    density = float(np.exp(rng.uniform(math.log(COARSEST), math.log(FINEST))))
     texture = cut(rng, pictures, size=(round(density * side * 1.4),) * 2)
+    lens = float(rng.spawn(1)[0].choice(LENSES, p=_OFTEN))
     height, width = texture.shape[:2]
     home = shift(side / 2, side / 2) @ zoom(1 / density) @ shift(-width / 2, -height / 2)
-    return Layer(texture=covered(texture, None), place=lambda t: camera(t) @ home, endless=True)
+    sheet = covered(texture, None, soft=lens * density)
+    return Layer(texture=sheet, place=lambda t: camera(t) @ home, endless=True)
 
 
 def _mover(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -> list[Layer]:

@@ -45,6 +45,9 @@ _CAP = 4.0  # nats: no group of points may rule out a shutter for good
 _NEAR = 0.2  # how closely the network tells a shutter, in frame intervals
 _CLOSELY = 0.5  # what its word is worth within that
 _SECOND = 12.0  # nats that spectra may then say against a shutter
+# The same where the network sees hardly any blur, up to so many frame intervals: sharpening what is sharp
+# does more harm than leaving a little blur.
+_SHORT, _DOUBT = 0.14, 3.0
 _LEAST = -10.0  # nats that the network says of a shutter at worst, and of those longer than a frame interval
 _WINDOW = np.arange(-1.75, 1.76, 0.5)  # bins over which the Hann window smears a frequency
 _SMEAR = (np.sinc(_WINDOW) / (1 - _WINDOW**2)) ** 2
@@ -133,9 +136,11 @@ def _likely(evidence: Array, sensed: Array) -> Array:
     """[S] nats after both witnesses, each shutter with the fill that explains it best; the best at 0."""
     spectral = (evidence - _UNLIKELY * np.arange(len(_FILLS))[:, None]).max(0)
     if sensed.any():
-        near = np.abs(SHUTTERS - SHUTTERS[np.argmax(sensed)]) <= _NEAR
+        told = SHUTTERS[np.argmax(sensed)]
+        near = np.abs(SHUTTERS - told) <= _NEAR
+        most = _SECOND if told > _SHORT else _DOUBT
         # Spectra decide within reach of the network's answer, may doubt it, and never bring up another one.
-        spectral = np.clip(spectral - spectral[near].max(), -_SECOND, 0)
+        spectral = np.clip(spectral - spectral[near].max(), -most, 0)
         sensed = np.where(near, _CLOSELY, 1) * (sensed - sensed.max())
     both = spectral + sensed
     return np.asarray(both - both.max())

@@ -50,6 +50,9 @@ def multiframe(
     width: Annotated[int, typer.Option(min=8, help="Channels at half size; doubled twice.")] = 32,
     shards: Annotated[int, typer.Option(min=1, help="Of 16 clips and 40 MB each, to draw from.")] = 400,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make shards meanwhile.")] = 1,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights to begin with (`--width` is theirs); else from scratch.")
+    ] = None,
     every: Every = 5.0,
     seed: int = 0,
     device: Device = "auto",
@@ -60,8 +63,8 @@ def multiframe(
         from .train import TrainConfig, train
 
         config = TrainConfig(
-            steps=steps, size=size, width=width, shards=shards, workers=workers, every=every, seed=seed,
-            device=device,
+            steps=steps, size=size, width=width, shards=shards, workers=workers, start=start, every=every,
+            seed=seed, device=device,
         )  # fmt: skip
         weights = train(photos, out, pairs=pairs, config=config, progress=advance, tell=tell)
     typer.echo(weights)

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ..data.synth_clips import pictures_in
 from ..models import multiframe
+from ..models.shipped import read_network
 from .progress import Advance, quiet
 from .training_data import Pool, made_ahead, parted
 from .training_loop import LoopConfig, Told, Trial, learn
-from .training_step import coders, loss
+from .training_step import coders, loss, worth
 from .training_trial import trials
 
 __all__ = ["Told", "TrainConfig", "train"]
@@ -37,6 +38,7 @@ class TrainConfig:
     seed: int = 0
     every: float = 5.0  # minutes between trials and checkpoints
     workers: int = 1  # processes that make shards meanwhile
+    start: Path | None = None  # weights to begin with; None: from scratch
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -60,6 +62,8 @@ class _Clips:
     inner = staticmethod(coders)
 
     def network(self) -> nn.Module:
+        if self.config.start is not None:
+            return read_network(self.config.start).train().requires_grad_(True)
         w = self.config.width
         return multiframe.MultiFrame(multiframe.Layout(widths=(w, 2 * w, 4 * w)))
 
@@ -76,7 +80,8 @@ class _Clips:
         seen, truth = parted(batch)
         with torch.autocast(batch.device.type, dtype=torch.bfloat16):
             change = model(seen.to(memory_format=torch.channels_last))
-        return loss(seen[:, multiframe.FUSED] + change, truth)
+        fused = seen[:, multiframe.FUSED]
+        return loss(fused + change, truth, worth(fused, truth))
 
     def trials(self) -> list[Trial]:
         return trials(self.pool, self.pairs)

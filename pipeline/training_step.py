@@ -14,6 +14,7 @@ Inner = Callable[[str, Tensor], bool]
 """Whether a weight, by name and shape, is moved by Muon."""
 
 NEAR = 1e-3  # codes in [0, 1] below which an error counts as its square
+SMALL = 4 / 255  # mean errors of a patch below count as this
 SPECTRAL = 0.1  # weight of errors seen as frequencies: blur is the loss of the high ones
 MEMORY = 0.999  # of the average over steps
 CLIPPED = 1.0  # norm of the gradient
@@ -22,17 +23,29 @@ LEAST = 16  # rows and columns of a matrix whose gradient has directions to bala
 LAST = 0.01  # of the pace at the end
 
 
-def loss(answer: Tensor, truth: Tensor) -> Tensor:
+def loss(answer: Tensor, truth: Tensor, worth: Tensor | None = None) -> Tensor:
     """Charbonnier on codes and on their spectrum.
 
     Args:
         answer: [B, 3, H, W] codes. Not clamped: codes beyond black or white have a slope to come back on.
         truth: [B, 3, H, W] codes in [0, 1].
+        worth: [B] how much each patch counts; None: all the same.
     """
     miss = (answer - truth).float()
-    spectrum = torch.fft.rfft2(miss, norm="ortho").abs().mean()
-    total: Tensor = (miss.square() + NEAR**2).sqrt().mean() + SPECTRAL * spectrum
+    spectrum = torch.fft.rfft2(miss, norm="ortho").abs().mean((1, 2, 3))
+    each = (miss.square() + NEAR**2).sqrt().mean((1, 2, 3)) + SPECTRAL * spectrum
+    total: Tensor = each.mean() if worth is None else (worth * each).sum() / worth.sum()
     return total
+
+
+def worth(start: Tensor, truth: Tensor) -> Tensor:
+    """How much each patch counts, [B]: the better it was to `start` with, the more a code of error.
+
+    Else a few hard patches are all that is learned, and what was nearly right is made worse. The square root:
+    halfway between counting codes and counting decibels.
+    """
+    error = (start - truth).float().abs().mean((1, 2, 3))
+    return error.clamp_min(SMALL).rsqrt()
 
 
 def coders(name: str, weight: Tensor) -> bool:

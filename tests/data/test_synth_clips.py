@@ -14,7 +14,8 @@ from freezeframe.data.synth_camera import Camera, developed, recorded
 from freezeframe.data.synth_clips import pictures_in, synth_clip
 from freezeframe.data.synth_near import FASTEST, NEAREST, View, nearer
 from freezeframe.data.synth_patterns import pattern
-from freezeframe.data.synth_random import random_scene
+from freezeframe.data.synth_pieces import covered
+from freezeframe.data.synth_random import LONGEST, random_scene
 
 SEEDS = st.integers(0, 10_000)
 
@@ -65,6 +66,25 @@ def test_a_shorter_exposure_lies_nearer_to_the_truth(seed):
         (exposed.scene.blurred(0.0, shutter=s) - truth).square().mean() for s in (exposed.shutter, 0.02)
     )
     assert near <= far + 1e-7
+
+
+def test_cameras_blur_by_a_little_as_often_as_by_much():
+    """A network that only saw long blur makes short blur worse."""
+    lengths = []
+    for seed in range(60):
+        exposed = scene(seed)
+        half = exposed.shutter / 2
+        lengths.append(float(exposed.scene.flow(-half, half).norm(dim=0).median()))
+    assert max(lengths) < 2 * LONGEST  # shake and turns come on top, nearer things move further
+    assert np.quantile(lengths, 0.3) < 4
+    assert np.quantile(lengths, 0.85) > 8
+
+
+def test_a_softer_lens_leaves_less_detail():
+    codes = pattern(np.random.default_rng(3), side=120)
+    sheets = (covered(codes, None, soft=soft) for soft in (0.3, 0.8, 2))
+    detail = [float(np.abs(np.diff(sheet, axis=1)).mean()) for sheet in sheets]
+    assert detail[0] > detail[1] > detail[2] > 0
 
 
 def test_time_reversal_gives_the_same_blur():

@@ -60,9 +60,9 @@ def test_one_misled_glimpse_is_outvoted(film, panning):
     assert pool_shutters([]).confidence == 0
 
 
-def witnesses(*, sees, spectra):
+def witnesses(*, sees, spectra, sure=40):
     """An estimate of a network that sees one shutter, and of spectra that are far surer of another."""
-    bells = [-40 * (SHUTTERS - at) ** 2 for at in (sees, spectra)]
+    bells = [-steep * (SHUTTERS - at) ** 2 for at, steep in ((sees, sure), (spectra, 40))]
     nothing = pool_shutters([])
     sensed = np.where(SHUTTERS <= 1, bells[0], -10)
     return pool_shutters([replace(nothing, sensed=sensed, evidence=nothing.evidence + 50 * bells[1])])
@@ -76,6 +76,13 @@ def test_spectra_decide_within_reach_of_what_the_network_sees():
 @pytest.mark.parametrize(("sees", "spectra"), [(0.7, 0.1), (0.1, 0.8)])
 def test_spectra_bring_up_no_other_shutter(sees, spectra):
     assert witnesses(sees=sees, spectra=spectra).fraction == pytest.approx(sees, abs=0.21)
+
+
+def test_spectra_talk_nobody_out_of_a_short_shutter():
+    """The same doubt moves the answer by less where the network sees no blur: do no harm."""
+    sharp, long = witnesses(sees=0.06, spectra=0.24, sure=300), witnesses(sees=0.6, spectra=0.78, sure=300)
+    assert sharp.fraction < 0.15
+    assert long.fraction > 0.69
 
 
 def test_spectra_stand_alone_where_the_network_sees_nothing():

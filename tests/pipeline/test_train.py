@@ -15,7 +15,7 @@ from freezeframe.models.shipped import read_network
 from freezeframe.pipeline import training_data
 from freezeframe.pipeline.train import TrainConfig, train
 from freezeframe.pipeline.training_data import PER_SHARD, Pool, made_ahead, sample, turned
-from freezeframe.pipeline.training_step import loss, pace_at
+from freezeframe.pipeline.training_step import loss, pace_at, worth
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,13 @@ def shards(photos, tmp_path_factory):
     return folder
 
 
-def run(photos, shards, out, *, steps):
+def run(photos, shards, out, *, steps, start=None):
     out.mkdir(exist_ok=True)
     if not (out / "shards").exists():
         (out / "shards").symlink_to(shards)
-    config = TrainConfig(steps=steps, size=2, patch=32, width=8, shards=2, workers=0, device="cpu", every=60)
+    config = TrainConfig(
+        steps=steps, size=2, patch=32, width=8, shards=2, workers=0, device="cpu", every=60, start=start
+    )
     told = []
     weights = train(photos, out, pairs=None, config=config, tell=told.append)
     return weights, told
@@ -66,6 +68,15 @@ def test_the_best_weights_are_written_in_half_precision_and_read_back(photos, sh
     assert read_network(weights)
     (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
     assert json.loads(line)["step"] == told[0]["step"] == 2
+
+
+def test_a_training_may_begin_where_another_ended(photos, shards, tmp_path):
+    first, _ = run(photos, shards, tmp_path / "first", steps=30)
+    weights, told = run(photos, shards, tmp_path / "second", steps=1, start=first)
+    before, after = (read_network(path).state_dict() for path in (first, weights))
+    assert told[0]["step"] == 1
+    # One step while the pace still warms up moves next to nothing; half precision rounds.
+    assert all(torch.allclose(before[name], after[name], atol=2e-3, rtol=1e-2) for name in before)
 
 
 def test_a_network_can_learn_one_sample_by_heart(photos, shards, tmp_path):
@@ -119,6 +130,16 @@ def test_shards_made_by_other_processes_are_the_same(photos, tmp_path):
 def test_the_loss_is_least_at_the_truth():
     truth = torch.rand(1, 3, 32, 32)
     assert loss(truth, truth) < loss(truth + 0.01, truth) < loss(truth + 0.1, truth)
+
+
+def test_patches_that_were_nearly_right_count_more():
+    truth = torch.rand(3, 3, 32, 32)
+    start = truth + torch.tensor([0.0, 0.05, 0.2]).reshape(3, 1, 1, 1)
+    shares = worth(start, truth)
+    assert shares[0] > shares[1] > shares[2]
+    assert float(shares[1] / shares[2]) == pytest.approx(2, rel=0.1)  # four times the error
+    # Where all count the same, worth changes nothing.
+    assert torch.allclose(loss(start, truth, torch.full((3,), 7.0)), loss(start, truth))
 
 
 def test_the_pace_warms_up_and_falls():
