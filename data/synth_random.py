@@ -73,7 +73,7 @@ def _camera(rng: Chance, *, shutter: float, side: int) -> View:
     vx, vy = speed * math.cos(heading), speed * math.sin(heading) * rng.uniform(0.2, 1)
     shake = rng.choice([0.0, 0.08, 0.25]) * speed
     wander = [smooth_noise(rng, size=shake, rate=0.35) for _ in range(2)]
-    hand = rng.spawn(1)[0]
+    hand = rng.spawn(1)[0]  # its own, so that what is drawn after stays what it was
     tremble = hand.choice(_TREMBLING) * min(speed, _STEADY)
     tremor = [smooth_noise(hand, size=tremble, rate=1.2) for _ in range(2)]
     spin, growth = rng.normal(0, 0.012, 2) * (rng.random(2) < 0.5)

@@ -23,18 +23,18 @@ LEAST = 16  # rows and columns of a matrix whose gradient has directions to bala
 LAST = 0.01  # of the pace at the end
 
 
-def loss(answer: Tensor, truth: Tensor, worth: Tensor | None = None) -> Tensor:
+def loss(answer: Tensor, truth: Tensor, counts: Tensor | None = None) -> Tensor:
     """Charbonnier on codes and on their spectrum.
 
     Args:
         answer: [B, 3, H, W] codes. Not clamped: codes beyond black or white have a slope to come back on.
         truth: [B, 3, H, W] codes in [0, 1].
-        worth: [B] how much each patch counts; None: all the same.
+        counts: [B] how much each patch counts, see `worth`; None: all the same.
     """
     miss = (answer - truth).float()
     spectrum = torch.fft.rfft2(miss, norm="ortho").abs().mean((1, 2, 3))
     each = (miss.square() + NEAR**2).sqrt().mean((1, 2, 3)) + SPECTRAL * spectrum
-    total: Tensor = each.mean() if worth is None else (worth * each).sum() / worth.sum()
+    total: Tensor = each.mean() if counts is None else (counts * each).sum() / counts.sum()
     return total
 
 

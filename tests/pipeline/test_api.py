@@ -24,6 +24,11 @@ def pictures(path):
     return torch.stack([frame.picture.linear() for frame in open_video(path).frames()])
 
 
+def video_packets(clip):
+    with av.open(str(clip)) as container:
+        return [bytes(packet) for packet in container.demux(video=0)]
+
+
 def test_the_front_door_leads_to_the_library():
     assert freezeframe.deblur_video is api.deblur_video
     assert freezeframe.deblur_burst is api.deblur_burst
@@ -48,11 +53,6 @@ def test_a_sharp_clip_of_a_camera_passes_bit_for_bit(shared_data, tmp_path):
     report = freezeframe.deblur_video(clip, result)
     assert report.counts == {"untouched": 287}
     assert video_packets(result) == video_packets(clip)
-
-
-def video_packets(clip):
-    with av.open(str(clip)) as container:
-        return [bytes(packet) for packet in container.demux(video=0)]
 
 
 def test_no_strength_leaves_a_pan_alone(film, write_clip, tmp_path):
