@@ -13,7 +13,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from ..data.errors import FreezeframeError, MissingExtra
 from . import engine_openvino
@@ -21,7 +20,7 @@ from .device import Precision, find_device, formats, number_format
 from .engine_choice import Engine, fastest, key_of
 from .multiframe import MULTIPLE
 from .shipped import Network
-from .tiles import in_even_tiles
+from .tiles import filled, in_even_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def engine(
 
     def run(evidence: Tensor) -> Tensor:
         height, width = evidence.shape[-2:]
-        whole = pad(evidence, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+        whole = filled(evidence, MULTIPLE)
         return in_even_tiles(sure, whole, tile=tile, overlap=OVERLAP, multiple=MULTIPLE)[..., :height, :width]
 
     return run

@@ -8,6 +8,7 @@ from itertools import pairwise, product
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..data.errors import FreezeframeError
 from .restorer import Restorer
@@ -71,6 +72,12 @@ def in_even_tiles(network: Network, image: Tensor, *, tile: int, overlap: int, m
         return even_spans((height, width), tile=side, overlap=min(overlap, side // 2), multiple=multiple)
 
     return _in_what_fits(network, image, cut, sides=(max(tile, SMALLEST_TILE), SMALLEST_TILE))
+
+
+def filled(image: Tensor, multiple: int) -> Tensor:
+    """[B, C, H, W] with its last row and column repeated until sides divide by `multiple`. Else no copy."""
+    right, below = (-side % multiple for side in (image.shape[-1], image.shape[-2]))
+    return pad(image, (0, right, 0, below), mode="replicate") if right or below else image
 
 
 def count(size: Sequence[int], *, tile: int, overlap: int, multiple: int = 1) -> int:

@@ -15,7 +15,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from ..data.errors import FreezeframeError, MissingExtra
 from . import engine_openvino
@@ -25,6 +24,7 @@ from .engine_choice import choose, key_of, recall, scenery
 from .enlarge import enlarged_codes
 from .networks import Network
 from .refiner import MULTIPLE, SEEN, Refiner
+from .tiles import filled
 
 WORTH = 200 * 200  # pixels; for less, measuring costs more than it saves
 QUICK = 0.25  # seconds; who takes no longer for a small picture is measured on a large one
@@ -242,7 +242,7 @@ def _in_openvino(network: Network, device: torch.device, dtype: torch.dtype) -> 
     def run(codes: Tensor, *, degradation: Tensor | None = None) -> Tensor:
         height, width = codes.shape[-2:]
         evidence = refiner.evidence(codes, degradation=degradation)
-        whole = pad(evidence, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+        whole = filled(evidence, MULTIPLE)
         return learned(whole)[..., :height, :width]
 
     return Computed(run, _describe(network), device, torch.float32, "openvino")

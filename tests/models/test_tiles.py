@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from freezeframe.data.errors import FreezeframeError
 from freezeframe.models.nafnet import Layout, NAFNet
-from freezeframe.models.tiles import SMALLEST_TILE, fades, in_tiles, spans
+from freezeframe.models.tiles import SMALLEST_TILE, fades, filled, in_tiles, spans
 
 
 def noise(height: int, width: int, seed: int = 0) -> Tensor:
@@ -175,3 +175,14 @@ def test_other_failures_are_not_taken_for_lack_of_memory():
 def test_a_tile_must_hold_one_cell_of_the_grid():
     with pytest.raises(ValueError, match="multiple of 32"):
         in_tiles(torch.clone, noise(8, 8), tile=16, overlap=0, multiple=32)
+
+
+@given(height=st.integers(1, 40), width=st.integers(1, 40))
+@settings(max_examples=25, deadline=None)
+def test_a_picture_is_filled_up_with_its_last_row_and_column(height, width):
+    picture = torch.rand(1, 2, height, width)
+    whole = filled(picture, 8)
+    assert not any(side % 8 for side in whole.shape[-2:])
+    assert torch.equal(whole[..., :height, :width], picture)
+    assert torch.equal(whole[..., -1, -1], picture[..., -1, -1])
+    assert (whole is picture) == (height % 8 == width % 8 == 0)
