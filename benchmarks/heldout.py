@@ -26,6 +26,7 @@ from freezeframe.data.synth_random import random_scene
 from freezeframe.models.engine import engine
 from freezeframe.models.multiframe import CHANNELS, FRAME, FUSED
 from freezeframe.models.shipped import WEIGHTS, Network, read_network
+from freezeframe.pipeline.config import FuseConfig
 from freezeframe.pipeline.finish import share_of
 from freezeframe.pipeline.training_data import DETAIL, HELD_OUT, SIDE, detail, sample
 
@@ -66,11 +67,14 @@ def clips(pictures: Sequence[Codes]) -> Iterator[tuple[int, SynthClip]]:
 
 def scores(seed: int, clip: SynthClip, network: Network) -> tuple[float, float, float]:
     """PSNR of the middle frame: as recorded, by physics alone, with the network."""
-    seen = torch.from_numpy(sample(clip, seed=seed).astype(np.float32))
+    alone, seen = (
+        torch.from_numpy(sample(clip, seed=seed, config=config).astype(np.float32))
+        for config in (FuseConfig(network="none"), FuseConfig())
+    )
     evidence, truth = seen[:CHANNELS], seen[CHANNELS:]
     mended = evidence[FUSED] + share_of(evidence) * network(evidence[None])[0]
     given, fused, ours = (
-        psnr_codes(codes(each), codes(truth)) for each in (evidence[FRAME], evidence[FUSED], mended)
+        psnr_codes(codes(each), codes(truth)) for each in (evidence[FRAME], alone[FUSED], mended)
     )
     return given, fused, ours
 

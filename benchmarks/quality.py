@@ -18,6 +18,7 @@ from freezeframe.data.metrics import srgb_codes
 from freezeframe.data.metrics_time import light_of
 from freezeframe.data.sets import Pairs, open_set
 from freezeframe.data.sets import take as pair
+from freezeframe.data.synth_camera import Camera, recorded
 from freezeframe.motion.estimate import dis_pair
 from freezeframe.motion.warp import warp
 from freezeframe.pipeline.api import deblur_video
@@ -30,6 +31,7 @@ from freezeframe.pipeline.measure import adjacent_flows
 
 REDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "test" / "reds"
 ALONE = replace(Config(), fuse=replace(Config().fuse, network="none"))
+GRAINY = Camera(shot=5e-4, read=2e-3)  # 2,000 electrons at white: a phone indoors
 CLIPS = {  # rate factor and pixel format
     "REDS, near-lossless clips (H.264 crf 4, 4:4:4)": (4, "yuv444p"),
     "REDS, H.264 crf 23": (23, "yuv420p"),
@@ -64,6 +66,14 @@ def encode(folder: Path, clip: Path, *, crf: int, pix_fmt: str) -> Path:
             container.mux(stream.encode(shown))
         container.mux(stream.encode(None))
     return clip
+
+
+def grainy(sequence: Path, folder: Path) -> Path:
+    """The blurred frames of a sequence as a sensor short of light would have recorded them."""
+    folder.mkdir()
+    for number, path in enumerate(sorted((sequence / "blur").glob("*.png"))):
+        write(folder / path.name, recorded([light_of(read(path))], GRAINY, seed=number)[0])
+    return folder
 
 
 def plain_average(source: Path, output: Path) -> None:
@@ -113,6 +123,13 @@ def main() -> None:
         raise SystemExit("the blurry/sharp pairs (../shared/data/test/reds) are not here")
     folders = bench(open_set(REDS, "reds"), means())
     print(table(folders.rows, title="REDS, 20 frames, PNG folders", rule=folders.rule), flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        takes = tuple(
+            pair(grainy(sequence, Path(scratch) / sequence.name), sequence / "sharp", name=sequence.name)
+            for sequence in sorted(REDS.iterdir())
+        )
+        noisy = bench(Pairs(name="grainy", takes=takes), means())
+        print("\n" + table(noisy.rows, title="REDS, sensor noise, PNG folders", rule=noisy.rule), flush=True)
     for title, (crf, pix_fmt) in CLIPS.items():
         results: list[dict[str, Figures]] = []
         for sequence in sorted(REDS.iterdir()):

@@ -1,7 +1,8 @@
 """A clip teaches the network about itself: its own sharp frames, blurred as its own blurred ones were.
 
-The camera, the codec, the grass and the shirts are those of this clip. What is learned is kept only if it
-wins on frames of the clip that were held out.
+The camera, the grass and the shirts are those of this clip. Its sharp frames are made half as large first: as
+a codec left them they are softer than what was filmed, and a network that takes them for the truth learns to
+smooth. What is learned is kept only if it wins on frames of the clip that were held out.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.color import SRGB, to_light, to_signal
+from ..data.color import SRGB, to_signal
 from ..data.exposure import blur
+from ..data.synth_camera import h264
 from ..data.synth_patterns import Chance
 from ..data.types import Clip, Source, stack_light
 from ..models.multiframe import FUSED, MultiFrame
@@ -27,9 +29,9 @@ from ..motion.estimate import gamma_luma
 from ..motion.warp import warp
 from .config import FuseConfig, GateConfig
 from .finish import seen
-from .fuse import fuse
+from .fuse import fuse, reduced
 from .gate import excess
-from .training_data import as_measured, turned
+from .training_data import MISJUDGED, as_light, as_measured, turned
 from .training_step import CLIPPED, Optimisers, loss
 from .training_trial import gains
 
@@ -40,7 +42,9 @@ SIDE = 256  # pixels of a lesson's frames
 PATCH, SIZE = 128, 8  # pixels of a patch; patches in a step
 PACE = 2e-4  # learning rate: the network knows most already
 REUSED = 8  # steps for which a lesson stays in the book
-LEAST_GAIN = 0.02  # decibels on held-out frames; less is chance
+RATES = (16, 29)  # constant rate factors that lessons are compressed at
+EXAM = 16  # lessons on held-out frames
+LEAST_GAIN = 0.05  # decibels on held-out frames; less is chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,7 @@ class Lessons:
     """What a clip has to teach with."""
 
     sharp: Sequence[Tensor]  # each [3, H, W] linear RGB
+    noise: float  # standard deviation of gamma-coded light in them, as filmed
     motions: Sequence[Tensor]  # velocities of its blurred frames, each [2, H, W] pixels per frame interval
     shutter: float
 
@@ -79,7 +84,7 @@ def adapt(network: MultiFrame, source: Source, *, shutter: float, minutes: float
         told = f"not adapted: the clip has not {missing} to teach with"
         return Adapted(network=network, kept=False, told=told)
     held, taught = lessons.sharp[::4], [s for i, s in enumerate(lessons.sharp) if i % 4]
-    exam = [lesson(held, lessons, rng=np.random.default_rng((1, k))) for k in range(8)]
+    exam = [lesson(held, lessons, rng=np.random.default_rng((1, k))) for k in range(EXAM)]
     pupil = _taught(network, taught, lessons, seconds=60 * minutes)
     before, after = (sum(gains(each, exam)) / len(exam) for each in (network, pupil))
     kept = after > before + LEAST_GAIN
@@ -93,7 +98,7 @@ def adapt(network: MultiFrame, source: Source, *, shutter: float, minutes: float
 
 def lessons_of(source: Source, *, shutter: float) -> Lessons:
     """Sharp frames and the motions of blurred ones, from places spread over the clip."""
-    sharp, motions = [], []
+    sharp, noise, motions = [], [], []
     for run in source.glimpses(RUNS, LENGTH):
         if len(run) < 3:
             continue
@@ -105,33 +110,46 @@ def lessons_of(source: Source, *, shutter: float) -> Lessons:
         length = torch.linalg.vector_norm(velocity[:, ::4, ::4], dim=0)
         blurred = excess(shutter * length, run[middle].picture.size, GateConfig())
         if blurred < SHARP:
-            sharp.append(images[middle])
+            sharp.append(_crisp(images[middle]))
+            noise.append(noise_level(gamma_luma(images[middle]).cpu().numpy()))
         elif blurred >= 1 and float(length.max()) < LONGEST:
             motions.append(velocity)
-    return Lessons(sharp=sharp, motions=motions, shutter=shutter)
+    return Lessons(sharp=sharp, noise=float(np.mean(noise or [0])), motions=motions, shutter=shutter)
+
+
+def _crisp(image: Tensor) -> Tensor:
+    """Half as large, where that leaves enough."""
+    return reduced(image, 2) if min(image.shape[1:]) >= 2 * PATCH else image
 
 
 def lesson(pictures: Sequence[Tensor], lessons: Lessons, *, rng: Chance) -> tuple[Tensor, Tensor]:
     """Evidence [16, h, w] and truth [3, h, w] of a sharp frame, blurred along a motion of the clip."""
     picture = pictures[int(rng.integers(len(pictures)))]
     motion = lessons.motions[int(rng.integers(len(lessons.motions)))]
-    truth, velocity = _piece(picture, rng), _piece(motion, rng) * float(rng.uniform(0.7, 1.3))
-    noise = noise_level(gamma_luma(picture).cpu().numpy())
-    frames = []
-    for t in range(-(LENGTH // 2), LENGTH // 2 + 1):
-        moved = warp(truth, -t * velocity, method="catmull-rom")
-        codes = to_signal(blur(moved.clamp_min(0), lessons.shutter * velocity).clamp(0, 1), SRGB)
-        grain = torch.from_numpy(rng.normal(0, noise, codes.shape).astype(np.float32))
-        frames.append(to_light((codes + grain).clamp(0, 1), SRGB))
+    # A codec wants even sides.
+    size = [min(SIDE, side // 2 * 2) for side in picture.shape[1:]]
+    truth, velocity = _piece(picture, size, rng), _piece(motion, size, rng) * float(rng.uniform(0.7, 1.3))
+    wrong = float(rng.uniform(1 - MISJUDGED, 1 + MISJUDGED))
     clip = Clip(
-        images=torch.stack(frames),
+        images=torch.stack(_filmed(truth, velocity, lessons, rng)),
         times=tuple(Fraction(k, 25) for k in range(LENGTH)),
-        shutter=lessons.shutter,
+        shutter=min(1.0, wrong * lessons.shutter),
         kept=range(LENGTH),
     )
     measured, which = as_measured(clip), [LENGTH // 2]
     fused = fuse(clip, measured, FuseConfig(), which=which)
     return seen(fused, clip, measured, (0, which[0])), to_signal(truth.clamp(0, 1), SRGB)
+
+
+def _filmed(truth: Tensor, velocity: Tensor, lessons: Lessons, rng: Chance) -> list[Tensor]:
+    """`truth` in motion, as the clip's camera and a codec would have recorded it."""
+    frames = []
+    for t in range(-(LENGTH // 2), LENGTH // 2 + 1):
+        moved = warp(truth, -t * velocity, method="catmull-rom").clamp_min(0)
+        codes = to_signal(blur(moved, lessons.shutter * velocity).clamp(0, 1), SRGB).permute(1, 2, 0).numpy()
+        grainy = codes + rng.normal(0, lessons.noise, codes.shape)
+        frames.append((255 * grainy.clip(0, 1) + 0.5).astype(np.uint8))
+    return [as_light(frame) for frame in h264(frames, crf=int(rng.integers(*RATES)))]
 
 
 def _taught(
@@ -161,9 +179,9 @@ def _learn(pupil: MultiFrame, optimisers: Optimisers, batch: Tensor, *, share: f
     optimisers.step(share=share)
 
 
-def _piece(image: Tensor, rng: Chance) -> Tensor:
-    """Up to SIDE x SIDE pixels of [C, H, W]."""
-    height, width = (min(SIDE, side) for side in image.shape[1:])
+def _piece(image: Tensor, size: Sequence[int], rng: Chance) -> Tensor:
+    """Any `size` pixels of [C, H, W]."""
+    height, width = size
     top = int(rng.integers(image.shape[1] - height + 1))
     left = int(rng.integers(image.shape[2] - width + 1))
     return image[:, top : top + height, left : left + width]

@@ -53,8 +53,9 @@ def multiframe(
     start: Annotated[
         Path | None, typer.Option(help="Weights to begin with (`--width` is theirs); else from scratch.")
     ] = None,
+    pace: Annotated[float, typer.Option(help="Learning rate, at its highest.")] = 1e-3,
     every: Every = 5.0,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0, max=600, help="Another one has other clips too.")] = 0,
     device: Device = "auto",
     tensorboard: Board = False,
 ) -> None:
@@ -63,8 +64,8 @@ def multiframe(
         from .train import TrainConfig, train
 
         config = TrainConfig(
-            steps=steps, size=size, width=width, shards=shards, workers=workers, start=start, every=every,
-            seed=seed, device=device,
+            steps=steps, size=size, width=width, shards=shards, workers=workers, start=start, pace=pace,
+            every=every, seed=seed, device=device,
         )  # fmt: skip
         weights = train(photos, out, pairs=pairs, config=config, progress=advance, tell=tell)
     typer.echo(weights)

@@ -28,7 +28,10 @@ HALF = 2  # times smaller is the picture on which frames are compared
 FITTED = 430  # pixels of the longer side on which three numbers per frame are fitted
 STEPS, STEPS_PER_PIXEL = 4.4, 0.66  # of deconvolution: longer blur needs more
 FEWEST, MOST = 2, 16
-NOISY = 0.005  # standard deviation of gamma-coded light at which half the steps are enough
+NOISY = 0.012  # standard deviation of gamma-coded light at which half the steps are enough
+NOISY_FOR_NETWORK = (
+    0.03  # the same where the network follows: it tells grain from detail, once both are there
+)
 CONTRAST = 1.2  # exponent: cameras flatten, so that sensors saw more contrast than the file's curve says
 LONGER = 1.15  # the fit starts from ways too long: what blur is left in the neighbours pulls it short
 PACE = 1.8  # over-relaxation: five such steps reach further than ten plain ones
@@ -78,7 +81,7 @@ def sharpened(
     sharp = richardson_lucy(
         images[i],
         [own, *(seen for seen, _ in others)],
-        steps=config.iterations or steps_for(images[i], length),
+        steps=config.iterations or steps_for(images[i], length, noisy=_noisy(config)),
         # Short blur is within what flow gets wrong: undo it half-heartedly or not at all.
         pace=PACE * (length / config.sure).clamp(max=1).square() * seen_to_move(motion, i),
         smooth=config.smooth,
@@ -87,16 +90,21 @@ def sharpened(
     return sharp, torch.stack(agreed).mean(0)
 
 
-def steps_for(image: Tensor, length: Tensor) -> int:
+def _noisy(config: FuseConfig) -> float:
+    return NOISY if config.network == "none" else NOISY_FOR_NETWORK
+
+
+def steps_for(image: Tensor, length: Tensor, *, noisy: float = NOISY) -> int:
     """How many steps a frame is worth: more for long blur, fewer where they would only raise noise.
 
     Args:
         image: [3, H, W] linear RGB.
         length: Of its blur. [H, W] pixels.
+        noisy: Standard deviation of gamma-coded light at which half of them are enough.
     """
     long = float(length[::4, ::4].flatten().quantile(0.9))
     noise = noise_level(gamma_luma(image).cpu().numpy())
-    steps = (STEPS + STEPS_PER_PIXEL * long) / (1 + (noise / NOISY) ** 2)
+    steps = (STEPS + STEPS_PER_PIXEL * long) / (1 + (noise / noisy) ** 2)
     return round(min(MOST, max(FEWEST, steps)))
 
 

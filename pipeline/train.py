@@ -23,6 +23,7 @@ __all__ = ["Told", "TrainConfig", "train"]
 
 FIRST = 32  # shards that a training begins with
 STEPS_PER_SHARD = 80  # steps after which one more joins: they are made while the first are learned from
+SERIES = 10_000  # shards that a seed may have before those of the next begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class TrainConfig:
     width: int = 32  # channels at half size; doubled twice
     shards: int = 400  # of sixteen clips each, to draw from
     pace: float = 1e-3  # learning rate
-    seed: int = 0
+    seed: int = 0  # of the clips, of the patches, and of first weights
     every: float = 5.0  # minutes between trials and checkpoints
     workers: int = 1  # processes that make shards meanwhile
     start: Path | None = None  # weights to begin with; None: from scratch
@@ -44,6 +45,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.patch % multiframe.MULTIPLE:
             raise ValueError(f"patch must be a multiple of {multiframe.MULTIPLE}, not {self.patch}")
+
+    @property
+    def numbers(self) -> range:
+        """The shards to draw from."""
+        return range(self.seed * SERIES, self.seed * SERIES + self.shards)
 
     @property
     def loop(self) -> LoopConfig:
@@ -72,7 +78,7 @@ class _Clips:
             step,
             size=self.config.size,
             patch=self.config.patch,
-            shards=range(min(self.config.shards, FIRST + step // STEPS_PER_SHARD)),
+            shards=self.config.numbers[: FIRST + step // STEPS_PER_SHARD],
             seed=self.config.seed * 1000 + rank,
         )
 
@@ -112,5 +118,5 @@ def train(  # noqa: PLR0913  # two folders, what to steer by, how, and two to te
     pool = Pool(folder=out / "shards", pictures=pictures_in(photos))
     # Where several learn together, the first of them has the shards made for all.
     workers = config.workers if os.environ.get("RANK", "0") == "0" else 0
-    with made_ahead(photos, pool.folder, range(config.shards), workers=workers):
+    with made_ahead(photos, pool.folder, config.numbers, workers=workers):
         return learn(_Clips(config, pool, pairs), out, config=config.loop, progress=progress, tell=tell)

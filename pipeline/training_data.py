@@ -41,8 +41,14 @@ DETAIL = 2.0  # codes; mean step between pixels that a clip must have to teach a
 MISJUDGED = 0.15  # by how much, relatively, the shutter fraction may be wrong
 
 
-def sample(clip: SynthClip, *, seed: int) -> Half:
-    """Evidence and truth of the middle frame of a clip: [16 + 3, H, W], codes in [0, 1]."""
+def sample(clip: SynthClip, *, seed: int, config: FuseConfig | None = None) -> Half:
+    """Evidence and truth of the middle frame of a clip: [16 + 3, H, W], codes in [0, 1].
+
+    Args:
+        clip: What was recorded, and the truth.
+        seed: Chooses how wrong the shutter fraction is.
+        config: Of the deconvolution; None: as in use.
+    """
     images = torch.stack([as_light(frame) for frame in clip.frames])
     wrong = np.random.default_rng((seed, 2)).uniform(1 - MISJUDGED, 1 + MISJUDGED)
     shutter = min(1.0, float(wrong) * clip.exposed.shutter)
@@ -54,7 +60,7 @@ def sample(clip: SynthClip, *, seed: int) -> Half:
         kept=range(i, i + 1),
     )
     motion = as_measured(taken)
-    fused = fuse(taken, motion, FuseConfig(), which=[i])
+    fused = fuse(taken, motion, config or FuseConfig(), which=[i])
     truth = torch.from_numpy(clip.truth).permute(2, 0, 1) / 255
     return torch.cat([seen(fused, taken, motion, (0, i)), truth]).numpy().astype(np.float16)
 

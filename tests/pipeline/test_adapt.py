@@ -78,7 +78,7 @@ def test_a_lesson_is_the_sharp_frame_as_the_clip_would_have_blurred_it():
     picture = bookshelf(128, 128, seed=2)
     motion = torch.zeros(2, 128, 128)
     motion[0] = 10.0
-    lessons = Lessons(sharp=[picture], motions=[motion], shutter=SHUTTER)
+    lessons = Lessons(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
     evidence, truth = lesson([picture], lessons, rng=np.random.default_rng(3))
     near, far = ((evidence[FRAME] - other).square().mean() for other in (truth, truth.roll(6, 2)))
     assert 1e-4 < near < far

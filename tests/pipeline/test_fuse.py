@@ -15,7 +15,17 @@ from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.warp import warp
 from freezeframe.pipeline.api import deblur_video
 from freezeframe.pipeline.config import FuseConfig, MeasureConfig
-from freezeframe.pipeline.fuse import Fused, consistency, fuse, sharpened, unclipped
+from freezeframe.pipeline.fuse import (
+    FEWEST,
+    MOST,
+    NOISY_FOR_NETWORK,
+    Fused,
+    consistency,
+    fuse,
+    sharpened,
+    steps_for,
+    unclipped,
+)
 from freezeframe.pipeline.measure import Memory, Survey, measure
 
 INNER = (..., slice(14, -14), slice(24, -24))  # what is seen whole in every frame
@@ -61,6 +71,27 @@ def test_more_steps_undo_more(clip, motion, truth):
         gains.append(gain(image, clip.images[1], truth))
     assert gains[0] < gains[1] < gains[2]
     assert gains[2] >= 3
+
+
+def test_long_blur_takes_steps_and_grain_costs_them(clip):
+    """Grain grows with every step; where a network follows that takes it out, it costs fewer."""
+    image = clip.images[2]
+    grainy = (image + 0.02 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    short, long = (torch.full(image.shape[1:], pixels) for pixels in (4.0, 14.0))
+    assert FEWEST <= steps_for(image, short) < steps_for(image, long) <= MOST
+    alone, finished = steps_for(grainy, long), steps_for(grainy, long, noisy=NOISY_FOR_NETWORK)
+    assert alone < finished < steps_for(image, long, noisy=NOISY_FOR_NETWORK)
+
+
+def test_grain_is_left_to_the_network(clip, motion):
+    """The same grainy frames are deconvolved further where a network is to finish them."""
+    noise = 0.02 * torch.randn(clip.images.shape, generator=torch.Generator().manual_seed(1))
+    grainy = replace(clip, images=(clip.images + noise).clamp(0, 1))
+    alone, finished = (
+        fuse(grainy, motion, FuseConfig(network=which), which=[2]).images[0] - grainy.images[2]
+        for which in ("none", "shipped")
+    )
+    assert finished.square().mean() > 1.1 * alone.square().mean()
 
 
 def test_measured_motion_is_undone(clip, truth):

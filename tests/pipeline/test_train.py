@@ -118,6 +118,14 @@ def test_batches_depend_on_their_step_alone(photos, shards):
     assert not torch.equal(pool.batch(7, **draw), pool.batch(8, **draw))
 
 
+def test_another_seed_has_other_clips():
+    one, other = (set(TrainConfig(shards=400, seed=seed).numbers) for seed in (1, 2))
+    assert len(one) == len(other) == 400
+    assert not one & other
+    # The last seed of the command line stays clear of what is never trained on.
+    assert max(TrainConfig(seed=600).numbers) * 10 * PER_SHARD < training_data.HELD_OUT
+
+
 @pytest.mark.slow
 def test_shards_made_by_other_processes_are_the_same(photos, tmp_path):
     with made_ahead(photos, tmp_path / "ahead", [0], workers=1):
