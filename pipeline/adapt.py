@@ -32,7 +32,7 @@ from .finish import seen
 from .fuse import fuse, reduced
 from .gate import excess
 from .training_data import MISJUDGED, as_light, as_measured, turned
-from .training_step import CLIPPED, Optimisers, loss
+from .training_step import CLIPPED, Optimisers, loss, worth
 from .training_trial import gains
 
 RUNS, LENGTH = 16, 5  # places of the clip looked at, and frames in each
@@ -174,7 +174,8 @@ def _learn(pupil: MultiFrame, optimisers: Optimisers, batch: Tensor, *, share: f
     with torch.autocast(batch.device.type, dtype=torch.bfloat16):
         change = pupil(evidence.to(memory_format=torch.channels_last))
     pupil.zero_grad(set_to_none=True)
-    loss(evidence[:, FUSED] + change, truth).backward()  # type: ignore[no-untyped-call]
+    fused = evidence[:, FUSED]
+    loss(fused + change, truth, worth(fused, truth)).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(pupil.parameters(), CLIPPED)
     optimisers.step(share=share)
 
