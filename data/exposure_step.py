@@ -44,9 +44,19 @@ class Witness:
         belief: [H, W] in [0, 1].
         way: [2, H, W] pixels.
         offset: [2, H, W] pixels; None is zero.
+        wanted: [H, W] where anything is to be handed back; None is everywhere. Blocks that reach no such
+            pixel are passed over.
     """
 
-    def __init__(self, light: Tensor, belief: Tensor, *, way: Tensor, offset: Tensor | None) -> None:
+    def __init__(
+        self,
+        light: Tensor,
+        belief: Tensor,
+        *,
+        way: Tensor,
+        offset: Tensor | None,
+        wanted: Tensor | None = None,
+    ) -> None:
         _, height, width = light.shape
         self.way = shared(way).contiguous().numpy()
         self.middle = np.zeros_like(self.way) if offset is None else shared(offset).contiguous().numpy()
@@ -54,6 +64,8 @@ class Witness:
         self.live = np.zeros(self.way.shape[1:], np.bool_)
         given = np.ascontiguousarray(light.numpy(), F), np.ascontiguousarray(belief.numpy(), F)
         _lay_out(*given, self.middle, self.way, self.seen, self.live)
+        if wanted is not None:
+            self.live &= _reaching(wanted.numpy(), self.middle, self.way)
         self.limits = _bands(self.live, self.middle[1], self.way[1])
 
     def hand_back(self, sharp: Array, gathered: Array) -> None:
@@ -63,6 +75,25 @@ class Witness:
         """
         flat = [part.reshape(-1) for part in (sharp, self.seen, gathered)]
         _step(*flat, sharp.shape[1], self.live, self.middle, self.way, self.limits, PIXEL)
+
+
+def _reaching(wanted: npt.NDArray[np.bool_], middle: Array, way: Array) -> npt.NDArray[np.bool_]:
+    """Which blocks read or write any wanted pixel, give or take a few; by sums over rectangles of pixels."""
+    height, width = wanted.shape
+    sums = np.zeros((height + 1, width + 1), np.int64)
+    sums[1:, 1:] = wanted.cumsum(0, dtype=np.int64).cumsum(1)
+    edges = []
+    for axis, size in ((1, height), (0, width)):
+        home = BLOCK * np.arange(way.shape[2 - axis], dtype=F)
+        start = (home[:, None] if axis else home) + middle[axis]
+        reach = np.maximum(np.abs(way[axis]), 1) / 2 + 2
+        edges += [
+            np.clip(np.floor(start - reach), 0, size).astype(np.int64),
+            np.clip(np.ceil(start + BLOCK + reach), 0, size).astype(np.int64),
+        ]
+    top, bottom, left, right = edges
+    count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return np.asarray(count > 0)
 
 
 def _bands(live: npt.NDArray[np.bool_], middle: Array, way: Array) -> npt.NDArray[np.int64]:

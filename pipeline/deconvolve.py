@@ -29,6 +29,7 @@ DARK = 1e-4  # linear light; less is noise, and a ratio of it means nothing
 LEAST = 0.2  # of its light that a pixel keeps in one step, however far it is pushed
 MOMENTUM = 0.3  # of the step before: of light's logarithm, as steps multiply. Of light itself: 0.3 dB worse
 FARTHEST = 1.22  # times as much light that momentum makes in one step
+STILL = 0.02  # pace; slower pixels are left alone, and what only they would be told is not computed
 UNSEEN = 1e-2  # belief in leaving a pixel as it is, against observations that barely see it
 
 
@@ -51,13 +52,14 @@ def richardson_lucy(
         start: First guess, usually the frame itself. [3, H, W] linear RGB.
         observations: The frame and its neighbours.
         steps: Iterations.
-        pace: How much of each step to take, per pixel. [H, W] in [0, 2); 0 leaves the pixel alone, above 1
-            over-relaxes: nearly twice as far in each step, stable below 2.
+        pace: How much of each step to take, per pixel. [H, W] in [0, 2); below `STILL` leaves the pixel
+            alone, above 1 over-relaxes: nearly twice as far in each step, stable below 2.
         smooth: Weight of the total-variation prior; 0 is none.
 
     Returns:
         [3, H, W] linear RGB.
     """
+    pace = torch.where(pace < STILL, 0.0, pace)
     if exposure.compiled(start, pace):
         from .deconvolve_compiled import iterate
 

@@ -26,11 +26,14 @@ def iterate(
 ) -> Tensor:
     """`deconvolve.richardson_lucy` on the CPU."""
     _, height, width = start.shape
-    witnesses = [Witness(o.light, o.belief, way=o.way, offset=o.offset) for o in observations]
+    changing = pace > 0
+    witnesses = [
+        Witness(o.light, o.belief, way=o.way, offset=o.offset, wanted=changing) for o in observations
+    ]
     sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=UNSEEN)
-    root = np.maximum(start.numpy(), DARK)
-    before = root.copy()
-    _pack(root, sharp)
+    before = np.maximum(start.numpy(), DARK)
+    root = np.sqrt(before)
+    _pack(before, sharp)
     speed = np.ascontiguousarray(pace.numpy(), F)
     for _ in range(steps):
         for witness in witnesses:
@@ -70,7 +73,8 @@ def _advance(sharp: Any, gathered: Any, pace: Any, planes: Any) -> None:
         for column in range(width):
             x = column + MARGIN
             speed, every = pace[row, column], F(1) / gathered[y, x, channels]
-            for k in range(channels):
+            # The square root of what is left alone is still that of the start.
+            for k in range(channels if speed > F(0) else 0):
                 now, change = sharp[y, x, k], gathered[y, x, k] * every - F(1)
                 then = before[k, row, column]
                 carried = (F(1 - MOMENTUM) * then + F(1 + MOMENTUM) * now) / (

@@ -24,13 +24,20 @@ def scene(height: int, width: int, *, reach: float, seed: int) -> tuple[Tensor, 
     return light, estimate, belief, way + bend, offset - bend / 2
 
 
-def handed_back(light: Tensor, estimate: Tensor, belief: Tensor, way: Tensor, offset: Tensor) -> Tensor:
+def handed_back(
+    light: Tensor,
+    estimate: Tensor,
+    belief: Tensor,
+    way: Tensor,
+    offset: Tensor,
+    wanted: Tensor | None = None,
+) -> Tensor:
     """[4, H, W]: what the kernel hands back, the adjoint of the belief last."""
     _, height, width = light.shape
     sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=0.0)
     inner = (slice(MARGIN, MARGIN + height), slice(MARGIN, MARGIN + width))
     sharp[(*inner, slice(3))] = estimate.permute(1, 2, 0).numpy()
-    Witness(light, belief, way=way, offset=offset).hand_back(sharp, gathered)
+    Witness(light, belief, way=way, offset=offset, wanted=wanted).hand_back(sharp, gathered)
     return torch.from_numpy(np.ascontiguousarray(gathered[inner].transpose(2, 0, 1)))
 
 
@@ -47,6 +54,20 @@ def test_one_pass_is_blur_compare_and_adjoint(height, width, reach):
     torch.testing.assert_close(
         found, blur_adjoint((seen * ratio).contiguous(), way, offset=offset), atol=FLOATS, rtol=FLOATS
     )
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (33, 47)])
+@pytest.mark.parametrize("reach", [0.5, 12.0])
+def test_what_nobody_wants_is_passed_over_and_the_rest_is_the_same(height, width, reach):
+    parts = scene(height, width, reach=reach, seed=width)
+    wanted = torch.zeros(height, width, dtype=torch.bool)
+    wanted[10:20, 30:40] = True
+    whole, asked, nothing = (
+        handed_back(*parts, wanted=part) for part in (None, wanted, torch.zeros_like(wanted))
+    )
+    torch.testing.assert_close(asked[:, wanted], whole[:, wanted])
+    assert asked.count_nonzero() < whole.count_nonzero()
+    assert nothing.count_nonzero() == 0
 
 
 @pytest.mark.parametrize("swing", [0.0, 30.0, 200.0])

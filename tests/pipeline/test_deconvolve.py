@@ -13,6 +13,7 @@ from freezeframe.pipeline import deconvolve
 from freezeframe.pipeline.deconvolve import (
     DARK,
     MOMENTUM,
+    STILL,
     Observation,
     calmed,
     carried,
@@ -168,6 +169,17 @@ def test_a_still_clip_passes_unchanged(film, steady, either):
     assert torch.equal(untouched, frames[1])
     worked_on = richardson_lucy(frames[1], seen, steps=2, pace=everywhere(1, still), smooth=0)
     torch.testing.assert_close(worked_on, frames[1], atol=1e-5, rtol=0)
+
+
+def test_what_hardly_moved_keeps_its_bits(film, steady, either):
+    """Half of the picture is left alone; the other half comes out as if all had been worked on."""
+    start, seen, pace = any_observations(film, steady)
+    half = pace.clone()
+    half[:, : half.shape[1] // 2] = 0.9 * STILL
+    whole, part = (richardson_lucy(start, seen, steps=1, pace=p, smooth=0.0) for p in (pace, half))
+    kept, changed = half < STILL, half >= STILL
+    assert torch.equal(part[:, kept], start.clamp_min(DARK)[:, kept])
+    torch.testing.assert_close(part[:, changed], whole[:, changed], atol=1e-5, rtol=1e-4)
 
 
 def test_unbelieved_frames_change_nothing(film, steady, either):
