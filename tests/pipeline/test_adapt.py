@@ -90,18 +90,6 @@ def test_a_lesson_is_the_sharp_frame_as_the_clip_would_have_blurred_it():
     assert along < 0.6 < across
 
 
-@pytest.mark.parametrize(("size", "halved"), [((256, 320), (128, 160)), ((192, 256), (192, 256))])
-def test_lessons_are_crisper_than_what_a_codec_left(size, halved):
-    """Frames of a size that allows it are halved: codecs and chroma cost them their finest detail."""
-    still = [
-        Frame(index=i, time=Fraction(i, 25), picture=Light(bookshelf(size[1], size[0], seed=2)))
-        for i in range(5)
-    ]
-    source = Runs(lambda _: still, [0])
-    (sharp,) = lessons_of(source, shutter=SHUTTER).sharp
-    assert tuple(sharp.shape[1:]) == halved
-
-
 def test_lessons_are_compressed_and_noisy():
     """As the clip was: what a lesson shows of a still frame is not quite that frame."""
     picture = bookshelf(128, 128, seed=2)
