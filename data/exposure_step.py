@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from .block_lanes import BLOCK, compare_block, read_block, write_block_down, write_block_right
 from .exposure import shared
@@ -24,6 +25,8 @@ MARGIN = 8  # pixels around a sheet: a block, and what rounding may add
 GAP = 20  # pixels after each line: lines a multiple of 4096 bytes apart push each other out of the cache
 PIXEL = (0,) * LANES  # what tells the vectors how many floats a pixel has
 DIM = F(1e-3)  # belief; less changes nothing
+
+Counts = npt.NDArray[np.int64]
 
 _jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
 _jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
@@ -44,8 +47,8 @@ class Witness:
         belief: [H, W] in [0, 1].
         way: [2, H, W] pixels.
         offset: [2, H, W] pixels; None is zero.
-        wanted: [H, W] where anything is to be handed back; None is everywhere. Blocks that reach no such
-            pixel are passed over.
+        wanted: `counts` of the pixels to which anything is to be handed back; None is everywhere. Blocks that
+            reach no such pixel are passed over.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Witness:
         *,
         way: Tensor,
         offset: Tensor | None,
-        wanted: Tensor | None = None,
+        wanted: Counts | None = None,
     ) -> None:
         _, height, width = light.shape
         self.way = shared(way).contiguous().numpy()
@@ -65,7 +68,7 @@ class Witness:
         given = np.ascontiguousarray(light.numpy(), F), np.ascontiguousarray(belief.numpy(), F)
         _lay_out(*given, self.middle, self.way, self.seen, self.live)
         if wanted is not None:
-            self.live &= _reaching(wanted.numpy(), self.middle, self.way)
+            self.live &= _reaching(wanted, self.middle, self.way)
         self.limits = _bands(self.live, self.middle[1], self.way[1])
 
     def hand_back(self, sharp: Array, gathered: Array) -> None:
@@ -77,22 +80,31 @@ class Witness:
         _step(*flat, sharp.shape[1], self.live, self.middle, self.way, self.limits, PIXEL)
 
 
-def _reaching(wanted: npt.NDArray[np.bool_], middle: Array, way: Array) -> npt.NDArray[np.bool_]:
-    """Which blocks read or write any wanted pixel, give or take a few; by sums over rectangles of pixels."""
-    height, width = wanted.shape
+def counts(wanted: Tensor) -> Counts | None:
+    """How many blocks above and left of each hold a wanted pixel, [H / 4 + 1, W / 4 + 1]; None: all do."""
+    blocks = max_pool2d(wanted[None].float(), BLOCK, ceil_mode=True)[0].numpy() > 0
+    if blocks.all():
+        return None
+    height, width = blocks.shape
     sums = np.zeros((height + 1, width + 1), np.int64)
-    sums[1:, 1:] = wanted.cumsum(0, dtype=np.int64).cumsum(1)
+    sums[1:, 1:] = blocks.cumsum(0, dtype=np.int64).cumsum(1)
+    return sums
+
+
+def _reaching(wanted: Counts, middle: Array, way: Array) -> npt.NDArray[np.bool_]:
+    """Which blocks read or write any wanted one, give or take a few; by sums over rectangles of blocks."""
+    rows, columns = way.shape[1:]
+    home = np.arange(columns, dtype=F), np.arange(rows, dtype=F)[:, None]
     edges = []
-    for axis, size in ((1, height), (0, width)):
-        home = BLOCK * np.arange(way.shape[2 - axis], dtype=F)
-        start = (home[:, None] if axis else home) + middle[axis]
-        reach = np.maximum(np.abs(way[axis]), 1) / 2 + 2
+    for axis, size in ((1, rows), (0, columns)):
+        start = home[axis] + middle[axis] / BLOCK
+        reach = (np.maximum(np.abs(way[axis]), 1) / 2 + 2) / BLOCK
         edges += [
             np.clip(np.floor(start - reach), 0, size).astype(np.int64),
-            np.clip(np.ceil(start + BLOCK + reach), 0, size).astype(np.int64),
+            np.clip(np.ceil(start + 1 + reach), 0, size).astype(np.int64),
         ]
     top, bottom, left, right = edges
-    count = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    count = wanted[bottom, right] - wanted[top, right] - wanted[bottom, left] + wanted[top, left]
     return np.asarray(count > 0)
 
 

@@ -12,7 +12,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from ..data.exposure_kernels import DARK
-from ..data.exposure_step import MARGIN, Witness, sheet
+from ..data.exposure_step import MARGIN, Witness, counts, sheet
 from .deconvolve import FARTHEST, LEAST, MOMENTUM, UNSEEN, Observation
 
 BAND = 24  # rows that one thread calms in one go
@@ -26,10 +26,8 @@ def iterate(
 ) -> Tensor:
     """`deconvolve.richardson_lucy` on the CPU."""
     _, height, width = start.shape
-    changing = pace > 0
-    witnesses = [
-        Witness(o.light, o.belief, way=o.way, offset=o.offset, wanted=changing) for o in observations
-    ]
+    wanted = counts(pace > 0)
+    witnesses = [Witness(o.light, o.belief, way=o.way, offset=o.offset, wanted=wanted) for o in observations]
     sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=UNSEEN)
     before = np.maximum(start.numpy(), DARK)
     root = np.sqrt(before)

@@ -8,7 +8,7 @@ from torch import Tensor
 pytest.importorskip("numba")
 
 from freezeframe.data.exposure import blur, blur_adjoint, repeated, shared, within
-from freezeframe.data.exposure_step import MARGIN, Witness, sheet
+from freezeframe.data.exposure_step import MARGIN, Witness, counts, sheet
 
 FLOATS = 1e-4  # of ratios near 1, summed over a few dozen taps at places known to 4e-6 px
 
@@ -37,7 +37,9 @@ def handed_back(
     sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=0.0)
     inner = (slice(MARGIN, MARGIN + height), slice(MARGIN, MARGIN + width))
     sharp[(*inner, slice(3))] = estimate.permute(1, 2, 0).numpy()
-    Witness(light, belief, way=way, offset=offset, wanted=wanted).hand_back(sharp, gathered)
+    Witness(
+        light, belief, way=way, offset=offset, wanted=None if wanted is None else counts(wanted)
+    ).hand_back(sharp, gathered)
     return torch.from_numpy(np.ascontiguousarray(gathered[inner].transpose(2, 0, 1)))
 
 
@@ -68,6 +70,7 @@ def test_what_nobody_wants_is_passed_over_and_the_rest_is_the_same(height, width
     torch.testing.assert_close(asked[:, wanted], whole[:, wanted])
     assert asked.count_nonzero() < whole.count_nonzero()
     assert nothing.count_nonzero() == 0
+    assert counts(torch.ones_like(wanted)) is None
 
 
 @pytest.mark.parametrize("swing", [0.0, 30.0, 200.0])
