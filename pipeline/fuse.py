@@ -29,9 +29,7 @@ FITTED = 430  # pixels of the longer side on which three numbers per frame are f
 STEPS, STEPS_PER_PIXEL = 4.4, 0.66  # of deconvolution: longer blur needs more
 FEWEST, MOST = 2, 16
 NOISY = 0.012  # standard deviation of gamma-coded light at which half the steps are enough
-NOISY_FOR_NETWORK = (
-    0.03  # the same where the network follows: it tells grain from detail, once both are there
-)
+NOISY_FOR_NETWORK = 0.03  # where the network follows: it takes grain out, but brings no detail back
 CONTRAST = 1.2  # exponent: cameras flatten, so that sensors saw more contrast than the file's curve says
 LONGER = 1.15  # the fit starts from ways too long: what blur is left in the neighbours pulls it short
 PACE = 1.8  # over-relaxation: five such steps reach further than ten plain ones
