@@ -83,9 +83,9 @@ def adapt(network: MultiFrame, source: Source, *, shutter: float, minutes: float
         missing = "two sharp frames" if lessons.motions else "a blurred frame"
         told = f"not adapted: the clip has not {missing} to teach with"
         return Adapted(network=network, kept=False, told=told)
-    taught, held = zip(*(_parted(picture) for picture in lessons.sharp), strict=True)
+    taught, held = zip(*(divided(picture) for picture in lessons.sharp), strict=True)
     exam = [lesson(held, lessons, rng=np.random.default_rng((1, k))) for k in range(EXAM)]
-    pupil = _between(network, _taught(network, taught, lessons, seconds=60 * minutes))
+    pupil = between(network, _taught(network, taught, lessons, seconds=60 * minutes))
     before, after = (sum(gains(each, exam)) / len(exam) for each in (network, pupil))
     kept = after > before + LEAST_GAIN
     told = f"{after - before:+.2f} dB on a part of its sharp frames that was held out"
@@ -117,7 +117,7 @@ def lessons_of(source: Source, *, shutter: float) -> Lessons:
     return Lessons(sharp=sharp, noise=float(np.mean(noise or [0])), motions=motions, shutter=shutter)
 
 
-def _parted(picture: Tensor) -> tuple[Tensor, Tensor]:
+def divided(picture: Tensor) -> tuple[Tensor, Tensor]:
     """Two thirds of a picture to learn from, and the rest."""
     cut = 2 * picture.shape[2] // 3
     return picture[..., :cut], picture[..., cut:]
@@ -173,7 +173,7 @@ def _taught(
 
 
 @torch.no_grad()
-def _between(network: MultiFrame, pupil: MultiFrame) -> MultiFrame:
+def between(network: MultiFrame, pupil: MultiFrame) -> MultiFrame:
     """`pupil` with its weights moved back most of the way to those of `network`."""
     for own, known in zip(pupil.parameters(), network.parameters(), strict=True):
         own.copy_(torch.lerp(known, own, TAKEN))

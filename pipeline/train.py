@@ -14,7 +14,7 @@ from ..data.synth_clips import pictures_in
 from ..models import multiframe
 from ..models.shipped import read_network
 from .progress import Advance, quiet
-from .training_data import Pool, made_ahead, parted
+from .training_data import HELD_OUT, PER_SHARD, Pool, made_ahead, parted
 from .training_loop import LoopConfig, Told, Trial, learn
 from .training_step import coders, loss, worth
 from .training_trial import trials
@@ -45,6 +45,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.patch % multiframe.MULTIPLE:
             raise ValueError(f"patch must be a multiple of {multiframe.MULTIPLE}, not {self.patch}")
+        if self.seed < 0 or self.numbers.stop * 10 * PER_SHARD > HELD_OUT:
+            raise ValueError(f"seed {self.seed} would train on clips that are held out; choose 0 to 600")
 
     @property
     def numbers(self) -> range:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from freezeframe.data.color import SRGB, to_signal
 from freezeframe.data.synth import bookshelf
 from freezeframe.data.types import Frame
 from freezeframe.models.multiframe import FRAME, Layout, MultiFrame
-from freezeframe.pipeline.adapt import Lessons, adapt, lesson, lessons_of
+from freezeframe.pipeline.adapt import TAKEN, Lessons, adapt, between, divided, lesson, lessons_of
+from freezeframe.pipeline.fuse import CONTRAST
 
 SHUTTER = 0.8
 
@@ -100,6 +103,38 @@ def test_lessons_are_compressed_and_noisy():
         evidence, truth = lesson([picture], lessons, rng=np.random.default_rng(3))
         off.append(float((evidence[FRAME] - truth).square().mean().sqrt()))
     assert 1 / 255 < off[0] < off[1] < 0.06
+
+
+def test_lessons_gather_the_light_that_the_deconvolution_assumes():
+    """Stripes smeared over many of their widths are as bright as the mean of their light to its power."""
+    dark, bright = 0.1, 0.9
+    picture = torch.full((3, 128, 128), dark)
+    picture[..., ::2] = bright
+    motion = torch.zeros(2, 128, 128)
+    motion[0] = 24.0
+    lessons = Lessons(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
+    evidence, _ = lesson([picture], lessons, rng=np.random.default_rng(3))
+    light = ((dark**CONTRAST + bright**CONTRAST) / 2) ** (1 / CONTRAST)
+    expected = float(to_signal(torch.tensor(light), SRGB))
+    # Codes by the plain mean would be darker by six of 255.
+    assert float(evidence[FRAME, 32:96, 32:96].mean()) == pytest.approx(expected, abs=2.5 / 255)
+
+
+def test_what_is_held_out_is_never_learned_from():
+    picture = torch.rand(3, 20, 31)
+    taught, held = divided(picture)
+    assert torch.equal(torch.cat([taught, held], 2), picture)
+    assert taught.shape[2] > held.shape[2] > 0
+
+
+def test_a_share_of_what_was_learned_is_taken(network):
+    pupil = copy.deepcopy(network)
+    with torch.no_grad():
+        for weights in pupil.parameters():
+            weights.add_(1.0)
+    moved = between(network, pupil)
+    for now, before in zip(moved.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(now - before, torch.full_like(now, TAKEN))
 
 
 @pytest.mark.slow

@@ -124,6 +124,8 @@ def test_another_seed_has_other_clips():
     assert not one & other
     # The last seed of the command line stays clear of what is never trained on.
     assert max(TrainConfig(seed=600).numbers) * 10 * PER_SHARD < training_data.HELD_OUT
+    with pytest.raises(ValueError, match="held out"):
+        TrainConfig(seed=625)
 
 
 @pytest.mark.slow
