@@ -16,7 +16,14 @@ from numba import njit, prange
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from .block_lanes import BLOCK, compare_block, read_block, write_block_down, write_block_right
+from .block_lanes import (
+    BLOCK,
+    compare_block,
+    read_block_down,
+    read_block_right,
+    write_block_down,
+    write_block_right,
+)
 from .exposure import shared
 from .exposure_kernels import DARK, LANES, Array, F
 
@@ -161,8 +168,10 @@ def _lay_out(light: Any, belief: Any, middle: Any, way: Any, seen: Any, live: An
 
 
 @_jit
-def _taps(low: Any, high: Any, base: Any, slope: Any, share: Any, places: Any, weights: Any) -> Any:  # noqa: PLR0917, PLR0913
-    """Whole pixels along and across of each read, and its two weights; returns their number."""
+def _taps(  # noqa: PLR0917, PLR0913
+    low: Any, high: Any, base: Any, slope: Any, share: Any, along: Any, across: Any, starts: Any, weights: Any
+) -> Any:
+    """Where each tap begins, in floats from the first pixel, and its two weights; returns their number."""
     a, e = math.floor(low + F(0.5)), math.ceil(high - F(0.5))
     for t in range(a, e + 1):
         first, last = max(F(t) - F(0.5), low), min(F(t) + F(0.5), high)
@@ -170,9 +179,8 @@ def _taps(low: Any, high: Any, base: Any, slope: Any, share: Any, places: Any, w
         weight = max(last - first, F(0)) * share
         near = math.floor(side)
         part = (side - F(near)) * weight
-        k = t - a
-        places[k, 0], places[k, 1] = t, near
-        weights[k, 0], weights[k, 1] = weight - part, part
+        starts[t - a] = t * along + near * across
+        weights[t - a, 0], weights[t - a, 1] = weight - part, part
     return e - a + 1
 
 
@@ -189,7 +197,7 @@ def _step(  # noqa: PLR0917, PLR0913
         for half in prange((len(limits) - turn) // 2):
             band = 2 * half + turn
             acc = np.empty(BLOCK * BLOCK * lanes, F)
-            places, weights = np.empty((longest, 2), np.int64), np.empty((longest, 2), F)
+            starts, weights = np.empty(longest, np.int64), np.empty((longest, 2), F)
             for row in range(limits[band], limits[band + 1]):
                 for column in range(live.shape[1]):
                     if not live[row, column]:
@@ -199,18 +207,19 @@ def _step(  # noqa: PLR0917, PLR0913
                         way[0, row, column], way[1, row, column],
                     )  # fmt: skip
                     along, across = (lanes, down) if flat else (down, lanes)
-                    count = _taps(low, high, base, slope, share, places, weights)
-                    acc[:] = F(0)
-                    for k in range(count):
-                        p = origin + places[k, 0] * along + places[k, 1] * across
-                        read_block(pixel, acc, sharp, p, across, down, weights[k, 0], weights[k, 1])
+                    count = _taps(low, high, base, slope, share, along, across, starts, weights)
+                    starts[:count] += origin
+                    if flat:
+                        read_block_down(pixel, acc, sharp, starts, weights, count, down)
+                    else:
+                        read_block_right(pixel, acc, sharp, starts, weights, count, down)
                     here = origin + BLOCK * (row * down + column * lanes)
                     compare_block(pixel, acc, seen, here, down, DARK)
                     # A block apart, so that no write waits for one that it overlaps.
                     for start in range(BLOCK):
                         for k in range(start, count, BLOCK):
-                            p = origin + places[k, 0] * along + places[k, 1] * across
+                            p, one, other = starts[k], weights[k, 0], weights[k, 1]
                             if flat:
-                                write_block_down(pixel, acc, gathered, p, down, weights[k, 0], weights[k, 1])
+                                write_block_down(pixel, acc, gathered, p, down, one, other)
                             else:
-                                write_block_right(pixel, acc, gathered, p, down, weights[k, 0], weights[k, 1])
+                                write_block_right(pixel, acc, gathered, p, down, one, other)

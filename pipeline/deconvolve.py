@@ -6,9 +6,10 @@ and a belief c per pixel. With the adjoint B', one step is
     x <- x * (sum B' c (y / B x)) / (sum B' c)
 
 (Richardson 1972, Lucy 1974, for several observations with weights). Part of the step before is taken again
-(momentum, Polyak 1964): the same picture in three quarters of the steps. A total-variation prior (Dey et al.
-2006) holds back noise and ringing; where a frame's blur is short there is nothing to undo, and the step is
-damped.
+(momentum, Polyak 1964): the same picture in three quarters of the steps. All but the last few ask only every
+other neighbour (ordered subsets, Hudson and Larkin 1994): the same picture in two thirds of the time. A
+total-variation prior (Dey et al. 2006) holds back noise and ringing; where a frame's blur is short there is
+nothing to undo, and the step is damped.
 
 Blocks of four by four pixels share one way, their mean: a quarter of the time, for 0.02 dB on the REDS pairs.
 """
@@ -29,6 +30,7 @@ DARK = 1e-4  # linear light; less is noise, and a ratio of it means nothing
 LEAST = 0.2  # of its light that a pixel keeps in one step, however far it is pushed
 MOMENTUM = 0.3  # of the step before: of light's logarithm, as steps multiply. Of light itself: 0.3 dB worse
 FARTHEST = 1.22  # times as much light that momentum makes in one step
+TOGETHER = 3  # last steps, which ask all: what one half said of noise, the other half takes back
 STILL = 0.02  # pace; slower pixels are left alone, and what only they would be told is not computed
 UNSEEN = 1e-2  # belief in leaving a pixel as it is, against observations that barely see it
 
@@ -50,7 +52,7 @@ def richardson_lucy(
 
     Args:
         start: First guess, usually the frame itself. [3, H, W] linear RGB.
-        observations: The frame and its neighbours.
+        observations: The frame, then its neighbours in order of time.
         steps: Iterations.
         pace: How much of each step to take, per pixel. [H, W] in [0, 2); below `STILL` leaves the pixel
             alone, above 1 over-relaxes: nearly twice as far in each step, stable below 2.
@@ -73,19 +75,29 @@ def iterate_tensors(
     """`richardson_lucy` on any device: the slow, clear way."""
     seen = [_in_blocks(each) for each in observations]
     believed = [each.belief * within(each.way, offset=each.offset) for each in seen]
-    total = torch.full_like(start, UNSEEN)
-    for belief, each in zip(believed, seen, strict=True):
-        total += _back(belief.expand_as(start), each)
+    weights = [_back(belief.expand_as(start), each) for belief, each in zip(believed, seen, strict=True)]
     sharp = before = start.clamp_min(DARK)
-    for _ in range(steps):
-        gathered = torch.full_like(sharp, UNSEEN)
-        for belief, each in zip(believed, seen, strict=True):
-            expected = blur(sharp, each.way, offset=each.offset).clamp_min(DARK)
-            gathered += _back(belief * each.light / expected, each)
+    for step in range(steps):
+        gathered, total = torch.full_like(sharp, UNSEEN), torch.full_like(sharp, UNSEEN)
+        for k in asked(step, steps=steps, count=len(seen)):
+            expected = blur(sharp, seen[k].way, offset=seen[k].offset).clamp_min(DARK)
+            gathered += _back(believed[k] * seen[k].light / expected, seen[k])
+            total += weights[k]
         pushed = sharp * (1 + (gathered / total - 1) * pace).clamp_min(LEAST)
         before, sharp = sharp, pushed * carried(before, sharp)
         sharp = calmed(sharp, weight=smooth * pace)
     return sharp
+
+
+def asked(step: int, *, steps: int, count: int) -> Sequence[int]:
+    """Which of `count` observations a step asks: the first and every other one after it, in turn.
+
+    The last steps ask all, and so does every step with fewer than three neighbours: one alone says too little
+    of what is noise.
+    """
+    if step >= steps - TOGETHER or count < 4:
+        return range(count)
+    return [0, *range(1 + step % 2, count, 2)]
 
 
 def carried(before: Tensor, now: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.exposure_kernels import DARK
 from ..data.exposure_step import MARGIN, Witness, counts, sheet
-from .deconvolve import FARTHEST, LEAST, MOMENTUM, UNSEEN, Observation
+from .deconvolve import FARTHEST, LEAST, MOMENTUM, UNSEEN, Observation, asked
 
 BAND = 24  # rows that one thread calms in one go
 F = np.float32
@@ -33,9 +33,9 @@ def iterate(
     root = np.sqrt(before)
     _pack(before, sharp)
     speed = np.ascontiguousarray(pace.numpy(), F)
-    for _ in range(steps):
-        for witness in witnesses:
-            witness.hand_back(sharp, gathered)
+    for step in range(steps):
+        for k in asked(step, steps=steps, count=len(witnesses)):
+            witnesses[k].hand_back(sharp, gathered)
         _advance(sharp, gathered, speed, (root, before))
         if smooth > 0:
             _calm(sharp, root, speed, F(smooth))

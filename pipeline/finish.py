@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data.color import SRGB, to_light, to_signal
 from ..data.types import Clip, Motion
-from ..models.multiframe import ALONE, evidence
+from ..models.multiframe import ALONE, FUSED, evidence
 from ..models.shipped import Network
 from ..motion.warp import warp
 from .fuse import Fused
@@ -80,10 +80,9 @@ def share_of(proof: Tensor) -> float:
 
 
 def _mended(image: Tensor, proof: Tensor, network: Network) -> Tensor:
-    codes = _codes(image)
+    codes = proof[FUSED]
     change = share_of(proof) * network(proof[None])[0].to(codes)
-    gain = to_light((codes + change).clamp(0, 1), SRGB) - to_light(codes.clone(), SRGB)
-    return image + gain
+    return image + to_light((codes + change).clamp(0, 1), SRGB) - image.clamp(0, 1)
 
 
 def _codes(light: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from .training_trial import trials
 __all__ = ["Told", "TrainConfig", "train"]
 
 FIRST = 32  # shards that a training begins with
-STEPS_PER_SHARD = 80  # steps after which one more joins: they are made while the first are learned from
+STEPS_PER_SHARD = 30  # steps after which one more joins: they are made while the first are learned from
 SERIES = 10_000  # shards that a seed may have before those of the next begin
 
 

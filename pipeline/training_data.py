@@ -25,7 +25,7 @@ from ..data.color import SRGB, to_light
 from ..data.synth_clips import SynthClip, pictures_in, synth_clip
 from ..data.synth_patterns import Codes
 from ..data.types import Clip, Motion
-from ..models.multiframe import AFTER, BEFORE, CHANNELS, WAY
+from ..models.multiframe import AFTER, BEFORE, CHANNELS, FRAME, FUSED, WAY
 from ..motion.estimate import dis_pair
 from .config import FuseConfig
 from .finish import seen
@@ -38,6 +38,8 @@ PER_SHARD = 16  # clips
 SIDE = 256  # pixels of a clip's frames
 HELD_OUT = 10**9  # seeds from here on are never trained on
 DETAIL = 2.0  # codes; mean step between pixels that a clip must have to teach anything
+TRUTH = slice(CHANNELS, CHANNELS + 3)  # of a sample
+RECOLOURED = 0.5  # share of patches whose colours change places: fewer can be known by heart
 MISJUDGED = 0.15  # by how much, relatively, the shutter fraction may be wrong
 
 
@@ -114,14 +116,15 @@ class Pool:
         return path
 
     def batch(self, step: int, *, size: int, patch: int, shards: range, seed: int) -> Tensor:
-        """Random patches, [size, 19, patch, patch] float32, mirrored and turned; a function of `step`."""
+        """Random patches, [size, 19, patch, patch] float32, mirrored and so on; a function of `step`."""
         rng = np.random.default_rng((seed, step))
         chosen = []
         for number, clip in zip(rng.choice(shards, size), rng.integers(PER_SHARD, size=size), strict=True):
             stored = np.load(self.make(int(number)), mmap_mode="r")[clip]
             top, left = rng.integers(SIDE - patch + 1, size=2)
             piece = torch.from_numpy(stored[:, top : top + patch, left : left + patch].astype(np.float32))
-            chosen.append(turned(piece, mirror=rng.random(3) < 0.5))
+            piece = turned(piece, mirror=rng.random(4) < 0.5)
+            chosen.append(recoloured(piece, rng.permutation(3)) if rng.random() < RECOLOURED else piece)
         return torch.stack(chosen)
 
 
@@ -161,22 +164,32 @@ def _apprentice() -> None:
 
 
 def turned(piece: Tensor, *, mirror: npt.NDArray[np.bool_]) -> Tensor:
-    """`piece` mirrored left to right, top to bottom and along its diagonal, and time turned round with it."""
-    across, down, diagonal = mirror.tolist()
+    """`piece` mirrored left to right, top to bottom and along its diagonal, and time turned round."""
+    across, down, diagonal, backwards = mirror.tolist()
     sign = piece.new_ones(len(piece), 1, 1)
     order = list(range(len(piece)))
     if across:
         piece, sign[WAY.start] = piece.flip(-1), -1
     if down:
         piece, sign[WAY.start + 1] = piece.flip(-2), -1
+    if backwards:
+        sign[WAY] *= -1
+        order[BEFORE], order[AFTER] = order[AFTER], order[BEFORE]
     piece = piece * sign
     if diagonal:
         piece = piece.transpose(-1, -2)
         order[WAY] = reversed(order[WAY])
-        order[BEFORE], order[AFTER] = order[AFTER], order[BEFORE]
     return piece[order].contiguous()
+
+
+def recoloured(piece: Tensor, colours: npt.NDArray[np.int64]) -> Tensor:
+    """`piece` with its three colours in another order: blur treats all alike."""
+    order = np.arange(len(piece))
+    for picture in (FRAME, FUSED, BEFORE, AFTER, TRUTH):
+        order[picture] = order[picture][colours]
+    return piece[torch.from_numpy(order)]
 
 
 def parted(batch: Tensor) -> tuple[Tensor, Tensor]:
     """Evidence [B, 16, H, W] and truth [B, 3, H, W]."""
-    return batch[:, :CHANNELS], batch[:, CHANNELS:]
+    return batch[:, :CHANNELS], batch[:, TRUTH]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from freezeframe.pipeline.deconvolve import (
     DARK,
     MOMENTUM,
     STILL,
+    TOGETHER,
     Observation,
+    asked,
     calmed,
     carried,
     iterate_tensors,
@@ -121,13 +124,13 @@ def any_observations(film, steady) -> tuple[Tensor, list[Observation], Tensor]:
     return frames[1], seen, 1.8 * torch.rand(frames.shape[2:], generator=rng)
 
 
-@pytest.mark.parametrize("smooth", [0.0, 0.02])
-def test_compiled_gives_what_tensors_give(smooth, film, steady, monkeypatch):
+@pytest.mark.parametrize(("steps", "smooth"), [(2, 0.0), (2, 0.02), (TOGETHER + 2, 0.0)])
+def test_compiled_gives_what_tensors_give(steps, smooth, film, steady, monkeypatch):
     pytest.importorskip("numba")
     start, seen, pace = any_observations(film, steady)
-    fast = richardson_lucy(start, seen, steps=2, pace=pace, smooth=smooth)
+    fast = richardson_lucy(start, seen, steps=steps, pace=pace, smooth=smooth)
     monkeypatch.setattr(exposure, "COMPILED", False)
-    slow = richardson_lucy(start, seen, steps=2, pace=pace, smooth=smooth)
+    slow = richardson_lucy(start, seen, steps=steps, pace=pace, smooth=smooth)
     assert float((slow - start).abs().mean()) > 0.003
     # Light below 1, float32; a pixel at the threshold of the border may fall either way.
     assert float((fast - slow).abs().mean()) < 1e-5
@@ -295,3 +298,25 @@ def test_momentum_goes_further_in_as_many_steps(film, steady, monkeypatch):
         found = iterate_tensors(frames[1], seen, steps=6, pace=pace, smooth=0)
         gains.append(gain(found, frames[1], truth))
     assert gains[1] > gains[0] + 0.1  # dB
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
+def test_two_steps_hear_everybody_and_the_last_ones_all(count):
+    steps = [set(asked(step, steps=12, count=count)) for step in range(12)]
+    everybody = set(range(count))
+    assert all(0 in step for step in steps)
+    assert all(one | other == everybody for one, other in pairwise(steps))
+    assert steps[-TOGETHER:] == TOGETHER * [everybody]
+    assert sum(map(len, steps[:2])) == (count + 1 if count > 3 else 2 * count)
+
+
+def test_asking_in_turn_gives_the_same_picture(film, steady, monkeypatch):
+    """Five frames of a pan: within 0.1 dB of asking all of them in every step."""
+    velocity = (16.0, 9.0)
+    frames, truth = film(velocity, [-2, -1, 0, 1, 2], shutter=SHUTTER), film(velocity, [0])[0]
+    own, *others = (observed(frames, steady(velocity), of=2)[k] for k in (2, 0, 1, 3, 4))
+    in_turn = sharpened(frames[2], [own, *others], steps=10)
+    monkeypatch.setattr(deconvolve, "TOGETHER", 10)
+    together = sharpened(frames[2], [own, *others], steps=10)
+    assert not torch.equal(in_turn, together)
+    assert gain(in_turn, frames[2], truth) > gain(together, frames[2], truth) - 0.1  # dB

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from freezeframe.data.synth_clips import synth_clip
-from freezeframe.models.multiframe import AFTER, BEFORE, FRAME, WAY
+from freezeframe.models.multiframe import AFTER, BEFORE, FRAME, WAY, evidence
 from freezeframe.models.shipped import read_network
 from freezeframe.pipeline import training_data
 from freezeframe.pipeline.train import TrainConfig, train
-from freezeframe.pipeline.training_data import PER_SHARD, Pool, made_ahead, sample, turned
+from freezeframe.pipeline.training_data import PER_SHARD, Pool, made_ahead, recoloured, sample, turned
 from freezeframe.pipeline.training_step import loss, pace_at, worth
+
+BACKWARDS = 3  # place of time among what may be mirrored
 
 
 @pytest.fixture(scope="module")
@@ -85,21 +87,34 @@ def test_a_network_can_learn_one_sample_by_heart(photos, shards, tmp_path):
     assert told[-1]["clips"] + told[-1]["photos"] > 0.2  # dB
 
 
-@pytest.mark.parametrize("mirror", [(True, False, False), (False, True, False), (False, False, True)])
-def test_turning_a_sample_turns_its_motion(mirror):
+@pytest.mark.parametrize("which", range(4))
+def test_turning_a_sample_turns_its_motion(which):
     """A pixel and the vector that belongs to it stay together; twice is nothing."""
     piece = torch.rand(19, 8, 8)
-    once = turned(piece, mirror=np.array(mirror))
-    assert torch.equal(turned(once, mirror=np.array(mirror)), piece)
+    mirror = np.arange(4) == which
+    once = turned(piece, mirror=mirror)
+    assert torch.equal(turned(once, mirror=mirror), piece)
     x, y = piece[WAY]
-    across, down, diagonal = mirror
-    if across:
-        assert torch.equal(once[WAY], torch.stack([-x.flip(1), y.flip(1)]))
-    if down:
-        assert torch.equal(once[WAY], torch.stack([x.flip(0), -y.flip(0)]))
-    if diagonal:
-        assert torch.equal(once[WAY], torch.stack([y.T, x.T]))
-        assert torch.equal(once[BEFORE], piece[AFTER].transpose(1, 2))
+    expected = [
+        torch.stack([-x.flip(1), y.flip(1)]),
+        torch.stack([x.flip(0), -y.flip(0)]),
+        torch.stack([y.T, x.T]),
+        torch.stack([-x, -y]),
+    ]
+    assert torch.equal(once[WAY], expected[which])
+    before = piece[AFTER if which == BACKWARDS else BEFORE]
+    moved = [before.flip(2), before.flip(1), before.transpose(1, 2), before]
+    assert torch.equal(once[BEFORE], moved[which])
+
+
+def test_recoloured_evidence_is_the_evidence_of_recoloured_frames():
+    pictures, way, colours = torch.rand(5, 3, 8, 8), torch.rand(2, 8, 8), np.array([2, 0, 1])
+    truth, *frames = pictures
+    plain = torch.cat([evidence(frames, way=way, confidence=way[0]), truth])
+    truth, *frames = pictures[:, colours]
+    assert torch.equal(
+        recoloured(plain, colours), torch.cat([evidence(frames, way=way, confidence=way[0]), truth])
+    )
 
 
 def test_evidence_begins_with_the_recorded_frame_and_ends_with_the_truth():
