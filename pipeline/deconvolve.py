@@ -7,7 +7,7 @@ and a belief c per pixel. With the adjoint B', one step is
 
 (Richardson 1972, Lucy 1974, for several observations with weights). Part of the step before is taken again
 (momentum, Polyak 1964): the same picture in three quarters of the steps. All but the last few ask only every
-other neighbour (ordered subsets, Hudson and Larkin 1994): the same picture in two thirds of the time. A
+other neighbour (ordered subsets, Hudson and Larkin 1994): the same picture for up to a third less work. A
 total-variation prior (Dey et al. 2006) holds back noise and ringing; where a frame's blur is short there is
 nothing to undo, and the step is damped.
 

@@ -14,7 +14,7 @@ from ..models.shipped import Network
 from ..motion.warp import warp
 from .fuse import Fused
 
-SHARE = 0.8  # see `share_of`
+SHARE = 0.9  # see `share_of`
 
 
 def finish(
@@ -72,9 +72,9 @@ def laid_onto(clip: Clip, motion: Motion, pair: tuple[int, int]) -> Tensor:
 def share_of(proof: Tensor) -> float:
     """Of the change that the network proposes on this evidence, [16, H, W], how much is taken.
 
-    It learned from rendered clips, and these want all of it. REDS frames gain most with 0.6 as they are, with
-    0.7 in grain or compressed; all of it costs them 0.2, 0.1 and 0.05 dB. 0.8 is best over all of these.
-    Without neighbours all of it is best.
+    It learned from rendered clips, and these want all of it. REDS frames want 0.8 or less as they are and in
+    grain, 0.8 to 0.9 compressed; all of it costs 0.15 dB there, 0.9 costs 0.06 and leaves a tenth of
+    what the deconvolution does wrong. Without neighbours all of it is best.
     """
     return 1.0 if bool(proof[ALONE].any()) else SHARE
 
