@@ -30,7 +30,7 @@ from .config import FuseConfig, GateConfig
 from .finish import seen
 from .fuse import CONTRAST, fuse
 from .gate import excess
-from .training_data import MISJUDGED, as_light, as_measured, turned
+from .training_data import MIRRORS, MISJUDGED, as_light, as_measured, turned
 from .training_step import CLIPPED, Optimisers, loss, worth
 from .training_trial import gains
 
@@ -203,4 +203,4 @@ def _turned_patch(page: Tensor, rng: Chance) -> Tensor:
     side = min(PATCH, *page.shape[1:])
     top = int(rng.integers(page.shape[1] - side + 1))
     left = int(rng.integers(page.shape[2] - side + 1))
-    return turned(page[:, top : top + side, left : left + side], mirror=rng.random(3) < 0.5)
+    return turned(page[:, top : top + side, left : left + side], mirror=rng.random(MIRRORS) < 0.5)

@@ -73,8 +73,8 @@ def share_of(proof: Tensor) -> float:
     """Of the change that the network proposes on this evidence, [16, H, W], how much is taken.
 
     It learned from rendered clips, and these want all of it. REDS frames want 0.8 or less as they are and in
-    grain, 0.8 to 0.9 compressed; all of it costs 0.15 dB there, 0.9 costs 0.06 and leaves a tenth of
-    what the deconvolution does wrong. Without neighbours all of it is best.
+    grain, 0.8 to 0.9 compressed: all of it costs them up to 0.15 dB, 0.9 up to 0.06. A tenth of what the
+    deconvolution does wrong is left by it. Without neighbours all of it is best.
     """
     return 1.0 if bool(proof[ALONE].any()) else SHARE
 

@@ -39,6 +39,7 @@ SIDE = 256  # pixels of a clip's frames
 HELD_OUT = 10**9  # seeds from here on are never trained on
 DETAIL = 2.0  # codes; mean step between pixels that a clip must have to teach anything
 TRUTH = slice(CHANNELS, CHANNELS + 3)  # of a sample
+MIRRORS = 4  # ways in which a sample may be turned, see `turned`
 RECOLOURED = 0.5  # share of patches whose colours change places: fewer can be known by heart
 MISJUDGED = 0.15  # by how much, relatively, the shutter fraction may be wrong
 
@@ -123,7 +124,7 @@ class Pool:
             stored = np.load(self.make(int(number)), mmap_mode="r")[clip]
             top, left = rng.integers(SIDE - patch + 1, size=2)
             piece = torch.from_numpy(stored[:, top : top + patch, left : left + patch].astype(np.float32))
-            piece = turned(piece, mirror=rng.random(4) < 0.5)
+            piece = turned(piece, mirror=rng.random(MIRRORS) < 0.5)
             chosen.append(recoloured(piece, rng.permutation(3)) if rng.random() < RECOLOURED else piece)
         return torch.stack(chosen)
 

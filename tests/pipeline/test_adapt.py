@@ -14,6 +14,7 @@ from freezeframe.data.color import SRGB, to_signal
 from freezeframe.data.synth import bookshelf
 from freezeframe.data.types import Frame
 from freezeframe.models.multiframe import FRAME, Layout, MultiFrame
+from freezeframe.pipeline import adapt as adapting
 from freezeframe.pipeline.adapt import TAKEN, Lessons, adapt, between, divided, lesson, lessons_of
 from freezeframe.pipeline.fuse import CONTRAST
 
@@ -135,6 +136,16 @@ def test_a_share_of_what_was_learned_is_taken(network):
     moved = between(network, pupil)
     for now, before in zip(moved.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(now - before, torch.full_like(now, TAKEN))
+
+
+def test_a_moment_of_lessons_moves_the_weights(network):
+    """One step at least is taken; the network that is learned from stays as it was."""
+    picture, motion = bookshelf(96, 96, seed=2), torch.full((2, 96, 96), 5.0)
+    lessons = Lessons(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
+    before = copy.deepcopy(network.state_dict())
+    taught = adapting._taught(network, [picture], lessons, seconds=1.0)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert any(not torch.equal(before[name], value) for name, value in taught.state_dict().items())
 
 
 @pytest.mark.slow

@@ -14,7 +14,15 @@ from freezeframe.models.multiframe import AFTER, BEFORE, FRAME, WAY, evidence
 from freezeframe.models.shipped import read_network
 from freezeframe.pipeline import training_data
 from freezeframe.pipeline.train import TrainConfig, train
-from freezeframe.pipeline.training_data import PER_SHARD, Pool, made_ahead, recoloured, sample, turned
+from freezeframe.pipeline.training_data import (
+    MIRRORS,
+    PER_SHARD,
+    Pool,
+    made_ahead,
+    recoloured,
+    sample,
+    turned,
+)
 from freezeframe.pipeline.training_step import loss, pace_at, worth
 
 BACKWARDS = 3  # place of time among what may be mirrored
@@ -87,11 +95,11 @@ def test_a_network_can_learn_one_sample_by_heart(photos, shards, tmp_path):
     assert told[-1]["clips"] + told[-1]["photos"] > 0.2  # dB
 
 
-@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("which", range(MIRRORS))
 def test_turning_a_sample_turns_its_motion(which):
     """A pixel and the vector that belongs to it stay together; twice is nothing."""
     piece = torch.rand(19, 8, 8)
-    mirror = np.arange(4) == which
+    mirror = np.arange(MIRRORS) == which
     once = turned(piece, mirror=mirror)
     assert torch.equal(turned(once, mirror=mirror), piece)
     x, y = piece[WAY]
