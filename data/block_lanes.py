@@ -2,6 +2,7 @@
 
 LLVM does not find these vectors by itself when the address depends on the data. Indices count floats and need
 no alignment. `pixel` is a tuple with as many zeros as a pixel has floats: its type tells the width of a line.
+Compiled kernels are kept by the file they stand in: after a change here, touch `exposure_step.py` as well.
 """
 
 from __future__ import annotations
@@ -43,17 +44,11 @@ def read_block_right(
     _typing: Any, pixel: Any, _acc: Any, _x: Any, _starts: Any, _weights: Any, _count: Any, _line: Any
 ) -> Any:
     """`read_block_down` with b * x from one pixel further right."""
-    kind, step = _vector(pixel), pixel.count
-    last = ir.VectorType(ir.FloatType(), step)
+    kind = _vector(pixel)
 
     def pairs(builder: Any, lanes: Any, p: Any, line: Any) -> Any:
         rows = [builder.add(p, builder.mul(line, _index(row))) for row in range(BLOCK)]
-        return [(lanes(row), moved(builder, lanes, row)) for row in rows]
-
-    def moved(builder: Any, lanes: Any, row: Any) -> Any:
-        end = lanes(builder.add(row, _index(kind.count)), last)
-        wide = _pick(builder, end, end, [*range(step)] * BLOCK)
-        return _pick(builder, lanes(row), wide, range(step, kind.count + step))
+        return [(lanes(row), lanes(builder.add(row, _index(pixel.count)))) for row in rows]
 
     return _reading(pixel), _reader(kind, pairs)
 
@@ -64,7 +59,7 @@ def _reading(pixel: Any) -> Any:
 
 
 def _reader(kind: Any, pairs: Any) -> Any:
-    """A loop over taps that keeps its four sums in registers: in memory they take half of the time."""
+    """A loop over taps that keeps its four sums in registers."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, acc, x, starts, weights, count, line = args
@@ -82,9 +77,7 @@ def _reader(kind: Any, pairs: Any) -> Any:
                 for k in range(2)
             )
             start = builder.load(builder.gep(places, [loop.index]))
-            found = pairs(
-                builder, lambda p, kind=kind: _load(builder, _at(context, builder, kind, x, p)), start, line
-            )
+            found = pairs(builder, lambda p: _load(builder, _at(context, builder, kind, x, p)), start, line)
             for total, (one, other) in zip(sums, found, strict=True):
                 added = builder.fadd(
                     builder.fmul(near, one, flags=_FAST), builder.fmul(far, other, flags=_FAST), flags=_FAST
