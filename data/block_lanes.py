@@ -18,15 +18,14 @@ from numba.extending import intrinsic
 BLOCK = 4  # pixels on a side
 
 _FLOATS = types.Array(types.float32, 1, "C")
-_WEIGHTS = (types.float32, types.float32)
 _FAST = ("fast",)
 
 
 @intrinsic
 def read_block_down(
-    _typing: Any, pixel: Any, _acc: Any, _x: Any, _starts: Any, _weights: Any, _count: Any, _line: Any
+    _typing: Any, pixel: Any, _acc: Any, _x: Any, _starts: Any, _near: Any, _far: Any, _count: Any, _line: Any
 ) -> Any:
-    """Fill the block `acc` with the sum of a * x from p and b * x one line further down, over p and (a, b).
+    """Fill the block `acc` with near * x from a start and far * x one line further down, summed over taps.
 
     Lines of x lie `line` apart.
     """
@@ -36,56 +35,43 @@ def read_block_down(
         rows = [lanes(builder.add(p, builder.mul(line, _index(row)))) for row in range(BLOCK + 1)]
         return pairwise(rows)
 
-    return _reading(pixel), _reader(kind, pairs)
+    return _signature(pixel), _reader(kind, pairs)
 
 
 @intrinsic
 def read_block_right(
-    _typing: Any, pixel: Any, _acc: Any, _x: Any, _starts: Any, _weights: Any, _count: Any, _line: Any
+    _typing: Any, pixel: Any, _acc: Any, _x: Any, _starts: Any, _near: Any, _far: Any, _count: Any, _line: Any
 ) -> Any:
-    """`read_block_down` with b * x from one pixel further right."""
+    """`read_block_down` with far * x from one pixel further right."""
     kind = _vector(pixel)
 
     def pairs(builder: Any, lanes: Any, p: Any, line: Any) -> Any:
         rows = [builder.add(p, builder.mul(line, _index(row))) for row in range(BLOCK)]
         return [(lanes(row), lanes(builder.add(row, _index(pixel.count)))) for row in rows]
 
-    return _reading(pixel), _reader(kind, pairs)
-
-
-def _reading(pixel: Any) -> Any:
-    places, weights = types.Array(types.intp, 1, "C"), types.Array(types.float32, 2, "C")
-    return types.void(pixel, _FLOATS, _FLOATS, places, weights, types.intp, types.intp)
+    return _signature(pixel), _reader(kind, pairs)
 
 
 def _reader(kind: Any, pairs: Any) -> Any:
-    """A loop over taps that keeps its four sums in registers."""
+    """A loop over taps that keeps its sums in registers: two for each line, as one would wait for itself."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, acc, x, starts, weights, count, line = args
-        places, shares = (
-            context.make_array(kind_of)(context, builder, array).data
-            for kind_of, array in zip(signature.args[3:5], (starts, weights), strict=True)
-        )
-        sums = [
-            cgutils.alloca_once_value(builder, ir.Constant(kind, [0.0] * kind.count)) for _ in range(BLOCK)
-        ]
+        _, acc, x, *taps, count, line = args
+        tap_at = _taps(context, builder, signature, taps)
+        nothing = ir.Constant(kind, [0.0] * kind.count)
+        sums = [[cgutils.alloca_once_value(builder, nothing) for _ in range(2)] for _ in range(BLOCK)]
         with cgutils.for_range(builder, count) as loop:
-            pair = builder.mul(loop.index, _index(2))
-            near, far = (
-                _spread(builder, kind, builder.load(builder.gep(shares, [builder.add(pair, _index(k))])))
-                for k in range(2)
-            )
-            start = builder.load(builder.gep(places, [loop.index]))
+            start, *weights = tap_at(loop.index)
+            shares = [_spread(builder, kind, weight) for weight in weights]
             found = pairs(builder, lambda p: _load(builder, _at(context, builder, kind, x, p)), start, line)
-            for total, (one, other) in zip(sums, found, strict=True):
-                added = builder.fadd(
-                    builder.fmul(near, one, flags=_FAST), builder.fmul(far, other, flags=_FAST), flags=_FAST
-                )
-                builder.store(builder.fadd(builder.load(total), added, flags=_FAST), total)
-        for row, total in enumerate(sums):
+            for totals, pair in zip(sums, found, strict=True):
+                for total, share, lanes in zip(totals, shares, pair, strict=True):
+                    added = builder.fmul(share, lanes, flags=_FAST)
+                    builder.store(builder.fadd(builder.load(total), added, flags=_FAST), total)
+        for row, totals in enumerate(sums):
             place = _at(context, builder, kind, acc, _index(row * kind.count))
-            builder.store(builder.load(total), place).align = 4
+            one, other = (builder.load(total) for total in totals)
+            builder.store(builder.fadd(one, other, flags=_FAST), place).align = 4
         return context.get_dummy_value()
 
     return build
@@ -93,49 +79,84 @@ def _reader(kind: Any, pairs: Any) -> Any:
 
 @intrinsic
 def write_block_down(
-    _typing: Any, pixel: Any, _acc: Any, _x: Any, _p: Any, _line: Any, _a: Any, _b: Any
+    _typing: Any, pixel: Any, _acc: Any, _x: Any, _starts: Any, _near: Any, _far: Any, _count: Any, _line: Any
 ) -> Any:
-    """Add a * acc to x from p and b * acc to x one line further down: the transpose of `read_block_down`."""
-    kind = _vector(pixel)
+    """Add near * acc to x from a start and far * acc one line further down, over taps.
 
-    def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        _, acc, x, p, line, a, b = args
-        a, b = _spread(builder, kind, a), _spread(builder, kind, b)
-        lines = _lines(context, builder, kind, acc)
-        near = [builder.fmul(a, lanes, flags=_FAST) for lanes in lines]
-        far = [builder.fmul(b, lanes, flags=_FAST) for lanes in lines]
-        both = [builder.fadd(n, f, flags=_FAST) for n, f in zip(near[1:], far[:-1], strict=True)]
-        for row, share in enumerate([near[0], *both, far[-1]]):
-            index = builder.add(p, builder.mul(line, _index(row)))
-            _add(builder, _at(context, builder, kind, x, index), share)
-        return context.get_dummy_value()
+    The transpose of `read_block_down`.
+    """
 
-    return types.void(pixel, _FLOATS, _FLOATS, types.intp, types.intp, *_WEIGHTS), build
+    def parts(_builder: Any, lines: Any) -> Any:
+        pairs = zip([*lines, None], [None, *lines], strict=True)
+        return [(row, 0, near, far) for row, (near, far) in enumerate(pairs)]
+
+    return _signature(pixel), _writer(_vector(pixel), parts)
 
 
 @intrinsic
 def write_block_right(
-    _typing: Any, pixel: Any, _acc: Any, _x: Any, _p: Any, _line: Any, _a: Any, _b: Any
+    _typing: Any, pixel: Any, _acc: Any, _x: Any, _starts: Any, _near: Any, _far: Any, _count: Any, _line: Any
 ) -> Any:
-    """Add a * acc to x from p and b * acc one pixel further right: the transpose of `read_block_right`."""
+    """`write_block_down` with far * acc one pixel further right: the transpose of `read_block_right`."""
     kind, step = _vector(pixel), pixel.count
-    last = ir.VectorType(ir.FloatType(), step)
+    none = ir.Constant(kind, [0.0] * kind.count)
 
-    def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        _, acc, x, p, line, a, b = args
-        a, b = _spread(builder, kind, a), _spread(builder, kind, b)
-        none = ir.Constant(kind, [0.0] * kind.count)
-        for row, lanes in enumerate(_lines(context, builder, kind, acc)):
-            near, far = (builder.fmul(weight, lanes, flags=_FAST) for weight in (a, b))
-            moved = _pick(builder, none, far, range(kind.count - step, 2 * kind.count - step))
-            index = builder.add(p, builder.mul(line, _index(row)))
-            _add(builder, _at(context, builder, kind, x, index), builder.fadd(near, moved, flags=_FAST))
-            rest = _pick(builder, far, far, range(kind.count - step, kind.count))
-            end = builder.add(index, _index(kind.count))
-            _add(builder, _at(context, builder, last, x, end), rest)
+    def parts(builder: Any, lines: Any) -> Any:
+        for row, lanes in enumerate(lines):
+            moved = _pick(builder, none, lanes, range(kind.count - step, 2 * kind.count - step))
+            yield row, 0, lanes, moved
+            yield row, kind.count, None, _pick(builder, lanes, lanes, range(kind.count - step, kind.count))
+
+    return _signature(pixel), _writer(kind, parts)
+
+
+def _writer(kind: Any, parts: Any) -> Any:
+    """A loop over taps, of which those a block apart follow one another: no write waits for one it overlaps.
+
+    `parts` are, for each piece of x that a tap adds to: its line, how many floats further on it begins, and
+    what near and far are multiplied by there.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _, acc, x, *taps, count, line = args
+        tap_at = _taps(context, builder, signature, taps)
+        pieces = list(parts(builder, _lines(context, builder, kind, acc)))
+        with (
+            cgutils.for_range(builder, _index(BLOCK)) as turn,
+            cgutils.for_range_slice(builder, turn.index, count, _index(BLOCK), inc=True) as (number, _),
+        ):
+            start, *shares = tap_at(number)
+            for row, further, *factors in pieces:
+                kind_of = next(lanes.type for lanes in factors if lanes is not None)
+                index = builder.add(start, builder.add(builder.mul(line, _index(row)), _index(further)))
+                place = _at(context, builder, kind_of, x, index)
+                total = _load(builder, place)
+                for share, lanes in zip(shares, factors, strict=True):
+                    if lanes is not None:
+                        added = builder.fmul(_spread(builder, kind_of, share), lanes, flags=_FAST)
+                        total = builder.fadd(total, added, flags=_FAST)
+                builder.store(total, place).align = 4
         return context.get_dummy_value()
 
-    return types.void(pixel, _FLOATS, _FLOATS, types.intp, types.intp, *_WEIGHTS), build
+    return build
+
+
+def _signature(pixel: Any) -> Any:
+    places = types.Array(types.intp, 1, "C")
+    return types.void(pixel, _FLOATS, _FLOATS, places, _FLOATS, _FLOATS, types.intp, types.intp)
+
+
+def _taps(context: Any, builder: Any, signature: Any, taps: Any) -> Any:
+    """What gives a tap's start and its two weights by its number."""
+    starts, *shares = (
+        context.make_array(kind_of)(context, builder, array).data
+        for kind_of, array in zip(signature.args[3:6], taps, strict=True)
+    )
+
+    def tap_at(number: Any) -> Any:
+        return [builder.load(builder.gep(values, [number])) for values in (starts, *shares)]
+
+    return tap_at
 
 
 @intrinsic
@@ -187,10 +208,6 @@ def _spread(builder: Any, kind: Any, value: Any) -> Any:
 def _lines(context: Any, builder: Any, kind: Any, acc: Any) -> list[Any]:
     places = [_index(row * kind.count) for row in range(BLOCK)]
     return [_load(builder, _at(context, builder, kind, acc, place)) for place in places]
-
-
-def _add(builder: Any, place: Any, share: Any) -> None:
-    builder.store(builder.fadd(_load(builder, place), share, flags=_FAST), place).align = 4
 
 
 def _pick(builder: Any, one: Any, other: Any, lanes: Any) -> Any:

@@ -26,6 +26,8 @@ IDENTITY, YCGCO = 0, 8  # matrices that are not given by two luma weights
 LINEAR, SRGB, PQ, HLG = 8, 13, 16, 18  # transfer curves; so are the keys of _POWERS
 HD_LINES = 720
 
+LUMA = (0.2126, 0.7152, 0.0722)  # what red, green and blue light add to brightness, BT.709
+
 # Luma weights of red and blue, H.273 table 4.
 _LUMA_WEIGHTS = {
     1: (0.2126, 0.0722),

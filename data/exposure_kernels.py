@@ -7,9 +7,9 @@ number of threads.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -49,10 +49,9 @@ def scatter(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
 
 def packed(image: Tensor) -> Array:
     """[C, H, W], C <= 4, as [H, W, 4]."""
-    channels, height, width = image.shape
-    pixels = np.zeros((height, width, LANES), F)
-    pixels[..., :channels] = image.detach().permute(1, 2, 0).numpy()
-    return pixels
+    planes = list(image.detach().contiguous().numpy())
+    # Side by side and apart again by OpenCV: a fraction of NumPy's time.
+    return np.asarray(cv2.merge(planes + [np.zeros_like(planes[0])] * (LANES - len(planes))), F)
 
 
 def field(vectors: Tensor) -> Array:
@@ -90,8 +89,10 @@ class Bands:
 
 def unpacked(parts: list[Array], like: Tensor) -> Tensor:
     """[H, W, 4] parts as one [C, H, W] picture."""
-    pixels = np.concatenate(parts, axis=-1)[..., : len(like)]
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    planes = np.empty(tuple(like.shape), F)
+    for k, plane in enumerate(planes):
+        cv2.extractChannel(parts[k // LANES], k % LANES, plane)
+    return torch.from_numpy(planes)
 
 
 _jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
@@ -132,7 +133,7 @@ def _gather(image: Any, middle: Any, way: Any, out: Any) -> None:
             last_along, last_across = (width - 1, height - 1) if flat else (height - 1, width - 1)
             step_along, step_across = (LANES, width * LANES) if flat else (width * LANES, LANES)
             acc[:] = F(0)
-            for t in range(math.floor(low + F(0.5)), math.ceil(high - F(0.5)) + 1):
+            for t in range(int(np.floor(low + F(0.5))), int(np.ceil(high - F(0.5))) + 1):
                 side, weight = _tap(t, low, high, base, slope, share)
                 side = min(max(side, F(0)), F(last_across))
                 near = int(side)
@@ -162,7 +163,7 @@ def _scatter(image: Any, middle: Any, way: Any, sums: Any, first: Any, band_heig
                 step_along, step_across = (LANES, width * LANES) if flat else (width * LANES, LANES)
                 for k in range(LANES):
                     acc[k] = image[row, column, k]
-                for t in range(math.floor(low + F(0.5)), math.ceil(high - F(0.5)) + 1):
+                for t in range(int(np.floor(low + F(0.5))), int(np.ceil(high - F(0.5))) + 1):
                     side, weight = _tap(t, low, high, base, slope, share)
                     side = min(max(side, F(0)), F(last_across))
                     near = int(side)

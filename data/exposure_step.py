@@ -7,7 +7,6 @@ lies partly within may be read as a whole.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,9 @@ from .exposure import shared
 from .exposure_kernels import DARK, LANES, Array, F
 
 BANDS = 16
+STRIP = (
+    64  # blocks side by side whose rows are done before the next ones': what they share stays in the cache
+)
 MARGIN = 8  # pixels around a sheet: a block, and what rounding may add
 GAP = 20  # pixels after each line: lines a multiple of 4096 bytes apart push each other out of the cache
 PIXEL = (0,) * LANES  # what tells the vectors how many floats a pixel has
@@ -77,6 +79,7 @@ class Witness:
         if wanted is not None:
             self.live &= _reaching(wanted, self.middle, self.way)
         self.limits = _bands(self.live, self.middle[1], self.way[1])
+        self.most = int(np.abs(self.way).max()) + 4  # taps of any block
 
     def hand_back(self, sharp: Array, gathered: Array) -> None:
         """Add the adjoint of belief * light / blur(sharp) to `gathered`, a sheet like `sharp`.
@@ -84,7 +87,7 @@ class Witness:
         Where the spare lane of `sharp` is 1, that of `gathered` gets the adjoint of the belief.
         """
         flat = [part.reshape(-1) for part in (sharp, self.seen, gathered)]
-        _step(*flat, sharp.shape[1], self.live, self.middle, self.way, self.limits, PIXEL)
+        _step(*flat, sharp.shape[1], self.live, self.middle, self.way, self.limits, self.most, PIXEL)
 
 
 def counts(wanted: Tensor) -> Counts | None:
@@ -147,79 +150,99 @@ def _way(x: Any, y: Any, ux: Any, uy: Any) -> Any:
 def _lay_out(light: Any, belief: Any, middle: Any, way: Any, seen: Any, live: Any) -> None:  # noqa: PLR0917, PLR0913
     """Fill sheets with light and belief where ways lie within the picture, and mark the blocks that count."""
     channels, height, width = light.shape
-    for row in prange(height):
-        for column in range(width):
-            i, j = row // BLOCK, column // BLOCK
-            x, y = F(column) + middle[0, i, j], F(row) + middle[1, i, j]
+    for i in prange(live.shape[0]):
+        for j in range(live.shape[1]):
+            x, y = F(BLOCK * j) + middle[0, i, j], F(BLOCK * i) + middle[1, i, j]
             flat, low, high, base, slope, _ = _way(x, y, way[0, i, j], way[1, i, j])
             last_along, last_across = (width - 1, height - 1) if flat else (height - 1, width - 1)
             one, other = base + slope * low, base + slope * high
-            if low < F(-0.5) or high > F(last_along) + F(0.5):
-                continue
-            if min(one, other) < F(0) or max(one, other) >= F(last_across):
-                continue
-            c = belief[row, column]
-            if c <= DIM:
-                continue
-            live[i, j] = True
-            for k in range(channels):
-                seen[row + MARGIN, column + MARGIN, k] = c * light[k, row, column]
-            seen[row + MARGIN, column + MARGIN, channels] = c
+            least, most = min(one, other), max(one, other)
+            for row in range(BLOCK * i, min(BLOCK * (i + 1), height)):
+                for column in range(BLOCK * j, min(BLOCK * (j + 1), width)):
+                    right, down = F(column - BLOCK * j), F(row - BLOCK * i)
+                    along, across = (right, down) if flat else (down, right)
+                    if low + along < F(-0.5) or high + along > F(last_along) + F(0.5):
+                        continue
+                    if least + across < F(0) or most + across >= F(last_across):
+                        continue
+                    c = belief[row, column]
+                    if c <= DIM:
+                        continue
+                    live[i, j] = True
+                    for k in range(channels):
+                        seen[row + MARGIN, column + MARGIN, k] = c * light[k, row, column]
+                    seen[row + MARGIN, column + MARGIN, channels] = c
 
 
 @_jit
 def _taps(  # noqa: PLR0917, PLR0913
-    low: Any, high: Any, base: Any, slope: Any, share: Any, along: Any, across: Any, starts: Any, weights: Any
+    low: Any, high: Any, base: Any, slope: Any, share: Any, along: Any, across: Any, origin: Any, taps: Any
 ) -> Any:
-    """Where each tap begins, in floats from the first pixel, and its two weights; returns their number."""
-    a, e = math.floor(low + F(0.5)), math.ceil(high - F(0.5))
-    for t in range(a, e + 1):
-        first, last = max(F(t) - F(0.5), low), min(F(t) + F(0.5), high)
-        side = base + slope * (F(0.5) * (first + last))
-        weight = max(last - first, F(0)) * share
-        near = math.floor(side)
-        part = (side - F(near)) * weight
-        starts[t - a] = t * along + near * across
-        weights[t - a, 0], weights[t - a, 1] = weight - part, part
-    return e - a + 1
+    """Where each tap begins, in floats, and its weights at the two pixels beside it; returns their number.
+
+    Made for vectors: `np.floor`, as `math.floor` is a call, and no cases but for the two ends.
+    """
+    starts, near, far = taps
+    first = int(np.floor(low + F(0.5)))
+    count = int(np.ceil(high - F(0.5))) - first + 1
+    for k in range(count):
+        side = base + slope * F(first + k)
+        below = np.floor(side)
+        starts[k] = origin + (first + k) * along + int(below) * across
+        far[k] = (side - below) * share
+        near[k] = share - far[k]
+    for k in (0, count - 1):
+        # These are partly on the way.
+        begin, end = max(F(first + k) - F(0.5), low), min(F(first + k) + F(0.5), high)
+        side = base + slope * (F(0.5) * (begin + end))
+        below = np.floor(side)
+        weight = max(end - begin, F(0)) * share
+        starts[k] = origin + (first + k) * along + int(below) * across
+        far[k] = (side - below) * weight
+        near[k] = weight - far[k]
+    return count
+
+
+@_jit
+def _band(  # noqa: PLR0917, PLR0913
+    sharp: Any, seen: Any, gathered: Any, line: Any, live: Any, middle: Any, way: Any, rows: Any, most: Any,
+    pixel: Any
+) -> None:  # fmt: skip
+    """Rows of blocks, from the first to before the second of `rows`; none has more than `most` taps."""
+    lanes, columns = len(pixel), live.shape[1]
+    down = line * lanes
+    origin = MARGIN * (down + lanes)
+    acc = np.empty(BLOCK * BLOCK * lanes, F)
+    taps = np.empty(most, np.int64), np.empty(most, F), np.empty(most, F)
+    starts, near, far = taps
+    for left in range(0, columns, STRIP):
+        for row in range(rows[0], rows[1]):
+            for column in range(left, min(left + STRIP, columns)):
+                if not live[row, column]:
+                    continue
+                x, y = F(BLOCK * column) + middle[0, row, column], F(BLOCK * row) + middle[1, row, column]
+                flat, low, high, base, slope, share = _way(x, y, way[0, row, column], way[1, row, column])
+                along, across = (lanes, down) if flat else (down, lanes)
+                count = _taps(low, high, base, slope, share, along, across, origin, taps)
+                if flat:
+                    read_block_down(pixel, acc, sharp, starts, near, far, count, down)
+                else:
+                    read_block_right(pixel, acc, sharp, starts, near, far, count, down)
+                here = origin + BLOCK * (row * down + column * lanes)
+                compare_block(pixel, acc, seen, here, down, DARK)
+                if flat:
+                    write_block_down(pixel, acc, gathered, starts, near, far, count, down)
+                else:
+                    write_block_right(pixel, acc, gathered, starts, near, far, count, down)
 
 
 @_jit_parallel
 def _step(  # noqa: PLR0917, PLR0913
-    sharp: Any, seen: Any, gathered: Any, line: Any, live: Any, middle: Any, way: Any, limits: Any, pixel: Any
-) -> None:
-    lanes = len(pixel)
-    down = line * lanes
-    origin = MARGIN * (down + lanes)
-    longest = int(np.abs(way).max()) + 4
+    sharp: Any, seen: Any, gathered: Any, line: Any, live: Any, middle: Any, way: Any, limits: Any, most: Any,
+    pixel: Any
+) -> None:  # fmt: skip
     # Bands side by side may write to the same rows: first every other, then those between.
     for turn in range(2):
         for half in prange((len(limits) - turn) // 2):
-            band = 2 * half + turn
-            acc = np.empty(BLOCK * BLOCK * lanes, F)
-            starts, weights = np.empty(longest, np.int64), np.empty((longest, 2), F)
-            for row in range(limits[band], limits[band + 1]):
-                for column in range(live.shape[1]):
-                    if not live[row, column]:
-                        continue
-                    flat, low, high, base, slope, share = _way(
-                        F(BLOCK * column) + middle[0, row, column], F(BLOCK * row) + middle[1, row, column],
-                        way[0, row, column], way[1, row, column],
-                    )  # fmt: skip
-                    along, across = (lanes, down) if flat else (down, lanes)
-                    count = _taps(low, high, base, slope, share, along, across, starts, weights)
-                    starts[:count] += origin
-                    if flat:
-                        read_block_down(pixel, acc, sharp, starts, weights, count, down)
-                    else:
-                        read_block_right(pixel, acc, sharp, starts, weights, count, down)
-                    here = origin + BLOCK * (row * down + column * lanes)
-                    compare_block(pixel, acc, seen, here, down, DARK)
-                    # A block apart, so that no write waits for one that it overlaps.
-                    for start in range(BLOCK):
-                        for k in range(start, count, BLOCK):
-                            p, one, other = starts[k], weights[k, 0], weights[k, 1]
-                            if flat:
-                                write_block_down(pixel, acc, gathered, p, down, one, other)
-                            else:
-                                write_block_right(pixel, acc, gathered, p, down, one, other)
+            rows = limits[2 * half + turn : 2 * half + turn + 2]
+            _band(sharp, seen, gathered, line, live, middle, way, rows, most, pixel)

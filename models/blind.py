@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from ..data.color import SRGB, to_light
+from ..data.color import LUMA, SRGB, to_light
 
 WINDOW = 128  # pixels of a side of what is looked at at once
 REACH = 24  # pixels; the longest ways told apart, in x and in y
@@ -21,7 +21,6 @@ RADII = 11  # of disks: 0, 0.5 ... 5 pixels
 STEP = 0.5  # pixels between them
 STRIDES = 4  # windows overlap so that each pixel is seen by about so many in a row
 MOST = 13  # in a row, as 512 pixels have; over more pixels they spread: more of them tell little more
-_LUMA = (0.2126, 0.7152, 0.0722)
 _ROUNDING = 1 / 255  # codes; what is below it says nothing
 _CHANNELS = 32
 _SPREADS = (1, 2, 4, 8, 1)  # of the blocks' convolutions, in lags
@@ -37,7 +36,7 @@ def cepstrum(codes: Tensor) -> Tensor:
         [B, LAGS, LAGS]: by lag in y and in x, -REACH to REACH; the same from both sides. Powers' logarithms.
     """
     light = to_light(codes.detach().float().clamp(0, 1), SRGB)
-    luma = torch.einsum("bchw,c->bhw", light, light.new_tensor(_LUMA))
+    luma = torch.einsum("bchw,c->bhw", light, light.new_tensor(LUMA))
     windows = _windows(luma)
     fade = torch.hann_window(WINDOW, periodic=False, device=codes.device)
     fade = fade[:, None] * fade

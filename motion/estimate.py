@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.color import LUMA
 from ..data.types import Flow
 from .trust import trust
 from .variational import Effort, variational_shift
@@ -88,7 +89,7 @@ def gamma_luma(image: Tensor) -> Tensor:
 
     The square root is the gamma that makes photon noise even (Anscombe 1948), and is cheap.
     """
-    weights = image.new_tensor([0.2126, 0.7152, 0.0722]).reshape(3, 1, 1)
+    weights = image.new_tensor(LUMA).reshape(3, 1, 1)
     # The small offset keeps the slope finite in black, for the sake of gradients.
     return ((image.clamp(0, 1) * weights).sum(0) + 1e-5).sqrt()
 

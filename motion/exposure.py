@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.color import LUMA
 from ..data.types import Flow
 from ..models.shipped import read_shutter_sense
 from ..models.shutter import FRACTIONS, ShutterSense
@@ -51,7 +52,6 @@ _SHORT, _DOUBT = 0.14, 3.0
 _LEAST = -10.0  # nats that the network says of a shutter at worst, and of those longer than a frame interval
 _WINDOW = np.arange(-1.75, 1.76, 0.5)  # bins over which the Hann window smears a frequency
 _SMEAR = (np.sinc(_WINDOW) / (1 - _WINDOW**2)) ** 2
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def blur_vectors(velocity: Tensor, shutter: float) -> Tensor:
 
 def _spectral(image: Tensor, velocity: Tensor, belief: Tensor) -> Array:
     """What the spectra of one frame say: [F, S] nats."""
-    light = np.tensordot(_LUMA, image.detach().cpu().numpy(), axes=1)
+    light = np.tensordot(np.array(LUMA, np.float32), image.detach().cpu().numpy(), axes=1)
     field = velocity.detach().permute(1, 2, 0).cpu().numpy()
     groups = motion_spectra(light, field, belief.detach().cpu().numpy())
     if not groups:

@@ -55,12 +55,15 @@ def _is_plain(image: Tensor, shift: Tensor) -> bool:
 def _remap(image: Tensor, shift: Tensor) -> Tensor:
     x, y = (axis.numpy() for axis in pixel_grid(shift))
     at_x, at_y = x + shift[0].detach().numpy(), y + shift[1].detach().numpy()
-    parts = torch.split(image.detach(), _REMAP_CHANNELS)
-    read = [_remap_interleaved(part, at_x, at_y) for part in parts]
-    return read[0] if len(read) == 1 else torch.cat(read)
+    read = np.empty((len(image), *at_x.shape), np.float32)
+    for first in range(0, len(image), _REMAP_CHANNELS):
+        some = slice(first, first + _REMAP_CHANNELS)
+        _remap_interleaved(image[some].detach().numpy(), at_x, at_y, read[some])
+    return torch.from_numpy(read)
 
 
-def _remap_interleaved(image: Tensor, x: np.ndarray, y: np.ndarray) -> Tensor:
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    read = cv2.remap(pixels, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(read.reshape(*x.shape, len(image))).permute(2, 0, 1).contiguous()
+def _remap_interleaved(planes: np.ndarray, x: np.ndarray, y: np.ndarray, read: np.ndarray) -> None:
+    # OpenCV lays planes side by side and takes them apart again in a fraction of NumPy's time.
+    pixels = cv2.remap(cv2.merge(list(planes)), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    for k, plane in enumerate(read):
+        cv2.extractChannel(pixels, k, plane)

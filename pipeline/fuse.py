@@ -203,9 +203,10 @@ class _Reduced:
 def corrected_way(small: _Reduced, motion: Motion, i: int) -> Tensor:
     """The way of every pixel of frame `i`, [2, H, W] pixels, fitted to what its neighbours say."""
     if len(small.images) == 1:
-        return motion.blur[i]
-    correction = _correction(small, i, shutter=LONGER * motion.shutter)
-    return correction.enlarged(small.scale).of(LONGER * motion.blur[i], motion.velocity[i])
+        return motion.shutter * motion.velocity[i]
+    shutter = LONGER * motion.shutter
+    correction = _correction(small, i, shutter=shutter).enlarged(small.scale)
+    return correction.of(shutter * motion.velocity[i], motion.velocity[i])
 
 
 def _correction(small: _Reduced, i: int, *, shutter: float) -> Correction:
