@@ -11,11 +11,11 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from ..data.exposure_kernels import DARK
+from ..data.exposure_kernels import DARK, LANES
 from ..data.exposure_step import MARGIN, Witness, counts, sheet
 from .deconvolve import FARTHEST, LEAST, MOMENTUM, UNSEEN, Observation, asked
 
-BAND = 24  # rows that one thread calms in one go
+BAND = 40  # rows that one thread does in one go
 F = np.float32
 _jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
 _jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
@@ -28,18 +28,18 @@ def iterate(
     _, height, width = start.shape
     wanted = counts(pace > 0)
     witnesses = [Witness(o.light, o.belief, way=o.way, offset=o.offset, wanted=wanted) for o in observations]
-    sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=UNSEEN)
-    before = np.maximum(start.numpy(), DARK)
-    root = np.sqrt(before)
-    _pack(before, sharp)
+    sharp, before = (sheet(height, width, value=1.0) for _ in range(2))
+    gathered = sheet(height, width, value=UNSEEN)
+    light = start.clamp_min(float(DARK)).contiguous().numpy()
+    for picture in (sharp, before):
+        _pack(light, picture)
     speed = np.ascontiguousarray(pace.numpy(), F)
+    pictures = sharp.reshape(-1), gathered.reshape(-1), before.reshape(-1)
     for step in range(steps):
         for k in asked(step, steps=steps, count=len(witnesses)):
             witnesses[k].hand_back(sharp, gathered)
-        _advance(sharp, gathered, speed, (root, before))
-        if smooth > 0:
-            _calm(sharp, root, speed, F(smooth))
-    return torch.from_numpy(_unpack(sharp, root))
+        _advance(*pictures, sharp.shape[1], speed, F(smooth))
+    return torch.from_numpy(_unpack(sharp, np.empty_like(light)))
 
 
 @_jit_parallel
@@ -62,71 +62,111 @@ def _unpack(pixels: Any, image: Any) -> Any:
 
 
 @_jit_parallel
-def _advance(sharp: Any, gathered: Any, pace: Any, planes: Any) -> None:
-    """One multiplicative step, and the square root of its result, [C, H, W]; empties `gathered`."""
-    root, before = planes
-    channels, height, width = root.shape
-    for row in prange(height):
-        y = row + MARGIN
-        for column in range(width):
-            x = column + MARGIN
-            speed, every = pace[row, column], F(1) / gathered[y, x, channels]
-            # The square root of what is left alone is still that of the start.
-            for k in range(channels if speed > F(0) else 0):
-                now, change = sharp[y, x, k], gathered[y, x, k] * every - F(1)
-                then = before[k, row, column]
-                carried = (F(1 - MOMENTUM) * then + F(1 + MOMENTUM) * now) / (
-                    F(1 + MOMENTUM) * then + F(1 - MOMENTUM) * now
-                )
-                value = now * max(F(1) + change * speed, F(LEAST))
-                value *= min(max(carried, F(1 / FARTHEST)), F(FARTHEST))
-                before[k, row, column] = now
-                sharp[y, x, k] = value
-                root[k, row, column] = math.sqrt(max(value, DARK))
-            for k in range(gathered.shape[2]):
-                gathered[y, x, k] = F(UNSEEN)
+def _advance(sharp: Any, gathered: Any, before: Any, line: Any, pace: Any, smooth: Any) -> None:  # noqa: PLR0917, PLR0913
+    """One multiplicative step, then `deconvolve.calmed`; empties `gathered`.
 
-
-@_jit_parallel
-def _calm(sharp: Any, root: Any, pace: Any, smooth: Any) -> None:
-    """`deconvolve.calmed` in bands of rows; the slopes down to a row are kept from the one above."""
-    channels, height, width = root.shape
-    for band in prange(-(-height // BAND)):
-        right, down = np.zeros((channels, width + 1), F), np.zeros((channels, width), F)
-        above, norm = np.zeros((channels, width), F), np.empty(width, F)
-        top = band * BAND
-        if top > 0:
-            _slopes(root, top - 1, right, above, norm)
-        for row in range(top, min(top + BAND, height)):
-            _slopes(root, row, right, down, norm)
-            for k in range(channels):
-                for column in range(width):
-                    # The first entry of `right` stays empty: the slope before the first pixel.
-                    spread = right[k, column + 1] - right[k, column] + down[k, column] - above[k, column]
-                    change = F(1) - smooth * pace[row, column] * spread
-                    above[k, column] = down[k, column]
-                    norm[column] = F(1) / min(max(change, F(0.5)), F(2))
-                for column in range(width):
-                    sharp[row + MARGIN, column + MARGIN, k] *= norm[column]
+    Sheets are flat, `line` pixels wide. In one pass over bands of rows; what bands need to know of their
+    neighbours' rows is found out before any row changes.
+    """
+    height, width = pace.shape
+    count = -(-height // BAND)
+    edges = np.empty((count + 1, 2, LANES * width), F)
+    for band in prange(1, count):
+        for side in range(2):
+            row = band * BAND - 1 + side
+            here = _span(row, line, width)
+            _push(
+                sharp[here].copy(), gathered[here].copy(), before[here].copy(), pace[row], edges[band, side]
+            )
+    for band in prange(count):
+        _advance_band(sharp, gathered, before, line, pace, smooth, band, edges)
 
 
 @_jit
-def _slopes(root: Any, row: Any, right: Any, down: Any, norm: Any) -> None:
-    """Steps of one row to the right and down, over their common length in all channels."""
-    channels, height, width = root.shape
-    below = min(row + 1, height - 1)
-    norm[:] = F(0)
-    for k in range(channels):
-        for column in range(width - 1):
-            right[k, column + 1] = root[k, row, column + 1] - root[k, row, column]
-        right[k, width] = F(0)
-        for column in range(width):
-            down[k, column] = root[k, below, column] - root[k, row, column]
-        for column in range(width):
-            norm[column] += right[k, column + 1] * right[k, column + 1] + down[k, column] * down[k, column]
-    for column in range(width):
-        norm[column] = F(1) / math.sqrt(norm[column] * (F(3) / F(channels)) + F(1e-4))
-    for k in range(channels):
-        for column in range(width):
-            right[k, column + 1] *= norm[column]
-            down[k, column] *= norm[column]
+def _span(row: Any, line: Any, width: Any) -> Any:
+    """Where a row of a picture stands in its sheet."""
+    first = LANES * ((row + MARGIN) * line + MARGIN)
+    return slice(first, first + LANES * width)
+
+
+@_jit
+def _advance_band(  # noqa: PLR0917, PLR0913
+    sharp: Any, gathered: Any, before: Any, line: Any, pace: Any, smooth: Any, band: Any, edges: Any
+) -> None:
+    height, width = pace.shape
+    top, stop = band * BAND, min((band + 1) * BAND, height)
+    # The first pixel of `right` stays empty: the slope before the first pixel.
+    right, down = np.zeros(LANES * (width + 1), F), np.zeros(LANES * width, F)
+    above, here, below = np.zeros(LANES * width, F), np.empty(LANES * width, F), np.empty(LANES * width, F)
+    if top > 0:
+        _slopes(edges[band, 0], edges[band, 1], right, above)
+    span = _span(top, line, width)
+    _push(sharp[span], gathered[span], before[span], pace[top], here)
+    for row in range(top, stop):
+        if row + 1 < stop:
+            span = _span(row + 1, line, width)
+            _push(sharp[span], gathered[span], before[span], pace[row + 1], below)
+        else:
+            below[:] = edges[band + 1, 1] if stop < height else here
+        _slopes(here, below, right, down)
+        _calm(sharp[_span(row, line, width)], pace[row], smooth, right, down, above)
+        here, below, above, down = below, here, down, above
+
+
+@_jit
+def _push(sharp: Any, gathered: Any, before: Any, pace: Any, root: Any) -> None:
+    """The multiplicative step of a row, [4 W] each but `pace` [W]; `root` becomes its light's square root."""
+    size = len(sharp)
+    speed, told, value = np.empty(size, F), np.empty(size, F), np.empty(size, F)
+    for column in range(len(pace)):
+        for k in range(LANES):
+            # The spare lane stays 1.
+            speed[LANES * column + k] = pace[column] if k < LANES - 1 else F(0)
+    for column in range(len(pace)):
+        for k in range(LANES):
+            told[LANES * column + k] = gathered[LANES * column + LANES - 1]
+    # Loops of few arrays: those become vectors.
+    for f in range(size):
+        now, then = sharp[f], before[f]
+        carried = (F(1 - MOMENTUM) * then + F(1 + MOMENTUM) * now) / (
+            F(1 + MOMENTUM) * then + F(1 - MOMENTUM) * now
+        )
+        pushed = now * max(F(1) + (gathered[f] / told[f] - F(1)) * speed[f], F(LEAST))
+        pushed *= min(max(carried, F(1 / FARTHEST)), F(FARTHEST))
+        value[f] = pushed if speed[f] > F(0) else now
+    for f in range(size):
+        before[f], sharp[f] = sharp[f], value[f]
+    for f in range(size):
+        root[f], gathered[f] = math.sqrt(max(value[f], DARK)), F(UNSEEN)
+
+
+@_jit
+def _slopes(here: Any, below: Any, right: Any, down: Any) -> None:
+    """Steps of one row [4 W] to the right and to the row below, over their common length in all colours."""
+    size = len(here)
+    norm = np.empty(size // LANES, F)
+    for f in range(size - LANES):
+        right[f + LANES] = here[f + LANES] - here[f]
+    right[size:] = F(0)
+    for f in range(size):
+        down[f] = below[f] - here[f]
+    for column in range(len(norm)):
+        total = F(1e-4)
+        for f in range(LANES * column, LANES * column + LANES):
+            total += right[f + LANES] * right[f + LANES] + down[f] * down[f]
+        norm[column] = F(1) / math.sqrt(total)
+    for column in range(len(norm)):
+        for f in range(LANES * column, LANES * column + LANES):
+            right[f + LANES] *= norm[column]
+            down[f] *= norm[column]
+
+
+@_jit
+def _calm(sharp: Any, pace: Any, smooth: Any, right: Any, down: Any, above: Any) -> None:  # noqa: PLR0917, PLR0913
+    speed = np.empty(len(sharp), F)
+    for column in range(len(pace)):
+        for k in range(LANES):
+            speed[LANES * column + k] = smooth * pace[column]
+    for f in range(len(sharp)):
+        spread = right[f + LANES] - right[f] + down[f] - above[f]
+        sharp[f] /= min(max(F(1) - speed[f] * spread, F(0.5)), F(2))
