@@ -58,12 +58,17 @@ def _remap(image: Tensor, shift: Tensor) -> Tensor:
     read = np.empty((len(image), *at_x.shape), np.float32)
     for first in range(0, len(image), _REMAP_CHANNELS):
         some = slice(first, first + _REMAP_CHANNELS)
-        _remap_interleaved(image[some].detach().numpy(), at_x, at_y, read[some])
+        _remap_planes(image[some].detach().numpy(), at_x, at_y, read[some])
     return torch.from_numpy(read)
 
 
-def _remap_interleaved(planes: np.ndarray, x: np.ndarray, y: np.ndarray, read: np.ndarray) -> None:
+def _remap_planes(planes: np.ndarray, x: np.ndarray, y: np.ndarray, read: np.ndarray) -> None:
+    if len(planes) < 3:
+        # Two at once OpenCV reads with weights rounded to 1/32, and no sooner than one after the other.
+        for plane, into in zip(planes, read, strict=True):
+            cv2.remap(plane, x, y, cv2.INTER_LINEAR, dst=into, borderMode=cv2.BORDER_REPLICATE)
+        return
     # OpenCV lays planes side by side and takes them apart again in a fraction of NumPy's time.
     pixels = cv2.remap(cv2.merge(list(planes)), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    for k, plane in enumerate(read):
-        cv2.extractChannel(pixels, k, plane)
+    for k, into in enumerate(read):
+        cv2.extractChannel(pixels, k, into)

@@ -107,7 +107,7 @@ def lessons_of(source: Source, *, shutter: float) -> Lessons:
         motion = as_measured(Clip(images=images, times=times, shutter=shutter, kept=range(len(run))))
         middle = len(run) // 2
         velocity = motion.velocity[middle]
-        length = torch.linalg.vector_norm(velocity[:, ::4, ::4], dim=0)
+        length = torch.hypot(*velocity[:, ::4, ::4])
         blurred = excess(shutter * length, run[middle].picture.size, GateConfig())
         if blurred < SHARP:
             sharp.append(images[middle])

@@ -18,6 +18,7 @@ from ..motion.estimate import gamma_luma
 from ..motion.warp import warp
 from .config import FuseConfig
 from .deconvolve import Observation, richardson_lucy
+from .gate import quantiles
 from .paths import Correction, fit
 
 WHITE = 0.98  # light at and above which a sensor has lost count
@@ -100,7 +101,7 @@ def steps_for(image: Tensor, length: Tensor, *, noisy: float = NOISY) -> int:
         length: Of its blur. [H, W] pixels.
         noisy: Standard deviation of gamma-coded light at which half of them are enough.
     """
-    long = float(length[::4, ::4].flatten().quantile(0.9))
+    long = quantiles(length[::4, ::4], 0.9)[0]
     noise = noise_level(gamma_luma(image).cpu().numpy())
     steps = (STEPS + STEPS_PER_PIXEL * long) / (1 + (noise / noisy) ** 2)
     return round(min(MOST, max(FEWEST, steps)))

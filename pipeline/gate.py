@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
@@ -40,9 +41,7 @@ def excess(lengths: Tensor, size: tuple[int, int], config: GateConfig) -> float:
         size: Height and width of the frame.
         config: Of how much of it how much blur is too much.
     """
-    far, wide = (
-        lengths.flatten().quantile(lengths.new_tensor([1 - config.share, 1 - config.wide_share])).tolist()
-    )
+    far, wide = quantiles(lengths, 1 - config.share, 1 - config.wide_share)
     wide_threshold = max(config.least, size[0] * config.wide_blur)
     return float(max(far / blur_threshold(size, config), wide / wide_threshold))
 
@@ -56,8 +55,13 @@ def sustained_blur(vectors: Tensor, *, share: float) -> float:
         vectors: Path of each point while the shutter was open. [2, H, W] pixels.
         share: Part of the frame that must be blurred at least so much.
     """
-    length = torch.linalg.vector_norm(vectors[:, ::4, ::4], dim=0).flatten()
-    return float(length.quantile(1 - share))
+    return quantiles(torch.hypot(*vectors[:, ::4, ::4]), 1 - share)[0]
+
+
+def quantiles(values: Tensor, *shares: float) -> list[float]:
+    """What these shares of all values lie below. By NumPy, which does not sort them all for it."""
+    found: list[float] = np.quantile(values.cpu().numpy(), shares).tolist()
+    return found
 
 
 def plausibility(original: Tensor, proposed: Tensor, vectors: Tensor) -> Plausibility:

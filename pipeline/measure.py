@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 
@@ -18,7 +18,7 @@ from ..motion.estimate import dis_pair, kornia_pair
 from ..motion.exposure import ShutterEstimate, pool_shutters, shutter_fraction
 from ..motion.glance import closer_speeds, cut_score, speeds
 from ..motion.movers import movers
-from ..motion.warp import compose, warp
+from ..motion.warp import warp
 from .config import Config, GateConfig, MeasureConfig
 from .gate import excess
 from .shots import Window
@@ -37,6 +37,7 @@ WARY = 0.85  # share of the threshold at which a first look asks for a second on
 SURER = 0.93  # share of the threshold at which that sends a frame to be measured
 SMALLEST_HALF = 120  # pixels of the shorter side below which half a picture tells no motion
 SURVEYED = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
+KEPT = 4  # chained flows: with windows of five frames nothing is chained twice
 FEWEST_RUNS = 3  # places looked at in any clip that has so many
 CERTAIN = 0.9  # confidence at which the survey looks no further
 SURE = 0.5  # confidence from which a glimpse counts as a shutter of its own
@@ -168,7 +169,7 @@ def measure(  # noqa: PLR0913  # one of them each from the window, the clip, the
 def blurred(motion: Motion, kept: range, config: GateConfig) -> list[int]:
     """Which of the frames `kept` are blurred enough to be worked on."""
     height, width = motion.velocity.shape[2:]
-    lengths = torch.linalg.vector_norm(motion.velocity[:, :, ::4, ::4] * motion.shutter, dim=1)
+    lengths = torch.hypot(*(motion.velocity[:, :, ::4, ::4] * motion.shutter).unbind(1))
     return [i for i in kept if excess(lengths[i], (height, width), config) >= 1]
 
 
@@ -233,21 +234,31 @@ class ChainedFlows(Mapping[Pair, Flow]):
     """Flows between any two frames, chained when asked for from those between consecutive frames.
 
     Chaining costs one warp where a new estimate costs ten, and loses 0.01 to 0.06 dB of what follows. Kept
-    for every pair, the flows would need several times the memory of the frames.
+    for every pair, the flows would need several times the memory of the frames; the last few are kept, as the
+    frame at the other end asks for the same.
     """
 
     near: Flows
+    _last: Flows = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getitem__(self, pair: Pair) -> Flow:
         if pair in self.near:
             return self.near[pair]
+        if pair not in self._last:
+            found = self._chained(pair)
+            while len(self._last) >= KEPT:
+                del self._last[next(iter(self._last))]
+            self._last[pair] = found
+        return self._last[pair]
+
+    def _chained(self, pair: Pair) -> Flow:
         i, j = pair
         if i == j:
             raise KeyError(pair)
         between = i + (1 if j > i else -1)
         first, second = self.near[i, between], self[between, j]
-        trust = first.trust * warp(second.trust[None], first.shift)[0]
-        return Flow(shift=compose(first.shift, second.shift), trust=trust)
+        there = warp(torch.cat([second.shift, second.trust[None]]), first.shift)
+        return Flow(shift=first.shift + there[:2], trust=first.trust * there[2])
 
     def __iter__(self) -> Iterator[Pair]:
         frames = sorted({i for pair in self.near for i in pair})

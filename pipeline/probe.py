@@ -248,7 +248,7 @@ def _blind(frame: Frame) -> Sight:
 
 
 def _camera_speed(motion: Motion, place: int) -> float | None:
-    speed = torch.linalg.vector_norm(motion.velocity[place, :, ::4, ::4], dim=0)
+    speed = torch.hypot(*motion.velocity[place, :, ::4, ::4])
     background = speed[motion.movers[place, ::4, ::4] < 0.5]
     return float(background.median()) if len(background) else None
 
