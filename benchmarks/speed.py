@@ -87,6 +87,7 @@ def overhead_share(scratch: Path) -> str:
             f"| 720p job, share of all but flow, fuse and refine | {1 - ours / total:.1%} | <= 15 % |",
             f"| 720p job, share of all but fuse (flow counted as overhead) | {1 - fuse / total:.1%} | |",
             f"| 720p job, seconds per frame | {total / 60:.2f} | |",
+            f"| 720p job, seconds per frame of flow, fuse and refine | {ours / 60:.2f} | <= 1.0 on AMX |",
         ]
     )
 
