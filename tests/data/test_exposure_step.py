@@ -8,7 +8,7 @@ from torch import Tensor
 pytest.importorskip("numba")
 
 from freezeframe.data.exposure import blur, blur_adjoint, repeated, shared, within
-from freezeframe.data.exposure_step import MARGIN, Witness, counts, sheet
+from freezeframe.data.exposure_step import MARGIN, STRIP, Witness, counts, sheet
 
 FLOATS = 1e-4  # of ratios near 1, summed over a few dozen taps at places known to 4e-6 px
 
@@ -43,7 +43,7 @@ def handed_back(
     return torch.from_numpy(np.ascontiguousarray(gathered[inner].transpose(2, 0, 1)))
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 47), (70, 21), (5, 64)])
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 47), (70, 21), (5, 64), (21, 4 * STRIP + 30)])
 @pytest.mark.parametrize("reach", [0.5, 4.0, 12.0])
 def test_one_pass_is_blur_compare_and_adjoint(height, width, reach):
     """In three steps, by the general operators; sizes that no block divides among them."""

@@ -146,6 +146,18 @@ def test_flows_between_far_frames_are_composed_of_near_ones(film):
     torch.testing.assert_close(middle, torch.tensor([-12.0, -9.0]), atol=1, rtol=0)
 
 
+def test_chains_are_kept_for_the_other_end_and_only_a_few(film):
+    chained = ChainedFlows(adjacent_flows(film((2.0, 0.0), range(6)), dis_pair))
+    first = chained[0, 2]
+    assert chained[0, 2] is first
+    others = [chained[i, j] for i, j in ((1, 3), (2, 4), (3, 5), (3, 1))]
+    assert chained[1, 3] is others[0]
+    again = chained[0, 2]
+    assert again is not first
+    assert torch.equal(again.shift, first.shift)
+    assert torch.equal(again.trust, first.trust)
+
+
 def test_chains_are_trusted_no_more_than_their_links(film):
     near = adjacent_flows(film((6.0, 0.0), [0, 1, 2]), dis_pair)
     assert bool((ChainedFlows(near)[0, 2].trust <= near[0, 1].trust).all())
