@@ -118,14 +118,13 @@ def _push(sharp: Any, gathered: Any, before: Any, pace: Any, root: Any) -> None:
     """The multiplicative step of a row, [4 W] each but `pace` [W]; `root` becomes its light's square root."""
     size = len(sharp)
     speed, told, value = np.empty(size, F), np.empty(size, F), np.empty(size, F)
+    # Loops of few arrays: those become vectors. In the spare lane all ratios are 1, and it stays 1.
     for column in range(len(pace)):
         for k in range(LANES):
-            # The spare lane stays 1.
-            speed[LANES * column + k] = pace[column] if k < LANES - 1 else F(0)
+            speed[LANES * column + k] = pace[column]
     for column in range(len(pace)):
         for k in range(LANES):
             told[LANES * column + k] = gathered[LANES * column + LANES - 1]
-    # Loops of few arrays: those become vectors.
     for f in range(size):
         now, then = sharp[f], before[f]
         carried = (F(1 - MOMENTUM) * then + F(1 + MOMENTUM) * now) / (

@@ -112,6 +112,15 @@ def test_a_checkerboard_is_refused(truth, steady):
     assert "checkerboard" in reason(blur(bright, way), bright + 0.1 * board, way)
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_stripes_are_no_checkerboard(axis, original, truth, way):
+    """At the grid's own frequency one way only, as fine structure may be."""
+    shape = (1, -1, 1) if axis == 1 else (1, 1, -1)
+    stripes = 0.05 * (-1.0) ** torch.arange(truth.shape[axis]).view(shape)
+    striped = plausibility(original, (truth + stripes).clamp(0.05, 0.9), way)
+    assert striped.checkerboard < 1.2 * plausibility(original, truth.clamp(0.05, 0.9), way).checkerboard + 0.2
+
+
 def test_light_from_beyond_the_border_is_not_judged(truth, way):
     """The border pixels of a pan show what the frame does not: the truth passes all the same."""
     wide = torch.nn.functional.pad(truth[None], (10, 10, 10, 10), mode="reflect")[0]
