@@ -135,8 +135,9 @@ def _reblur_residual(original: Tensor, proposed: Tensor, vectors: Tensor) -> flo
     step = max(1, min(height, width) // 360)  # half of a 720p frame's rows tell enough
     luma, again = original.mean(0, keepdim=True), torch.stack([proposed, original]).mean(1)
     # Where light came from beyond the border, no picture can explain it.
-    missed = (_coded(blur(again, vectors)) - _coded(luma)) * within(vectors)
-    wrong, wrong_input = missed[:, ::step].square().mean(dim=(1, 2)).sqrt()
+    explained, recorded = (_coded(each[:, ::step]) for each in (blur(again, vectors), luma))
+    missed = (explained - recorded) * within(vectors)[::step]
+    wrong, wrong_input = missed.square().mean(dim=(1, 2)).sqrt()
     return float(wrong / wrong_input.clamp_min(1e-6))
 
 
