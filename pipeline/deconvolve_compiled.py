@@ -28,11 +28,10 @@ def iterate(
     _, height, width = start.shape
     wanted = counts(pace > 0)
     witnesses = [Witness(o.light, o.belief, way=o.way, offset=o.offset, wanted=wanted) for o in observations]
-    sharp, before = (sheet(height, width, value=1.0) for _ in range(2))
-    gathered = sheet(height, width, value=UNSEEN)
+    sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=UNSEEN)
     light = start.clamp_min(float(DARK)).contiguous().numpy()
-    for picture in (sharp, before):
-        _pack(light, picture)
+    _pack(light, sharp)
+    before = sharp.copy()
     speed = np.ascontiguousarray(pace.numpy(), F)
     pictures = sharp.reshape(-1), gathered.reshape(-1), before.reshape(-1)
     for step in range(steps):
