@@ -33,29 +33,30 @@ def blur(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Ten
 
     Args:
         image: [C, H, W] light.
-        vectors: The way of each pixel of the result while the shutter was open. [2, H, W] pixels.
-        offset: Where in `image` the middle of each way lies, relative to its own pixel. [2, H, W] pixels;
+        vectors: The way of each pixel of the result while the shutter was open. [2, H', W'] pixels; the
+            result may be smaller than the picture.
+        offset: Where in `image` the middle of each way lies, relative to its own pixel. [2, H', W'] pixels;
             None for the pixel itself.
 
     Returns:
-        [C, H, W]. Beyond the border, the border pixels repeat.
+        [C, H', W']. Beyond the border, the border pixels repeat.
     """
     if compiled(image, vectors, offset):
         from .exposure_kernels import gather
 
         return gather(image, vectors, offset)
     flat = image.flatten(1)
-    out = torch.zeros_like(flat)
-    for index, weight in _taps(vectors, offset):
+    out = image.new_zeros(len(image), vectors[0].numel())
+    for index, weight in _taps(vectors, offset, image.shape[1:]):
         out += flat[:, index] * weight
-    return out.view_as(image)
+    return out.view(-1, *vectors.shape[1:])
 
 
 def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
     """The transpose of `blur`.
 
     <blur(x), y> = <x, blur_adjoint(y)> for all pictures x and y. Every pixel hands its light
-    back to where `blur` reads it from. Arguments as for `blur`.
+    back to where `blur` reads it from. Arguments as for `blur`, of one size.
     """
     if compiled(image, vectors, offset):
         from .exposure_kernels import scatter
@@ -63,25 +64,34 @@ def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None
         return scatter(image, vectors, offset)
     flat = image.flatten(1)
     out = torch.zeros_like(flat)
-    for index, weight in _taps(vectors, offset):
+    for index, weight in _taps(vectors, offset, image.shape[1:]):
         out.index_add_(1, index, flat * weight)
     return out.view_as(image)
 
 
-def within(vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
-    """[H, W] 1 where a pixel's whole way lies in the picture, else 0.
+def within(vectors: Tensor, *, offset: Tensor | None = None, size: Sequence[int] | None = None) -> Tensor:
+    """[H', W'] 1 where a pixel's whole way lies in the picture, else 0.
 
     Nobody knows the light beyond the border.
+
+    Args:
+        vectors: As for `blur`. [2, H', W'] pixels.
+        offset: As for `blur`.
+        size: Height and width of the picture, where they are not those of `vectors`.
     """
-    way = _Way.of(vectors, offset)
-    last_along, last_across = way.limits
-    ends = way.across + way.slope * (way.first - way.along), way.across + way.slope * (way.last - way.along)
-    return (
-        (way.first >= -0.5)
-        & (way.last <= last_along + 0.5)
-        & (torch.minimum(*ends) >= 0)
-        & (torch.maximum(*ends) < last_across)
-    ).to(vectors)
+    reach = vectors.abs() / 2
+    flat = reach[0] >= reach[1]
+    inside = torch.ones_like(flat)
+    last = [count - 1 for count in size or vectors.shape[1:]]
+    for axis, major in ((0, flat), (1, ~flat)):
+        place = _home(vectors)[axis] if offset is None else _home(vectors)[axis] + offset[axis]
+        # Along the way whole pixels are read, to their edges; across it the two beside a place.
+        along = (reach[axis] - SHORTEST / 2).clamp_min(0)
+        spare = torch.where(major, along, reach[axis])
+        inside &= place >= spare
+        end = last[1 - axis] - spare
+        inside &= torch.where(major, place <= end, place < end)
+    return inside.to(vectors)
 
 
 def shared(field: Tensor) -> Tensor:
@@ -158,10 +168,7 @@ class _Way:
 
     @classmethod
     def of(cls, vectors: Tensor, offset: Tensor | None) -> _Way:
-        height, width = vectors.shape[1:]
-        rows = torch.arange(height, device=vectors.device).view(-1, 1).expand(height, width)
-        columns = torch.arange(width, device=vectors.device).expand(height, width)
-        middle = torch.stack([columns, rows]).to(vectors)
+        middle = torch.stack([place.expand_as(vectors[0]) for place in _home(vectors)])
         if offset is not None:
             middle = middle + offset
         flat = vectors[0].abs() >= vectors[1].abs()
@@ -173,18 +180,15 @@ class _Way:
         half = length / 2
         return cls(flat=flat, along=along, across=across, slope=slope, first=along - half, last=along + half)
 
-    @property
-    def limits(self) -> tuple[Tensor, Tensor]:
-        """Last pixel along and across."""
-        height, width = self.flat.shape
-        return (
-            torch.where(self.flat, width - 1, height - 1),
-            torch.where(self.flat, height - 1, width - 1),
-        )
+
+def _home(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns [1, W] and rows [H, 1] of a field [2, H, W]."""
+    height, width = vectors.shape[1:]
+    return torch.arange(width).to(vectors)[None], torch.arange(height).to(vectors)[:, None]
 
 
-def _taps(vectors: Tensor, offset: Tensor | None) -> Taps:
-    """Pairs of source pixel [H W] (flat) and weight [H W]: what each pixel averages."""
+def _taps(vectors: Tensor, offset: Tensor | None, size: Sequence[int]) -> Taps:
+    """Pairs of source pixel [H' W'] (flat) and weight [H' W']: what each pixel averages of a picture."""
     way = _Way.of(vectors, offset)
     start, length = (way.first + 0.5).floor(), way.last - way.first
     for k in range(int(length.max()) + 2):
@@ -192,19 +196,20 @@ def _taps(vectors: Tensor, offset: Tensor | None) -> Taps:
         low, high = torch.maximum(tap - 0.5, way.first), torch.minimum(tap + 0.5, way.last)
         share = (high - low).clamp_min(0) / length
         side = way.across + way.slope * ((low + high) / 2 - way.along)
-        yield from _two_neighbours(tap, side, share, way)
+        yield from _two_neighbours(tap, side, share, way.flat, size)
 
 
-def _two_neighbours(tap: Tensor, side: Tensor, share: Tensor, way: _Way) -> Taps:
+def _two_neighbours(tap: Tensor, side: Tensor, share: Tensor, flat: Tensor, size: Sequence[int]) -> Taps:
     """Split one read between the two pixels beside it across the way; both clamped into the picture."""
-    width = way.flat.shape[1]
-    last_along, last_across = way.limits
+    height, width = size
+    last_along = torch.where(flat, width - 1, height - 1)
+    last_across = torch.where(flat, height - 1, width - 1)
     tap = tap.long().clamp_min(0).minimum(last_along)
     side = side.clamp_min(0).minimum(last_across.to(side))
     near = side.long()
     part = side - near
     for other, weight in ((near, share * (1 - part)), ((near + 1).minimum(last_across), share * part)):
-        index = torch.where(way.flat, other * width + tap, tap * width + other)
+        index = torch.where(flat, other * width + tap, tap * width + other)
         yield index.flatten(), weight.flatten()
 
 

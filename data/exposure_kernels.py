@@ -28,12 +28,11 @@ DARK = F(1e-4)  # linear light; less is noise
 
 def gather(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
     """`exposure.blur` of [C, H, W]."""
-    parts = [packed(part) for part in torch.split(image, LANES)]
     way, middle = field(vectors), middles(offset, like=vectors)
-    results = [np.empty_like(part) for part in parts]
-    for part, result in zip(parts, results, strict=True):
-        _gather(part, middle, way, result)
-    return unpacked(results, image)
+    results = [np.empty((*way.shape[1:], LANES), F) for _ in range(0, len(image), LANES)]
+    for part, result in zip(torch.split(image, LANES), results, strict=True):
+        _gather(packed(part), middle, way, result)
+    return unpacked(results, len(image))
 
 
 def scatter(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
@@ -44,7 +43,7 @@ def scatter(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
     for part in torch.split(image, LANES):
         _scatter(packed(part), middle, way, bands.sums, bands.first, bands.height)
         results.append(bands.add_to(np.zeros((*image.shape[1:], LANES), F)))
-    return unpacked(results, image)
+    return unpacked(results, len(image))
 
 
 def packed(image: Tensor) -> Array:
@@ -87,9 +86,9 @@ class Bands:
         return out
 
 
-def unpacked(parts: list[Array], like: Tensor) -> Tensor:
+def unpacked(parts: list[Array], channels: int) -> Tensor:
     """[H, W, 4] parts as one [C, H, W] picture."""
-    planes = np.empty(tuple(like.shape), F)
+    planes = np.empty((channels, *parts[0].shape[:2]), F)
     for k, plane in enumerate(planes):
         cv2.extractChannel(parts[k // LANES], k % LANES, plane)
     return torch.from_numpy(planes)
@@ -123,9 +122,9 @@ def _tap(t: Any, low: Any, high: Any, base: Any, slope: Any, share: Any) -> Any:
 def _gather(image: Any, middle: Any, way: Any, out: Any) -> None:
     height, width = image.shape[0], image.shape[1]
     x = image.reshape(-1)
-    for row in prange(height):
+    for row in prange(out.shape[0]):
         acc = np.empty(LANES, F)
-        for column in range(width):
+        for column in range(out.shape[1]):
             flat, low, high, base, slope, share = _way(
                 F(column), F(row), middle[0, row, column], middle[1, row, column],
                 way[0, row, column], way[1, row, column],

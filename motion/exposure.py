@@ -192,10 +192,11 @@ def _attenuation(frequency: Array, group: Spectra) -> Array:
 
 def _whittle(power: Array, shape: Array, floor: Array) -> tuple[Array, Array]:
     """Log-likelihood per profile [...] of power [F] as gain * shape [..., F] + floor [F]; the best gain."""
-    gain = np.ones((*shape.shape[:-1], 1))
+    gain, ones = np.ones((*shape.shape[:-1], 1)), np.ones_like(power)
     for _ in range(12):  # multiplicative updates, as for non-negative factors with an Itakura-Saito loss
-        model = gain * shape + floor
-        share = shape / model
-        gain = gain * ((power / model * share).sum(-1) / share.sum(-1))[..., None] ** 0.7
+        known = 1 / (gain * shape + floor)
+        share = shape * known
+        # Products with a vector: NumPy's sums over a short last axis take twice as long.
+        gain = gain * (((share * known) @ power) / (share @ ones))[..., None] ** 0.7
     model = gain * shape + floor
     return -np.asarray((power / model + np.log(model)).sum(-1)), gain[..., 0]

@@ -131,12 +131,14 @@ def _coded(image: Tensor) -> Tensor:
 def _reblur_residual(original: Tensor, proposed: Tensor, vectors: Tensor) -> float:
     # A frame that was truly sharpened gives the input again when the same shutter blurs it;
     # the input, blurred a second time, does not.
-    height, width = original.shape[1:]
-    step = max(1, min(height, width) // 360)  # half of a 720p frame's rows tell enough
-    luma, again = original.mean(0, keepdim=True), torch.stack([proposed, original]).mean(1)
+    size = original.shape[1:]
+    step = max(1, min(size) // 360)  # half of a 720p frame's rows tell enough
+    some = vectors[:, ::step].contiguous()
+    offset = torch.zeros_like(some)
+    offset[1] = (step - 1) * torch.arange(some.shape[1]).to(some)[:, None]
+    again = blur(torch.stack([proposed.mean(0), original.mean(0)]), some, offset=offset)
     # Where light came from beyond the border, no picture can explain it.
-    explained, recorded = (_coded(each[:, ::step]) for each in (blur(again, vectors), luma))
-    missed = (explained - recorded) * within(vectors)[::step]
+    missed = (_coded(again) - _coded(original[:, ::step].mean(0))) * within(some, offset=offset, size=size)
     wrong, wrong_input = missed.square().mean(dim=(1, 2)).sqrt()
     return float(wrong / wrong_input.clamp_min(1e-6))
 

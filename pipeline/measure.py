@@ -34,6 +34,7 @@ USUAL_SHUTTER = (
 VARIETY = 0.3  # standard deviation of shutters among such clips
 CUT = 0.5  # score above which two frames show different scenes
 WARY = 0.85  # share of the threshold at which a first look asks for a second one
+PLAIN = 3.0  # times the threshold from which none is needed: it would never say otherwise
 SURER = 0.93  # share of the threshold at which that sends a frame to be measured
 SMALLEST_HALF = 120  # pixels of the shorter side below which half a picture tells no motion
 SURVEYED = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
@@ -102,11 +103,11 @@ def stirring(window: Window, survey: Survey, config: Config) -> list[int]:
 def _looked_at(
     pair: tuple[Tensor, Tensor], size: tuple[int, int], survey: Survey, config: GateConfig
 ) -> bool:
-    """Whether enough may move fast enough between two lumas: a look at thumbnails, then a closer one."""
-    return all(
-        excess(look(*pair) * survey.longest, size, config) >= least
-        for look, least in ((speeds, WARY), (closer_speeds, SURER))
-    )
+    """Whether enough may move fast enough between two lumas: a look at thumbnails, in doubt a closer one."""
+    first = excess(speeds(*pair) * survey.longest, size, config)
+    if WARY <= first < PLAIN:
+        return excess(closer_speeds(*pair) * survey.longest, size, config) >= SURER
+    return first >= PLAIN
 
 
 class Memory:

@@ -251,6 +251,20 @@ def test_within_is_where_the_border_does_not_matter(either):
     assert float((window - whole)[:, ~inside].abs().mean()) > 0.05
 
 
+@pytest.mark.parametrize("step", [2, 3])
+def test_some_rows_alone_are_as_among_all(step, either):
+    """A result on a sparser grid than the picture's: its offsets say where each pixel stands."""
+    image, _, way, offset = drawn((29, 31, 9.0, 4.0, 7))
+    sparse, stands = way[:, ::step], offset[:, ::step].clone()
+    stands[1] += (step - 1) * torch.arange(stands.shape[1])[:, None]
+    torch.testing.assert_close(
+        blur(image, sparse, offset=stands), blur(image, way, offset=offset)[:, ::step], atol=1e-5, rtol=0
+    )
+    every = within(way, offset=offset)[::step]
+    assert torch.equal(within(sparse, offset=stands, size=image.shape[1:]), every)
+    assert 0.1 < float(every.mean()) < 0.9
+
+
 def test_within_counts_the_whole_way():
     """A way of 5 px along the row reaches two and a half pixels to either side: two pixels and their edge."""
     inside = within(way_of(5.0, 0.0, size=(6, 12)))
