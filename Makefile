@@ -23,8 +23,9 @@ $(READY): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/freezeframe demo $(if $(CLIP),--clip "$(CLIP)") --out out/demo
 
+# Several tests at a time, each on one core; the slow ones have all cores to themselves.
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8 --dist worksteal
 
 slow: setup
 	$(BIN)/python -m pytest -m "slow and not gpu"

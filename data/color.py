@@ -111,7 +111,7 @@ def resolve_matrix(matrix: int, height: int) -> int:
 
 
 def to_light(signal: Tensor, transfer: int) -> Tensor:
-    """Undo a transfer curve: R'G'B' of any shape to linear light, in place. Below black counts as black."""
+    """Undo a transfer curve: R'G'B' of any shape to linear light, in its memory. Below black is black."""
     signal.clamp_(min=0)
     if transfer == LINEAR:
         return signal
@@ -148,10 +148,12 @@ _TOE, _POWER, _SLOPE, _KNEE = 0.055, 2.4, 12.92, 0.0031308
 
 
 def _bend(signal: Tensor) -> Tensor:
-    light = ((signal + _TOE) / (1 + _TOE)).pow_(_POWER)
-    return torch.where(signal <= _SLOPE * _KNEE, signal / _SLOPE, light)
+    low = signal <= _SLOPE * _KNEE
+    light = (signal + _TOE).div_(1 + _TOE).pow_(_POWER)
+    return torch.where(low, signal.div_(_SLOPE), light, out=light)
 
 
 def _unbend(light: Tensor) -> Tensor:
+    low = light <= _KNEE
     signal = light.pow(1 / _POWER).mul_(1 + _TOE).sub_(_TOE)
-    return torch.where(light <= _KNEE, light * _SLOPE, signal)
+    return torch.where(low, light.mul_(_SLOPE), signal, out=signal)

@@ -94,6 +94,15 @@ def within(vectors: Tensor, *, offset: Tensor | None = None, size: Sequence[int]
     return inside.to(vectors)
 
 
+def some_rows(field: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """Some rows of a field [2, H, W], and the offset with which `blur` gives the same rows of its result."""
+    some = field[:, rows].contiguous()
+    height, count = field.shape[1], some.shape[1]
+    offset = torch.zeros_like(some)
+    offset[1] = (torch.arange(height)[rows] - torch.arange(count)).to(some)[:, None]
+    return some, offset
+
+
 def shared(field: Tensor) -> Tensor:
     """One vector for each block of four by four pixels of [2, H, W], their mean: [2, H / 4, W / 4].
 

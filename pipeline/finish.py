@@ -82,8 +82,9 @@ def share_of(proof: Tensor) -> float:
 def _mended(image: Tensor, proof: Tensor, network: Network) -> Tensor:
     codes = proof[FUSED]
     change = share_of(proof) * network(proof[None])[0].to(codes)
-    return image + to_light((codes + change).clamp(0, 1), SRGB) - image.clamp(0, 1)
+    light = to_light(change.add_(codes).clamp_(0, 1), SRGB)
+    return light.add_(image).sub_(image.clamp(0, 1))
 
 
 def _codes(light: Tensor) -> Tensor:
-    return to_signal(light.clamp(0, 1), SRGB)
+    return to_signal(light, SRGB).clamp_(max=1)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
@@ -58,13 +57,13 @@ def fuse(clip: Clip, motion: Motion, config: FuseConfig, *, which: Sequence[int]
     """
     if not which:
         return Fused(images=clip.images[:0], confidence=clip.images[:0, 0], ways=motion.velocity[:0])
-    images = clip.images.clamp_min(0) ** CONTRAST
+    images = clip.images.clamp_min(0).pow_(CONTRAST)
     near = sorted({j for i in which for j in _around(i, len(clip.images), config.radius)} | set(which))
     small = _Reduced(images, motion, scale=max(1, round(max(images.shape[2:]) / FITTED)))
     ways = {i: corrected_way(small, motion, i) for i in near}
     done = [sharpened(images, motion, ways, i, config=config) for i in which]
     return Fused(
-        images=torch.stack([image for image, _ in done]) ** (1 / CONTRAST),
+        images=torch.stack([image for image, _ in done]).pow_(1 / CONTRAST),
         confidence=torch.stack([agreed for _, agreed in done]),
         ways=torch.stack([ways[i] for i in which]),
     )
@@ -131,10 +130,11 @@ def reduced(field: Tensor, scale: int) -> Tensor:
     if not field.is_cpu or field.requires_grad or height % scale or width % scale:
         return avg_pool2d(field, scale, ceil_mode=True)
     # OpenCV gives the same numbers in a tenth of the time.
-    size = (width // scale, height // scale)
-    planes = field.reshape(-1, height, width).numpy()
-    means = np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes])
-    return torch.from_numpy(means).view(*field.shape[:-2], *size[::-1])
+    means = field.new_empty(*field.shape[:-2], height // scale, width // scale)
+    into = means.view(-1, *means.shape[-2:]).numpy()
+    for plane, small in zip(field.reshape(-1, height, width).numpy(), into, strict=True):
+        cv2.resize(plane, small.shape[::-1], dst=small, interpolation=cv2.INTER_AREA)
+    return means
 
 
 def _enlarged(belief: Tensor, size: Sequence[int]) -> Tensor:
@@ -170,9 +170,14 @@ def consistency(frame: Tensor, other: Tensor, *, way: Tensor, other_way: Tensor)
     Returns:
         [H, W] in [0, 1].
     """
-    crossed = blur(other, way).clamp_min(0).sqrt() - blur(frame, other_way).clamp_min(0).sqrt()
-    difference = cv2.GaussianBlur(crossed.abs().amax(0).cpu().numpy(), (0, 0), SPREAD)
+    crossed = _root(blur(other, way)).sub_(_root(blur(frame, other_way)))
+    difference = cv2.GaussianBlur(crossed.abs_().amax(0).cpu().numpy(), (0, 0), SPREAD)
     return torch.exp(-(torch.from_numpy(difference).to(frame.device) / SCALE).square())
+
+
+def _root(light: Tensor) -> Tensor:
+    """Light with its photon noise made even, in place."""
+    return light.clamp_min_(0).sqrt_()
 
 
 def unclipped(image: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.exposure import blur, within
+from ..data.exposure import blur, some_rows, within
 from ..data.types import Frame, Verdict
 from .config import Config, GateConfig
 
@@ -125,7 +125,7 @@ def untouched(frame: Frame, reason: str, *, blur: float = 0.0) -> Finished:
 
 
 def _coded(image: Tensor) -> Tensor:
-    return image.clamp(0, 1) ** GAMMA
+    return image.clamp(0, 1).pow_(GAMMA)
 
 
 def _reblur_residual(original: Tensor, proposed: Tensor, vectors: Tensor) -> float:
@@ -133,9 +133,7 @@ def _reblur_residual(original: Tensor, proposed: Tensor, vectors: Tensor) -> flo
     # the input, blurred a second time, does not.
     size = original.shape[1:]
     step = max(1, min(size) // 360)  # half of a 720p frame's rows tell enough
-    some = vectors[:, ::step].contiguous()
-    offset = torch.zeros_like(some)
-    offset[1] = (step - 1) * torch.arange(some.shape[1]).to(some)[:, None]
+    some, offset = some_rows(vectors, slice(None, None, step))
     again = blur(torch.stack([proposed.mean(0), original.mean(0)]), some, offset=offset)
     # Where light came from beyond the border, no picture can explain it.
     missed = (_coded(again) - _coded(original[:, ::step].mean(0))) * within(some, offset=offset, size=size)

@@ -52,7 +52,7 @@ CURVES = {
     "kind 2": (para(2, 2.0, 1.0, -0.25, 0.25), np.where(X >= 0.25, (X - 0.25) ** 2, 0) + 0.25),
     "kind 3": (
         para(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045),
-        to_light(torch.from_numpy(X), SRGB).numpy(),
+        to_light(torch.tensor(X), SRGB).numpy(),
     ),
     "kind 4": (
         para(4, 2.0, 0.75, 0.0, 0.5, 0.25, 0.4375, 0.0),
