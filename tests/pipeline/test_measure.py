@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,10 +11,15 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.types import Clip, Flow, Frame
+from freezeframe.data.video import open_video
 from freezeframe.motion.estimate import dis_pair
+from freezeframe.motion.glance import closer_speeds, speeds
 from freezeframe.motion.warp import compose
 from freezeframe.pipeline.config import Config, GateConfig, MeasureConfig
+from freezeframe.pipeline.gate import excess
 from freezeframe.pipeline.measure import (
+    PLAIN,
+    SURER,
     USUAL_SHUTTER,
     ChainedFlows,
     Memory,
@@ -234,6 +240,20 @@ def test_frames_beside_a_start_are_looked_at(film):
     """Still, still, then moving: the last still frame may be blurred at its end already."""
     images = torch.cat([film((0.0, 0.0), [0, 0, 0, 0]), film((8.0, 0.0), [1, 2])])
     assert stirring(window_of(images), SAID, Config()) == [3, 4, 5]
+
+
+def test_no_closer_look_denies_what_is_plainly_fast(shared_data):
+    """Frames of a real, edited clip with quick pans: what the first look is sure of needs no second one."""
+    source = open_video(shared_data / "test" / "clips" / "bikes.mp4")
+    lumas = [frame.picture.luma() for frame in itertools.islice(source.frames(), 120)]
+    pairs = [pair for pair in itertools.pairwise(lumas) if not is_cut(*pair)]
+
+    def sees(look, pair: tuple[Tensor, Tensor]) -> float:
+        return excess(0.5 * look(*pair), (272, 640), GateConfig())
+
+    plain = [pair for pair in pairs if sees(speeds, pair) >= PLAIN]
+    assert len(plain) > 20
+    assert min(sees(closer_speeds, pair) for pair in plain) >= SURER
 
 
 def test_no_strength_no_work(film):
