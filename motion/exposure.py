@@ -194,9 +194,9 @@ def _whittle(power: Array, shape: Array, floor: Array) -> tuple[Array, Array]:
     """Log-likelihood per profile [...] of power [F] as gain * shape [..., F] + floor [F]; the best gain."""
     gain, ones = np.ones((*shape.shape[:-1], 1)), np.ones_like(power)
     for _ in range(12):  # multiplicative updates, as for non-negative factors with an Itakura-Saito loss
-        known = 1 / (gain * shape + floor)
-        share = shape * known
+        inverse = 1 / (gain * shape + floor)
+        share = shape * inverse
         # Products with a vector: NumPy's sums over a short last axis take twice as long.
-        gain = gain * (((share * known) @ power) / (share @ ones))[..., None] ** 0.7
+        gain = gain * (((share * inverse) @ power) / (share @ ones))[..., None] ** 0.7
     model = gain * shape + floor
     return -np.asarray((power / model + np.log(model)).sum(-1)), gain[..., 0]
