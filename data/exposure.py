@@ -88,9 +88,7 @@ def within(vectors: Tensor, *, offset: Tensor | None = None, size: Sequence[int]
         # Along the way whole pixels are read, to their edges; across it the two beside a place.
         along = (reach[axis] - SHORTEST / 2).clamp_min(0)
         spare = torch.where(major, along, reach[axis])
-        inside &= place >= spare
-        end = last[1 - axis] - spare
-        inside &= torch.where(major, place <= end, place < end)
+        inside &= (place >= spare) & (place <= last[1 - axis] - spare)
     return inside.to(vectors)
 
 

@@ -163,7 +163,7 @@ def _lay_out(light: Any, belief: Any, middle: Any, way: Any, seen: Any, live: An
                     along, across = (right, down) if flat else (down, right)
                     if low + along < F(-0.5) or high + along > F(last_along) + F(0.5):
                         continue
-                    if least + across < F(0) or most + across >= F(last_across):
+                    if least + across < F(0) or most + across > F(last_across):
                         continue
                     c = belief[row, column]
                     if c <= DIM:

@@ -263,6 +263,10 @@ def test_some_rows_alone_are_as_among_all(rows, either):
     assert 0.1 < float(inside.mean()) < 0.9
 
 
+def test_what_rests_is_within():
+    assert within(torch.zeros(2, 5, 7)).all()
+
+
 def test_within_counts_the_whole_way():
     """A way of 5 px along the row reaches two and a half pixels to either side: two pixels and their edge."""
     inside = within(way_of(5.0, 0.0, size=(6, 12)))

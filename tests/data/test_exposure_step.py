@@ -58,6 +58,14 @@ def test_one_pass_is_blur_compare_and_adjoint(height, width, reach):
     )
 
 
+def test_what_rests_hands_back_its_belief():
+    """To the last row and column: nothing of it lies beyond."""
+    light, estimate, belief, way, _ = scene(21, 30, reach=1.0, seed=3)
+    belief = belief.clamp_min(0.1)
+    nothing = torch.zeros_like(way)
+    torch.testing.assert_close(handed_back(light, estimate, belief, nothing, nothing)[3], belief)
+
+
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (33, 47)])
 @pytest.mark.parametrize("reach", [0.5, 12.0])
 def test_what_nobody_wants_is_passed_over_and_the_rest_is_the_same(height, width, reach):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from freezeframe.data.metrics import psnr, psnr_codes, ssim_codes
 from freezeframe.data.types import Clip, Motion
@@ -22,6 +23,7 @@ from freezeframe.pipeline.fuse import (
     Fused,
     consistency,
     fuse,
+    reduced,
     sharpened,
     steps_for,
     unclipped,
@@ -31,6 +33,13 @@ from freezeframe.pipeline.measure import Memory, Survey, measure
 INNER = (..., slice(14, -14), slice(24, -24))  # what is seen whole in every frame
 SHUTTER = 0.6
 VELOCITY = (16.0, 6.0)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(3, 12, 18), (2, 3, 30, 24), (2, 13, 19)])
+def test_reduced_fields_are_means_of_squares(shape, scale):
+    field = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(reduced(field, scale), avg_pool2d(field, scale, ceil_mode=True))
 
 
 @pytest.fixture(scope="module")
