@@ -176,7 +176,7 @@ def consistency(frame: Tensor, other: Tensor, *, way: Tensor, other_way: Tensor)
 
 
 def _root(light: Tensor) -> Tensor:
-    """Light with its photon noise made even, in place."""
+    """The square root of light, which makes photon noise even. In its memory."""
     return light.clamp_min_(0).sqrt_()
 
 
