@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .color import SRGB, to_light, to_signal
 from .exposure import blur
 from .metrics import Codes, psnr_codes, srgb_codes
 from .types import Flow, FlowEstimator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steadiness:
+    """How evenly a clip was sharpened; all in nepers, logarithms of sharpness."""
+
+    step: float  # largest change between two frames of output sharpness over input sharpness
+    input_step: float  # largest change between two frames of the input's sharpness
+    flicker: float  # of the output, see `flicker`
+    input_flicker: float
+
 
 _LIGHT = to_light(torch.arange(256) / 255, SRGB).numpy()  # of each code
 
@@ -62,6 +77,31 @@ def reblur_consistency(image: Tensor, blurred: Tensor, way: Tensor) -> float:
         way: Of each pixel while the shutter was open. [2, H, W] pixels.
     """
     return psnr_codes(srgb_codes(blur(image, way)), srgb_codes(blurred))
+
+
+def sharpness(luma: NDArray[np.uint8]) -> float:
+    """Mean length of the gradient of [H, W] uint8 luma, codes per pixel, over a Gaussian of a pixel.
+
+    The Gaussian keeps grain from passing for sharpness.
+    """
+    codes = cv2.GaussianBlur(luma.astype(np.float32), (0, 0), 1.0)
+    return float(np.hypot(codes[:-1, 1:] - codes[:-1, :-1], codes[1:, :-1] - codes[:-1, :-1]).mean())
+
+
+def flicker(sharpness: Sequence[float]) -> float:
+    """Mean absolute second difference of the logarithm of consecutive sharpness; 0 where it is steady."""
+    return float(np.abs(np.diff(np.log(sharpness), n=2)).mean())
+
+
+def steadiness(before: Sequence[float], after: Sequence[float]) -> Steadiness:
+    """Compare the sharpness of consecutive frames, at least three, `before` and `after` processing."""
+    gain = np.log(after) - np.log(before)
+    return Steadiness(
+        step=float(np.abs(np.diff(gain)).max()),
+        input_step=float(np.abs(np.diff(np.log(before))).max()),
+        flicker=flicker(after),
+        input_flicker=flicker(before),
+    )
 
 
 def laid(image: Tensor, shift: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+Action = Literal["sharpened", "untouched", "fell back"]
 Cause = Literal["none", "camera", "object", "defocus"]
 
 
@@ -144,9 +145,10 @@ class Verdict:
 
     index: int
     time: float  # seconds
-    action: Literal["sharpened", "untouched", "fell back"]
+    action: Action
     reason: str
     blur: float  # length in pixels of the strongest sustained blur, before
+    strength: float = 0.0  # share of the proposed change that was taken, [0, 1]
     figures: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -29,7 +29,7 @@ from ..motion.warp import warp
 from .config import FuseConfig, GateConfig
 from .finish import seen
 from .fuse import CONTRAST, fuse
-from .gate import excess
+from .gate import excess, extent
 from .training_data import MIRRORS, MISJUDGED, as_light, as_measured, turned
 from .training_step import CLIPPED, Optimisers, loss, worth
 from .training_trial import gains
@@ -108,7 +108,8 @@ def lessons_of(source: Source, *, shutter: float) -> Lessons:
         middle = len(run) // 2
         velocity = motion.velocity[middle]
         length = torch.hypot(*velocity[:, ::4, ::4])
-        blurred = excess(shutter * length, run[middle].picture.size, GateConfig())
+        gate = GateConfig()
+        blurred = excess(extent(shutter * length, gate), run[middle].picture.size, gate)
         if blurred < SHARP:
             sharp.append(images[middle])
             noise.append(noise_level(gamma_luma(images[middle]).cpu().numpy()))

@@ -19,18 +19,14 @@ from ..data.photos import read_burst, write_photo
 from ..data.plumbing import PlumbingSheet
 from ..data.segments import fingerprint
 from ..data.video import VideoSource, open_video
-from ..models.load import Restorer, load_restorer
-from ..models.shelf import find
 from .batch import VIDEO_SUFFIXES
 from .config import Config, OutputConfig, Preset, preset
-from .deblur import Tools, deblur
-from .measure import Memory, survey
-from .network import network_of
+from .deblur import deblur
+from .prepare import prepare
 from .probe import probe
 from .progress import Advance, quiet
-from .refine import refine
-from .report import Report, Stopwatch
-from .splat import Scenes
+from .refine import refine, restorer_for
+from .report import Report
 
 __all__ = ["BurstResult", "deblur_burst", "deblur_video", "open_source", "probe", "versions"]
 
@@ -131,14 +127,6 @@ def open_sink(
     return VideoSink(source, path, codec=wish.codec, quality=wish.quality, force=wish.force, key=key)
 
 
-def restorer_for(config: Config) -> Restorer | None:
-    """The restorer that the user named, by file or by name, or None."""
-    if config.refine.checkpoint is None:
-        return None
-    weights = find(str(config.refine.checkpoint))
-    return load_restorer(weights.path, device=config.device, precision=config.precision)
-
-
 def settings_key(config: Config) -> str:
     """A fingerprint of everything that changes a frame, so that a resumed run joins only its own kind."""
     what = asdict(replace(config, output=replace(config.output, force=False)))
@@ -166,23 +154,15 @@ def _deblur_into(
     config: Config,
     progress: Advance,
 ) -> Report:
-    watch = Stopwatch()
-    with watch.stage("survey"):
-        seen = survey(source, config.measure)
-    restorer = restorer_for(config)
-    with watch.stage("adapt"):
-        key = f"{_identity(source)} {settings_key(config)}"
-        network, told = network_of(config, source, shutter=seen.shutter, output=sink.path, key=key)
-    scenes = Scenes()
-    tools = Tools(
-        survey=seen, network=network, restorer=restorer, memory=Memory(), scenes=scenes, watch=watch
-    )
+    key = f"{_identity(source)} {settings_key(config)}"
+    tools, told = prepare(source, config, output=sink.path, key=key, progress=progress)
+    watch, seen = tools.watch, tools.survey
     resumed = sink.finished
     progress(resumed, source.count)
     log = deblur(source, sink, tools, config=config, advance=lambda done: progress(done, source.count))
     with watch.stage("finish"):
         sheet: PlumbingSheet = sink.finish()
-    notes = [*source.notes, *sink.notes, *told, *scenes.notes(), *map(str, source.damage)]
+    notes = [*source.notes, *sink.notes, *told, *tools.scenes.notes(), *map(str, source.damage)]
     if resumed:
         notes.append(f"frames 0 to {resumed - 1} were finished by an earlier run that was interrupted")
     return Report(

@@ -104,13 +104,23 @@ class GateConfig:
     wide_blur: float = 1 / 360  # of the frame's height
     wide_share: float = 0.3  # of the frame's area that must be blurred so
     least: float = 1.0  # pixels; shorter blur cannot be undone
+    soft: float = 0.8  # share of these thresholds from which a frame is sharpened in part
     drift: float = 0.02  # largest allowed shift of a frame's mean colour (gamma-coded)
     residual: float = 2.0  # re-blurred output against the input, over the re-blurred input's own error
     checkerboard: float = 8.0  # energy at the pixel grid's own frequency, over that of the input
 
     def __post_init__(self) -> None:
-        _within("blur", self.blur, 0, 1)
+        for name in ("blur", "wide_blur", "least"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
         _within("share", self.share, 0, 1)
+        _within("soft", self.soft, 0, 0.99)
+
+    def raised(self, scale: float) -> GateConfig:
+        """The same with thresholds of blur `scale` times as high."""
+        return replace(
+            self, blur=self.blur * scale, wide_blur=self.wide_blur * scale, least=self.least * scale
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +149,12 @@ class Config:
     strength: float = 1.0  # 0 returns the input, 1 the full result
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
     precision: Precision = "auto"
+    budget: float | None = None  # minutes for the whole run; None: as long as it takes
 
     def __post_init__(self) -> None:
         _within("strength", self.strength, 0, 1)
+        if self.budget is not None and not 0 < self.budget < math.inf:
+            raise ValueError(f"budget must be more than 0 minutes, not {self.budget:g}")
 
 
 def preset(name: Preset) -> Config:

@@ -1,35 +1,44 @@
-"""One frame's way: source, shots, measure, fuse, splat, refine, gate, sink. Read this file first."""
+"""One frame's path: source, shots, measure, fuse, splat, refine, gate, sink. Read this file first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from ..data.types import Sink, Source
+from ..data.types import Frame, Sink, Source
 from ..models.device import find_device
 from ..models.load import Restorer
 from ..models.shipped import Network
-from .config import Config
+from .budget import Budget
+from .config import Config, GateConfig
+from .continuity import REACH
 from .finish import finish
+from .first_pass import FirstPass
 from .fuse import fuse
-from .gate import Finished, let_out, untouched
-from .measure import Memory, Survey, blurred, is_cut, measure, stirring
+from .gate import Proposal, propose
+from .measure import Memory, Survey, blur_weights, candidates, measure
 from .refine import refine
 from .report import ShotLog, Stopwatch
+from .settle import Settling
 from .shots import Window, windows
 from .splat import Scenes, splat
+
+SHARP, LATE = "not blurred enough", "blurred, but no time was left for it (--budget)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """What every window needs and only the first one pays for."""
 
+    look: FirstPass
+    excesses: Sequence[float]  # of every frame, how many times over the gate's threshold its blur may be
     survey: Survey
     network: Network | None
     restorer: Restorer | None
     memory: Memory
     scenes: Scenes
     watch: Stopwatch
+    budget: Budget
 
 
 def deblur(
@@ -47,31 +56,49 @@ def deblur(
     Returns:
         What was decided about each frame and what it cost.
     """
-    log = ShotLog()
-    first = max(0, sink.finished - config.shots.context)
-    for window in windows(source.frames(first=first), config.shots, is_cut=is_cut, start=sink.finished):
+    log, first = ShotLog(), sink.finished
+    if first >= tools.look.frames:
+        return log
+    settling = Settling(first=first, strength=config.strength)
+    # From the beginning of a shot also where a run goes on in its middle: the same windows, the same frames.
+    begin = tools.look.first_of_shot(first)
+    for window in windows(source.frames(first=begin), config.shots, cuts=tools.look.cuts, start=begin):
         with tools.watch.window() as seconds:
-            finished = deblur_window(window, tools, config=config)
+            proposals = propose_window(window, tools, config=config, first=first)
+            settled = settling.add(proposals, last=tools.look.ends_shot(window.written[-1].index))
             with tools.watch.stage("write"):
-                sink.write([frame for frame, _ in finished])
-        log.add(window.shot, [verdict for _, verdict in finished], seconds)
-        advance(len(finished))
+                sink.write([frame for frame, _ in settled])
+        tools.budget.learn(sum(each.image is not None for each in proposals), seconds)
+        log.add(window.shot, [verdict for _, verdict in settled], seconds)
+        advance(len(settled))
     return log
 
 
-def deblur_window(window: Window, tools: Tools, *, config: Config) -> list[Finished]:
-    """The frames that one window writes, each with the reason why it looks as it does."""
+def propose_window(window: Window, tools: Tools, *, config: Config, first: int = 0) -> list[Proposal]:
+    """What could become of each frame that one window writes.
+
+    Args:
+        window: Frames of one shot.
+        tools: What is known of the clip.
+        config: Every knob.
+        first: Frames before this one were written by an earlier run: only their shutter is of interest.
+    """
     stage = tools.watch.stage
+    to_come = tools.excesses[window.written[0].index :]
+    limits = config.gate.raised(tools.budget.scale(to_come, soft=config.gate.soft))
     with stage("look"):
-        suspects = stirring(window, tools.survey, config)
-    if not suspects:
-        return [untouched(frame, "nothing moves fast enough to blur") for frame in window.written]
+        suspects = candidates(window, tools.look, tools.survey, tools.memory, limits)
+    written = window.written[-1].index < first - REACH
+    if not suspects or config.strength == 0 or (written and tools.memory.knows_shutter(window.shot)):
+        return [unprocessed(frame, tools, config.gate) for frame in window.written]
     part = window.around(suspects, context=config.shots.context)
     with stage("light"):
         clip = part.clip(shutter=tools.survey.shutter)
     with stage("measure"):
         motion = measure(clip, part.shot, tools.survey, config=config.measure, memory=tools.memory)
-        which = blurred(motion, clip.kept, config.gate)
+        weights = blur_weights(motion, limits)
+        asked = {window.frames[i].index for i in suspects if not written}
+        which = [i for i in clip.kept if weights[i] > 0 and part.frames[i].index in asked]
     with stage("fuse"):
         fused = fuse(clip, motion, config.fuse, which=which)
         sharp = finish(fused, clip, motion, tools.network, which=which)
@@ -84,8 +111,19 @@ def deblur_window(window: Window, tools: Tools, *, config: Config) -> list[Finis
     with stage("refine"):
         refined = refine(whole, tools.restorer, config.refine)
     with stage("gate"):
-        passed = {
-            part.frames[i].index: let_out(part.frames[i], clip.images[i], image, way, config=config)
+        proposed = {
+            part.frames[i].index: replace(
+                propose(part.frames[i], clip.images[i], image, way, config.gate), weight=weights[i]
+            )
             for i, image, way in zip(which, refined, fused.ways, strict=True)
         }
-        return [passed.get(frame.index) or untouched(frame, "sharp enough") for frame in window.written]
+        return [
+            proposed.get(frame.index) or unprocessed(frame, tools, config.gate) for frame in window.written
+        ]
+
+
+def unprocessed(frame: Frame, tools: Tools, config: GateConfig) -> Proposal:
+    """A frame that passes as it came, and how far it seems to be blurred."""
+    far = tools.look.extent(frame.index).far * tools.survey.shutter
+    late = tools.budget.limited and tools.excesses[frame.index] >= config.soft
+    return Proposal(frame=frame, blur=far, reason=LATE if late else SHARP)

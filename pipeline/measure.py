@@ -16,11 +16,13 @@ from ..data.types import Clip, Flow, Frame, Motion, Source, stack_light
 from ..motion.camera import homography_of_flow
 from ..motion.estimate import dis_pair, kornia_pair
 from ..motion.exposure import ShutterEstimate, pool_shutters, shutter_fraction
-from ..motion.glance import closer_speeds, cut_score, speeds
+from ..motion.glance import closer_speeds
 from ..motion.movers import movers
 from ..motion.warp import warp
-from .config import Config, GateConfig, MeasureConfig
-from .gate import excess
+from .config import GateConfig, MeasureConfig
+from .continuity import dilated, widened
+from .first_pass import FirstPass
+from .gate import Extent, blur_weight, excess, extent
 from .shots import Window
 
 Pair = tuple[int, int]
@@ -32,12 +34,12 @@ USUAL_SHUTTER = (
     0.7  # where nothing can be measured: who brings a clip to be sharpened kept the shutter open long
 )
 VARIETY = 0.3  # standard deviation of shutters among such clips
-CUT = 0.5  # score above which two frames show different scenes
-WARY = 0.85  # share of the threshold at which a first look asks for a second one
+WARY = 0.85  # share of the threshold at which the first pass asks for a closer look
 PLAIN = 3.0  # times the threshold from which none is needed: on real clips it never says otherwise
 SURER = 0.93  # share of the threshold at which that sends a frame to be measured
 SMALLEST_HALF = 120  # pixels of the shorter side below which half a picture tells no motion
 SURVEYED = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
+LOOKS = 32  # closer looks, more than a window's context
 KEPT = 4  # chained flows: with windows of five frames nothing is chained twice
 FEWEST_RUNS = 3  # places looked at in any clip that has so many
 CERTAIN = 0.9  # confidence at which the survey looks no further
@@ -80,34 +82,32 @@ def survey(source: Source, config: MeasureConfig) -> Survey:
     )
 
 
-def is_cut(before: Tensor, after: Tensor) -> bool:
-    """Whether two consecutive lumas, [H, W] uint8, show different scenes."""
-    return cut_score(before, after) > CUT
+def candidates(
+    window: Window, look: FirstPass, survey: Survey, memory: Memory, config: GateConfig
+) -> list[int]:
+    """Positions in the window of kept frames that may be blurred, or are near one that may be.
 
+    Where the first pass is in doubt, a closer look decides: flow of pictures of half the size.
 
-def stirring(window: Window, survey: Survey, config: Config) -> list[int]:
-    """Positions in the window of kept frames that may be blurred: those near which enough moves fast enough.
-
-    Looks at small lumas only: still frames cost next to nothing.
+    Args:
+        window: Frames of one shot.
+        look: What the first pass saw.
+        survey: The longest shutter of the clip.
+        memory: Closer looks of the window before.
+        config: Thresholds.
     """
-    if config.strength == 0:
-        return []
-    start, stop = max(0, window.kept.start - 1), min(len(window.frames), window.kept.stop + 1)
-    lumas = [frame.picture.luma() for frame in window.frames[start:stop]]
-    size = window.frames[0].picture.size
-    steps = [_looked_at(pair, size, survey, config.gate) for pair in itertools.pairwise(lumas)]
-    near = {i: steps[max(0, i - start - 1) : i - start + 1] for i in window.kept}
-    return [i for i, found in near.items() if any(found)]
 
+    def stirs(i: int) -> bool:
+        first = look.excess(window.frames[i].index, survey.longest, config) / config.soft
+        if first < WARY or first >= PLAIN:
+            return first >= PLAIN
+        pairs = [(k, k + 1) for k in (i - 1, i) if 0 <= k < len(window.frames) - 1]
+        blur = [memory.closer(window.frames[a], window.frames[b], config) for a, b in pairs]
+        found = [excess(each.times(survey.longest), look.size, config) for each in blur]
+        return max(found, default=0.0) >= SURER * config.soft
 
-def _looked_at(
-    pair: tuple[Tensor, Tensor], size: tuple[int, int], survey: Survey, config: GateConfig
-) -> bool:
-    """Whether enough may move fast enough between two lumas: a look at thumbnails, in doubt a closer one."""
-    first = excess(speeds(*pair) * survey.longest, size, config)
-    if WARY <= first < PLAIN:
-        return excess(closer_speeds(*pair) * survey.longest, size, config) >= SURER
-    return first >= PLAIN
+    chosen = widened([stirs(i) for i in range(len(window.frames))])
+    return [i for i in window.kept if chosen[i]]
 
 
 class Memory:
@@ -116,6 +116,20 @@ class Memory:
     def __init__(self) -> None:
         self._known: dict[tuple[Fraction, Fraction], tuple[Flow, Flow]] = {}
         self._shutter: tuple[int, float] | None = None
+        self._closer: dict[int, Extent] = {}
+
+    def closer(self, before: Frame, after: Frame, config: GateConfig) -> Extent:
+        """Speeds between consecutive frames, [pixels per frame interval], by a closer look than the first."""
+        if before.index not in self._closer:
+            while len(self._closer) >= LOOKS:
+                del self._closer[next(iter(self._closer))]
+            speed = closer_speeds(before.picture.luma(), after.picture.luma())
+            self._closer[before.index] = extent(speed, config)
+        return self._closer[before.index]
+
+    def knows_shutter(self, shot: int) -> bool:
+        """Whether the shutter of this shot has been estimated."""
+        return self._shutter is not None and self._shutter[0] == shot
 
     def flows(self, clip: Clip, pair: FlowPair) -> Flows:
         """Flows both ways between consecutive frames of `clip`; only unknown ones are estimated."""
@@ -167,11 +181,27 @@ def measure(  # noqa: PLR0913  # one of them each from the window, the clip, the
     )
 
 
+def blur_excess(motion: Motion, i: int, config: GateConfig) -> float:
+    """How many times over the gate's threshold the measured blur of frame `i` is."""
+    height, width = motion.velocity.shape[2:]
+    lengths = torch.hypot(*(motion.velocity[i, :, ::4, ::4] * motion.shutter))
+    return excess(extent(lengths, config), (height, width), config)
+
+
 def blurred(motion: Motion, kept: range, config: GateConfig) -> list[int]:
     """Which of the frames `kept` are blurred enough to be worked on."""
-    height, width = motion.velocity.shape[2:]
-    lengths = torch.hypot(*(motion.velocity[:, :, ::4, ::4] * motion.shutter).unbind(1))
-    return [i for i in kept if excess(lengths[i], (height, width), config) >= 1]
+    return [i for i in kept if blur_excess(motion, i, config) >= 1]
+
+
+def blur_weights(motion: Motion, config: GateConfig) -> list[float]:
+    """Share of its correction that the blur of each frame asks for, [T] in [0, 1], steady over time.
+
+    Args:
+        motion: Of consecutive frames of one shot.
+        config: Thresholds.
+    """
+    count = len(motion.velocity)
+    return dilated([blur_weight(blur_excess(motion, i, config), config) for i in range(count)])
 
 
 def shot_shutter(clip: Clip, near: Flows, survey: Survey, *, frames: int = 6) -> float:

@@ -22,8 +22,9 @@ from ..data.video_writer import saying_why
 from ..motion.diagnose import Diagnosis, diagnose
 from ..motion.plot import plot_diagnosis
 from .config import GateConfig, MeasureConfig
+from .first_pass import is_cut
 from .gate import blur_threshold, sustained_blur
-from .measure import Memory, Survey, blurred, is_cut, measure, survey
+from .measure import Memory, Survey, blurred, measure, survey
 from .probe_text import page, sentences
 from .progress import Advance, quiet
 

@@ -30,8 +30,9 @@ from .api import open_sink, open_source, refuse_overwriting, settings_key
 from .camera import sight
 from .config import Config
 from .evaluate import Judged, evaluate
+from .first_pass import is_cut
 from .locate import held_out, located, named, posed
-from .measure import ESTIMATORS, USUAL_SHUTTER, Flows, adjacent_flows, is_cut
+from .measure import ESTIMATORS, USUAL_SHUTTER, Flows, adjacent_flows
 from .progress import Advance, quiet
 from .reconstruct import Shot, Shutter, deep, judged, prepared, rebuilt, run
 from .scene_instead import Instead, named_after, replace_folder, sharpened_instead

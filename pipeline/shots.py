@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from ..data.types import Clip, Frame, stack_light
 from .config import ShotConfig
@@ -54,7 +52,7 @@ def windows(
     frames: Iterable[Frame],
     config: ShotConfig,
     *,
-    is_cut: Callable[[Tensor, Tensor], bool],
+    cuts: Container[int],
     start: int = 0,
 ) -> Iterator[Window]:
     """Windows over the stream; each frame from number `start` on is kept by exactly one.
@@ -62,17 +60,17 @@ def windows(
     Args:
         frames: The stream, in display order; frames before `start` serve as context only.
         config: Context on either side of a window, and memory.
-        is_cut: Tells from the lumas [H, W] uint8 of two consecutive frames whether the scene changed.
+        cuts: Numbers of frames before which the scene changes.
         start: Number of the first frame to write.
 
     Yields:
         Windows in order, each within one shot.
     """
-    for number, shot in enumerate(_shots(frames, is_cut)):
+    for number, shot in enumerate(_shots(frames, cuts)):
         yield from _windows_of_shot(shot, config, number=number, start=start)
 
 
-def _shots(frames: Iterable[Frame], is_cut: Callable[[Tensor, Tensor], bool]) -> Iterator[Iterator[Frame]]:
+def _shots(frames: Iterable[Frame], cuts: Container[int]) -> Iterator[Iterator[Frame]]:
     """One iterator per shot; each must be used up before the next is asked for."""
     stream = iter(frames)
     upcoming = next(stream, None)
@@ -83,7 +81,7 @@ def _shots(frames: Iterable[Frame], is_cut: Callable[[Tensor, Tensor], bool]) ->
         while current is not None:
             upcoming = next(stream, None)
             yield current
-            if upcoming is None or is_cut(current.picture.luma(), upcoming.picture.luma()):
+            if upcoming is None or upcoming.index in cuts:
                 return
             current = upcoming
 

@@ -13,7 +13,7 @@ from ..data.types import Clip, Motion
 from .config import Config
 from .finish import finish
 from .fuse import fuse
-from .measure import ChainedFlows, Flows, blurred, velocities
+from .measure import ChainedFlows, Flows, blur_weights, velocities
 from .network import plain_network
 
 TOGETHER = 16  # frames that are fused at once: what is known of each pixel then takes ten times the memory
@@ -49,6 +49,6 @@ def sharpened(
     for part in (every[k : k + TOGETHER] for k in range(0, len(images), TOGETHER)):
         fused = fuse(clip, motion, config.fuse, which=part)
         clear[part.start : part.stop] = finish(fused, clip, motion, network, which=part)
-    which, delivered = blurred(motion, every, config.gate), images.clone()
-    delivered[which] = clear[which]
+    weights = torch.tensor(blur_weights(motion, config.gate)).view(-1, 1, 1, 1).to(images)
+    delivered = torch.where(weights > 0, torch.lerp(images, clear, weights), images)
     return Usual(clear=clear, delivered=delivered)

@@ -15,8 +15,9 @@ from freezeframe.data.video import open_video
 from freezeframe.motion.estimate import dis_pair
 from freezeframe.motion.glance import closer_speeds, speeds
 from freezeframe.motion.warp import compose
-from freezeframe.pipeline.config import Config, GateConfig, MeasureConfig
-from freezeframe.pipeline.gate import excess
+from freezeframe.pipeline.config import GateConfig, MeasureConfig
+from freezeframe.pipeline.first_pass import first_pass, is_cut
+from freezeframe.pipeline.gate import excess, extent
 from freezeframe.pipeline.measure import (
     PLAIN,
     SURER,
@@ -25,11 +26,11 @@ from freezeframe.pipeline.measure import (
     Memory,
     Survey,
     adjacent_flows,
+    blur_weights,
     blurred,
-    is_cut,
+    candidates,
     measure,
     shot_shutter,
-    stirring,
     survey,
     velocities,
 )
@@ -102,6 +103,12 @@ def frames_of(images: Tensor) -> tuple[Frame, ...]:
 
 def window_of(images: Tensor) -> Window:
     return Window(frames=frames_of(images), kept=range(len(images)), shot=0)
+
+
+def chosen(images: Tensor, *, kept: range | None = None) -> list[int]:
+    look = first_pass(Reel(frames_of(images)), GateConfig(), advance=lambda _: None)
+    window = Window(frames=frames_of(images), kept=kept or range(len(images)), shot=0)
+    return candidates(window, look, SAID, Memory(), GateConfig())
 
 
 def constant(vector: Sequence[float], size=(6, 8)) -> Flow:
@@ -225,21 +232,38 @@ def test_the_shot_tells_its_shutter(shutter, low, high, clip_of, film, wide_leav
     assert low <= shot_shutter(clip, near, still) <= high
 
 
-def test_a_still_clip_stirs_nothing(film):
+def test_in_a_still_clip_nothing_may_be_blurred(film):
     """Noise of two codes is no motion."""
     images = film((0.0, 0.0), range(4))
     noisy = images + 0.003 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-    assert stirring(window_of(noisy.clamp_min(0)), SAID, Config()) == []
+    assert chosen(noisy.clamp_min(0)) == []
 
 
-def test_a_pan_stirs_every_frame(film):
-    assert stirring(window_of(film((8.0, 0.0), range(4))), SAID, Config()) == [0, 1, 2, 3]
+def test_in_a_pan_every_frame_may_be_blurred(film):
+    assert chosen(film((8.0, 0.0), range(4))) == [0, 1, 2, 3]
 
 
 def test_frames_beside_a_start_are_looked_at(film):
-    """Still, still, then moving: the last still frame may be blurred at its end already."""
-    images = torch.cat([film((0.0, 0.0), [0, 0, 0, 0]), film((8.0, 0.0), [1, 2])])
-    assert stirring(window_of(images), SAID, Config()) == [3, 4, 5]
+    """Still, still, then moving: the last still frames may be blurred at their ends, or are faded in."""
+    images = torch.cat([film((0.0, 0.0), [0, 0, 0, 0, 0, 0]), film((8.0, 0.0), [1, 2])])
+    assert chosen(images) == [3, 4, 5, 6, 7]
+
+
+def test_what_a_window_chooses_does_not_depend_on_the_window(film):
+    """Three frames of context tell all that matters."""
+    images = torch.cat([film((0.0, 0.0), [0] * 6), film((8.0, 0.0), range(1, 4)), film((8.0, 0.0), [3] * 6)])
+    look = first_pass(Reel(frames_of(images)), GateConfig(), advance=lambda _: None)
+
+    def of(first: int, last: int) -> list[int]:
+        frames = frames_of(images)[max(0, first - 3) : last + 4]
+        kept = range(first - frames[0].index, last + 1 - frames[0].index)
+        window = Window(frames=frames, kept=kept, shot=0)
+        return [frames[i].index for i in candidates(window, look, SAID, Memory(), GateConfig())]
+
+    whole = of(0, len(images) - 1)
+    assert whole == [
+        i for first in range(0, len(images), 2) for i in of(first, min(first + 1, len(images) - 1))
+    ]
 
 
 def test_no_closer_look_denies_what_is_plainly_fast(shared_data):
@@ -249,16 +273,11 @@ def test_no_closer_look_denies_what_is_plainly_fast(shared_data):
     pairs = [pair for pair in itertools.pairwise(lumas) if not is_cut(*pair)]
 
     def sees(look, pair: tuple[Tensor, Tensor]) -> float:
-        return excess(0.5 * look(*pair), (272, 640), GateConfig())
+        return excess(extent(0.5 * look(*pair), GateConfig()), (272, 640), GateConfig())
 
     plain = [pair for pair in pairs if sees(speeds, pair) >= PLAIN]
     assert len(plain) > 20
     assert min(sees(closer_speeds, pair) for pair in plain) >= SURER
-
-
-def test_no_strength_no_work(film):
-    window = window_of(film((8.0, 0.0), range(3)))
-    assert stirring(window, SAID, Config(strength=0)) == []
 
 
 def test_blurred_frames_are_those_above_the_threshold(known_motion):
@@ -266,6 +285,14 @@ def test_blurred_frames_are_those_above_the_threshold(known_motion):
     motion = known_motion((6.0, 0.0), 3, shutter=0.5)
     assert blurred(motion, range(1, 3), GateConfig(blur=0, least=2.9)) == [1, 2]
     assert blurred(motion, range(1, 3), GateConfig(blur=0, least=3.1)) == []
+
+
+@pytest.mark.parametrize(("speed", "weight"), [(1.0, 0.0), (1.8, 0.0), (2.0, 0.5), (2.2, 1.0), (9.0, 1.0)])
+def test_what_is_hardly_blurred_is_sharpened_in_part(speed, weight, known_motion):
+    """Thresholds have no cliff: at nine tenths of one, half of the change is taken."""
+    gate = GateConfig(blur=0, wide_blur=0, least=1.1111, soft=0.8)
+    weights = blur_weights(known_motion((speed, 0.0), 4, shutter=0.5), gate)
+    assert weights == pytest.approx([weight] * 4, abs=0.06)
 
 
 def test_cuts_are_told_from_pans(film, leaves):

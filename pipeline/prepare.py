@@ -1,0 +1,82 @@
+"""What is found out about a clip before its first frame is worked on."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+from ..data.types import Source
+from .budget import Budget
+from .config import Config
+from .deblur import Tools
+from .first_pass import FirstPass, first_pass
+from .measure import USUAL_SHUTTER, WARY, Memory, Survey, survey
+from .network import network_of
+from .progress import Advance
+from .refine import restorer_for
+from .report import Stopwatch
+from .splat import Scenes
+
+PASS = "first pass"  # the stage, in words
+LONGEST = 1.0  # frame intervals: no shutter is open for longer
+
+
+def prepare(
+    source: Source, config: Config, *, output: Path, key: str, progress: Advance
+) -> tuple[Tools, tuple[str, ...]]:
+    """Look at every frame, measure the shutter, read the networks; and what to tell about it.
+
+    A clip in which nothing moves fast enough for any shutter needs neither.
+
+    Args:
+        source: The clip.
+        config: Every knob.
+        output: Where the job writes.
+        key: Fingerprint of clip and settings.
+        progress: Told how many frames were looked at.
+    """
+    begun, watch = time.monotonic(), Stopwatch()
+    # A name that is misspelt must not cost a pass over the clip.
+    restorer = restorer_for(config)
+    with watch.stage(PASS):
+        progress(0, source.count, "first pass")
+        look = first_pass(
+            source, config.gate, advance=lambda done: progress(done, source.count, "first pass")
+        )
+    reading = watch.seconds[PASS] / look.frames
+    moves = config.strength > 0 and moving(look, config)
+    with watch.stage("survey"):
+        seen = survey(source, config.measure) if moves else unmeasured(config)
+    with watch.stage("adapt"):
+        network, notes = (
+            network_of(config, source, shutter=seen.shutter, output=output, key=key) if moves else (None, ())
+        )
+    seconds = math.inf if config.budget is None else 60 * config.budget - (time.monotonic() - begun)
+    tools = Tools(
+        look=look,
+        excesses=[look.excess(index, seen.longest, config.gate) for index in range(look.frames)],
+        survey=seen,
+        network=network,
+        restorer=restorer,
+        memory=Memory(),
+        scenes=Scenes(),
+        watch=watch,
+        budget=Budget(seconds, megapixels=math.prod(look.size) / 1e6, reading=reading),
+    )
+    return tools, notes
+
+
+def moving(look: FirstPass, config: Config) -> bool:
+    """Whether anything moves fast enough to be blurred, however long the shutter was open."""
+    level = WARY * config.gate.soft
+    shutter = config.measure.shutter or LONGEST
+    return any(look.excess(index, shutter, config.gate) >= level for index in range(look.frames))
+
+
+def unmeasured(config: Config) -> Survey:
+    """What is said of a shutter that nobody asks for."""
+    shutter = config.measure.shutter or USUAL_SHUTTER
+    return Survey(
+        estimate=None, shutter=shutter, longest=shutter, confidence=float(bool(config.measure.shutter))
+    )
