@@ -15,22 +15,25 @@ from torch import Tensor
 from ..data.encode import VideoSink
 from ..data.errors import UnreadableMedia, UnwritableOutput
 from ..data.folders import ImageFolderSink, ImageFolderSource, open_folder
+from ..data.photo_read import upright_size
 from ..data.photos import read_burst, write_photo
 from ..data.plumbing import PlumbingSheet
 from ..data.segments import fingerprint
+from ..data.suffixes import VIDEO_SUFFIXES
 from ..data.video import VideoSource, open_video
 from ..models.load import Restorer, load_restorer
 from ..models.shelf import find
-from .batch import VIDEO_SUFFIXES
 from .config import Config, OutputConfig, Preset, preset
 from .deblur import Tools, deblur
+from .extras import slow_notes
 from .measure import Memory, survey
 from .network import network_of
 from .probe import probe
-from .progress import Advance, quiet
+from .progress import Advance, Tell, quiet, silent
 from .refine import refine
 from .report import Report, Stopwatch
 from .splat import Scenes
+from .summary import plan_text
 
 __all__ = ["BurstResult", "deblur_burst", "deblur_video", "open_source", "probe", "versions"]
 
@@ -43,6 +46,7 @@ def deblur_video(
     *,
     config: Config | Preset = "auto",
     progress: Advance = quiet,
+    tell: Tell = silent,
 ) -> Report:
     """Sharpen a clip and write a file that is otherwise exactly the old one.
 
@@ -51,7 +55,9 @@ def deblur_video(
         output: A video file or, without a video suffix, a folder for numbered images. Appears only when
             it is complete; an existing one is kept unless `config.output.force`.
         config: Every knob, or the name of a preset.
-        progress: Called with frames done since the last call and frames in all (None where unknown).
+        progress: Called with frames done since the last call and frames in all (None where unknown), or with
+            parts of a stage before the work, and its name.
+        tell: Called with sentences about what will be done.
 
     Returns:
         What was decided about every frame, what it cost, and the plumbing sheet.
@@ -64,6 +70,7 @@ def deblur_video(
     opened = open_source(Path(source), settings.output)
     sink = open_sink(opened, Path(output), settings.output, key=settings_key(settings))
     try:
+        tell(_plan_of(opened))
         return _deblur_into(opened, sink, settings, progress)
     except BaseException:
         sink.abort()
@@ -115,7 +122,9 @@ def open_source(path: Path, output: OutputConfig) -> VideoSource | ImageFolderSo
     if not path.exists():
         raise UnreadableMedia(f"{path}: there is no such file or folder; check the spelling")
     if path.is_dir():
-        return open_folder(path)
+        return open_folder(path, **({} if output.rate is None else {"rate": output.rate}))
+    if output.rate is not None:
+        raise UnreadableMedia(f"{path}: has times of its own; a frame rate (--fps) is for folders of images")
     return open_video(path, start=output.start, end=output.end, skip_damaged=output.skip_damaged)
 
 
@@ -168,7 +177,7 @@ def _deblur_into(
 ) -> Report:
     watch = Stopwatch()
     with watch.stage("survey"):
-        seen = survey(source, config.measure)
+        seen = survey(source, config.measure, progress=progress)
     restorer = restorer_for(config)
     with watch.stage("adapt"):
         key = f"{_identity(source)} {settings_key(config)}"
@@ -196,6 +205,19 @@ def _deblur_into(
         notes=tuple(notes),
         plumbing=sheet,
         versions=versions(),
+    )
+
+
+def _plan_of(source: VideoSource | ImageFolderSource) -> str:
+    if isinstance(source, ImageFolderSource):
+        size = upright_size(source.images[0])
+    else:
+        size = (source.info.height, source.info.width)
+    return "\n".join(
+        [
+            plan_text(source.name, frames=source.count, size=size, rate=source.rate),
+            *(f"  note: {note}" for note in slow_notes()),
+        ]
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -111,6 +112,8 @@ class GateConfig:
     def __post_init__(self) -> None:
         _within("blur", self.blur, 0, 1)
         _within("share", self.share, 0, 1)
+        if not 0 < self.least < math.inf:
+            raise ValueError(f"least must be more than 0 pixels, not {self.least:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +124,15 @@ class OutputConfig:
     quality: float | None = None  # constant rate factor of the codec; None: visually lossless for it
     start: float | None = None  # seconds of the source
     end: float | None = None  # seconds of the source
+    rate: Fraction | None = None  # frames per second of a folder of images; None: 24
     force: bool = False  # overwrite an existing output
     skip_damaged: bool = False  # repeat the neighbour of a damaged frame instead of stopping
+
+    def __post_init__(self) -> None:
+        for name in ("quality", "start", "end"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a number from 0 up, not {value:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +149,12 @@ class Config:
     strength: float = 1.0  # 0 returns the input, 1 the full result
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
     precision: Precision = "auto"
+    budget: float | None = None  # minutes for the whole run; None: as long as it takes
 
     def __post_init__(self) -> None:
         _within("strength", self.strength, 0, 1)
+        if self.budget is not None and not 0 < self.budget < math.inf:
+            raise ValueError(f"budget must be more than 0 minutes, not {self.budget:g}")
 
 
 def preset(name: Preset) -> Config:

@@ -1,11 +1,24 @@
-"""How far a job has come, told to whoever draws a bar."""
+"""How far a job has come, told to whoever draws a bar; and what it has to say on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-Advance = Callable[[int, int | None], None]  # frames done since the last call; frames in all, None: unknown
+
+class Advance(Protocol):
+    """Told of work done. A stage begins with what was there before; then comes what was done since."""
+
+    def __call__(self, done: int, total: int | None, stage: str = "", /) -> None:
+        """`done` of `total` (None: unknown) frames; or of the parts of `stage`, which is named in words."""
 
 
-def quiet(_done: int, _total: int | None) -> None:
+Tell = Callable[[str], None]  # takes a sentence for the user
+
+
+def quiet(_done: int, _total: int | None, _stage: str = "", /) -> None:
     """The progress of who wants none."""
+
+
+def silent(_sentence: str, /) -> None:
+    """Says nothing to nobody."""
