@@ -223,10 +223,7 @@ def _outcome(job: Job, run: tuple[int, str, float], report: Path) -> Outcome:
         message = _reason(said) or f"exit code {code}"
         return Outcome(job=job, status="failed", message=message, seconds=seconds)
     frames = json.loads(report.read_text(encoding="utf-8"))["frames"]
-    message = "; ".join(
-        line.removeprefix("hint: ") for line in map(str.strip, said.splitlines()) if line.startswith("hint: ")
-    )
-    return Outcome(job=job, status="done", message=message, seconds=seconds, frames=frames)
+    return Outcome(job=job, status="done", message=_hint(said), seconds=seconds, frames=frames)
 
 
 def _hint(said: str) -> str:

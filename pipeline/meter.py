@@ -39,15 +39,15 @@ class Pace:
         return (self.total - self.done) / self.rate
 
     def text(self, *, unit: str) -> str:
-        """Such as `120 of 750 frames (16 %), 4.1 frames/s, 02:34 left`."""
-        count = _count(self.done, self.total, "" if self.stage else unit)
-        parts = [f"{self.stage}: {count}" if self.stage else count]
+        """Such as `120 of 750 frames (16 %) in 00:30, 4.0 frames/s, 02:38 left`."""
+        # What a header promises is not always what comes.
+        total = self.total if self.total is None or self.total >= self.done else None
+        count = _count(self.done, total, "" if self.stage else unit)
+        parts = [f"{self.stage + ': ' * bool(self.stage)}{count} in {clock(self.seconds)}"]
         if not self.stage and self.rate:
             parts.append(_rate(self.rate, unit))
         if self.remaining is not None:
             parts.append(f"{clock(self.remaining)} left")
-        else:
-            parts.append(clock(self.seconds))
         return ", ".join(parts)
 
 

@@ -9,9 +9,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from ..data.types import Verdict
-from .words import about, counted
+from .words import about, counted, lower_limit
 
-VISIBLE = 1.0  # pixels; shorter blur is no reason to lower --min-blur
 MOST = 4  # reasons that are named one by one
 
 
@@ -74,13 +73,14 @@ def remarks(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 def _hint(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """What to type where nothing was done although something is blurred."""
-    blurs = sorted(verdict.blur for verdict in verdicts if verdict.blur >= VISIBLE)
-    if not blurs or any(verdict.action != "untouched" for verdict in verdicts):
+    lower = lower_limit([verdict.blur for verdict in verdicts])
+    if lower is None or any(verdict.action != "untouched" for verdict in verdicts):
         return
-    # Half a pixel below what the middle one of them has: the sharper half would change little.
-    limit = max(VISIBLE, (int(2 * blurs[len(blurs) // 2] - 1e-6)) / 2)
-    frames = counted(sum(blur > limit for blur in blurs), "frame")
-    yield f"hint: nothing was sharpened, but something moves; --min-blur {limit:g} would process {frames}"
+    limit, count = lower
+    yield (
+        "hint: nothing was sharpened, but something moves;"
+        f" --min-blur {limit:g} would process {counted(count, 'frame')}"
+    )
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> str:

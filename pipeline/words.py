@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+VISIBLE = 1.0  # pixels; shorter blur cannot be undone
+
 
 def about(seconds: float) -> str:
     """A time that is not known better: `about 14 min`."""
@@ -14,6 +19,18 @@ def about(seconds: float) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 shot`, `2 shots`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def lower_limit(blurs: Sequence[float]) -> tuple[float, int] | None:
+    """A --min-blur that blurs of these lengths would pass, half a pixel below the middle one, and how many.
+
+    None where there is nothing that could be seen: blur of less than a pixel.
+    """
+    visible = sorted(blur for blur in blurs if blur > VISIBLE)
+    if not visible:
+        return None
+    limit = max(VISIBLE, math.ceil(2 * visible[len(visible) // 2] - 1) / 2)
+    return limit, sum(blur > limit for blur in visible)
 
 
 def clock(seconds: float) -> str:
