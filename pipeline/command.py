@@ -75,12 +75,16 @@ class Command(TyperCommand):
         return [_in_words(param, ctx) for param in super().get_params(ctx)]
 
 
-class Commands(TyperGroup):
-    """The commands of `freezeframe`; who names a clip where a command belongs is told what to type."""
+class Group(TyperGroup):
+    """Several commands, with a --help like theirs."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, each with a word for its value."""
         return [_in_words(param, ctx) for param in super().get_params(ctx)]
+
+
+class Commands(Group):
+    """The commands of `freezeframe`; who names a clip where a command belongs is told what to type."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the first word names."""
