@@ -21,7 +21,6 @@ from ..data.errors import UnreadableMedia
 # Where training codes put the weights. A running average (EMA) is what their authors publish figures for.
 CONTAINERS = ("params_ema", "params", "state_dict", "model")
 PREFIXES = ("module.", "net.")  # left by DataParallel and by training wrappers
-PLAIN_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -31,7 +30,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         path: A safetensors file, or what `torch.save` wrote: a state dict, alone or in one of `CONTAINERS`.
 
     Raises:
-        UnreadableMedia: No file, damaged, not a checkpoint, full of NaN, or one that would run code.
+        UnreadableMedia: No file, damaged, not a checkpoint, or one that would run code when read.
     """
     if not path.is_file():
         raise UnreadableMedia(f"{path}: there is no such checkpoint file; check the spelling")
@@ -42,8 +41,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UnreadableMedia(
             f"{path}: claims weights that it does not hold; download it again from its maker"
         )
-    if spoilt := next((name for name, value in state.items() if _has_nan(value)), None):
-        raise UnreadableMedia(f"{path}: {spoilt} holds NaN, not numbers; use an earlier checkpoint")
     return state
 
 
@@ -83,11 +80,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnpicklingError):
         return "is not a weights file, or holds code beside them, and was not opened; use a .safetensors file"
     return "is no checkpoint or a damaged one; download it again and compare its size with the original"
-
-
-def _has_nan(value: Tensor) -> bool:
-    # An infinity may be meant, in a mask for example.
-    return value.dtype in PLAIN_FLOATS and bool(value.isnan().any())
 
 
 def _is_plain(value: Tensor) -> bool:

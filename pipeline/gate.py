@@ -84,9 +84,9 @@ def refusal(found: Plausibility, config: GateConfig) -> str | None:
     if not found.finite:
         return "not a number"
     if found.drift > config.drift:
-        return f"average colour would shift by {found.drift:.3f} (limit {config.drift:.3f})"
+        return f"colour drifts by {found.drift:.3f}"
     if found.residual > config.residual:
-        return f"blurred again, it does not match the input ({found.residual:.2f} times the input's own error)"
+        return f"re-blurred, it explains the input {found.residual:.2f} times as badly as the input itself"
     if found.checkerboard > config.checkerboard:
         return f"checkerboard pattern, {found.checkerboard:.1f} times the input's"
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..data.errors import FreezeframeError
+from ..data.printable import printable
 from .meter import BLINK, EVERY, Bars, Lines, Meter
 
 if TYPE_CHECKING:
     from ..splatting.fit import Told
 
-UNSEEN = frozenset({"Cc", "Cf", "Cs"})  # control characters, marks of direction, halves of characters
-KEPT = frozenset("\n\t\u200c\u200d")  # the last two join letters and emoji
 FIT_PARTS = 100  # per cent
 
 
@@ -42,17 +40,6 @@ def answer(path: Path) -> None:
         show(str(path))
     else:
         typer.echo(os.fsencode(path))
-
-
-def printable(text: str) -> str:
-    """`text` with escapes in place of what would move the cursor or turn the text around."""
-    hidden = {char for char in text if unicodedata.category(char) in UNSEEN} - KEPT
-    return text.translate({ord(char): _escaped(char) for char in hidden})
-
-
-def _escaped(char: str) -> str:
-    # A byte that is no UTF-8 comes out of the file system as a surrogate.
-    return f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else ascii(char)[1:-1]
 
 
 def bar(name: str, *, unit: str = "frame", every: float = EVERY) -> Meter:

@@ -65,7 +65,7 @@ def test_the_path_of_the_result_is_all_that_stdout_gets(run, still, tmp_path):
     out, report, sheet = tmp_path / "out.mkv", tmp_path / "report.json", tmp_path / "sheet.json"
     done = run("video", still, out, "--report", report, "--json", sheet)
     assert (done.exit_code, done.stdout) == (0, f"{out}\n")
-    assert "untouched 6" in done.stderr
+    assert "0 sharpened, 6 already sharp" in done.stderr
     assert "PASS" in done.stderr
     assert json.loads(report.read_text())["frames"] == {"untouched": 6}
     assert json.loads(sheet.read_text())["passed"]
@@ -129,7 +129,7 @@ def test_an_existing_result_wants_force(run, still, tmp_path):
 def test_a_probe_is_told_on_stdout(run, still, tmp_path):
     done = run("probe", still, "--json", tmp_path / "p.json", "--every", 2)
     assert done.exit_code == 0
-    assert "no frame looked at" in done.stdout
+    assert "no sampled frame" in done.stdout
     assert [s["index"] for s in json.loads((tmp_path / "p.json").read_text())["sights"]] == [0, 2, 4]
 
 
@@ -213,7 +213,7 @@ def test_an_interrupted_clip_goes_on_where_it_stopped(write_clip, tmp_path):
     said = first.communicate(timeout=60)
     assert first.returncode == 130, said
     assert said[0] == ""
-    assert "the same command goes on" in said[1]
+    assert "rerun the same command to resume" in said[1]
     assert not out.exists()
 
     again = subprocess.run(command, capture_output=True, text=True, check=False)
