@@ -70,8 +70,7 @@ def deblur_video(
     opened = open_source(Path(source), settings.output)
     sink = open_sink(opened, Path(output), settings.output, key=settings_key(settings))
     try:
-        tell(_plan_of(opened))
-        return _deblur_into(opened, sink, settings, progress)
+        return _deblur_into(opened, sink, settings, progress, tell)
     except BaseException:
         sink.abort()
         raise
@@ -174,11 +173,14 @@ def _deblur_into(
     sink: VideoSink | ImageFolderSink,
     config: Config,
     progress: Advance,
+    tell: Tell,
 ) -> Report:
     watch = Stopwatch()
     with watch.stage("survey"):
         seen = survey(source, config.measure, progress=progress)
     restorer = restorer_for(config)
+    if source.count != 0:
+        tell(_plan_of(source))
     with watch.stage("adapt"):
         key = f"{_identity(source)} {settings_key(config)}"
         network, told = network_of(config, source, shutter=seen.shutter, output=sink.path, key=key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, Protocol, Self
 from .words import clock
 
 EVERY = 10.0  # seconds between two lines
+WIDTH, ROWS = 80, 24  # of a terminal that does not say how large it is
 BLINK = 1.0  # seconds between two looks at the clock of a bar
 
 
@@ -103,6 +105,7 @@ class Bars:
     def show(self, pace: Pace) -> None:
         """The bar as it is now."""
         line = self._line = self._line or self._drawn(pace)
+        line.start_t = time.time() - pace.seconds
         line.total = pace.total
         line.n = pace.done
         line.refresh()
@@ -117,9 +120,11 @@ class Bars:
         from tqdm import tqdm
 
         staged = bool(pace.stage)
+        sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0
         return tqdm(
             desc=": ".join(filter(None, (self._name, pace.stage))), unit="part" if staged else self._unit,
-            initial=pace.before, total=pace.total, file=sys.stderr, leave=not staged, dynamic_ncols=True,
+            initial=pace.before, total=pace.total, file=sys.stderr, leave=not staged,
+            dynamic_ncols=sized, ncols=None if sized else WIDTH, nrows=None if sized else ROWS,
             unit_scale=self._unit == "B" and not staged, smoothing=0,
         )  # fmt: skip
 
