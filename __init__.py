@@ -1,4 +1,4 @@
-"""freezeframe takes the motion blur out of video clips and photo bursts.
+"""freezeframe removes motion blur from video clips and photo bursts.
 
 >>> import freezeframe
 >>> report = freezeframe.deblur_video("game.mp4", "sharp.mp4")
@@ -32,3 +32,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # What an attribute can be asked for, not only what was asked for already; helpers of this file are none.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -29,41 +29,34 @@ import typer
 from . import __version__
 from .pipeline import commands_models, commands_train
 from .pipeline.arguments import (
-    Adapt,
-    Budget,
-    Codec,
+    OUTPUT,
     Device,
-    Estimator,
     Force,
-    Iterations,
-    MinBlur,
     NetworkOption,
+    OutputOption,
     PrecisionOption,
-    PresetOption,
-    Quality,
-    Radius,
     ReportFile,
     Restorer,
-    Shutter,
-    SkipDamaged,
-    Splat,
     Strength,
 )
+from .pipeline.clip_options import ClipOptions
+from .pipeline.command import Command, Commands, output_of, taking
 from .pipeline.commands_restore import restore
 from .pipeline.commands_scene import scene
-from .pipeline.terminal import bar, errors, say
+from .pipeline.terminal import answer, bar, errors, say, show
 
 app = typer.Typer(
     name="freezeframe",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
-RESUMES = "stopped; no output appeared, and the same command goes on after the last part that was finished"
+RESUMES = "Stopped. No output written; rerun the same command to resume."
 
 
-def _tell_version(wanted: bool) -> None:
+def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"freezeframe {__version__}")
         raise typer.Exit
@@ -73,75 +66,66 @@ def _tell_version(wanted: bool) -> None:
 def freezeframe(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say the version and stop."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """Takes the motion blur out of video clips and photo bursts, and leaves everything else as it was."""
+    """Removes motion blur from video clips and photo bursts, and leaves everything else as it was."""
 
 
-@app.command()
+@app.command(cls=Command)
+@taking
 def video(
     source: Annotated[Path, typer.Argument(help="A video file or a folder of numbered images.")],
-    output: Annotated[Path, typer.Argument(help="A video file, or a folder for numbered images.")],
-    preset: PresetOption = "auto",
-    strength: Strength = 1.0,
-    codec: Codec = None,
-    quality: Quality = None,
-    start: Annotated[float | None, typer.Option(min=0, help="Begin at this second.")] = None,
-    end: Annotated[float | None, typer.Option(min=0, help="Stop at this second.")] = None,
-    shutter: Shutter = None,
-    radius: Radius = None,
-    iterations: Iterations = None,
-    estimator: Estimator = "dis",
-    network: NetworkOption = "shipped",
-    adapt: Adapt = 0.0,
-    splat: Splat = "off",
-    budget: Budget = None,
-    min_blur: MinBlur = None,
-    restorer: Restorer = None,
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
-    skip_damaged: SkipDamaged = False,
+    clip: ClipOptions,
+    output: Annotated[
+        Path | None, typer.Argument(help="A video file, or a folder for numbered images.")
+    ] = None,
+    named: OutputOption = None,
     force: Force = False,
     report: ReportFile = None,
-    json_: Annotated[Path | None, typer.Option("--json", help="Write the plumbing sheet as JSON.")] = None,
-) -> None:
-    """Sharpen a clip. Interrupt it at any time; the same command goes on where it stopped."""
+    json_: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", rich_help_panel=OUTPUT,
+            help="Write the stream check (audio, timestamps, tags) as JSON.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
+    """Sharpen a clip. Interrupt it at any time and rerun the same command to resume."""
     with errors(stopped=RESUMES):
-        from .pipeline import api, options
+        from .pipeline import options
 
-        config = options.configure(
-            preset,
-            output={
-                "codec": codec, "quality": quality, "start": start, "end": end,
-                "force": force, "skip_damaged": skip_damaged,
-            },
-            measure={"shutter": shutter, "estimator": estimator},
-            fuse={"radius": radius, "iterations": iterations, "network": options.network(network),
-                  "adapt": adapt},
-            splat={"mode": splat, "budget": budget},
-            refine={"checkpoint": restorer},
-            gate=options.pixels(min_blur),
-            strength=strength, device=device, precision=precision,
-        )  # fmt: skip
+        target = output_of(output, named)
+        config = clip.config(force=force)
         options.writable(report, json_)
+        from .pipeline import api
+
         with bar(source.name) as advance:
-            done = api.deblur_video(source, output, config=config, progress=advance)
+            done = api.deblur_video(source, target, config=config, progress=advance, tell=say)
         say(done.text())
         if done.plumbing:
             say(done.plumbing.text())
         options.save_json(report, done.to_dict())
         options.save_json(json_, done.plumbing.to_dict() if done.plumbing else {})
-        typer.echo(output)
+        answer(target)
         if done.plumbing and not done.plumbing.passed:
-            say(f"freezeframe: {output}: was written, but not as promised; see FAIL above")
+            say(f"freezeframe: {target}: was written, but not as promised; see FAIL above")
             raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def burst(
     images: Annotated[list[Path], typer.Argument(help="Two photos or more of one scene, in order.")],
-    out: Annotated[Path, typer.Option(help="The photo to write; its suffix chooses the format.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            "--out",
+            metavar="PHOTO",
+            help="The photo to write; its suffix chooses the format.",
+        ),
+    ],
     strength: Strength = 1.0,
     restorer: Restorer = None,
     device: Device = "auto",
@@ -158,112 +142,139 @@ def burst(
         )  # fmt: skip
         result = api.deblur_burst(images, out, config=config)
         say(f"reference {result.reference}; mean confidence {float(result.confidence.mean()):.2f}")
-        typer.echo(result.output)
+        answer(result.output)
 
 
-app.command()(restore)
-app.command()(scene)
+app.command(cls=Command)(restore)
+app.command(cls=Command)(scene)
 app.add_typer(commands_models.app, name="models")
 
 
-@app.command()
+@app.command(cls=Command)
+@taking
 def batch(
     in_dir: Annotated[Path, typer.Argument(help="A folder of clips.")],
-    out_dir: Annotated[Path, typer.Argument(help="Where the same tree of results goes.")],
-    recursive: Annotated[bool, typer.Option("--recursive", help="Folders inside too.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Clips at once.")] = 1,
-    preset: PresetOption = "auto",
-    strength: Strength = 1.0,
-    codec: Codec = None,
-    quality: Quality = None,
-    min_blur: MinBlur = None,
-    device: Device = "auto",
-    precision: PrecisionOption = "auto",
-    skip_damaged: SkipDamaged = False,
+    clip: ClipOptions,
+    out_dir: Annotated[
+        Path | None, typer.Argument(help="A folder for the same tree of results.")
+    ] = None,
+    named: OutputOption = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include sub-folders.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Clips at once.")] = 1,
     force: Force = False,
-) -> None:
-    """Sharpen every clip of a folder; finished ones are skipped, a failed one stops no other."""
+    report: ReportFile = None,
+) -> None:  # fmt: skip
+    """Sharpen every clip of a folder; skips finished clips and continues after failures.
+
+    The options are those of `freezeframe video`, for each clip.
+    """
     with errors(stopped=RESUMES):
         from .pipeline import batch as work
         from .pipeline import options
 
-        found = work.jobs_in(in_dir, out_dir, recursive=recursive)
-        given = options.arguments(
-            preset=preset, strength=strength, codec=codec, quality=quality, min_blur=min_blur,
-            device=device, precision=precision, skip_damaged=skip_damaged,
-        )  # fmt: skip
+        target = output_of(out_dir, named, folder=True)
+        clip.config(force=force)  # what is wrong for one is wrong for all: say so once, and now
+        options.writable(report)
+        found = work.jobs_in(in_dir, target, recursive=recursive)
+        for note in work.notes_on(found, in_dir, target):
+            say(f"note: {note}")
         with bar(in_dir.name, unit="clip") as advance:
             advance(0, len(found))
             outcomes = work.run_batch(
-                found, options=given, workers=jobs, force=force, tell=lambda _: advance(1, len(found))
+                found,
+                options=clip.words(),
+                workers=jobs,
+                force=force,
+                tell=lambda _: advance(1, len(found)),
             )
-    typer.echo(work.table(outcomes))
+        options.save_json(report, work.to_dict(outcomes))
+    show(work.table(outcomes))
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def probe(
     source: Annotated[Path, typer.Argument(help="A video file, a folder of images, or a photo.")],
-    json_: Annotated[Path | None, typer.Option("--json", help="Write the diagnosis as JSON.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw sharpness over time and blur vectors.")] = None,
-    every: Annotated[int, typer.Option(min=1, help="Diagnose each n-th frame only.")] = 5,
+    json_: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the diagnosis as JSON.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw blur and sharpness over time and blur vectors (.png, .svg, .pdf)."
+        ),
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, metavar="N", help="Sample each n-th frame only.")] = 5,
 ) -> None:
     """Say what is blurred, how far, in which direction and why, before any work is done."""
     with errors():
         from .pipeline import options
-        from .pipeline.probe import probe as diagnose
 
         options.writable(json_)
+        from .pipeline.probe import probe as diagnose
+
         with bar(source.name) as advance:
             found = diagnose(source, every=every, plot=plot, progress=advance)
         options.save_json(json_, found.to_dict())
-        typer.echo(found.text())
+        show(found.text())
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
-    clip: Annotated[Path | None, typer.Option(help="Your own clip instead of the sample.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("freezeframe-demo"),
+    clip: Annotated[
+        Path | None, typer.Option(metavar="CLIP", help="Your own clip instead of the sample.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--output", "-o", "--out", metavar="FOLDER", help="Folder for the results.")
+    ] = Path("freezeframe-demo"),
 ) -> None:
     """Sharpen the sample clip and the sample burst that come with the package, and say what was gained."""
     with errors():
-        from .pipeline.demo import demo as show
+        from .pipeline.demo import demo as run
 
         with bar("demo") as advance:
-            told = show(clip, out, progress=advance)
-        typer.echo(told)
+            text = run(clip, out, progress=advance)
+        show(text)
 
 
 app.add_typer(commands_train.app, name="train")
 
 
-@app.command()
+@app.command(cls=Command)
 def bench(
     blurred: Annotated[
         Path, typer.Argument(help="Folder of blurred frames or of sequences; or a whole set.")
     ],
-    truth: Annotated[Path | None, typer.Argument(help="The same with sharp ones; not with --set.")] = None,
+    truth: Annotated[Path | None, typer.Argument(help="The same, sharp; not with --set.")] = None,
     set_: Annotated[
         Literal["gopro", "gopro-gamma", "dvd", "bsd", "reds", "realblur-j", "realblur-r", "hide", "kohler"]
         | None,
-        typer.Option("--set", help="BLURRED is this set, as it was unpacked."),
+        typer.Option("--set", metavar="NAME", help="BLURRED is this set, as it was unpacked: gopro,"
+                     " gopro-gamma, dvd, bsd, reds, realblur-j, realblur-r, hide or kohler."),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Part of the set; else what its authors judge by.")
+        str | None,
+        typer.Option(metavar="NAME", help="Part of the set (default: the one its authors report on)."),
     ] = None,
     photos: Annotated[
         bool, typer.Option("--photos", help="The pictures are no clip, each stands alone.")
     ] = False,
-    restorer: Annotated[Path | None, typer.Option(help="Checkpoint to judge too, by itself.")] = None,
+    restorer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Checkpoint to benchmark too, by itself.")
+    ] = None,
     network: NetworkOption = "shipped",
-    out: Annotated[Path, typer.Option(help="Folder for table, JSON and compare page.")] = Path(
-        "freezeframe-bench"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", "--out", metavar="FOLDER", rich_help_panel=OUTPUT,
+            help="Folder for table, JSON and compare page.",
+        ),
+    ] = Path("freezeframe-bench"),
     device: Device = "auto",
     force: Force = False,
-) -> None:
-    """Judge on pairs with known truth, beside simpler means: every frame, one protocol."""
+) -> None:  # fmt: skip
+    """Benchmark on blurred/sharp pairs and compare with simple baselines."""
     with errors():
         from .pipeline import bench as work
         from .pipeline import options
@@ -278,14 +289,16 @@ def bench(
             found = work.bench(pairs, methods_for(config, restorer=restorer), progress=advance)
         found.save(out)
         say(found.text())
-        typer.echo(out / "compare.html")
+        answer(out / "compare.html")
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
-    output: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    output: Annotated[Path | None, typer.Argument(help="The .onnx file to write.")] = None,
+    named: OutputOption = None,
     weights: Annotated[
-        Path | None, typer.Option(help="From `freezeframe train`; else the shipped ones.")
+        Path | None,
+        typer.Option(metavar="FILE", help="From `freezeframe train` (default: the shipped ones)."),
     ] = None,
     size: Annotated[tuple[int, int], typer.Option(metavar="WIDTH HEIGHT", help="Of the frames.")] = (
         1280,
@@ -293,24 +306,25 @@ def export(
     ),
     force: Force = False,
 ) -> None:
-    """Write the network as an ONNX file, and check that it answers as the network does."""
+    """Write the network as an ONNX file and check its output against PyTorch's."""
     with errors():
         from .models.onnx_export import export_onnx
         from .models.shipped import WEIGHTS, read_network
 
+        target = output_of(output, named)
         network = read_network(weights or WEIGHTS)
-        say(export_onnx(network, output, size=size[::-1], force=force))
-        typer.echo(output)
+        say(export_onnx(network, target, size=size[::-1], force=force))
+        answer(target)
 
 
-@app.command()
+@app.command(cls=Command)
 def doctor() -> None:
     """Versions, devices, codecs, and a self-check that blurs and restores a clip of its own."""
     with errors():
         from .pipeline.doctor import examine
 
-        told, healthy = examine()
-        typer.echo(told)
+        text, healthy = examine()
+        show(text)
         if not healthy:
             raise typer.Exit(2)
 

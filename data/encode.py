@@ -15,10 +15,11 @@ from av.error import FFmpegError
 from .errors import UnreadableMedia, UnwritableOutput
 from .plumbing import PlumbingSheet, check
 from .segments import Job, Segment, fingerprint
+from .suffixes import CONTAINERS
 from .types import Frame, Source
 from .video import VideoSource
 from .video_codecs import Codec, encoder_options
-from .video_mux import CONTAINERS, mux
+from .video_mux import mux
 from .video_plan import Plan, plan_for
 from .video_threads import Worker
 from .video_writer import SegmentWriter, is_original, rehearse, saying_why, shown

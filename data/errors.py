@@ -32,4 +32,4 @@ class MissingExtra(FreezeframeError):
     """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}; run: pip install 'freezeframe[{extra}]'")
+        super().__init__(f"{purpose} needs {package} (extra `{extra}`); run: pip install {package}")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .errors import UnreadableMedia
 from .photo_folder import ImageFolderSink
-from .photo_read import PHOTO_SUFFIXES, decode, upright_size
+from .photo_read import decode, upright_size
+from .suffixes import PHOTO_SUFFIXES
 from .types import Frame
 from .video_threads import prefetch
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from .errors import UnwritableOutput
 from .photo_picture import TURNS, PhotoPicture, photo_of
-from .photo_read import PHOTO_SUFFIXES, saying_what
+from .photo_read import saying_what
 from .photo_sheet import Promise, sheet_of
 from .photo_write import ENCODERS
 from .photos import encoded, save
 from .plumbing import PlumbingSheet
 from .segments import fingerprint
+from .suffixes import PHOTO_SUFFIXES
 from .types import Frame, Source
 from .video import VideoSource
 from .video_threads import Worker

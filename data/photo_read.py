@@ -17,14 +17,7 @@ from .color import LINEAR, SRGB, to_light, to_signal
 from .errors import FreezeframeError, MissingExtra, UnreadableMedia
 from .photo_exif import PREFIX, gathered, hushed, orientation, told, upright
 from .photo_picture import TURNS, PhotoPicture, Pixels
-
-PLAIN = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif", ".bmp"})
-HEIF = frozenset({".heic", ".heif", ".hif"})
-RAW = frozenset(
-    {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef"}
-    | {".3fr", ".erf", ".iiq", ".kdc", ".mos", ".mrw", ".rwl", ".srw", ".x3f"}
-)
-PHOTO_SUFFIXES = PLAIN | HEIF | RAW
+from .suffixes import HEIF, PLAIN, RAW
 
 _FOREIGN = {
     "CMYK": "CMYK colours",

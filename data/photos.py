@@ -11,8 +11,9 @@ from pathlib import Path
 from .errors import UnreadableMedia, UnwritableOutput
 from .photo_exif import exposure, moment
 from .photo_picture import PhotoPicture, photo_of
-from .photo_read import PHOTO_SUFFIXES, decode
+from .photo_read import decode
 from .photo_write import ENCODERS, encode
+from .suffixes import PHOTO_SUFFIXES
 from .types import Frame, Picture
 from .video_writer import saying_why
 

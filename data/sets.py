@@ -20,7 +20,7 @@ from typing import Literal
 
 from .errors import UnreadableMedia
 from .folders import open_folder
-from .photo_read import PHOTO_SUFFIXES
+from .suffixes import PHOTO_SUFFIXES
 
 SetName = Literal["gopro", "gopro-gamma", "dvd", "bsd", "reds", "realblur-j", "realblur-r", "hide", "kohler"]
 Rule = Literal["pixel by pixel", "aligned", "best of many"]

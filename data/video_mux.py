@@ -39,7 +39,6 @@ _ITUNES = {
         "track",
     ),
 }
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,13 @@ import av
 from .errors import UnreadableMedia, UnwritableOutput
 from .plumbing import Promise
 from .segments import Segment
+from .suffixes import CONTAINERS
 from .types import Source
 from .video import VideoSource
 from .video_codecs import LIBRARIES, Codec, choose_encoder, encoder_options, hdr_options
 from .video_info import VideoInfo, open_container
 from .video_ledger import Chapter, Ledger, chapters_in, tags_of
-from .video_mux import CONTAINERS, Track, kept_chapters
+from .video_mux import Track, kept_chapters
 from .video_picture import layout_of
 
 _PACES = (Fraction(1), Fraction(120))  # frames per second that every encoder's rate control understands

@@ -90,7 +90,7 @@ def _swinir_enlargers() -> list[Release]:
         _swinir(
             f"x{scale}-{data.lower()}",
             f"001_classicalSR_{data}_{size}w8_SwinIR-M_x{scale}.pth",
-            f"clean pictures {scale} times too small",
+            f"{scale}x upscaling",
             "size",
             scale=scale,
         )
@@ -100,7 +100,7 @@ def _swinir_enlargers() -> list[Release]:
         _swinir(
             f"light-x{scale}",
             f"002_lightweightSR_DIV2K_s64w8_SwinIR-S_x{scale}.pth",
-            f"clean pictures {scale} times too small, quickly",
+            f"{scale}x upscaling, fast",
             "size",
             scale=scale,
         )
@@ -110,7 +110,7 @@ def _swinir_enlargers() -> list[Release]:
         _swinir(
             f"real-{name}-x4",
             f"003_realSR_BSRGAN_{data}_s64w8_SwinIR-{size}_x4_GAN.pth",
-            "real pictures 4 times too small; invents detail",
+            "4x upscaling of real photos; invents detail",
             "size",
             scale=4,
         )
@@ -152,9 +152,9 @@ def _restormers() -> list[Release]:
     ]
     return [
         _restormer("motion", "motion_deblurring", "motion blur", "blur"),
-        _restormer("defocus", "single_image_defocus_deblurring", "what is out of focus", "defocus"),
+        _restormer("defocus", "single_image_defocus_deblurring", "defocus", "defocus"),
         _restormer("rain", "deraining", "rain streaks", "rain"),
-        _restormer("real-noise", "real_denoising", "the noise of telephones", "noise"),
+        _restormer("real-noise", "real_denoising", "smartphone noise", "noise"),
         *blind,
         *gaussian,
     ]
@@ -183,13 +183,13 @@ _NAFNETS: tuple[tuple[str, Ill, str, str], ...] = (
     (
         "SIDD-width32",
         "noise",
-        "the noise of telephones",
+        "smartphone noise",
         "89c70e808d1783b6c07911306e106aaf0d4f7f3da8c61078b99ff7f8929a26f4",
     ),
     (
         "SIDD-width64",
         "noise",
-        "the noise of telephones",
+        "smartphone noise",
         "cd685efaae01f7c4e9951f2deab05780079c8eb1e49ed664b72f6db04dabb445",
     ),
 )

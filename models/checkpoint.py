@@ -78,7 +78,7 @@ def _read(path: Path) -> Any:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnpicklingError):
-        return "holds more than weights, or is damaged, and was not opened; ask its maker for safetensors"
+        return "is not a weights file, or holds code beside them, and was not opened; use a .safetensors file"
     return "is no checkpoint or a damaged one; download it again and compare its size with the original"
 
 

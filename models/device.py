@@ -20,7 +20,7 @@ def find_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise FreezeframeError(f"device {name}: is not to be had here; use auto or cpu") from error
+        raise FreezeframeError(f"device {name!r} is not available here; use auto or cpu") from error
     return device
 
 

@@ -106,7 +106,7 @@ def _unreachable(release: Release, part: Path, error: Exception) -> FreezeframeE
     if got:
         return FreezeframeError(
             f"{release.name}: the connection broke after {got / 1e6:.1f} MB ({reason});"
-            " the same command goes on there"
+            " rerun the same command to resume"
         )
     return FreezeframeError(
         f"{release.name}: {release.address} cannot be reached ({reason}); {shelf.by_hand(release)}"

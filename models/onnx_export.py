@@ -55,7 +55,7 @@ def export_onnx(network: nn.Module, path: Path, *, size: tuple[int, int], force:
 
 def _refuse(path: Path, *, force: bool) -> None:
     if path.suffix.lower() != ".onnx":
-        raise UnwritableOutput(f"{path}: is no name of an ONNX file; let it end in .onnx")
+        raise UnwritableOutput(f"{path}: the output file name must end in .onnx")
     if not path.parent.is_dir():
         raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
     if path.is_dir() or (path.exists() and not force):
@@ -84,7 +84,7 @@ def _checked(content: bytes, network: nn.Module, evidence: Tensor, *, path: Path
         raise FreezeframeError(
             f"{path}: was not written: {name} answers {off:.2g} off; use another release of it or of torch"
         )
-    return f"{name} answers as torch does, to {off:.1g}"
+    return f"ONNX output matches PyTorch within {off:.1g} (run by {name})"
 
 
 def _by_onnxruntime(content: bytes, evidence: Pictures) -> Pictures:

@@ -22,15 +22,16 @@ Array = NDArray[Any]
 _VISIBLE = 1.0  # pixels; shorter blur is within what a lens and a codec do anyway
 _BLIND = 3.0  # pixels; scenes alone make edges of one direction wider by as much
 _SOFT = 1.6  # pixels, standard deviation; wider edges on all sides are out of focus
-_SUSTAINED = 0.9  # the blur of a frame is what its most blurred tenth exceeds
-_GRID = (4, 6)  # rows and columns of regions
+_SHARE = 0.02  # the blur of a frame or a region is what its most blurred fiftieth exceeds
+_GRID = (6, 10)  # rows and columns of regions
+_SMALLEST = 3  # pixels of the shorter side below which no second difference tells of noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """One rectangle of a frame."""
 
-    blur: float  # pixels: length of the motion blur
+    blur: float  # pixels: motion blur that a fiftieth of the region exceeds
     direction: float  # radians in [0, pi), 0 along rows, growing downwards
     defocus: float  # pixels: standard deviation of what blurs all directions alike
     cause: Cause
@@ -40,7 +41,7 @@ class Region:
 class Diagnosis:
     """What ails one frame."""
 
-    blur: float  # pixels: motion blur that a tenth of the frame exceeds
+    blur: float  # pixels: motion blur that a fiftieth of the frame exceeds
     direction: float  # radians in [0, pi), of that blur
     defocus: float  # pixels: standard deviation of what blurs all directions alike
     cause: Cause  # of most of the blur
@@ -76,7 +77,7 @@ def diagnose(
         blur: [2, H, W] pixels: path of each point while the shutter was open, `Motion.blur`. Without it the
             frame's edges are all there is, and their answer holds for the whole frame.
         movers: [H, W] in [0, 1]: what moves otherwise than the camera; None for nothing.
-        grid: Rows and columns of regions.
+        grid: Rows and columns of regions; fewer where the frame has fewer pixels.
     """
     luma = gamma_luma(image).cpu().numpy()
     noise = noise_level(luma)
@@ -107,6 +108,8 @@ def noise_level(luma: Array) -> float:
     Immerkaer's (1996) second difference is blind to ramps and straight edges; its quietest blocks show
     noise alone. Blocks at the ends of the scale are left out: clipping hides noise.
     """
+    if min(luma.shape) < _SMALLEST:
+        return 0.0
     light = luma.astype(np.float32)
     kernel = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
     rough = np.abs(cv2.filter2D(light, cv2.CV_32F, kernel)[1:-1, 1:-1])
@@ -145,6 +148,7 @@ def _block_means(values: Array, side: int = 16) -> Array:
 
 
 def _cuts(size: int, parts: int) -> Iterator[slice]:
+    parts = min(parts, size)
     bounds = [round(size * k / parts) for k in range(parts + 1)]
     return (slice(a, b) for a, b in itertools.pairwise(bounds))
 
@@ -158,10 +162,10 @@ def _blind(edges: Edges, shape: tuple[int, ...]) -> Array:
 
 
 def _strongest(vectors: Array) -> tuple[float, float]:
-    """Length that the most blurred tenth exceeds, and that tenth's mean direction."""
+    """Length that the most blurred fiftieth exceeds, and that fiftieth's mean direction."""
     x, y = vectors[0, ::4, ::4].ravel(), vectors[1, ::4, ::4].ravel()
     length = np.hypot(x, y)
-    limit = np.quantile(length, _SUSTAINED)
+    limit = np.quantile(length, 1 - _SHARE)
     turned = ((x + 1j * y) ** 2)[length >= limit].mean()  # squared: forth and back are one direction
     return float(limit), float(np.angle(turned) / 2 % np.pi)
 

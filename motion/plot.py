@@ -19,12 +19,20 @@ if TYPE_CHECKING:
 _COLOURS = {"none": "#8a8f98", "camera": "#2a78d6", "object": "#e2572b", "defocus": "#8c5bd0"}
 _WIDTH, _DOTS = 10.0, 110  # inches of the sheet, dots per inch
 _REACH = 0.45  # share of its region's width that the longest drawn blur may take to either side
+_LEAST = 0.5  # pixels; shorter blur is drawn as a point
+_SCALES = (1, 2, 5, 10, 20, 50)  # times by which the blur may be drawn longer than it is
 
 
-def plot_diagnosis(
-    path: Path, diagnoses: Sequence[Diagnosis], *, times: Sequence[float], frame: Tensor, index: int
+def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
+    path: Path,
+    diagnoses: Sequence[Diagnosis],
+    *,
+    times: Sequence[float],
+    frame: Tensor,
+    index: int,
+    limit: float | None = None,
 ) -> None:
-    """Draw blur and sharpness over time and the blur of one frame, as a PNG.
+    """Draw blur and sharpness over time and the blur of one frame.
 
     Args:
         path: Where to write.
@@ -32,13 +40,26 @@ def plot_diagnosis(
         times: Seconds, one per frame.
         frame: The frame to draw on, [3, H, W] linear RGB.
         index: Which of `diagnoses` is the frame's.
+        limit: Pixels of blur from which a frame is worked on; None draws no line for it.
     """
     figure = _sheet(frame.shape[1] / frame.shape[2])
     blur, sharpness, picture = figure.axes
     _draw_blur(blur, diagnoses, times, index)
+    if limit is not None:
+        blur.axhline(limit, color="#20242b", linewidth=0.8, linestyle="--")
+        blur.annotate(
+            f"processed from {limit:.1f} px",
+            (1, limit),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+        )
     _draw_sharpness(sharpness, diagnoses, times, index)
-    _draw_vectors(picture, diagnoses[index], frame)
-    picture.set_title(f"Blur of the frame at {times[index]:.2f} s, drawn to scale", loc="left", fontsize=10)
+    scale = _scale(diagnoses[index], frame.shape[2])
+    _draw_vectors(picture, diagnoses[index], frame, scale)
+    title = f"Blur at {times[index]:.2f} s, {diagnoses[index].blur:.1f} px, drawn {scale} times as long"
+    picture.set_title(title, loc="left", fontsize=10)
     figure.savefig(path, dpi=_DOTS)
 
 
@@ -61,7 +82,7 @@ def _draw_blur(axes: Axes, diagnoses: Sequence[Diagnosis], times: Sequence[float
             moments, lengths = [times[k] for k in which], [diagnoses[k].blur for k in which]
             axes.scatter(moments, lengths, color=colour, s=14, label=cause, zorder=2)
     axes.legend(ncols=4, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
-    axes.set_title("Motion blur, pixels, by cause", loc="left", fontsize=10)
+    axes.set_title("Motion blur that 2 % of the frame exceeds, pixels, by cause", loc="left", fontsize=10)
     axes.set_ylim(bottom=0)
     _tidy(axes, times[index])
 
@@ -80,7 +101,14 @@ def _tidy(axes: Axes, moment: float) -> None:
     axes.tick_params(labelsize=8)
 
 
-def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor) -> None:
+def _scale(diagnosis: Diagnosis, width: int) -> int:
+    """How many times longer than it is the blur can be drawn without leaving its region."""
+    longest = max(region.blur for row in diagnosis.regions for region in row)
+    room = 2 * _REACH * width / len(diagnosis.regions[0])
+    return max((scale for scale in _SCALES if scale * longest <= room), default=1)
+
+
+def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor, scale: int) -> None:
     codes = frame.clamp(0, 1).pow(1 / 2.2).permute(1, 2, 0).cpu().numpy()
     axes.imshow(codes, interpolation="nearest")
     axes.set_axis_off()
@@ -89,7 +117,10 @@ def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor) -> None:
     for i, row in enumerate(diagnosis.regions):
         for j, region in enumerate(row):
             x, y = (j + 0.5) * width / columns, (i + 0.5) * height / rows
-            half = min(region.blur / 2, _REACH * width / columns)
+            if region.blur < _LEAST:
+                axes.plot(x, y, color=_COLOURS["none"], marker=".", markersize=3)
+                continue
+            half = min(scale * region.blur / 2, _REACH * width / columns)
             dx, dy = half * np.cos(region.direction), half * np.sin(region.direction)
             _stroke(axes, (x - dx, x + dx), (y - dy, y + dy), _COLOURS[region.cause])
 

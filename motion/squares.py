@@ -107,8 +107,8 @@ def _cut(pyramids: list[list[Array]], fields: Array, places: Array, shifts: list
 
 
 def _pyramid(luma: Array) -> list[Array]:
-    halves = (cv2.resize(luma, None, fx=f, fy=f, interpolation=cv2.INTER_AREA) for f in (0.5, 0.25))
-    return [luma, *map(np.asarray, halves)]
+    sizes = ([max(1, round(side * part)) for side in luma.shape[::-1]] for part in (0.5, 0.25))
+    return [luma, *(np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA)) for size in sizes)]
 
 
 def _read(luma: Array, x: Array, y: Array, scale: int) -> Array:

@@ -18,15 +18,17 @@ from ..data.folders import ImageFolderSink, ImageFolderSource, open_folder
 from ..data.photos import read_burst, write_photo
 from ..data.plumbing import PlumbingSheet
 from ..data.segments import fingerprint
+from ..data.suffixes import VIDEO_SUFFIXES
 from ..data.video import VideoSource, open_video
-from .batch import VIDEO_SUFFIXES
 from .config import Config, OutputConfig, Preset, preset
-from .deblur import deblur
+from .deblur import Tools, deblur
+from .extras import slow_notes
 from .prepare import prepare
 from .probe import probe
-from .progress import Advance, quiet
+from .progress import Advance, Tell, quiet, silent
 from .refine import refine, restorer_for
 from .report import Report
+from .summary import plan_text
 
 __all__ = ["BurstResult", "deblur_burst", "deblur_video", "open_source", "probe", "versions"]
 
@@ -39,6 +41,7 @@ def deblur_video(
     *,
     config: Config | Preset = "auto",
     progress: Advance = quiet,
+    tell: Tell = silent,
 ) -> Report:
     """Sharpen a clip and write a file that is otherwise exactly the old one.
 
@@ -47,7 +50,9 @@ def deblur_video(
         output: A video file or, without a video suffix, a folder for numbered images. Appears only when
             it is complete; an existing one is kept unless `config.output.force`.
         config: Every knob, or the name of a preset.
-        progress: Called with frames done since the last call and frames in all (None where unknown).
+        progress: Called with frames done since the last call and frames in all (None where unknown), or with
+            parts of a stage before the work, and its name.
+        tell: Called with sentences about what will be done.
 
     Returns:
         What was decided about every frame, what it cost, and the plumbing sheet.
@@ -60,7 +65,7 @@ def deblur_video(
     opened = open_source(Path(source), settings.output)
     sink = open_sink(opened, Path(output), settings.output, key=settings_key(settings))
     try:
-        return _deblur_into(opened, sink, settings, progress)
+        return _deblur_into(opened, sink, settings, progress, tell)
     except BaseException:
         sink.abort()
         raise
@@ -111,7 +116,9 @@ def open_source(path: Path, output: OutputConfig) -> VideoSource | ImageFolderSo
     if not path.exists():
         raise UnreadableMedia(f"{path}: there is no such file or folder; check the spelling")
     if path.is_dir():
-        return open_folder(path)
+        return open_folder(path, **({} if output.rate is None else {"rate": output.rate}))
+    if output.rate is not None:
+        raise UnreadableMedia(f"{path}: has times of its own; a frame rate (--fps) is for folders of images")
     return open_video(path, start=output.start, end=output.end, skip_damaged=output.skip_damaged)
 
 
@@ -153,10 +160,12 @@ def _deblur_into(
     sink: VideoSink | ImageFolderSink,
     config: Config,
     progress: Advance,
+    tell: Tell,
 ) -> Report:
     key = f"{_identity(source)} {settings_key(config)}"
     tools, told = prepare(source, config, output=sink.path, key=key, progress=progress)
     watch, seen = tools.watch, tools.survey
+    tell(_plan_of(source, tools, config))
     resumed = sink.finished
     progress(resumed, source.count)
     log = deblur(source, sink, tools, config=config, advance=lambda done: progress(done, source.count))
@@ -177,6 +186,17 @@ def _deblur_into(
         plumbing=sheet,
         versions=versions(),
     )
+
+
+def _plan_of(source: VideoSource | ImageFolderSource, tools: Tools, config: Config) -> str:
+    """What will be done, before it is."""
+    frames = len(tools.excesses)
+    work = sum(excess >= config.gate.soft for excess in tools.excesses) if config.strength else 0
+    seconds = tools.budget.estimate(work, frames)
+    line = plan_text(
+        source.name, frames=frames, size=tools.look.size, rate=source.rate, work=work, seconds=seconds
+    )
+    return "\n".join([line, *(f"  note: {note}" for note in slow_notes() if work)])
 
 
 def _identity(source: VideoSource | ImageFolderSource) -> str:

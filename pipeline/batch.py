@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
-from ..data.encode import CONTAINERS
 from ..data.errors import UnreadableMedia, UnwritableOutput
+from ..data.suffixes import CONTAINERS, VIDEO_SUFFIXES
+from .words import clock, counted
 
 COMMAND = Path(__file__).resolve().parents[1] / "cli.py"  # also runs where the package is not installed
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".3gp"}
-    | {".wmv", ".flv", ".mxf", ".ogv"}
-)
+
+
+ACTIONS = ("sharpened", "untouched", "fell back")
+HEADS = ("clip", "result", "sharpened", "already sharp", "rejected", "time", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,15 @@ class Outcome:
     job: Job
     status: Literal["done", "skipped", "failed"]
     message: str = ""
+    seconds: float = 0.0
+    frames: Mapping[str, int] = field(default_factory=dict)  # how many were sharpened, untouched, fell back
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """Frames sharpened, already sharp and rejected, and the time; empty where nothing was done."""
+        if self.status != "done":
+            return ("",) * (len(ACTIONS) + 1)
+        return (*(str(self.frames.get(action, 0)) for action in ACTIONS), clock(self.seconds))
 
 
 def jobs_in(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
@@ -58,18 +71,22 @@ def jobs_in(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
         raise UnwritableOutput(f"{output}: is the input folder itself; name another one")
     if output.exists() and not output.is_dir():
         raise UnwritableOutput(f"{output}: is a file; name a folder")
-    results = output.resolve() if output.resolve().is_relative_to(folder.resolve()) else None
-    clips = sorted(path for path in _walk(folder, recursive) if path.suffix.lower() in VIDEO_SUFFIXES)
-    jobs = [
-        Job(source=path, output=place(output / path.relative_to(folder)))
-        for path in clips
-        if results not in path.resolve().parents
-    ]
+    clips = _clips(folder, output, recursive=recursive)
+    jobs = [Job(source=path, output=place(output / path.relative_to(folder))) for path in clips]
     if not jobs:
         deeper = "" if recursive else " (--recursive looks into its folders too)"
         raise UnreadableMedia(f"{folder}: holds no video files{deeper}")
     _refuse_collisions(jobs)
     return jobs
+
+
+def notes_on(jobs: Sequence[Job], folder: Path, output: Path) -> Iterator[str]:
+    """What the user may not expect: other names, and clips in sub-folders that are left out."""
+    for job in jobs:
+        if job.output.name != job.source.name:
+            yield f"{job.source}: becomes {job.output.name}, as {job.source.suffix} cannot keep every time"
+    if deeper := len(_clips(folder, output, recursive=True)) - len(jobs):
+        yield f"{counted(deeper, 'clip')} in sub-folders left out; add --recursive to include them"
 
 
 def place(output: Path) -> Path:
@@ -113,12 +130,40 @@ def run_batch(
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """One line per clip and a sum."""
-    width = max((len(str(outcome.job.source)) for outcome in outcomes), default=0)
-    lines = [f"{o.job.source!s:<{width}}  {o.status:<7}  {o.message}".rstrip() for o in outcomes]
+    rows = [HEADS, *((str(o.job.source), o.status, *o.counts, o.message) for o in outcomes)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [_row(row, widths) for row in rows]
     sums = [
         f"{sum(o.status == status for o in outcomes)} {status}" for status in ("done", "skipped", "failed")
     ]
     return "\n".join([*lines, ", ".join(sums)])
+
+
+def to_dict(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Plain values, ready for JSON."""
+    return {
+        "clips": [
+            {"source": str(o.job.source), "output": str(o.job.output), "result": o.status,
+             "frames": dict(o.frames), "seconds": o.seconds, "note": o.message}
+            for o in outcomes
+        ]
+    }  # fmt: skip
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Words to the left, numbers to the right."""
+    words = {0, 1, len(HEADS) - 1}
+    laid = [
+        f"{cell:<{width}}" if place in words else f"{cell:>{width}}"
+        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return "  ".join(laid).rstrip()
+
+
+def _clips(folder: Path, output: Path, *, recursive: bool) -> list[Path]:
+    results = output.resolve() if output.resolve().is_relative_to(folder.resolve()) else None
+    clips = (path for path in _walk(folder, recursive) if path.suffix.lower() in VIDEO_SUFFIXES)
+    return sorted(path for path in clips if results not in path.resolve().parents)
 
 
 def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
@@ -148,9 +193,19 @@ def _run(
         job.output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         return Outcome(job=job, status="failed", message=f"{job.output.parent}: {error.strerror}")
-    command = [sys.executable, str(COMMAND), "video", str(job.source), str(job.output), *options]
+    with TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        return _outcome(job, _said(job, ["--report", str(report), *options], surroundings, children), report)
+
+
+def _said(
+    job: Job, options: Sequence[str], surroundings: Surroundings, children: set[subprocess.Popen[str]]
+) -> tuple[int, str, float]:
+    """Exit code, last words and seconds of a run of its own for one clip."""
+    begun = time.monotonic()
+    command = [sys.executable, str(COMMAND), "video", *options]
     child = subprocess.Popen(
-        command + ["--force"] * surroundings.force,
+        [*command, *["--force"] * surroundings.force, "--", str(job.source), str(job.output)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
         env={**os.environ, **surroundings.variables},
     )  # fmt: skip
@@ -159,9 +214,21 @@ def _run(
         _, said = child.communicate()
     finally:
         children.discard(child)
-    if child.returncode == 0:
-        return Outcome(job=job, status="done")
-    return Outcome(job=job, status="failed", message=_reason(said) or f"exit code {child.returncode}")
+    return child.returncode, said, time.monotonic() - begun
+
+
+def _outcome(job: Job, run: tuple[int, str, float], report: Path) -> Outcome:
+    code, said, seconds = run
+    if code:
+        message = _reason(said) or f"exit code {code}"
+        return Outcome(job=job, status="failed", message=message, seconds=seconds)
+    frames = json.loads(report.read_text(encoding="utf-8"))["frames"]
+    return Outcome(job=job, status="done", message=_hint(said), seconds=seconds, frames=frames)
+
+
+def _hint(said: str) -> str:
+    lines = (line.strip() for line in said.splitlines())
+    return "; ".join(line.removeprefix("hint: ") for line in lines if line.startswith("hint: "))
 
 
 def _reason(said: str) -> str:

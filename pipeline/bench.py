@@ -118,7 +118,9 @@ def pairs_of(
     if name is not None:
         raise FreezeframeError(f"{truth}: a set brings its own truth; name either --set or two folders")
     if truth is None:
-        raise FreezeframeError(f"{blurred}: has no truth; name its folder after this one, or a --set")
+        raise FreezeframeError(
+            f"{blurred}: no reference folder given; name the sharp frames after it, or use --set"
+        )
     return lone_photos(blurred, truth) if photos else folder_pair(blurred, truth)
 
 

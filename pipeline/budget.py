@@ -48,8 +48,9 @@ class Budget:
             self.frame += MEMORY * (spent / frames - self.frame)
 
     def estimate(self, working: int, frames: int) -> float:
-        """Seconds for `working` frames to be worked on of `frames` to be written."""
-        return working * self.frame + frames * self._passing
+        """Seconds for `working` frames to be worked on of `frames` to be written; no more than there are."""
+        left = self._end - self._clock()
+        return min(max(0.0, left), working * self.frame + frames * self._passing)
 
     def scale(self, excesses: Sequence[float], *, soft: float) -> float:
         """The factor, at least 1, on the gate's thresholds with which the rest can be done in time.

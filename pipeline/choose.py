@@ -28,6 +28,8 @@ UNSHARP = 1.0  # pixels of radius; likewise
 SIDE = 1536  # pixels; of larger pictures the middle is looked at
 FAR = 1.7  # times off its level a restorer still serves better than one that takes every level
 
+CLEAN = "no damage detected"
+
 BY_NAME_ONLY = frozenset({"VarFormer", "DreamClear"})  # slow, and they invent
 
 
@@ -64,7 +66,7 @@ class Ailment:
             "blur": f"motion blur over {self.blur:.0f} px",
             "defocus": f"defocus of {self.defocus:.1f} px",
         }
-        return " and ".join(words[ill] for ill in self.ills) or "nothing"
+        return " and ".join(words[ill] for ill in self.ills) or "no damage"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,15 @@ class Choice:
     weights: Weights | None
     reason: str
     sound: bool = False  # whether nothing ails it
+
+
+def unchanged(choice: Choice) -> str:
+    """What to say of a picture that is the same as before."""
+    return (
+        choice.reason
+        if choice.weights is None
+        else f"{choice.weights.name} changed nothing; copied unchanged"
+    )
 
 
 def examine(light: Tensor) -> Ailment:
@@ -108,7 +119,7 @@ def choose(ailment: Ailment, at_hand: Sequence[Weights]) -> Choice:
     """The best of `at_hand` for what ails a picture; nobody where nothing does, or nobody can help."""
     ills = list(ailment.ills)
     if not ills:
-        return Choice(weights=None, reason="nothing ails it: it is left as it is", sound=True)
+        return Choice(weights=None, reason=f"{CLEAN}; copied unchanged", sound=True)
     by_release = {weights.release: weights for weights in at_hand if weights.release}
     # Of one ill a specialist makes more than who cures several; of several, the other way round.
     order: list[Ill] = ["several", *ills] if len(ills) > 1 else [*ills, "several"]
@@ -116,8 +127,10 @@ def choose(ailment: Ailment, at_hand: Sequence[Weights]) -> Choice:
         best = _best(ailment, ill, by_release)
         if best is not None:
             weights = by_release[best]
-            return Choice(weights=weights, reason=f"{ailment.text()}: {weights.name} restores {best.task}")
-    reason = f"{ailment.text()}, and no restorer for that is here; {_advice(ailment)}"
+            return Choice(
+                weights=weights, reason=f"{ailment.text()}: restored with {weights.name} ({best.task})"
+            )
+    reason = f"{ailment.text()}, but no restorer for that is installed; {_advice(ailment)}"
     return Choice(weights=None, reason=reason)
 
 

@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from .arguments import Device, Force, PrecisionOption
-from .terminal import bar, errors, say
+from .command import Command, Group
+from .terminal import answer, bar, errors, say, show
 
-app = typer.Typer(no_args_is_help=False, pretty_exceptions_enable=False)
+app = typer.Typer(cls=Group, no_args_is_help=False, pretty_exceptions_enable=False)
 
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context) -> None:
-    """Restorers: the weights that come with the package, and those of others (list, info, add, fetch)."""
+    """Restorers: the shipped weights, and those of others (list, info, add, fetch)."""
     if context.invoked_subcommand is None:
         with errors():
             from ..models.shipped import REFINER, WEIGHTS, card, verify
@@ -23,19 +24,19 @@ def models(context: typer.Context) -> None:
             for weights in filter(Path.is_file, (WEIGHTS, REFINER)):
                 verify(weights)
                 for name, value in card(weights).items():
-                    typer.echo(f"{name}: {value}")
+                    show(f"{name}: {value}")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_() -> None:
-    """Every restorer that is known: whether it is here, what it restores, its licence."""
+    """Every known restorer: whether it is installed, what it restores, its licence."""
     with errors():
         from .models import listing
 
-        typer.echo(listing())
+        show(listing())
 
 
-@app.command()
+@app.command(cls=Command)
 def info(
     name: Annotated[str, typer.Argument(help="A name of `freezeframe models list`, or a checkpoint.")],
     measure: Annotated[bool, typer.Option("--measure", help="Measure its speed on this machine.")] = False,
@@ -47,34 +48,34 @@ def info(
         from .models import cost, cost_in_words, here, told_of
 
         for key, value in told_of(name).items():
-            typer.echo(f"{key}: {value}")
+            show(f"{key}: {value}")
         weights = here(name)
         if weights is not None:
             found = cost(weights, device=device, precision=precision, measure=measure)
             for key, value in cost_in_words(found).items():
-                typer.echo(f"{key}: {value}")
+                show(f"{key}: {value}")
 
 
-@app.command()
+@app.command(cls=Command)
 def add(
     file: Annotated[Path, typer.Argument(help="A checkpoint: .safetensors, .pth, .pt or .ckpt.")],
     force: Force = False,
 ) -> None:
-    """Copy a checkpoint that you have into freezeframe's folder, once it is recognised."""
+    """Copy a checkpoint of yours into freezeframe's folder, once it is recognised."""
     with errors():
         from .models import add as take_in
 
         weights, title = take_in(file, force=force)
         say(f"{title}; use it by: --model {weights.name}")
-        typer.echo(weights.path)
+        answer(weights.path)
 
 
-@app.command()
+@app.command(cls=Command)
 def fetch(
     name: Annotated[str, typer.Argument(help="A name of `freezeframe models list`.")],
 ) -> None:
-    """Download a restorer from where its authors published it; a broken download goes on where it broke."""
-    with errors(stopped="stopped; the same command goes on where it stopped"):
+    """Download a restorer from where its authors published it; a broken download is resumed."""
+    with errors(stopped="Stopped. Rerun the same command to resume the download."):
         from ..models.fetch import fetch as download
         from .models import published
 
@@ -83,4 +84,4 @@ def fetch(
             say(f"from {release.address}; licence: {release.licence}")
         with bar(name, unit="B") as advance:
             path = download(release, progress=advance)
-        typer.echo(path)
+        answer(path)

@@ -7,22 +7,44 @@ from typing import Annotated
 
 import typer
 
-from .arguments import Codec, Device, Force, PrecisionOption, Quality, ReportFile, Strength
-from .terminal import bar, errors, say
+from .arguments import (
+    ADVANCED,
+    Codec,
+    Device,
+    End,
+    Force,
+    OutputOption,
+    PrecisionOption,
+    Quality,
+    ReportFile,
+    Start,
+    Strength,
+)
+from .command import output_of
+from .terminal import answer, bar, errors, say
 
-STOPPED = "stopped; whole photos are kept, and the same command goes on after the last part that was finished"
+STOPPED = "Stopped. Finished photos are kept; rerun the same command to resume."
 
 
 def restore(
     source: Annotated[Path, typer.Argument(help="A photo, a folder of photos, or a video.")],
-    output: Annotated[Path, typer.Argument(help="A photo, a folder, or a video.")],
+    output: Annotated[Path | None, typer.Argument(help="A photo, a folder, or a video.")] = None,
+    named: OutputOption = None,
     model: Annotated[
-        str, typer.Option(help="A name of `freezeframe models list`, a checkpoint, or auto.")
+        str,
+        typer.Option(metavar="NAME", help="A name of `freezeframe models list`, a checkpoint, or auto."),
     ] = "auto",
-    tile: Annotated[
-        int | None, typer.Option(metavar="PX", help="Largest side of a piece; else what memory allows.")
-    ] = None,
     strength: Strength = 1.0,
+    start: Start = None,
+    end: End = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PX",
+            help="Largest side of a tile (default: what memory allows).",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None,
     codec: Codec = None,
     quality: Quality = None,
     device: Device = "auto",
@@ -30,7 +52,7 @@ def restore(
     force: Force = False,
     report: ReportFile = None,
 ) -> None:
-    """Restore noisy, blocky or soft photos and videos, each picture by itself, with a network at hand."""
+    """Restore noisy, blocky or blurred photos and videos with a network, each picture by itself."""
     with errors(stopped=STOPPED):
         from . import options
         from .restore import configure, table
@@ -38,13 +60,14 @@ def restore(
 
         config = configure(
             model=model, tile=tile, strength=strength, device=device, precision=precision,
-            output={"codec": codec, "quality": quality, "force": force},
+            output={"codec": codec, "quality": quality, "start": start, "end": end, "force": force},
         )  # fmt: skip
+        target = output_of(output, named)
         options.writable(report)
         with bar(source.name, unit="part") as advance:
-            done = work(source, output, config=config, progress=advance)
+            done = work(source, target, config=config, progress=advance)
         say(table(done))
         options.save_json(report, {"restored": [each.to_dict() for each in done]})
-        typer.echo(output)
+        answer(target)
         if any(each.status == "failed" or (each.plumbing and not each.plumbing.passed) for each in done):
             raise typer.Exit(1)

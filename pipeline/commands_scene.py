@@ -7,15 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from .arguments import Budget, Device, Estimator, Force, Shutter
-from .terminal import bar, errors, fitting, say
+from .arguments import ADVANCED, Budget, Device, End, Estimator, Force, OutputOption, Rate, Shutter, Start
+from .command import output_of
+from .terminal import answer, bar, errors, fitting, say
 
-STOPPED = "stopped; the same command goes on after the last checkpoint"
+STOPPED = "Stopped. Rerun the same command to resume from the last checkpoint."
 
 
 def scene(
     source: Annotated[Path, typer.Argument(help="A video of one scene, or a folder of photos.")],
-    output: Annotated[Path, typer.Argument(help="A folder for the sharp frames, the scene and films of it.")],
+    output: Annotated[
+        Path | None, typer.Argument(help="A folder for the sharp frames, the scene and films of it.")
+    ] = None,
+    named: OutputOption = None,
     poses: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Camera poses: a COLMAP model or an LLFF folder.")
     ] = None,
@@ -24,29 +28,37 @@ def scene(
         typer.Option(metavar="FILE", help="Also keep the scene here: .ply, or .png of a panorama."),
     ] = None,
     subframes: Annotated[
-        int, typer.Option(min=0, help="Slow motion: so many pictures inside each exposure.")
+        int, typer.Option(min=0, metavar="N", help="Slow motion: so many pictures inside each exposure.")
     ] = 0,
     evaluate: Annotated[
-        bool, typer.Option("--eval", help="Judge on the held-out views of an LLFF folder.")
+        bool, typer.Option("--eval", help="Evaluate on the held-out views of an LLFF folder.")
     ] = False,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the fit; else 800 without depth, 3000 with.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Steps of the fit (default: 800 without depth, 3000 with)."),
     ] = None,
     budget: Budget = None,
-    start: Annotated[float | None, typer.Option(min=0, help="Begin at this second.")] = None,
-    end: Annotated[float | None, typer.Option(min=0, help="Stop at this second.")] = None,
+    start: Start = None,
+    end: End = None,
+    fps: Rate = None,
     shutter: Shutter = None,
     readout: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Rolling shutter: how much later the last row opens, in frames."),
+        typer.Option(
+            min=0, max=1, metavar="FRAMES", help="Rolling shutter: how much later the last row opens."
+        ),
     ] = 0.0,
-    gaussians: Annotated[int, typer.Option(min=100, help="Of a scene with depth, at most.")] = 30_000,
+    gaussians: Annotated[
+        int, typer.Option(min=100, metavar="N", help="Maximum number of Gaussians.")
+    ] = 30_000,
     trajectory: Annotated[
         Literal["spline", "bezier"],
-        typer.Option(help="One curve through all frames, or one for each (DeblurGS)."),
+        typer.Option(
+            help="One curve through all frames, or one for each (DeblurGS).", rich_help_panel=ADVANCED
+        ),
     ] = "spline",
     densify: Annotated[
-        Literal["mcmc", "gradient"], typer.Option(help="How Gaussians come where they are needed.")
+        Literal["mcmc", "gradient"], typer.Option(help="Densification strategy.", rich_help_panel=ADVANCED)
     ] = "mcmc",
     estimator: Estimator = "dis",
     device: Device = "auto",
@@ -58,18 +70,19 @@ def scene(
         from .scene import SceneWish, rebuild
         from .scene_instead import Instead
 
+        target = output_of(output, named)
         config = options.configure(
             "auto",
-            output={"start": start, "end": end, "force": force},
+            output={"start": start, "end": end, "rate": fps, "force": force},
             measure={"shutter": shutter, "estimator": estimator},
             splat={"steps": steps, "budget": budget, "readout": readout, "gaussians": gaussians,
                    "trajectory": trajectory, "densify": densify},
-            strength=1.0, device=device, precision="auto",
+            strength=1.0, device=device, precision="auto", budget=budget,
         )  # fmt: skip
         wish = SceneWish(subframes=subframes, scene=save_scene, poses=poses, evaluate=evaluate)
         with fitting(source.name) as tell, bar(source.name) as advance:
-            done = rebuild(source, output, config=config, wish=wish, tell=tell, advance=advance)
+            done = rebuild(source, target, config=config, wish=wish, tell=tell, advance=advance)
         say(done.text())
-        typer.echo(output)
+        answer(target)
         if isinstance(done, Instead) and (save_scene or evaluate):
             raise typer.Exit(1)  # what was asked for by name is not there

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from .arguments import Arch, Device
-from .terminal import bar, errors, say
+from .arguments import ADVANCED, Arch, Device, OutputOption
+from .command import Command, Group, output_of
+from .terminal import answer, bar, errors, say
 
 Told = dict[str, float]
 
 
-class _Group(TyperGroup):
+class _Group(Group):
     """`freezeframe train PHOTOS OUT`, from when there was one network to train, still trains that one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -32,125 +33,153 @@ app = typer.Typer(
 )
 
 Photos = Annotated[Path, typer.Argument(help="Folder of photos and videos to cut pictures from.")]
-Out = Annotated[Path, typer.Argument(help="Folder for checkpoint, log and weights.")]
-Size = Annotated[int, typer.Option(min=1, help="Patches per step and device.")]
-Every = Annotated[float, typer.Option(help="Minutes between trials and checkpoints.")]
-Board = Annotated[bool, typer.Option("--tensorboard", help="Write its logs into OUT too.")]
+Out = Annotated[Path | None, typer.Argument(help="Folder for checkpoint, log and weights.")]
+Size = Annotated[int, typer.Option(min=1, metavar="N", help="Patches per step and device.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Of everything random.", rich_help_panel=ADVANCED)]
+Every = Annotated[float, typer.Option(metavar="MINUTES", help="Minutes between validations and checkpoints.")]
+Board = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs into OUT too.")]
 
 
-@app.command()
+@app.command(cls=Command)
 def multiframe(
     photos: Photos,
-    out: Out,
+    out: Out = None,
+    named: OutputOption = None,
     pairs: Annotated[
-        Path | None, typer.Option(help="Real clips to steer by: */blur/*.png beside */sharp/*.png.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Validation clips: */blur/*.png beside */sharp/*.png."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all; a later call may raise it.")] = 20000,
+    steps: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Steps in all; a later call may raise it.")
+    ] = 20000,
     size: Size = 16,
-    width: Annotated[int, typer.Option(min=8, help="Channels at half size; doubled twice.")] = 32,
-    shards: Annotated[int, typer.Option(min=1, help="Of 16 clips and 40 MB each, to draw from.")] = 400,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make shards meanwhile.")] = 1,
+    width: Annotated[
+        int, typer.Option(min=8, metavar="N", help="Channels at half size; doubled twice.")
+    ] = 32,
+    shards: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Of 16 rendered clips and 40 MB each.")
+    ] = 400,
+    workers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Processes that make shards meanwhile.")
+    ] = 1,
     start: Annotated[
-        Path | None, typer.Option(help="Weights to begin with (`--width` is theirs); else from scratch.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights to begin with; their width replaces --width (default: from scratch).",
+        ),
     ] = None,
-    pace: Annotated[float, typer.Option(help="Learning rate, at its highest.")] = 1e-3,
+    pace: Annotated[float, typer.Option("--lr", "--pace", metavar="RATE", help="Peak learning rate.")] = 1e-3,
     every: Every = 5.0,
-    seed: Annotated[int, typer.Option(min=0, max=600, help="Another one has other clips too.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=600, metavar="N", help="Another one has other clips too.")
+    ] = 0,
     device: Device = "auto",
     tensorboard: Board = False,
 ) -> None:
-    """Train the network that finishes deconvolved frames; the same command goes on where it stopped."""
-    with _telling(out if tensorboard else None) as tell, bar("train", unit="step") as advance:
+    """Train the network that finishes deconvolved frames; rerun the same command to resume."""
+    target = output_of(out, named, folder=True)
+    with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
         from .train import TrainConfig, train
+        from .training_data import SHARD_BYTES
 
         config = TrainConfig(
             steps=steps, size=size, width=width, shards=shards, workers=workers, start=start, pace=pace,
             every=every, seed=seed, device=device,
         )  # fmt: skip
-        weights = train(photos, out, pairs=pairs, config=config, progress=advance, tell=tell)
-    typer.echo(weights)
+        say(disk_text(target / "shards", shards * SHARD_BYTES, option="--shards"))
+        weights = train(photos, target, pairs=pairs, config=config, progress=advance, tell=tell)
+    answer(weights)
 
 
-@app.command()
+@app.command(cls=Command)
 def restorer(
     photos: Photos,
-    out: Out,
+    out: Out = None,
+    named: OutputOption = None,
     arch: Annotated[Arch, typer.Option(help="All but refiner have a million parameters.")] = "refiner",
     judged: Annotated[
-        Path | None, typer.Option(help="Other photos, to say how good it is and choose the best weights by.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Validation photos, by which the best weights are chosen."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 10000,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all.")] = 10000,
     size: Size = 16,
-    patch: Annotated[int, typer.Option(min=32, help="Pixels of a patch's side.")] = 128,
+    patch: Annotated[int, typer.Option(min=32, metavar="PX", help="Side of a patch.")] = 128,
     every: Every = 5.0,
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     tensorboard: Board = False,
 ) -> None:
-    """Train a restorer of single pictures on photos made worse; the same command goes on where it stopped."""
-    with _telling(out if tensorboard else None) as tell, bar("train", unit="step") as advance:
+    """Train a single-image restorer on synthetically degraded photos; rerun the same command to resume."""
+    target = output_of(out, named, folder=True)
+    with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
         from .train_restorer import RestorerConfig, train_restorer
 
         config = RestorerConfig(
             arch=arch, steps=steps, size=size, patch=patch, every=every, seed=seed, device=device
         )
-        weights = train_restorer(photos, out, judged=judged, config=config, progress=advance, tell=tell)
-    typer.echo(weights)
+        weights = train_restorer(photos, target, judged=judged, config=config, progress=advance, tell=tell)
+    answer(weights)
 
 
-@app.command()
+@app.command(cls=Command)
 def blur(
     photos: Photos,
-    out: Out,
-    judged: Annotated[Path | None, typer.Option(help="Other photos, to say how often it is right.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 2500,
+    out: Out = None,
+    named: OutputOption = None,
+    judged: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Validation photos.")] = None,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all.")] = 2500,
     size: Size = 16,
-    patch: Annotated[int, typer.Option(min=128, help="Pixels of a patch's side.")] = 192,
+    patch: Annotated[int, typer.Option(min=128, metavar="PX", help="Side of a patch.")] = 192,
     every: Every = 5.0,
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     tensorboard: Board = False,
 ) -> None:
-    """Train what tells the refiner how a picture was blurred; the same command goes on where it stopped."""
-    with _telling(out if tensorboard else None) as tell, bar("train", unit="step") as advance:
+    """Train the blur estimator of the refiner; rerun the same command to resume."""
+    target = output_of(out, named, folder=True)
+    with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
         from ..data.synth_clips import pictures_in
         from .blur_course import Blurs
         from .training_loop import LoopConfig, learn
 
         course = Blurs(pictures_in(photos), size, patch, seed, judged)
         config = LoopConfig(steps=steps, seed=seed, every=every, device=device)
-        weights = learn(course, out, config=config, progress=advance, tell=tell)
-    typer.echo(weights)
+        weights = learn(course, target, config=config, progress=advance, tell=tell)
+    answer(weights)
 
 
-@app.command()
+@app.command(cls=Command)
 def shutter(
     photos: Photos,
-    out: Out,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in all.")] = 4000,
-    size: Annotated[int, typer.Option(min=1, help="Frames per step and device.")] = 16,
-    clips: Annotated[int, typer.Option(min=1, help="Of 1 MB each, to draw from.")] = 7000,
+    out: Out = None,
+    named: OutputOption = None,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all.")] = 4000,
+    size: Annotated[int, typer.Option(min=1, metavar="N", help="Frames per step and device.")] = 16,
+    clips: Annotated[int, typer.Option(min=1, metavar="N", help="Rendered clips of 1 MB each.")] = 7000,
     every: Every = 5.0,
-    seed: int = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     tensorboard: Board = False,
 ) -> None:
-    """Train what reads the shutter off moving pictures; the same command goes on where it stopped."""
-    with _telling(out if tensorboard else None) as tell, bar("train", unit="step") as advance:
+    """Train the shutter estimator; rerun the same command to resume."""
+    target = output_of(out, named, folder=True)
+    with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
         from ..data.synth_clips import pictures_in
-        from .shutter_course import Shutters
+        from .shutter_course import CLIP_BYTES, Shutters
         from .training_loop import LoopConfig, learn
 
-        course = Shutters(pictures_in(photos), out / "clips", size, clips, seed)
+        say(disk_text(target / "clips", clips * CLIP_BYTES, option="--clips"))
+        course = Shutters(pictures_in(photos), target / "clips", size, clips, seed)
         config = LoopConfig(steps=steps, seed=seed, every=every, device=device)
-        weights = learn(course, out, config=config, progress=advance, tell=tell)
-    typer.echo(weights)
+        weights = learn(course, target, config=config, progress=advance, tell=tell)
+    answer(weights)
 
 
 @contextmanager
 def _telling(folder: Path | None) -> Iterator[Callable[[Told], None]]:
     """Says every trial, and writes it for TensorBoard into `folder`; errors become sentences."""
-    with errors(stopped="stopped; the same command goes on after the last checkpoint"):
+    with errors(stopped="Stopped. Rerun the same command to resume from the last checkpoint."):
         from .training_board import board
 
         boards = [board(folder)] if folder else []
@@ -161,3 +190,13 @@ def _telling(folder: Path | None) -> Iterator[Callable[[Told], None]]:
                 each(told)
 
         yield tell
+
+
+def disk_text(folder: Path, size: int, *, option: str) -> str:
+    """How much of a disk a training will fill."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(place).free
+    return (
+        f"{folder}: will take up to {size / 1e9:.1f} GB of disk ({free / 1e9:.1f} GB are free);"
+        f" {option} makes it less"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -110,9 +111,11 @@ class GateConfig:
     checkerboard: float = 8.0  # energy at the pixel grid's own frequency, over that of the input
 
     def __post_init__(self) -> None:
-        for name in ("blur", "wide_blur", "least"):
+        for name in ("blur", "wide_blur"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
+        if not 0 < self.least < math.inf:
+            raise ValueError(f"least must be more than 0 pixels, not {self.least:g}")
         _within("share", self.share, 0, 1)
         _within("soft", self.soft, 0, 0.99)
 
@@ -131,8 +134,15 @@ class OutputConfig:
     quality: float | None = None  # constant rate factor of the codec; None: visually lossless for it
     start: float | None = None  # seconds of the source
     end: float | None = None  # seconds of the source
+    rate: Fraction | None = None  # frames per second of a folder of images; None: 24
     force: bool = False  # overwrite an existing output
     skip_damaged: bool = False  # repeat the neighbour of a damaged frame instead of stopping
+
+    def __post_init__(self) -> None:
+        for name in ("quality", "start", "end"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be a number from 0 up, not {value:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from ..data.metrics import psnr, srgb_codes
 from ..data.synth import sports_scene
 from ..data.video import open_video
 from .api import deblur_video, versions
+from .extras import slow_notes
 
 ENCODERS = ("libx264", "libx265", "libsvtav1", "prores_ks", "ffv1")
 SOUND = 0.5  # dB that the self-check must gain; a broken kernel or codec gains nothing
@@ -32,7 +33,9 @@ def examine() -> tuple[str, bool]:
     lines = [
         "versions  " + ", ".join(f"{name} {version}" for name, version in versions().items()),
         f"devices   {_devices()}",
-        f"kernels   {'compiled by numba' if find_spec('numba') else 'torch; faster with freezeframe[fast]'}",
+        f"kernels   {'compiled by numba' if find_spec('numba') else 'torch'}",
+        f"networks  {'OpenVINO or torch' if find_spec('openvino') else 'torch'}",
+        *(f"slow      {note}" for note in slow_notes()),
         f"encoders  {', '.join(name for name in ENCODERS if name not in missing)}"
         + (f"; missing: {', '.join(missing)}" if missing else ""),
         f"check     a generated clip, blurred and restored: {gain:+.2f} dB, {'PASS' if healthy else 'FAIL'}",

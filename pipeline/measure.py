@@ -23,6 +23,7 @@ from .config import GateConfig, MeasureConfig
 from .continuity import dilated, widened
 from .first_pass import FirstPass
 from .gate import Extent, blur_weight, excess, extent
+from .progress import Advance, quiet
 from .shots import Window
 
 Pair = tuple[int, int]
@@ -38,6 +39,7 @@ WARY = 0.85  # share of the threshold at which the first pass asks for a closer 
 PLAIN = 3.0  # times the threshold from which none is needed: on real clips it never says otherwise
 SURER = 0.93  # share of the threshold at which that sends a frame to be measured
 SMALLEST_HALF = 120  # pixels of the shorter side below which half a picture tells no motion
+SURVEYING = "measuring the shutter"  # what `survey` calls its work
 SURVEYED = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
 LOOKS = 32  # closer looks, more than a window's context
 KEPT = 4  # chained flows: with windows of five frames nothing is chained twice
@@ -57,17 +59,19 @@ class Survey:
     whole: bool = False  # every frame of the clip was looked at
 
 
-def survey(source: Source, config: MeasureConfig) -> Survey:
-    """Measure the shutter in a few places spread over the clip."""
+def survey(source: Source, config: MeasureConfig, *, progress: Advance = quiet) -> Survey:
+    """Measure the shutter in a few places spread over the clip; `progress` is told of each."""
     if config.shutter is not None:
         return Survey(estimate=None, shutter=config.shutter, longest=config.shutter, confidence=1.0)
     found: list[ShutterEstimate] = []
     looked_at = 0
+    progress(0, config.survey_runs, SURVEYING)
     for run in source.glimpses(config.survey_runs, config.survey_length):
         # A frame seen from one side only tells little: two frames serve where there are no more.
         looked_at += len(run)
         if len(run) >= 3 or (len(run) == 2 and not found):
             found.append(_shutter_of(run, config))
+        progress(1, config.survey_runs, SURVEYING)
         if len(found) >= FEWEST_RUNS and pool_shutters(found).confidence >= CERTAIN:
             break
     pooled = pool_shutters(found)

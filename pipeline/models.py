@@ -137,7 +137,7 @@ def published(name: str) -> Release:
     if name not in CATALOGUE:
         near = get_close_matches(name, CATALOGUE, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UnreadableMedia(f"{name}: is in no catalogue here; see `freezeframe models list`{hint}")
+        raise UnreadableMedia(f"{name}: unknown model; see `freezeframe models list`{hint}")
     return CATALOGUE[name]
 
 
@@ -158,12 +158,12 @@ def _copy(file: Path, target: Path) -> None:
 def _state(weights: shelf.Weights | None, release: Release | None) -> str:
     if weights is not None:
         return "here"
-    return "fetch" if release and release.address else "by hand"
+    return "fetch" if release and release.address else "manual"
 
 
 def _what(release: Release | None) -> str:
     if release is None:
-        return "added by hand"
+        return "added by you"
     size = f", {release.size / 1e6:.0f} MB" if release.size else ""
     return f"{release.task} ({release.architecture}{size}; {release.licence})"
 
@@ -173,10 +173,10 @@ def _of_release(release: Release) -> dict[str, str]:
     return {
         "restores": release.task,
         "architecture": release.architecture,
-        "takes": f"{'grey pictures' if release.channels == 1 else 'RGB'}, gives {release.scale} x their size",
+        "input": f"{'greyscale' if release.channels == 1 else 'RGB'}, output scale {release.scale}x",
         "size": size,
         "licence": release.licence,
-        "published at": release.address or f"{release.page} (by hand)",
+        "published at": release.address or f"{release.page} (manual download)",
         "sha256": release.sha256 or "not pinned; recorded at first use",
     }
 

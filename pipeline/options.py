@@ -9,18 +9,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..data.errors import FreezeframeError, UnwritableOutput
-from ..data.photos import save
 from .config import Config, Preset, preset
 
+ANY = 0.01  # pixels; what is blurred over less stands still
 
-def configure(
-    name: Preset, /, *, strength: float, device: str, precision: Any, **stages: Mapping[str, Any]
+
+def configure(  # one for each field of Config that belongs to no stage
+    name: Preset,
+    /,
+    *,
+    strength: float,
+    device: str,
+    precision: Any,
+    budget: float | None = None,
+    **stages: Mapping[str, Any],
 ) -> Config:
     """The preset `name` with the given fields of its stages replaced; None keeps the preset's value."""
     config = preset(name)
+    whole = {"strength": strength, "device": device, "precision": precision, "budget": budget}
     try:
         changed = {stage: _replace(getattr(config, stage), fields) for stage, fields in stages.items()}
-        return replace(config, strength=strength, device=device, precision=precision, **changed)
+        return replace(config, **whole, **changed)
     except ValueError as wrong:
         raise FreezeframeError(f"{wrong}; see --help") from wrong
 
@@ -38,8 +47,11 @@ def arguments(**given: Any) -> list[str]:
 
 
 def pixels(least: float | None) -> dict[str, float]:
-    """Fields of GateConfig for a blur limit in pixels, not a share of the height; None keeps the preset."""
-    return {} if least is None else {"blur": 0.0, "wide_blur": 0.0, "least": least}
+    """Fields of GateConfig for a blur limit in pixels, not a share of the height; None keeps the preset.
+
+    0 stands for every frame in which something moves.
+    """
+    return {} if least is None else {"blur": 0.0, "wide_blur": 0.0, "least": max(least, ANY)}
 
 
 def network(given: str) -> Path | Literal["shipped", "none"]:
@@ -64,6 +76,8 @@ def writable(*paths: Path | None) -> None:
 def save_json(path: Path | None, body: Mapping[str, Any]) -> None:
     """Write `body` where the user asked for it, all or nothing."""
     if path is not None:
+        from ..data.photos import save  # brings torch along, which a finished batch does not need
+
         save((json.dumps(body, indent=2, default=str) + "\n").encode(), path)
 
 

@@ -47,7 +47,7 @@ def prepare(
     reading = watch.seconds[PASS] / look.frames
     moves = config.strength > 0 and moving(look, config)
     with watch.stage("survey"):
-        seen = survey(source, config.measure) if moves else unmeasured(config)
+        seen = survey(source, config.measure, progress=progress) if moves else unmeasured(config)
     with watch.stage("adapt"):
         network, notes = (
             network_of(config, source, shutter=seen.shutter, output=output, key=key) if moves else (None, ())

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from ..data.errors import MissingExtra, UnwritableOutput
 from ..data.folders import ImageFolderSource, open_folder
@@ -19,11 +20,13 @@ from ..data.photos import PHOTO_SUFFIXES, exposure_seconds, read_photo
 from ..data.types import Clip, Frame, Motion, stack_light
 from ..data.video import VideoSource, open_video
 from ..data.video_writer import saying_why
+from ..motion.camera import homography_of_flow
 from ..motion.diagnose import Diagnosis, diagnose
+from ..motion.movers import movers
 from ..motion.plot import plot_diagnosis
 from .config import GateConfig, MeasureConfig
 from .first_pass import is_cut
-from .gate import blur_threshold, sustained_blur
+from .gate import blur_threshold
 from .measure import Memory, Survey, blurred, measure, survey
 from .probe_text import page, sentences
 from .progress import Advance, quiet
@@ -40,7 +43,7 @@ class Sight:
 
     index: int
     time: float  # seconds
-    reach: float  # pixels: motion blur that a fiftieth of the frame exceeds; the gate goes by it
+    reach: float  # pixels: motion blur that a fiftieth of the frame exceeds, as `video` judges it
     blurred: bool  # whether that is enough for `deblur_video` to work on the frame
     camera: float | None  # pixels per frame by which most of the background moves; None without neighbours
     diagnosis: Diagnosis
@@ -137,7 +140,7 @@ def _photo(path: Path) -> tuple[Probe, Frame]:
 
 def _clip(path: Path, every: int, progress: Advance) -> tuple[Probe, Frame]:
     source = _open(path)
-    seen = survey(source, MeasureConfig())
+    seen = survey(source, MeasureConfig(), progress=progress)
     look = _Look(seen)
     progress(0, source.count)
     for trio in _trios(source.frames()):
@@ -216,23 +219,29 @@ class _Look:
         images = stack_light(frames)
         clip = Clip(images=images, times=times, shutter=self._seen.shutter, kept=range(len(frames)))
         shot = len(self.cuts)
-        motion = measure(
-            clip, shot, self._seen, config=MeasureConfig(), memory=self._memory, tell_movers=True
-        )
+        motion = measure(clip, shot, self._seen, config=MeasureConfig(), memory=self._memory)
         return clip, motion, frames.index(here)
 
 
 def _sight(frame: Frame, clip: Clip, motion: Motion, place: int) -> Sight:
-    gate = GateConfig()
-    reach = sustained_blur(motion.blur[place], share=gate.share)
+    apart = _apart(motion, place)
+    diagnosis = diagnose(clip.images[place], blur=motion.blur[place], movers=apart)
     return Sight(
         index=frame.index,
         time=float(frame.time),
-        reach=reach,
-        blurred=bool(blurred(motion, range(place, place + 1), gate)),
-        camera=_camera_speed(motion, place),
-        diagnosis=diagnose(clip.images[place], blur=motion.blur[place], movers=motion.movers[place]),
+        reach=diagnosis.blur,
+        blurred=bool(blurred(motion, range(place, place + 1), GateConfig())),
+        camera=_camera_speed(motion.velocity[place], apart),
+        diagnosis=diagnosis,
     )
+
+
+def _apart(motion: Motion, place: int) -> Tensor:
+    """What moves otherwise than the camera. [H, W] in [0, 1]."""
+    neighbour = place + 1 if place + 1 < len(motion.velocity) else place - 1
+    flow = motion.flows[place, neighbour]
+    camera = homography_of_flow(flow.shift, flow.trust)
+    return torch.zeros_like(flow.trust) if camera is None else movers(flow, camera)
 
 
 def _blind(frame: Frame) -> Sight:
@@ -248,9 +257,8 @@ def _blind(frame: Frame) -> Sight:
     )
 
 
-def _camera_speed(motion: Motion, place: int) -> float | None:
-    speed = torch.hypot(*motion.velocity[place, :, ::4, ::4])
-    background = speed[motion.movers[place, ::4, ::4] < 0.5]
+def _camera_speed(velocity: Tensor, apart: Tensor) -> float | None:
+    background = torch.hypot(*velocity[:, ::4, ::4])[apart[::4, ::4] < 0.5]
     return float(background.median()) if len(background) else None
 
 
@@ -278,4 +286,5 @@ def _draw(plot: Path, found: Probe, strongest: Frame) -> None:
             times=[sight.time for sight in found.sights],
             frame=strongest.picture.linear(),
             index=index,
+            limit=found.limit if found.kind == "clip" else None,
         )

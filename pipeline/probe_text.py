@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from ..data.types import Cause
+from .words import counted, lower_limit
 
 if TYPE_CHECKING:
     from .probe import Probe, Sight
@@ -24,7 +25,7 @@ MAKERS: dict[Cause, str] = {
     "camera": "the camera",
     "object": "moving objects",
     "defocus": "missed focus",
-    "none": "small things that move fast",
+    "none": "small, fast objects",
 }
 
 
@@ -41,9 +42,9 @@ def heading(found: Probe) -> str:
     height, width = found.size
     if found.kind == "photo":
         return f"{found.name}: photo, {width}x{height}"
-    pace = f" at {found.rate:.4g} per second" if found.rate else ""
-    looked = "all" if len(found.sights) == found.frames else str(len(found.sights))
-    return f"{found.name}: {width}x{height}, {found.frames} frames{pace}, {looked} looked at"
+    pace = f" at {found.rate:.4g} fps" if found.rate else ""
+    sampled = "all" if len(found.sights) == found.frames else str(len(found.sights))
+    return f"{found.name}: {width}x{height}, {counted(found.frames, 'frame')}{pace}, {sampled} sampled"
 
 
 def sentences(found: Probe) -> Iterator[str]:
@@ -53,7 +54,7 @@ def sentences(found: Probe) -> Iterator[str]:
     if soft:
         yield f"{_of(soft, found)} out of focus, which deblurring motion does not mend"
     if found.camera is not None:
-        yield f"the camera {'stands still' if found.camera == 'still' else 'moves'}"
+        yield f"the camera is {'static' if found.camera == 'still' else 'moving'}"
     yield from _flaws(found)
     if found.cuts:
         cuts = "1 cut, before frame" if len(found.cuts) == 1 else f"{len(found.cuts)} cuts, before frames"
@@ -73,10 +74,10 @@ def direction(sights: Sequence[Sight], *, turned: bool) -> str:
     # Doubled angles: forth and back are one direction.
     mean = sum(cmath.rect(sight.diagnosis.blur, 2 * sight.diagnosis.direction) for sight in sights)
     if not total or abs(mean) < STEADY * total:
-        return "all ways"
+        return "mixed"
     slope = abs(math.degrees(cmath.phase(mean)) / 2)  # 0 along rows, 90 along columns
     slope = 90 - slope if turned else slope
-    return "sideways" if slope < 30 else "up and down" if slope > 60 else "aslant"
+    return "horizontal" if slope < 30 else "vertical" if slope > 60 else "diagonal"
 
 
 def cause(sight: Sight) -> Cause:
@@ -92,13 +93,20 @@ def _blur(found: Probe) -> str:
     limit = f"more than {found.limit:.1f} px"
     if not blurred:
         if found.kind == "photo":
-            return f"its edges show no motion blur over {limit}"
-        return f"no frame looked at is blurred by motion over {limit}: they would pass untouched"
-    lengths = f"{limit}, half of them over {median(s.reach for s in blurred):.0f}"
-    if len(blurred) == 1:
-        lengths = f"{blurred[0].reach:.1f} px"
+            return f"its edges show no motion blur of {limit}"
+        return (
+            f"no sampled frame has {limit} of motion blur, so `freezeframe video` would leave them unchanged"
+            + _lower(found)
+        )
+    worst, usual = max(s.reach for s in blurred), median(s.reach for s in blurred)
+    lengths = f"{worst:.1f} px" if len(blurred) == 1 else f"up to {worst:.1f} px, median {usual:.1f} px"
     how = f"by {_makers(found, blurred)}, {_way(found, blurred)}"
-    return f"{_of(len(blurred), found)} blurred over {lengths}, {how}"
+    return f"{_of(len(blurred), found)} blurred ({lengths}) {how}"
+
+
+def _lower(found: Probe) -> str:
+    lower = lower_limit([sight.reach for sight in found.sights])
+    return f" (--min-blur {lower[0]:g} would process {lower[1]} of {len(found.sights)})" if lower else ""
 
 
 def _makers(found: Probe, blurred: Sequence[Sight]) -> str:
@@ -111,7 +119,7 @@ def _makers(found: Probe, blurred: Sequence[Sight]) -> str:
 
 def _way(found: Probe, blurred: Sequence[Sight]) -> str:
     which = direction(blurred, turned=found.turned)
-    return "in changing directions" if which == "all ways" else f"mostly {which}"
+    return "in mixed directions" if which == "mixed" else f"mostly {which}"
 
 
 def _of(count: int, found: Probe) -> str:
@@ -123,10 +131,10 @@ def _of(count: int, found: Probe) -> str:
 def _shutter(found: Probe) -> str:
     if found.shutter is None:
         return f"shutter {_fraction(found.exposure)} by its EXIF" if found.exposure else ""
-    degrees = f"{360 * found.shutter:.0f} degrees"
+    degrees = f"{360 * found.shutter:.0f}°"
     what = f"{_fraction(found.exposure)} ({degrees})" if found.exposure else degrees
     if found.shutter_confidence < SURE:
-        return f"too little moves to measure the shutter, {what} is a guess"
+        return f"too little motion to measure the shutter; assuming {what}"
     return f"shutter about {what}"
 
 
@@ -139,7 +147,7 @@ def _flaws(found: Probe) -> Iterator[str]:
     if noise > NOISY:
         yield f"noisy: standard deviation {noise:.1%} of the range"
     if median(sight.diagnosis.blockiness for sight in found.sights) > BLOCKY:
-        yield "the coder's blocks show"
+        yield "compression blocking is visible"
 
 
 def _sections(sights: Sequence[Sight]) -> Iterator[Sequence[Sight]]:

@@ -15,6 +15,8 @@ from typing import Any
 from ..data.plumbing import PlumbingSheet
 from ..data.types import ShotReport, Verdict
 from .config import Config
+from .summary import counts_text, remarks
+from .words import clock, counted
 
 
 class Stopwatch:
@@ -82,14 +84,13 @@ class Report:
 
     def text(self) -> str:
         """A few lines for a person."""
-        counts, total = self.counts, sum(self.counts.values())
-        spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        verdicts = list(self.verdicts)
         lines = [
-            f"{self.source}: {total} frames in {len(self.shots)} shots, shutter {self.shutter:.2f} of the"
-            f" frame interval (confidence {self.shutter_confidence:.2f})",
-            f"  sharpened {counts['sharpened']}, untouched {counts['untouched']},"
-            f" fell back {counts['fell back']}",
-            f"  time: {spent}",
+            f"{self.source}: {counted(len(verdicts), 'frame')} in {counted(len(self.shots), 'shot')},"
+            f" shutter {360 * self.shutter:.0f}° (confidence {self.shutter_confidence:.2f}),"
+            f" {clock(sum(self.seconds.values()))} in all",
+            f"  {counts_text(verdicts)}",
+            *(f"  {remark}" for remark in remarks(verdicts)),
             *(f"  note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from ..models.enlarge import enlarged
 from ..models.shelf import Weights, at_hand, find, sha256_of
 from ..models.whole import WholeRestorer, load_whole
 from .api import open_sink, open_source, refuse_overwriting, versions
-from .choose import Ailment, Choice, choose, examine
+from .choose import Ailment, Choice, choose, examine, unchanged
 from .progress import Advance, quiet
 from .restore_config import AUTO, RestoreConfig, Restored, configure, table
 
@@ -55,9 +56,12 @@ def restore(
     """
     origin, target = Path(source), Path(output)
     crew = _Crew(config)
+    photo = not origin.is_dir() and origin.suffix.lower() in PHOTO_SUFFIXES
+    if (origin.is_dir() or photo) and (config.output.start, config.output.end) != (None, None):
+        raise FreezeframeError(f"{origin}: has no times; --start and --end are for videos")
     if origin.is_dir():
         return _folder(origin, target, crew, progress)
-    if origin.suffix.lower() in PHOTO_SUFFIXES:
+    if photo:
         refuse_overwriting(target, [origin], force=config.output.force)
         refuse(target, force=config.output.force)
         return [_photo(origin, target, crew, watch=progress)]
@@ -75,7 +79,7 @@ class _Crew:
     def choice(self, looks: Callable[[], Ailment]) -> Choice:
         """Who works; `looks` is asked only where the user has not said."""
         if self.named is not None:
-            return Choice(weights=self.named, reason=f"restored by {self.named.name}, as asked for")
+            return Choice(weights=self.named, reason=f"restored with {self.named.name} (as requested)")
         chosen = choose(looks(), at_hand())
         if chosen.weights is None and not chosen.sound:
             raise FreezeframeError(chosen.reason)
@@ -106,14 +110,17 @@ def _photo(source: Path, output: Path, crew: _Crew, *, watch: Advance = quiet) -
     picture = read_photo(source)
     light = picture.linear()
     chosen = crew.choice(lambda: examine(light))
-    if chosen.weights is None:
-        _pass_on(picture, output, force=crew.config.output.force)
-    else:
+    after, reason = picture, chosen.reason
+    if chosen.weights is not None:
         restorer = crew.at_work(chosen.weights)
         restorer.watch = watch
         after = picture.with_light(crew.restored(light, restorer))
+    if np.array_equal(after.pixels, picture.pixels):
+        reason = unchanged(chosen)
+        _pass_on(picture, output, force=crew.config.output.force)
+    else:
         write_photo(after, output, force=crew.config.output.force)
-    return Restored(source=source, output=output, status="done", reason=chosen.reason)
+    return Restored(source=source, output=output, status="done", reason=reason)
 
 
 def _pass_on(picture: PhotoPicture, output: Path, *, force: bool) -> None:
@@ -184,18 +191,27 @@ def _video(source: Path, output: Path, crew: _Crew, progress: Advance) -> Restor
     sink = open_sink(opened, output, crew.config.output, key=_key(crew.config, chosen))
     try:
         progress(sink.finished, opened.count)
+        changed = sink.finished > 0  # what an earlier run did is not known
         for frame in opened.frames(first=sink.finished):
-            sink.write([_frame(frame, restorer, crew)])
+            after = _frame(frame, restorer, crew)
+            changed = changed or after is not frame
+            sink.write([after])
             progress(1, opened.count)
         sheet = sink.finish()
     except BaseException:
         sink.abort()
         raise
-    return Restored(source=source, output=output, status="done", reason=chosen.reason, plumbing=sheet)
+    reason = chosen.reason if changed else unchanged(chosen)
+    return Restored(source=source, output=output, status="done", reason=reason, plumbing=sheet)
 
 
 def _frame(frame: Frame, restorer: WholeRestorer | None, crew: _Crew) -> Frame:
-    return frame if restorer is None else frame.showing(crew.restored(frame.picture.linear(), restorer))
+    """The frame itself where it stays as it is."""
+    if restorer is None:
+        return frame
+    light = frame.picture.linear()
+    after = crew.restored(light, restorer)
+    return frame if torch.equal(after, light) else frame.showing(after)
 
 
 def _typical(source: VideoSource | ImageFolderSource) -> Ailment:

@@ -28,6 +28,7 @@ from .training_step import matrices
 FIRST = 64  # clips that a training begins with; one more joins every step
 STORED = 48  # squares kept of a frame
 SHOWN = 24  # of them in a sample
+CLIP_BYTES = 10**6  # on disk, about
 JUDGED = 40  # held-out clips
 WIDTH = 0.035  # of the answer asked for, standard deviation: nobody can tell a shutter to the last digit
 _PICTURE = FRAMES * SIDE * SIDE

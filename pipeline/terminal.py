@@ -3,50 +3,55 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ..data.errors import FreezeframeError
+from ..data.printable import printable
+from .meter import BLINK, EVERY, Bars, Lines, Meter
 
 if TYPE_CHECKING:
     from ..splatting.fit import Told
-    from .progress import Advance
+
+FIT_PARTS = 100  # per cent
 
 
 def say(text: str) -> None:
     """Tell the person; stdout is kept for results."""
-    typer.echo(text, err=True)
+    bars = sys.modules.get("tqdm")  # a bar that is being drawn makes room
+    with bars.tqdm.external_write_mode(sys.stderr) if bars else nullcontext():
+        typer.echo(printable(text), err=True)
+
+
+def show(text: str) -> None:
+    """Print a result that is text."""
+    typer.echo(printable(text).encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+def answer(path: Path) -> None:
+    """Print the path of a result: the very bytes of its name for a script, a legible name for a person."""
+    if sys.stdout.isatty():
+        show(str(path))
+    else:
+        typer.echo(os.fsencode(path))
+
+
+def bar(name: str, *, unit: str = "frame", every: float = EVERY) -> Meter:
+    """Progress on stderr: a bar on a terminal, elsewhere a line after `every` so many seconds."""
+    name = printable(name)
+    if sys.stderr.isatty():
+        return Meter(Bars(name, unit), every=BLINK)
+    return Meter(Lines(name, unit, say), every=every)
 
 
 @contextmanager
-def bar(name: str, *, unit: str = "frame") -> Iterator[Advance]:
-    """A progress bar on stderr, its ETA measured on work done: the first call tells what was there before."""
-    from tqdm import tqdm
-
-    with ExitStack() as stack:
-        line: Any = None
-
-        def advance(done: int, total: int | None) -> None:
-            nonlocal line
-            if line is None:
-                drawn = tqdm(
-                    desc=name, unit=unit, initial=done, total=total, file=sys.stderr, disable=None,
-                    dynamic_ncols=True, unit_scale=unit == "B",
-                )  # fmt: skip
-                line = stack.enter_context(drawn)
-                return
-            line.total = total
-            line.update(done)
-
-        yield advance
-
-
-@contextmanager
-def errors(*, stopped: str = "stopped; no result was written") -> Iterator[None]:
+def errors(*, stopped: str = "Stopped. No output written.") -> Iterator[None]:
     """One sentence and exit code 2 for what the user can mend; mistakes of our own stay tracebacks."""
     try:
         yield
@@ -79,22 +84,14 @@ def _trouble(error: OSError) -> str:
 
 
 @contextmanager
-def fitting(name: str) -> Iterator[Callable[[Told], None]]:
-    """A progress bar on stderr of a fit: share of the work, loss, and how well re-blurred frames agree."""
-    from tqdm import tqdm
-
-    with ExitStack() as stack:
-        line: Any = None
+def fitting(name: str, *, every: float = EVERY) -> Iterator[Callable[[Told], None]]:
+    """Progress of a fit on stderr: share of the work, loss, and how well re-blurred frames agree."""
+    stage, reached = "fitting the scene", 0
+    with bar(name, every=every) as meter:
 
         def tell(told: Told) -> None:
-            nonlocal line
-            if line is None:
-                drawn = tqdm(
-                    desc=name, total=100, file=sys.stderr, disable=None, dynamic_ncols=True,
-                    bar_format="{l_bar}{bar}| [{elapsed}<{remaining}{postfix}]",
-                )  # fmt: skip
-                line = stack.enter_context(drawn)
-            line.set_postfix_str(f"loss {told.loss:.4f}, re-blurred {told.psnr:.1f} dB", refresh=False)
-            line.update(100 * told.progress - line.n)
+            nonlocal reached
+            before, reached = reached, round(FIT_PARTS * told.progress)
+            meter(reached - before, FIT_PARTS, stage)  # the first part may be an earlier run's
 
         yield tell

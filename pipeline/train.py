@@ -121,4 +121,15 @@ def train(  # noqa: PLR0913  # two folders, what to steer by, how, and two to te
     # Where several learn together, the first of them has the shards made for all.
     workers = config.workers if os.environ.get("RANK", "0") == "0" else 0
     with made_ahead(photos, pool.folder, config.numbers, workers=workers):
+        if workers:
+            _begun(pool, config.numbers[:FIRST], progress)
         return learn(_Clips(config, pool, pairs), out, config=config.loop, progress=progress, tell=tell)
+
+
+def _begun(pool: Pool, first: range, progress: Advance) -> None:
+    """The shards that a training begins with; others make them from the front, so this one from the back."""
+    stage = "making the first shards"
+    progress(0, len(first), stage)
+    for number in reversed(first):
+        pool.make(number)
+        progress(1, len(first), stage)

@@ -36,6 +36,7 @@ Half = npt.NDArray[np.float16]
 
 PER_SHARD = 16  # clips
 SIDE = 256  # pixels of a clip's frames
+SHARD_BYTES = PER_SHARD * (CHANNELS + 3) * SIDE * SIDE * 2
 HELD_OUT = 10**9  # seeds from here on are never trained on
 DETAIL = 2.0  # codes; mean step between pixels that a clip must have to teach anything
 TRUTH = slice(CHANNELS, CHANNELS + 3)  # of a sample

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from ..data.errors import UnreadableMedia
-from ..data.photo_read import PHOTO_SUFFIXES, upright_size
+from ..data.photo_read import upright_size
 from ..data.photos import read_photo
+from ..data.suffixes import PHOTO_SUFFIXES
 from .colmap_model import find_model, read_model
 from .trajectory import Views
 from .turns import poses

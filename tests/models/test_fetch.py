@@ -165,7 +165,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(server, release):
 
 def test_a_file_that_changed_meanwhile_is_fetched_from_its_beginning(server, release):
     server.breaks_after = [150_000, 0]
-    with pytest.raises(FreezeframeError, match=r"broke after 0\.\d MB.*the same command goes on"):
+    with pytest.raises(FreezeframeError, match=r"broke after 0\.\d MB.*rerun the same command to resume"):
         fetch(release)
     server.content, server.etag = weights(seed=1), '"two"'
     assert fetch(release).read_bytes() == server.content

@@ -103,4 +103,4 @@ def test_coding_blocks_show(film, panning):
 def test_a_diagnosis_is_plain_json(film, panning):
     found = diagnose(film(panning(0, 0), [0])[0]).to_dict()
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(found))
-    assert len(found["regions"]) == 4
+    assert len(found["regions"]) == 6

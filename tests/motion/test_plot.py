@@ -31,5 +31,5 @@ def test_a_sheet_is_drawn(tmp_path, drawn):
 def test_without_matplotlib_the_cure_is_named(tmp_path, drawn, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     frames, found = drawn
-    with pytest.raises(MissingExtra, match=r"freezeframe\[plot\]"):
+    with pytest.raises(MissingExtra, match="pip install matplotlib"):
         plot_diagnosis(tmp_path / "sheet.png", found, times=[0.0, 0.04], frame=frames[0], index=0)

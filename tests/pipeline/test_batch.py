@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
-from freezeframe.pipeline.batch import Job, Outcome, jobs_in, place, run_batch, table
+from freezeframe.pipeline.batch import Job, Outcome, jobs_in, notes_on, place, run_batch, table
 
 
 @pytest.fixture
@@ -110,11 +110,28 @@ def test_a_folder_that_cannot_be_made_fails_its_own_clip_only(tree, tmp_path):
     assert str(blocked) in outcomes[0].message
 
 
+def test_what_may_surprise_is_said_before_the_work(tree, tmp_path):
+    """Other names, and clips that are left out; results that lie inside are no clips."""
+    clips = tree("a.avi", "b.mp4", "c/d.mp4", "c/e.mp4", "out/b.mp4")
+    jobs = jobs_in(clips, clips / "out", recursive=False)
+    renamed, deeper = notes_on(jobs, clips, clips / "out")
+    assert "becomes a.avi.mkv" in renamed
+    assert "2 clips in sub-folders left out; add --recursive" in deeper
+    assert not list(
+        notes_on(jobs_in(clips / "c", tmp_path / "o", recursive=False), clips / "c", tmp_path / "o")
+    )
+
+
 def test_the_table_names_every_clip_and_adds_up(tmp_path):
     job = Job(source=tmp_path / "a.mp4", output=tmp_path / "b.mp4")
-    outcomes = [Outcome(job=job, status="done"), Outcome(job=job, status="failed", message="cut off")]
+    outcomes = [
+        Outcome(job=job, status="done", seconds=151, frames={"sharpened": 69, "fell back": 11}),
+        Outcome(job=job, status="failed", message="cut off"),
+    ]
     lines = table(outcomes).splitlines()
-    assert lines[1].split() == [str(job.source), "failed", "cut", "off"]
+    assert lines[0].split() == ["clip", "result", "sharpened", "already", "sharp", "rejected", "time", "note"]
+    assert lines[1].split() == [str(job.source), "done", "69", "0", "11", "02:31"]
+    assert lines[2].split() == [str(job.source), "failed", "cut", "off"]
     assert lines[-1] == "1 done, 0 skipped, 1 failed"
 
 
@@ -132,5 +149,7 @@ def test_a_damaged_clip_fails_alone(film, write_clip, tmp_path):
     )
     assert [outcome.status for outcome in first] == ["done", "failed", "done"]
     assert "b.mkv" in first[1].message
+    assert first[0].frames == {"untouched": 4}
+    assert first[0].seconds > 0
     assert [outcome.status for outcome in again] == ["skipped", "failed", "skipped"]
     assert {path.name for path in out.rglob("*") if path.is_file()} == {"a.mkv", "c.mkv"}

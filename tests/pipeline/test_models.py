@@ -53,7 +53,7 @@ def test_the_list_names_every_release_and_how_it_comes_here(place, checkpoint):
     assert set(CATALOGUE) <= set(state)
     assert " here " in state["mine"]
     assert " fetch " in state["swinir-color-noise25"]
-    assert " by hand " in state["nafnet-gopro-64"]
+    assert " manual " in state["nafnet-gopro-64"]
     assert "Apache-2.0" in state["swinir-color-noise25"]
     assert lines[-1] == f"folder: {place / 'cache' / 'freezeframe' / 'models'}"
 

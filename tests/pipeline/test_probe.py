@@ -33,7 +33,7 @@ def panned(film, write_clip, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("velocity", "words"), [((12, 0), "sideways"), ((0, 12), "up and down"), ((9, 9), "aslant")]
+    ("velocity", "words"), [((12, 0), "horizontal"), ((0, 12), "vertical"), ((9, 9), "diagonal")]
 )
 def test_a_pan_is_told_by_its_length_and_direction(panned, velocity, words):
     found = probe(panned(velocity), every=3)
@@ -52,20 +52,20 @@ def test_a_pan_is_told_by_its_length_and_direction(panned, velocity, words):
 def test_the_shutter_is_told_in_seconds_and_degrees(panned):
     found = probe(panned((12, 0)))
     assert found.exposure == pytest.approx(found.shutter / 25)
-    assert f"{360 * found.shutter:.0f} degrees" in found.verdict[0]
+    assert f"{360 * found.shutter:.0f}°" in found.verdict[0]
 
 
 def test_directions_turn_with_the_picture(panned):
     sights = probe(panned((12, 0))).sights
-    assert direction(sights, turned=False) == "sideways"
-    assert direction(sights, turned=True) == "up and down"
+    assert direction(sights, turned=False) == "horizontal"
+    assert direction(sights, turned=True) == "vertical"
 
 
 def test_a_still_clip_ails_nothing(panned):
     found = probe(panned((0, 0)))
     assert not any(sight.blurred for sight in found.sights)
     assert found.camera == "still"
-    assert "no frame" in found.verdict[0]
+    assert "no sampled frame" in found.verdict[0]
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_a_single_frame_is_diagnosed_by_itself(film, write_clip, tmp_path):
     found = probe(write_clip(tmp_path / "one.mkv", film((0, 0), [0.0])))
     assert found.frames == len(found.sights) == 1
     assert found.sights[0].camera is None
-    assert "guess" in found.verdict[0], "nothing tells of its shutter"
+    assert "assuming" in found.verdict[0], "nothing tells of its shutter"
 
 
 def test_the_table_stays_short(film, write_clip, tmp_path):
@@ -127,9 +127,11 @@ def test_json_holds_every_frame_looked_at(panned):
 
 def test_progress_counts_every_frame(panned):
     told = []
-    probe(panned((0, 0)), progress=lambda done, total: told.append((done, total)))
-    assert sum(done for done, _ in told) == 8
-    assert {total for _, total in told} == {8}
+    probe(panned((0, 0)), progress=lambda *step: told.append(step))
+    frames = [step for step in told if len(step) == 2]
+    assert sum(done for done, _ in frames) == 8
+    assert {total for _, total in frames} == {8}
+    assert [step for step in told if len(step) == 3] == told[: len(told) - len(frames)], "stages come before"
 
 
 def test_the_drawing_shows_the_most_blurred_frame(panned, tmp_path):

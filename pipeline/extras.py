@@ -1,0 +1,33 @@
+"""Optional packages that make freezeframe faster: which are here, and what their lack costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import NamedTuple
+
+
+class Extra(NamedTuple):
+    """One optional package."""
+
+    package: str
+    module: str
+    what: str  # runs on it
+    slower: str  # without it
+
+
+EXTRAS = (
+    Extra("numba", "numba", "the deconvolution", "four times slower"),
+    Extra("openvino", "openvino", "the network", "twice as slow"),
+)
+
+
+def missing() -> tuple[Extra, ...]:
+    """Those that are not installed."""
+    return tuple(extra for extra in EXTRAS if find_spec(extra.module) is None)
+
+
+def slow_notes() -> Iterator[str]:
+    """A sentence for each package whose lack makes sharpening slow."""
+    for extra in missing():
+        yield f"without {extra.package} {extra.what} is {extra.slower}; run: pip install {extra.package}"

@@ -1,0 +1,40 @@
+"""Numbers as a person says them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+VISIBLE = 1.0  # pixels; shorter blur cannot be undone
+
+
+def about(seconds: float) -> str:
+    """A time that is not known better: `about 14 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 50:
+        return "less than a minute"
+    return f"about {max(1, minutes)} min" if minutes < 90 else f"about {seconds / 3600:.1f} h"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 shot`, `2 shots`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def lower_limit(blurs: Sequence[float]) -> tuple[float, int] | None:
+    """A --min-blur that blurs of these lengths would pass, half a pixel below the middle one, and how many.
+
+    None where there is nothing that could be seen: blur of less than a pixel.
+    """
+    visible = sorted(blur for blur in blurs if blur > VISIBLE)
+    if not visible:
+        return None
+    limit = max(VISIBLE, math.ceil(2 * visible[len(visible) // 2] - 1) / 2)
+    return limit, sum(blur > limit for blur in visible)
+
+
+def clock(seconds: float) -> str:
+    """`02:34`, `1:02:34`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute:02d}:{second:02d}"
