@@ -124,15 +124,17 @@ def video(
             gate=options.pixels(min_blur),
             strength=strength, device=device, precision=precision,
         )  # fmt: skip
-        options.writable(report, json_)
+        kept = options.writable(
+            {"--report": report, "--json": json_}, inputs=[source], output=output, force=force
+        )
         with bar(source.name) as advance:
             done = api.deblur_video(source, output, config=config, progress=advance)
         say(done.text())
         if done.plumbing:
             say(done.plumbing.text())
-        options.save_json(report, done.to_dict())
-        options.save_json(json_, done.plumbing.to_dict() if done.plumbing else {})
         typer.echo(output)
+        options.save_json(kept.get("--report"), done.to_dict(), beside=output)
+        options.save_json(kept.get("--json"), done.plumbing.to_dict() if done.plumbing else {}, beside=output)
         if done.plumbing and not done.plumbing.passed:
             say(f"freezeframe: {output}: was written, but not as promised; see FAIL above")
             raise typer.Exit(1)
@@ -208,16 +210,17 @@ def probe(
     json_: Annotated[Path | None, typer.Option("--json", help="Write the diagnosis as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw sharpness over time and blur vectors.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Diagnose each n-th frame only.")] = 5,
+    force: Force = False,
 ) -> None:
     """Say what is blurred, how far, in which direction and why, before any work is done."""
     with errors():
         from .pipeline import options
         from .pipeline.probe import probe as diagnose
 
-        options.writable(json_)
+        kept = options.writable({"--json": json_}, inputs=[source], output=plot, force=force)
         with bar(source.name) as advance:
-            found = diagnose(source, every=every, plot=plot, progress=advance)
-        options.save_json(json_, found.to_dict())
+            found = diagnose(source, every=every, plot=plot, force=force, progress=advance)
+        options.save_json(kept.get("--json"), found.to_dict())
         typer.echo(found.text())
 
 
@@ -225,13 +228,14 @@ def probe(
 def demo(
     clip: Annotated[Path | None, typer.Option(help="Your own clip instead of the sample.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("freezeframe-demo"),
+    force: Force = False,
 ) -> None:
     """Sharpen the sample clip and the sample burst that come with the package, and say what was gained."""
     with errors():
         from .pipeline.demo import demo as show
 
         with bar("demo") as advance:
-            told = show(clip, out, progress=advance)
+            told = show(clip, out, force=force, progress=advance)
         typer.echo(told)
 
 
@@ -269,14 +273,14 @@ def bench(
         from .pipeline import options
         from .pipeline.bench_methods import methods_for
 
-        work.refuse_overwriting(out, force=force)
+        claims = work.claims_in(out, inputs=[blurred, *([truth] if truth else [])], force=force)
         pairs = work.pairs_of(blurred, truth, name=set_, split=split, photos=photos)
         config = options.configure(
             "auto", fuse={"network": options.network(network)}, strength=1.0, device=device, precision="auto"
         )
         with bar("bench") as advance:
             found = work.bench(pairs, methods_for(config, restorer=restorer), progress=advance)
-        found.save(out)
+        found.save(claims)
         say(found.text())
         typer.echo(out / "compare.html")
 

@@ -40,11 +40,12 @@ def restore(
             model=model, tile=tile, strength=strength, device=device, precision=precision,
             output={"codec": codec, "quality": quality, "force": force},
         )  # fmt: skip
-        options.writable(report)
+        kept = options.writable({"--report": report}, inputs=[source], output=output, force=force)
         with bar(source.name, unit="part") as advance:
             done = work(source, output, config=config, progress=advance)
         say(table(done))
-        options.save_json(report, {"restored": [each.to_dict() for each in done]})
         typer.echo(output)
+        body = {"restored": [each.to_dict() for each in done]}
+        options.save_json(kept.get("--report"), body, beside=output)
         if any(each.status == "failed" or (each.plumbing and not each.plumbing.passed) for each in done):
             raise typer.Exit(1)
