@@ -22,6 +22,10 @@ if __name__ == "__main__" and not __package__:
     _spec.loader.exec_module(_package)
     __package__ = "freezeframe"
 
+    from .pipeline.signals import listen
+
+    listen()  # before the slow imports
+
 from typing import Annotated, Literal
 
 import typer
@@ -51,6 +55,7 @@ from .pipeline.arguments import (
 )
 from .pipeline.commands_restore import restore
 from .pipeline.commands_scene import scene
+from .pipeline.signals import what_is_kept
 from .pipeline.terminal import bar, errors, say
 
 app = typer.Typer(
@@ -60,7 +65,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-RESUMES = "stopped; no output appeared, and the same command goes on after the last part that was finished"
+GOES_ON = "Stopped. Finished clips are kept; rerun the same command to go on."
 
 
 def _tell_version(wanted: bool) -> None:
@@ -107,7 +112,7 @@ def video(
     json_: Annotated[Path | None, typer.Option("--json", help="Write the plumbing sheet as JSON.")] = None,
 ) -> None:
     """Sharpen a clip. Interrupt it at any time; the same command goes on where it stopped."""
-    with errors(stopped=RESUMES):
+    with errors(stopped=what_is_kept(output)):
         from .pipeline import api, options
 
         config = options.configure(
@@ -185,7 +190,7 @@ def batch(
     force: Force = False,
 ) -> None:
     """Sharpen every clip of a folder; finished ones are skipped, a failed one stops no other."""
-    with errors(stopped=RESUMES):
+    with errors(stopped=GOES_ON):
         from .pipeline import batch as work
         from .pipeline import options
 

@@ -18,7 +18,7 @@ except ImportError:  # no such lock on this system
     fcntl = None  # type: ignore[assignment]
 
 NAME = "lock"
-PATIENCE = 3.0  # seconds for a run that was just stopped to go
+PATIENCE = 5.0  # seconds for a run that was just stopped to go
 _PAUSE = 0.05
 
 

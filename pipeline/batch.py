@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Literal
 
 from ..data.encode import CONTAINERS
 from ..data.errors import UnreadableMedia, UnwritableOutput
+from ..data.publish import refuse_place
+from .signals import PARENT
 
 COMMAND = Path(__file__).resolve().parents[1] / "cli.py"  # also runs where the package is not installed
 VIDEO_SUFFIXES = frozenset(
@@ -95,8 +98,7 @@ def run_batch(
         tell: Called with each outcome as it comes.
     """
     outcomes: list[Outcome] = []
-    children: set[subprocess.Popen[str]] = set()
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with _Children() as children, ThreadPoolExecutor(max_workers=workers) as pool:
         waiting = [pool.submit(_run, job, options, _surroundings(workers, force), children) for job in jobs]
         try:
             for future in as_completed(waiting):
@@ -104,8 +106,7 @@ def run_batch(
                 tell(outcomes[-1])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in tuple(children):
-                child.send_signal(signal.SIGINT)
+            children.stop()
             raise
     order = {job.source: number for number, job in enumerate(jobs)}
     return sorted(outcomes, key=lambda outcome: order[outcome.job.source])
@@ -139,29 +140,60 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
             )
 
 
-def _run(
-    job: Job, options: Sequence[str], surroundings: Surroundings, children: set[subprocess.Popen[str]]
-) -> Outcome:
+class _Children:
+    """The processes at work. They stop when they are told to, and die with this one however it dies."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+        # Nothing is ever written into it: it ends when nobody holds the other end any more.
+        self._read, self._write = os.pipe()
+
+    def __enter__(self) -> _Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+    def run(self, command: Sequence[str], variables: Mapping[str, str]) -> tuple[int, str]:
+        """Run a command to its end; its exit code, and what it said."""
+        with self._lock:
+            if self._stopped:
+                return 128 + signal.SIGINT, ""
+            child = subprocess.Popen(
+                command, stdin=self._read, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                text=True, errors="replace", env={**os.environ, **variables, PARENT: "1"},
+                start_new_session=True,  # Ctrl-C in a terminal reaches them once, from here
+            )  # fmt: skip
+            self._running.add(child)
+        try:
+            _, said = child.communicate()
+        finally:
+            self._running.discard(child)
+        return child.returncode, said
+
+    def stop(self) -> None:
+        """Stop those at work, and start no more."""
+        with self._lock:
+            self._stopped = True
+            for child in tuple(self._running):
+                child.send_signal(signal.SIGINT)
+
+
+def _run(job: Job, options: Sequence[str], surroundings: Surroundings, children: _Children) -> Outcome:
     if job.output.exists() and not surroundings.force:
         return Outcome(job=job, status="skipped", message="is there already")
     try:
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return Outcome(job=job, status="failed", message=f"{job.output.parent}: {error.strerror}")
+        refuse_place(job.output)
+    except UnwritableOutput as error:
+        return Outcome(job=job, status="failed", message=str(error))
     command = [sys.executable, str(COMMAND), "video", str(job.source), str(job.output), *options]
-    child = subprocess.Popen(
-        command + ["--force"] * surroundings.force,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-        env={**os.environ, **surroundings.variables},
-    )  # fmt: skip
-    children.add(child)
-    try:
-        _, said = child.communicate()
-    finally:
-        children.discard(child)
-    if child.returncode == 0:
+    code, said = children.run(command + ["--force"] * surroundings.force, surroundings.variables)
+    if code == 0:
         return Outcome(job=job, status="done")
-    return Outcome(job=job, status="failed", message=_reason(said) or f"exit code {child.returncode}")
+    return Outcome(job=job, status="failed", message=_reason(said) or f"exit code {code}")
 
 
 def _reason(said: str) -> str:

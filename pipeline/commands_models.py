@@ -74,7 +74,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="A name of `freezeframe models list`.")],
 ) -> None:
     """Download a restorer from where its authors published it; a broken download goes on where it broke."""
-    with errors(stopped="stopped; the same command goes on where it stopped"):
+    with errors(stopped="Stopped. Rerun the same command to resume."):
         from ..models.fetch import fetch as download
         from .models import published
 

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from .arguments import Codec, Device, Force, PrecisionOption, Quality, ReportFile, Strength
+from .signals import what_is_kept
 from .terminal import bar, errors, say
 
-STOPPED = "stopped; whole photos are kept, and the same command goes on after the last part that was finished"
+STOPPED = "Stopped. Finished photos are kept; rerun the same command to go on."
 
 
 def restore(
@@ -31,7 +32,7 @@ def restore(
     report: ReportFile = None,
 ) -> None:
     """Restore noisy, blocky or soft photos and videos, each picture by itself, with a network at hand."""
-    with errors(stopped=STOPPED):
+    with errors(stopped=STOPPED if source.is_dir() else what_is_kept(output)):
         from . import options
         from .restore import configure, table
         from .restore import restore as work

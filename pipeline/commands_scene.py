@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from .arguments import Budget, Device, Estimator, Force, Shutter
+from .signals import what_is_kept
 from .terminal import bar, errors, fitting, say
-
-STOPPED = "stopped; the same command goes on after the last checkpoint"
 
 
 def scene(
@@ -53,7 +52,7 @@ def scene(
     force: Force = False,
 ) -> None:
     """Rebuild a static scene sharp from its own blur; frames, a model and films of it go into a folder."""
-    with errors(stopped=STOPPED):
+    with errors(stopped=what_is_kept(output)):
         from . import options
         from .scene import SceneWish, rebuild
         from .scene_instead import Instead

@@ -40,16 +40,21 @@ def demo(clip: Path | None, folder: Path, *, force: bool = False, progress: Adva
     return _told(clip, places[names[0]].path, places, progress, force=force)
 
 
-def before_after(before: Tensor, after: Tensor, output: Claim, *, zoom: int = 1) -> Path:
-    """Write two [3, H, W] linear RGB pictures side by side, the seam white between them, as sRGB PNG."""
+def before_after(before: Tensor, after: Tensor, path: Path, *, zoom: int = 1) -> Path:
+    """Write two [3, H, W] linear RGB pictures side by side as sRGB PNG."""
+    claim(path).write(side_by_side(before, after, zoom=zoom))
+    return path
+
+
+def side_by_side(before: Tensor, after: Tensor, *, zoom: int = 1) -> bytes:
+    """Two [3, H, W] linear RGB pictures as an sRGB PNG, the seam white between them."""
     left, right = srgb_codes(before), srgb_codes(after)
     shown = [
         cv2.resize(codes, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) for codes in (left, right)
     ]
     seam = np.full((shown[0].shape[0], SEAM, 3), 255, np.uint8)
     _, coded = cv2.imencode(".png", np.concatenate([shown[0], seam, shown[1]], axis=1)[..., ::-1])
-    output.write(coded.tobytes())
-    return output.path
+    return coded.tobytes()
 
 
 def most_changed(before: Tensor, after: Tensor) -> tuple[slice, slice]:
@@ -91,10 +96,9 @@ def _sample_burst(places: Mapping[str, Claim], *, force: bool) -> str:
         for image, truth in zip(inputs, truths, strict=True)
     ]
     detail = (..., *most_changed(inputs[best], result.image))
-    picture = before_after(
-        inputs[best][detail], result.image[detail], places["burst_before_after.png"], zoom=2
-    )
-    where = _places({"result": output, "before | after": picture})
+    picture = places["burst_before_after.png"]
+    picture.write(side_by_side(inputs[best][detail], result.image[detail], zoom=2))
+    where = _places({"result": output, "before | after": picture.path})
     return f"{_gain(f'sample burst of {len(inputs)} photos', rows)}\n\n{where}"
 
 
@@ -102,21 +106,24 @@ def _told(clip: Path, output: Path, places: Mapping[str, Claim], progress: Advan
     """Deblur one clip; what was done, what was kept and where everything lies."""
     report = deblur_video(clip, output, config=_replacing(preset("auto"), force), progress=progress)
     report.save(places["report.json"].path, force=force)
-    picture = _picture(report, clip, output, places["before_after.png"])
+    picture = places["before_after.png"]
+    picture.write(_picture(report, clip, output))
     parts = [report.text()]
     if report.plumbing:
         parts.append("kept as it was:\n" + textwrap.indent(report.plumbing.text(), "  "))
-    parts.append(_places({"result": output, "before | after": picture, "report": places["report.json"].path}))
+    parts.append(
+        _places({"result": output, "before | after": picture.path, "report": places["report.json"].path})
+    )
     return "\n\n".join(parts)
 
 
-def _picture(report: Report, clip: Path, output: Path, place: Claim) -> Path:
-    """A detail of the most blurred frame, before and after."""
+def _picture(report: Report, clip: Path, output: Path) -> bytes:
+    """A detail of the most blurred frame, before and after, as PNG."""
     strongest = max(report.verdicts, key=lambda verdict: verdict.blur, default=None)
     number = strongest.index if strongest else 0
     before, after = frame_at(clip, number), frame_at(output, number)
     detail = (..., *most_changed(before, after))
-    return before_after(before[detail], after[detail], place, zoom=2)
+    return side_by_side(before[detail], after[detail], zoom=2)
 
 
 def _places(where: dict[str, Path]) -> str:

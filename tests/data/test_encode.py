@@ -324,9 +324,10 @@ class TestRefusals:
             VideoSink(open_video(make_video()), target)
         assert target.read_text() == "mine"
 
-    def test_missing_folder(self, make_video: MakeVideo, tmp_path: Path):
-        with pytest.raises(UnwritableOutput, match="create it first"):
-            VideoSink(open_video(make_video()), tmp_path / "nowhere" / "out.mp4")
+    def test_a_folder_made_for_nothing_goes_again(self, make_video: MakeVideo, tmp_path: Path):
+        sink = VideoSink(open_video(make_video()), tmp_path / "new" / "deep" / "out.mp4")
+        sink.abort()
+        assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
     def test_unknown_kind(self, make_video: MakeVideo, tmp_path: Path):
         with pytest.raises(UnwritableOutput, match=r"\.mkv"):
