@@ -1,7 +1,7 @@
 """Being stopped: by Ctrl-C, by a service manager, by a terminal that closes.
 
-Nothing heavy is imported here: until the work begins a signal ends the process at once, in one sentence, for
-an exception in the middle of an import ends in a traceback. Once it has begun, a signal raises `Stopped`.
+Once the work has begun, a signal raises `Stopped`. Before, and in the middle of an import, where exceptions are
+swallowed or end in a traceback, it ends the process at once, in one sentence. Nothing heavy is imported here.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def what_is_kept(output: Path) -> Callable[[], str]:
     def words() -> str:
         job = output.with_name(f".{output.name}.freezeframe")
         if job.exists():
-            return (
-                f"Stopped. No output written; rerun the same command to resume (finished work is in {job})."
-            )
+            return f"Stopped. No output written; rerun the same command to resume (kept in {job})."
         if _changed(output) != before:
             return f"Stopped. {output} is complete."
         return "Stopped. No output written, and nothing was finished yet that could be kept."
@@ -73,11 +71,19 @@ def _changed(path: Path) -> int | None:
         return None
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    if _begun:
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _begun and not _importing(frame):
         raise Stopped(number)
     os.write(2, b"freezeframe: Stopped. No output written.\n")
     os._exit(128 + number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_with_parent() -> None:
