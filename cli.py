@@ -22,6 +22,10 @@ if __name__ == "__main__" and not __package__:
     _spec.loader.exec_module(_package)
     __package__ = "freezeframe"
 
+    from .pipeline.signals import listen
+
+    listen()  # before the slow imports
+
 from typing import Annotated, Literal
 
 import typer
@@ -43,6 +47,7 @@ from .pipeline.clip_options import ClipOptions
 from .pipeline.command import Command, Commands, output_of, taking
 from .pipeline.commands_restore import restore
 from .pipeline.commands_scene import scene
+from .pipeline.signals import what_is_kept
 from .pipeline.terminal import answer, bar, errors, say, show
 
 app = typer.Typer(
@@ -53,7 +58,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-RESUMES = "Stopped. No output written; rerun the same command to resume."
+GOES_ON = "Stopped. Finished clips are kept; rerun the same command to go on."
 
 
 def _show_version(wanted: bool) -> None:
@@ -92,12 +97,15 @@ def video(
     ] = None,
 ) -> None:  # fmt: skip
     """Sharpen a clip. Interrupt it at any time and rerun the same command to resume."""
-    with errors(stopped=RESUMES):
+    with errors():
+        target = output_of(output, named)
+    with errors(stopped=what_is_kept(target)):
         from .pipeline import options
 
-        target = output_of(output, named)
         config = clip.config(force=force)
-        options.writable(report, json_)
+        kept = options.writable(
+            {"--report": report, "--json": json_}, inputs=[source], output=target, force=force
+        )
         from .pipeline import api
 
         with bar(source.name) as advance:
@@ -105,9 +113,9 @@ def video(
         say(done.text())
         if done.plumbing:
             say(done.plumbing.text())
-        options.save_json(report, done.to_dict())
-        options.save_json(json_, done.plumbing.to_dict() if done.plumbing else {})
         answer(target)
+        options.save_json(kept.get("--report"), done.to_dict(), beside=target)
+        options.save_json(kept.get("--json"), done.plumbing.to_dict() if done.plumbing else {}, beside=target)
         if done.plumbing and not done.plumbing.passed:
             say(f"freezeframe: {target}: was written, but not as promised; see FAIL above")
             raise typer.Exit(1)
@@ -168,14 +176,14 @@ def batch(
 
     The options are those of `freezeframe video`, for each clip.
     """
-    with errors(stopped=RESUMES):
+    with errors(stopped=GOES_ON):
         from .pipeline import batch as work
         from .pipeline import options
 
         target = output_of(out_dir, named, folder=True)
         clip.config(force=force)  # what is wrong for one is wrong for all: say so once, and now
-        options.writable(report)
         found = work.jobs_in(in_dir, target, recursive=recursive)
+        kept = options.writable({"--report": report}, inputs=[job.source for job in found], force=force)
         for note in work.notes_on(found, in_dir, target):
             say(f"note: {note}")
         with bar(in_dir.name, unit="clip") as advance:
@@ -187,7 +195,7 @@ def batch(
                 force=force,
                 tell=lambda _: advance(1, len(found)),
             )
-        options.save_json(report, work.to_dict(outcomes))
+        options.save_json(kept.get("--report"), work.to_dict(outcomes), beside=target)
     show(work.table(outcomes))
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
@@ -206,17 +214,18 @@ def probe(
         ),
     ] = None,
     every: Annotated[int, typer.Option(min=1, metavar="N", help="Sample each n-th frame only.")] = 5,
+    force: Force = False,
 ) -> None:
     """Say what is blurred, how far, in which direction and why, before any work is done."""
     with errors():
         from .pipeline import options
 
-        options.writable(json_)
+        kept = options.writable({"--json": json_}, inputs=[source], output=plot, force=force)
         from .pipeline.probe import probe as diagnose
 
         with bar(source.name) as advance:
-            found = diagnose(source, every=every, plot=plot, progress=advance)
-        options.save_json(json_, found.to_dict())
+            found = diagnose(source, every=every, plot=plot, force=force, progress=advance)
+        options.save_json(kept.get("--json"), found.to_dict())
         show(found.text())
 
 
@@ -228,13 +237,14 @@ def demo(
     out: Annotated[
         Path, typer.Option("--output", "-o", "--out", metavar="FOLDER", help="Folder for the results.")
     ] = Path("freezeframe-demo"),
+    force: Force = False,
 ) -> None:
     """Sharpen the sample clip and the sample burst that come with the package, and say what was gained."""
     with errors():
         from .pipeline.demo import demo as run
 
         with bar("demo") as advance:
-            text = run(clip, out, progress=advance)
+            text = run(clip, out, force=force, progress=advance)
         show(text)
 
 
@@ -280,14 +290,14 @@ def bench(
         from .pipeline import options
         from .pipeline.bench_methods import methods_for
 
-        work.refuse_overwriting(out, force=force)
+        claims = work.claims_in(out, inputs=[blurred, *([truth] if truth else [])], force=force)
         pairs = work.pairs_of(blurred, truth, name=set_, split=split, photos=photos)
         config = options.configure(
             "auto", fuse={"network": options.network(network)}, strength=1.0, device=device, precision="auto"
         )
         with bar("bench") as advance:
             found = work.bench(pairs, methods_for(config, restorer=restorer), progress=advance)
-        found.save(out)
+        found.save(claims)
         say(found.text())
         answer(out / "compare.html")
 

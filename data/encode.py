@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
@@ -13,8 +13,11 @@ import av
 from av.error import FFmpegError
 
 from .errors import UnreadableMedia, UnwritableOutput
+from .origin import refuse_changed, state_of
+from .parts import PartWriter, frames_of
 from .plumbing import PlumbingSheet, check
-from .segments import Job, Segment, fingerprint
+from .publish import Claim, claim, made_for, remove_empty
+from .segments import Job, Segment
 from .suffixes import CONTAINERS
 from .types import Frame, Source
 from .video import VideoSource
@@ -27,11 +30,12 @@ from .video_writer import SegmentWriter, is_original, rehearse, saying_why, show
 __all__ = ["CONTAINERS", "VideoSink", "encoder_options"]
 
 SHORTEST = 240  # frames of a segment that is worth a key frame
+SAVED = 20.0  # seconds of work after which finished frames of the running segment are kept
 BEHIND = 8  # frames that wait for the encoder
 
 
 class VideoSink:
-    """Writes one video file. An interrupted run of the same job goes on after its last finished segment."""
+    """Writes one video file. An interrupted run of the same job goes on after its last finished frames."""
 
     def __init__(  # noqa: PLR0913  # each is one wish of the user
         self,
@@ -44,15 +48,20 @@ class VideoSink:
         key: str = "",
     ) -> None:
         self.path = Path(path)
-        refuse(self.path, source, force=force)
+        self._claim = refuse(self.path, source, force=force)
+        self._before = state_of(source)
         self.plan: Plan = plan_for(source, self.path, codec=codec, quality=quality)
         rehearse(self.plan, self.path)
         self.notes = list(self.plan.notes)  # words to the user
-        with saying_why(self.path):
-            self._job = Job(job_folder(self.path), _identity(source, self.plan, key))
+        identity = _identity(self._before, self.plan, key)
+        with saying_why(self.path), made_for(self.path) as self._folders:
+            self._job = Job(job_folder(self.path), identity, output=self.path)
         self._source = source
-        self._resumed = self._job.frames
+        self._resumed = self._job.finished
+        self._left = list(self._job.parts)  # of an earlier run, not yet handed to the encoder
         self._writer: SegmentWriter | None = None
+        self._part: PartWriter | None = None
+        self._saved = time.monotonic()
         # As long as no frame was changed, none is encoded: the source's own packets may do.
         self._waiting = len(self._job.put_off) == len(self._job.segments) and self.plan.copyable
         self._put_off: list[tuple[int, int]] = []  # when frames of the running segment are shown, how long
@@ -73,39 +82,78 @@ class VideoSink:
         try:
             self._worker.join()
             with saying_why(self.path):
+                self._replay()
                 self._close_segment()
                 return self._publish()
         finally:
             self.abort()
 
     def abort(self) -> None:
-        """Stop. Finished segments stay for the next run, everything half done goes."""
+        """Stop. What is finished stays for the next run, everything half done goes."""
         self._worker.abandon()
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
-        if self._job.folder.exists():
-            with suppress(OSError):
-                self._job.drop_unfinished()
+        with suppress(OSError, FFmpegError):
+            self._close_part()
+        with suppress(OSError):
+            self._job.leave()
+        remove_empty(self._folders)
 
     def _take(self, frame: Frame | None) -> None:
         """One frame into the running segment; None says that a segment may end here."""
         with saying_why(self.path):
+            self._replay()
             if frame is None:
-                if max(len(self._put_off), self._writer.frames if self._writer else 0) >= SHORTEST:
-                    self._close_segment()
-            elif self._waiting and is_original(frame):
-                self._put_off.append(shown(frame, self.plan))
-            else:
-                self._catch_up()
-                self._encode(frame)
+                self._pause()
+                return
+            self._encode(frame)
+            if self._part is None:
+                self._part = PartWriter(self._job.next_part, self.plan)
+            self._part.add(frame)
+
+    def _pause(self) -> None:
+        """Between two windows: the only place where a segment or a part may end."""
+        if self._part is not None:
+            self._part.mark()
+        if max(len(self._put_off), self._writer.frames if self._writer else 0) >= SHORTEST:
+            self._close_segment()
+        elif time.monotonic() - self._saved >= SAVED:
+            self._close_part()
+
+    def _replay(self) -> None:
+        """Hand the finished frames of an earlier run to the encoder, which begins the segment anew."""
+        left, self._left = self._left, []
+        if left:
+            again = self._source.frames(first=self._job.frames)
+            for part in left:
+                for frame in frames_of(part, again, self.plan):
+                    self._encode(frame)
 
     def _encode(self, frame: Frame) -> None:
+        if self._waiting and is_original(frame):
+            self._put_off.append(shown(frame, self.plan))
+            return
+        self._catch_up()
+        self._write(frame)
+
+    def _write(self, frame: Frame) -> None:
         if self._writer is None:
             self._writer = SegmentWriter(self._job.next_file, self.plan)
         self._writer.encode(frame)
 
+    def _close_part(self) -> None:
+        part, self._part = self._part, None
+        if part is not None and part.marked:
+            self._job.add_part(part.close())
+        elif part is not None:
+            part.abandon()
+        self._saved = time.monotonic()
+
     def _close_segment(self) -> None:
+        if self._part is not None:
+            self._part.abandon()
+            self._part = None
         if self._writer is not None:
             self._job.add(self._writer.close())
             self._writer = None
@@ -113,6 +161,7 @@ class VideoSink:
             times, lasting = zip(*self._put_off, strict=True)
             self._job.add(Segment(file=None, times=times, tail=lasting[-1], delay=0, original=True))
             self._put_off = []
+        self._saved = time.monotonic()
 
     def _catch_up(self) -> None:
         """Encode what was put off: read it again, for so many frames could not be kept."""
@@ -127,7 +176,7 @@ class VideoSink:
                 writer.encode(frame)
             self._job.replace(number, writer.close())
         for frame in islice(again, running):
-            self._encode(frame)
+            self._write(frame)
 
     def _publish(self) -> PlumbingSheet:
         if not self._job.segments:
@@ -137,11 +186,20 @@ class VideoSink:
         if sheet is None:
             self._catch_up()
             sheet = self._draft(draft, remux=False)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(self.path)
-        self._job.discard()
+        self._refuse_changed()
+        try:
+            self._claim.publish(draft)
+        finally:
+            if not draft.exists():  # it has a name, be it another one
+                self._job.discard()
         return sheet
+
+    def _refuse_changed(self) -> None:
+        try:
+            refuse_changed(self._source, self._before)
+        except UnreadableMedia:
+            self._job.discard()
+            raise
 
     def _draft_copy(self, draft: Path) -> PlumbingSheet | None:
         """The source's own video where no frame was changed; None where the container cannot take it."""
@@ -169,22 +227,15 @@ class VideoSink:
             ) from error
 
 
-def refuse(path: Path, source: Source, *, force: bool) -> None:
+def refuse(path: Path, source: Source, *, force: bool) -> Claim:
     """Stop before any work where the output cannot or must not be written."""
-    if isinstance(source, VideoSource) and path.exists() and path.samefile(source.info.path):
-        raise UnwritableOutput(f"{path}: is the input itself; name another output")
-    if path.is_dir():
-        raise UnwritableOutput(f"{path}: is a folder; name a file")
-    if path.exists() and not force:
-        raise UnwritableOutput(f"{path}: exists already; choose another name or add --force")
-    if not path.parent.is_dir():
-        raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK):
-        raise UnwritableOutput(f"{path}: the folder {path.parent} may not be written to; choose another")
+    inputs = [Path(source.info.path if isinstance(source, VideoSource) else source.name)]
+    found = claim(path, inputs=inputs, force=force)
     if path.suffix.lower() not in CONTAINERS:
         raise UnwritableOutput(
             f"{path}: write one of {', '.join(CONTAINERS)}; other files cannot keep every time"
         )
+    return found
 
 
 def job_folder(path: Path) -> Path:
@@ -192,8 +243,7 @@ def job_folder(path: Path) -> Path:
     return path.with_name(f".{path.name}.freezeframe")
 
 
-def _identity(source: Source, plan: Plan, key: str) -> str:
+def _identity(state: str, plan: Plan, key: str) -> str:
     """Changes with everything that changes a segment."""
-    whose = fingerprint(plan.info.path) if plan.info else f"{source.name} {source.count} {source.rate}"
-    what = f"{key} {whose} {plan.encoding} {av.__version__} {av.ffmpeg_version_info}"
+    what = f"{key} {state} {plan.encoding} {av.__version__} {av.ffmpeg_version_info}"
     return hashlib.sha256(what.encode()).hexdigest()

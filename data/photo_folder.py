@@ -13,14 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UnwritableOutput
+from .errors import UnreadableMedia, UnwritableOutput
+from .lock import NAME as LOCK
+from .lock import Lock
+from .origin import refuse_changed, state_of
 from .photo_picture import TURNS, PhotoPicture, photo_of
 from .photo_read import saying_what
 from .photo_sheet import Promise, sheet_of
 from .photo_write import ENCODERS
-from .photos import encoded, save
+from .photos import encoded
 from .plumbing import PlumbingSheet
-from .segments import fingerprint
+from .publish import Claim, claim, made_for, put_back, remove, remove_empty, remove_job, save
 from .suffixes import PHOTO_SUFFIXES
 from .types import Frame, Source
 from .video import VideoSource
@@ -36,15 +39,17 @@ class ImageFolderSink:
     def __init__(self, source: Source, path: str | Path, *, force: bool = False, key: str = "") -> None:
         self.path = Path(path)
         self.notes: list[str] = []  # words to the user
-        self._job = self.path.with_name(f".{self.path.name}.freezeframe")
+        # What an earlier run had moved aside when it was killed is the user's: it is back before we look.
         with saying_why(self.path):
-            _put_back(self._job, self.path)
-        _refuse(self.path, source, force=force)
-        self._source = source
+            put_back(_job(self.path), self.path)
+        self._claim = _refuse(self.path, source, force=force)
+        self._job = _job(self._claim.path)
+        self._source, self._before = source, state_of(source)
         self._names = _names(source, self.path)
         self._turn = _turn(source)
-        with saying_why(self.path):
-            self._resumed = _resume(self._job, _identity(source, key), self._name)
+        with saying_why(self.path), made_for(self._claim.path) as self._folders:
+            self._lock = Lock(self._job, self.path)
+            self._resumed = _resume(self._job, _identity(self._before, source, key), self._name)
         self._next = self._resumed
         self._copied: dict[str, Path] = {}  # images of this run that are their source's own bytes
         self._worker: Worker[Frame] = Worker(self._take, BEHIND)
@@ -71,8 +76,10 @@ class ImageFolderSink:
     def abort(self) -> None:
         """Stop. Whole images stay for the next run."""
         self._worker.abandon()
-        if self._job.exists() and not _whole(self._job, self._name):
-            shutil.rmtree(self._job, ignore_errors=True)
+        if self._lock.held and not _whole(self._job, self._name):
+            remove_job(self._job)
+        self._lock.release()
+        remove_empty(self._folders)
 
     def _name(self, index: int) -> str:
         """The name of image number `index`; none where the source has no such image."""
@@ -97,40 +104,27 @@ class ImageFolderSink:
         images = _images(self._job)
         promise = Promise(source=self._source, count=self._next, copied=self._copied, turn=self._turn)
         sheet = sheet_of(images, [images / self._name(index) for index in range(self._next)], promise)
-        if self.path.exists():
-            shutil.rmtree(_replaced(self._job), ignore_errors=True)
-            self.path.rename(_replaced(self._job))
         try:
-            images.rename(self.path)
-        finally:
-            _put_back(self._job, self.path)
-        shutil.rmtree(self._job, ignore_errors=True)
+            refuse_changed(self._source, self._before)
+        except UnreadableMedia:
+            shutil.rmtree(images)
+            raise
+        self._claim.publish(images)
         return sheet
 
 
-def _refuse(path: Path, source: Source, *, force: bool) -> None:
+def _refuse(path: Path, source: Source, *, force: bool) -> Claim:
     """Stop before any work where the output cannot or must not be written."""
-    place, origin = path.resolve(), Path(source.name).resolve()
-    if place == origin:
-        raise UnwritableOutput(f"{path}: is the input itself; name another output")
-    if origin.is_dir() and origin in place.parents:
-        raise UnwritableOutput(f"{path}: lies inside the input folder; name one outside it")
-    if not path.parent.is_dir():
-        raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise UnwritableOutput(f"{path}: is a file; name a folder, or a video by its suffix")
-    content = list(path.iterdir())
-    if content and not force:
-        raise UnwritableOutput(f"{path}: exists already; choose another name or add --force")
+    found = claim(path, inputs=[Path(source.name)], force=force, kind="folder")
     # Whoever mistypes a folder's name must not lose what is in it.
-    other = [item for item in content if item.suffix.lower() not in PHOTO_SUFFIXES or item.is_dir()]
+    there = list(path.iterdir()) if path.exists() else []
+    other = [item for item in there if item.suffix.lower() not in PHOTO_SUFFIXES or item.is_dir()]
     if other:
         raise UnwritableOutput(
             f"{path}: holds other things than images ({other[0].name});"
             " it is not replaced: name another folder"
         )
+    return found
 
 
 def _names(source: Source, path: Path) -> tuple[str, ...] | None:
@@ -147,14 +141,10 @@ def _names(source: Source, path: Path) -> tuple[str, ...] | None:
     return names
 
 
-def _identity(source: Source, key: str) -> Mapping[str, str]:
+def _identity(state: str, source: Source, key: str) -> Mapping[str, str]:
     """Changes with everything that changes an image."""
-    if isinstance(source, VideoSource):
-        whose = f"{fingerprint(source.info.path)} {source.start} {source.end}"
-    else:
-        tell = getattr(source, "fingerprint", None)
-        whose = tell() if tell else f"{source.name} {source.count} {source.rate}"
-    return {"identity": hashlib.sha256(f"{key} {whose}".encode()).hexdigest()}
+    part = f" {source.start} {source.end}" if isinstance(source, VideoSource) else ""
+    return {"identity": hashlib.sha256(f"{key} {state}{part}".encode()).hexdigest()}
 
 
 def _resume(job: Path, identity: Mapping[str, str], name: Callable[[int], str]) -> int:
@@ -164,8 +154,10 @@ def _resume(job: Path, identity: Mapping[str, str], name: Callable[[int], str]) 
         if json.loads(label.read_text()) == identity:
             _images(job).mkdir(exist_ok=True)  # gone where a power cut came just after they were shown
             return _whole(job, name)
-    shutil.rmtree(job, ignore_errors=True)
-    _images(job).mkdir(parents=True)
+    for entry in job.iterdir():
+        if entry.name != LOCK:
+            remove(entry)
+    _images(job).mkdir()
     save(json.dumps(identity).encode(), label)
     return 0
 
@@ -181,18 +173,12 @@ def _whole(job: Path, name: Callable[[int], str]) -> int:
     return count
 
 
-def _put_back(job: Path, path: Path) -> None:
-    """Give an earlier folder its name again where its successor never got it: a full disk, a power cut."""
-    if _replaced(job).exists() and not path.exists():
-        _replaced(job).rename(path)
+def _job(path: Path) -> Path:
+    return path.with_name(f".{path.name}.freezeframe")
 
 
 def _images(job: Path) -> Path:
     return job / "images"
-
-
-def _replaced(job: Path) -> Path:
-    return job / "replaced"
 
 
 def _turn(source: Source) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -13,17 +12,17 @@ from .photo_exif import exposure, moment
 from .photo_picture import PhotoPicture, photo_of
 from .photo_read import decode
 from .photo_write import ENCODERS, encode
+from .publish import Claim, claim
 from .suffixes import PHOTO_SUFFIXES
 from .types import Frame, Picture
-from .video_writer import saying_why
 
 __all__ = [
     "PHOTO_SUFFIXES",
     "PhotoPicture",
+    "claim_photo",
     "exposure_seconds",
     "read_burst",
     "read_photo",
-    "save",
     "write_photo",
 ]
 
@@ -56,23 +55,17 @@ def write_photo(picture: Picture, path: str | Path, *, force: bool = False, qual
         force: Replace an existing file.
         quality: 1 to 100, of JPEG (colour at full resolution), WebP and AVIF.
     """
-    path = Path(path)
-    refuse(path, force=force)
-    save(encoded(photo_of(picture), path, quality=quality), path)
+    place = claim_photo(Path(path), force=force)
+    place.write(encoded(photo_of(picture), place.path, quality=quality))
 
 
-def refuse(path: Path, *, force: bool) -> None:
+def claim_photo(path: Path, *, inputs: Iterable[Path] = (), force: bool, trial: bool = True) -> Claim:
     """Stop before any work where a photo cannot or must not be written."""
     if path.suffix.lower() not in ENCODERS:
         raise UnwritableOutput(
             f"{path}: write one of {', '.join(ENCODERS)}; other kinds of photo are only read"
         )
-    if path.is_dir():
-        raise UnwritableOutput(f"{path}: is a folder; name a file")
-    if path.exists() and not force:
-        raise UnwritableOutput(f"{path}: exists already; choose another name or add --force")
-    if not path.parent.is_dir():
-        raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
+    return claim(path, inputs=inputs, force=force, trial=trial)
 
 
 def encoded(picture: PhotoPicture, path: Path, *, quality: int = 95) -> bytes:
@@ -83,20 +76,6 @@ def encoded(picture: PhotoPicture, path: Path, *, quality: int = 95) -> bytes:
         raise UnwritableOutput(
             f"{path}: this format cannot hold the photo ({error}); write a .png"
         ) from error
-
-
-def save(data: bytes, path: Path) -> None:
-    """All or nothing: written aside, forced to disk, then renamed."""
-    aside = path.with_name(f".{path.name}.freezeframe")
-    with saying_why(path):
-        try:
-            with aside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
 
 
 def read_burst(paths: Sequence[str | Path]) -> list[Frame]:

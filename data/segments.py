@@ -2,8 +2,8 @@
 
 The frames of a job are encoded in segments, each a complete stream that starts with a key frame, kept in a
 folder beside the output. Inside a segment frame k has the timestamp k; the true times lie beside it, exact,
-and are put on the packets when all segments are joined. A segment counts once its description is there,
-which is written last; a power cut costs one segment.
+and are put on the packets when all segments are joined. Finished frames of the running segment are kept in
+parts (see parts.py). A segment or part counts once its description is there, which is written last.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -20,6 +19,10 @@ from typing import Any
 
 import av
 from av.video.stream import VideoStream
+
+from .lock import NAME as LOCK
+from .lock import Lock
+from .publish import remove, remove_job, save
 
 INDEX = Fraction(1, 1000)  # Matroska's own tick: frame numbers in it are exact
 _ENDS = 1 << 20  # bytes at either end of a source that stand for all of it
@@ -40,6 +43,15 @@ class Segment:
         return len(self.times)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some frames of the running segment that are done."""
+
+    file: Path | None  # their pictures; None: no frame was changed
+    frames: int
+    changed: tuple[int, ...]  # places of the frames that were changed; others are read again
+
+
 def fingerprint(path: Path) -> str:
     """Tells a file from another and from its own later version, without reading it whole."""
     facts = path.stat()
@@ -54,22 +66,30 @@ def fingerprint(path: Path) -> str:
 class Job:
     """The folder of segments of one output; those of other settings or of another source are thrown away."""
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, *, output: Path) -> None:
         self.folder = folder
         self.segments: list[Segment] = []
+        self.parts: list[Part] = []  # of the segment that is running
+        self._lock = Lock(folder, output)
         label = folder / "job.json"
         if _read_json(label) == {"identity": identity}:
             self.segments = list(self._finished())
+            self.parts = list(self._finished_parts())
             self._sweep()
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        self.segments = []
+        self._sweep()
         _write_json(label, {"identity": identity})
 
     @property
     def frames(self) -> int:
         """How many frames the finished segments hold."""
         return sum(segment.frames for segment in self.segments)
+
+    @property
+    def finished(self) -> int:
+        """How many frames are done, those of the running segment included."""
+        return self.frames + sum(part.frames for part in self.parts)
 
     @property
     def put_off(self) -> list[int]:
@@ -86,23 +106,42 @@ class Job:
         return self.folder / f"{number:06d}.mkv"
 
     def add(self, segment: Segment) -> None:
-        """Count a segment as finished."""
+        """Count a segment as finished. Its parts are needed no more."""
         self._describe(len(self.segments), segment)
         self.segments.append(segment)
+        old, self.parts = len(self.parts), []
+        for number in range(old + 1):  # one more may have been begun
+            for suffix in (".json", ".mkv"):
+                self._part_file(len(self.segments) - 1, number).with_suffix(suffix).unlink(missing_ok=True)
+
+    @property
+    def next_part(self) -> Path:
+        """Where the next part of the running segment is to be kept."""
+        return self._part_file(len(self.segments), len(self.parts))
+
+    def add_part(self, part: Part) -> None:
+        """Count some more frames of the running segment as finished."""
+        name = part.file and part.file.name
+        _write_json(self.next_part.with_suffix(".json"), asdict(part) | {"file": name})
+        self.parts.append(part)
 
     def replace(self, number: int, segment: Segment) -> None:
         """Put an encoded segment in the place of one that was put off."""
         self._describe(number, segment)
         self.segments[number] = segment
 
-    def drop_unfinished(self) -> None:
-        """Remove everything but finished segments; without any, the folder too."""
-        self._sweep()
-        if not self.segments:
+    def leave(self) -> None:
+        """Stop working on it. What is finished stays for the next run; without any, the folder goes too."""
+        if self._lock.held and self.finished:
+            self._sweep()
+            self._lock.release()
+        else:
             self.discard()
 
     def discard(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock.held:  # else the folder is another run's by now
+            remove_job(self.folder)
+            self._lock.release()
 
     def _finished(self) -> Iterator[Segment]:
         number = 0
@@ -111,6 +150,16 @@ class Job:
             facts |= {"file": file, "times": tuple(facts["times"])}
             yield Segment(**facts)
             number += 1
+
+    def _finished_parts(self) -> Iterator[Part]:
+        number = 0
+        while facts := _read_json(self._part_file(len(self.segments), number).with_suffix(".json")):
+            file = facts["file"] and self.folder / facts["file"]
+            yield Part(**facts | {"file": file, "changed": tuple(facts["changed"])})
+            number += 1
+
+    def _part_file(self, segment: int, number: int) -> Path:
+        return self.folder / f"{segment:06d}-{number:04d}.mkv"
 
     def _describe(self, number: int, segment: Segment) -> None:
         """The description comes last: a segment counts once it is there."""
@@ -121,11 +170,15 @@ class Job:
         _write_json(self.file(number).with_suffix(".json"), asdict(segment) | {"file": name})
 
     def _sweep(self) -> None:
-        kept = {"job.json"} | {s.file.name for s in self.segments if s.file}
+        """Remove what does not count."""
+        files = [segment.file for segment in self.segments] + [part.file for part in self.parts]
+        kept = {"job.json", LOCK, *(file.name for file in files if file)}
         kept |= {self.file(number).with_suffix(".json").name for number in range(len(self.segments))}
-        for file in self.folder.iterdir():
-            if file.name not in kept:
-                file.unlink()
+        here = len(self.segments)
+        kept |= {self._part_file(here, k).with_suffix(".json").name for k in range(len(self.parts))}
+        for entry in self.folder.iterdir():
+            if entry.name not in kept:
+                remove(entry)
 
 
 def joined(segments: list[Segment], *, tick: Fraction, shift: int = 0) -> Iterator[av.Packet[VideoStream]]:
@@ -175,10 +228,4 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """All or nothing: written aside, forced to disk, then renamed."""
-    aside = path.with_suffix(".new")
-    with aside.open("w") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    save(json.dumps(content).encode(), path)

@@ -221,3 +221,17 @@ def _blank_like(frame: VideoFrame) -> VideoFrame:
     if frame.time_base is not None:
         copy.time_base = frame.time_base
     return copy
+
+
+def samples_of(picture: VideoPicture) -> npt.NDArray[np.generic]:
+    """All samples of a picture, plane after plane, [n] uint8 or uint16."""
+    return np.concatenate([plane.ravel() for plane in _planes(picture._planar())])
+
+
+def showing_samples(like: VideoPicture, samples: npt.NDArray[np.generic]) -> VideoPicture:
+    """A changed picture with the tags and side data of `like`, of samples as `samples_of` gives them."""
+    frame, first = _blank_like(like._planar()), 0
+    for plane in _planes(frame):
+        np.copyto(plane, samples[first : first + plane.size].reshape(plane.shape), casting="no")
+        first += plane.size
+    return VideoPicture(frame, original=False)

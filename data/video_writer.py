@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EDQUOT, EFBIG, ENOSPC
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from .errors import UnwritableOutput
+from .publish import writing
 from .segments import INDEX, Segment
-from .types import Frame
+from .types import Frame, Picture
 from .video_info import open_container
 from .video_mux import add_streams, create
 from .video_picture import VideoPicture, converted, frame_showing
@@ -70,13 +70,9 @@ class SegmentWriter:
     def _image(self, frame: Frame) -> av.VideoFrame:
         """What the encoder gets: an untouched frame is the very one that was decoded."""
         encoding = self._plan.encoding
-        picture = frame.picture
-        if picture.size != (encoding.height, encoding.width):  # the encoder would read past the frame's end
+        if frame.picture.size != (encoding.height, encoding.width):  # it would read past the frame's end
             raise UnwritableOutput(f"frame {frame.index} is of another size than the first")
-        if not isinstance(picture, VideoPicture):
-            depth = av.VideoFormat(encoding.pix_fmt).components[0].bits
-            picture = VideoPicture(frame_showing(picture.linear(), depth=depth))
-        return converted(picture, encoding.pix_fmt)
+        return converted(as_video(frame.picture, self._plan), encoding.pix_fmt)
 
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
@@ -91,6 +87,14 @@ class SegmentWriter:
 def is_original(frame: Frame) -> bool:
     """Whether a frame is the very one that was decoded."""
     return isinstance(frame.picture, VideoPicture) and frame.picture.original
+
+
+def as_video(picture: Picture, plan: Plan) -> VideoPicture:
+    """The picture as a frame of video, of the depth that will be encoded."""
+    if isinstance(picture, VideoPicture):
+        return picture
+    depth = av.VideoFormat(plan.encoding.pix_fmt).components[0].bits
+    return VideoPicture(frame_showing(picture.linear(), depth=depth), original=False)
 
 
 def shown(frame: Frame, plan: Plan) -> tuple[int, int]:
@@ -150,14 +154,9 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def saying_why(path: Path) -> Iterator[None]:
-    """Turn what the system says about a failed write into a sentence about the output."""
+    """Turn what the system or FFmpeg says about a failed write into a sentence about the output."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT, EFBIG):
-            raise UnwritableOutput(
-                f"{path}: no space left on the disk; free some and rerun: what is finished is kept"
-            ) from error
-        raise UnwritableOutput(f"{path}: cannot be written ({error.strerror or error})") from error
+        with writing(path):
+            yield
     except FFmpegError as error:
         raise UnwritableOutput(f"{path}: cannot be encoded ({reason(error)})") from error

@@ -18,7 +18,7 @@ def find_device(name: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).cpu()  # `meta` computes nothing
     except (RuntimeError, AssertionError) as error:
         raise FreezeframeError(f"device {name!r} is not available here; use auto or cpu") from error
     return device

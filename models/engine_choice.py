@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from ..data.errors import FreezeframeError
-from ..data.photos import save
+from ..data.publish import save
 from .multiframe import evidence as as_evidence
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..data.errors import FreezeframeError, UnreadableMedia
-from ..data.photos import save
+from ..data.publish import save
 from . import shelf
 from .catalogue import Release
 from .checkpoint import read_state

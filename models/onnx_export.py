@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.errors import FreezeframeError, MissingExtra, UnwritableOutput
-from ..data.photos import save
+from ..data.publish import Claim, claim
 from .multiframe import CHANNELS
 
 Pictures = np.ndarray[Any, np.dtype[np.float32]]
@@ -42,24 +42,21 @@ def export_onnx(network: nn.Module, path: Path, *, size: tuple[int, int], force:
         MissingExtra: The exporter is not installed.
         FreezeframeError: The file would answer otherwise than the network does.
     """
-    _refuse(path, force=force)
+    place = _claimed(path, force=force)
     for package in ("onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "onnx", f"{path}: export")
     evidence = torch.rand(1, CHANNELS, *size, generator=torch.Generator().manual_seed(1))
     content = _content(network, evidence)
     told = _checked(content, network, evidence, path=path)
-    save(content, path)
+    place.write(content)
     return told
 
 
-def _refuse(path: Path, *, force: bool) -> None:
+def _claimed(path: Path, *, force: bool) -> Claim:
     if path.suffix.lower() != ".onnx":
         raise UnwritableOutput(f"{path}: the output file name must end in .onnx")
-    if not path.parent.is_dir():
-        raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
-    if path.is_dir() or (path.exists() and not force):
-        raise UnwritableOutput(f"{path}: exists already; choose another name or add --force")
+    return claim(path, force=force, trial=True)
 
 
 def _content(network: nn.Module, evidence: Tensor) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.errors import FreezeframeError, UnreadableMedia
-from ..data.photos import save
+from ..data.publish import save
 from . import shipped
 from .catalogue import CATALOGUE, Release, release_of
 from .engine_choice import remembered_in

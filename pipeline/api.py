@@ -13,20 +13,25 @@ from pathlib import Path
 from torch import Tensor
 
 from ..data.encode import VideoSink
-from ..data.errors import UnreadableMedia, UnwritableOutput
+from ..data.errors import UnreadableMedia
 from ..data.folders import ImageFolderSink, ImageFolderSource, open_folder
-from ..data.photos import read_burst, write_photo
+from ..data.origin import state_of, unchanged
+from ..data.photo_picture import photo_of
+from ..data.photos import claim_photo, encoded, read_burst
 from ..data.plumbing import PlumbingSheet
-from ..data.segments import fingerprint
 from ..data.suffixes import VIDEO_SUFFIXES
 from ..data.video import VideoSource, open_video
+from ..models.device import find_device
+from ..models.load import Restorer, load_restorer
+from ..models.shelf import find
 from .config import Config, OutputConfig, Preset, preset
 from .deblur import Tools, deblur
 from .extras import slow_notes
+from .network import weights_of
 from .prepare import prepare
 from .probe import probe
 from .progress import Advance, Tell, quiet, silent
-from .refine import refine, restorer_for
+from .refine import refine
 from .report import Report
 from .summary import plan_text
 
@@ -62,10 +67,14 @@ def deblur_video(
         UnwritableOutput: The output exists, is the source, or cannot hold what the source holds.
     """
     settings = preset(config) if isinstance(config, str) else config
+    restorer = ready(settings)
     opened = open_source(Path(source), settings.output)
     sink = open_sink(opened, Path(output), settings.output, key=settings_key(settings))
     try:
-        return _deblur_into(opened, sink, settings, progress, tell)
+        key = f"{state_of(opened)} {settings_key(settings)}"
+        tools = prepare(opened, settings, restorer, output=sink.path, key=key, progress=progress)
+        tell(_plan_of(opened, tools, settings))
+        return _deblur_into(opened, sink, tools, settings, progress)
     except BaseException:
         sink.abort()
         raise
@@ -98,14 +107,16 @@ def deblur_burst(
     settings = preset(config) if isinstance(config, str) else config
     paths = [Path(image) for image in images]
     target = Path(output)
-    refuse_overwriting(target, paths, force=settings.output.force)
+    place = claim_photo(target, inputs=paths, force=settings.output.force)
+    restorer, check = ready(settings), unchanged(*paths)
     from .accumulate import fuse_burst
 
     frames = read_burst(paths)
     merged = fuse_burst([frame.picture.linear() for frame in frames], strength=settings.strength)
-    restorer = restorer_for(settings)
     image = refine(merged.image[None], restorer, settings.refine)[0]
-    write_photo(frames[merged.reference].picture.with_light(image), target, force=settings.output.force)
+    picture = frames[merged.reference].picture.with_light(image)
+    check()
+    place.write(encoded(photo_of(picture), target))
     return BurstResult(
         output=target, reference=paths[merged.reference], image=image, confidence=merged.confidence
     )
@@ -134,18 +145,20 @@ def open_sink(
     return VideoSink(source, path, codec=wish.codec, quality=wish.quality, force=wish.force, key=key)
 
 
+def ready(config: Config) -> Restorer | None:
+    """The restorer that the user named, by file or by name, or None; what is not to be had is learned now."""
+    find_device(config.device)
+    weights_of(config)
+    if config.refine.checkpoint is None:
+        return None
+    weights = find(str(config.refine.checkpoint))
+    return load_restorer(weights.path, device=config.device, precision=config.precision)
+
+
 def settings_key(config: Config) -> str:
     """A fingerprint of everything that changes a frame, so that a resumed run joins only its own kind."""
     what = asdict(replace(config, output=replace(config.output, force=False)))
     return hashlib.sha256(json.dumps([what, _own_version()], default=str).encode()).hexdigest()[:16]
-
-
-def refuse_overwriting(target: Path, inputs: Sequence[Path], *, force: bool) -> None:
-    """Stop before any work where the result would replace something."""
-    if any(target.exists() and path.exists() and target.samefile(path) for path in inputs):
-        raise UnwritableOutput(f"{target}: is one of the inputs; name another output")
-    if target.exists() and not force:
-        raise UnwritableOutput(f"{target}: exists already; choose another name or add --force")
 
 
 def versions() -> dict[str, str]:
@@ -158,20 +171,17 @@ def versions() -> dict[str, str]:
 def _deblur_into(
     source: VideoSource | ImageFolderSource,
     sink: VideoSink | ImageFolderSink,
+    tools: Tools,
     config: Config,
     progress: Advance,
-    tell: Tell,
 ) -> Report:
-    key = f"{_identity(source)} {settings_key(config)}"
-    tools, told = prepare(source, config, output=sink.path, key=key, progress=progress)
     watch, seen = tools.watch, tools.survey
-    tell(_plan_of(source, tools, config))
     resumed = sink.finished
     progress(resumed, source.count)
     log = deblur(source, sink, tools, config=config, advance=lambda done: progress(done, source.count))
     with watch.stage("finish"):
         sheet: PlumbingSheet = sink.finish()
-    notes = [*source.notes, *sink.notes, *told, *tools.scenes.notes(), *map(str, source.damage)]
+    notes = [*source.notes, *sink.notes, *tools.notes, *tools.scenes.notes(), *map(str, source.damage)]
     if resumed:
         notes.append(f"frames 0 to {resumed - 1} were finished by an earlier run that was interrupted")
     return Report(
@@ -197,10 +207,6 @@ def _plan_of(source: VideoSource | ImageFolderSource, tools: Tools, config: Conf
         source.name, frames=frames, size=tools.look.size, rate=source.rate, work=work, seconds=seconds
     )
     return "\n".join([line, *(f"  note: {note}" for note in slow_notes() if work)])
-
-
-def _identity(source: VideoSource | ImageFolderSource) -> str:
-    return source.fingerprint() if isinstance(source, ImageFolderSource) else fingerprint(source.info.path)
 
 
 def _own_version() -> str:

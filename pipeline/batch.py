@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,7 +17,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from ..data.errors import UnreadableMedia, UnwritableOutput
+from ..data.publish import refuse_place
 from ..data.suffixes import CONTAINERS, VIDEO_SUFFIXES
+from .signals import PARENT
 from .words import clock, counted
 
 COMMAND = Path(__file__).resolve().parents[1] / "cli.py"  # also runs where the package is not installed
@@ -112,8 +115,7 @@ def run_batch(
         tell: Called with each outcome as it comes.
     """
     outcomes: list[Outcome] = []
-    children: set[subprocess.Popen[str]] = set()
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with _Children() as children, ThreadPoolExecutor(max_workers=workers) as pool:
         waiting = [pool.submit(_run, job, options, _surroundings(workers, force), children) for job in jobs]
         try:
             for future in as_completed(waiting):
@@ -121,8 +123,7 @@ def run_batch(
                 tell(outcomes[-1])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in tuple(children):
-                child.send_signal(signal.SIGINT)
+            children.stop()
             raise
     order = {job.source: number for number, job in enumerate(jobs)}
     return sorted(outcomes, key=lambda outcome: order[outcome.job.source])
@@ -184,37 +185,62 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
             )
 
 
-def _run(
-    job: Job, options: Sequence[str], surroundings: Surroundings, children: set[subprocess.Popen[str]]
-) -> Outcome:
+class _Children:
+    """The processes at work. They stop when they are told to, and die with this one however it dies."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+        # Nothing is ever written into it: it ends when nobody holds the other end any more.
+        self._read, self._write = os.pipe()
+
+    def __enter__(self) -> _Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+    def run(self, command: Sequence[str], variables: Mapping[str, str]) -> tuple[int, str]:
+        """Run a command to its end; its exit code, and what it said."""
+        with self._lock:
+            if self._stopped:
+                return 128 + signal.SIGINT, ""
+            child = subprocess.Popen(
+                command, stdin=self._read, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                text=True, errors="replace", env={**os.environ, **variables, PARENT: "1"},
+                start_new_session=True,  # Ctrl-C in a terminal reaches them once, from here
+            )  # fmt: skip
+            self._running.add(child)
+        try:
+            _, said = child.communicate()
+        finally:
+            self._running.discard(child)
+        return child.returncode, said
+
+    def stop(self) -> None:
+        """Stop those at work, and start no more."""
+        with self._lock:
+            self._stopped = True
+            for child in tuple(self._running):
+                child.send_signal(signal.SIGINT)
+
+
+def _run(job: Job, options: Sequence[str], surroundings: Surroundings, children: _Children) -> Outcome:
     if job.output.exists() and not surroundings.force:
         return Outcome(job=job, status="skipped", message="is there already")
     try:
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return Outcome(job=job, status="failed", message=f"{job.output.parent}: {error.strerror}")
+        refuse_place(job.output)
+    except UnwritableOutput as error:
+        return Outcome(job=job, status="failed", message=str(error))
     with TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
-        return _outcome(job, _said(job, ["--report", str(report), *options], surroundings, children), report)
-
-
-def _said(
-    job: Job, options: Sequence[str], surroundings: Surroundings, children: set[subprocess.Popen[str]]
-) -> tuple[int, str, float]:
-    """Exit code, last words and seconds of a run of its own for one clip."""
-    begun = time.monotonic()
-    command = [sys.executable, str(COMMAND), "video", *options]
-    child = subprocess.Popen(
-        [*command, *["--force"] * surroundings.force, "--", str(job.source), str(job.output)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-        env={**os.environ, **surroundings.variables},
-    )  # fmt: skip
-    children.add(child)
-    try:
-        _, said = child.communicate()
-    finally:
-        children.discard(child)
-    return child.returncode, said, time.monotonic() - begun
+        command = [sys.executable, str(COMMAND), "video", "--report", str(report), *options]
+        command += ["--force"] * surroundings.force
+        begun = time.monotonic()
+        code, said = children.run([*command, "--", str(job.source), str(job.output)], surroundings.variables)
+        return _outcome(job, (code, said, time.monotonic() - begun), report)
 
 
 def _outcome(job: Job, run: tuple[int, str, float], report: Path) -> Outcome:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
+from ..data.publish import Claim, claim
 from ..data.sets import Pairs, Rule, SetName, Take, folder_pair, open_set
 from ..data.sets_photos import photos as lone_photos
 from .api import versions
@@ -63,12 +64,11 @@ class Benchmark:
             rule=self.rule,
         )
 
-    def save(self, folder: Path) -> None:
-        """Write bench.json, bench.md and compare.html into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_json(folder / "bench.json", self.to_dict())
-        (folder / "bench.md").write_text(self.text() + "\n", encoding="utf-8")
-        (folder / "compare.html").write_text(page(self.name, self.text(), self.crops), encoding="utf-8")
+    def save(self, places: Mapping[str, Claim]) -> None:
+        """Write bench.json, bench.md and compare.html where `claims_in` said that they can go."""
+        save_json(places["bench.json"], self.to_dict())
+        places["bench.md"].write((self.text() + "\n").encode())
+        places["compare.html"].write(page(self.name, self.text(), self.crops).encode())
 
 
 def bench(pairs: Pairs, methods: Mapping[str, Method], *, progress: Advance = quiet) -> Benchmark:
@@ -146,12 +146,12 @@ def staged(take: Take, folder: Path) -> Path:
     return folder
 
 
-def refuse_overwriting(folder: Path, *, force: bool) -> None:
-    """Learn before hours of work that results would replace others."""
-    if folder.exists() and not folder.is_dir():
-        raise UnwritableOutput(f"{folder}: is a file; name a folder for the results")
-    if (folder / "bench.json").exists() and not force:
+def claims_in(folder: Path, *, inputs: Iterable[Path] = (), force: bool) -> dict[str, Claim]:
+    """Learn before hours of work that results would replace others, or cannot be written."""
+    names = ("bench.json", "bench.md", "compare.html")
+    if any((folder / name).exists() for name in names) and not force:
         raise UnwritableOutput(f"{folder}: holds a benchmark already; choose another --out or add --force")
+    return {name: claim(folder / name, inputs=inputs, force=force, trial=True) for name in names}
 
 
 def _restored(

@@ -78,7 +78,7 @@ class Choice:
     sound: bool = False  # whether nothing ails it
 
 
-def unchanged(choice: Choice) -> str:
+def not_changed(choice: Choice) -> str:
     """What to say of a picture that is the same as before."""
     return (
         choice.reason

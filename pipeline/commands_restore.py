@@ -21,6 +21,7 @@ from .arguments import (
     Strength,
 )
 from .command import output_of
+from .signals import what_is_kept
 from .terminal import answer, bar, errors, say
 
 STOPPED = "Stopped. Finished photos are kept; rerun the same command to resume."
@@ -53,7 +54,9 @@ def restore(
     report: ReportFile = None,
 ) -> None:
     """Restore noisy, blocky or blurred photos and videos with a network, each picture by itself."""
-    with errors(stopped=STOPPED):
+    with errors():
+        target = output_of(output, named)
+    with errors(stopped=STOPPED if source.is_dir() else what_is_kept(target)):
         from . import options
         from .restore import configure, table
         from .restore import restore as work
@@ -62,12 +65,12 @@ def restore(
             model=model, tile=tile, strength=strength, device=device, precision=precision,
             output={"codec": codec, "quality": quality, "start": start, "end": end, "force": force},
         )  # fmt: skip
-        target = output_of(output, named)
-        options.writable(report)
+        kept = options.writable({"--report": report}, inputs=[source], output=target, force=force)
         with bar(source.name, unit="part") as advance:
             done = work(source, target, config=config, progress=advance)
         say(table(done))
-        options.save_json(report, {"restored": [each.to_dict() for each in done]})
         answer(target)
+        body = {"restored": [each.to_dict() for each in done]}
+        options.save_json(kept.get("--report"), body, beside=target)
         if any(each.status == "failed" or (each.plumbing and not each.plumbing.passed) for each in done):
             raise typer.Exit(1)

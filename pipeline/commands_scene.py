@@ -9,9 +9,8 @@ import typer
 
 from .arguments import ADVANCED, Budget, Device, End, Estimator, Force, OutputOption, Rate, Shutter, Start
 from .command import output_of
+from .signals import what_is_kept
 from .terminal import answer, bar, errors, fitting, say
-
-STOPPED = "Stopped. Rerun the same command to resume from the last checkpoint."
 
 
 def scene(
@@ -65,12 +64,13 @@ def scene(
     force: Force = False,
 ) -> None:
     """Rebuild a static scene sharp from its own blur; frames, a model and films of it go into a folder."""
-    with errors(stopped=STOPPED):
+    with errors():
+        target = output_of(output, named)
+    with errors(stopped=what_is_kept(target)):
         from . import options
         from .scene import SceneWish, rebuild
         from .scene_instead import Instead
 
-        target = output_of(output, named)
         config = options.configure(
             "auto",
             output={"start": start, "end": end, "rate": fps, "force": force},

@@ -179,7 +179,7 @@ def shutter(
 @contextmanager
 def _telling(folder: Path | None) -> Iterator[Callable[[Told], None]]:
     """Says every trial, and writes it for TensorBoard into `folder`; errors become sentences."""
-    with errors(stopped="Stopped. Rerun the same command to resume from the last checkpoint."):
+    with errors(stopped="Stopped. Rerun the same command to resume from the last checkpoint, if any."):
         from .training_board import board
 
         boards = [board(folder)] if folder else []

@@ -39,6 +39,7 @@ class Tools:
     scenes: Scenes
     watch: Stopwatch
     budget: Budget
+    notes: tuple[str, ...]  # words to the user
 
 
 def deblur(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data.metrics import psnr, srgb_codes, ssim
 from ..data.photos import read_photo
+from ..data.publish import Claim, claim
 from ..data.samples import sample_burst, sample_burst_truth, sample_clip, sample_truth
 from ..data.video import open_video
 from .api import deblur_burst, deblur_video, open_source
@@ -22,28 +23,38 @@ from .progress import Advance, quiet
 from .report import Report
 
 DETAIL = (360, 640)  # pixels that a detail shows at most, height and width
+BESIDE = ("report.json", "before_after.png")  # what lies beside a clip's result
+SAMPLES = ("sports.mp4", "burst.png", "burst_before_after.png", *BESIDE)
 SEAM = 4  # pixels of white between before and after
 
 
-def demo(clip: Path | None, folder: Path, *, progress: Advance = quiet) -> str:
+def demo(clip: Path | None, folder: Path, *, force: bool = False, progress: Advance = quiet) -> str:
     """Deblur the sample clip and the sample burst (or `clip` alone) into `folder`; tell what came of it."""
+    if clip is not None:
+        open_source(clip, OutputConfig())
+    names = SAMPLES if clip is None else (place(Path(f"sharp_{clip.name}")).name, *BESIDE)
+    inputs = [] if clip is None else [clip]
+    places = {name: claim(folder / name, inputs=inputs, force=force, trial=True) for name in names}
     if clip is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        return "\n\n".join([_sample_clip(folder, progress), _sample_burst(folder)])
-    open_source(clip, OutputConfig())  # before a folder is made for nothing
-    folder.mkdir(parents=True, exist_ok=True)
-    return _told(clip, place(folder / f"sharp_{clip.name}"), folder, progress)
+        return "\n\n".join([_sample_clip(places, progress, force=force), _sample_burst(places, force=force)])
+    return _told(clip, places[names[0]].path, places, progress, force=force)
 
 
 def before_after(before: Tensor, after: Tensor, path: Path, *, zoom: int = 1) -> Path:
-    """Write two [3, H, W] linear RGB pictures side by side, the seam white between them, as sRGB PNG."""
+    """Write two [3, H, W] linear RGB pictures side by side as sRGB PNG."""
+    claim(path).write(side_by_side(before, after, zoom=zoom))
+    return path
+
+
+def side_by_side(before: Tensor, after: Tensor, *, zoom: int = 1) -> bytes:
+    """Two [3, H, W] linear RGB pictures as an sRGB PNG, the seam white between them."""
     left, right = srgb_codes(before), srgb_codes(after)
     shown = [
         cv2.resize(codes, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) for codes in (left, right)
     ]
     seam = np.full((shown[0].shape[0], SEAM, 3), 255, np.uint8)
-    cv2.imwrite(str(path), np.concatenate([shown[0], seam, shown[1]], axis=1)[..., ::-1])
-    return path
+    _, coded = cv2.imencode(".png", np.concatenate([shown[0], seam, shown[1]], axis=1)[..., ::-1])
+    return coded.tobytes()
 
 
 def most_changed(before: Tensor, after: Tensor) -> tuple[slice, slice]:
@@ -62,9 +73,9 @@ def frame_at(path: Path, number: int) -> Tensor:
     return next(frame.picture.linear() for frame in source.frames(first=number))
 
 
-def _sample_clip(folder: Path, progress: Advance) -> str:
-    output = folder / "sports.mp4"
-    told = _told(sample_clip(), output, folder, progress)
+def _sample_clip(places: Mapping[str, Claim], progress: Advance, *, force: bool) -> str:
+    output = places["sports.mp4"].path
+    told = _told(sample_clip(), output, places, progress, force=force)
     rows = [
         (psnr(b, t), psnr(a, t), ssim(b, t), ssim(a, t))
         for b, a, t in zip(*map(_pictures, (sample_clip(), output, sample_truth())), strict=True)
@@ -72,9 +83,9 @@ def _sample_clip(folder: Path, progress: Advance) -> str:
     return f"{_gain('sample clip', rows)}\n\n{told}"
 
 
-def _sample_burst(folder: Path) -> str:
-    output = folder / "burst.png"
-    result = deblur_burst(sample_burst(), output, config=_replacing(preset("burst")))
+def _sample_burst(places: Mapping[str, Claim], *, force: bool) -> str:
+    output = places["burst.png"].path
+    result = deblur_burst(sample_burst(), output, config=_replacing(preset("burst"), force))
     inputs = [read_photo(path).linear() for path in sample_burst()]
     # Each photo is aimed differently: its truth has its framing, the result that of its reference.
     truths = [read_photo(sample_burst_truth(number)).linear() for number in range(len(inputs))]
@@ -85,41 +96,42 @@ def _sample_burst(folder: Path) -> str:
         for image, truth in zip(inputs, truths, strict=True)
     ]
     detail = (..., *most_changed(inputs[best], result.image))
-    picture = before_after(
-        inputs[best][detail], result.image[detail], folder / "burst_before_after.png", zoom=2
-    )
-    places = _places({"result": output, "before | after": picture})
-    return f"{_gain(f'sample burst of {len(inputs)} photos', rows)}\n\n{places}"
+    picture = places["burst_before_after.png"]
+    picture.write(side_by_side(inputs[best][detail], result.image[detail], zoom=2))
+    where = _places({"result": output, "before | after": picture.path})
+    return f"{_gain(f'sample burst of {len(inputs)} photos', rows)}\n\n{where}"
 
 
-def _told(clip: Path, output: Path, folder: Path, progress: Advance) -> str:
+def _told(clip: Path, output: Path, places: Mapping[str, Claim], progress: Advance, *, force: bool) -> str:
     """Deblur one clip; what was done, what was kept and where everything lies."""
-    report = deblur_video(clip, output, config=_replacing(preset("auto")), progress=progress)
-    report.save(folder / "report.json")
-    picture = _picture(report, clip, output, folder / "before_after.png")
+    report = deblur_video(clip, output, config=_replacing(preset("auto"), force), progress=progress)
+    report.save(places["report.json"].path, force=force)
+    picture = places["before_after.png"]
+    picture.write(_picture(report, clip, output))
     parts = [report.text()]
     if report.plumbing:
         parts.append("kept as it was:\n" + textwrap.indent(report.plumbing.text(), "  "))
-    parts.append(_places({"result": output, "before | after": picture, "report": folder / "report.json"}))
+    parts.append(
+        _places({"result": output, "before | after": picture.path, "report": places["report.json"].path})
+    )
     return "\n\n".join(parts)
 
 
-def _picture(report: Report, clip: Path, output: Path, path: Path) -> Path:
-    """A detail of the most blurred frame, before and after."""
+def _picture(report: Report, clip: Path, output: Path) -> bytes:
+    """A detail of the most blurred frame, before and after, as PNG."""
     strongest = max(report.verdicts, key=lambda verdict: verdict.blur, default=None)
     number = strongest.index if strongest else 0
     before, after = frame_at(clip, number), frame_at(output, number)
     detail = (..., *most_changed(before, after))
-    return before_after(before[detail], after[detail], path, zoom=2)
+    return side_by_side(before[detail], after[detail], zoom=2)
 
 
 def _places(where: dict[str, Path]) -> str:
     return "\n".join(f"{what:<14}  {path}" for what, path in where.items())
 
 
-def _replacing(config: Config) -> Config:
-    # The demo is run again and again; its folder holds nothing but its own results.
-    return replace(config, output=replace(config.output, force=True))
+def _replacing(config: Config, force: bool) -> Config:
+    return replace(config, output=replace(config.output, force=force))
 
 
 def _gain(what: str, rows: Sequence[tuple[float, float, float, float]]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ..data.publish import claim
 from ..data.types import Source
 from ..models.engine import engine
 from ..models.multiframe import MultiFrame
@@ -27,7 +28,7 @@ def network_of(
         output: Where the job writes; weights that learned from the clip are kept beside it.
         key: Fingerprint of clip and settings: an interrupted job goes on with the weights it began with.
     """
-    network = _weights(config)
+    network = weights_of(config)
     if network is None:
         return None, ()
     told: tuple[str, ...] = ()
@@ -35,16 +36,19 @@ def network_of(
     if config.fuse.adapt > 0 and kept.exists() and _key_of(kept) == key:
         network, told = read_network(kept), (f"{kept}: learned from this clip in an earlier run",)
     elif config.fuse.adapt > 0:
+        # Weights that learned from another clip, or in another way, are the user's by now.
+        place = claim(kept, force=config.output.force)
         found = adapt(network, source, shutter=shutter, minutes=config.fuse.adapt)
         network, told = found.network, (found.told,)
         if found.kept:
-            save_file(network.state_dict(), kept, metadata={"key": key})
+            with place.draft() as path:
+                save_file(network.state_dict(), path, metadata={"key": key})
     return engine(network, device=config.device, precision=config.precision), told
 
 
 def plain_network(config: Config) -> Network | None:
     """The network that `config` names, ready to run, without a clip to learn from."""
-    network = _weights(config)
+    network = weights_of(config)
     return network and engine(network, device=config.device, precision=config.precision)
 
 
@@ -53,7 +57,8 @@ def beside(output: Path) -> Path:
     return output.with_name(output.name + ".network.safetensors")
 
 
-def _weights(config: Config) -> MultiFrame | None:
+def weights_of(config: Config) -> MultiFrame | None:
+    """Those that `config` names, or None."""
     which = config.fuse.network
     return None if which == "none" else read_network(WEIGHTS if which == "shipped" else Path(which))
 

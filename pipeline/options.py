@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..data.errors import FreezeframeError, UnwritableOutput
+from ..data.publish import Claim, claim, refuse_collisions
 from .config import Config, Preset, preset
 
 ANY = 0.01  # pixels; what is blurred over less stands still
@@ -59,26 +60,35 @@ def network(given: str) -> Path | Literal["shipped", "none"]:
     return given if given in {"shipped", "none"} else Path(given)  # type: ignore[return-value]
 
 
-def writable(*paths: Path | None) -> None:
-    """Learn before hours of work, not after, that a JSON file cannot go where the user wants it."""
-    for path in paths:
-        if path is None:
-            continue
-        if path.is_dir():
-            raise UnwritableOutput(f"{path}: is a folder; name a file")
-        if not path.parent.is_dir():
-            raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
-        # An earlier report may go, a clip named by mistake must not.
-        if path.exists() and path.suffix.lower() != ".json":
-            raise UnwritableOutput(f"{path}: exists already and is no .json file; choose another name")
+def writable(
+    wanted: Mapping[str, Path | None],
+    *,
+    inputs: Iterable[Path] = (),
+    output: Path | None = None,
+    force: bool = False,
+) -> dict[str, Claim]:
+    """Learn before hours of work, not after, that a file beside the result cannot go where it should.
+
+    Args:
+        wanted: Where each goes, by the option that names it.
+        inputs: What is read.
+        output: The result itself, which none of them may be, or lie in.
+        force: Replace files that are there now.
+    """
+    refuse_collisions({"the output": output, **wanted})
+    paths = {option: path for option, path in wanted.items() if path is not None}
+    return {option: claim(path, inputs=inputs, force=force, trial=True) for option, path in paths.items()}
 
 
-def save_json(path: Path | None, body: Mapping[str, Any]) -> None:
-    """Write `body` where the user asked for it, all or nothing."""
-    if path is not None:
-        from ..data.photos import save  # brings torch along, which a finished batch does not need
-
-        save((json.dumps(body, indent=2, default=str) + "\n").encode(), path)
+def save_json(place: Claim | None, body: Mapping[str, Any], *, beside: Path | None = None) -> None:
+    """Write `body` where the user asked for it, all or nothing; a failure says that `beside` is complete."""
+    if place is None:
+        return
+    try:
+        place.write((json.dumps(body, indent=2, default=str) + "\n").encode())
+    except UnwritableOutput as error:
+        kept = f"; {beside} itself is complete" if beside else ""
+        raise UnwritableOutput(f"{error}{kept}") from error
 
 
 def _replace(stage: Any, fields: Mapping[str, Any]) -> Any:

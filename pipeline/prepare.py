@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ..data.types import Source
+from ..models.load import Restorer
 from .budget import Budget
 from .config import Config
 from .deblur import Tools
@@ -14,7 +15,6 @@ from .first_pass import FirstPass, first_pass
 from .measure import USUAL_SHUTTER, WARY, Memory, Survey, survey
 from .network import network_of
 from .progress import Advance
-from .refine import restorer_for
 from .report import Stopwatch
 from .splat import Scenes
 
@@ -22,23 +22,22 @@ PASS = "first pass"  # the stage, in words
 LONGEST = 1.0  # frame intervals: no shutter is open for longer
 
 
-def prepare(
-    source: Source, config: Config, *, output: Path, key: str, progress: Advance
-) -> tuple[Tools, tuple[str, ...]]:
-    """Look at every frame, measure the shutter, read the networks; and what to tell about it.
+def prepare(  # noqa: PLR0913  # the clip, the user's wishes, and who is told
+    source: Source, config: Config, restorer: Restorer | None, *, output: Path, key: str, progress: Advance
+) -> Tools:
+    """Look at every frame, measure the shutter, read the network.
 
     A clip in which nothing moves fast enough for any shutter needs neither.
 
     Args:
         source: The clip.
         config: Every knob.
+        restorer: Of the refine stage.
         output: Where the job writes.
         key: Fingerprint of clip and settings.
         progress: Told how many frames were looked at.
     """
     begun, watch = time.monotonic(), Stopwatch()
-    # A name that is misspelt must not cost a pass over the clip.
-    restorer = restorer_for(config)
     with watch.stage(PASS):
         progress(0, source.count, "first pass")
         look = first_pass(
@@ -53,7 +52,7 @@ def prepare(
             network_of(config, source, shutter=seen.shutter, output=output, key=key) if moves else (None, ())
         )
     seconds = math.inf if config.budget is None else 60 * config.budget - (time.monotonic() - begun)
-    tools = Tools(
+    return Tools(
         look=look,
         excesses=[look.excess(index, seen.longest, config.gate) for index in range(look.frames)],
         survey=seen,
@@ -63,8 +62,8 @@ def prepare(
         scenes=Scenes(),
         watch=watch,
         budget=Budget(seconds, megapixels=math.prod(look.size) / 1e6, reading=reading),
+        notes=notes,
     )
-    return tools, notes
 
 
 def moving(look: FirstPass, config: Config) -> bool:

@@ -17,9 +17,9 @@ from torch import Tensor
 from ..data.errors import MissingExtra, UnwritableOutput
 from ..data.folders import ImageFolderSource, open_folder
 from ..data.photos import PHOTO_SUFFIXES, exposure_seconds, read_photo
+from ..data.publish import Claim, claim
 from ..data.types import Clip, Frame, Motion, stack_light
 from ..data.video import VideoSource, open_video
-from ..data.video_writer import saying_why
 from ..motion.camera import homography_of_flow
 from ..motion.diagnose import Diagnosis, diagnose
 from ..motion.movers import movers
@@ -90,7 +90,12 @@ class Probe:
 
 
 def probe(
-    source: str | Path, *, every: int = 5, plot: str | Path | None = None, progress: Advance = quiet
+    source: str | Path,
+    *,
+    every: int = 5,
+    plot: str | Path | None = None,
+    force: bool = False,
+    progress: Advance = quiet,
 ) -> Probe:
     """Diagnose a clip, a folder of numbered images or a photo. Holds a few frames at a time.
 
@@ -98,6 +103,7 @@ def probe(
         source: A video file, a folder or a photo.
         every: Look at each n-th frame only; all are decoded, to find the cuts.
         plot: Draw blur and sharpness over time and the most blurred frame here (.png, .svg or .pdf).
+        force: Replace a drawing that is there.
         progress: Called with frames done since the last call and frames in all (None where unknown).
 
     Raises:
@@ -108,7 +114,7 @@ def probe(
     if every < 1:
         raise ValueError(f"every must be 1 or more, not {every}")
     path = Path(source)
-    canvas = None if plot is None else _canvas(Path(plot), path)
+    canvas = None if plot is None else _canvas(Path(plot), path, force=force)
     found, strongest = _photo(path) if _is_photo(path) else _clip(path, every, progress)
     if canvas is not None:
         _draw(canvas, found, strongest)
@@ -262,26 +268,21 @@ def _camera_speed(velocity: Tensor, apart: Tensor) -> float | None:
     return float(background.median()) if len(background) else None
 
 
-def _canvas(plot: Path, source: Path) -> Path:
+def _canvas(plot: Path, source: Path, *, force: bool) -> Claim:
     """Where to draw, once it is sure that this can be done: a long clip must not be looked at for nothing."""
     if find_spec("matplotlib") is None:
         raise MissingExtra("matplotlib", "plot", "Drawing a diagnosis")
-    if plot.is_dir():
-        raise UnwritableOutput(f"{plot}: is a folder; name a file")
+    found = claim(plot, inputs=[source], force=force, trial=plot.suffix.lower() in PLOTS)
     if plot.suffix.lower() not in PLOTS:
         raise UnwritableOutput(f"{plot}: draws {', '.join(PLOTS)} only; name such a file")
-    if not plot.parent.is_dir():
-        raise UnwritableOutput(f"{plot}: there is no folder {plot.parent}; create it first")
-    if plot.resolve() == source.resolve():
-        raise UnwritableOutput(f"{plot}: is the input itself; name another file")
-    return plot
+    return found
 
 
-def _draw(plot: Path, found: Probe, strongest: Frame) -> None:
+def _draw(plot: Claim, found: Probe, strongest: Frame) -> None:
     index = [sight.index for sight in found.sights].index(strongest.index)
-    with saying_why(plot):
+    with plot.draft() as path:
         plot_diagnosis(
-            plot,
+            path,
             [sight.diagnosis for sight in found.sights],
             times=[sight.time for sight in found.sights],
             frame=strongest.picture.linear(),

@@ -7,11 +7,9 @@ from math import lcm
 import torch
 from torch import Tensor
 
-from ..models.load import load_restorer
 from ..models.restorer import NetworkRestorer, Restorer
-from ..models.shelf import find
 from ..models.tiles import in_tiles
-from .config import Config, RefineConfig
+from .config import RefineConfig
 
 GRID = 32  # pixels; networks that halve the picture up to five times then pair the same pixels in every tile
 
@@ -36,11 +34,3 @@ def refine(images: Tensor, restorer: Restorer | None, config: RefineConfig) -> T
         known = restorer.settled(before) if isinstance(restorer, NetworkRestorer) else restorer
         after.copy_(in_tiles(known, before, tile=config.tile, overlap=config.overlap, multiple=grid))
     return refined
-
-
-def restorer_for(config: Config) -> Restorer | None:
-    """The restorer that the user named, by file or by name, or None."""
-    if config.refine.checkpoint is None:
-        return None
-    weights = find(str(config.refine.checkpoint))
-    return load_restorer(weights.path, device=config.device, precision=config.precision)

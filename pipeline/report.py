@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.plumbing import PlumbingSheet
+from ..data.publish import claim
 from ..data.types import ShotReport, Verdict
 from .config import Config
 from .summary import counts_text, remarks
@@ -76,11 +77,11 @@ class Report:
         body["plumbing"] = self.plumbing.to_dict() if self.plumbing else None
         return body
 
-    def save(self, path: Path) -> None:
-        """Write the report as JSON."""
+    def save(self, path: Path, *, force: bool = False) -> None:
+        """Write the report as JSON; an existing file is kept unless `force`."""
         body = _finite(self.to_dict())
         text = json.dumps(body, indent=2, default=str, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        claim(path, force=force).write((text + "\n").encode())
 
     def text(self) -> str:
         """A few lines for a person."""

@@ -15,15 +15,18 @@ from torch import Tensor
 
 from ..data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
 from ..data.folders import ImageFolderSource
+from ..data.origin import unchanged
 from ..data.photo_write import ENCODERS
-from ..data.photos import PHOTO_SUFFIXES, PhotoPicture, read_photo, refuse, save, write_photo
+from ..data.photos import PHOTO_SUFFIXES, PhotoPicture, claim_photo, encoded, read_photo
+from ..data.publish import Claim
 from ..data.types import Frame
 from ..data.video import VideoSource
+from ..models.device import find_device, number_format
 from ..models.enlarge import enlarged
 from ..models.shelf import Weights, at_hand, find, sha256_of
 from ..models.whole import WholeRestorer, load_whole
-from .api import open_sink, open_source, refuse_overwriting, versions
-from .choose import Ailment, Choice, choose, examine, unchanged
+from .api import open_sink, open_source, versions
+from .choose import Ailment, Choice, choose, examine, not_changed
 from .progress import Advance, quiet
 from .restore_config import AUTO, RestoreConfig, Restored, configure, table
 
@@ -55,6 +58,7 @@ def restore(
         FreezeframeError: The one photo or video cannot be read, restored or written; the model is not here.
     """
     origin, target = Path(source), Path(output)
+    number_format(find_device(config.device), config.precision)  # what is not to be had is learned now
     crew = _Crew(config)
     photo = not origin.is_dir() and origin.suffix.lower() in PHOTO_SUFFIXES
     if (origin.is_dir() or photo) and (config.output.start, config.output.end) != (None, None):
@@ -62,9 +66,8 @@ def restore(
     if origin.is_dir():
         return _folder(origin, target, crew, progress)
     if photo:
-        refuse_overwriting(target, [origin], force=config.output.force)
-        refuse(target, force=config.output.force)
-        return [_photo(origin, target, crew, watch=progress)]
+        place = claim_photo(target, inputs=[origin], force=config.output.force)
+        return [_photo(origin, place, crew, watch=progress)]
     return [_video(origin, target, crew, progress)]
 
 
@@ -106,7 +109,8 @@ class _Crew:
         return torch.lerp(enlarged(light[None], restorer.scale), after, self.config.strength)[0]
 
 
-def _photo(source: Path, output: Path, crew: _Crew, *, watch: Advance = quiet) -> Restored:
+def _photo(source: Path, output: Claim, crew: _Crew, *, watch: Advance = quiet) -> Restored:
+    check = unchanged(source)
     picture = read_photo(source)
     light = picture.linear()
     chosen = crew.choice(lambda: examine(light))
@@ -116,19 +120,19 @@ def _photo(source: Path, output: Path, crew: _Crew, *, watch: Advance = quiet) -
         restorer.watch = watch
         after = picture.with_light(crew.restored(light, restorer))
     if np.array_equal(after.pixels, picture.pixels):
-        reason = unchanged(chosen)
-        _pass_on(picture, output, force=crew.config.output.force)
+        reason, data = not_changed(chosen), _passed_on(picture, output.path)
     else:
-        write_photo(after, output, force=crew.config.output.force)
-    return Restored(source=source, output=output, status="done", reason=reason)
+        data = encoded(after, output.path)
+    check()
+    output.write(data)
+    return Restored(source=source, output=output.path, status="done", reason=reason)
 
 
-def _pass_on(picture: PhotoPicture, output: Path, *, force: bool) -> None:
+def _passed_on(picture: PhotoPicture, output: Path) -> bytes:
     """A sound photo: the very file where its kind stays the same, else its pixels."""
     if picture.file is not None and picture.file.suffix.lower() == output.suffix.lower():
-        save(picture.file.read_bytes(), output)
-    else:
-        write_photo(picture, output, force=force)
+        return picture.file.read_bytes()
+    return encoded(picture, output)
 
 
 def _folder(source: Path, output: Path, crew: _Crew, progress: Advance) -> list[Restored]:
@@ -138,25 +142,30 @@ def _folder(source: Path, output: Path, crew: _Crew, progress: Advance) -> list[
         raise UnwritableOutput(f"{output}: is a file; name a folder")
     if output.resolve() == source.resolve():
         raise UnwritableOutput(f"{output}: is the input folder itself; name another one")
-    output.mkdir(parents=True, exist_ok=True)
     places = _places(photos, output)
-    finished = {} if crew.config.output.force else {p: t for p, t in places.items() if t.exists()}
+    force = crew.config.output.force
+    finished = {} if force else {p: t for p, t in places.items() if t.exists()}
+    claims = {
+        photo: claim_photo(target, inputs=[photo], force=force, trial=False)
+        for photo, target in places.items()
+        if photo not in finished
+    }
     progress(len(finished), len(places))
     done = []
     for photo, target in places.items():
         if photo in finished:
             done.append(Restored(source=photo, output=target, status="skipped", reason="is there already"))
             continue
-        done.append(_one_of_many(photo, target, crew))
+        done.append(_one_of_many(photo, claims[photo], crew))
         progress(1, len(places))
     return done
 
 
-def _one_of_many(photo: Path, target: Path, crew: _Crew) -> Restored:
+def _one_of_many(photo: Path, target: Claim, crew: _Crew) -> Restored:
     try:
         return _photo(photo, target, crew)
     except FreezeframeError as error:
-        return Restored(source=photo, output=target, status="failed", reason=str(error))
+        return Restored(source=photo, output=target.path, status="failed", reason=str(error))
 
 
 def photos_in(folder: Path) -> list[Path]:
@@ -201,7 +210,7 @@ def _video(source: Path, output: Path, crew: _Crew, progress: Advance) -> Restor
     except BaseException:
         sink.abort()
         raise
-    reason = chosen.reason if changed else unchanged(chosen)
+    reason = chosen.reason if changed else not_changed(chosen)
     return Restored(source=source, output=output, status="done", reason=reason, plumbing=sheet)
 
 

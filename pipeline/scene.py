@@ -15,7 +15,10 @@ from torch import Tensor
 from ..data.encode import job_folder
 from ..data.errors import FreezeframeError, MissingExtra, NoScene, UnreadableMedia, UnwritableOutput
 from ..data.folders import ImageFolderSource
+from ..data.lock import NAME as LOCK
+from ..data.origin import refuse_changed, state_of
 from ..data.photos import read_photo
+from ..data.publish import Claim, claim, put_back, refuse_collisions, remove, save
 from ..data.types import Frame, stack_light
 from ..data.video import VideoSource
 from ..models.device import find_device
@@ -26,7 +29,7 @@ from ..splatting.gate import too_few
 from ..splatting.layouts import Shots
 from ..splatting.losses import psnr_of_reblur
 from ..splatting.trajectory import Views
-from .api import open_sink, open_source, refuse_overwriting, settings_key
+from .api import open_sink, open_source, settings_key
 from .camera import sight
 from .config import Config
 from .evaluate import Judged, evaluate
@@ -35,7 +38,7 @@ from .locate import held_out, located, named, posed
 from .measure import ESTIMATORS, USUAL_SHUTTER, Flows, adjacent_flows
 from .progress import Advance, quiet
 from .reconstruct import Shot, Shutter, deep, judged, prepared, rebuilt, run
-from .scene_instead import Instead, named_after, replace_folder, sharpened_instead
+from .scene_instead import Instead, named_after, sharpened_instead, working_on
 from .scene_report import SceneReport
 from .showing import fly_through, keep_scene, slow_motion
 from .usual import sharpened
@@ -79,29 +82,40 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
     Raises:
         FreezeframeError: The footage cannot be read, or the folder cannot be written.
     """
-    refuse_overwriting(output, [source], force=config.output.force)
+    place = _claimed(source, output, wish, force=config.output.force)
     shots = posed(wish.poses or source)
     if wish.poses and shots is None:
         raise UnreadableMedia(f"{wish.poses}: holds no cameras; name a COLMAP model or an LLFF folder")
     pictures = shots.paths[0].parent if shots and not wish.poses else source
-    try:
-        return _rebuilt(source, output, config=config, wish=wish, tell=tell, known=(pictures, shots))
-    except (NoScene, MissingExtra) as why:
-        return sharpened_instead(pictures, output, str(why), config=config, advance=advance)
+    with working_on(place):
+        try:
+            return _rebuilt(source, place, config=config, wish=wish, tell=tell, known=(pictures, shots))
+        except (NoScene, MissingExtra) as why:
+            return sharpened_instead(pictures, place, str(why), config=config, advance=advance)
+
+
+def _claimed(source: Path, output: Path, wish: SceneWish, *, force: bool) -> Claim:
+    """Learn now that a result would replace something, and find what an earlier run moved aside."""
+    refuse_collisions({"the output": output, "--save-scene": wish.scene})
+    put_back(job_folder(output), output)
+    if wish.scene is not None:
+        claim(wish.scene, inputs=[source], force=force, trial=True)
+    return claim(output, inputs=[source], force=force, kind="folder")
 
 
 def _rebuilt(  # noqa: PLR0913
     source: Path,
-    output: Path,
+    place: Claim,
     *,
     config: Config,
     wish: SceneWish,
     tell: Callable[[Told], None],
     known: tuple[Path, Shots | None],
 ) -> SceneReport:
-    begun = time.monotonic()
+    begun, output = time.monotonic(), place.path
     pictures, shots = known
     opened = open_source(pictures, config.output)
+    before = state_of(opened)
     frames = _all(opened)
     if few := too_few(len(frames)):
         raise NoScene(few)
@@ -132,10 +146,11 @@ def _rebuilt(  # noqa: PLR0913
         files=tuple(sorted(each.name for each in made.iterdir())),
     )  # fmt: skip
     (made / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
+    refuse_changed(opened, before)
     if wish.scene:
         _keep_aside(made, wish.scene, force=config.output.force)
-    replace_folder(made, output)
-    shutil.rmtree(job)
+    place.publish(made)
+    remove(job / "fit.pt")
     return report
 
 
@@ -155,8 +170,8 @@ def _keep_aside(made: Path, target: Path, *, force: bool) -> None:
     if kept is None or target.suffix.lower() != kept.suffix:
         wanted = kept.suffix if kept else "its own suffix"
         raise UnwritableOutput(f"{target}: this scene is kept as {wanted}; name such a file")
-    refuse_overwriting(target, [kept], force=force)
-    shutil.copyfile(kept, target)
+    with claim(target, force=force).draft() as path:
+        shutil.copyfile(kept, path)
 
 
 def _all(source: VideoSource | ImageFolderSource) -> list[Frame]:
@@ -204,15 +219,11 @@ def _shutter(images: Tensor, flows: Flows, config: Config, *, photos: bool) -> S
 def _job(output: Path, identity: str) -> Path:
     """The folder of the unfinished work; an older one of another kind is emptied."""
     job, label = job_folder(output), job_folder(output) / "identity"
-    if job.exists() and (not label.exists() or label.read_text() != identity):
-        shutil.rmtree(job)
-    try:
-        job.mkdir(exist_ok=True)
-        label.write_text(identity)
-    except OSError as error:
-        raise UnwritableOutput(
-            f"{output}: cannot be made ({error.strerror}); choose another place"
-        ) from error
+    if not label.exists() or label.read_text() != identity:
+        for entry in job.iterdir():
+            if entry.name != LOCK:
+                remove(entry)
+    save(identity.encode(), label)
     return job
 
 

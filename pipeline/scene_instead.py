@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..data.encode import job_folder
+from ..data.lock import Lock
+from ..data.publish import Claim, made_for, remove, remove_empty, remove_job, writing
 from .api import deblur_video
 from .config import Config
 from .progress import Advance
@@ -31,25 +34,23 @@ class Instead:
 
 
 def sharpened_instead(
-    source: Path, output: Path, reason: str, *, config: Config, advance: Advance
+    source: Path, place: Claim, reason: str, *, config: Config, advance: Advance
 ) -> Instead:
     """Write the folder `output` with sharpened frames and a report, but without a scene.
 
     An interrupted run goes on where it stopped. The checkpoint of a fit that was begun is kept.
     """
-    made = job_folder(output) / "instead"
-    made.mkdir(parents=True, exist_ok=True)
+    made = job_folder(place.path) / "instead"
+    made.mkdir(exist_ok=True)
     target = made / named_after(source)
     # An earlier run may have been stopped after its last frame.
-    if target.exists():
-        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    for earlier in (target, made / "report.json"):
+        remove(earlier)
     report = deblur_video(source, target, config=config, progress=advance)
     noted = replace(report, notes=(f"no scene was rebuilt: {reason}", *report.notes))
     noted.save(made / "report.json")
-    replace_folder(made, output)
-    checkpoint = job_folder(output) / "fit.pt"
-    if not checkpoint.exists():
-        shutil.rmtree(job_folder(output))
+    place.publish(made)
+    checkpoint = job_folder(place.path) / "fit.pt"
     return Instead(reason=reason, frames=report, kept=checkpoint if checkpoint.exists() else None)
 
 
@@ -58,8 +59,16 @@ def named_after(source: Path) -> str:
     return "sharp" if source.is_dir() else f"sharp{source.suffix}"
 
 
-def replace_folder(made: Path, output: Path) -> None:
-    """Give a finished folder its name."""
-    if output.exists():
-        shutil.rmtree(output)
-    made.rename(output)
+@contextmanager
+def working_on(place: Claim) -> Iterator[None]:
+    """The job folder of an output, locked; it goes again where nothing in it serves the next run."""
+    job = job_folder(place.path)
+    with writing(place.path), made_for(place.path) as made:
+        lock = Lock(job, place.path)
+    try:
+        yield
+    finally:
+        if not any(job.glob("fit.pt")) and not any(job.glob("instead/.*.freezeframe")):
+            remove_job(job)
+        lock.release()
+        remove_empty(made)

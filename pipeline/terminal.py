@@ -15,6 +15,7 @@ import typer
 from ..data.errors import FreezeframeError
 from ..data.printable import printable
 from .meter import BLINK, EVERY, Bars, Lines, Meter
+from .signals import begin, exit_code
 
 if TYPE_CHECKING:
     from ..splatting.fit import Told
@@ -51,8 +52,9 @@ def bar(name: str, *, unit: str = "frame", every: float = EVERY) -> Meter:
 
 
 @contextmanager
-def errors(*, stopped: str = "Stopped. No output written.") -> Iterator[None]:
+def errors(*, stopped: str | Callable[[], str] = "Stopped. No output written.") -> Iterator[None]:
     """One sentence and exit code 2 for what the user can mend; mistakes of our own stay tracebacks."""
+    begin()
     try:
         yield
     except FreezeframeError as error:
@@ -64,8 +66,8 @@ def errors(*, stopped: str = "Stopped. No output written.") -> Iterator[None]:
         say(f"freezeframe: {_trouble(error)}")
         raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:
-        say(f"freezeframe: {stopped}")
-        raise typer.Exit(130) from stop
+        say(f"freezeframe: {stopped if isinstance(stopped, str) else stopped()}")
+        raise typer.Exit(exit_code(stop)) from stop
 
 
 def _trouble(error: OSError) -> str:

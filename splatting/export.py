@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
-from ..data.photos import save
+from ..data.publish import save
 from .ply import columns, read_elements, write_elements
 from .ply_compressed import expanded
 from .scene import Gaussians

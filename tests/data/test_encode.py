@@ -95,8 +95,8 @@ def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path, monke
     other_settings.abort()
 
     sink = VideoSink(video, target, key="a")
-    assert sink.finished == 5, "frames are lost to the next window's border only"
-    sink.write(frames[5:])
+    assert sink.finished == 7, "the frames of the running segment are kept too"
+    sink.write(frames[7:])
     assert sink.finish().passed
     assert len(lumas(target)) == len(frames)
     assert not job_folder(target).exists()
@@ -324,9 +324,10 @@ class TestRefusals:
             VideoSink(open_video(make_video()), target)
         assert target.read_text() == "mine"
 
-    def test_missing_folder(self, make_video: MakeVideo, tmp_path: Path):
-        with pytest.raises(UnwritableOutput, match="create it first"):
-            VideoSink(open_video(make_video()), tmp_path / "nowhere" / "out.mp4")
+    def test_a_folder_made_for_nothing_goes_again(self, make_video: MakeVideo, tmp_path: Path):
+        sink = VideoSink(open_video(make_video()), tmp_path / "new" / "deep" / "out.mp4")
+        sink.abort()
+        assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
     def test_unknown_kind(self, make_video: MakeVideo, tmp_path: Path):
         with pytest.raises(UnwritableOutput, match=r"\.mkv"):

@@ -204,10 +204,14 @@ def test_a_finished_but_unnamed_run_only_needs_its_name(tmp_path: Path) -> None:
 def test_other_settings_or_another_source_begin_anew(tmp_path: Path) -> None:
     folder = clip(tmp_path / "in")
     interrupted(open_folder(folder), tmp_path / "out", after=4)
-    assert ImageFolderSink(open_folder(folder), tmp_path / "out", key="b").finished == 0
+    other = ImageFolderSink(open_folder(folder), tmp_path / "out", key="b")
+    assert other.finished == 0
+    other.abort()
     interrupted(open_folder(folder), tmp_path / "out", after=4)
     os.utime(folder / "005.png", ns=(1, 1))
-    assert ImageFolderSink(open_folder(folder), tmp_path / "out", key="a").finished == 0
+    later = ImageFolderSink(open_folder(folder), tmp_path / "out", key="a")
+    assert later.finished == 0
+    later.abort()
 
 
 def test_an_abort_before_the_first_image_leaves_nothing(tmp_path: Path) -> None:
@@ -241,7 +245,7 @@ def test_outputs_that_would_harm_are_refused(tmp_path: Path) -> None:
         (folder / "out", True, "lies inside the input folder"),
         (tmp_path, True, "holds other things than images"),
         (tmp_path / "file", True, "is a file; name a folder"),
-        (tmp_path / "no/where", False, "there is no folder"),
+        (tmp_path / "file/where", False, "is not a folder"),
         (full, False, "exists already; .*--force"),
         (mixed, True, r"holds other things than images \(thesis\.txt\)"),
     ]

@@ -335,8 +335,8 @@ def test_errors_of_writing_change_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
     with complaint(UnwritableOutput, Path("photo.gif"), r"write one of \.jpg"):
         write_photo(photo(), tmp_path / "photo.gif")
-    with complaint(UnwritableOutput, Path("a.png"), "there is no folder"):
-        write_photo(photo(), tmp_path / "missing/a.png")
+    with complaint(UnwritableOutput, Path("a.png"), "is not a folder"):
+        write_photo(photo(), path / "a.png")
     (tmp_path / "folder.png").mkdir()
     with complaint(UnwritableOutput, Path("folder.png"), "is a folder"):
         write_photo(photo(), tmp_path / "folder.png", force=True)

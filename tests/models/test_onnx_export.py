@@ -48,7 +48,7 @@ def test_what_exists_is_kept_and_other_suffixes_are_refused(network, tmp_path):
     for path, cure in (
         (there, "--force"),
         (tmp_path / "net.pt", "end in .onnx"),
-        (there / "a.onnx", "create"),
+        (there / "a.onnx", "not a folder"),
     ):
         with pytest.raises(UnwritableOutput, match=cure):
             export_onnx(network, path, size=SIZE)

@@ -21,7 +21,7 @@ from freezeframe.data.metrics_time import light_of
 from freezeframe.data.sets import Pairs, Take, folder_pair
 from freezeframe.models.load import load_restorer
 from freezeframe.models.nafnet import Layout, NAFNet
-from freezeframe.pipeline.bench import Benchmark, bench, pairs_of, staged
+from freezeframe.pipeline.bench import Benchmark, bench, claims_in, pairs_of, staged
 from freezeframe.pipeline.bench_deconvolve import along_motion, kernel, richardson_lucy, wiener
 from freezeframe.pipeline.bench_methods import INPUT, TRUTH, methods_for, read, unsharp, ways, write
 from freezeframe.pipeline.config import Config
@@ -100,7 +100,7 @@ def test_of_many_truths_the_best_counts(pairs: Pairs) -> None:
 
 
 def test_results_are_saved_and_the_page_needs_no_other_file(found: Benchmark, tmp_path: Path) -> None:
-    found.save(tmp_path / "out")
+    found.save(claims_in(tmp_path / "out", force=False))
     told = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert told["methods"]["copy"]["psnr"] == pytest.approx(found.rows["copy"]["psnr"])
     assert len(told["every frame"]["clip"]["copy"]) == 4

@@ -47,29 +47,39 @@ def test_options_become_a_command_line():
     assert line == ["--preset", "sports", "--strength", "0.5", "--skip-damaged"]
 
 
-def test_json_appears_whole_and_replaces_its_forerunner(tmp_path):
-    path = tmp_path / "report.json"
-    for number in (1, 2):
-        options.writable(path)
-        options.save_json(path, {"number": number, "where": tmp_path})
-    assert json.loads(path.read_text()) == {"number": 2, "where": str(tmp_path)}
-    assert list(tmp_path.iterdir()) == [path]
+def test_json_appears_whole(tmp_path):
+    path = tmp_path / "new" / "report.json"
+    kept = options.writable({"--report": path, "--json": None})
+    assert not list(tmp_path.iterdir()), "the place was tried, and nothing stays of that"
+    options.save_json(kept["--report"], {"number": 1, "where": tmp_path})
+    assert json.loads(path.read_text()) == {"number": 1, "where": str(tmp_path)}
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_no_json_is_written_where_none_is_wanted(tmp_path):
-    options.writable(None)
-    options.save_json(None, {"a": 1})
+    options.save_json(options.writable({"--json": None}).get("--json"), {"a": 1})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_clip_named_by_mistake_is_not_replaced(tmp_path):
-    clip = tmp_path / "game.mp4"
-    clip.write_bytes(b"clip")
-    with pytest.raises(UnwritableOutput, match=r"game\.mp4"):
-        options.writable(clip)
+@pytest.mark.parametrize("name", ["game.mp4", "earlier.json"])
+def test_what_is_there_is_not_replaced_unasked(tmp_path, name):
+    there = tmp_path / name
+    there.write_bytes(b"mine")
+    with pytest.raises(UnwritableOutput, match=name):
+        options.writable({"--report": there})
+    options.save_json(options.writable({"--report": there}, force=True)["--report"], {"a": 1})
+    assert json.loads(there.read_text()) == {"a": 1}
 
 
-@pytest.mark.parametrize(("name", "cure"), [("nowhere/r.json", "create it first"), ("", "name a file")])
+def test_a_report_that_fails_says_that_the_result_is_complete(tmp_path):
+    place = options.writable({"--report": tmp_path / "r" / "report.json"})["--report"]
+    (tmp_path / "r").write_text("a file where the folder should be")
+    with pytest.raises(UnwritableOutput, match=r"report\.json: .*; .*sharp\.mp4 itself is complete"):
+        options.save_json(place, {"a": 1}, beside=tmp_path / "sharp.mp4")
+
+
+@pytest.mark.parametrize(("name", "cure"), [("a.txt/r.json", "not a folder"), ("", "name a file")])
 def test_a_place_that_cannot_be_is_refused_at_once(tmp_path, name, cure):
+    (tmp_path / "a.txt").touch()
     with pytest.raises(UnwritableOutput, match=cure):
-        options.writable(tmp_path / name)
+        options.writable({"--report": tmp_path / name})

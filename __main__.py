@@ -1,0 +1,10 @@
+"""The `freezeframe` command, also as `python -m freezeframe`."""
+
+from .pipeline.signals import listen
+
+listen()  # before the slow imports: a signal among them would end in a traceback
+
+from .cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    main()

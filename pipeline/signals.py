@@ -1,0 +1,94 @@
+"""Being stopped: by Ctrl-C, by a service manager, by a terminal that closes.
+
+Once the work has begun, a signal raises `Stopped`. Before, and in the middle of an import, where exceptions
+are swallowed or end in a traceback, it ends the process at once, in one sentence. Nothing heavy is imported
+here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+PARENT = "FREEZEFRAME_PARENT"  # in a child's environment: its standard input ends with its parent
+
+_begun = False
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked this process to stop. The work that is finished is kept, as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def listen() -> None:
+    """From now on signals end this command in a sentence, and a child ends with its parent."""
+    for number in SIGNALS:
+        # `nohup` and shells have some signals ignored, and that is to stay so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+    if os.environ.pop(PARENT, None):
+        threading.Thread(target=_end_with_parent, daemon=True, name="freezeframe-parent").start()
+
+
+def begin() -> None:
+    """The work begins: from now on there may be something to tidy up."""
+    global _begun  # noqa: PLW0603  # a process has one state, and a handler no arguments of its own
+    _begun = True
+
+
+def exit_code(stop: KeyboardInterrupt) -> int:
+    """What shells call the end by a signal: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+
+
+def what_is_kept(output: Path) -> Callable[[], str]:
+    """What a command that is stopped can truly say about its output, which is looked at then."""
+    before = _changed(output)
+
+    def words() -> str:
+        job = output.with_name(f".{output.name}.freezeframe")
+        if job.exists():
+            return f"Stopped. No output written; rerun the same command to resume (kept in {job})."
+        if _changed(output) != before:
+            return f"Stopped. {output} is complete."
+        return "Stopped. No output written, and nothing was finished yet that could be kept."
+
+    return words
+
+
+def _changed(path: Path) -> int | None:
+    try:
+        return path.stat().st_ctime_ns
+    except OSError:
+        return None
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _begun and not _importing(frame):
+        raise Stopped(number)
+    os.write(2, b"freezeframe: Stopped. No output written.\n")
+    os._exit(128 + number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of a pipe that nobody writes into: its other end closes when the parent dies."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
