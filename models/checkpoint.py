@@ -30,7 +30,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         path: A safetensors file, or what `torch.save` wrote: a state dict, alone or in one of `CONTAINERS`.
 
     Raises:
-        UnreadableMedia: No file, damaged, not a checkpoint, or one that would run code when read.
+        UnreadableMedia: No file, damaged, not a checkpoint, one that would run code when read, or one with
+            weights that are no numbers.
     """
     if not path.is_file():
         raise UnreadableMedia(f"{path}: there is no such checkpoint file; check the spelling")
@@ -40,6 +41,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not all(map(_is_plain, state.values())):
         raise UnreadableMedia(
             f"{path}: claims weights that it does not hold; download it again from its maker"
+        )
+    if broken := next((name for name, value in state.items() if not _is_finite(value)), None):
+        raise UnreadableMedia(
+            f"{path}: its weights {broken} hold NaN or infinity, so it can restore nothing; download it again, or"
+            " use a checkpoint from earlier in its training"
         )
     return state
 
@@ -87,3 +93,7 @@ def _is_plain(value: Tensor) -> bool:
     if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _is_finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(value.float().isfinite().all())
