@@ -44,8 +44,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         )
     if broken := next((name for name, value in state.items() if not _is_finite(value)), None):
         raise UnreadableMedia(
-            f"{path}: its weights {broken} hold NaN or infinity, so it can restore nothing; download it again, or"
-            " use a checkpoint from earlier in its training"
+            f"{path}: its weights {broken} hold NaN or infinity, so it can restore nothing; download it again,"
+            " or use a checkpoint from earlier in its training"
         )
     return state
 

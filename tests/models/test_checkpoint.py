@@ -63,7 +63,9 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value, dtype)
     broken["intro.weight"].view(-1)[4:5] = torch.tensor([value]).to(dtype)
     path = tmp_path / "net.safetensors"
     save_file(broken, path)
-    with pytest.raises(UnreadableMedia, match=r"net\.safetensors: its weights intro\.weight hold NaN or infinity"):
+    with pytest.raises(
+        UnreadableMedia, match=r"net\.safetensors: its weights intro\.weight hold NaN or infinity"
+    ):
         read_state(path)
 
 
