@@ -14,7 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from .color import LINEAR, SRGB, to_light, to_signal
-from .errors import FreezeframeError, MissingExtra, UnreadableMedia
+from .errors import FreezeframeError, MissingExtra, UnreadableMedia, memory_ran_out
 from .photo_exif import PREFIX, gathered, hushed, orientation, told, upright
 from .photo_picture import TURNS, PhotoPicture, Pixels
 from .photo_whole import refuse_cut_off, refuse_hollow
@@ -78,6 +78,8 @@ def saying_what(path: Path) -> Iterator[None]:
     except FreezeframeError:
         raise
     except Exception as error:  # decoders raise all kinds on bad bytes
+        if memory_ran_out(error):
+            raise
         raise UnreadableMedia(
             f"{path}: is cut off or damaged ({error}); use another copy of it, or leave it out"
         ) from error

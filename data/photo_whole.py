@@ -1,4 +1,4 @@
-"""Whether a JPEG holds all of the picture that it declares: its decoder paints what is missing grey, silently."""
+"""Whether a JPEG holds all of the picture that it declares: decoders paint what is missing grey, silently."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def refuse_hollow(path: Path, size: tuple[int, int], data: bytes) -> None:
     width, height = size
     if width * height > PIXELS_PER_BYTE * len(data) and not any(mark in data for mark in ARITHMETIC):
         raise UnreadableMedia(
-            f"{path}: declares {width}x{height} pixels, but its {len(data):,} bytes cannot hold them; use another"
-            " copy of it, or leave it out"
+            f"{path}: declares {width}x{height} pixels, but its {len(data):,} bytes cannot hold them; use"
+            " another copy of it, or leave it out"
         )
 
 

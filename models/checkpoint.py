@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..data.errors import UnreadableMedia
+from ..data.errors import UnreadableMedia, memory_ran_out
 
 # Where training codes put the weights. A running average (EMA) is what their authors publish figures for.
 CONTAINERS = ("params_ema", "params", "state_dict", "model")
@@ -44,8 +44,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         )
     if broken := next((name for name, value in state.items() if not _is_finite(value)), None):
         raise UnreadableMedia(
-            f"{path}: its weights {broken} hold NaN or infinity, so it can restore nothing; download it again,"
-            " or use a checkpoint from earlier in its training"
+            f"{path}: its weights {broken} hold NaN or infinity, so it can restore nothing; download it"
+            " again, or use a checkpoint from earlier in its training"
         )
     return state
 
@@ -78,6 +78,8 @@ def _read(path: Path) -> Any:
             warnings.simplefilter("ignore")  # what torch warns of here ends in the sentence below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if memory_ran_out(error):
+            raise
         # The reader of a damaged pickle fails in whatever way its bytes lead to: no list of types is whole.
         raise UnreadableMedia(f"{path}: {_reason(error)}") from error
 

@@ -22,6 +22,7 @@ from ..data.video import VideoSource, open_video
 from ..models.load import Restorer, load_restorer
 from ..models.shelf import find
 from .batch import VIDEO_SUFFIXES
+from .capacity import PHOTO_BYTES, require, require_window
 from .config import Config, OutputConfig, Preset, preset
 from .deblur import Tools, deblur
 from .measure import Memory, survey
@@ -62,6 +63,7 @@ def deblur_video(
     """
     settings = preset(config) if isinstance(config, str) else config
     opened = open_source(Path(source), settings.output)
+    require_window(opened, settings.shots)
     sink = open_sink(opened, Path(output), settings.output, key=settings_key(settings))
     try:
         return _deblur_into(opened, sink, settings, progress)
@@ -101,6 +103,7 @@ def deblur_burst(
     from .accumulate import fuse_burst
 
     frames = read_burst(paths)
+    require(str(paths[0]), frames[0].picture.size, bytes_per_pixel=PHOTO_BYTES * len(paths))
     merged = fuse_burst([frame.picture.linear() for frame in frames], strength=settings.strength)
     restorer = restorer_for(settings)
     image = refine(merged.image[None], restorer, settings.refine)[0]

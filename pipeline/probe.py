@@ -21,7 +21,8 @@ from ..data.video import VideoSource, open_video
 from ..data.video_writer import saying_why
 from ..motion.diagnose import Diagnosis, diagnose
 from ..motion.plot import plot_diagnosis
-from .config import GateConfig, MeasureConfig
+from .capacity import PHOTO_BYTES, require, require_window
+from .config import GateConfig, MeasureConfig, ShotConfig
 from .gate import blur_threshold, sustained_blur
 from .measure import Memory, Survey, blurred, is_cut, measure, survey
 from .probe_text import page, sentences
@@ -117,6 +118,7 @@ def _is_photo(path: Path) -> bool:
 
 def _photo(path: Path) -> tuple[Probe, Frame]:
     picture = read_photo(path)
+    require(str(path), picture.size, bytes_per_pixel=PHOTO_BYTES)
     frame = Frame(index=0, time=Fraction(0), picture=picture)
     sight = _blind(frame)
     found = Probe(
@@ -136,6 +138,7 @@ def _photo(path: Path) -> tuple[Probe, Frame]:
 
 def _clip(path: Path, every: int, progress: Advance) -> tuple[Probe, Frame]:
     source = _open(path)
+    require_window(source, ShotConfig())
     seen = survey(source, MeasureConfig())
     look = _Look(seen)
     progress(0, source.count)

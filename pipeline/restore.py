@@ -22,6 +22,7 @@ from ..models.enlarge import enlarged
 from ..models.shelf import Weights, at_hand, find, sha256_of
 from ..models.whole import WholeRestorer, load_whole
 from .api import open_sink, open_source, refuse_overwriting, versions
+from .capacity import PHOTO_BYTES, require
 from .choose import Ailment, Choice, choose, examine
 from .progress import Advance, quiet
 from .restore_config import AUTO, RestoreConfig, Restored, configure, table
@@ -104,6 +105,7 @@ class _Crew:
 
 def _photo(source: Path, output: Path, crew: _Crew, *, watch: Advance = quiet) -> Restored:
     picture = read_photo(source)
+    require(str(source), picture.size, bytes_per_pixel=PHOTO_BYTES)
     light = picture.linear()
     chosen = crew.choice(lambda: examine(light))
     if chosen.weights is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..data.errors import FreezeframeError
+from ..data.errors import FreezeframeError, saying_memory_ran_out
 
 if TYPE_CHECKING:
     from ..splatting.fit import Told
@@ -49,7 +49,8 @@ def bar(name: str, *, unit: str = "frame") -> Iterator[Advance]:
 def errors(*, stopped: str = "stopped; no result was written") -> Iterator[None]:
     """One sentence and exit code 2 for what the user can mend; mistakes of our own stay tracebacks."""
     try:
-        yield
+        with saying_memory_ran_out():
+            yield
     except FreezeframeError as error:
         say(f"freezeframe: {error}")
         raise typer.Exit(2) from error
