@@ -11,6 +11,19 @@ Programming errors stay ValueError and TypeError.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What libraries whose errors are plain RuntimeErrors say: torch on the CPU and on a GPU, OpenVINO, OpenCV.
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "out of memory",
+    "bad_alloc",
+    "Insufficient memory",
+    "Cannot allocate memory",
+)
+
 
 class FreezeframeError(Exception):
     """Names the file, the place and the cure."""
@@ -33,3 +46,24 @@ class MissingExtra(FreezeframeError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package} (extra `{extra}`); run: pip install {package}")
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left, on any device, by whatever library."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return not isinstance(error, FreezeframeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+@contextmanager
+def saying_memory_ran_out() -> Iterator[None]:
+    """Turn what any library says when it gets no memory into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        if not memory_ran_out(error):
+            raise
+        raise FreezeframeError(
+            "there is not enough memory for this; close other programs, raise the limit that `ulimit -v` shows,"
+            " or scale the pictures down first"
+        ) from error

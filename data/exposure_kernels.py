@@ -105,7 +105,7 @@ def _way(x: Any, y: Any, ox: Any, oy: Any, ux: Any, uy: Any) -> Any:  # noqa: PL
     flat = abs(ux) >= abs(uy)
     along, across, way, drop = (x + ox, y + oy, ux, uy) if flat else (y + oy, x + ox, uy, ux)
     length = max(abs(way), F(1))
-    share = F(1) / length
+    share = F(1) / length if length > F(1) else F(1)  # fast division of 1 by 1 need not be 1
     slope = (-drop if way < F(0) else drop) * share
     half = F(0.5) * length
     return flat, along - half, along + half, across - slope * along, slope, share

@@ -14,10 +14,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from .color import LINEAR, SRGB, to_light, to_signal
-from .errors import FreezeframeError, MissingExtra, UnreadableMedia
+from .errors import FreezeframeError, MissingExtra, UnreadableMedia, memory_ran_out
 from .photo_exif import PREFIX, gathered, hushed, orientation, told, upright
 from .photo_picture import TURNS, PhotoPicture, Pixels
+from .photo_whole import refuse_cut_off, refuse_hollow
 from .suffixes import HEIF, PLAIN, RAW
+
+LARGEST = 178_956_970  # pixels of a photo: Pillow refuses more. Medium format has 151 million
+JPEG = {"JPEG", "MPO"}  # the second: JPEGs one after the other, as telephones write them
 
 _FOREIGN = {
     "CMYK": "CMYK colours",
@@ -55,10 +59,7 @@ def saying_what(path: Path) -> Iterator[None]:
     try:
         yield
     except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise UnreadableMedia(
-            f"{path}: claims more than {limit:.0f} million pixels; cut or scale it down first"
-        ) from error
+        raise _huge(path) from error
     except UnidentifiedImageError as error:
         raise UnreadableMedia(
             f"{path}: is not a photo of a kind that can be read; check that it opens"
@@ -70,9 +71,23 @@ def saying_what(path: Path) -> Iterator[None]:
     except FreezeframeError:
         raise
     except Exception as error:  # decoders raise all kinds on bad bytes
+        if memory_ran_out(error):
+            raise
         raise UnreadableMedia(
             f"{path}: is cut off or damaged ({error}); use another copy of it, or leave it out"
         ) from error
+
+
+def _refuse_huge(path: Path, size: tuple[int, int]) -> None:
+    """The limit that Pillow keeps, for photos of other libraries."""
+    if size[0] * size[1] > LARGEST:
+        raise _huge(path)
+
+
+def _huge(path: Path) -> UnreadableMedia:
+    return UnreadableMedia(
+        f"{path}: declares more than {LARGEST / 1e6:.0f} million pixels; cut or scale it down first"
+    )
 
 
 def _decode_plain(path: Path) -> PhotoPicture:
@@ -82,8 +97,12 @@ def _decode_plain(path: Path) -> PhotoPicture:
         if image.mode in _FOREIGN:
             raise UnreadableMedia(f"{path}: has {_FOREIGN[image.mode]}; convert it to RGB of 8 or 16 bits")
         turn = orientation(image.getexif()) if deep else 1
+        if image.format in JPEG:
+            refuse_hollow(path, image.size, data)
         image.load()  # all of it, so that a file cut short is noticed
         pixels = _deep(data, path) if deep else _shallow(image)
+        if image.format in JPEG:
+            refuse_cut_off(path, pixels, data)
         turn = turn if deep else orientation(image.getexif())
         exif = _exif_of(image)
         profile = image.info.get("icc_profile")
@@ -137,6 +156,7 @@ def _decode_heif(path: Path) -> PhotoPicture:
     except ImportError as error:
         raise MissingExtra("pillow-heif", "heif", f"{path}: a HEIC photo") from error
     image = pillow_heif.open_heif(path.read_bytes(), convert_hdr_to_8bit=False)
+    _refuse_huge(path, image.size)
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
@@ -153,6 +173,7 @@ def _decode_raw(path: Path) -> PhotoPicture:
     data = path.read_bytes()
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
+            _refuse_huge(path, (raw.sizes.width, raw.sizes.height))
             codes = raw.postprocess(gamma=(1, 1), no_auto_bright=True, use_camera_wb=True, output_bps=16)
     except rawpy.LibRawError as error:
         raise ValueError(str(error)) from error

@@ -102,6 +102,8 @@ class Decoding:
             return packet.decode()
         except EOFError:
             return []
+        except MemoryError:
+            raise  # FFmpeg's too: no fault of the file's
         except (FFmpegError, ValueError):
             self._damaged()
             return []

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..data.errors import UnreadableMedia
+from ..data.errors import UnreadableMedia, memory_ran_out
 
 # Where training codes put the weights. A running average (EMA) is what their authors publish figures for.
 CONTAINERS = ("params_ema", "params", "state_dict", "model")
@@ -30,7 +30,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         path: A safetensors file, or what `torch.save` wrote: a state dict, alone or in one of `CONTAINERS`.
 
     Raises:
-        UnreadableMedia: No file, damaged, not a checkpoint, or one that would run code when read.
+        UnreadableMedia: No file, damaged, not a checkpoint, one that would run code when read, or one with
+            weights that are no numbers.
     """
     if not path.is_file():
         raise UnreadableMedia(f"{path}: there is no such checkpoint file; check the spelling")
@@ -40,6 +41,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not all(map(_is_plain, state.values())):
         raise UnreadableMedia(
             f"{path}: claims weights that it does not hold; download it again from its maker"
+        )
+    if broken := next((name for name, value in state.items() if not _is_finite(value)), None):
+        raise UnreadableMedia(
+            f"{path}: its weights {broken} hold NaN or infinity, so it can restore nothing; download it"
+            " again, or use a checkpoint from earlier in its training"
         )
     return state
 
@@ -72,6 +78,8 @@ def _read(path: Path) -> Any:
             warnings.simplefilter("ignore")  # what torch warns of here ends in the sentence below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if memory_ran_out(error):
+            raise
         # The reader of a damaged pickle fails in whatever way its bytes lead to: no list of types is whole.
         raise UnreadableMedia(f"{path}: {_reason(error)}") from error
 
@@ -87,3 +95,7 @@ def _is_plain(value: Tensor) -> bool:
     if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _is_finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(value.float().isfinite().all())

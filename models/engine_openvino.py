@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import threading
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -26,12 +27,11 @@ def installed() -> bool:
 
 def in_openvino(network: nn.Module, dtype: torch.dtype, *, channels: int = CHANNELS) -> Engine:
     """`network`, compiled anew for each shape of [B, C, H, W] and remembered; static shapes are fastest."""
-    # OpenVINO wants the weights in plain order, and reads them in place for as long as it runs.
-    plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    kept = copy.deepcopy(network)  # training the network on changes nothing here
 
     @lru_cache(maxsize=1)
     def graph() -> Any:
-        return read_graph(plain, channels=channels)
+        return read_graph(kept, channels=channels)
 
     @lru_cache(maxsize=SHAPES)
     def compiled(shape: tuple[int, ...]) -> Any:
@@ -48,18 +48,46 @@ def in_openvino(network: nn.Module, dtype: torch.dtype, *, channels: int = CHANN
 
 
 def read_graph(network: nn.Module, *, channels: int = CHANNELS) -> Any:
-    """OpenVINO's model of `network`, sizes left open.
+    """OpenVINO's model of `network`, sizes left open, with copies of its weights.
 
-    By its front end: `openvino.convert_model` does the same, but reports it to its makers over the net, and
-    waited half a minute where there was none.
+    What torch traces it keeps for as long as the process lives, some 4 MB each time. So each layout is traced
+    once, and other weights replace those of the first; OpenVINO knows them by torch's names.
+    """
+    from openvino import opset13
+    from openvino.utils import replace_node
+
+    weights = network.state_dict()
+    layout = type(network), channels, tuple((name, value.shape) for name, value in weights.items())
+    with _tracing:
+        if layout not in _traced:
+            _traced[layout] = _trace(network, channels=channels)
+        graph = _traced[layout].clone()
+    constants = {node.get_friendly_name(): node for node in graph.get_ops()}
+    for name, value in weights.items():
+        if (node := constants.get(f"self.{name}")) is not None:
+            replace_node(node, opset13.constant(value.contiguous().numpy()))
+    return graph
+
+
+_traced: dict[Any, Any] = {}
+_tracing = threading.Lock()
+
+
+def _trace(network: nn.Module, *, channels: int) -> Any:
+    """Read by OpenVINO's front end.
+
+    `openvino.convert_model` does the same, but reports it to its makers over the net, and waited half a
+    minute where there was none.
     """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+    # OpenVINO wants the weights in plain order.
+    plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # sizes become constants where they are odd: they never are here
         picture = torch.zeros(1, channels, TRACED, TRACED)
-        traced = torch.jit.trace(network, picture, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(plain, picture, check_trace=False)  # type: ignore[no-untyped-call]
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced)  # the front end does not keep it alive
         return frontend.convert(frontend.load(decoder))

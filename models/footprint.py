@@ -85,7 +85,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory that can still be taken there; 4 GB where nobody tells."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return max(min(_free_of_machine(), *_free_of_groups(), 1 << 50), 0)
+    return max(min(_free_of_machine(), *_free_of_groups(), *_free_of_limits()), 0)
 
 
 def _free_of_machine() -> int:
@@ -106,3 +106,14 @@ def _free_of_groups() -> Iterator[int]:
     for limit, used in pairs:
         with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
             yield int(limit.read_text()) - int(used.read_text())
+
+
+def _free_of_limits() -> Iterator[int]:
+    """What the limit that `ulimit -v` shows leaves this process, where there is one."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            yield limit - pages * resource.getpagesize()

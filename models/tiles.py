@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..data.errors import FreezeframeError
+from ..data.errors import FreezeframeError, memory_ran_out
 from .restorer import Restorer
 
 Network = Callable[[Tensor], Tensor]
@@ -192,9 +192,3 @@ def _blend(network: Network, image: Tensor, rows: list[Span], columns: list[Span
         place = (slice(top * factor, bottom * factor), slice(left * factor, right * factor))
         blended[..., *place] += weight * answer
     return blended
-
-
-def memory_ran_out(error: Exception) -> bool:
-    """Whether an error says that there is no memory left, on any device."""
-    # The CPU's allocator has no type of its own.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..data.color import SRGB, to_light, to_signal
+from ..data.color import SRGB, to_signal
 from .device import Precision, find_device
 from .engine import Way
 from .enlarge import enlarged, enlarged_codes
 from .footprint import bytes_per_pixel, tile_that_fits
 from .glances import glances
 from .networks import Network, read_network
-from .restorer import Correction
+from .restorer import Correction, gained
 from .tiles import count, in_tiles
 from .ways import ways_of
 
@@ -67,8 +67,7 @@ class WholeRestorer:
         known = [each.settled(glances(codes[:, :channels])) for each in self.corrections]
         correct = partial(_by_colours, partial(self._correct, known), channels)
         change = self._in_tiles(correct, codes)
-        coded = enlarged_codes(codes, self.scale)
-        gain = to_light((coded + change).clamp(0, 1), SRGB) - to_light(coded, SRGB)
+        gain = gained(enlarged_codes(codes, self.scale), change)
         return enlarged(image, self.scale) + gain.to(image)
 
     def _in_tiles(self, correct: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from ..data.video import VideoSource, open_video
 from ..models.device import find_device
 from ..models.load import Restorer, load_restorer
 from ..models.shelf import find
+from .capacity import PHOTO_BYTES, require, require_window
 from .config import Config, OutputConfig, Preset, preset
 from .deblur import Tools, deblur
 from .extras import slow_notes
@@ -69,6 +70,7 @@ def deblur_video(
     settings = preset(config) if isinstance(config, str) else config
     restorer = ready(settings)
     opened = open_source(Path(source), settings.output)
+    require_window(opened, settings.shots)
     sink = open_sink(opened, Path(output), settings.output, key=settings_key(settings))
     try:
         key = f"{state_of(opened)} {settings_key(settings)}"
@@ -112,6 +114,7 @@ def deblur_burst(
     from .accumulate import fuse_burst
 
     frames = read_burst(paths)
+    require(str(paths[0]), frames[0].picture.size, bytes_per_pixel=PHOTO_BYTES * len(paths))
     merged = fuse_burst([frame.picture.linear() for frame in frames], strength=settings.strength)
     image = refine(merged.image[None], restorer, settings.refine)[0]
     picture = frames[merged.reference].picture.with_light(image)

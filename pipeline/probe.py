@@ -24,7 +24,8 @@ from ..motion.camera import homography_of_flow
 from ..motion.diagnose import Diagnosis, diagnose
 from ..motion.movers import movers
 from ..motion.plot import plot_diagnosis
-from .config import GateConfig, MeasureConfig
+from .capacity import PHOTO_BYTES, require, require_window
+from .config import GateConfig, MeasureConfig, ShotConfig
 from .first_pass import is_cut
 from .gate import blur_threshold
 from .measure import Memory, Survey, blurred, measure, survey
@@ -127,6 +128,7 @@ def _is_photo(path: Path) -> bool:
 
 def _photo(path: Path) -> tuple[Probe, Frame]:
     picture = read_photo(path)
+    require(str(path), picture.size, bytes_per_pixel=PHOTO_BYTES)
     frame = Frame(index=0, time=Fraction(0), picture=picture)
     sight = _blind(frame)
     found = Probe(
@@ -146,6 +148,7 @@ def _photo(path: Path) -> tuple[Probe, Frame]:
 
 def _clip(path: Path, every: int, progress: Advance) -> tuple[Probe, Frame]:
     source = _open(path)
+    require_window(source, ShotConfig())
     seen = survey(source, MeasureConfig(), progress=progress)
     look = _Look(seen)
     progress(0, source.count)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..data.errors import NoScene
-from ..models.tiles import memory_ran_out
+from ..data.errors import NoScene, memory_ran_out
 from ..splatting.begin import look_for_motion, lucky_weights, sharpness
 from ..splatting.canvas import FINER, Canvas, canvas_for
 from ..splatting.composite import SEEN, Candidate, composite

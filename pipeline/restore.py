@@ -26,6 +26,7 @@ from ..models.enlarge import enlarged
 from ..models.shelf import Weights, at_hand, find, sha256_of
 from ..models.whole import WholeRestorer, load_whole
 from .api import open_sink, open_source, versions
+from .capacity import PHOTO_BYTES, require
 from .choose import Ailment, Choice, choose, examine, not_changed
 from .progress import Advance, quiet
 from .restore_config import AUTO, RestoreConfig, Restored, configure, table
@@ -112,6 +113,7 @@ class _Crew:
 def _photo(source: Path, output: Claim, crew: _Crew, *, watch: Advance = quiet) -> Restored:
     check = unchanged(source)
     picture = read_photo(source)
+    require(str(source), picture.size, bytes_per_pixel=PHOTO_BYTES)
     light = picture.linear()
     chosen = crew.choice(lambda: examine(light))
     after, reason = picture, chosen.reason

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..data.errors import FreezeframeError
+from ..data.errors import FreezeframeError, saying_memory_ran_out
 from ..data.printable import printable
 from .meter import BLINK, EVERY, Bars, Lines, Meter
 from .signals import begin, exit_code
@@ -56,7 +56,8 @@ def errors(*, stopped: str | Callable[[], str] = "Stopped. No output written.") 
     """One sentence and exit code 2 for what the user can mend; mistakes of our own stay tracebacks."""
     begin()
     try:
-        yield
+        with saying_memory_ran_out():
+            yield
     except FreezeframeError as error:
         say(f"freezeframe: {error}")
         raise typer.Exit(2) from error

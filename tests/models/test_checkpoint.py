@@ -54,6 +54,28 @@ def test_safetensors_files_are_read_too(tmp_path):
     assert read_state(path).keys() == WEIGHTS.keys()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value, dtype):
+    broken = {key: each.clone().to(dtype) for key, each in WEIGHTS.items()}
+    if dtype == torch.float8_e4m3fn:
+        value = float("nan")  # it has no infinity
+    broken["intro.weight"].view(-1)[4:5] = torch.tensor([value]).to(dtype)
+    path = tmp_path / "net.safetensors"
+    save_file(broken, path)
+    with pytest.raises(
+        UnreadableMedia, match=r"net\.safetensors: its weights intro\.weight hold NaN or infinity"
+    ):
+        read_state(path)
+
+
+def test_whole_numbers_beside_the_weights_are_read(tmp_path):
+    """Counters and tables of places, as batch norms and windowed attention keep them."""
+    path = tmp_path / "net.safetensors"
+    save_file({**WEIGHTS, "steps": torch.tensor(7), "seen": torch.tensor([True])}, path)
+    assert read_state(path).keys() == {*WEIGHTS, "steps", "seen"}
+
+
 class Intruder:
     """Runs a command when unpickled."""
 

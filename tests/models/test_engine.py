@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
+import re
+import warnings
 
 import pytest
 import torch
@@ -98,6 +101,37 @@ def test_training_on_changes_nothing_in_an_engine(network):
     with torch.no_grad():
         network.head.bias.sub_(1)
     assert torch.equal(before, after)
+
+
+@openvino
+def test_two_networks_of_one_layout_answer_each_for_itself(network):
+    """The second one's graph is the first one's with other weights in it."""
+    other = copy.deepcopy(network)
+    for value in other.parameters():
+        value.mul_(0.8)
+    evidence = picture(64, 64)
+    assert (other(evidence) - network(evidence)).abs().max() > 5 * AGREED
+    runs = {each: engine(each, device="cpu", precision="fp32", way="openvino") for each in (network, other)}
+    for each, run in runs.items():
+        assert (run(evidence) - each(evidence)).abs().max() <= 1e-5
+
+
+@openvino
+def test_a_layout_is_traced_once_as_torch_never_forgets_a_trace(network):
+    """Each trace adds to torch's own memory: a process that makes an engine for every clip would grow."""
+
+    def counter() -> int:
+        """The number that torch gives to the next name that it has given before."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TorchScript's age
+            name = torch.jit.trace(nn.Identity(), torch.zeros(1))._c._type().qualified_name()
+        return int(re.search(r"mangle_(\d+)", name + "mangle_0")[1])
+
+    engine(network, device="cpu", precision="fp32", way="openvino")(picture(64, 64))
+    counter()
+    first, second = counter(), counter()
+    engine(copy.deepcopy(network), device="cpu", precision="fp32", way="openvino")(picture(72, 64))
+    assert counter() - second == second - first > 0
 
 
 class Fragile(nn.Module):

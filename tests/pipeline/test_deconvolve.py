@@ -175,13 +175,17 @@ def test_a_still_clip_passes_unchanged(film, steady, either):
 
 
 def test_what_hardly_moved_keeps_its_bits(film, steady, either):
-    """Half of the picture is left alone; the other half comes out as if all had been worked on."""
+    """Half of the picture is left alone; the other half comes out as if all had been worked on.
+
+    Copied, not computed: on every processor, black included, which the steps take for a little light.
+    """
     start, seen, pace = any_observations(film, steady)
+    start[:, :4, :4] = 0  # darker than what the steps work with
     half = pace.clone()
     half[:, : half.shape[1] // 2] = 0.9 * STILL
     whole, part = (richardson_lucy(start, seen, steps=1, pace=p, smooth=0.0) for p in (pace, half))
     kept, changed = half < STILL, half >= STILL
-    assert torch.equal(part[:, kept], start.clamp_min(DARK)[:, kept])
+    assert torch.equal(part[:, kept], start[:, kept])
     torch.testing.assert_close(part[:, changed], whole[:, changed], atol=1e-5, rtol=1e-4)
 
 
