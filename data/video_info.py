@@ -18,6 +18,7 @@ from .color import ColorSpec
 from .errors import UnreadableMedia
 from .video_picture import VideoPicture
 
+SCHEME = "file:"  # else FFmpeg takes what stands before a colon for a protocol
 USUAL_RATE = Fraction(25)
 FASTEST = 2000  # frames per second; a file that claims more counts ticks, not frames
 # What FFmpeg also opens: playlists that lead to other files, pictures, and any text as an animated terminal.
@@ -76,6 +77,11 @@ class VideoInfo:
         return self.spec.depth
 
 
+def address(path: Path) -> str:
+    """What FFmpeg calls a file."""
+    return f"{SCHEME}{path}"
+
+
 def open_container(path: Path) -> InputContainer:
     """Open a video file, or say in one sentence why that cannot be done."""
     if not path.exists():
@@ -84,7 +90,7 @@ def open_container(path: Path) -> InputContainer:
         raise UnreadableMedia(f"{path}: is a folder; name a video file")
     try:
         # Tags that are not UTF-8 are carried through byte by byte.
-        container = av.open(str(path), "r", metadata_errors="surrogateescape")
+        container = av.open(address(path), "r", metadata_errors="surrogateescape")
     except PermissionError as error:
         raise UnreadableMedia(f"{path}: may not be read; check the file's permissions") from error
     except (FFmpegError, OSError, ValueError) as error:
