@@ -333,7 +333,7 @@ class TestRefusals:
             VideoSink(open_video(make_video()), tmp_path / "out.xyz")
 
     def test_sound_is_never_lost_for_a_suffix(self, make_video: MakeVideo, tmp_path: Path):
-        with pytest.raises(UnwritableOutput, match="cannot hold stream 1 of the source .audio, aac"):
+        with pytest.raises(UnwritableOutput, match="cannot hold stream 1 of the source"):
             VideoSink(open_video(make_video(sound=True)), tmp_path / "out.webm")
         assert list(tmp_path.iterdir()) == [tmp_path / "in.mp4"]
 
