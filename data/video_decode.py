@@ -22,6 +22,7 @@ from .video_whole import cut_off, encrypted
 
 # In these one packet is one shown frame: a packet without its frame is a loss, even if nothing complains.
 _ONE_TO_ONE = {"h264", "hevc", "av1", "libdav1d"}
+_BROADCAST = {"mpegts", "mpeg"}  # recorded from wherever it was switched on
 _CURE = "rerun with --skip-damaged to repeat its neighbour"
 _RETRIES = 100  # failed reads in a row before a file counts as ended
 
@@ -46,7 +47,7 @@ class Decoding:
     headless: int = 0  # packets before the first key frame, of which no decoder makes a picture
     moved: int = 0  # timestamps that did not increase
     _pending: list[int] = field(default_factory=list)  # ticks of packets whose frames have not come out
-    _begun: bool = False  # a key frame has come
+    _begun: bool = True  # a key frame has come
     _trouble: bool = False  # something failed since the last good frame
     _good: VideoPicture | None = None
     _packets: int = 0
@@ -72,6 +73,7 @@ class Decoding:
             step=step,
             skip_damaged=skip_damaged,
             declared=declared,
+            _begun=container.format.name not in _BROADCAST,
         )
 
     def pictures(self) -> Iterator[Stamped]:

@@ -113,6 +113,10 @@ def open_container(path: Path) -> InputContainer:
     if names & _NOT_VIDEO or any(name.endswith("_pipe") for name in names):
         container.close()
         kind = container.format.long_name
+        if "webp_pipe" in names:
+            raise UnreadableMedia(
+                f"{path}: WebP is not read as video; save it as GIF or APNG, or as a folder of images"
+            )
         raise UnreadableMedia(f"{path}: is not a video but {kind}; for photos use the burst command")
     return container
 

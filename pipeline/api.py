@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..data.encode import VideoSink
+from ..data.encode import CONTAINERS, VideoSink
 from ..data.errors import UnreadableMedia, UnwritableOutput
 from ..data.folders import ImageFolderSink, ImageFolderSource, open_folder
 from ..data.photos import read_burst, write_photo
@@ -115,7 +115,7 @@ def open_source(path: Path, output: OutputConfig) -> VideoSource | ImageFolderSo
     if not path.exists():
         raise UnreadableMedia(f"{path}: there is no such file or folder; check the spelling")
     if path.is_dir():
-        return open_folder(path)
+        return open_folder(path, start=output.start, end=output.end)
     return open_video(path, start=output.start, end=output.end, skip_damaged=output.skip_damaged)
 
 
@@ -127,8 +127,20 @@ def open_sink(
     What an earlier run of the same `key` finished is kept.
     """
     if path.suffix.lower() not in VIDEO_SUFFIXES:
+        _refuse_odd_suffix(path)
         return ImageFolderSink(source, path, force=wish.force, key=key)
     return VideoSink(source, path, codec=wish.codec, quality=wish.quality, force=wish.force, key=key)
+
+
+def _refuse_odd_suffix(path: Path) -> None:
+    """A mistyped file must not become a folder of that name."""
+    kind = path.suffix.lower()
+    if not kind or kind[1:].isdecimal() or path.is_dir():
+        return
+    why = "holds too few colours for video" if kind == ".gif" else "is no suffix of a video"
+    raise UnwritableOutput(
+        f"{path}: {kind} {why}; write one of {', '.join(CONTAINERS)}, or name a folder without a suffix"
+    )
 
 
 def restorer_for(config: Config) -> Restorer | None:
