@@ -19,6 +19,7 @@ from freezeframe.data.metrics_time import light_of
 from freezeframe.data.sets import Pairs, open_set
 from freezeframe.data.sets import take as pair
 from freezeframe.data.synth_camera import Camera, recorded
+from freezeframe.data.video_info import address
 from freezeframe.motion.estimate import dis_pair
 from freezeframe.motion.warp import warp
 from freezeframe.pipeline.api import deblur_video
@@ -41,7 +42,7 @@ CLIPS = {  # rate factor and pixel format
 
 def decode(clip: Path, folder: Path) -> Path:
     folder.mkdir()
-    with av.open(str(clip)) as container:
+    with av.open(address(clip)) as container:
         for number, frame in enumerate(container.decode(video=0)):
             codes = frame.to_ndarray(format="rgb24", src_colorspace="itu709")
             write(folder / f"{number:06d}.png", codes)
@@ -54,7 +55,7 @@ def encode(folder: Path, clip: Path, *, crf: int, pix_fmt: str) -> Path:
     height, width = pictures[0].shape[:2]
     # With x264's macroblock tree the same frames become another file from run to run.
     options = {"crf": str(crf), "threads": "1", "x264-params": "mbtree=0"}
-    with av.open(str(clip), "w") as container:
+    with av.open(address(clip), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(24), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.colorspace = stream.codec_context.color_primaries = 1

@@ -18,6 +18,7 @@ from torch import Tensor
 from freezeframe.data.metrics import srgb_codes
 from freezeframe.data.samples import BURST_LENGTH
 from freezeframe.data.synth import bookshelf, handheld_scene, sports_scene, with_noise
+from freezeframe.data.video_info import address
 from freezeframe.data.video_picture import frame_showing
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data" / "samples"
@@ -27,7 +28,7 @@ BURST_SIZE, BURST_MARGIN, SHAKE = (720, 480), 40, 11.0
 
 
 def write_clip(path: Path, images: Iterator[Tensor], *, crf: int, title: str) -> None:
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+    with av.open(address(path), "w", options={"movflags": "faststart"}) as container:
         container.metadata["title"] = title
         container.metadata["comment"] = "Rendered by freezeframe, Apache-2.0"
         stream = container.add_stream("libx264", rate=RATE, options={"crf": str(crf), "preset": "veryslow"})

@@ -25,6 +25,7 @@ from freezeframe.data.encode import encoder_options
 from freezeframe.data.metrics import srgb_codes
 from freezeframe.data.synth import sports_scene
 from freezeframe.data.types import Clip, Motion
+from freezeframe.data.video_info import address
 from freezeframe.motion.estimate import dis_pair
 from freezeframe.pipeline.api import deblur_video
 from freezeframe.pipeline.config import Config, FuseConfig
@@ -40,7 +41,7 @@ OURS = ("fuse", "refine", "measure")  # the flows belong to the deconvolution, a
 
 def bare_transcode(source: Path, output: Path) -> None:
     """What PyAV alone needs: decode, encode with our settings, copy the audio packets."""
-    with av.open(str(source)) as given, av.open(str(output), "w") as made:
+    with av.open(address(source)) as given, av.open(address(output), "w") as made:
         picture = given.streams.video[0]
         picture.thread_type = "AUTO"
         stream = made.add_stream("libx264", rate=picture.average_rate, options=encoder_options("h264"))
@@ -147,7 +148,7 @@ def render(path: Path, *, size: tuple[int, int], frames: int) -> None:
     scene = sports_scene(*size, seed=3)
     distinct = [srgb_codes(scene.blurred(float(t), shutter=0.6)) for t in range(min(frames, 16))]
     swing = [*distinct, *distinct[-2:0:-1]]
-    with av.open(str(path), "w") as container:
+    with av.open(address(path), "w") as container:
         stream = container.add_stream(
             "libx264", rate=Fraction(30), options={"crf": "14", "preset": "veryfast"}
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .color import SRGB, to_signal
 from .errors import UnwritableOutput
+from .video_info import address
 
 QUALITY = "16"  # constant rate factor of x264
 
@@ -23,7 +24,7 @@ def film(pictures: Iterable[Tensor], path: Path, *, rate: Fraction) -> Path:
         UnwritableOutput: There are no pictures, or the file cannot be written.
     """
     try:
-        with av.open(str(path), "w") as container:
+        with av.open(address(path), "w") as container:
             stream = container.add_stream("libx264", rate=rate, options={"crf": QUALITY})
             stream.pix_fmt = "yuv420p"
             count = 0

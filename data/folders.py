@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from .errors import UnreadableMedia
+from .frame_numbers import places_of
 from .photo_folder import ImageFolderSink
 from .photo_read import decode, upright_size
 from .suffixes import PHOTO_SUFFIXES
@@ -20,10 +22,23 @@ __all__ = ["ImageFolderSink", "ImageFolderSource", "open_folder"]
 AHEAD = 4  # decoded images that wait for their turn
 
 
-def open_folder(path: str | Path, *, rate: Fraction = Fraction(24)) -> ImageFolderSource:
+def open_folder(
+    path: str | Path,
+    *,
+    rate: Fraction = Fraction(24),
+    start: float | None = None,
+    end: float | None = None,
+) -> ImageFolderSource:
     """Open a folder of numbered images (1, 2, ... 10) as a clip of `rate` frames per second.
 
-    Hidden files and what is no image are left out. All images must have one size.
+    Hidden files and what is no image are left out. All images must have one size. Where a few numbers are
+    missing, there is a gap in time.
+
+    Args:
+        path: The folder.
+        rate: Numbers per second.
+        start: Seconds from the first image: images before it are left out.
+        end: Seconds: images from it on are left out.
     """
     path = Path(path)
     if not path.is_dir():
@@ -38,17 +53,38 @@ def open_folder(path: str | Path, *, rate: Fraction = Fraction(24)) -> ImageFold
         raise UnreadableMedia(
             f"{path}: holds no images; name a folder of numbered ones (0001.png, 0002.png ...)"
         )
+    places, gaps = places_of([image.name for image in images])
+    kept = part_of(path, [place / rate for place in places], start=start, end=end)
+    images, places = images[kept], places[kept]
     _refuse_odd_sizes(images)
-    return ImageFolderSource(path, images, rate=rate)
+    return ImageFolderSource(path, images, rate=rate, places=places, notes=[gaps] if gaps else [])
+
+
+def part_of(path: Path, times: Sequence[Fraction], *, start: float | None, end: float | None) -> slice:
+    """Which of the rising `times`, in seconds, lie from `start` on and before `end`."""
+    first = Fraction(str(start or 0))
+    last = times[-1] + 1 if end is None else Fraction(str(end))
+    if first >= last and end is not None:
+        raise UnreadableMedia(f"{path}: the end, {end:g} s, must come after the start")
+    kept = slice(bisect_left(times, first), bisect_left(times, last))
+    if kept.start == kept.stop:
+        raise UnreadableMedia(
+            f"{path}: has no image in the part asked for, its last is at {float(times[-1]):g} s;"
+            " look at --start, --end and the frame rate"
+        )
+    return kept
 
 
 class ImageFolderSource:
     """The images of one folder in the order of their numbers."""
 
-    def __init__(self, path: Path, images: Sequence[Path], *, rate: Fraction) -> None:
+    def __init__(
+        self, path: Path, images: Sequence[Path], *, rate: Fraction, places: Sequence[int], notes: list[str]
+    ) -> None:
         self.path = path
         self.images = tuple(images)
-        self.notes: list[str] = []  # words to the user
+        self.places = tuple(place - places[0] for place in places)  # of each image, in frames
+        self.notes = notes  # words to the user
         self.damage: list[int] = []  # frames for which a neighbour was shown: an image is never replaced
         self._rate = rate
 
@@ -93,7 +129,7 @@ class ImageFolderSource:
             size = size or picture.size
             if picture.size != size:
                 raise _odd(self.images[index], picture.size, size)
-            yield Frame(index=index, time=index / self._rate, picture=picture)
+            yield Frame(index=index, time=self.places[index] / self._rate, picture=picture)
 
 
 def _refuse_odd_sizes(images: Sequence[Path]) -> None:

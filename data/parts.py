@@ -21,6 +21,7 @@ from av.error import FFmpegError
 
 from .segments import Part
 from .types import Frame
+from .video_info import address
 from .video_picture import VideoPicture, samples_of, showing_samples
 from .video_plan import Plan
 from .video_writer import as_video, is_original
@@ -75,7 +76,7 @@ class PartWriter:
         rows.reshape(-1)[: len(samples)] = samples
         grey = av.VideoFrame.from_ndarray(rows, format=_GREYS[picture.depth])
         if self._container is None:
-            self._container = av.open(str(self._file), "w", format="matroska")
+            self._container = av.open(address(self._file), "w", format="matroska")
             self._stream = self._container.add_stream("ffv1", rate=25, options={"level": "3"})
             self._stream.height, self._stream.width = rows.shape
             self._stream.pix_fmt = grey.format.name
@@ -96,6 +97,6 @@ def frames_of(part: Part, source: Iterator[Frame], plan: Plan) -> Iterator[Frame
 def _pictures(part: Part) -> Iterator[Samples]:
     if part.file is None:
         return
-    with av.open(str(part.file)) as container:
+    with av.open(address(part.file)) as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray().reshape(-1)

@@ -16,7 +16,7 @@ from .errors import UnreadableMedia
 from .video_codecs import mastering_values
 from .video_decode import Decoding
 from .video_info import VideoInfo, describe, open_container, video_stream
-from .video_ledger import Chapter, Ledger, chapters_in, tags_of
+from .video_ledger import Chapter, Ledger, Span, chapters_in, same_tag, shown_span, tags_of
 
 _FULL = 2  # AVCOL_RANGE_JPEG
 
@@ -65,7 +65,7 @@ class Promise:
     times: Sequence[int]  # ticks, increasing
     tick: Fraction  # seconds
     step: Fraction  # seconds from frame to frame, on average
-    duration: Fraction  # seconds, of the whole file
+    span: Span  # seconds, from the first to the last that is seen or heard
     depth: int  # bits per sample
     tags: tuple[int, int, int, int]  # range, primaries, transfer, matrix
     sample_aspect: Fraction
@@ -83,7 +83,7 @@ class Finding:
 
     info: VideoInfo
     ledgers: Sequence[Ledger]  # of its streams, the video first
-    duration: Fraction | None
+    duration: Fraction | None  # seconds, as the file says
     metadata: Mapping[str, str]
     chapters: Sequence[Chapter]
 
@@ -136,7 +136,8 @@ def _lines(promise: Promise, finding: Finding) -> Iterator[Line]:
     yield _line("bit depth", promise.depth, info.depth)
     yield _line("colour tags", _tags(promise.tags), _tags(info.tags))
     yield _line("sample aspect", promise.sample_aspect, info.sample_aspect or Fraction(1))
-    yield _line("rotation and flip", _matrix(promise.display_matrix), _matrix(info.display_matrix))
+    turns = (_matrix(side.display_matrix, moved=not finding.grid) for side in (promise, info))
+    yield _line("rotation and flip", *turns)
     if promise.mastering or promise.light_level:
         lights = (_light(side.mastering, side.light_level) for side in (promise, info))
         yield _line("HDR mastering", *lights)
@@ -149,7 +150,9 @@ def _copies(promise: Promise, finding: Finding, offset: Fraction) -> Iterator[Li
     """Each copied stream against its like in the file: bytes, times, language."""
     found = list(finding.ledgers[1:])
     for number, wanted in enumerate(promise.copied, start=1):
-        got = next((ledger for ledger in found if ledger.kind == wanted.kind), None)
+        alike = [ledger for ledger in found if ledger.kind == wanted.kind]
+        same = [ledger for ledger in alike if ledger.codec == wanted.codec]
+        got = next(iter(same or alike), None)
         name = f"{wanted.kind} {number}"
         if got is None:
             yield Line(name=name, promised=wanted.codec, found="is missing", passed=False)
@@ -198,15 +201,30 @@ def _offset(promise: Promise, finding: Finding) -> Fraction:
 
 
 def _duration(promise: Promise, finding: Finding) -> Line:
-    wanted, got = promise.duration, finding.duration
-    if got is None:
-        return Line(name="duration", promised=_seconds(wanted), found="not stated", passed=False)
-    near = abs(wanted - got) <= promise.step + Fraction(1, 20)
-    return Line(name="duration", promised=_seconds(wanted), found=_seconds(got), passed=near)
+    """The same from first to last, and what the file says of it.
+
+    Some files count from zero where others count from their first frame, and data may last longer than film.
+    """
+    near = promise.step + Fraction(1, 20)
+    wanted, got = (end - start for start, end in (promise.span, shown_span(finding.ledgers)))
+    whole = shown_span(finding.ledgers, of=None)
+    said = finding.duration
+    fits = said is not None and any(
+        abs(said - length) <= near
+        for start, end in (shown_span(finding.ledgers), whole)
+        for length in (end - start, end)
+    )
+    found = (
+        _seconds(got)
+        if fits
+        else f"{_seconds(got)}, stated as {'nothing' if said is None else _seconds(said)}"
+    )
+    passed = fits and abs(wanted - got) <= near
+    return Line(name="duration", promised=_seconds(wanted), found=found, passed=passed)
 
 
 def _metadata(wanted: Mapping[str, str], got: Mapping[str, str]) -> Line:
-    lost = [key for key, value in wanted.items() if got.get(key) != value]
+    lost = [key for key, value in wanted.items() if not same_tag(key, value, got)]
     found = "all there" if not lost else f"lost or changed: {', '.join(lost)}"
     return Line(name="tags", promised=f"{len(wanted)} tags", found=f"{len(wanted)}: {found}", passed=not lost)
 
@@ -229,7 +247,10 @@ def _tags(tags: tuple[int, int, int, int]) -> str:
     return f"{span} range, primaries {tags[1]}, transfer {tags[2]}, matrix {tags[3]}"
 
 
-def _matrix(matrix: tuple[int, ...] | None) -> str:
+def _matrix(matrix: tuple[int, ...] | None, *, moved: bool) -> str:
+    """Matroska holds no shift of the picture, which players ignore."""
+    if matrix and not moved:
+        matrix = (*matrix[:6], 0, 0, *matrix[8:])
     upright = (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
     return "none" if matrix in (None, upright) else " ".join(str(v) for v in matrix or ())
 

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from .lock import NAME as LOCK
 from .lock import Lock
 from .publish import remove, remove_job, save
+from .video_info import address
 
 INDEX = Fraction(1, 1000)  # Matroska's own tick: frame numbers in it are exact
 _ENDS = 1 << 20  # bytes at either end of a source that stand for all of it
@@ -194,7 +195,7 @@ def joined(segments: list[Segment], *, tick: Fraction, shift: int = 0) -> Iterat
     step = max(1, (times[-1] - times[0]) // (len(times) - 1))
     first = number = 0
     for segment in segments:
-        with av.open(str(segment.file)) as container:
+        with av.open(address(segment.file)) as container:
             for packet in container.demux(video=0):
                 if not packet.size or packet.pts is None:
                     continue

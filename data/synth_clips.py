@@ -15,6 +15,7 @@ from .errors import UnreadableMedia
 from .synth_camera import Camera, developed, recorded
 from .synth_patterns import Codes
 from .synth_random import Exposed, random_scene
+from .video_info import address
 
 SINGLE = 0.25  # share of clips that are one photo
 LEAST = 64  # pixels of the shorter side of a picture that is worth cutting from
@@ -100,7 +101,7 @@ def _photo(path: Path) -> Codes:
 
 
 def _stills(path: Path) -> list[Codes]:
-    with av.open(str(path)) as container:
+    with av.open(address(path)) as container:
         stream = container.streams.video[0]
         step = max(1, (stream.frames or 120) // _STILLS)
         chosen = (frame for i, frame in enumerate(container.decode(stream)) if i % step == step // 2)

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from .errors import UnreadableMedia
 from .types import Frame
 from .video_decode import Decoding, Stamped, deinterlaced
-from .video_info import VideoInfo, describe, open_container, transparent, video_stream
+from .video_info import VideoInfo, describe, open_container, video_stream
 from .video_threads import prefetch
 
 AHEAD = 6  # decoded frames that wait for their turn
@@ -60,8 +60,10 @@ class VideoSource:
         self.skip_damaged = skip_damaged
         self.notes: list[str] = []  # words to the user
         self.damage: list[str] = []  # places where the last full pass had to mend something
-        if transparent(info.pix_fmt):
+        if info.transparent:
             self._note("has transparency, which is left out")
+        if info.dolby_vision:
+            self._note("has Dolby Vision data, which are left out where frames are encoded anew")
         if info.interlaced:
             self._note_interlacing()
 
@@ -169,6 +171,8 @@ class VideoSource:
         self.damage = [f"{place} is damaged and shows its neighbour" for place in decoding.losses]
         if decoding.cut_off:
             self.damage.append(f"{decoding.place} is missing: the file was cut off there")
+        if decoding.headless:
+            self._note(f"begins with {decoding.headless} packets that need a key frame before them: left out")
         if decoding.moved:
             self._note(f"{decoding.moved} timestamps did not increase and were moved")
 

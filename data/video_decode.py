@@ -18,10 +18,11 @@ from av.video.stream import VideoStream
 from .errors import UnreadableMedia
 from .video_info import rate_of
 from .video_picture import VideoPicture
-from .video_whole import cut_off
+from .video_whole import cut_off, encrypted
 
 # In these one packet is one shown frame: a packet without its frame is a loss, even if nothing complains.
 _ONE_TO_ONE = {"h264", "hevc", "av1", "libdav1d"}
+_BROADCAST = {"mpegts", "mpeg"}  # recorded from wherever it was switched on
 _CURE = "rerun with --skip-damaged to repeat its neighbour"
 _RETRIES = 100  # failed reads in a row before a file counts as ended
 
@@ -43,8 +44,10 @@ class Decoding:
     last: int | None = None  # ticks of the frame before
     losses: list[str] = field(default_factory=list)  # places of the frames that a neighbour stands in for
     cut_off: bool = False  # the file ends before its time
+    headless: int = 0  # packets before the first key frame, of which no decoder makes a picture
     moved: int = 0  # timestamps that did not increase
     _pending: list[int] = field(default_factory=list)  # ticks of packets whose frames have not come out
+    _begun: bool = True  # a key frame has come
     _trouble: bool = False  # something failed since the last good frame
     _good: VideoPicture | None = None
     _packets: int = 0
@@ -70,6 +73,7 @@ class Decoding:
             step=step,
             skip_damaged=skip_damaged,
             declared=declared,
+            _begun=container.format.name not in _BROADCAST,
         )
 
     def pictures(self) -> Iterator[Stamped]:
@@ -94,7 +98,8 @@ class Decoding:
     def _decode(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
         if packet.size:
             self._packets += 1
-            if packet.pts is not None and not packet.is_discard:
+            self._begun = self._begun or packet.is_keyframe
+            if packet.pts is not None and not packet.is_discard and self._begun:
                 heapq.heappush(self._pending, packet.pts)
         if packet.is_corrupt:
             self._damaged()
@@ -105,7 +110,9 @@ class Decoding:
         except MemoryError:
             raise  # FFmpeg's too: no fault of the file's
         except (FFmpegError, ValueError):
-            self._damaged()
+            if self._begun:
+                self._damaged()
+            self.headless += not self._begun
             return []
 
     def _place(self, frame: av.VideoFrame) -> Iterator[Stamped]:
@@ -159,6 +166,8 @@ class Decoding:
 
     def _damaged(self) -> None:
         self._trouble = True
+        if not self.number and encrypted(self.path):
+            raise UnreadableMedia(f"{self.path}: is encrypted; decrypt it first")
         if not self.skip_damaged:
             raise UnreadableMedia(f"{self.path}: {self.place} is damaged; {_CURE}")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from .color import ColorSpec
 from .errors import UnreadableMedia
 from .video_picture import VideoPicture
 
+SCHEME = "file:"  # else FFmpeg takes what stands before a colon for a protocol
 USUAL_RATE = Fraction(25)
 FASTEST = 2000  # frames per second; a file that claims more counts ticks, not frames
 # What FFmpeg also opens: playlists that lead to other files, pictures, and any text as an animated terminal.
@@ -39,6 +43,8 @@ _NOT_VIDEO = {
         "xbin",
     )
 }
+_FURTHER = {"probesize": "100M", "analyzeduration": "60M"}  # bytes, microseconds
+_GLANCE = 200  # packets that show which of several streams moves
 _STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
@@ -68,12 +74,19 @@ class VideoInfo:
     mastering: bytes | None  # AVMasteringDisplayMetadata of an HDR stream
     light_level: bytes | None  # AVContentLightMetadata
     interlaced: bool
+    transparent: bool
+    dolby_vision: bool
     richness: float | None  # bits per pixel that the source spends, sound included
 
     @property
     def depth(self) -> int:
         """Bits per sample."""
         return self.spec.depth
+
+
+def address(path: Path | None) -> str:
+    """What FFmpeg calls a file."""
+    return f"{SCHEME}{path}"
 
 
 def open_container(path: Path) -> InputContainer:
@@ -83,8 +96,12 @@ def open_container(path: Path) -> InputContainer:
     if path.is_dir():
         raise UnreadableMedia(f"{path}: is a folder; name a video file")
     try:
-        # Tags that are not UTF-8 are carried through byte by byte.
-        container = av.open(str(path), "r", metadata_errors="surrogateescape")
+        container = _open(path)
+        if any(stream.codec_context and not stream.width for stream in container.streams.video):
+            container.close()
+            container = _open(
+                path, _FURTHER
+            )  # a broadcast says how large it is when the next key frame comes
     except PermissionError as error:
         raise UnreadableMedia(f"{path}: may not be read; check the file's permissions") from error
     except (FFmpegError, OSError, ValueError) as error:
@@ -96,16 +113,26 @@ def open_container(path: Path) -> InputContainer:
     if names & _NOT_VIDEO or any(name.endswith("_pipe") for name in names):
         container.close()
         kind = container.format.long_name
+        if "webp_pipe" in names:
+            raise UnreadableMedia(
+                f"{path}: WebP is not read as video; save it as GIF or APNG, or as a folder of images"
+            )
         raise UnreadableMedia(f"{path}: is not a video but {kind}; for photos use the burst command")
     return container
 
 
+def _open(path: Path, options: dict[str, str] | None = None) -> InputContainer:
+    # Tags that are not UTF-8 are carried through byte by byte.
+    return av.open(address(path), "r", metadata_errors="surrogateescape", options=options)
+
+
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The file's moving picture: not its cover, not its thumbnails."""
+    """The file's moving picture: not its cover, flagged or not, and not its thumbnails."""
     moving = [stream for stream in container.streams.video if not stream.disposition & _STILL]
     if not moving:
         raise UnreadableMedia(f"{path}: has no video stream; name a file with moving pictures")
-    stream = max(moving, key=lambda s: bool(s.disposition & Disposition.default))
+    several = _moving(path) if len(moving) > 1 else ()
+    stream = max(moving, key=lambda s: (s.index in several, bool(s.disposition & Disposition.default)))
     if stream.codec_context is None:
         raise UnreadableMedia(f"{path}: its video codec is not known here; convert the file to H.264 or HEVC")
     # With a thread per frame, FFmpeg's H.264 decoder hands frames out before their damage is known, now and
@@ -114,9 +141,18 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     return stream
 
 
-def transparent(pix_fmt: str) -> bool:
-    """Whether pictures of this format carry an alpha channel."""
-    return any(part.is_alpha for part in av.VideoFormat(pix_fmt).components)
+def _moving(path: Path) -> Sequence[int]:
+    """The streams that hold more than one picture."""
+    with _open(path) as container:
+        packets = islice(container.demux(container.streams.video), _GLANCE)
+        counts = Counter(packet.stream_index for packet in packets if packet.size)
+    return [index for index, count in counts.items() if count > 1]
+
+
+def _transparent(stream: VideoStream, pix_fmt: str) -> bool:
+    """Whether pictures carry an alpha channel; that of VP8 and VP9 lies beside them."""
+    beside = stream.metadata.get("alpha_mode") == "1"
+    return beside or any(part.is_alpha for part in av.VideoFormat(pix_fmt).components)
 
 
 def describe(path: Path, container: InputContainer, stream: VideoStream, picture: VideoPicture) -> VideoInfo:
@@ -146,6 +182,8 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, picture
         mastering=side.get("MASTERING_DISPLAY_METADATA"),
         light_level=side.get("CONTENT_LIGHT_LEVEL"),
         interlaced=frame.interlaced_frame,
+        transparent=_transparent(stream, frame.format.name),
+        dolby_vision=any(name.startswith("DOVI") for name in side),
         richness=_richness(path, frame, _duration(stream, container), rate),
     )
 

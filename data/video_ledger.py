@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -15,8 +17,12 @@ from av.stream import AttachmentStream, DataStream, Disposition, Stream
 
 # Written by the muxer about itself, or true of the old file only.
 TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+SEEN_AND_HEARD = ("video", "audio")
 _ADTS_SYNC = 0xFFF0
 
+_NEAR = 1e-4  # degrees, about ten metres: MP4 keeps no more of a place
+
+Span = tuple[Fraction, Fraction]  # from when to when, in seconds
 Chapter = tuple[Fraction, Fraction, str]  # start and end in seconds, title
 
 
@@ -56,7 +62,7 @@ class Ledger:
         return f"{self.size} bytes, sha256 {self.digest.hexdigest()[:16]}"
 
     @property
-    def span(self) -> tuple[Fraction, Fraction] | None:
+    def span(self) -> Span | None:
         """Seconds from when to when there is something to see or hear."""
         return (min(self.times) * self.tick, self.end * self.tick) if self.times else None
 
@@ -91,6 +97,48 @@ def codec_name(stream: Stream) -> str:
 def tags_of(container: Container) -> dict[str, str]:
     """The container's tags, by lower-case name, without those that are about the file itself."""
     return {k.lower(): v for k, v in container.metadata.items() if k.lower() not in TECHNICAL}
+
+
+def same_tag(key: str, value: str, got: Mapping[str, str]) -> bool:
+    """Whether a tag has arrived, in the words that its container has for it."""
+    found = got.get(key, got.get(key.partition("-")[0]))  # location-eng may come back as location
+    if key == "creation_time":
+        moment = _moment(value)
+        return moment is None or found == value or moment == _moment(found or "")
+    if key.startswith("location") and found is not None:
+        return found == value or _near(_place(value), _place(found))
+    return found == value
+
+
+def shown_span(ledgers: Iterable[Ledger], *, of: Collection[str] | None = SEEN_AND_HEARD) -> Span:
+    """From the first to the last of what is seen and heard."""
+    spans = [ledger.span for ledger in ledgers if ledger.span and (of is None or ledger.kind in of)]
+    if not spans:
+        return Fraction(0), Fraction(0)
+    return min(start for start, _ in spans), max(end for _, end in spans)
+
+
+def _moment(words: str) -> datetime | None:
+    """A creation time to the second; None where nothing or the beginning of all clocks is meant."""
+    try:
+        moment = datetime.fromisoformat(words).replace(microsecond=0)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment if moment.timestamp() else None
+
+
+def _place(words: str) -> list[float]:
+    """Latitude, longitude and perhaps height (ISO 6709)."""
+    return [float(part) for part in re.findall(r"[+-]\d+(?:\.\d+)?", words)]
+
+
+def _near(place: list[float], other: list[float]) -> bool:
+    return (
+        bool(place)
+        and len(place) == len(other)
+        and all(abs(a - b) <= _NEAR for a, b in zip(place, other, strict=True))
+    )
 
 
 def chapters_in(marks: Iterable[Any]) -> list[Chapter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,8 +18,9 @@ from av.stream import Stream
 
 from .errors import UnwritableOutput
 from .segments import Segment, due_times, joined
-from .video_info import VideoInfo, open_container
-from .video_ledger import TECHNICAL, Ledger, codec_name, is_gap
+from .video_info import VideoInfo, address, open_container
+from .video_ledger import TECHNICAL, Ledger, is_gap
+from .video_streams import add_copy, made_by_muxer, packets_until
 
 _FINEST = 1 << 30  # ticks per second
 # Tags that have a place of their own in MP4, by FFmpeg's names.
@@ -51,6 +52,7 @@ class Track:
     display_matrix: tuple[int, ...] | None
     start: Fraction | None = None  # seconds of the source; what is kept moves from there to zero
     end: Fraction | None = None
+    streams: frozenset[int] | None = None  # others of the source that come along; None: all
 
     @property
     def shift(self) -> Fraction:
@@ -80,7 +82,9 @@ def mux(
         pattern = stack.enter_context(_alike(segments)).streams[0] if segments else _own(source, info)
         out = stack.enter_context(create(target, kind, source, track))
         if source and info:
-            video, routes = add_streams(out, source, info.stream, partial(_add_video, out, pattern, track))
+            video, routes = add_streams(
+                out, source, info.stream, track.streams, partial(_add_video, out, pattern, track)
+            )
         else:
             video, routes = _add_video(out, pattern, track, None), {}
         ledgers = {index: Ledger.of(source.streams[index]) for index in routes} if source else {}
@@ -90,7 +94,8 @@ def mux(
             routes[info.stream] = video
             ledgers[info.stream] = Ledger.of(pattern)
             due = _due_times(info)
-        copied = _copied(source, routes, ledgers, track, due) if source else iter(())
+        packets = packets_until(source, info.stream, track.end) if source and info else ()
+        copied = _copied(packets, routes, ledgers, track, due)
         for _, packet, stream in heapq.merge(encoded, copied, key=lambda timed: timed[0]):
             packet.stream = stream
             out.mux_one(packet)
@@ -102,7 +107,9 @@ def create(target: Path, kind: str, source: InputContainer | None, track: Track)
     """An output container with the tags and chapters of the source, not yet with streams."""
     tags = {k: v for k, v in source.metadata.items() if k.lower() not in TECHNICAL} if source else {}
     options = _mp4_options(tags, source, track) if kind in ("mp4", "mov") else {}
-    out = av.open(str(target), "w", format=kind, container_options=options, metadata_errors="surrogateescape")
+    out = av.open(
+        address(target), "w", format=kind, container_options=options, metadata_errors="surrogateescape"
+    )
     out.metadata.update(tags)
     if source and (chapters := kept_chapters(source, track)):
         out.set_chapters(chapters)
@@ -121,16 +128,20 @@ def _mp4_options(tags: dict[str, str], source: InputContainer | None, track: Tra
 
 
 def add_streams(
-    out: OutputContainer, source: InputContainer, own: int, add_video: Callable[[Stream], Stream]
+    out: OutputContainer,
+    source: InputContainer,
+    own: int,
+    carried: frozenset[int] | None,
+    add_video: Callable[[Stream], Stream],
 ) -> tuple[Stream, dict[int, Stream]]:
-    """The new video stream in the place of stream `own`, and the others by their index in the source."""
+    """The new video in the place of stream `own`, and what is carried by its index in the source."""
     video = source.streams[own]
     routes = {}
     for stream in source.streams:
         if stream.index == own:
             video = add_video(stream)
-        elif stream.type != "unknown" and not _made_by_muxer(stream, source):
-            routes[stream.index] = _add_copy(out, stream)
+        elif stream.index in carried if carried is not None else not made_by_muxer(stream, source):
+            routes[stream.index] = add_copy(out, stream)
     return video, routes
 
 
@@ -151,37 +162,15 @@ def _add_video(out: OutputContainer, pattern: Stream, track: Track, old: Stream 
     return cast(Stream, stream)
 
 
-def _add_copy(out: OutputContainer, stream: Stream) -> Stream:
-    """A stream that takes over another's packets as they are."""
-    try:
-        copy = out.add_stream_from_template(stream, opaque=True)
-    except ValueError as error:
-        raise UnwritableOutput(
-            f"a {out.format.name} file cannot hold stream {stream.index} of the source ({stream.type},"
-            f" {codec_name(stream)}); write a .mkv or the source's own kind of file"
-        ) from error
-    copy.metadata.update(stream.metadata)
-    copy.disposition = stream.disposition
-    return copy
-
-
-def _made_by_muxer(stream: Stream, source: InputContainer | None) -> bool:
-    """Chapter text and timecode of QuickTime: the muxer writes them anew from chapters and tags."""
-    if stream.type != "data" or source is None or not source.format.name.startswith("mov"):
-        return False
-    chapters = codec_name(stream) == "bin_data" and bool(source.chapters())
-    return chapters or "timecode" in stream.metadata
-
-
 def _alike(segments: list[Segment]) -> InputContainer:
     """The first segment, if the others were encoded with the same headers: one header must serve all."""
     headers = set()
     for segment in segments:
-        with av.open(str(segment.file)) as container:
+        with av.open(address(segment.file)) as container:
             headers.add(container.streams.video[0].codec_context.extradata)
     if len(headers) > 1:
         raise UnwritableOutput("the parts of the new video differ in their headers; rerun from the start")
-    return av.open(str(segments[0].file))
+    return av.open(address(segments[0].file))
 
 
 def _own(source: InputContainer | None, info: VideoInfo | None) -> Stream:
@@ -197,20 +186,20 @@ def _encoded(segments: list[Segment], track: Track, video: Stream) -> Iterator[T
 
 
 def _copied(
-    source: InputContainer,
+    packets: Iterable[av.Packet[Any]],
     routes: dict[int, Stream],
     ledgers: dict[int, Ledger],
     track: Track,
     due: dict[int, Iterator[int]],
 ) -> Iterator[Timed]:
     """The source's packets that fall into the kept part, entered into the ledgers."""
-    for packet in source.demux():
+    for packet in packets:
         index = packet.stream_index
         tick = packet.time_base
         shown = packet.pts if packet.pts is not None else packet.dts
         if index in routes and packet.size and ledgers[index].timeless:
             shown = packet.pts = packet.dts = round(track.shift / tick)
-        if index not in routes or is_gap(packet, ledgers[index].codec):
+        if index not in routes or not _shown(packet, ledgers[index]):
             continue
         if shown is None or not track.keeps(shown * tick):
             continue
@@ -221,6 +210,12 @@ def _copied(
             packet.dts = next(due[index])
         ledgers[index].enter(packet)
         yield float((packet.dts or 0) * tick), packet, routes[index]
+
+
+def _shown(packet: av.Packet[Any], ledger: Ledger) -> bool:
+    """Decoders need what lies before the first frame or sound; of words and data it would come too late."""
+    hidden = packet.is_discard and ledger.kind not in ("video", "audio")
+    return not hidden and not is_gap(packet, ledger.codec)
 
 
 def _due_times(info: VideoInfo) -> dict[int, Iterator[int]]:

@@ -20,9 +20,10 @@ from .types import Source
 from .video import VideoSource
 from .video_codecs import LIBRARIES, Codec, choose_encoder, encoder_options, hdr_options
 from .video_info import VideoInfo, open_container
-from .video_ledger import Chapter, Ledger, chapters_in, tags_of
+from .video_ledger import SEEN_AND_HEARD, Chapter, Ledger, chapters_in, tags_of
 from .video_mux import Track, kept_chapters
 from .video_picture import layout_of
+from .video_streams import carried_streams
 
 _PACES = (Fraction(1), Fraction(120))  # frames per second that every encoder's rate control understands
 _USUAL_PACE = Fraction(30)
@@ -79,8 +80,8 @@ class Plan:
         times = [time - shift for segment in segments for time in segment.times]
         info, encoding = self.info, self.encoding
         tags, chapters = _about(info, track)
-        video = (times[0] * track.tick, (times[-1] + segments[-1].tail) * track.tick)
-        spans = [video, *(ledger.span for ledger in copied if ledger.span)]
+        start, end = times[0] * track.tick, (times[-1] + segments[-1].tail) * track.tick
+        others = [ledger.span for ledger in copied if ledger.span and ledger.kind in SEEN_AND_HEARD]
         codec = info.codec if own and info else encoding.codec
         return Promise(
             own=own,
@@ -90,7 +91,7 @@ class Plan:
             times=times,
             tick=track.tick,
             step=1 / track.rate,
-            duration=max(end for _, end in spans) - min(start for start, _ in spans),
+            span=(min([start, *(s for s, _ in others)]), max([end, *(e for _, e in others)])),
             depth=info.depth if own and info else layout_of(encoding.pix_fmt).depth,
             tags=info.tags if own and info else encoding.tags,
             sample_aspect=track.sample_aspect or Fraction(1),
@@ -143,12 +144,15 @@ def _plan_video(source: VideoSource, kind: str, codec: Codec | None, quality: fl
         start=None if source.start is None else source.start + info.origin,
         end=None if source.end is None else source.end + info.origin,
     )
-    with open_container(info.path) as container:
-        strange = [stream.index for stream in container.streams if stream.type == "unknown"]
-    notes += [f"stream {index} is of an unknown kind and is left out" for index in strange]
+    streams, left_out = carried_streams(info.path, info.stream, kind, keeps=track.keeps, end=track.end)
     asked = codec is not None or quality is not None or source.trimmed
     return Plan(
-        container=kind, encoding=encoding, track=track, info=info, copyable=not asked, notes=tuple(notes)
+        container=kind,
+        encoding=encoding,
+        track=replace(track, streams=streams),
+        info=info,
+        copyable=not asked,
+        notes=(*notes, *left_out),
     )
 
 

@@ -1,8 +1,9 @@
-"""Whether all bytes are there that a file's own framing promises."""
+"""What a file's own framing says: whether all bytes are there, and whether they are open to all."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _HEAD = 4096  # bytes in which the framing stands
@@ -16,9 +17,40 @@ def cut_off(path: Path) -> bool:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    if head[:4] == b"RIFF":
-        return 8 + int.from_bytes(head[4:8], "little") > size
+        if head[:4] == b"RIFF":
+            return _pictures_end(file) > size
     return _segment_end(head) > size
+
+
+def encrypted(path: Path) -> bool:
+    """Whether an MP4 says that its samples are encrypted (ISO/IEC 14496-12, 8.12)."""
+    with path.open("rb") as file:
+        at = 0
+        while len(head := _at(file, at, 16)) >= 8:
+            length = int.from_bytes(head[:4], "big")
+            length = int.from_bytes(head[8:], "big") if length == 1 else length
+            if head[4:8] == b"moov":
+                return b"encv" in _at(file, at, length)
+            if length < 8:
+                return False
+            at += length
+    return False
+
+
+def _pictures_end(file: BinaryIO) -> int:
+    """Where an AVI's list of frames ends by its own word: an index after it can be lost without harm."""
+    at = 12
+    while len(chunk := _at(file, at, 12)) == 12:
+        end = at + 8 + int.from_bytes(chunk[4:8], "little")
+        if chunk[:4] == b"LIST" and chunk[8:] == b"movi":
+            return end
+        at = end + end % 2
+    return at
+
+
+def _at(file: BinaryIO, place: int, length: int) -> bytes:
+    file.seek(place)
+    return file.read(length)
 
 
 def _segment_end(head: bytes) -> int:

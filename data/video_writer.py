@@ -17,7 +17,7 @@ from .errors import UnwritableOutput
 from .publish import writing
 from .segments import INDEX, Segment
 from .types import Frame, Picture
-from .video_info import open_container
+from .video_info import address, open_container
 from .video_mux import add_streams, create
 from .video_picture import VideoPicture, converted, frame_showing
 from .video_plan import Encoding, Plan
@@ -35,7 +35,7 @@ class SegmentWriter:
         self._tail = 0
         self._delay = self._packets = 0
         self._original = True
-        self._container = av.open(str(file), "w", format="matroska")
+        self._container = av.open(address(file), "w", format="matroska")
         self._stream = add_encoder(self._container, plan.encoding)
 
     @property
@@ -135,7 +135,9 @@ def rehearse(plan: Plan, path: Path) -> None:
 
 def _write_nowhere(plan: Plan, source: InputContainer, own: int) -> None:
     with create(Path(os.devnull), plan.container, source, plan.track) as out:
-        _, routes = add_streams(out, source, own, lambda _: add_encoder(out, plan.encoding))
+        _, routes = add_streams(
+            out, source, own, plan.track.streams, lambda _: add_encoder(out, plan.encoding)
+        )
         out.start_encoding()
         for packet in islice(source.demux(), _TRIAL):
             # Some muxers look at a stream only when its first packet comes.

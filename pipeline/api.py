@@ -13,13 +13,13 @@ from pathlib import Path
 from torch import Tensor
 
 from ..data.encode import VideoSink
-from ..data.errors import UnreadableMedia
+from ..data.errors import UnreadableMedia, UnwritableOutput
 from ..data.folders import ImageFolderSink, ImageFolderSource, open_folder
 from ..data.origin import state_of, unchanged
 from ..data.photo_picture import photo_of
 from ..data.photos import claim_photo, encoded, read_burst
 from ..data.plumbing import PlumbingSheet
-from ..data.suffixes import VIDEO_SUFFIXES
+from ..data.suffixes import CONTAINERS, VIDEO_SUFFIXES
 from ..data.video import VideoSource, open_video
 from ..models.device import find_device
 from ..models.load import Restorer, load_restorer
@@ -130,7 +130,8 @@ def open_source(path: Path, output: OutputConfig) -> VideoSource | ImageFolderSo
     if not path.exists():
         raise UnreadableMedia(f"{path}: there is no such file or folder; check the spelling")
     if path.is_dir():
-        return open_folder(path, **({} if output.rate is None else {"rate": output.rate}))
+        rate = {} if output.rate is None else {"rate": output.rate}
+        return open_folder(path, start=output.start, end=output.end, **rate)
     if output.rate is not None:
         raise UnreadableMedia(f"{path}: has times of its own; a frame rate (--fps) is for folders of images")
     return open_video(path, start=output.start, end=output.end, skip_damaged=output.skip_damaged)
@@ -144,8 +145,20 @@ def open_sink(
     What an earlier run of the same `key` finished is kept.
     """
     if path.suffix.lower() not in VIDEO_SUFFIXES:
+        _refuse_odd_suffix(path)
         return ImageFolderSink(source, path, force=wish.force, key=key)
     return VideoSink(source, path, codec=wish.codec, quality=wish.quality, force=wish.force, key=key)
+
+
+def _refuse_odd_suffix(path: Path) -> None:
+    """A mistyped file must not become a folder of that name."""
+    kind = path.suffix.lower()
+    if not kind or kind[1:].isdecimal() or path.is_dir():
+        return
+    why = "holds too few colours for video" if kind == ".gif" else "is no suffix of a video"
+    raise UnwritableOutput(
+        f"{path}: {kind} {why}; write one of {', '.join(CONTAINERS)}, or name a folder without a suffix"
+    )
 
 
 def ready(config: Config) -> Restorer | None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..data.metrics import psnr, srgb_codes
 from ..data.synth import sports_scene
 from ..data.video import open_video
+from ..data.video_info import address
 from .api import deblur_video, versions
 from .extras import slow_notes
 
@@ -57,7 +58,7 @@ def self_check() -> float:
 
 def _write(images: list[Tensor], path: Path) -> None:
     """A lossless clip (FFV1) of [3, H, W] linear RGB pictures."""
-    with av.open(str(path), "w") as container:
+    with av.open(address(path), "w") as container:
         stream = container.add_stream("ffv1", rate=Fraction(25))
         stream.height, stream.width, stream.pix_fmt = *images[0].shape[1:], "bgr0"
         for image in images:
