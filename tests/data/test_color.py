@@ -55,7 +55,7 @@ def test_curves_are_undone_and_rise(transfer: int):
 @pytest.mark.parametrize("curve", [to_light, to_signal])
 @pytest.mark.parametrize("transfer", CURVES)
 def test_gradients_pass_through_every_curve(curve, transfer: int):
-    """Against finite differences in float64, on both parts of each curve; and black is no end of the world."""
+    """Against finite differences in float64, on both parts of each curve."""
     values = torch.cat([torch.linspace(1e-3, 0.03, 9), torch.linspace(0.05, 0.99, 30)]).double()
     assert torch.autograd.gradcheck(lambda v: curve(v, transfer), values.requires_grad_())
 
