@@ -24,7 +24,7 @@ _UNSEEN = 1.0  # difference given to points without a counterpart
 _STEPS = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT
 _LEVELS = 5
 _SMOOTHED = 3  # pixels of the Gaussian that enhanced correlation takes slopes through
-_ASTRAY = 0.02  # correlation that a map found on finer pictures may lose on the coarser ones
+_ASTRAY = 0.005  # correlation that a map found on finer pictures may lose on the coarser ones
 _FEWEST = 64  # pixels whose correlation says anything
 _RANSAC_MISS = 1.0  # pixels of flow error that still agree with a homography
 
