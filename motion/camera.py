@@ -24,7 +24,8 @@ _UNSEEN = 1.0  # difference given to points without a counterpart
 _STEPS = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT
 _LEVELS = 5
 _SMOOTHED = 3  # pixels of the Gaussian that enhanced correlation takes slopes through
-_ASTRAY = 0.005  # correlation that a map found on finer pictures may lose on the coarser ones
+_ASTRAY = 0.005  # correlation that a map found on finer pictures may lose on the coarser ones,
+_UNLIKE = 0.05  # and share of what those leave unlike: players disturb coarse pictures most
 _FEWEST = 64  # pixels whose correlation says anything
 _RANSAC_MISS = 1.0  # pixels of flow error that still agree with a homography
 
@@ -56,7 +57,8 @@ def homography(
     if found.likeness < _HOPELESS:
         return None
     agreeing = cover & _agreeing(a, b, found.matrix)
-    found = max(found, _at_level(a, b, agreeing, found.matrix, found.level), key=lambda match: match.likeness)
+    again = _refined(a, b, agreeing, found.matrix, levels=found.level + 1)
+    found = again if again.likeness >= found.likeness else found
     return torch.from_numpy(found.matrix) if found.likeness >= _AGREEMENT else None
 
 
@@ -119,21 +121,22 @@ class _Match:
     level: int
 
 
-def _refined(a: Array, b: Array, cover: Array, guess: Array) -> _Match:
+def _refined(a: Array, b: Array, cover: Array, guess: Array, *, levels: int = _LEVELS) -> _Match:
     """Enhanced correlation from coarse to fine, as far as both pictures show the same.
 
     Two exposures blurred in different ways agree on what is coarser than their blur and on nothing finer:
     there a map is led astray. The coarser pictures are the judge, for noise does not disturb those.
     """
     reached = _Match(guess, 0.0, 0)
-    for level in reversed(range(_LEVELS)):
+    for level in reversed(range(levels)):
         if level and min(a.shape) * 0.5**level < _COARSEST:
             continue
         finer = _at_level(a, b, cover, reached.matrix, level)
         if not reached.likeness:
             reached = finer
             continue
-        if not finer.likeness or _likeness(a, b, cover, finer.matrix, level + 1) < reached.likeness - _ASTRAY:
+        lost = reached.likeness - _likeness(a, b, cover, finer.matrix, level + 1)
+        if not finer.likeness or lost > _ASTRAY + _UNLIKE * (1 - reached.likeness):
             break
         reached = finer
     return reached
