@@ -163,7 +163,7 @@ def told_real(folder: Path) -> dict[str, float]:
 
 
 def glimpsed(codes: Tensor) -> ShutterEstimate:
-    light = to_light(codes.clone(), SRGB)
+    light = to_light(codes, SRGB)
     return shutter_fraction(light, adjacent_flows(light, dis_pair))
 
 

@@ -111,7 +111,15 @@ def resolve_matrix(matrix: int, height: int) -> int:
 
 
 def to_light(signal: Tensor, transfer: int) -> Tensor:
-    """Undo a transfer curve: R'G'B' of any shape to linear light, in its memory. Below black is black."""
+    """Undo a transfer curve: R'G'B' of any shape to linear light, in a new tensor. Below black is black."""
+    return to_light_(signal.clone(), transfer)
+
+
+def to_light_(signal: Tensor, transfer: int) -> Tensor:
+    """`to_light` in the memory of `signal`, which holds something else afterwards.
+
+    Fresh memory costs more than arithmetic. Gradients flow through it as through torch's functions in place.
+    """
     signal.clamp_(min=0)
     if transfer == LINEAR:
         return signal
@@ -119,9 +127,8 @@ def to_light(signal: Tensor, transfer: int) -> Tensor:
         root = signal.pow_(1 / _M2)
         return ((root - _C1).clamp_(min=0) / (_C2 - _C3 * root)).pow_(1 / _M1).mul_(_PQ_PEAK)
     if transfer == HLG:
-        low = signal.square() / 3
-        high = ((signal - _HLG_C) / _HLG_A).exp_().add_(_HLG_B).div_(12)
-        return torch.where(signal <= 0.5, low, high)
+        high = ((signal - _HLG_C) / _HLG_A).exp_().add(_HLG_B).div_(12)
+        return _either(signal <= 0.5, signal.square().div_(3), high)
     if transfer in _POWERS:
         return signal.pow_(_POWERS[transfer])
     return _bend(signal)
@@ -137,7 +144,7 @@ def to_signal(light: Tensor, transfer: int) -> Tensor:
         return ((_C1 + _C2 * bent) / (1 + _C3 * bent)).pow_(_M2)
     if transfer == HLG:
         high = (12 * light - _HLG_B).clamp_(min=1e-6).log_().mul_(_HLG_A).add_(_HLG_C)
-        return torch.where(light <= 1 / 12, (3 * light).sqrt_(), high)
+        return _either(light <= 1 / 12, (3 * light).sqrt_(), high)
     if transfer in _POWERS:
         return light.pow_(1 / _POWERS[transfer])
     return _unbend(light)
@@ -150,10 +157,18 @@ _TOE, _POWER, _SLOPE, _KNEE = 0.055, 2.4, 12.92, 0.0031308
 def _bend(signal: Tensor) -> Tensor:
     low = signal <= _SLOPE * _KNEE
     light = (signal + _TOE).div_(1 + _TOE).pow_(_POWER)
-    return torch.where(low, signal.div_(_SLOPE), light, out=light)
+    return _either(low, signal.div_(_SLOPE), light)
 
 
 def _unbend(light: Tensor) -> Tensor:
     low = light <= _KNEE
-    signal = light.pow(1 / _POWER).mul_(1 + _TOE).sub_(_TOE)
-    return torch.where(low, light.mul_(_SLOPE), signal, out=signal)
+    # The power's slope has no bound at black: what is taken from the straight part must not reach it.
+    signal = light.clamp(min=_KNEE).pow_(1 / _POWER).mul_(1 + _TOE).sub_(_TOE)
+    return _either(low, light * _SLOPE if light.requires_grad else light.mul_(_SLOPE), signal)
+
+
+def _either(where: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """`torch.where`, in the memory of `other` unless autograd has to remember it."""
+    if one.requires_grad or other.requires_grad:
+        return torch.where(where, one, other)
+    return torch.where(where, one, other, out=other)

@@ -128,7 +128,7 @@ def _in_light(step: Step) -> Step:
     """`step` of linear light as one of codes."""
 
     def coded(codes: Tensor, strength: float, seed: int) -> Tensor:
-        return to_signal(step(to_light(codes.clone(), SRGB), strength, seed).clamp(0, 1), SRGB)
+        return to_signal(step(to_light(codes, SRGB), strength, seed).clamp(0, 1), SRGB)
 
     return coded
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from .color import LINEAR, SRGB, to_light, to_signal
+from .color import LINEAR, SRGB, to_light_, to_signal
 from .errors import FreezeframeError, MissingExtra, UnreadableMedia, memory_ran_out
 from .photo_exif import PREFIX, gathered, hushed, orientation, told, upright
 from .photo_picture import TURNS, PhotoPicture, Pixels
@@ -177,7 +177,7 @@ def _decode_raw(path: Path) -> PhotoPicture:
             codes = raw.postprocess(gamma=(1, 1), no_auto_bright=True, use_camera_wb=True, output_bps=16)
     except rawpy.LibRawError as error:
         raise ValueError(str(error)) from error
-    light = to_light(torch.from_numpy(codes.astype(np.float32) / 65535), LINEAR)
+    light = to_light_(torch.from_numpy(codes.astype(np.float32) / 65535), LINEAR)
     pixels = (to_signal(light, SRGB) * 65535).round_().numpy().astype(np.uint16)
     return PhotoPicture(pixels=pixels, exif=_raw_exif(data), file=path)
 

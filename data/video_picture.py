@@ -11,7 +11,7 @@ import torch
 from av import VideoFormat, VideoFrame
 from torch import Tensor
 
-from .color import FULL, IDENTITY, SRGB, UNSPECIFIED, ColorSpec, resolve_matrix, to_light, to_signal
+from .color import FULL, IDENTITY, SRGB, UNSPECIFIED, ColorSpec, resolve_matrix, to_light_, to_signal
 from .errors import UnreadableMedia
 from .video_chroma import downsample, upsample
 
@@ -98,7 +98,7 @@ class VideoPicture:
 
     def linear(self) -> Tensor:
         """[3, H, W] linear float32 RGB; 1 is white (1,000 cd/m2 with PQ), highlights may exceed it."""
-        return to_light(self.signal(), self.spec.transfer)
+        return to_light_(self.signal(), self.spec.transfer)
 
     def luma(self) -> Tensor:
         """[H, W] uint8: the luma plane as it is, or the green of RGB, most of its brightness."""

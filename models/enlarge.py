@@ -25,4 +25,4 @@ def _bicubic(image: Tensor, scale: int) -> Tensor:
 
 def enlarged_codes(codes: Tensor, scale: int) -> Tensor:
     """Pictures in sRGB codes in [0, 1], enlarged as light. [B, C, H, W]."""
-    return codes if scale == 1 else to_signal(enlarged(to_light(codes.clone(), SRGB), scale), SRGB)
+    return codes if scale == 1 else to_signal(enlarged(to_light(codes, SRGB), scale), SRGB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -21,6 +22,11 @@ _HOPELESS = 0.25  # correlation of details, the least while players still distur
 _AGREEMENT = 0.6  # the same, the least between a frame's background and its match
 _UNSEEN = 1.0  # difference given to points without a counterpart
 _STEPS = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT
+_LEVELS = 5
+_SMOOTHED = 3  # pixels of the Gaussian that enhanced correlation takes slopes through
+_ASTRAY = 0.005  # correlation that a map found on finer pictures may lose on the coarser ones,
+_UNLIKE = 0.05  # and share of what those leave unlike: players disturb coarse pictures most
+_FEWEST = 64  # pixels whose correlation says anything
 _RANSAC_MISS = 1.0  # pixels of flow error that still agree with a homography
 
 
@@ -47,11 +53,13 @@ def homography(
         return None
     cover = np.full(a.shape, 255, np.uint8) if mask is None else _cover(mask)
     guess = _first_guess(a, b, cover) if start is None else start.double().cpu().numpy()
-    found, likeness = _refined(a, b, cover, guess)
-    if likeness < _HOPELESS:
+    found = _refined(a, b, cover, guess)
+    if found.likeness < _HOPELESS:
         return None
-    found, likeness = _refined(a, b, cover & _agreeing(a, b, found), found, levels=1)
-    return torch.from_numpy(found) if likeness >= _AGREEMENT else None
+    agreeing = cover & _agreeing(a, b, found.matrix)
+    again = _refined(a, b, agreeing, found.matrix, levels=found.level + 1)
+    found = again if again.likeness >= found.likeness else found
+    return torch.from_numpy(found.matrix) if found.likeness >= _AGREEMENT else None
 
 
 def homography_of_flow(shift: Tensor, trust: Tensor, *, step: int = 16) -> Tensor | None:
@@ -104,32 +112,71 @@ def _shift_guess(a: Array, b: Array) -> Array:
     return guess if abs(dx) < a.shape[1] / 2 and abs(dy) < a.shape[0] / 2 else np.eye(3)
 
 
-def _refined(a: Array, b: Array, cover: Array, guess: Array, *, levels: int = 5) -> tuple[Array, float]:
-    """Enhanced correlation from coarse to fine: the map and the correlation reached, 0 without."""
-    score = 0.0
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """How one picture is laid onto another, as seen in pictures 2^level times smaller."""
+
+    matrix: Array
+    likeness: float  # correlation of details
+    level: int
+
+
+def _refined(a: Array, b: Array, cover: Array, guess: Array, *, levels: int = _LEVELS) -> _Match:
+    """Enhanced correlation from coarse to fine, as far as both pictures show the same.
+
+    Two exposures blurred in different ways agree on what is coarser than their blur and on nothing finer:
+    there a map is led astray. The coarser pictures are the judge, for noise does not disturb those.
+    """
+    reached = _Match(guess, 0.0, 0)
     for level in reversed(range(levels)):
-        shrink = 0.5**level
-        if level and min(a.shape) * shrink < _COARSEST:
+        if level and min(a.shape) * 0.5**level < _COARSEST:
             continue
-        small = [_details(image, shrink) for image in (a, b)]
-        shade = _without_border(cv2.resize(cover, small[0].shape[::-1], interpolation=cv2.INTER_NEAREST))
-        to_small = _scaling(small[0].shape[1] / a.shape[1], small[0].shape[0] / a.shape[0])
-        # OpenCV masks the picture that it warps: so the source is warped, by the way back.
-        back = (to_small @ np.linalg.inv(guess) @ np.linalg.inv(to_small)).astype(np.float32)
-        try:
-            score, found = cv2.findTransformECC(
-                small[1],
-                small[0],
-                back / back[2, 2],
-                cv2.MOTION_HOMOGRAPHY,
-                (_STEPS, 30 * 2**level, 1e-6),
-                shade,
-                3,
-            )
-        except cv2.error:
-            return guess, 0.0
-        guess = np.linalg.inv(to_small) @ np.linalg.inv(np.asarray(found, np.float64)) @ to_small
-    return guess / guess[2, 2], float(score)
+        finer = _at_level(a, b, cover, reached.matrix, level)
+        if not reached.likeness:
+            reached = finer
+            continue
+        lost = reached.likeness - _likeness(a, b, cover, finer.matrix, level + 1)
+        if not finer.likeness or lost > _ASTRAY + _UNLIKE * (1 - reached.likeness):
+            break
+        reached = finer
+    return reached
+
+
+def _at_level(a: Array, b: Array, cover: Array, guess: Array, level: int) -> _Match:
+    """Enhanced correlation of reduced pictures; likeness 0 and the guess where it finds nothing."""
+    one, other, shade = _reduced(a, b, cover, level)
+    to_small = _scaling(one.shape[1] / a.shape[1], one.shape[0] / a.shape[0])
+    # OpenCV masks the picture that it warps: so the source is warped, by the way back.
+    back = (to_small @ np.linalg.inv(guess) @ np.linalg.inv(to_small)).astype(np.float32)
+    steps = (_STEPS, 30 * 2**level, 1e-6)
+    try:
+        likeness, found = cv2.findTransformECC(
+            other, one, back / back[2, 2], cv2.MOTION_HOMOGRAPHY, steps, shade, _SMOOTHED
+        )
+    except cv2.error:
+        return _Match(guess, 0.0, level)
+    matrix = np.linalg.inv(to_small) @ np.linalg.inv(np.asarray(found, np.float64)) @ to_small
+    return _Match(matrix / matrix[2, 2], float(likeness), level)
+
+
+def _likeness(a: Array, b: Array, cover: Array, matrix: Array, level: int) -> float:
+    """Correlation of details of reduced pictures, laid onto each other by a map of the whole ones."""
+    one, other, shade = (image.astype(np.float32) for image in _reduced(a, b, cover, level))
+    to_small = _scaling(one.shape[1] / a.shape[1], one.shape[0] / a.shape[0])
+    way = to_small @ matrix @ np.linalg.inv(to_small)
+    soft = [cv2.GaussianBlur(image, (_SMOOTHED, _SMOOTHED), 0) for image in (one, other)]
+    size = one.shape[::-1]
+    seen = cv2.warpPerspective(shade, way, size, flags=cv2.INTER_NEAREST) > 0
+    laid = cv2.warpPerspective(soft[0], way, size)
+    if seen.sum() < _FEWEST:
+        return 0.0
+    return float(np.corrcoef(laid[seen], soft[1][seen])[0, 1])
+
+
+def _reduced(a: Array, b: Array, cover: Array, level: int) -> tuple[Array, Array, Array]:
+    one, other = (_details(image, 0.5**level) for image in (a, b))
+    shade = cv2.resize(cover, one.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return one, other, _without_border(shade)
 
 
 def _details(image: Array, shrink: float) -> Array:

@@ -93,9 +93,16 @@ def intrinsics(focal: float, size: tuple[int, int]) -> Tensor:
 
 
 def rotation_of(matrix: Tensor, lens: Tensor) -> Tensor:
-    """The rotation [3, 3] nearest to what a homography does to the rays of a camera."""
-    rays = torch.linalg.inv(lens) @ matrix.double() @ lens
-    return _nearest_rotation(rays / rays.det().abs().pow(1 / 3))
+    """The rotation [3, 3] that takes places of the frame nearest to where a homography takes them.
+
+    The best turn of one set of rays onto another (Kabsch 1976): in the matrix itself a millionth of
+    perspective, which no picture tells, would outweigh pixels where the lens is long.
+    """
+    height, width = (float(2 * middle + 1) for middle in (lens[1, 2], lens[0, 2]))
+    places = _places((height, width))
+    rays = [ends @ torch.linalg.inv(lens.double()).mT for ends in (places, places @ matrix.double().mT)]
+    before, after = (ray / ray.norm(dim=1, keepdim=True) * ray[:, 2:].sign() for ray in rays)
+    return _nearest_rotation(after.mT @ before)
 
 
 def focal_length(homographies: Sequence[Tensor], size: tuple[int, int]) -> float:
@@ -131,17 +138,20 @@ def _seen(turn: Tensor, lens: Tensor) -> Tensor:
 
 def _corner_distance(one: Tensor, other: Tensor, size: tuple[int, int]) -> Tensor:
     """Pixels between two maps of a few places around the frame, each in root mean square."""
-    height, width = size
-    x, y = (
-        torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64),
-        torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64),
-    )
-    grid = torch.stack(torch.meshgrid(x * width, y * height, indexing="ij"), dim=-1).reshape(-1, 2)
-    places = torch.cat((grid, torch.ones(len(grid), 1, dtype=torch.float64)), dim=1)
+    places = _places(size)
     ends = [places @ matrix.double().mT for matrix in (one, other)]
     gaps: Tensor = ends[0][:, :2] / ends[0][:, 2:] - ends[1][:, :2] / ends[1][:, 2:]
     distance: Tensor = gaps.square().sum(1).mean().sqrt()
     return distance
+
+
+def _places(size: tuple[float, float]) -> Tensor:
+    """[9, 3] a few places around the frame, in homogeneous pixels."""
+    shares = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    grid = torch.stack(torch.meshgrid(shares * size[1], shares * size[0], indexing="ij"), dim=-1).reshape(
+        -1, 2
+    )
+    return torch.cat((grid, torch.ones(len(grid), 1, dtype=torch.float64)), dim=1)
 
 
 def _without_gaps(homographies: Sequence[Tensor | None]) -> list[Tensor]:

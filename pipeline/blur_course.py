@@ -160,7 +160,7 @@ def likelihoods(network: nn.Module, photos: Sequence[Tensor]) -> dict[str, float
 
 
 def _told(network: nn.Module, photo: Tensor, kernel: Tensor, truth: Truth) -> bool:
-    codes = to_signal(blurred(to_light(photo.clone(), SRGB), kernel).clamp(0, 1), SRGB)
+    codes = to_signal(blurred(to_light(photo, SRGB), kernel).clamp(0, 1), SRGB)
     with torch.no_grad():
         ways, radii = network(cepstrum((codes * 255).round()[None] / 255))
     way, radius, wanted = best(ways[0]), STEP * float(radii[0].argmax()), torch.tensor(truth[:2])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..data.color import SRGB, to_light, to_signal
+from ..data.color import SRGB, to_light_, to_signal
 from ..data.types import Clip, Motion
 from ..models.multiframe import ALONE, FUSED, evidence
 from ..models.shipped import Network
@@ -82,7 +82,7 @@ def share_of(proof: Tensor) -> float:
 def _mended(image: Tensor, proof: Tensor, network: Network) -> Tensor:
     codes = proof[FUSED]
     change = share_of(proof) * network(proof[None])[0].to(codes)
-    light = to_light(change.add_(codes).clamp_(0, 1), SRGB)
+    light = to_light_(change.add_(codes).clamp_(0, 1), SRGB)
     return light.add_(image).sub_(image.clamp(0, 1))
 
 

@@ -6,12 +6,14 @@ some pixels off. What blurs least is placed first; the rest is added to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
 
 import cv2
 from torch import Tensor
@@ -20,16 +22,12 @@ from ..data.color import SRGB, to_signal
 from ..data.errors import MissingExtra, NoScene
 from ..data.photos import read_photo
 from .colmap_model import Model, read_model
+from .colmap_work import EXHAUSTIVE, FEWEST, STEPS, Order, Work
 from .trajectory import Views
 
-FEWEST = 3  # cameras of a scene
-ENOUGH, ALMOST = 0.5, 0.9  # of the frames: what must be placed, and what ends the search
-EXHAUSTIVE = 25  # frames up to which every one is compared with every other
-AHEAD = 10  # frames that a frame of a clip is compared with
-USUAL = 1000  # pixels of the longer side for which the thresholds below were made
-SEED = 0
-
-Order = Literal["clip", "photos"]
+ENOUGH = 0.5  # of the frames that must be placed
+LONGEST = 300.0  # seconds that COLMAP may take where nobody says how long
+LOOK = 0.2  # seconds between looks at how far it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,59 +40,92 @@ class Placed:
     colours: Tensor  # [P, 3] sRGB codes in [0, 1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """One run of COLMAP in a folder of its own."""
-
-    folder: Path
-    side: int  # pixels of the longer side
-    steady: bool  # the lens is known
-
-    @property
-    def database(self) -> Path:
-        return self.folder / "database.db"
-
-    @property
-    def images(self) -> Path:
-        return self.folder / "images"
-
-
-def poses_from(
+def poses_from(  # noqa: PLR0913
     images: Sequence[Path | Tensor],
     *,
     order: Order = "clip",
     lens: Tensor | None = None,
     static: Tensor | None = None,
+    seconds: float = LONGEST,
+    beat: Callable[[], None] = lambda: None,
 ) -> Placed:
-    """Find the cameras that took some frames of one scene, and points of it.
+    """Find the cameras that took some frames of one scene, and points of it. Takes no gradient.
 
     Args:
         images: Photo files, or [3, H, W] linear light; all of one size, by one lens.
         order: Frames of a `clip` are compared with their neighbours, `photos` with each other.
         lens: [3, 3] pixels, pixel centres at integers, if it is known.
         static: [N, H, W], more than 1/2 where features may lie: not on movers, not on overlays.
+        seconds: How long COLMAP may work.
+        beat: Called now and then while it works.
 
     Raises:
         MissingExtra: pycolmap is not installed.
-        NoScene: Too few frames could be placed.
+        NoScene: Too few frames could be placed, or the time was not enough.
     """
-    pycolmap = _pycolmap()
+    _pycolmap()
     with TemporaryDirectory(prefix="freezeframe-") as folder:
         sharp, size = _laid_out(images, Path(folder), static)
-        work = _Work(folder=Path(folder), side=max(size), steady=lens is not None)
-        _extract(pycolmap, work, lens=lens, masked=static is not None)
-        _match(pycolmap, work, every=order == "photos" or len(images) <= EXHAUSTIVE)
-        found = _mapped(pycolmap, work, sharp)
+        work = Work(
+            folder=Path(folder),
+            sharp=tuple(sharp),
+            side=max(size),
+            lens=_as_colmap(lens),
+            masked=static is not None,
+            every=order == "photos" or len(images) <= EXHAUSTIVE,
+        )
+        found = _worked(work, seconds=seconds, beat=beat)
     return _placed(found, images)
 
 
-def _pycolmap() -> Any:
+def _pycolmap() -> None:
     try:
-        import pycolmap
+        import pycolmap  # noqa: F401
     except ImportError as error:
         raise MissingExtra("pycolmap", "sfm", "finding the cameras of a scene with depth") from error
-    pycolmap.logging.minloglevel = 3
-    return pycolmap
+
+
+def _as_colmap(lens: Tensor | None) -> tuple[float, float, float, float] | None:
+    """The numbers of a lens; COLMAP counts from the corner of the first pixel."""
+    if lens is None:
+        return None
+    fx, fy, cx, cy = (float(lens[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return fx, fy, cx + 0.5, cy + 0.5
+
+
+def _worked(work: Work, *, seconds: float, beat: Callable[[], None]) -> Model | None:
+    """The model that COLMAP makes of the frames in a folder, in a process that ends when time does."""
+    work.save()
+    command = [sys.executable, "-m", "freezeframe.splatting.colmap_work", str(work.folder)]
+    end = time.monotonic() + seconds
+    with (
+        (work.folder / "steps").open("w+") as steps,
+        (work.folder / "trouble").open("w+") as trouble,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=steps, stderr=trouble) as child,
+    ):
+        try:
+            while child.poll() is None:
+                beat()
+                if time.monotonic() > end:
+                    raise NoScene(_too_slow(work, seconds))
+                time.sleep(LOOK)
+        finally:
+            child.kill()
+        if child.returncode:
+            trouble.seek(0)
+            last = trouble.read().strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+            raise NoScene(f"COLMAP failed ({last[0]}); give poses of your own (--poses)")
+    best = work.folder / "best"
+    return read_model(best) if best.is_dir() else None
+
+
+def _too_slow(work: Work, seconds: float) -> str:
+    done = len((work.folder / "steps").read_text().splitlines())
+    at = ("finding features", "comparing frames", "placing cameras")[min(done, len(STEPS) - 1)]
+    return (
+        f"COLMAP was still {at} after {math.ceil(seconds)} s; give it more time (--budget), fewer or smaller"
+        " frames, or poses of your own (--poses)"
+    )
 
 
 def _laid_out(
@@ -125,115 +156,6 @@ def _laid_out(
 
 def _name(number: int) -> str:
     return f"{number:06d}.png"
-
-
-def _extract(pycolmap: Any, work: _Work, *, lens: Tensor | None, masked: bool) -> None:
-    reader = pycolmap.ImageReaderOptions(camera_model="PINHOLE" if work.steady else "SIMPLE_PINHOLE")
-    if lens is not None:
-        # COLMAP counts from the corner of the first pixel.
-        numbers = (lens[0, 0], lens[1, 1], lens[0, 2] + 0.5, lens[1, 2] + 0.5)
-        reader.camera_params = ",".join(f"{float(number):.6f}" for number in numbers)
-    if masked:
-        reader.mask_path = work.folder / "masks"
-    features = pycolmap.FeatureExtractionOptions(use_gpu=False)
-    features.sift.estimate_affine_shape = True
-    features.sift.domain_size_pooling = True
-    pycolmap.extract_features(
-        work.database, work.images, camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reader,
-        extraction_options=features, device=pycolmap.Device.cpu,
-    )  # fmt: skip
-
-
-def _match(pycolmap: Any, work: _Work, *, every: bool) -> None:
-    options: dict[str, Any] = {
-        "matching_options": pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=True),
-        "verification_options": pycolmap.TwoViewGeometryOptions(),
-        "device": pycolmap.Device.cpu,
-    }
-    options["verification_options"].ransac.random_seed = SEED
-    if every:
-        pycolmap.match_exhaustive(work.database, **options)
-    else:
-        pairs = pycolmap.SequentialPairingOptions(overlap=AHEAD, quadratic_overlap=True)
-        pycolmap.match_sequential(work.database, pairing_options=pairs, **options)
-
-
-def _mapped(pycolmap: Any, work: _Work, sharp: Sequence[str]) -> Model | None:
-    """The largest model: around the sharpest half, else from all at once, else of all directions together."""
-    core = _incremental(pycolmap, work, sharp[: max(FEWEST, len(sharp) // 2)])
-    found = [core, core and _incremental(pycolmap, work, sharp, start=core)]
-    for attempt in (partial(_incremental, names=sharp), _global):
-        if max(map(_count, found)) < ALMOST * len(sharp):
-            found.append(attempt(pycolmap, work))
-    best = max(found, key=_count)
-    if best is None:
-        return None
-    (work.folder / "best").mkdir()
-    best.write(work.folder / "best")
-    return read_model(work.folder / "best")
-
-
-def _count(model: Any) -> int:
-    return 0 if model is None else int(model.num_reg_images())
-
-
-def _largest(models: Mapping[int, Any]) -> Any:
-    return max(models.values(), key=_count, default=None)
-
-
-def _incremental(pycolmap: Any, work: _Work, names: Sequence[str], *, start: Any = None) -> Any:
-    options = mapper_options(pycolmap, side=work.side, steady=work.steady)
-    options.image_names = list(names)
-    output = work.folder / "models"
-    output.mkdir(exist_ok=True)
-    given = {}
-    if start is not None:
-        given["input_path"] = work.folder / "start"
-        given["input_path"].mkdir()
-        start.write(given["input_path"])
-    models = pycolmap.incremental_mapping(work.database, work.images, output, options=options, **given)
-    return _largest(models)
-
-
-def _global(pycolmap: Any, work: _Work) -> Any:
-    output = work.folder / "global"
-    output.mkdir()
-    try:
-        models = pycolmap.global_mapping(work.database, work.images, output)
-    except (RuntimeError, ValueError):  # it gives up with either
-        return None
-    return _largest(models)
-
-
-def mapper_options(pycolmap: Any, *, side: int, steady: bool) -> Any:
-    """A mapper that bears blurred features, and the small parallax of a clip.
-
-    Args:
-        pycolmap: The module.
-        side: Pixels of the longer side.
-        steady: The lens is known and stays as it is.
-    """
-    loose = max(0.4, side / USUAL)
-    options = pycolmap.IncrementalPipelineOptions(
-        min_num_matches=5,
-        min_model_size=FEWEST,
-        ba_refine_focal_length=not steady,
-        ba_global_max_num_iterations=100,
-        random_seed=SEED,
-    )
-    mapper, points = options.mapper, options.triangulation
-    mapper.init_min_tri_angle, mapper.ba_local_min_tri_angle, mapper.filter_min_tri_angle = 2.0, 1.0, 0.3
-    points.min_angle = 0.3
-    mapper.init_max_error, mapper.abs_pose_max_error, mapper.filter_max_reproj_error = (
-        12 * loose,
-        20 * loose,
-        8 * loose,
-    )
-    mapper.init_min_num_inliers, mapper.abs_pose_min_num_inliers = 30, 15
-    mapper.abs_pose_min_inlier_ratio = 0.12
-    points.ignore_two_view_tracks = True
-    mapper.random_seed = points.random_seed = SEED
-    return options
 
 
 def _placed(found: Model | None, images: Sequence[Path | Tensor]) -> Placed:

@@ -46,10 +46,33 @@ def test_curves_meet_their_standards(transfer: int, signal: float, light: float)
 @pytest.mark.parametrize("transfer", CURVES)
 def test_curves_are_undone_and_rise(transfer: int):
     signal = torch.linspace(0, 1.09 if transfer not in (PQ, HLG) else 1, 4096)
-    light = to_light(signal.clone(), transfer)
+    light = to_light(signal, transfer)
     assert (light.diff() >= 0).all()
     # Float32 keeps seven digits; PQ spends three of them on its span of five powers of ten.
     torch.testing.assert_close(to_signal(light, transfer), signal, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("curve", [to_light, to_signal])
+@pytest.mark.parametrize("transfer", CURVES)
+def test_gradients_pass_through_every_curve(curve, transfer: int):
+    """Against finite differences in float64, on both parts of each curve."""
+    values = torch.cat([torch.linspace(1e-3, 0.03, 9), torch.linspace(0.05, 0.99, 30)]).double()
+    assert torch.autograd.gradcheck(lambda v: curve(v, transfer), values.requires_grad_())
+
+
+def test_a_gradient_at_black_is_a_number():
+    """The power of the sRGB curve is infinitely steep at 0, but what is black lies on its straight part."""
+    black = torch.zeros(3, requires_grad=True)
+    torch.autograd.backward(to_signal(black, SRGB).sum())
+    torch.testing.assert_close(black.grad, torch.full((3,), 12.92))
+
+
+@pytest.mark.parametrize("curve", [to_light, to_signal])
+@pytest.mark.parametrize("transfer", CURVES)
+def test_a_curve_leaves_what_it_was_given_alone(curve, transfer: int):
+    values = torch.linspace(-0.1, 1.1, 64)
+    curve(values, transfer)
+    assert torch.equal(values, torch.linspace(-0.1, 1.1, 64))
 
 
 @pytest.mark.parametrize(("matrix", "name"), [(1, "itu709"), (6, "itu601"), (9, "bt2020")])

@@ -31,7 +31,7 @@ def landscape(size=(256, 256), *, seed=0):
 
 
 def moved(codes, kernel):
-    return to_signal(blurred(to_light(codes.clone(), SRGB), kernel).clamp(0, 1), SRGB)
+    return to_signal(blurred(to_light(codes, SRGB), kernel).clamp(0, 1), SRGB)
 
 
 @pytest.mark.parametrize(("length", "angle"), [(6, 0.0), (9, math.pi / 2), (10, 0.6435)])

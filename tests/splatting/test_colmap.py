@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
+import time
+from pathlib import Path
 
 import cv2
 import pytest
 import torch
 from torch import Tensor
 
-from freezeframe.data.errors import FreezeframeError, MissingExtra
+from freezeframe.data.errors import FreezeframeError, MissingExtra, NoScene
 from freezeframe.data.synth_views import Plane, planes_view
 from freezeframe.splatting import colmap
-from freezeframe.splatting.colmap import mapper_options, poses_from
+from freezeframe.splatting.colmap import poses_from
+from freezeframe.splatting.colmap_work import Work, extract, mapper_options
 from freezeframe.splatting.turns import poses, rotations
 
 SIZE = (135, 240)
@@ -127,9 +131,9 @@ def test_features_stay_where_nothing_moves(tmp_path):
     static = torch.zeros(1, 128, 128)
     static[:, :, 64:] = 1
     _, size = colmap._laid_out([frame], tmp_path, static)
-    work = colmap._Work(folder=tmp_path, side=max(size), steady=True)
-    lens = torch.tensor([[90.0, 0, 63.5], [0, 80, 60], [0, 0, 1]])
-    colmap._extract(colmap._pycolmap(), work, lens=lens, masked=True)
+    lens = colmap._as_colmap(torch.tensor([[90.0, 0, 63.5], [0, 80, 60], [0, 0, 1]]))
+    work = Work(folder=tmp_path, sharp=(), side=max(size), lens=lens, masked=True, every=True)
+    extract(pycolmap, work)
     with pycolmap.Database.open(work.database) as database:
         points = database.read_keypoints(1)
         camera = database.read_camera(1)
@@ -161,3 +165,40 @@ def test_without_pycolmap_the_cure_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     with pytest.raises(MissingExtra, match=r"freezeframe\[sfm\]"):
         poses_from([torch.zeros(3, 8, 8)])
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_colmap_ends_when_its_time_does(seconds):
+    """Also where it has only begun; its process goes with it."""
+    pytest.importorskip("pycolmap")
+    begun = time.monotonic()
+    with pytest.raises(NoScene, match=r"COLMAP was still .* after [01] s; .*--budget"):
+        poses_from([painted(k, 96) for k in range(12)], seconds=seconds)
+    assert time.monotonic() - begun < 20
+    assert not subprocess_left()
+
+
+def test_a_beat_that_raises_ends_colmap_too():
+    """The one way in which a budget, or Ctrl-C, ends it."""
+    pytest.importorskip("pycolmap")
+
+    def beat() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        poses_from([painted(k, 96) for k in range(4)], beat=beat)
+    assert not subprocess_left()
+
+
+def subprocess_left() -> list[str]:
+    """Command lines of COLMAP's processes that are children of this one."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
+            words = (status.parent / "cmdline").read_bytes().decode().replace("\0", " ")
+        except OSError:
+            continue  # it has just ended
+        if parent == os.getpid() and "colmap_work" in words:
+            found.append(words)
+    return found
