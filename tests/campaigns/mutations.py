@@ -10,7 +10,16 @@ from random import Random
 
 from .mutate import harmed
 from .process import fork, run
-from .promises import Contents, Outcome, place_fault, reading_fault, refusal, sheet_fault, words_fault
+from .promises import (
+    Contents,
+    Outcome,
+    cure_fault,
+    place_fault,
+    reading_fault,
+    refusal,
+    sheet_fault,
+    words_fault,
+)
 from .seeds import PHOTOS, whole_files, write_folder
 
 CASES = 1000
@@ -59,6 +68,7 @@ def judged(plan: Plan, folder: Path, about: str) -> Outcome:
     done = ended.code in {0, 1}
     fault = (
         words_fault(ended, names=plan.names, allowed=allowed)
+        or cure_fault(ended.said, plan.arguments[0])
         or place_fault(
             before, after, written=[plan.output], done=done and bool(plan.output), output=plan.output
         )

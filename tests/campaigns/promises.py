@@ -11,7 +11,6 @@ from pathlib import Path
 from .process import Ended, fork
 
 STATE = re.compile(r"\.(?P<name>.+)\.freezeframe(-.*|\..*)?")  # what waits for a resume, beside its output
-STOPPED = {"SIGINT": 130, "SIGTERM": 143, "SIGKILL": -9}
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic"}
 
 
@@ -122,6 +121,19 @@ def _sentence_fault(lines: list[str], names: Iterable[str]) -> str:
     if ";" not in told[0]:
         return f"names no cure: {told[0]}"
     return ""
+
+
+def cure_fault(said: str, command: str) -> str:
+    """An option that the sentence sends the user to and that this command does not have."""
+    import typer
+
+    from freezeframe.cli import app
+
+    parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    known = {option for parameter in parameters for option in parameter.opts}
+    told = " ".join(line for line in said.splitlines() if line.startswith("freezeframe: "))
+    unknown = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", told)) - known
+    return f"names a cure that {command} does not have: {', '.join(sorted(unknown))}" if unknown else ""
 
 
 def _innermost(said: str) -> str:

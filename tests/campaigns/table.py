@@ -14,7 +14,7 @@ HEAD = """# Campaigns
 What the command promises whatever is given to it, tried on cases drawn at random from a seed: no source is
 harmed, nothing half-written stands under an output's name, nothing ends in a traceback, no run hangs or takes
 more memory than it may, nothing is left behind but what a resume needs, the sheet passes or one sentence
-names the file and the cure, and a second reader reads what was written. Cases and promises are `tests/campaigns/`.
+names the file and the cure, and a second reader reads what was written.
 
     make campaign                                              # all of it, hours
     python -m tests.campaigns.run mutations --seed {seed} --case 7   # one case again, told in full

@@ -1,0 +1,144 @@
+"""`video` is stopped at a random moment, once or twice, and run again: the result is as of a run left alone."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from .process import Ended, Running, fork, nothing, start
+from .promises import Contents, Outcome, place_fault, sheet_fault, words_fault
+from .results import difference, facts_of
+from .seeds import write_clip, write_folder
+
+CASES = 100
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+BY_WORD = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 130), signal.SIGINT: (130,)}
+FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
+SEGMENT = 8  # frames: a clip of 36 then has parts to go on from
+REACTION = 30.0  # seconds on the clock from the signal to the end, on a machine that has other work too
+ANEW = 4.0  # seconds that Python and the libraries take to start
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One job that is stopped and goes on."""
+
+    name: str
+    source: str
+    output: str
+    options: tuple[str, ...] = FAST
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return ("video", self.source, self.output, *self.options)
+
+
+SCENARIOS = (
+    Scenario("H.264", "in.mp4", "out.mp4"),
+    Scenario("FFV1", "in.mp4", "out.mkv", (*FAST, "--codec", "ffv1")),
+    Scenario("images of a video", "in.mp4", "out"),
+    Scenario("ProRes", "in.mp4", "out.mov", (*FAST, "--codec", "prores")),
+    Scenario("images", "frames", "out"),
+    Scenario("copy", "in.mp4", "out.mkv", ("--min-blur", "50")),
+)
+
+
+def prepare(folder: Path) -> None:
+    """Make the sources, and run every scenario once without a disturbance."""
+
+    def write() -> None:
+        write_clip(folder / "in.mp4", frames=36)
+        write_folder(folder / "frames", frames=24)
+
+    assert not fork(write, folder=folder).wait().code
+    for scenario in SCENARIOS:
+        place = folder / scenario.name
+        place.mkdir()
+        _copy(folder / scenario.source, place / scenario.source)
+        ended = start(scenario.command, folder=place, prepare=short_segments).wait()
+        assert ended.code == 0, ended.said
+        (place / "seconds").write_text(str(ended.seconds))
+
+
+def short_segments() -> None:
+    """Parts of a few frames: what half a minute of work is on a real clip."""
+    from freezeframe.data import encode
+
+    assert isinstance(encode.SHORTEST, int)
+    encode.SHORTEST = SEGMENT
+
+
+def case(random: Random, whole: Path, folder: Path) -> Outcome:
+    scenario = random.choice(SCENARIOS)
+    number, anew = random.choice(SIGNALS), random.random() < 0.3
+    lasts = float((whole / scenario.name / "seconds").read_text()) + ANEW * anew
+    moment = random.uniform(0, 1.1 * lasts)
+    _copy(whole / scenario.source, folder / scenario.source)
+    before = Contents.of(folder)
+    about = f"{' '.join(scenario.command)}, {number.name} after {moment:.2f} s{' anew' * anew}"
+    wanted = facts_of(whole / scenario.name / scenario.output)
+
+    ended, late = _stopped(scenario, folder, number, moment, anew=anew)
+    fault = _stop_fault(ended, number, late=late) or _whole_or_absent(scenario, folder, wanted)
+    if random.random() < 0.3:
+        again, _ = _stopped(scenario, folder, signal.SIGKILL, random.uniform(0, lasts), anew=False)
+        about += f", SIGKILL of the next run ({again.code})"
+        fault = fault or _whole_or_absent(scenario, folder, wanted)
+    published = (folder / scenario.output).exists()
+    kind = f"{scenario.name}, {number.name}: " + ("was done already" if published else "went on")
+    if not published:
+        ended = start(scenario.command, folder=folder, prepare=short_segments).wait()
+        fault = fault or words_fault(ended, names=(scenario.source,), allowed=(0,)) or sheet_fault(ended.said)
+        after = Contents.of(folder)
+        fault = fault or place_fault(
+            before, after, written=[scenario.output], done=True, output=scenario.output
+        )
+    got = facts_of(folder / scenario.output)
+    fault = fault or difference(wanted, got)
+    if not fault and got.get("bytes") != wanted.get("bytes"):
+        kind += ", other bytes"
+    return Outcome(kind=kind, fault=fault, about=about, seconds=ended.seconds, peak=ended.peak)
+
+
+def _stopped(
+    scenario: Scenario, folder: Path, number: signal.Signals, moment: float, *, anew: bool
+) -> tuple[Ended, bool]:
+    """Start, send the signal at its moment; and whether the run had ended before."""
+    running: Running = start(
+        scenario.command, folder=folder, prepare=nothing if anew else short_segments, fresh=anew
+    )
+    if running.ended_within(moment):
+        return running.wait(), True
+    running.send(number)
+    return running.wait(moment + REACTION), False
+
+
+def _stop_fault(ended: Ended, number: signal.Signals, *, late: bool) -> str:
+    if late or ended.code == 0:
+        return words_fault(ended, names=(), allowed=(0,))
+    fault = words_fault(ended, names=(), allowed=BY_WORD[number])
+    lines = ended.said.strip().splitlines()
+    if (
+        not fault
+        and number != signal.SIGKILL
+        and not (lines and lines[-1].startswith("freezeframe: stopped"))
+    ):
+        return f"{number.name}: says nothing of having been stopped: {lines[-1:]}"
+    return fault and f"{number.name}: {fault}"
+
+
+def _whole_or_absent(scenario: Scenario, folder: Path, wanted: dict[str, object]) -> str:
+    if not (folder / scenario.output).exists():
+        return ""
+    unlike = difference(wanted, facts_of(folder / scenario.output))
+    return unlike and f"an output that is not whole: {unlike}"
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
