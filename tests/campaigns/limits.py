@@ -32,8 +32,8 @@ def prepare(folder: Path) -> None:
     """A clip, a folder of images, and what each command makes of them where nothing is short."""
 
     def write() -> None:
-        write_clip(folder / "in.mp4", frames=24)
-        write_folder(folder / "frames", frames=12)
+        write_clip(folder / "in.mp4", frames=12)
+        write_folder(folder / "frames", frames=8)
 
     assert not fork(write, folder=folder).wait().code
     (folder / "place").mkdir()
