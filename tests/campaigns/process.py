@@ -138,16 +138,15 @@ def run(arguments: Sequence[str | Path], *, folder: Path, fresh: bool = False) -
 
 
 def alive_in(folder: Path) -> list[int]:
-    """Processes whose command line or working directory lies in `folder`."""
+    """Processes that work in `folder`."""
     numbers = [int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit()]
     return [number for number in numbers if _works_in(number, folder)]
 
 
 def _works_in(pid: int, folder: Path) -> bool:
     with suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
         place = os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115  # it may be gone
-        return bool(words) and (str(folder) in words or f"{place}/".startswith(f"{folder}/"))
+        return f"{place}/".startswith(f"{folder}/")
     return False
 
 
