@@ -17,7 +17,7 @@ CASES = 100
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 BY_WORD = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 130), signal.SIGINT: (130,)}
 FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
-SEGMENT = 5  # frames: a clip of 20 then has parts to go on from
+SEGMENT = 5  # frames: a clip of 20 then has segments to go on from
 REACTION = 30.0  # seconds on the clock from the signal to the end, on a machine that has other work too
 ANEW = 4.0  # seconds that Python and the libraries take to start
 
@@ -30,15 +30,24 @@ class Scenario:
     source: str
     output: str
     options: tuple[str, ...] = FAST
+    segment: int = 240  # frames; with so many, a short clip goes on from the parts of its one segment
 
     @property
     def command(self) -> tuple[str, ...]:
         return ("video", self.source, self.output, *self.options)
 
+    def prepare(self) -> None:
+        """Keep every frame that is done: what half a minute of work is on a real clip."""
+        from freezeframe.data import encode
+
+        assert isinstance(encode.SHORTEST, int)
+        encode.SHORTEST, encode.SAVED = self.segment, 0.0
+
 
 SCENARIOS = (
     Scenario("H.264", "in.mp4", "out.mp4"),
-    Scenario("FFV1", "in.mp4", "out.mkv", (*FAST, "--codec", "ffv1")),
+    Scenario("H.264 in segments", "in.mp4", "out.mp4", segment=SEGMENT),
+    Scenario("FFV1", "in.mp4", "out.mkv", (*FAST, "--codec", "ffv1"), segment=SEGMENT),
     Scenario("images of a video", "in.mp4", "out"),
     Scenario("ProRes", "in.mp4", "out.mov", (*FAST, "--codec", "prores")),
     Scenario("images", "frames", "out"),
@@ -58,17 +67,9 @@ def prepare(folder: Path) -> None:
         place = folder / scenario.name
         place.mkdir()
         _copy(folder / scenario.source, place / scenario.source)
-        ended = start(scenario.command, folder=place, prepare=short_segments).wait()
+        ended = start(scenario.command, folder=place, prepare=scenario.prepare).wait()
         assert ended.code == 0, ended.said
         (place / "seconds").write_text(str(ended.seconds))
-
-
-def short_segments() -> None:
-    """Parts of a few frames: what half a minute of work is on a real clip."""
-    from freezeframe.data import encode
-
-    assert isinstance(encode.SHORTEST, int)
-    encode.SHORTEST = SEGMENT
 
 
 def case(random: Random, whole: Path, folder: Path) -> Outcome:
@@ -90,7 +91,7 @@ def case(random: Random, whole: Path, folder: Path) -> Outcome:
     published = (folder / scenario.output).exists()
     kind = f"{scenario.name}, {number.name}: " + ("was done already" if published else "went on")
     if not published:
-        ended = start(scenario.command, folder=folder, prepare=short_segments).wait()
+        ended = start(scenario.command, folder=folder, prepare=scenario.prepare).wait()
         fault = fault or words_fault(ended, names=(scenario.source,), allowed=(0,)) or sheet_fault(ended.said)
         after = Contents.of(folder)
         fault = fault or place_fault(
@@ -108,7 +109,7 @@ def _stopped(
 ) -> tuple[Ended, bool]:
     """Start, send the signal at its moment; and whether the run had ended before."""
     running: Running = start(
-        scenario.command, folder=folder, prepare=nothing if anew else short_segments, fresh=anew
+        scenario.command, folder=folder, prepare=nothing if anew else scenario.prepare, fresh=anew
     )
     if running.ended_within(moment):
         return running.wait(), True
