@@ -35,20 +35,22 @@ def prepare(folder: Path) -> None:
     assert not fork(write, folder=folder).wait().code
     ended = run(_command(2), folder=folder)
     assert ended.code == 0, ended.said
-    (folder / "seconds").write_text(str(ended.seconds))
+    (folder / "work").write_text(str(ended.work))
 
 
 def case(random: Random, whole: Path, folder: Path) -> Outcome:
     number, jobs, at_once = random.choice(SIGNALS), random.choice((1, 2, 3)), random.random() < 0.5
-    moment = random.uniform(0.1, 1.05) * float((whole / "seconds").read_text())
+    moment = random.uniform(0.02, 1.05) * float((whole / "work").read_text())
     shutil.copytree(whole / "clips", folder / "clips")
     before = Contents.of(folder)
-    about = f"{' '.join(_command(jobs))}, {number.name} after {moment:.1f} s, rerun {'at once' * at_once}"
+    about = (
+        f"{' '.join(_command(jobs))}, {number.name} after {moment:.1f} s of work, rerun {'at once' * at_once}"
+    )
 
     running = start(_command(jobs), folder=folder)
-    late = running.ended_within(moment)
+    late = running.ended_before(moment)
     running.send(number)
-    ended = running.wait(moment + REACTION)
+    ended = running.wait_for(REACTION)
     allowed = (0,) if late else (0, *BY_WORD[number])
     fault = words_fault(ended, names=(), allowed=allowed)
     fault = fault and f"{number.name}: {fault}"

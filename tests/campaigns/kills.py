@@ -18,8 +18,8 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 BY_WORD = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 130), signal.SIGINT: (130,)}
 FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
 SEGMENT = 5  # frames: a clip of 20 then has segments to go on from
-REACTION = 30.0  # seconds on the clock from the signal to the end, on a machine that has other work too
-ANEW = 4.0  # seconds that Python and the libraries take to start
+REACTION = 30.0  # seconds from the signal to the end, on a machine that has other work too
+ANEW = 3.0  # seconds of work until Python and the libraries have started
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +69,17 @@ def prepare(folder: Path) -> None:
         _copy(folder / scenario.source, place / scenario.source)
         ended = start(scenario.command, folder=place, prepare=scenario.prepare).wait()
         assert ended.code == 0, ended.said
-        (place / "seconds").write_text(str(ended.seconds))
+        (place / "work").write_text(str(ended.work))
 
 
 def case(random: Random, whole: Path, folder: Path) -> Outcome:
     scenario = random.choice(SCENARIOS)
     number, anew = random.choice(SIGNALS), random.random() < 0.3
-    lasts = float((whole / scenario.name / "seconds").read_text()) + ANEW * anew
+    lasts = float((whole / scenario.name / "work").read_text()) + ANEW * anew
     moment = random.uniform(0, 1.1 * lasts)
     _copy(whole / scenario.source, folder / scenario.source)
     before = Contents.of(folder)
-    about = f"{' '.join(scenario.command)}, {number.name} after {moment:.2f} s{' anew' * anew}"
+    about = f"{' '.join(scenario.command)}, {number.name} after {moment:.2f} s of work{' anew' * anew}"
     wanted = facts_of(whole / scenario.name / scenario.output)
 
     ended, late = _stopped(scenario, folder, number, moment, anew=anew)
@@ -111,10 +111,10 @@ def _stopped(
     running: Running = start(
         scenario.command, folder=folder, prepare=nothing if anew else scenario.prepare, fresh=anew
     )
-    if running.ended_within(moment):
+    if running.ended_before(moment):
         return running.wait(), True
     running.send(number)
-    return running.wait(moment + REACTION), False
+    return running.wait_for(REACTION), False
 
 
 def _stop_fault(ended: Ended, number: signal.Signals, *, late: bool) -> str:

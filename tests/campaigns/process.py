@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ COMMAND = ROOT / "cli.py"
 PATIENCE = 240.0  # seconds on the clock, on a machine that has other work too
 WORK = 90  # seconds on the processor; a case needs one or two
 ROOM = 2500.0  # megabytes; the libraries alone take 300
-_GLANCE = 0.02  # seconds between looks at a running process
+_PAUSE = 0.02  # seconds between looks at a running process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,8 @@ class Ended:
 
     code: int  # the exit code, or minus the signal that it died of
     said: str  # stdout and stderr
-    seconds: float
+    seconds: float  # on the clock
+    work: float  # seconds on the processor, of its children too
     peak: float  # megabytes
     stopped: str = ""  # why it was stopped from here: it took too long, or too much
 
@@ -42,8 +43,8 @@ class Ended:
 class Running:
     """A process at work."""
 
-    def __init__(self, pid: int, log: Path) -> None:
-        self.pid, self._log, self._begun = pid, log, time.monotonic()
+    def __init__(self, pid: int, log: Path, folder: Path) -> None:
+        self.pid, self._log, self._folder, self._begun = pid, log, folder, time.monotonic()
         self._ended: Ended | None = None
 
     def send(self, number: signal.Signals) -> None:
@@ -55,7 +56,13 @@ class Running:
         """Whether it ends by itself in that time."""
         until = time.monotonic() + seconds
         while not self._look() and time.monotonic() < until:
-            time.sleep(min(_GLANCE, max(0.0, until - time.monotonic())))
+            time.sleep(min(_PAUSE, max(0.0, until - time.monotonic())))
+        return self._ended is not None
+
+    def ended_before(self, work: float) -> bool:
+        """Whether it ends before it and its children have worked for so many seconds, however busy we are."""
+        while not self._look() and _work_in(self.pid, self._folder) < work:
+            time.sleep(_PAUSE)
         return self._ended is not None
 
     def wait(self, patience: float = PATIENCE) -> Ended:
@@ -68,9 +75,13 @@ class Running:
                 reason = f"took more than {ROOM:.0f} MB"
             if reason:
                 self.send(signal.SIGKILL)
-            time.sleep(_GLANCE)
+            time.sleep(_PAUSE)
         assert self._ended is not None
         return self._ended if not reason else _with_reason(self._ended, reason)
+
+    def wait_for(self, seconds: float) -> Ended:
+        """`wait`, from now on."""
+        return self.wait(time.monotonic() - self._begun + seconds)
 
     def _look(self) -> bool:
         if self._ended is None:
@@ -80,6 +91,7 @@ class Running:
                     code=os.waitstatus_to_exitcode(status),
                     said=self._log.read_text(errors="replace"),
                     seconds=time.monotonic() - self._begun,
+                    work=usage.ru_utime + usage.ru_stime,
                     peak=usage.ru_maxrss / 1024,
                 )
         return self._ended is not None
@@ -119,7 +131,7 @@ def start(
             preexec_fn=lambda: _prepared(prepare),  # noqa: PLW1509  # there is one thread
         )  # fmt: skip
     child.returncode = 0  # it is waited for by its number, not by Popen
-    return Running(child.pid, log)
+    return Running(child.pid, log, folder)
 
 
 def fork(call: Callable[[], object], *, folder: Path, prepare: Callable[[], None] = nothing) -> Running:
@@ -129,7 +141,7 @@ def fork(call: Callable[[], object], *, folder: Path, prepare: Callable[[], None
     pid = os.fork()
     if not pid:
         _child(call, folder, log, prepare)
-    return Running(pid, log)
+    return Running(pid, log, folder)
 
 
 def run(arguments: Sequence[str | Path], *, folder: Path, fresh: bool = False) -> Ended:
@@ -200,6 +212,18 @@ def _code_of(call: Callable[[], object]) -> int:
     return 0
 
 
+def _work_in(pid: int, folder: Path) -> float:
+    """Seconds on the processor of a process, of its ended children and of whoever else works in `folder`."""
+    return _work(pid, ended_children=True) + sum(_work(other) for other in alive_in(folder) if other != pid)
+
+
+def _work(pid: int, *, ended_children: bool = False) -> float:
+    with suppress(OSError, ValueError, IndexError):
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, facts[11 : 15 if ended_children else 13])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def _resident(pid: int) -> float:
     with suppress(OSError, ValueError, IndexError):
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -208,4 +232,4 @@ def _resident(pid: int) -> float:
 
 
 def _with_reason(ended: Ended, reason: str) -> Ended:
-    return Ended(code=ended.code, said=ended.said, seconds=ended.seconds, peak=ended.peak, stopped=reason)
+    return replace(ended, stopped=reason)

@@ -29,7 +29,7 @@ def prepare(folder: Path) -> None:
 
     assert not fork(write, folder=folder).wait().code
     for source in ("one.mp4", "two.mp4", "one"):
-        (folder / f"{source}.seconds").write_text(str(_alone(folder, source, "out.mp4").seconds))
+        (folder / f"{source}.work").write_text(str(_alone(folder, source, "out.mp4").work))
 
 
 def case(random: Random, whole: Path, folder: Path) -> Outcome:
@@ -42,10 +42,10 @@ def two_runs(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
     one = _bring(whole, folder, random.choice(("one.mp4", "one")))
     two = random.choice((one, _bring(whole, folder, "two.mp4")))
     output = random.choice(OUTPUTS)
-    wait = random.uniform(0, 1.2) * _seconds(whole, one)
+    wait = random.uniform(0, 1.2) * _work(whole, one)
     before = Contents.of(folder)
     first = start(("video", one, output, *FAST), folder=folder)
-    first.ended_within(wait)
+    first.ended_before(wait)
     second = start(("video", two, output, *FAST), folder=folder)
     ends = [(one, first.wait()), (two, second.wait())]
     done = [(source, ended) for source, ended in ends if ended.code == 0]
@@ -63,9 +63,9 @@ def output_appears(random: Random, whole: Path, folder: Path, kind: str) -> Outc
     """A file, or a filled folder, comes under the output's name: it stays as it is, and the run says so."""
     source = _bring(whole, folder, random.choice(("one.mp4", "one")))
     output = random.choice(OUTPUTS)
-    moment = random.uniform(0, 1) * _seconds(whole, source)
+    moment = random.uniform(0, 1) * _work(whole, source)
     running = start(("video", source, output, *FAST), folder=folder)
-    late = running.ended_within(moment) or (folder / output).exists()
+    late = running.ended_before(moment) or (folder / output).exists()
     if not late:
         _foreign(folder / output)
     foreign = Contents.of(folder / output) if output == "out" else Contents.of(folder)
@@ -84,9 +84,9 @@ def source_changes(random: Random, whole: Path, folder: Path, kind: str) -> Outc
     """The source is another file before the run ends: the result is of one of them, never of both."""
     source = _bring(whole, folder, "one.mp4")
     output, change = random.choice(OUTPUTS), random.choice(tuple(CHANGES))
-    moment = random.uniform(0, 1) * _seconds(whole, source)
+    moment = random.uniform(0, 1) * _work(whole, source)
     running = start(("video", source, output, *FAST), folder=folder)
-    running.ended_within(moment)
+    running.ended_before(moment)
     CHANGES[change](folder / source, whole / "two.mp4", random)
     ended = running.wait()
     faults = [words_fault(ended, names=(source, output)), sheet_fault(ended.said)]
@@ -103,10 +103,10 @@ def image_changes(random: Random, whole: Path, folder: Path, kind: str) -> Outco
     """One image of a folder is replaced or removed on the way."""
     source = _bring(whole, folder, "one")
     image = folder / source / f"{random.randrange(FRAMES):06d}.png"
-    moment, gone = random.uniform(0, 1) * _seconds(whole, source), random.random() < 0.5
+    moment, gone = random.uniform(0, 1) * _work(whole, source), random.random() < 0.5
     output = random.choice(OUTPUTS)
     running = start(("video", source, output, *FAST), folder=folder)
-    running.ended_within(moment)
+    running.ended_before(moment)
     if gone:
         image.unlink()
     else:
@@ -241,5 +241,5 @@ def _reference(source: str, output: str) -> str:
     return f"{source.replace('.', '_')}_{output}"
 
 
-def _seconds(whole: Path, source: str) -> float:
-    return float((whole / f"{source}.seconds").read_text())
+def _work(whole: Path, source: str) -> float:
+    return float((whole / f"{source}.work").read_text())

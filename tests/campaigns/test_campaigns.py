@@ -33,7 +33,7 @@ def test_every_harm_takes_what_another_left():
 
 
 def ended(code: int, said: str = "", stopped: str = "") -> Ended:
-    return Ended(code=code, said=said, seconds=0.0, peak=0.0, stopped=stopped)
+    return Ended(code=code, said=said, seconds=0.0, work=0.0, peak=0.0, stopped=stopped)
 
 
 @pytest.mark.parametrize(
