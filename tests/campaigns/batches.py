@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from .kills import BY_WORD, REACTION, SIGNALS
+from .kills import REACTION, SIGNALS, stop_fault
 from .process import Ended, alive_in, fork, run, start
 from .promises import Contents, Outcome, words_fault
 from .results import difference, facts_of
@@ -30,7 +30,7 @@ def prepare(folder: Path) -> None:
         clips.mkdir()
         for number, name in enumerate(CLIPS):
             kind = "ffv1.mkv" if name.endswith(".mkv") else "h264.mp4"
-            write_clip(clips / name, frames=16, seed=number, kind=kind)
+            write_clip(clips / name, frames=8, seed=number, kind=kind)
 
     assert not fork(write, folder=folder).wait().code
     ended = run(_command(2), folder=folder)
@@ -51,9 +51,7 @@ def case(random: Random, whole: Path, folder: Path) -> Outcome:
     late = running.ended_before(moment)
     running.send(number)
     ended = running.wait_for(REACTION)
-    allowed = (0,) if late else (0, *BY_WORD[number])
-    fault = words_fault(ended, names=(), allowed=allowed)
-    fault = fault and f"{number.name}: {fault}"
+    fault = stop_fault(ended, number, late=late)
     if not at_once:
         fault = fault or _orphans(folder, number)
     ended = start(_command(jobs), folder=folder).wait(PATIENCE)

@@ -15,7 +15,7 @@ from .seeds import write_clip, write_folder
 
 CASES = 100
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-BY_WORD = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 130), signal.SIGINT: (130,)}
+CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 130, -15), signal.SIGINT: (130, -2)}
 FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
 SEGMENT = 5  # frames: a clip of 20 then has segments to go on from
 REACTION = 30.0  # seconds from the signal to the end, on a machine that has other work too
@@ -83,7 +83,7 @@ def case(random: Random, whole: Path, folder: Path) -> Outcome:
     wanted = facts_of(whole / scenario.name / scenario.output)
 
     ended, late = _stopped(scenario, folder, number, moment, anew=anew)
-    fault = _stop_fault(ended, number, late=late) or _whole_or_absent(scenario, folder, wanted)
+    fault = stop_fault(ended, number, late=late) or _whole_or_absent(scenario, folder, wanted)
     if random.random() < 0.3:
         again, _ = _stopped(scenario, folder, signal.SIGKILL, random.uniform(0, lasts), anew=False)
         about += f", SIGKILL of the next run ({again.code})"
@@ -117,10 +117,11 @@ def _stopped(
     return running.wait_for(REACTION), False
 
 
-def _stop_fault(ended: Ended, number: signal.Signals, *, late: bool) -> str:
+def stop_fault(ended: Ended, number: signal.Signals, *, late: bool) -> str:
+    """What is wrong with how a run ended that was sent a signal, `late` where it had ended before."""
     if late or ended.code == 0:
         return words_fault(ended, names=(), allowed=(0,))
-    fault = words_fault(ended, names=(), allowed=BY_WORD[number])
+    fault = words_fault(ended, names=(), allowed=CODES[number])
     lines = ended.said.strip().splitlines()
     if (
         not fault
