@@ -166,7 +166,8 @@ def _read_photo(path: Path) -> None:
 def _read_video(path: Path) -> None:
     import av
 
-    with av.open(str(path)) as container:
+    # Tags may be in no known encoding; players show them as they can.
+    with av.open(str(path), metadata_errors="replace") as container:
         frames = sum(1 for _ in container.decode(video=0))
     if not frames:
         raise SystemExit(f"{path.name}: not a frame in it")

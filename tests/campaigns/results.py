@@ -40,10 +40,10 @@ def _facts(path: Path) -> Facts:
     import av
 
     shown: list[tuple[str, str]] = []
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         for frame in container.decode(video=0):
             shown.append((_digest(b"".join(map(bytes, frame.planes))), str(frame.time)))
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         sound = [_digest(bytes(packet)) for packet in container.demux() if packet.stream.type == "audio"]
     return {
         "pictures": [picture for picture, _ in shown],
