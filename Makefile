@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MYPYPATH = .pkg
 
-.PHONY: setup demo test slow check format lint layers types bench clean
+.PHONY: setup demo test slow check format lint layers types bench campaign clean
 
 setup: $(READY)
 
@@ -46,6 +46,10 @@ types: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.run
+
+# Hours: harmed files, kills, races, full disks. The slow tests hold a small part of it.
+campaign: setup
+	$(BIN)/python -m tests.campaigns.run --out docs/results/campaigns.md
 
 clean:
 	rm -rf build dist out .pkg .mypy_cache .pytest_cache .ruff_cache *.egg-info

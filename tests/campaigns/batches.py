@@ -1,0 +1,102 @@
+"""`batch` is stopped at a random moment: its clips stop with it, and the same command ends the work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+from .kills import REACTION, SIGNALS, stop_fault
+from .process import Ended, alive_in, fork, run, start
+from .promises import Contents, Outcome, words_fault
+from .results import difference, facts_of
+from .seeds import write_clip
+
+CASES = 30
+CLIPS = ("a.mp4", "b.mkv", "c.mp4")
+GRACE = 5.0  # seconds after its parent's end in which a child must be gone
+PATIENCE = 600.0
+
+
+def prepare(folder: Path) -> None:
+    """Three clips, and what a batch left alone makes of them."""
+    clips = folder / "clips"
+
+    def write() -> None:
+        clips.mkdir()
+        for number, name in enumerate(CLIPS):
+            kind = "ffv1.mkv" if name.endswith(".mkv") else "h264.mp4"
+            write_clip(clips / name, frames=8, seed=number, kind=kind)
+
+    assert not fork(write, folder=folder).wait().code
+    ended = run(_command(2), folder=folder)
+    assert ended.code == 0, ended.said
+    (folder / "work").write_text(str(ended.work))
+
+
+def case(random: Random, whole: Path, folder: Path) -> Outcome:
+    number, jobs, at_once = random.choice(SIGNALS), random.choice((1, 2, 3)), random.random() < 0.5
+    moment = random.uniform(0.02, 1.05) * float((whole / "work").read_text())
+    shutil.copytree(whole / "clips", folder / "clips")
+    before = Contents.of(folder)
+    about = (
+        f"{' '.join(_command(jobs))}, {number.name} after {moment:.1f} s of work, rerun {'at once' * at_once}"
+    )
+
+    running = start(_command(jobs), folder=folder)
+    late = running.ended_before(moment)
+    running.send(number)
+    ended = running.wait_for(REACTION)
+    fault = stop_fault(ended, number, late=late)
+    if not at_once:
+        fault = fault or _orphans(folder, number)
+    ended = start(_command(jobs), folder=folder).wait(PATIENCE)
+    fault = fault or _rerun_fault(ended, before, folder) or _unlike(whole, folder)
+    _end_all(folder)
+    kind = f"{number.name}, {jobs} at once" + (", done already" if late else "")
+    return Outcome(kind=kind, fault=fault, about=about, seconds=ended.seconds, peak=ended.peak)
+
+
+def _command(jobs: int) -> tuple[str, ...]:
+    return ("batch", "clips", "out", "--jobs", str(jobs), "--min-blur", "0.5")
+
+
+def _orphans(folder: Path, number: signal.Signals) -> str:
+    until = time.monotonic() + GRACE
+    while (alive := alive_in(folder)) and time.monotonic() < until:
+        time.sleep(0.1)
+    _end_all(folder)
+    return f"{number.name}: {len(alive)} clips work on {GRACE:.0f} s after their batch ended" if alive else ""
+
+
+def _rerun_fault(ended: Ended, before: Contents, folder: Path) -> str:
+    after = Contents.of(folder)
+    if fault := words_fault(ended, names=("clips", "out"), allowed=(0,)):
+        return f"rerun: {fault} {_failures(ended.said)}".strip()
+    if harmed := before.harmed_in(after):
+        return f"harmed: {', '.join(harmed)}"
+    strays = set(before.new_in(after)) - {f"out/{name}" for name in CLIPS}
+    return f"left behind: {', '.join(sorted(strays))}" if strays else ""
+
+
+def _failures(said: str) -> str:
+    return " / ".join(line.strip() for line in said.splitlines() if "  failed  " in line)
+
+
+def _unlike(whole: Path, folder: Path) -> str:
+    for name in CLIPS:
+        unlike = difference(facts_of(whole / "out" / name), facts_of(folder / "out" / name))
+        if unlike:
+            return f"{name}: {unlike}"
+    return ""
+
+
+def _end_all(folder: Path) -> None:
+    """What this case started and what outlived it."""
+    for number in alive_in(folder):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)

@@ -1,0 +1,146 @@
+"""`video` is stopped at a random moment, once or twice, and run again: nothing shows that it was."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from .process import Ended, Running, fork, nothing, start
+from .promises import Contents, Outcome, place_fault, sheet_fault, words_fault
+from .results import difference, facts_of
+from .seeds import write_clip, write_folder
+
+CASES = 100
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 130, -15), signal.SIGINT: (130, -2)}
+FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
+SEGMENT = 5  # frames: a clip of 20 then has segments to go on from
+REACTION = 30.0  # seconds from the signal to the end, on a machine that has other work too
+ANEW = 3.0  # seconds of work until Python and the libraries have started
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One job that is stopped and goes on."""
+
+    name: str
+    source: str
+    output: str
+    options: tuple[str, ...] = FAST
+    segment: int = 240  # frames; with so many, a short clip goes on from the parts of its one segment
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return ("video", self.source, self.output, *self.options)
+
+    def prepare(self) -> None:
+        """Keep every frame that is done: what half a minute of work is on a real clip."""
+        from freezeframe.data import encode
+
+        assert isinstance(encode.SHORTEST, int)
+        encode.SHORTEST, encode.SAVED = self.segment, 0.0
+
+
+SCENARIOS = (
+    Scenario("H.264", "in.mp4", "out.mp4"),
+    Scenario("H.264 in segments", "in.mp4", "out.mp4", segment=SEGMENT),
+    Scenario("FFV1", "in.mp4", "out.mkv", (*FAST, "--codec", "ffv1"), segment=SEGMENT),
+    Scenario("images of a video", "in.mp4", "out"),
+    Scenario("ProRes", "in.mp4", "out.mov", (*FAST, "--codec", "prores")),
+    Scenario("images", "frames", "out"),
+    Scenario("copy", "in.mp4", "out.mkv", ("--min-blur", "50")),
+)
+
+
+def prepare(folder: Path) -> None:
+    """Make the sources, and run every scenario once without a disturbance."""
+
+    def write() -> None:
+        write_clip(folder / "in.mp4", frames=20)
+        write_folder(folder / "frames", frames=14)
+
+    assert not fork(write, folder=folder).wait().code
+    for scenario in SCENARIOS:
+        place = folder / scenario.name
+        place.mkdir()
+        _copy(folder / scenario.source, place / scenario.source)
+        ended = start(scenario.command, folder=place, prepare=scenario.prepare).wait()
+        assert ended.code == 0, ended.said
+        (place / "work").write_text(str(ended.work))
+
+
+def case(random: Random, whole: Path, folder: Path) -> Outcome:
+    scenario = random.choice(SCENARIOS)
+    number, anew = random.choice(SIGNALS), random.random() < 0.3
+    lasts = float((whole / scenario.name / "work").read_text()) + ANEW * anew
+    moment = random.uniform(0, 1.1 * lasts)
+    _copy(whole / scenario.source, folder / scenario.source)
+    before = Contents.of(folder)
+    about = f"{' '.join(scenario.command)}, {number.name} after {moment:.2f} s of work{' anew' * anew}"
+    wanted = facts_of(whole / scenario.name / scenario.output)
+
+    ended, late = _stopped(scenario, folder, number, moment, anew=anew)
+    fault = stop_fault(ended, number, late=late) or _whole_or_absent(scenario, folder, wanted)
+    if random.random() < 0.3:
+        again, _ = _stopped(scenario, folder, signal.SIGKILL, random.uniform(0, lasts), anew=False)
+        about += f", SIGKILL of the next run ({again.code})"
+        fault = fault or _whole_or_absent(scenario, folder, wanted)
+    published = (folder / scenario.output).exists()
+    kind = f"{scenario.name}, {number.name}: " + ("was done already" if published else "went on")
+    if not published:
+        ended = start(scenario.command, folder=folder, prepare=scenario.prepare).wait()
+        fault = fault or words_fault(ended, names=(scenario.source,), allowed=(0,)) or sheet_fault(ended.said)
+        after = Contents.of(folder)
+        fault = fault or place_fault(
+            before, after, written=[scenario.output], done=True, output=scenario.output
+        )
+    got = facts_of(folder / scenario.output)
+    fault = fault or difference(wanted, got)
+    if not fault and got.get("bytes") != wanted.get("bytes"):
+        kind += ", other bytes"
+    return Outcome(kind=kind, fault=fault, about=about, seconds=ended.seconds, peak=ended.peak)
+
+
+def _stopped(
+    scenario: Scenario, folder: Path, number: signal.Signals, moment: float, *, anew: bool
+) -> tuple[Ended, bool]:
+    """Start, send the signal at its moment; and whether the run had ended before."""
+    running: Running = start(
+        scenario.command, folder=folder, prepare=nothing if anew else scenario.prepare, fresh=anew
+    )
+    if running.ended_before(moment):
+        return running.wait(), True
+    running.send(number)
+    return running.wait_for(REACTION), False
+
+
+def stop_fault(ended: Ended, number: signal.Signals, *, late: bool) -> str:
+    """What is wrong with how a run ended that was sent a signal, `late` where it had ended before."""
+    if late or ended.code == 0:
+        return words_fault(ended, names=(), allowed=(0,))
+    fault = words_fault(ended, names=(), allowed=CODES[number])
+    lines = ended.said.strip().splitlines()
+    if (
+        not fault
+        and number != signal.SIGKILL
+        and not (lines and lines[-1].startswith("freezeframe: stopped"))
+    ):
+        return f"{number.name}: says nothing of having been stopped: {lines[-1:]}"
+    return fault and f"{number.name}: {fault}"
+
+
+def _whole_or_absent(scenario: Scenario, folder: Path, wanted: dict[str, object]) -> str:
+    if not (folder / scenario.output).exists():
+        return ""
+    unlike = difference(wanted, facts_of(folder / scenario.output))
+    return unlike and f"an output that is not whole: {unlike}"
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)

@@ -1,0 +1,137 @@
+"""Files harmed at random, through every command that reads one: a good result, or one sentence."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from .mutate import harmed
+from .process import fork, run
+from .promises import (
+    Contents,
+    Outcome,
+    cure_fault,
+    place_fault,
+    reading_fault,
+    refusal,
+    sheet_fault,
+    words_fault,
+)
+from .seeds import PHOTOS, whole_files, write_folder
+
+CASES = 1000
+FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One command on one harmed file."""
+
+    arguments: tuple[str, ...]
+    output: str  # empty where the command writes nothing
+    names: tuple[str, ...]  # one of which a refusal must name
+
+
+def prepare(folder: Path) -> None:
+    """Make the whole files; in a process of its own, for the libraries start threads."""
+    ended = fork(
+        lambda: (whole_files(folder / "whole"), write_folder(folder / "frames")), folder=folder
+    ).wait()
+    assert not ended.code, ended.said
+
+
+def case(random: Random, whole: Path, folder: Path) -> Outcome:
+    """Harm one file, give it to one command, see whether all promises hold."""
+    files = sorted((whole / "whole").iterdir())
+    chosen = random.choice(files)
+    content, harms = harmed(
+        chosen.read_bytes(), random, [file.read_bytes() for file in random.choices(files, k=2)]
+    )
+    source = folder / f"in{chosen.suffix}"
+    source.write_bytes(content)
+    photo = chosen.suffix.lower() in PHOTOS
+    plans = _photo_plans(source, whole, random) if photo else _video_plans(source, chosen.name, random)
+    plan = random.choice(plans)()
+    about = f"{chosen.name} ({harms}): {' '.join(plan.arguments)}"
+    return judged(plan, folder, about)
+
+
+def judged(plan: Plan, folder: Path, about: str) -> Outcome:
+    """Run the command and hold it to the promises."""
+    before = Contents.of(folder)
+    ended = run(plan.arguments, folder=folder)
+    after = Contents.of(folder)
+    new = [name for name in before.new_in(after) if not name.startswith(".")]
+    allowed = (0, 1, 2) if plan.arguments[0] == "restore" and plan.output == "out" else (0, 2)
+    done = ended.code in {0, 1}
+    fault = (
+        words_fault(ended, names=plan.names, allowed=allowed)
+        or cure_fault(ended.said, plan.arguments[0])
+        or place_fault(
+            before, after, written=[plan.output], done=done and bool(plan.output), output=plan.output
+        )
+        or sheet_fault(ended.said)
+        or reading_fault(folder, new)
+    )
+    kind = f"{plan.arguments[0]}: " + ("done" if done else f"refused ({refusal(ended.said)})")
+    return Outcome(kind=kind, fault=fault, about=about, seconds=ended.seconds, peak=ended.peak)
+
+
+def _video_plans(source: Path, chosen: str, random: Random) -> list[Callable[[], Plan]]:
+    name, suffix = source.name, random.choice((".mkv", ".mp4", ".mov"))
+    fast = FAST if random.random() < 0.94 else ()
+    skip = ("--skip-damaged",) if random.random() < 0.4 else ()
+    if "__" in chosen:  # a real clip, of more frames than need be worked on
+        skip = (*skip, "--end", "0.3")
+
+    def video(output: str) -> Callable[[], Plan]:
+        return lambda: Plan(("video", name, output, *fast, *skip), output, (name, output))
+
+    def probe() -> Plan:
+        return Plan(("probe", name), "", (name,))
+
+    def restore() -> Plan:
+        return Plan(("restore", name, f"out{suffix}"), f"out{suffix}", (name, f"out{suffix}"))
+
+    return [*[video(f"out{suffix}")] * 13, *[video("out")] * 3, *[probe] * 3, restore]
+
+
+def _photo_plans(source: Path, whole: Path, random: Random) -> list[Callable[[], Plan]]:
+    name, suffix = source.name, random.choice((".png", ".jpg", ".tif"))
+
+    def restore() -> Plan:
+        return Plan(("restore", name, f"out{suffix}"), f"out{suffix}", (name,))
+
+    def restore_folder() -> Plan:
+        _beside(source, whole, "album", count=1)
+        return Plan(("restore", "album", "out"), "out", (name, "album"))
+
+    def probe() -> Plan:
+        return Plan(("probe", name), "", (name,))
+
+    def burst() -> Plan:
+        names = _beside(source, whole, "shots", count=2)
+        return Plan(("burst", *names, "--out", f"out{suffix}"), f"out{suffix}", (name,))
+
+    def video() -> Plan:
+        _beside(source, whole, "frames", count=4)
+        return Plan(("video", "frames", "out", *FAST), "out", (name, "frames"))
+
+    return [*[restore] * 3, restore_folder, *[probe] * 2, *[burst] * 2, *[video] * 2]
+
+
+def _beside(source: Path, whole: Path, place: str, *, count: int) -> list[str]:
+    """Put the harmed picture among whole ones of the same size, in a folder of its own."""
+    folder = source.parent / place
+    folder.mkdir()
+    source.rename(folder / source.name)
+    for number in range(count):
+        shutil.copyfile(whole / "frames" / f"{number:06d}.png", folder / f"{number:06d}.png")
+    return [f"{place}/{name}" for name in _order(folder)]
+
+
+def _order(folder: Path) -> Iterator[str]:
+    return iter(sorted(path.name for path in folder.iterdir()))

@@ -1,0 +1,235 @@
+"""The real command in a process of its own, watched: its exit code, its words, its time, its memory.
+
+A fork of this process, in which the libraries are loaded already, saves three seconds of imports a case. What
+starts anew (`fresh`) is what a user types, and is taken where the start itself is on trial.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ROOT / "cli.py"
+PATIENCE = 240.0  # seconds on the clock, on a machine that has other work too
+WORK = 90  # seconds on the processor; a case needs one or two
+ROOM = 2500.0  # megabytes; the libraries alone take 300
+_PAUSE = 0.02  # seconds between looks at a running process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a process ended."""
+
+    code: int  # the exit code, or minus the signal that it died of
+    said: str  # stdout and stderr
+    seconds: float  # on the clock
+    work: float  # seconds on the processor, of its children too
+    peak: float  # megabytes
+    stopped: str = ""  # why it was stopped from here: it took too long, or too much
+
+
+class Running:
+    """A process at work."""
+
+    def __init__(self, pid: int, log: Path, folder: Path) -> None:
+        self.pid, self._log, self._folder, self._begun = pid, log, folder, time.monotonic()
+        self._ended: Ended | None = None
+
+    def send(self, number: signal.Signals) -> None:
+        if self._ended is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def ended_within(self, seconds: float) -> bool:
+        """Whether it ends by itself in that time."""
+        until = time.monotonic() + seconds
+        while not self._look() and time.monotonic() < until:
+            time.sleep(min(_PAUSE, max(0.0, until - time.monotonic())))
+        return self._ended is not None
+
+    def ended_before(self, work: float) -> bool:
+        """Whether it ends before it and its children have worked for so many seconds, however busy we are."""
+        while not self._look() and _work_in(self.pid, self._folder) < work:
+            time.sleep(_PAUSE)
+        return self._ended is not None
+
+    def wait(self, patience: float = PATIENCE) -> Ended:
+        """Wait for the end; what takes longer or more memory than allowed is stopped."""
+        reason = ""
+        while not self._look():
+            if time.monotonic() - self._begun > patience:
+                reason = f"was still running after {patience:.0f} s"
+            elif _resident(self.pid) > ROOM:
+                reason = f"took more than {ROOM:.0f} MB"
+            if reason:
+                self.send(signal.SIGKILL)
+            time.sleep(_PAUSE)
+        assert self._ended is not None
+        return self._ended if not reason else _with_reason(self._ended, reason)
+
+    def wait_for(self, seconds: float) -> Ended:
+        """`wait`, from now on."""
+        return self.wait(time.monotonic() - self._begun + seconds)
+
+    def _look(self) -> bool:
+        if self._ended is None:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                self._ended = Ended(
+                    code=os.waitstatus_to_exitcode(status),
+                    said=self._log.read_text(errors="replace"),
+                    seconds=time.monotonic() - self._begun,
+                    work=usage.ru_utime + usage.ru_stime,
+                    peak=usage.ru_maxrss / 1024,
+                )
+        return self._ended is not None
+
+
+def nothing() -> None:
+    """What is prepared in a process where nothing needs to be."""
+
+
+def preload() -> None:
+    """Load what the command loads, so that a fork has it; nothing is computed, so no thread is started."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
+    from freezeframe import cli
+    from freezeframe.models import shipped
+    from freezeframe.pipeline import api, batch, options, probe, restore
+
+    assert all((cli, shipped, api, batch, options, probe, restore))
+    assert len(list(Path("/proc/self/task").iterdir())) == 1, "a fork of several threads may hang"
+
+
+def start(
+    arguments: Sequence[str | Path],
+    *,
+    folder: Path,
+    prepare: Callable[[], None] = nothing,
+    fresh: bool = False,
+) -> Running:
+    """Run `freezeframe` with `arguments` inside `folder`; what it says goes into a log beside the folder."""
+    words = [str(argument) for argument in arguments]
+    log = _log(folder)
+    if not fresh:
+        return fork(lambda: _command(words), folder=folder, prepare=prepare)
+    with log.open("wb") as file:
+        child = subprocess.Popen(
+            [sys.executable, COMMAND, *words], cwd=folder, stdin=subprocess.DEVNULL, stdout=file,
+            stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=lambda: _prepared(prepare),  # noqa: PLW1509  # there is one thread
+        )  # fmt: skip
+    child.returncode = 0  # it is waited for by its number, not by Popen
+    return Running(child.pid, log, folder)
+
+
+def fork(call: Callable[[], object], *, folder: Path, prepare: Callable[[], None] = nothing) -> Running:
+    """Run a function in a child, as a process of its own session inside `folder`."""
+    log = _log(folder)
+    sys.stdout.flush()
+    pid = os.fork()
+    if not pid:
+        _child(call, folder, log, prepare)
+    return Running(pid, log, folder)
+
+
+def run(arguments: Sequence[str | Path], *, folder: Path, fresh: bool = False) -> Ended:
+    """`start` and wait."""
+    return start(arguments, folder=folder, fresh=fresh).wait()
+
+
+def alive_in(folder: Path) -> list[int]:
+    """Processes that work in `folder`."""
+    numbers = [int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit()]
+    return [number for number in numbers if _works_in(number, folder)]
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    with suppress(OSError):
+        place = os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115  # it may be gone
+        return f"{place}/".startswith(f"{folder}/")
+    return False
+
+
+def _log(folder: Path) -> Path:
+    number = sum(1 for _ in folder.parent.glob(f"{folder.name}.*.log"))
+    return folder.with_name(f"{folder.name}.{number}.log")
+
+
+def _prepared(prepare: Callable[[], None]) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (WORK, WORK + 5))
+    prepare()
+
+
+def _command(words: Sequence[str]) -> object:
+    from freezeframe import cli
+
+    sys.argv = ["freezeframe", *words]
+    return cli.main()
+
+
+def _child(call: Callable[[], object], folder: Path, log: Path, prepare: Callable[[], None]) -> None:
+    """Never returns: what is below this fork on the stack belongs to the parent."""
+    code = 70
+    try:
+        os.setsid()
+        os.chdir(folder)
+        for number, file in (
+            (0, os.open(os.devnull, os.O_RDONLY)),
+            (1, os.open(log, os.O_CREAT | os.O_WRONLY)),
+        ):
+            os.dup2(file, number)
+        os.dup2(1, 2)
+        _prepared(prepare)
+        code = _code_of(call)
+        threading._shutdown()  # type: ignore[attr-defined]  # as at the end of Python itself
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _code_of(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # as Python itself does with what nobody caught
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _work_in(pid: int, folder: Path) -> float:
+    """Seconds on the processor of a process, of its ended children and of whoever else works in `folder`."""
+    return _work(pid, ended_children=True) + sum(_work(other) for other in alive_in(folder) if other != pid)
+
+
+def _work(pid: int, *, ended_children: bool = False) -> float:
+    with suppress(OSError, ValueError, IndexError):
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, facts[11 : 15 if ended_children else 13])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def _resident(pid: int) -> float:
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+    return 0.0
+
+
+def _with_reason(ended: Ended, reason: str) -> Ended:
+    return replace(ended, stopped=reason)

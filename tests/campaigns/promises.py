@@ -1,0 +1,173 @@
+"""What holds whatever is given to the command, checked on what a run said and on what lies on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .process import Ended, fork
+
+STATE = re.compile(r"\.(?P<name>.+)\.freezeframe(-.*|\..*)?")  # what waits for a resume, beside its output
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one case."""
+
+    kind: str  # a few words, the same for alike cases: they are counted by it
+    fault: str = ""  # the promise that was broken; empty where all held
+    about: str = ""  # what was done, for whoever looks at the fault
+    seconds: float = 0.0
+    peak: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All files below a folder with what is in them."""
+
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, folder: Path) -> Contents:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return cls({path.relative_to(folder).as_posix(): _digest(path) for path in files})
+
+    def harmed_in(self, later: Contents) -> list[str]:
+        """What was there and is gone or has changed."""
+        return [name for name, digest in self.digests.items() if later.digests.get(name) != digest]
+
+    def new_in(self, later: Contents) -> list[str]:
+        return sorted(later.digests.keys() - self.digests.keys())
+
+
+def words_fault(ended: Ended, *, names: Iterable[str], allowed: Iterable[int] = (0, 2)) -> str:
+    """What is wrong with how a run ended and what it said; nothing where it is as promised."""
+    lines = [line for line in ended.said.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    if ended.stopped:
+        return ended.stopped
+    if "Traceback (most recent call last)" in ended.said:
+        return f"traceback: {last} {_innermost(ended.said)}"
+    if ended.code not in allowed:
+        return f"exit code {ended.code}: {_failed(lines) or last}"
+    if ended.code == 2:
+        return _sentence_fault(lines, names)
+    return ""
+
+
+def place_fault(before: Contents, after: Contents, *, written: Iterable[str], done: bool, output: str) -> str:
+    """What is wrong on the disk: a source harmed, an output where none should be, something left behind."""
+    if harmed := before.harmed_in(after):
+        return f"harmed: {', '.join(harmed)}"
+    new = set(before.new_in(after))
+    results = new & set(written) | {name for name in new if name.startswith(f"{output}/")}
+    if results and not done:
+        return f"left although it failed: {', '.join(sorted(results))}"
+    if done and not results:
+        return "said that it was done, and wrote nothing"
+    state = {
+        name for name in new if (found := STATE.fullmatch(name.split("/")[0])) and found["name"] == output
+    }
+    if strays := new - results - (set() if done else state):
+        return f"left behind: {', '.join(sorted(strays)[:4])}"
+    return ""
+
+
+def reading_fault(folder: Path, names: Iterable[str]) -> str:
+    """What a second reader, plain PyAV or Pillow in a process of its own, says against the written files."""
+    paths = [folder / name for name in names]
+    ended = fork(lambda: _read_all(paths), folder=folder).wait()
+    if ended.code:
+        said = ended.said.strip().splitlines()
+        return f"cannot be read back: {said[-1] if said else ended.code}"
+    return ""
+
+
+def sheet_fault(said: str) -> str:
+    """What the plumbing sheet failed."""
+    failed = _failed(said.splitlines())
+    return f"the sheet fails: {failed}" if failed else ""
+
+
+def refusal(said: str) -> str:
+    """The kind of a refusal: its sentence without names and numbers."""
+    lines = [line for line in said.splitlines() if line.startswith("freezeframe: ")]
+    if not lines:
+        return "usage" if "Usage:" in said else ""
+    sentence = re.sub(r"\([^)]*\)", "(...)", lines[-1].split(": ", 2)[-1])
+    return re.sub(r"\d+(\.\d+)?", "N", re.sub(r"\S*[./]\S+", "NAME", sentence))[:90]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _failed(lines: Iterable[str]) -> str:
+    return "; ".join(re.sub(r" {2,}", " ", line) for line in lines if line.startswith("FAIL"))
+
+
+def _sentence_fault(lines: list[str], names: Iterable[str]) -> str:
+    told = [line for line in lines if line.startswith("freezeframe: ")]
+    if not told:
+        return "" if any(line.startswith("Usage:") for line in lines) else f"no sentence: {lines[-1:]}"
+    if len(told) > 1 or told[0] != lines[-1]:
+        return f"more than one sentence: {' / '.join(lines[lines.index(told[0]) :])[:200]}"
+    if not any(name in told[0] for name in names):
+        return f"names no file: {told[0]}"
+    if ";" not in told[0]:
+        return f"names no cure: {told[0]}"
+    return ""
+
+
+def cure_fault(said: str, command: str) -> str:
+    """An option that the sentence sends the user to and that this command does not have."""
+    import typer
+
+    from freezeframe.cli import app
+
+    parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
+    known = {option for parameter in parameters for option in parameter.opts}
+    told = " ".join(line for line in said.splitlines() if line.startswith("freezeframe: "))
+    unknown = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", told)) - known
+    return f"names a cure that {command} does not have: {', '.join(sorted(unknown))}" if unknown else ""
+
+
+def _innermost(said: str) -> str:
+    places = re.findall(r'File "[^"]*?([\w.-]+/[\w.-]+\.py)", line (\d+)', said)
+    ours = [f"{file}:{line}" for file, line in places if "site-packages" not in file]
+    return f"({ours[-1]})" if ours else ""
+
+
+def _read_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.suffix in PHOTO_SUFFIXES:
+            _read_photo(path)
+        elif path.suffix == ".json":
+            path.read_text().encode()
+        else:
+            _read_video(path)
+
+
+def _read_photo(path: Path) -> None:
+    from PIL import Image
+
+    if path.suffix == ".heic":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    with Image.open(path) as image:
+        image.load()
+
+
+def _read_video(path: Path) -> None:
+    import av
+
+    # Tags may be in no known encoding; players show them as they can.
+    with av.open(str(path), metadata_errors="replace") as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    if not frames:
+        raise SystemExit(f"{path.name}: not a frame in it")

@@ -1,0 +1,245 @@
+"""Something else happens while the command works: nothing of anybody's is lost or mixed up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from random import Random
+
+from .process import Ended, fork, run, start
+from .promises import Contents, Outcome, place_fault, sheet_fault, words_fault
+from .results import difference, facts_of
+from .seeds import write_clip, write_folder
+
+CASES = 150
+FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
+FRAMES = 12  # of a folder of images
+OUTPUTS = ("out.mp4", "out.mkv", "out")
+
+
+def prepare(folder: Path) -> None:
+    """Two clips and two folders of images, and how long each takes alone."""
+
+    def write() -> None:
+        for number, name in enumerate(("one", "two")):
+            write_clip(folder / f"{name}.mp4", frames=16 - 4 * number, seed=number)
+            write_folder(folder / name, frames=FRAMES, seed=number)
+
+    assert not fork(write, folder=folder).wait().code
+    for source in ("one.mp4", "two.mp4", "one"):
+        (folder / f"{source}.work").write_text(str(_alone(folder, source, "out.mp4").work))
+
+
+def case(random: Random, whole: Path, folder: Path) -> Outcome:
+    kind = random.choice(tuple(KINDS))
+    return KINDS[kind](random, whole, folder, kind)
+
+
+def two_runs(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+    """Two runs on one output: one does it, the other says so."""
+    one = _bring(whole, folder, random.choice(("one.mp4", "one")))
+    two = random.choice((one, _bring(whole, folder, "two.mp4")))
+    output = random.choice(OUTPUTS)
+    wait = random.uniform(0, 1.2) * _work(whole, one)
+    before = Contents.of(folder)
+    first = start(("video", one, output, *FAST), folder=folder)
+    first.ended_before(wait)
+    second = start(("video", two, output, *FAST), folder=folder)
+    ends = [(one, first.wait()), (two, second.wait())]
+    done = [(source, ended) for source, ended in ends if ended.code == 0]
+    faults = [words_fault(ended, names=(output,)) for _, ended in ends]
+    faults += [_not_said(ended, "another run", "exists already") for _, ended in ends if ended.code == 2]
+    faults += [sheet_fault(ended.said) for _, ended in done]
+    faults.append("" if len(done) == 1 else f"{len(done)} of two runs ended well")
+    faults.append(place_fault(before, Contents.of(folder), written=[output], done=True, output=output))
+    faults += [_not_as_alone(whole, folder, source, output) for source, _ in done[:1]]
+    about = f"video {one} {output} and, {wait:.2f} s later, video {two} {output}"
+    return _outcome(kind, faults, about, ends[0][1])
+
+
+def output_appears(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+    """A file, or a filled folder, comes under the output's name: it stays as it is, and the run says so."""
+    source = _bring(whole, folder, random.choice(("one.mp4", "one")))
+    output = random.choice(OUTPUTS)
+    moment = random.uniform(0, 1) * _work(whole, source)
+    running = start(("video", source, output, *FAST), folder=folder)
+    late = running.ended_before(moment) or (folder / output).exists()
+    if not late:
+        _foreign(folder / output)
+    foreign = Contents.of(folder / output) if output == "out" else Contents.of(folder)
+    ended = running.wait()
+    later = Contents.of(folder / output) if output == "out" else Contents.of(folder)
+    mine = [name for name in foreign.digests if output in {"out", name}]
+    lost = [name for name in mine if later.digests.get(name) != foreign.digests[name]]
+    faults = [f"what appeared as {output} was overwritten" if lost and not late else ""]
+    faults.append(words_fault(ended, names=(output,)))
+    if not late and ended.code == 0:
+        faults.append("said nothing of the output that appeared")
+    return _outcome(kind, faults, f"video {source} {output}, which appears after {moment:.2f} s", ended)
+
+
+def source_changes(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+    """The source is another file before the run ends: the result is of one of them, never of both."""
+    source = _bring(whole, folder, "one.mp4")
+    output, change = random.choice(OUTPUTS), random.choice(tuple(CHANGES))
+    moment = random.uniform(0, 1) * _work(whole, source)
+    running = start(("video", source, output, *FAST), folder=folder)
+    running.ended_before(moment)
+    CHANGES[change](folder / source, whole / "two.mp4", random)
+    ended = running.wait()
+    faults = [words_fault(ended, names=(source, output)), sheet_fault(ended.said)]
+    if ended.code == 0:
+        alike = [_not_as_alone(whole, folder, name, output) for name in ("one.mp4", "two.mp4")]
+        faults.append(alike[0] and alike[1] and f"mixed of two sources: {alike[0]}")
+    elif (folder / output).exists():
+        faults.append("left an output although it failed")
+    about = f"video {source} {output}; {change} after {moment:.2f} s"
+    return _outcome(f"{kind}: {change}", faults, about, ended)
+
+
+def image_changes(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+    """One image of a folder is replaced or removed on the way."""
+    source = _bring(whole, folder, "one")
+    image = folder / source / f"{random.randrange(FRAMES):06d}.png"
+    moment, gone = random.uniform(0, 1) * _work(whole, source), random.random() < 0.5
+    output = random.choice(OUTPUTS)
+    running = start(("video", source, output, *FAST), folder=folder)
+    running.ended_before(moment)
+    if gone:
+        image.unlink()
+    else:
+        shutil.copyfile(whole / "two" / "000003.png", image)
+    ended = running.wait()
+    faults = [words_fault(ended, names=(source, image.name, output)), sheet_fault(ended.said)]
+    if ended.code == 0:
+        faults.append(_not_as_alone(whole, folder, source, output))
+    elif (folder / output).exists():
+        faults.append("left an output although it failed")
+    about = f"video {source} {output}; {image.name} {'goes' if gone else 'changes'} after {moment:.2f} s"
+    return _outcome(kind, faults, about, ended)
+
+
+def names_collide(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+    """Report, JSON or plot under the name of something else: refused, and everything is as it was."""
+    _bring(whole, folder, "one.mp4")
+    _bring(whole, folder, "two")
+    shutil.copyfile(whole / "one" / "000000.png", folder / "photo.png")
+    os.link(folder / "photo.png", folder / "linked.png")
+    (folder / "words.json").write_text("{}\n")
+    words = random.choice(COLLISIONS)
+    before = Contents.of(folder)
+    ended = run(words, folder=folder)
+    after = Contents.of(folder)
+    harmed = [name for name in before.harmed_in(after) if name != "words.json"]  # an earlier report may go
+    new = [name for name in before.new_in(after) if not name.startswith(".")]
+    faults = [f"harmed: {', '.join(harmed)}" if harmed else ""]
+    faults.append("" if ended.code == 2 else f"exit code {ended.code}, though two things have one name")
+    faults.append(f"wrote {', '.join(new)} all the same" if new else "")
+    faults.append(words_fault(ended, names=words[1:]))
+    return _outcome(kind, faults, " ".join(words), ended)
+
+
+Case = Callable[[Random, Path, Path, str], Outcome]
+KINDS: Mapping[str, Case] = {
+    "two runs on one output": two_runs,
+    "the output appears": output_appears,
+    "the source changes": source_changes,
+    "an image of the source changes": image_changes,
+    "names collide": names_collide,
+}
+VIDEO = ("video", "one.mp4", "out.mp4", *FAST)
+COLLISIONS = (
+    (*VIDEO, "--report", "out.mp4"),
+    (*VIDEO, "--json", "out.mp4"),
+    (*VIDEO, "--report", "one.mp4"),
+    (*VIDEO, "--report", "same.json", "--json", "same.json"),
+    (*VIDEO, "--report", "./same.json", "--json", "two/../same.json"),
+    ("restore", "photo.png", "new.png", "--report", "new.png"),
+    ("restore", "photo.png", "linked.png"),
+    ("restore", "photo.png", "linked.png", "--force"),
+    ("probe", "photo.png", "--plot", "photo.png"),
+    ("probe", "photo.png", "--plot", "linked.png"),
+    ("probe", "two", "--plot", "two/000001.png"),
+    ("probe", "two", "--plot", "two/new.png"),
+    ("probe", "one.mp4", "--plot", "photo.png"),
+    ("probe", "one.mp4", "--plot", "new.png", "--json", "new.png"),
+    ("video", "two", "two/out.mp4", *FAST, "--report", "two/out.mp4"),
+    ("video", "two", "out", *FAST, "--report", "out/000000.png"),
+)
+
+
+def _replace(path: Path, other: Path, random: Random) -> None:
+    shutil.copyfile(other, path.with_name("other.mp4"))
+    path.with_name("other.mp4").replace(path)
+
+
+def _rewrite(path: Path, other: Path, random: Random) -> None:
+    path.write_bytes(other.read_bytes())
+
+
+def _truncate(path: Path, other: Path, random: Random) -> None:
+    os.truncate(path, random.randrange(path.stat().st_size))
+
+
+def _append(path: Path, other: Path, random: Random) -> None:
+    with path.open("ab") as file:
+        file.write(random.randbytes(5000))
+
+
+def _delete(path: Path, other: Path, random: Random) -> None:
+    path.unlink()
+
+
+CHANGES: Mapping[str, Callable[[Path, Path, Random], None]] = {
+    "another file takes its place": _replace,
+    "it is rewritten in place": _rewrite,
+    "it is cut": _truncate,
+    "it grows": _append,
+    "it is deleted": _delete,
+}
+
+
+def _outcome(kind: str, faults: list[str], about: str, ended: Ended) -> Outcome:
+    fault = next(filter(None, faults), "")
+    return Outcome(kind=kind, fault=fault, about=about, seconds=ended.seconds, peak=ended.peak)
+
+
+def _bring(whole: Path, folder: Path, name: str) -> str:
+    copy = shutil.copytree if (whole / name).is_dir() else shutil.copy2
+    copy(whole / name, folder / name)
+    return name
+
+
+def _foreign(path: Path) -> None:
+    if path.suffix:
+        path.write_bytes(b"precious")
+        return
+    path.mkdir()
+    (path / "notes.txt").write_text("precious")
+
+
+def _not_said(ended: Ended, *words: str) -> str:
+    return "" if any(word in ended.said for word in words) else f"names no cause: {ended.said.strip()[-160:]}"
+
+
+def _not_as_alone(whole: Path, folder: Path, source: str, output: str) -> str:
+    reference = whole / _reference(source, output)
+    if not reference.exists():
+        _alone(whole, source, output)
+    return difference(facts_of(reference), facts_of(folder / output))
+
+
+def _alone(whole: Path, source: str, output: str) -> Ended:
+    ended = run(("video", source, _reference(source, output), *FAST), folder=whole)
+    assert ended.code == 0, ended.said
+    return ended
+
+
+def _reference(source: str, output: str) -> str:
+    return f"{source.replace('.', '_')}_{output}"
+
+
+def _work(whole: Path, source: str) -> float:
+    return float((whole / f"{source}.work").read_text())

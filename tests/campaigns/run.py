@@ -1,0 +1,93 @@
+"""Run campaigns: `python -m tests.campaigns.run [mutations ...] [--seed S] [--count N | --case N]`.
+
+A case is made from the seed and its number alone, so that each can be tried again by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+
+from .process import preload
+from .promises import Outcome
+from .table import Tally, page
+
+CAMPAIGNS = ("mutations", "kills", "batches", "races", "limits")
+SEED = 16
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    given = _arguments(words)
+    preload()
+    tallies = [_campaign(name, given) for name in given.names or CAMPAIGNS]
+    if given.out:
+        given.out.write_text(page(tallies, seed=given.seed))
+    sys.stdout.write(page(tallies, seed=given.seed))
+    return int(any(tally.faults for tally in tallies))
+
+
+def _campaign(name: str, given: argparse.Namespace) -> Tally:
+    module = importlib.import_module(f"{__package__}.{name}")
+    numbers = (
+        [given.case]
+        if given.case is not None
+        else range(given.first, given.first + (given.count or module.CASES))
+    )
+    tally = Tally(name=name, begun=time.monotonic())
+    # Not a TemporaryDirectory: it would be removed at the end of every forked process too.
+    place = Path(tempfile.mkdtemp(prefix="campaign"))
+    try:
+        whole = place / "whole"
+        whole.mkdir()
+        module.prepare(whole)
+        for number, outcome in _cases(module, numbers, whole, given):
+            tally.add(number, outcome)
+            _tell(f"{name} {number}", given, outcome)
+    finally:
+        shutil.rmtree(place)
+    return tally.ended(time.monotonic())
+
+
+def _cases(
+    module: object, numbers: Sequence[int], whole: Path, given: argparse.Namespace
+) -> Iterator[tuple[int, Outcome]]:
+    for number in numbers:
+        folder = whole.parent / f"case{number}"
+        folder.mkdir()
+        yield number, module.case(Random(f"{given.seed} {number}"), whole, folder)  # type: ignore[attr-defined]
+        if given.keep:
+            shutil.copytree(
+                whole.parent, given.keep, ignore=shutil.ignore_patterns("whole*"), dirs_exist_ok=True
+            )
+        for left in whole.parent.glob(f"{folder.name}*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _tell(case: str, given: argparse.Namespace, outcome: Outcome) -> None:
+    if outcome.fault or given.verbose or given.case is not None:
+        sys.stdout.write(f"{case}: {outcome.fault or 'held'} [{outcome.kind}] {outcome.about}\n")
+        sys.stdout.flush()
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.run", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; all of them unless given")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--count", type=int, help="how many cases of each; else as many as it is made for")
+    parser.add_argument("--case", type=int, help="only this one, told in full")
+    parser.add_argument("--keep", type=Path, help="copy each case's folder and log there")
+    parser.add_argument("--out", type=Path, help="write the tables there, as Markdown")
+    parser.add_argument("--verbose", action="store_true", help="a line for every case")
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
