@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..data.errors import UnreadableMedia
 from ..data.types import CameraPath
-from ..splatting.colmap import Order, poses_from
+from ..splatting.colmap import poses_from
 from ..splatting.colmap_model import find_model
+from ..splatting.colmap_work import Order
 from ..splatting.layouts import TABLE, Shots, guessed_points, read_shots
 from ..splatting.trajectory import Views
 

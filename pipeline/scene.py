@@ -23,7 +23,7 @@ from ..data.types import Frame, stack_light
 from ..data.video import VideoSource
 from ..models.device import find_device
 from ..motion.exposure import shutter_fraction
-from ..splatting.colmap import Order
+from ..splatting.colmap_work import Order
 from ..splatting.fit import Fit, Told
 from ..splatting.gate import too_few
 from ..splatting.layouts import Shots
