@@ -75,7 +75,7 @@ def deblur_video(
     try:
         key = f"{state_of(opened)} {settings_key(settings)}"
         tools = prepare(opened, settings, restorer, output=sink.path, key=key, progress=progress)
-        tell(_plan_of(opened, tools, settings))
+        tell(_plan_of(opened, tools, settings, first=sink.finished))
         return _deblur_into(opened, sink, tools, settings, progress)
     except BaseException:
         sink.abort()
@@ -192,9 +192,16 @@ def _deblur_into(
     progress: Advance,
 ) -> Report:
     watch, seen = tools.watch, tools.survey
-    resumed = sink.finished
-    progress(resumed, source.count)
-    log = deblur(source, sink, tools, config=config, advance=lambda done: progress(done, source.count))
+    resumed = written = sink.finished
+    frames = len(tools.excesses)
+
+    def advance(done: int) -> None:
+        nonlocal written
+        written += done
+        progress(done, frames, "", tools.left(written, config)[1])
+
+    progress(resumed, frames, "", tools.left(resumed, config)[1])
+    log = deblur(source, sink, tools, config=config, advance=advance)
     with watch.stage("finish"):
         sheet: PlumbingSheet = sink.finish()
     notes = [*source.notes, *sink.notes, *tools.notes, *tools.scenes.notes(), *map(str, source.damage)]
@@ -214,14 +221,11 @@ def _deblur_into(
     )
 
 
-def _plan_of(source: VideoSource | ImageFolderSource, tools: Tools, config: Config) -> str:
-    """What will be done, before it is."""
-    frames = len(tools.excesses)
-    work = sum(excess >= config.gate.soft for excess in tools.excesses) if config.strength else 0
-    seconds = tools.budget.estimate(work, frames)
-    line = plan_text(
-        source.name, frames=frames, size=tools.look.size, rate=source.rate, work=work, seconds=seconds
-    )
+def _plan_of(source: VideoSource | ImageFolderSource, tools: Tools, config: Config, *, first: int) -> str:
+    """What will be done from frame number `first` on, before it is."""
+    work, seconds = tools.left(first, config)
+    frames, size = len(tools.excesses), tools.look.size
+    line = plan_text(source.name, frames=frames, size=size, rate=source.rate, work=work, seconds=seconds)
     return "\n".join([line, *(f"  note: {note}" for note in slow_notes() if work)])
 
 

@@ -41,6 +41,12 @@ class Tools:
     budget: Budget
     notes: tuple[str, ...]  # words to the user
 
+    def left(self, first: int, config: Config) -> tuple[int, float]:
+        """Of the frames from number `first` on: how many to work on, and seconds for all of them."""
+        rest = self.excesses[first:]
+        work = sum(excess >= config.gate.soft for excess in rest) if config.strength else 0
+        return work, self.budget.estimate(work, len(rest))
+
 
 def deblur(
     source: Source, sink: Sink, tools: Tools, *, config: Config, advance: Callable[[int], None]

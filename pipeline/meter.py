@@ -16,6 +16,7 @@ from .words import clock
 EVERY = 10.0  # seconds between two lines
 WIDTH, ROWS = 80, 24  # of a terminal that does not say how large it is
 BLINK = 1.0  # seconds between two looks at the clock of a bar
+KNOWN = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # where the work says what remains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,8 @@ class Pace:
     done: int
     total: int | None
     seconds: float  # since the stage began
+    left: float | None = None  # seconds that remain, where the work itself knows, as of `told`
+    told: float = 0.0  # seconds after the beginning
 
     @property
     def rate(self) -> float:
@@ -35,7 +38,9 @@ class Pace:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds; None where nothing tells."""
+        """Seconds; None where nothing tells. Frames differ in work: what the work itself says comes first."""
+        if self.left is not None:
+            return max(0.0, self.left - (self.seconds - self.told))
         if not self.total or not self.rate or self.done >= self.total:
             return None
         return (self.total - self.done) / self.rate
@@ -108,6 +113,9 @@ class Bars:
         line.start_t = time.time() - pace.seconds
         line.total = pace.total
         line.n = pace.done
+        if pace.left is not None and pace.remaining is not None:
+            line.bar_format = KNOWN
+            line.set_postfix_str(f"{clock(pace.remaining)} left", refresh=False)
         line.refresh()
 
     def end(self, pace: Pace) -> None:
@@ -139,7 +147,7 @@ class Meter:
         self._lock, self._over = threading.Lock(), threading.Event()
         self._clock = threading.Thread(target=self._tick, daemon=True)
 
-    def __call__(self, done: int, total: int | None, stage: str = "", /) -> None:
+    def __call__(self, done: int, total: int | None, stage: str = "", left: float | None = None, /) -> None:
         """See `progress.Advance`."""
         with self._lock:
             if self._pace is None or self._pace.stage != stage:
@@ -148,6 +156,7 @@ class Meter:
                 self._pace = Pace(stage=stage, before=done, done=done, total=total, seconds=0.0)
             else:
                 self._pace = replace(self._pace, done=self._pace.done + done, total=total)
+            self._pace = replace(self._pace, left=left, told=time.monotonic() - self._begun)
 
     def __enter__(self) -> Self:
         self._clock.start()
