@@ -1,8 +1,7 @@
 """Being stopped: by Ctrl-C, by a service manager, by a terminal that closes.
 
 Once the work has begun, a signal raises `Stopped`. Before, and in the middle of an import, where exceptions
-are swallowed or end in a traceback, it ends the process at once, in one sentence. Nothing heavy is imported
-here.
+are swallowed or end in a traceback, it ends the process at once, in one sentence. Nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -31,6 +30,8 @@ class Stopped(KeyboardInterrupt):
 
 def listen() -> None:
     """From now on signals end this command in a sentence, and a child ends with its parent."""
+    if (processes := sys.modules.get("multiprocessing.process")) and processes.parent_process():
+        return  # a helper of this command, which imports its main module again; its parent ends it
     for number in SIGNALS:
         # `nohup` and shells have some signals ignored, and that is to stay so.
         if signal.getsignal(number) != signal.SIG_IGN:
