@@ -185,15 +185,14 @@ def plausible_share(
     """
     if not found.finite:
         return 0.0
+    # What explains the input so much worse than the input itself is not too strong but wrong.
+    allowed = min(config.residual, max(1.0, 2 * config.residual - found.residual))
     reblurred = _Reblurred(original, proposed, vectors)
     pattern = _checkerboard(_coded(original))
 
     def passes(share: float) -> bool:
         mixed = _coded(torch.lerp(original, proposed, share))
-        return (
-            reblurred.residual(share) <= config.residual
-            and _checkerboard(mixed) <= config.checkerboard * pattern
-        )
+        return reblurred.residual(share) <= allowed and _checkerboard(mixed) <= config.checkerboard * pattern
 
     most = min(1.0, TONED * config.drift / max(found.drift, 1e-6))
     if passes(most):

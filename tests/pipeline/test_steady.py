@@ -43,7 +43,7 @@ def sharpness(clip) -> list[float]:
 
 @pytest.mark.parametrize("speed", [1.3, 1.45, 5.0])
 def test_a_steady_pan_is_treated_steadily(speed, film, write_clip, tmp_path):
-    """Below, at and above what the gate asks for: no frame is singled out, and the output does not flicker."""
+    """Below, at and above what the gate asks for: no frame is singled out, and nothing flickers."""
     clip = write_clip(tmp_path / "pan.mkv", noisy(pan(film, [speed] * 12)))
     report = deblur_video(clip, tmp_path / "out.mkv", config=KNOWN)
     strengths = [verdict.strength for verdict in report.verdicts]
