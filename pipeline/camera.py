@@ -13,6 +13,7 @@ from ..data.types import CameraPath, Flow
 from ..motion.camera import camera_flow, homography, homography_of_flow
 from ..motion.movers import movers, overlays
 from ..motion.path import averaged, camera_path, misfit, rotation_of
+from .deadline import Beat, unhurried
 
 FAR = 4  # frames between those that are compared beside neighbours
 MOVING = 0.5  # certainty from which a pixel counts as a mover or an overlay
@@ -31,8 +32,14 @@ class Sighting:
     missing: tuple[int, ...]  # frames that could not be laid onto the one before
 
 
-def sight(
-    images: Tensor, times: Tensor, flows: Mapping[Pair, Flow], *, shutter: float, focal: float | None = None
+def sight(  # noqa: PLR0913
+    images: Tensor,
+    times: Tensor,
+    flows: Mapping[Pair, Flow],
+    *,
+    shutter: float,
+    focal: float | None = None,
+    beat: Beat = unhurried,
 ) -> Sighting:
     """The camera's turns and what stands still, from flows and enhanced correlation.
 
@@ -42,9 +49,10 @@ def sight(
         flows: Both ways between neighbours.
         shutter: Exposure time over frame interval.
         focal: Pixels; None estimates it.
+        beat: Called before each pair of neighbours.
     """
     count = len(images)
-    steps = [_step(images, flows, k) for k in range(count - 1)]
+    steps = [_step(images, flows, k, beat) for k in range(count - 1)]
     size = (images.shape[2], images.shape[3])
     off = [misfit(flows[k, k + 1], step) for k, step in enumerate(steps) if step is not None]
     parallax = sorted(off)[len(off) // 2] if off else 0.0
@@ -60,7 +68,8 @@ def sight(
     )
 
 
-def _step(images: Tensor, flows: Mapping[Pair, Flow], k: int) -> Tensor | None:
+def _step(images: Tensor, flows: Mapping[Pair, Flow], k: int, beat: Beat) -> Tensor | None:
+    beat()
     guess = homography_of_flow(flows[k, k + 1].shift, flows[k, k + 1].trust)
     return homography(images[k], images[k + 1], start=guess)
 

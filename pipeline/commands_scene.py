@@ -80,8 +80,14 @@ def scene(
             strength=1.0, device=device, precision="auto", budget=budget,
         )  # fmt: skip
         wish = SceneWish(subframes=subframes, scene=save_scene, poses=poses, evaluate=evaluate)
-        with fitting(source.name) as tell, bar(source.name) as advance:
-            done = rebuild(source, target, config=config, wish=wish, tell=tell, advance=advance)
+        with (
+            bar(f"{source.name}: preparing", unit="step") as prepare,
+            fitting(source.name) as tell,
+            bar(source.name) as advance,
+        ):
+            done = rebuild(
+                source, target, config=config, wish=wish, tell=tell, prepare=prepare, advance=advance
+            )
         say(done.text())
         answer(target)
         if isinstance(done, Instead) and (save_scene or evaluate):

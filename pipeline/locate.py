@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ..data.errors import UnreadableMedia
 from ..data.types import CameraPath
-from ..splatting.colmap import poses_from
+from ..splatting.colmap import LONGEST, poses_from
 from ..splatting.colmap_model import find_model
 from ..splatting.colmap_work import Order
 from ..splatting.layouts import TABLE, Shots, guessed_points, read_shots
 from ..splatting.trajectory import Views
+from .deadline import Beat, unhurried
 
 POINTS = 3000  # drawn where a folder tells nearest and farthest depths only
 
@@ -27,16 +28,24 @@ class Located:
     points: Tensor  # [P, 3]
 
 
-def located(images: Tensor, times: Tensor, *, order: Order, static: Tensor | None = None) -> Located:
+def located(  # noqa: PLR0913
+    images: Tensor,
+    times: Tensor,
+    *,
+    order: Order,
+    static: Tensor | None = None,
+    seconds: float = LONGEST,
+    beat: Beat = unhurried,
+) -> Located:
     """Find the cameras of frames [T, 3, H, W] in linear light by structure from motion.
 
     Frames that were sharpened first are placed twice as well as blurred ones (docs/splatting.md).
 
     Raises:
         MissingExtra: pycolmap is not installed.
-        NoScene: Too few frames could be placed.
+        NoScene: Too few frames could be placed, or COLMAP took more than `seconds`.
     """
-    found = poses_from(list(images), order=order, static=static)
+    found = poses_from(list(images), order=order, static=static, seconds=seconds, beat=beat)
     path = _path(found.views, times[list(found.numbers)])
     return Located(path=path, numbers=found.numbers, points=found.points)
 

@@ -59,13 +59,21 @@ class Shot:
 
 
 def judged(shot: Shot) -> Ruling:
-    """Whether the shot's scene can be rebuilt from its blur."""
+    """Whether the shot's scene can be rebuilt from its blur, as far as is known by now.
+
+    What a moving camera's frames share is not known before its cameras are: turns alone do not tell it.
+    """
     seen = shot.sighting
-    if seen.missing:
-        return Ruling(mode="refused", reason=f"frame {seen.missing[0]} cannot be laid onto the one before it")
+    somewhere = seen.path.kind == "parallax" and shot.points is None
+    if seen.missing and not somewhere:
+        return Ruling(
+            mode="refused",
+            reason=f"frame {seen.missing[0]} could not be registered with the one before it: too blurred, or"
+            " of something else",
+        )
     evidence = Evidence(
         static=seen.static.mean((1, 2)),
-        overlap=overlaps(seen.path, shot.size),
+        overlap=seen.static.new_ones(0) if somewhere else overlaps(seen.path, shot.size, points=shot.points),
         blur=seen.velocity * shot.shutter.fraction,
         sharpness=sharpness(shot.images, seen.static),
         kind=seen.path.kind,

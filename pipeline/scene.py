@@ -19,33 +19,27 @@ from ..data.lock import NAME as LOCK
 from ..data.origin import refuse_changed, state_of
 from ..data.photos import read_photo
 from ..data.publish import Claim, claim, put_back, refuse_collisions, remove, save
-from ..data.types import Frame, stack_light
+from ..data.types import Frame
 from ..data.video import VideoSource
 from ..models.device import find_device
-from ..motion.exposure import shutter_fraction
-from ..splatting.colmap_work import Order
 from ..splatting.fit import Fit, Told
 from ..splatting.gate import too_few
 from ..splatting.layouts import Shots
 from ..splatting.losses import psnr_of_reblur
 from ..splatting.trajectory import Views
 from .api import open_sink, open_source, settings_key
-from .camera import sight
 from .config import Config
+from .deadline import Deadline
 from .evaluate import Judged, evaluate
-from .first_pass import is_cut
-from .locate import held_out, located, named, posed
-from .measure import ESTIMATORS, USUAL_SHUTTER, Flows, adjacent_flows
+from .locate import held_out, posed
 from .progress import Advance, quiet
-from .reconstruct import Shot, Shutter, deep, judged, prepared, rebuilt, run
+from .reconstruct import Shot, judged, prepared, rebuilt, run
 from .scene_instead import Instead, named_after, sharpened_instead, working_on
 from .scene_report import SceneReport
+from .scene_shot import Going, gathered, placed_shot, seen_shot
 from .showing import fly_through, keep_scene, slow_motion
-from .usual import sharpened
 
-MOST = 2 * 10**9  # bytes of light held at once; what is made of it takes several times as many
 SAVED = 10.0  # seconds between checkpoints
-PHOTOS = 0.05  # shutter of photographs: the time between them says nothing of their blur
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +59,7 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
     config: Config,
     wish: SceneWish,
     tell: Callable[[Told], None],
+    prepare: Advance = quiet,
     advance: Advance = quiet,
 ) -> SceneReport | Instead:
     """Rebuild the static scene of one shot and write it into the folder `output`.
@@ -77,21 +72,26 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
         config: `splat`, `measure` and `output` are used; all of it where frames are sharpened the usual way.
         wish: What to show.
         tell: Told after each step of the fit.
+        prepare: Told of each piece of the work before the fit: frames read, laid onto each other, sharpened.
         advance: Told of each frame that is sharpened the usual way.
 
     Raises:
         FreezeframeError: The footage cannot be read, or the folder cannot be written.
     """
+    deadline = Deadline.within(60 * config.splat.budget)
     place = _claimed(source, output, wish, force=config.output.force)
     shots = posed(wish.poses or source)
     if wish.poses and shots is None:
         raise UnreadableMedia(f"{wish.poses}: holds no cameras; name a COLMAP model or an LLFF folder")
     pictures = shots.paths[0].parent if shots and not wish.poses else source
+    going = Going(deadline=deadline, tell=tell, prepare=prepare)
     with working_on(place):
         try:
-            return _rebuilt(source, place, config=config, wish=wish, tell=tell, known=(pictures, shots))
+            return _rebuilt(source, place, config=config, wish=wish, going=going, known=(pictures, shots))
         except (NoScene, MissingExtra) as why:
-            return sharpened_instead(pictures, place, str(why), config=config, advance=advance)
+            return sharpened_instead(
+                pictures, place, str(why), config=config, advance=advance, deadline=deadline
+            )
 
 
 def _claimed(source: Path, output: Path, wish: SceneWish, *, force: bool) -> Claim:
@@ -109,25 +109,29 @@ def _rebuilt(  # noqa: PLR0913
     *,
     config: Config,
     wish: SceneWish,
-    tell: Callable[[Told], None],
+    going: Going,
     known: tuple[Path, Shots | None],
 ) -> SceneReport:
     begun, output = time.monotonic(), place.path
     pictures, shots = known
     opened = open_source(pictures, config.output)
     before = state_of(opened)
-    frames = _all(opened)
+    frames = gathered(opened, going)
     if few := too_few(len(frames)):
         raise NoScene(few)
-    shot, clear = _shot(frames, config, photos=source.is_dir() and config.measure.shutter is None)
+    shot, clear = seen_shot(
+        frames, config, going, photos=source.is_dir() and config.measure.shutter is None, posed=bool(shots)
+    )
     others = shot.images if shot.restored is None else shot.restored
-    shot, numbers = _placed(shot, clear, frames, shots, source)
+    shot, numbers = placed_shot(shot, clear, frames, shots, source, going)
     ruling = judged(shot)
     if not ruling:
         raise NoScene(ruling.reason)
-    fit = prepared(shot, ruling, config.splat, place=find_device(config.device))
+    going.deadline.check("the fit was to begin")
+    timed = replace(config.splat, budget=going.deadline.left / 60)
+    fit = prepared(shot, ruling, timed, place=find_device(config.device))
     job = _job(output, f"{opened.name} {len(frames)} {settings_key(config)}")
-    psnr = _worked(fit, job / "fit.pt", tell)
+    psnr = _worked(fit, job / "fit.pt", going.tell)
     made = job / "made"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
@@ -172,48 +176,6 @@ def _keep_aside(made: Path, target: Path, *, force: bool) -> None:
         raise UnwritableOutput(f"{target}: this scene is kept as {wanted}; name such a file")
     with claim(target, force=force).draft() as path:
         shutil.copyfile(kept, path)
-
-
-def _all(source: VideoSource | ImageFolderSource) -> list[Frame]:
-    """Every frame of a short clip; a scene is fitted to all of them at once."""
-    frames: list[Frame] = []
-    for frame in source.frames():
-        frames.append(frame)
-        height, width = frame.picture.size
-        if 12 * height * width * len(frames) > MOST:
-            raise NoScene("these are more frames than fit into memory; name a part with --start and --end")
-        if len(frames) > 1 and is_cut(frames[-2].picture.luma(), frame.picture.luma()):
-            raise NoScene(
-                f"the scene changes at frame {frame.index} ({float(frame.time):.2f} s); name a part within"
-                " one with --start and --end"
-            )
-    return frames
-
-
-def _shot(frames: Sequence[Frame], config: Config, *, photos: bool) -> tuple[Shot, Tensor]:
-    """What is known of the footage, and the clearest pictures [T, 3, H, W] that COLMAP can be shown."""
-    images = stack_light(frames)
-    flows = adjacent_flows(images, ESTIMATORS[config.measure.estimator])
-    shutter = _shutter(images, flows, config, photos=photos)
-    times = torch.tensor([float(frame.time) for frame in frames])
-    seen = sight(images, times, flows, shutter=shutter.fraction)
-    shot = Shot(images=images, sighting=seen, shutter=shutter)
-    if photos:  # no neighbours in time: what lies between them says nothing of their blur
-        return shot, images
-    exact = [frame.time for frame in frames]
-    usual = sharpened(images, exact, flows, shutter=shutter.fraction, config=config)
-    return replace(shot, restored=usual.delivered), usual.clear
-
-
-def _shutter(images: Tensor, flows: Flows, config: Config, *, photos: bool) -> Shutter:
-    if config.measure.shutter is not None:
-        return Shutter(fraction=config.measure.shutter, confidence=1.0)
-    if photos:
-        return Shutter(fraction=PHOTOS, confidence=1.0)
-    found = shutter_fraction(images, flows)
-    return Shutter(
-        fraction=found.fraction if found.confidence else USUAL_SHUTTER, confidence=found.confidence
-    )
 
 
 def _job(output: Path, identity: str) -> Path:
@@ -283,18 +245,3 @@ def _write_sharp(
         sink.abort()
         raise
     return sum(shares) / len(shares)
-
-
-def _placed(
-    shot: Shot, clear: Tensor, frames: Sequence[Frame], shots: Shots | None, source: Path
-) -> tuple[Shot, tuple[int, ...]]:
-    """The shot of the frames whose cameras are known, and their numbers."""
-    times = torch.tensor([float(frame.time) for frame in frames])
-    if shots is not None:
-        found = named(shots, times, where=source)
-    elif shot.sighting.path.kind == "parallax":
-        order: Order = "photos" if source.is_dir() else "clip"
-        found = located(clear, times, order=order, static=shot.sighting.static)
-    else:
-        return shot, tuple(range(len(frames)))
-    return deep(shot, found), found.numbers

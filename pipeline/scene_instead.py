@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,8 +13,8 @@ from ..data.lock import Lock
 from ..data.publish import Claim, made_for, remove, remove_empty, remove_job, writing
 from .api import deblur_video
 from .config import Config
+from .deadline import Deadline
 from .progress import Advance
-from .report import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,24 +22,29 @@ class Instead:
     """Why there is no scene, and what became of the frames."""
 
     reason: str
-    frames: Report
+    sharpened: int  # frames
+    frames: int
     kept: Path | None  # the checkpoint of a fit that was begun
 
     def text(self) -> str:
-        """A few lines for a person."""
-        kept = f"\n  what the fit had reached is kept in {self.kept}" if self.kept else ""
-        return (
-            f"no scene was rebuilt: {self.reason}\n  the frames were sharpened the usual way instead{kept}\n"
-            + self.frames.text()
-        )
+        """One sentence for a person, and a second one where a fit had begun."""
+        if not self.sharpened:
+            said = f"Nothing was rebuilt: {self.reason}. The frames were copied."
+        else:
+            said = (
+                f"No scene was rebuilt: {self.reason}. {self.sharpened} of {self.frames} frames were"
+                " sharpened one by one instead."
+            )
+        return said + (f"\nWhat the fit had reached is kept in {self.kept}." if self.kept else "")
 
 
-def sharpened_instead(
-    source: Path, place: Claim, reason: str, *, config: Config, advance: Advance
+def sharpened_instead(  # noqa: PLR0913
+    source: Path, place: Claim, reason: str, *, config: Config, advance: Advance, deadline: Deadline
 ) -> Instead:
     """Write the folder `output` with sharpened frames and a report, but without a scene.
 
-    An interrupted run goes on where it stopped. The checkpoint of a fit that was begun is kept.
+    Frames for which no time is left stay as they are. An interrupted run goes on where it stopped. The
+    checkpoint of a fit that was begun is kept.
     """
     made = job_folder(place.path) / "instead"
     made.mkdir(exist_ok=True)
@@ -46,12 +52,22 @@ def sharpened_instead(
     # An earlier run may have been stopped after its last frame.
     for earlier in (target, made / "report.json"):
         remove(earlier)
-    report = deblur_video(source, target, config=config, progress=advance)
+    report = deblur_video(source, target, config=_hurried(config, deadline), progress=advance)
     noted = replace(report, notes=(f"no scene was rebuilt: {reason}", *report.notes))
     noted.save(made / "report.json")
     place.publish(made)
     checkpoint = job_folder(place.path) / "fit.pt"
-    return Instead(reason=reason, frames=report, kept=checkpoint if checkpoint.exists() else None)
+    kept = checkpoint if checkpoint.exists() else None
+    return Instead(
+        reason=reason, sharpened=report.counts["sharpened"], frames=sum(report.counts.values()), kept=kept
+    )
+
+
+def _hurried(config: Config, deadline: Deadline) -> Config:
+    """The same with what is left of the budget; without a budget, the very same."""
+    if deadline.end == math.inf:
+        return config
+    return replace(config, budget=max(deadline.left, 1e-3) / 60)
 
 
 def named_after(source: Path) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from .evaluate import Judged
 
+_KINDS = {"still": "no motion", "rotation": "rotation only", "parallax": "scene with depth"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneReport:
@@ -29,10 +31,10 @@ class SceneReport:
     def text(self) -> str:
         """A few lines for a person."""
         return (
-            f"{self.source}: {self.frames} frames, {self.placed} placed; {self.kind}, {self.mode}\n"
+            f"{self.source}: {self.placed} of {self.frames} frames registered ({_KINDS[self.kind]})\n"
             f"  {self.reason}\n"
             f"  shutter {self.shutter:.2f}, blurred again {self.psnr:.1f} dB, {self.seconds:.0f} s\n"
-            f"  scene in {self.share:.0%} of the picture, {self.static:.0%} of which stands still\n"
+            f"  static scene in {self.static:.0%} of the frames, rebuilt in {self.share:.0%}\n"
             + self._told_of_eval()
             + "\n".join(f"  {name}" for name in self.files)
         )

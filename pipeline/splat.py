@@ -96,6 +96,8 @@ def _rebuilt(  # noqa: PLR0913
         restored=restored,
     )
     numbers = tuple(range(len(times)))
+    if not (early := judged(shot)):
+        return sharp, early.reason
     if shot.sighting.path.kind == "parallax":
         found = located(restored, times, order="clip", static=shot.sighting.static)
         shot, numbers = deep(shot, found), found.numbers

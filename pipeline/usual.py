@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ..data.types import Clip, Motion
 from .config import Config
+from .deadline import Beat, unhurried
 from .finish import finish
 from .fuse import fuse
 from .measure import ChainedFlows, Flows, blur_weights, velocities
 from .network import plain_network
 
-TOGETHER = 16  # frames that are fused at once: what is known of each pixel then takes ten times the memory
+TOGETHER = 4  # frames that are fused at once: what is known of each pixel then takes ten times the memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +28,14 @@ class Usual:
     delivered: Tensor  # [T, 3, H, W] linear light: only frames that are blurred enough, others as they came
 
 
-def sharpened(
-    images: Tensor, times: Sequence[Fraction], flows: Flows, *, shutter: float, config: Config
+def sharpened(  # noqa: PLR0913
+    images: Tensor,
+    times: Sequence[Fraction],
+    flows: Flows,
+    *,
+    shutter: float,
+    config: Config,
+    beat: Beat = unhurried,
 ) -> Usual:
     """Consecutive frames of a shot, each sharpened from those around it.
 
@@ -38,6 +45,7 @@ def sharpened(
         flows: Between neighbours, both ways.
         shutter: Exposure time over frame interval.
         config: How to fuse, when to leave alone, where to compute.
+        beat: Called before each `TOGETHER` frames.
     """
     every = range(len(images))
     clip = Clip(images=images, times=tuple(times), shutter=shutter, kept=every)
@@ -47,6 +55,7 @@ def sharpened(
     )
     network, clear = plain_network(config), torch.empty_like(images)
     for part in (every[k : k + TOGETHER] for k in range(0, len(images), TOGETHER)):
+        beat()
         fused = fuse(clip, motion, config.fuse, which=part)
         clear[part.start : part.stop] = finish(fused, clip, motion, network, which=part)
     weights = torch.tensor(blur_weights(motion, config.gate)).view(-1, 1, 1, 1).to(images)

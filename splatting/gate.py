@@ -48,7 +48,11 @@ class Evidence:
 
 def too_few(count: int) -> str:
     """The reason why so many frames are not enough; empty where they are."""
-    return "" if count >= FEWEST else f"{count} frames are too few (at least {FEWEST})"
+    return (
+        ""
+        if count >= FEWEST
+        else f"{count} {'frame is' if count == 1 else 'frames are'} too few (at least {FEWEST})"
+    )
 
 
 def rule(evidence: Evidence) -> Ruling:
@@ -60,18 +64,19 @@ def rule(evidence: Evidence) -> Ruling:
     count, length, left = len(evidence.blur), evidence.blur.norm(dim=1), unexplained(evidence)
     for holds, reason in (
         (not too_few(count), too_few(count)),
-        (evidence.kind != "still", "the camera stands still: nothing is to be gained over single frames"),
+        (evidence.kind != "still", "the camera is static, so a scene would add nothing to single frames"),
         (
             float(evidence.static.median()) >= STATIC,
-            f"only {float(evidence.static.median()):.0%} of the picture stands still (at least {STATIC:.0%})",
+            f"only {float(evidence.static.median()):.0%} of the picture belongs to a static scene (at least"
+            f" {STATIC:.0%})",
         ),
         (
             not len(evidence.overlap) or float(evidence.overlap.min()) >= OVERLAP,
-            f"neighbouring frames share less than {OVERLAP:.0%} of the picture",
+            _too_far(evidence.overlap),
         ),
         (
             float(length.max()) >= BLURRED or left > JITTER,
-            f"no frame is blurred by {BLURRED:g} pixels: it is sharp already",
+            f"no frame has more than {BLURRED:g} px of motion blur",
         ),
     ):
         if not holds:
@@ -82,6 +87,15 @@ def rule(evidence: Evidence) -> Ruling:
     if why := diverse(evidence):
         return Ruling(mode="tied", reason=why, telling=True)
     return Ruling(mode="tied", reason="all frames are blurred alike: blur follows from the way between them")
+
+
+def _too_far(overlap: Tensor) -> str:
+    if not len(overlap):
+        return ""
+    k = int(overlap.argmin())
+    return (
+        f"frame {k + 1} shows only {float(overlap[k]):.0%} of what frame {k} shows (at least {OVERLAP:.0%})"
+    )
 
 
 def unexplained(evidence: Evidence) -> float:
@@ -128,9 +142,32 @@ def direction_spread(blur: Tensor) -> float:
     return float(torch.rad2deg((-2 * concentration.log()).sqrt()))
 
 
-def overlaps(path: CameraPath, size: tuple[int, int]) -> Tensor:
-    """[T - 1] share of each frame that the next one shows too, of what is far away."""
-    return torch.tensor([float(_shown(path, size, k, k + 1).mean()) for k in range(len(path.times) - 1)])
+def overlaps(path: CameraPath, size: tuple[int, int], *, points: Tensor | None = None) -> Tensor:
+    """[T - 1] share of each frame that the next one shows too.
+
+    Args:
+        path: Of a camera that only turns, unless there are points.
+        size: Height and width of the frames.
+        points: [P, 3] of a scene with depth: then the share of those that a frame shows.
+    """
+    pairs = range(len(path.times) - 1)
+    if points is None:
+        return torch.tensor([float(_shown(path, size, k, k + 1).mean()) for k in pairs])
+    seen = torch.stack([_shows(path, size, k, points) for k in range(len(path.times))])
+    both, own = (seen[1:] & seen[:-1]).sum(1), seen[:-1].sum(1)
+    # Where no point is known nothing speaks against the frame.
+    share: Tensor = torch.where(own > 0, both / own.clamp_min(1), torch.ones(len(own)))
+    return share
+
+
+def _shows(path: CameraPath, size: tuple[int, int], frame: int, points: Tensor) -> Tensor:
+    """[P] whether a frame shows each point."""
+    x, y, z = path.intrinsics @ (path.rotations[frame] @ points.T + path.translations[frame][:, None])
+    height, width = size
+    across, down = x / z.clamp_min(1e-6), y / z.clamp_min(1e-6)
+    within = (across >= -0.5) & (across <= width - 0.5) & (down >= -0.5) & (down <= height - 0.5)
+    shows: Tensor = within & (z > 0)
+    return shows
 
 
 def looks(path: CameraPath, size: tuple[int, int], frame: int) -> Tensor:

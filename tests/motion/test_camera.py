@@ -111,3 +111,18 @@ def test_a_score_board_is_found_while_the_camera_pans():
 def test_without_a_pan_nothing_is_an_overlay():
     rest = Flow(shift=torch.zeros(2, *SIZE), trust=torch.ones(SIZE))
     assert float(overlays([(rest, torch.eye(3))] * 5).max()) == 0
+
+
+@pytest.mark.parametrize("length", [8, 12, 16])
+def test_exposures_blurred_in_different_ways_are_registered_to_a_pixel(length, film):
+    """One smeared sideways, one up and down: they agree on nothing finer than their blur, and need not."""
+    place = tilt(1)
+
+    def along(direction, moved):
+        return lambda t: np.array([[1, 0, direction[0] * t], [0, 1, direction[1] * t], [0, 0, 1.0]]) @ moved
+
+    a = film(along((length, 0), np.eye(3)), [0], shutter=1.0, noise=0.008)[0]
+    b = film(along((0, length), place), [0], shutter=1.0, noise=0.008)[0]
+    found = homography(a, b)
+    assert found is not None
+    assert off_by(found, place) < 1

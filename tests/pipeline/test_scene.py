@@ -194,7 +194,7 @@ def delivered(clip: Path, output: Path, *, reason: str, config: Config | None = 
 
 def test_a_still_camera_has_no_scene_and_its_clip_is_delivered(frames, tmp_path):
     still = film(frames[1][:1].expand(8, -1, -1, -1), tmp_path / "still.mp4", rate=Fraction(24))
-    delivered(still, tmp_path / "scene", reason="stands still")
+    delivered(still, tmp_path / "scene", reason="camera is static")
     shown = zip(
         open_video(tmp_path / "scene" / "sharp.mp4").frames(), open_video(still).frames(), strict=True
     )
@@ -210,7 +210,7 @@ def test_a_cut_is_told_with_its_place(frames, tmp_path):
 
 def test_one_frame_is_no_scene(frames, tmp_path):
     one = film(frames[0][:1], tmp_path / "one.mp4", rate=Fraction(24))
-    delivered(one, tmp_path / "scene", reason="1 frames are too few")
+    delivered(one, tmp_path / "scene", reason="1 frame is too few")
 
 
 def test_a_fit_that_falls_apart_leaves_its_checkpoint_and_the_clip(clip, tmp_path, monkeypatch):
@@ -243,7 +243,7 @@ def test_what_was_asked_for_by_name_and_is_not_there_shows_in_the_exit_code(fram
     command = ["scene", str(still), str(tmp_path / "scene")]
     result = CliRunner().invoke(app, [*command, "--save-scene", str(tmp_path / "it.ply")])
     assert result.exit_code == 1
-    assert "no scene was rebuilt" in result.output
+    assert re.search(r"Nothing was rebuilt: the camera is static.*copied", result.output)
     assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
 
 
@@ -307,7 +307,7 @@ def test_what_is_refused_stays_as_the_other_path_made_it(frames):
     sharp = torch.rand(1, 3, *SIZE)
     same = splat(sharp, clip, motion, SplatConfig(mode="on"), which=[1], confidence=1.0, scenes=scenes)
     assert torch.equal(same, sharp)
-    assert "stands still" in scenes.notes()[0]
+    assert "camera is static" in scenes.notes()[0]
 
 
 def test_the_stage_changes_only_what_the_scene_explains(frames):

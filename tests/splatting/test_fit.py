@@ -203,10 +203,10 @@ def evidence(**changes: object) -> Evidence:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"kind": "still"}, "still"),
+        ({"kind": "still"}, "static"),
         ({"static": torch.full((10,), 0.2)}, "20%"),
-        ({"overlap": torch.tensor([0.9, 0.2])}, "share"),
-        ({"blur": torch.full((10, 2), 0.5)}, "sharp already"),
+        ({"overlap": torch.tensor([0.9, 0.2])}, "frame 2 shows only 20% of what frame 1 shows"),
+        ({"blur": torch.full((10, 2), 0.5)}, "motion blur"),
         ({"blur": torch.ones(1, 2) * 9, "sharpness": torch.ones(1)}, "too few"),
     ],
 )

@@ -1,0 +1,54 @@
+"""A budget bounds all of `freezeframe scene`, and what comes then is said in one sentence."""
+
+from __future__ import annotations
+
+import re
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from freezeframe.cli import app
+from freezeframe.data.errors import NoScene
+from freezeframe.data.film import film
+from freezeframe.pipeline.deadline import Deadline
+
+
+@pytest.fixture(scope="module")
+def pan(tmp_path_factory) -> Path:
+    """A textured wall, panned."""
+    squares = torch.rand(1, 3, 40, 80, generator=torch.Generator().manual_seed(0))
+    wall: Tensor = torch.nn.functional.interpolate(squares, size=(160, 320))[0]
+    frames = [wall[:, 20:116, 5 * k : 5 * k + 160] for k in range(12)]
+    return film(frames, tmp_path_factory.mktemp("pan") / "pan.mp4", rate=Fraction(24))
+
+
+def test_a_budget_of_nearly_nothing_ends_at_once_and_leaves_the_clip(pan, tmp_path):
+    out = tmp_path / "out"
+    begun = time.monotonic()
+    result = CliRunner().invoke(app, ["scene", str(pan), str(out), "--budget", "0.05s"])
+    assert result.exit_code == 0, result.output
+    assert time.monotonic() - begun < 30
+    said = result.output.replace("\n", " ")
+    assert re.search(r"Nothing was rebuilt: the time ended while .*--budget.*copied", said)
+    assert "sharpened" not in said
+    assert (out / "sharp.mp4").read_bytes() == pan.read_bytes()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out"], "nothing unfinished is left behind"
+
+
+def test_a_deadline_that_has_passed_names_the_work():
+    Deadline().check("anything")
+    with pytest.raises(NoScene, match=r"while frames were read.*--budget"):
+        Deadline.within(0).check("frames were read")
+
+
+def test_each_piece_of_work_is_told():
+    told: list[tuple[int, int | None]] = []
+    beat = Deadline.within(60).beat("frames were read", lambda done, total: told.append((done, total)), 3)
+    for _ in range(3):
+        beat()
+    assert told == [(1, 3)] * 3
