@@ -19,7 +19,7 @@ from .types import Source
 from .video import VideoSource
 from .video_codecs import LIBRARIES, Codec, choose_encoder, encoder_options, hdr_options
 from .video_info import VideoInfo, open_container
-from .video_ledger import SEEN_AND_HEARD, Chapter, Ledger, chapters_in, tags_of
+from .video_ledger import SEEN_AND_HEARD, Chapter, Ledger, chapters_in, hull, tags_of
 from .video_mux import CONTAINERS, Track, kept_chapters
 from .video_picture import layout_of
 from .video_streams import carried_streams
@@ -79,8 +79,9 @@ class Plan:
         times = [time - shift for segment in segments for time in segment.times]
         info, encoding = self.info, self.encoding
         tags, chapters = _about(info, track)
-        start, end = times[0] * track.tick, (times[-1] + segments[-1].tail) * track.tick
-        others = [ledger.span for ledger in copied if ledger.span and ledger.kind in SEEN_AND_HEARD]
+        video = (times[0] * track.tick, (times[-1] + segments[-1].tail) * track.tick)
+        spans = [(ledger.kind, ledger.span) for ledger in copied if ledger.span]
+        heard = [span for kind, span in spans if kind in SEEN_AND_HEARD]
         codec = info.codec if own and info else encoding.codec
         return Promise(
             own=own,
@@ -90,7 +91,7 @@ class Plan:
             times=times,
             tick=track.tick,
             step=1 / track.rate,
-            span=(min([start, *(s for s, _ in others)]), max([end, *(e for _, e in others)])),
+            spans=(hull([video, *heard]), hull([video, *(span for _, span in spans)])),
             depth=info.depth if own and info else layout_of(encoding.pix_fmt).depth,
             tags=info.tags if own and info else encoding.tags,
             sample_aspect=track.sample_aspect or Fraction(1),

@@ -15,7 +15,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from .errors import UnwritableOutput
 from .video_info import SCHEME, open_container
-from .video_ledger import Ledger, codec_name
+from .video_ledger import Ledger, codec_name, is_hidden
 
 Keeps = Callable[[Fraction], bool]
 
@@ -113,6 +113,8 @@ def _samples(
 
 
 def _kept(packet: av.Packet[Any], keeps: Keeps) -> bool:
+    if is_hidden(packet):
+        return False
     if is_cover(packet.stream):
         return True
     shown = packet.pts if packet.pts is not None else packet.dts
