@@ -111,7 +111,10 @@ def plan_for(source: Source, path: Path, *, codec: Codec | None, quality: float 
     if codec is not None and codec not in holdable:
         raise UnwritableOutput(f"{path}: a {path.suffix} file cannot hold {codec}; write a .mkv or .mov")
     if isinstance(source, VideoSource):
-        return _plan_video(source, kind, codec, quality)
+        try:
+            return _plan_video(source, kind, codec, quality)
+        except UnwritableOutput as error:
+            raise UnwritableOutput(f"{path}: {error}") from error
     return _plan_images(source, kind, codec, quality)
 
 
