@@ -28,7 +28,7 @@ def places_of(names: Sequence[str]) -> tuple[list[int], str | None]:
         return places, None
     if places[-1] > _SPARSE * len(places):
         return plain, "its numbers leave out most frames: the images are taken as evenly spaced in time"
-    return places, f"{_missing(numbers, step)} missing: taken as gaps in time"
+    return places, f"{_missing(numbers, step)} missing: taken as a gap in time"
 
 
 def _stem(name: str) -> str:

@@ -16,7 +16,7 @@ from .errors import UnreadableMedia
 from .video_codecs import mastering_values
 from .video_decode import Decoding
 from .video_info import VideoInfo, describe, open_container, video_stream
-from .video_ledger import Chapter, Ledger, Span, chapters_in, same_tag, shown_span, tags_of
+from .video_ledger import Chapter, Ledger, Span, chapters_in, same_tag, tags_of
 
 _FULL = 2  # AVCOL_RANGE_JPEG
 
@@ -65,7 +65,7 @@ class Promise:
     times: Sequence[int]  # ticks, increasing
     tick: Fraction  # seconds
     step: Fraction  # seconds from frame to frame, on average
-    span: Span  # seconds, from the first to the last that is seen or heard
+    spans: Sequence[Span]  # of what is seen and heard, and with data and words
     depth: int  # bits per sample
     tags: tuple[int, int, int, int]  # range, primaries, transfer, matrix
     sample_aspect: Fraction
@@ -141,7 +141,7 @@ def _lines(promise: Promise, finding: Finding) -> Iterator[Line]:
     if promise.mastering or promise.light_level:
         lights = (_light(side.mastering, side.light_level) for side in (promise, info))
         yield _line("HDR mastering", *lights)
-    yield _duration(promise, finding)
+    yield _duration(promise, finding, offset)
     yield _line("chapters", _chapters(promise.chapters, Fraction(0)), _chapters(finding.chapters, offset))
     yield _metadata(promise.metadata, finding.metadata)
 
@@ -200,27 +200,14 @@ def _offset(promise: Promise, finding: Finding) -> Fraction:
     return late if late > finding.grid else Fraction(0)
 
 
-def _duration(promise: Promise, finding: Finding) -> Line:
-    """The same from first to last, and what the file says of it.
-
-    Some files count from zero where others count from their first frame, and data may last longer than film.
-    """
-    near = promise.step + Fraction(1, 20)
-    wanted, got = (end - start for start, end in (promise.span, shown_span(finding.ledgers)))
-    whole = shown_span(finding.ledgers, of=None)
-    said = finding.duration
-    fits = said is not None and any(
-        abs(said - length) <= near
-        for start, end in (shown_span(finding.ledgers), whole)
-        for length in (end - start, end)
-    )
-    found = (
-        _seconds(got)
-        if fits
-        else f"{_seconds(got)}, stated as {'nothing' if said is None else _seconds(said)}"
-    )
-    passed = fits and abs(wanted - got) <= near
-    return Line(name="duration", promised=_seconds(wanted), found=found, passed=passed)
+def _duration(promise: Promise, finding: Finding, offset: Fraction) -> Line:
+    """What the file says of its length: counted from zero or the first frame, with or without data."""
+    wanted = promise.spans[0][1] - promise.spans[0][0]
+    lengths = [length for start, end in promise.spans for length in (end - start, end + offset)]
+    got, near = finding.duration, promise.step + Fraction(1, 20)
+    fits = got is not None and any(abs(got - length) <= near for length in lengths)
+    found = "not stated" if got is None else _seconds(wanted if fits else got)
+    return Line(name="duration", promised=_seconds(wanted), found=found, passed=fits)
 
 
 def _metadata(wanted: Mapping[str, str], got: Mapping[str, str]) -> Line:

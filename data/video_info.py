@@ -174,7 +174,7 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, picture
         time_base=stream.time_base or 1 / rate,
         rate=rate,
         count=_count(stream, rate, container),
-        declared=stream.frames if container.format.name.startswith("mov") and stream.frames else None,
+        declared=_declared(stream) if container.format.name.startswith("mov") else None,
         origin=max(Fraction(0), Fraction(container.start_time or 0, av.time_base)),
         duration=_duration(stream, container),
         sample_aspect=stream.sample_aspect_ratio or None,
@@ -209,6 +209,11 @@ def _duration(stream: VideoStream, container: InputContainer) -> Fraction | None
     if stream.duration and stream.time_base:
         return stream.duration * stream.time_base
     return Fraction(container.duration, av.time_base) if container.duration else None
+
+
+def _declared(stream: VideoStream) -> int | None:
+    """Packets that an MP4's header promises, without those that its edit list cuts off."""
+    return min(stream.frames, len(stream.index_entries) or stream.frames) or None
 
 
 def _count(stream: VideoStream, rate: Fraction, container: InputContainer) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -86,6 +86,11 @@ def is_gap(packet: av.Packet[Any], codec: str) -> bool:
     return codec == "mov_text" and packet.size == 2
 
 
+def is_hidden(packet: av.Packet[Any]) -> bool:
+    """Whether an edit list hides words or data. Decoders need what comes before a film or its sound."""
+    return packet.is_discard and packet.stream.type not in SEEN_AND_HEARD
+
+
 def codec_name(stream: Stream) -> str:
     """The codec of a stream, also of data that has no decoder."""
     context: Any = stream.codec_context  # None where FFmpeg has no codec of that kind
@@ -110,12 +115,10 @@ def same_tag(key: str, value: str, got: Mapping[str, str]) -> bool:
     return found == value
 
 
-def shown_span(ledgers: Iterable[Ledger], *, of: Collection[str] | None = SEEN_AND_HEARD) -> Span:
-    """From the first to the last of what is seen and heard."""
-    spans = [ledger.span for ledger in ledgers if ledger.span and (of is None or ledger.kind in of)]
-    if not spans:
-        return Fraction(0), Fraction(0)
-    return min(start for start, _ in spans), max(end for _, end in spans)
+def hull(spans: Iterable[Span]) -> Span:
+    """From the first to the last."""
+    starts, ends = zip(*spans, strict=True)
+    return min(starts), max(ends)
 
 
 def _moment(words: str) -> datetime | None:

@@ -19,7 +19,7 @@ from av.stream import Stream
 from .errors import UnwritableOutput
 from .segments import Segment, due_times, joined
 from .video_info import VideoInfo, address, open_container
-from .video_ledger import TECHNICAL, Ledger, is_gap
+from .video_ledger import TECHNICAL, Ledger, is_gap, is_hidden
 from .video_streams import add_copy, made_by_muxer, packets_until
 
 _FINEST = 1 << 30  # ticks per second
@@ -199,7 +199,7 @@ def _copied(
         shown = packet.pts if packet.pts is not None else packet.dts
         if index in routes and packet.size and ledgers[index].timeless:
             shown = packet.pts = packet.dts = round(track.shift / tick)
-        if index not in routes or not _shown(packet, ledgers[index]):
+        if index not in routes or is_gap(packet, ledgers[index].codec) or is_hidden(packet):
             continue
         if shown is None or not track.keeps(shown * tick):
             continue
@@ -210,12 +210,6 @@ def _copied(
             packet.dts = next(due[index])
         ledgers[index].enter(packet)
         yield float((packet.dts or 0) * tick), packet, routes[index]
-
-
-def _shown(packet: av.Packet[Any], ledger: Ledger) -> bool:
-    """Decoders need what lies before the first frame or sound; of words and data it would come too late."""
-    hidden = packet.is_discard and ledger.kind not in ("video", "audio")
-    return not hidden and not is_gap(packet, ledger.codec)
 
 
 def _due_times(info: VideoInfo) -> dict[int, Iterator[int]]:

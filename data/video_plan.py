@@ -20,7 +20,7 @@ from .types import Source
 from .video import VideoSource
 from .video_codecs import LIBRARIES, Codec, choose_encoder, encoder_options, hdr_options
 from .video_info import VideoInfo, open_container
-from .video_ledger import SEEN_AND_HEARD, Chapter, Ledger, chapters_in, tags_of
+from .video_ledger import SEEN_AND_HEARD, Chapter, Ledger, chapters_in, hull, tags_of
 from .video_mux import Track, kept_chapters
 from .video_picture import layout_of
 from .video_streams import carried_streams
@@ -80,8 +80,9 @@ class Plan:
         times = [time - shift for segment in segments for time in segment.times]
         info, encoding = self.info, self.encoding
         tags, chapters = _about(info, track)
-        start, end = times[0] * track.tick, (times[-1] + segments[-1].tail) * track.tick
-        others = [ledger.span for ledger in copied if ledger.span and ledger.kind in SEEN_AND_HEARD]
+        video = (times[0] * track.tick, (times[-1] + segments[-1].tail) * track.tick)
+        spans = [(ledger.kind, ledger.span) for ledger in copied if ledger.span]
+        heard = [span for kind, span in spans if kind in SEEN_AND_HEARD]
         codec = info.codec if own and info else encoding.codec
         return Promise(
             own=own,
@@ -91,7 +92,7 @@ class Plan:
             times=times,
             tick=track.tick,
             step=1 / track.rate,
-            span=(min([start, *(s for s, _ in others)]), max([end, *(e for _, e in others)])),
+            spans=(hull([video, *heard]), hull([video, *(span for _, span in spans)])),
             depth=info.depth if own and info else layout_of(encoding.pix_fmt).depth,
             tags=info.tags if own and info else encoding.tags,
             sample_aspect=track.sample_aspect or Fraction(1),
@@ -111,7 +112,10 @@ def plan_for(source: Source, path: Path, *, codec: Codec | None, quality: float 
     if codec is not None and codec not in holdable:
         raise UnwritableOutput(f"{path}: a {path.suffix} file cannot hold {codec}; write a .mkv or .mov")
     if isinstance(source, VideoSource):
-        return _plan_video(source, kind, codec, quality)
+        try:
+            return _plan_video(source, kind, codec, quality)
+        except UnwritableOutput as error:
+            raise UnwritableOutput(f"{path}: {error}") from error
     return _plan_images(source, kind, codec, quality)
 
 

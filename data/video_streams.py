@@ -15,7 +15,7 @@ from av.stream import AttachmentStream, Discard, Disposition, Stream
 
 from .errors import UnwritableOutput
 from .video_info import SCHEME, open_container
-from .video_ledger import Ledger, codec_name
+from .video_ledger import Ledger, codec_name, is_hidden
 
 Keeps = Callable[[Fraction], bool]
 
@@ -102,6 +102,8 @@ def _samples(
     others = [s for s in source.streams if s.index != own and not made_by_muxer(s, source)]
     samples: dict[int, list[av.Packet[Any]]] = {stream.index: [] for stream in others}
     waiting = {stream.index for stream in others if not isinstance(stream, AttachmentStream)}
+    if end is None:
+        source.streams[own].discard = Discard.all  # its packets tell nothing here, and most bytes are its
     for packet in _readable(packets_until(source, own, end)) if waiting else ():
         index = packet.stream_index
         if index in samples and packet.size and _kept(packet, keeps):
@@ -113,6 +115,8 @@ def _samples(
 
 
 def _kept(packet: av.Packet[Any], keeps: Keeps) -> bool:
+    if is_hidden(packet):
+        return False
     if is_cover(packet.stream):
         return True
     shown = packet.pts if packet.pts is not None else packet.dts

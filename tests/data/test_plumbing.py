@@ -183,7 +183,7 @@ class TestSheet:
             ("colour tags", {"tags": (1, 1, 1, 9)}),
             ("sample aspect", {"sample_aspect": Fraction(4, 3)}),
             ("rotation and flip", {"display_matrix": TURNED_AND_FLIPPED}),
-            ("duration", {"span": (Fraction(0), Fraction(2))}),
+            ("duration", {"spans": [(Fraction(0), Fraction(2))]}),
             ("chapters", {"chapters": []}),
             ("tags", {"metadata": {"title": "other"}}),
             ("size", {"size": (95, 128)}),

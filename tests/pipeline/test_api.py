@@ -117,3 +117,17 @@ def test_only_a_run_of_the_same_kind_is_joined():
         replace(base, output=replace(base.output, start=1.0)),
     ]
     assert len({api.settings_key(config) for config in [base, *changed]}) == 1 + len(changed)
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.mp5", "x.txt", "x.webp"])
+def test_a_suffix_that_makes_no_sense_is_no_folder(still, tmp_path, name):
+    with pytest.raises(UnwritableOutput, match=r"write one of \.mp4.* or name a folder without a suffix"):
+        freezeframe.deblur_video(still, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_of_a_folder_is_asked_for_like_that_of_a_video(still, tmp_path):
+    freezeframe.deblur_video(still, tmp_path / "images")
+    wish = replace(preset("auto").output, start=1 / 24, end=3 / 24)
+    source = api.open_source(tmp_path / "images", wish)
+    assert [image.name for image in source.images] == ["000001.png", "000002.png"]
