@@ -14,7 +14,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import Protocol, cast
 
+from .given import Given
 from .process import preload
 from .promises import Outcome
 from .table import Tally, page
@@ -23,31 +25,46 @@ CAMPAIGNS = ("mutations", "kills", "batches", "races", "limits")
 SEED = 16
 
 
+class Campaign(Protocol):
+    """Cases by number, each made from its own random numbers and from what was prepared once for all."""
+
+    @property
+    def CASES(self) -> int: ...  # noqa: N802
+
+    def prepare(self, whole: Path, /) -> None: ...
+
+    def case(self, random: Random, whole: Path, folder: Path, /) -> Outcome: ...
+
+
 def main(words: Sequence[str] | None = None) -> int:
     given = _arguments(words)
     preload()
-    tallies = [_campaign(name, given) for name in given.names or CAMPAIGNS]
+    tallies = [_campaign(name, campaign, given) for name, campaign in _chosen(given)]
     if given.out:
         given.out.write_text(page(tallies, seed=given.seed))
     sys.stdout.write(page(tallies, seed=given.seed))
     return int(any(tally.faults for tally in tallies))
 
 
-def _campaign(name: str, given: argparse.Namespace) -> Tally:
-    module = importlib.import_module(f"{__package__}.{name}")
-    numbers = (
-        [given.case]
-        if given.case is not None
-        else range(given.first, given.first + (given.count or module.CASES))
-    )
+def _chosen(given: argparse.Namespace) -> Iterator[tuple[str, Campaign]]:
+    if given.folder:
+        yield given.folder.name, Given(given.folder)
+        return
+    for name in given.names or CAMPAIGNS:
+        yield name, cast("Campaign", importlib.import_module(f"{__package__}.{name}"))
+
+
+def _campaign(name: str, campaign: Campaign, given: argparse.Namespace) -> Tally:
+    end = given.first + given.count if given.count else campaign.CASES
+    numbers = range(given.first, end) if given.case is None else [given.case]
     tally = Tally(name=name, begun=time.monotonic())
     # Not a TemporaryDirectory: it would be removed at the end of every forked process too.
     place = Path(tempfile.mkdtemp(prefix="campaign"))
     try:
         whole = place / "whole"
         whole.mkdir()
-        module.prepare(whole)
-        for number, outcome in _cases(module, numbers, whole, given):
+        campaign.prepare(whole)
+        for number, outcome in _cases(campaign, numbers, whole, given):
             tally.add(number, outcome)
             _tell(f"{name} {number}", given, outcome)
     finally:
@@ -56,12 +73,12 @@ def _campaign(name: str, given: argparse.Namespace) -> Tally:
 
 
 def _cases(
-    module: object, numbers: Sequence[int], whole: Path, given: argparse.Namespace
+    campaign: Campaign, numbers: Sequence[int], whole: Path, given: argparse.Namespace
 ) -> Iterator[tuple[int, Outcome]]:
     for number in numbers:
         folder = whole.parent / f"case{number}"
         folder.mkdir()
-        yield number, module.case(Random(f"{given.seed} {number}"), whole, folder)  # type: ignore[attr-defined]
+        yield number, campaign.case(Random(f"{given.seed} {number}"), whole, folder)
         if given.keep:
             shutil.copytree(
                 whole.parent, given.keep, ignore=shutil.ignore_patterns("whole*"), dirs_exist_ok=True
@@ -79,6 +96,7 @@ def _tell(case: str, given: argparse.Namespace, outcome: Outcome) -> None:
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.run", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(CAMPAIGNS)}; all of them unless given")
+    parser.add_argument("--folder", type=Path, help="instead: every file of this folder, once")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--count", type=int, help="how many cases of each; else as many as it is made for")
