@@ -183,7 +183,9 @@ def _deblur_into(
         tell(_plan_of(source))
     with watch.stage("adapt"):
         key = f"{_identity(source)} {settings_key(config)}"
-        network, told = network_of(config, source, shutter=seen.shutter, output=sink.path, key=key)
+        network, told = network_of(
+            config, source, shutter=seen.shutter, output=sink.path, key=key, progress=progress
+        )
     scenes = Scenes()
     tools = Tools(
         survey=seen, network=network, restorer=restorer, memory=Memory(), scenes=scenes, watch=watch
