@@ -20,7 +20,7 @@ _COLOURS = {"none": "#8a8f98", "camera": "#2a78d6", "object": "#e2572b", "defocu
 _WIDTH, _DOTS = 10.0, 110  # inches of the sheet, dots per inch
 _REACH = 0.45  # share of its region's width that the longest drawn blur may take to either side
 _LEAST = 0.5  # pixels; shorter blur is drawn as a point
-_SCALES = (1, 2, 5, 10, 20, 50)  # times by which the blur may be drawn longer than it is
+SCALES = (1, 2, 5, 10, 20, 50)  # times by which the blur may be drawn longer than it is
 
 
 def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
@@ -56,7 +56,7 @@ def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
             fontsize=8,
         )
     _draw_sharpness(sharpness, diagnoses, times, index)
-    scale = _scale(diagnoses[index], frame.shape[2])
+    scale = stroke_scale(diagnoses[index], frame.shape[2])
     _draw_vectors(picture, diagnoses[index], frame, scale)
     title = f"Blur at {times[index]:.2f} s, {diagnoses[index].blur:.1f} px, drawn {scale} times as long"
     picture.set_title(title, loc="left", fontsize=10)
@@ -101,11 +101,11 @@ def _tidy(axes: Axes, moment: float) -> None:
     axes.tick_params(labelsize=8)
 
 
-def _scale(diagnosis: Diagnosis, width: int) -> int:
+def stroke_scale(diagnosis: Diagnosis, width: int) -> int:
     """How many times longer than it is the blur can be drawn without leaving its region."""
     longest = max(region.blur for row in diagnosis.regions for region in row)
     room = 2 * _REACH * width / len(diagnosis.regions[0])
-    return max((scale for scale in _SCALES if scale * longest <= room), default=1)
+    return max((scale for scale in SCALES if scale * longest <= room), default=1)
 
 
 def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor, scale: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +31,12 @@ from .config import FuseConfig, GateConfig
 from .finish import seen
 from .fuse import CONTRAST, fuse
 from .gate import excess, extent
+from .progress import Advance, quiet
 from .training_data import MIRRORS, MISJUDGED, as_light, as_measured, turned
 from .training_step import CLIPPED, Optimisers, loss, worth
 from .training_trial import gains
 
+TRAINING = "training on this clip (seconds)"  # the stage, in words
 RUNS, LENGTH = 16, 5  # places of the clip looked at, and frames in each
 SHARP = 0.7  # share of the gate's threshold below which a frame can teach
 LONGEST = 40.0  # pixels per frame interval beyond which flow was guessing
@@ -66,7 +69,9 @@ class Adapted:
     told: str
 
 
-def adapt(network: MultiFrame, source: Source, *, shutter: float, minutes: float) -> Adapted:
+def adapt(
+    network: MultiFrame, source: Source, *, shutter: float, minutes: float, progress: Advance = quiet
+) -> Adapted:
     """Teach a copy of `network` with frames of `source`.
 
     Args:
@@ -74,6 +79,7 @@ def adapt(network: MultiFrame, source: Source, *, shutter: float, minutes: float
         source: The clip.
         shutter: Exposure time over frame interval of the clip.
         minutes: Wall time to learn for.
+        progress: Told of seconds that are over.
 
     Returns:
         The copy where it won on what was held out, else `network` itself, and why in a sentence.
@@ -85,7 +91,7 @@ def adapt(network: MultiFrame, source: Source, *, shutter: float, minutes: float
         return Adapted(network=network, kept=False, told=told)
     taught, held = zip(*(divided(picture) for picture in lessons.sharp), strict=True)
     exam = [lesson(held, lessons, rng=np.random.default_rng((1, k))) for k in range(EXAM)]
-    pupil = between(network, _taught(network, taught, lessons, seconds=60 * minutes))
+    pupil = between(network, _taught(network, taught, lessons, seconds=60 * minutes, progress=progress))
     before, after = (sum(gains(each, exam)) / len(exam) for each in (network, pupil))
     kept = after > before + LEAST_GAIN
     told = f"{after - before:+.2f} dB on a part of its sharp frames that was held out"
@@ -157,13 +163,17 @@ def _filmed(truth: Tensor, velocity: Tensor, lessons: Lessons, rng: Chance) -> l
 
 
 def _taught(
-    network: MultiFrame, pictures: Sequence[Tensor], lessons: Lessons, *, seconds: float
+    network: MultiFrame, pictures: Sequence[Tensor], lessons: Lessons, *, seconds: float, progress: Advance
 ) -> MultiFrame:
     pupil = copy.deepcopy(network).train().requires_grad_(True)
     optimisers = Optimisers(pupil, pace=PACE)
     rng, book, begun = np.random.default_rng(0), list[Tensor](), time.monotonic()
+    told, whole = 0, math.ceil(seconds)
+    progress(0, whole, TRAINING)
     for step in itertools.count():
         passed = (time.monotonic() - begun) / seconds
+        progress(int(min(1, passed) * whole) - told, whole, TRAINING)
+        told = int(min(1, passed) * whole)
         if passed >= 1:
             break
         if step % REUSED == 0:

@@ -14,10 +14,11 @@ from ..models.multiframe import MultiFrame
 from ..models.shipped import WEIGHTS, Network, read_network
 from .adapt import adapt
 from .config import Config
+from .progress import Advance, quiet
 
 
-def network_of(
-    config: Config, source: Source, *, shutter: float, output: Path, key: str
+def network_of(  # noqa: PLR0913  # the clip, the settings, and who is told
+    config: Config, source: Source, *, shutter: float, output: Path, key: str, progress: Advance = quiet
 ) -> tuple[Network | None, tuple[str, ...]]:
     """What finishes the deconvolved frames of a job, ready to run, and what to tell about it.
 
@@ -26,6 +27,7 @@ def network_of(
         source: The clip.
         shutter: Its exposure time over frame interval.
         output: Where the job writes; weights that learned from the clip are kept beside it.
+        progress: Told of the learning.
         key: Fingerprint of clip and settings: an interrupted job goes on with the weights it began with.
     """
     network = weights_of(config)
@@ -38,7 +40,7 @@ def network_of(
     elif config.fuse.adapt > 0:
         # Weights that learned from another clip, or in another way, are the user's by now.
         place = claim(kept, force=config.output.force)
-        found = adapt(network, source, shutter=shutter, minutes=config.fuse.adapt)
+        found = adapt(network, source, shutter=shutter, minutes=config.fuse.adapt, progress=progress)
         network, told = found.network, (found.told,)
         if found.kept:
             with place.draft() as path:

@@ -49,7 +49,9 @@ def prepare(  # noqa: PLR0913  # the clip, the user's wishes, and who is told
         seen = survey(source, config.measure, progress=progress) if moves else unmeasured(config)
     with watch.stage("adapt"):
         network, notes = (
-            network_of(config, source, shutter=seen.shutter, output=output, key=key) if moves else (None, ())
+            network_of(config, source, shutter=seen.shutter, output=output, key=key, progress=progress)
+            if moves
+            else (None, ())
         )
     seconds = math.inf if config.budget is None else 60 * config.budget - (time.monotonic() - begun)
     return Tools(

@@ -119,9 +119,9 @@ def train(  # noqa: PLR0913  # two folders, what to steer by, how, and two to te
     """
     pool = Pool(folder=out / "shards", pictures=pictures_in(photos))
     # Where several learn together, the first of them has the shards made for all.
-    workers = config.workers if os.environ.get("RANK", "0") == "0" else 0
-    with made_ahead(photos, pool.folder, config.numbers, workers=workers):
-        if workers:
+    leads = os.environ.get("RANK", "0") == "0"
+    with made_ahead(photos, pool.folder, config.numbers, workers=config.workers if leads else 0):
+        if leads:
             _begun(pool, config.numbers[:FIRST], progress)
         return learn(_Clips(config, pool, pairs), out, config=config.loop, progress=progress, tell=tell)
 

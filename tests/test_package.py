@@ -110,6 +110,14 @@ def test_the_demo_runs_from_a_wheel_installed_elsewhere(wheel, tmp_path):
     assert any(out.iterdir())
 
 
+def test_what_the_package_offers_is_listed_before_it_is_loaded(tmp_path):
+    code = "import freezeframe, sys; print(*dir(freezeframe)); print('torch' in sys.modules)"
+    names, loaded = run(sys.executable, "-c", code, cwd=tmp_path).splitlines()
+    listed = set(names.split())
+    assert {name for name in listed if not name.startswith("_")} == set(freezeframe.__all__)
+    assert loaded == "False"
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -8,7 +8,7 @@ import torch
 
 from freezeframe.data.errors import MissingExtra
 from freezeframe.motion.diagnose import diagnose
-from freezeframe.motion.plot import plot_diagnosis
+from freezeframe.motion.plot import SCALES, plot_diagnosis, stroke_scale
 
 
 @pytest.fixture
@@ -33,3 +33,15 @@ def test_without_matplotlib_the_cure_is_named(tmp_path, drawn, monkeypatch):
     frames, found = drawn
     with pytest.raises(MissingExtra, match="pip install matplotlib"):
         plot_diagnosis(tmp_path / "sheet.png", found, times=[0.0, 0.04], frame=frames[0], index=0)
+
+
+def test_short_blur_is_drawn_longer_than_it_is_and_still_within_its_region(drawn):
+    """Two pixels on a wide frame would be a dot: strokes grow until the longest just fits."""
+    frames, (found, _) = drawn
+    longest = max(region.blur for row in found.regions for region in row)
+    room = frames.shape[3] / len(found.regions[0])
+    scale = stroke_scale(found, frames.shape[3])
+    assert scale * longest < room
+    assert scale in SCALES
+    assert scale == 1 or scale * longest > room / 4, "the next longer one would leave its region"
+    assert stroke_scale(found, 50 * frames.shape[3]) > scale

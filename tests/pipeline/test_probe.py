@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import cv2
 import pytest
@@ -11,6 +13,7 @@ import torch
 import freezeframe
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.pipeline.api import deblur_video
+from freezeframe.pipeline.config import preset
 from freezeframe.pipeline.probe import probe
 from freezeframe.pipeline.probe_text import direction
 
@@ -132,6 +135,26 @@ def test_progress_counts_every_frame(panned):
     assert sum(done for done, _ in frames) == 8
     assert {total for _, total in frames} == {8}
     assert [step for step in told if len(step) == 3] == told[: len(told) - len(frames)], "stages come before"
+
+
+@pytest.mark.parametrize("velocity", [(12, 0), (3, 0)])
+def test_table_drawing_and_json_go_by_one_measure(panned, velocity):
+    """One length per frame: what the drawing shows, the table lists, and the gate judges."""
+    found = probe(panned(velocity), every=2)
+    rows = found.text().split("\n\n")[1].splitlines()[1:]
+    listed = [float(row.split()[2]) for row in rows]
+    assert listed == [pytest.approx(sight.diagnosis.blur, abs=0.051) for sight in found.sights]
+    assert [sight.reach for sight in found.sights] == [sight.diagnosis.blur for sight in found.sights]
+
+
+def test_a_clip_below_the_limit_is_told_by_which_limit_it_would_be_sharpened(panned, tmp_path):
+    """What the hint says is what `video` does then."""
+    found = probe(panned((2.4, 0)), every=1)
+    assert not any(sight.blurred for sight in found.sights)
+    limit = float(re.search(r"--min-blur ([\d.]+) would process", found.verdict[0])[1])
+    gate = replace(preset("auto").gate, blur=0.0, wide_blur=0.0, least=limit)
+    report = deblur_video(panned((2.4, 0)), tmp_path / "out.mkv", config=replace(preset("auto"), gate=gate))
+    assert report.counts["untouched"] < 8
 
 
 def test_the_drawing_shows_the_most_blurred_frame(panned, tmp_path):

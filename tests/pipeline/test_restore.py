@@ -79,6 +79,29 @@ def test_strength_is_the_share_of_the_change_in_light(place, config, strength):
     assert np.abs(after - expected).max() < 0.5 / 255 * 2.4
 
 
+def test_a_restorer_that_changed_nothing_is_not_said_to_have_restored(place, config, write_clip):
+    from dataclasses import replace
+
+    idle = replace(config, strength=0.0)
+    Image.fromarray(codes()).save(place / "in.jpg", quality=90)
+    write_clip(place / "in.mkv", [light_of(codes())] * 2)
+    for name in ("in.jpg", "in.mkv"):
+        (done,) = restore(place / name, place / f"out{name[2:]}", config=idle)
+        assert done.reason == "plus changed nothing; copied unchanged"
+    assert (place / "out.jpg").read_bytes() == (place / "in.jpg").read_bytes(), "not coded anew"
+    (done,) = restore(place / "in.mkv", place / "changed.mkv", config=config)
+    assert done.reason == "restored with plus (as requested)"
+
+
+def test_a_photo_has_no_times(place, config):
+    Image.fromarray(codes()).save(place / "in.png")
+    wish = configure(
+        model="auto", tile=None, strength=1.0, device="cpu", precision="auto", output={"start": 1.0}
+    )
+    with pytest.raises(FreezeframeError, match="--start and --end are for videos"):
+        restore(place / "in.png", place / "out.png", config=wish)
+
+
 @pytest.mark.parametrize("tile", [64, 96])
 def test_tiles_change_nothing(place, config, tile):
     from dataclasses import replace

@@ -28,9 +28,7 @@ def test_every_frame_is_counted_once():
 
 
 def test_reasons_are_grouped_whatever_their_figures():
-    untouched = verdicts("untouched", 3) + verdicts(
-        "untouched", 2, reason="nothing moves fast enough to blur"
-    )
+    untouched = verdicts("untouched", 3) + verdicts("untouched", 2, reason="nothing moves")
     shifted = [
         verdict
         for k in range(11)

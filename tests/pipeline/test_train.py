@@ -13,10 +13,12 @@ from freezeframe.data.synth_clips import synth_clip
 from freezeframe.models.multiframe import AFTER, BEFORE, FRAME, WAY, evidence
 from freezeframe.models.shipped import read_network
 from freezeframe.pipeline import training_data
+from freezeframe.pipeline.commands_train import disk_text
 from freezeframe.pipeline.train import TrainConfig, train
 from freezeframe.pipeline.training_data import (
     MIRRORS,
     PER_SHARD,
+    SHARD_BYTES,
     Pool,
     made_ahead,
     recoloured,
@@ -55,8 +57,12 @@ def run(photos, shards, out, *, steps, start=None):
     config = TrainConfig(
         steps=steps, size=2, patch=32, width=8, shards=2, workers=0, device="cpu", every=60, start=start
     )
-    told = []
-    weights = train(photos, out, pairs=None, config=config, tell=told.append)
+    told, steps = [], []
+    weights = train(
+        photos, out, pairs=None, config=config, tell=told.append, progress=lambda *step: steps.append(step)
+    )
+    assert steps[:3] == [(0, 2, "making the first shards"), *[(1, 2, "making the first shards")] * 2]
+    assert all(len(step) == 2 for step in steps[3:])
     return weights, told
 
 
@@ -149,6 +155,14 @@ def test_another_seed_has_other_clips():
     assert max(TrainConfig(seed=600).numbers) * 10 * PER_SHARD < training_data.HELD_OUT
     with pytest.raises(ValueError, match="held out"):
         TrainConfig(seed=625)
+
+
+def test_a_training_says_how_much_disk_it_takes(shards, tmp_path):
+    header = 128  # bytes, of NumPy's format
+    assert (shards / "shard_00000.npy").stat().st_size == SHARD_BYTES + header
+    text = disk_text(tmp_path / "run" / "shards", 400 * SHARD_BYTES, option="--shards")
+    assert "up to 15.9 GB of disk" in text
+    assert "GB are free" in text
 
 
 @pytest.mark.slow
