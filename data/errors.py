@@ -64,6 +64,6 @@ def saying_memory_ran_out() -> Iterator[None]:
         if not memory_ran_out(error):
             raise
         raise FreezeframeError(
-            "there is not enough memory for this; close other programs, raise the limit that `ulimit -v` shows,"
-            " or scale the pictures down first"
+            "there is not enough memory for this; close other programs, raise the limit that `ulimit -v`"
+            " shows, or scale the pictures down first"
         ) from error
