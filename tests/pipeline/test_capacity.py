@@ -141,7 +141,7 @@ def limited(limit: int, *words: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits on a process's size are Linux's")
 def test_with_any_limit_a_clip_is_done_or_one_sentence_says_why_not(tmp_path, write_clip):
-    """Small limits are seen before the work, larger ones met in the middle: torch, OpenVINO, NumPy."""
+    """Small limits are seen before the work, larger ones are met in the middle of it."""
     world = torch.rand(3, 136, 280, generator=torch.Generator().manual_seed(0))[None]
     world = torch.nn.functional.interpolate(world, scale_factor=8, mode="bicubic").clamp(0, 1)[0]
     frames = [
@@ -150,7 +150,7 @@ def test_with_any_limit_a_clip_is_done_or_one_sentence_says_why_not(tmp_path, wr
     ]
     source = write_clip(tmp_path / "pan.mkv", frames)
     ends = {}
-    for gigabytes in (1.5, 2.5, 3.1, 3.5):
+    for gigabytes in (1.5, 3.1, 3.5):
         end = limited(int(gigabytes * 1e9), "video", source, tmp_path / "out.mkv")
         ends[gigabytes] = end.returncode
         if end.returncode == 0:

@@ -1,0 +1,160 @@
+"""The laws hold on every processor: kernels as other code generators' targets make them, engines as other
+instruction sets run them.
+
+Each is a process of its own, as libraries choose once. The processor that the tests run on is in the ordinary
+run; a target with instructions that it lacks is skipped.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+TARGETS = {  # of LLVM's code generator for x86: the instructions that it will use beyond the first 64-bit ones
+    "generic": (),
+    "haswell": ("avx2", "fma"),
+    "skylake-avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
+    "sapphirerapids": ("avx512f", "avx512fp16", "avx512_bf16"),
+}
+KERNELS = (
+    "data/test_exposure.py",
+    "data/test_exposure_step.py",
+    "pipeline/test_deconvolve.py",
+    "splatting/test_render.py",
+)
+KINDS = {  # PyTorch's own kernels, and those of oneDNN in it
+    "plain": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "AVX-512": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+}
+
+SHARPEN = """
+import sys, numpy as np, torch
+from freezeframe.data.exposure import blur, blur_adjoint
+from freezeframe.pipeline.deconvolve import Observation, richardson_lucy
+import numba
+numba.set_num_threads(int(sys.argv[2]))
+rng = torch.Generator().manual_seed(1)
+light = torch.rand(3, 120, 160, generator=rng)
+way = torch.nn.functional.interpolate(12 * torch.randn(1, 2, 5, 6, generator=rng), (120, 160), mode="bilinear")[0]
+way[:, :, :80] = 0
+pace = 1.8 * torch.ones(120, 160)
+pace[:, :80] = 0
+seen = [Observation(light=light.roll(k, 2), offset=k * way / 3, way=way, belief=torch.ones(120, 160)) for k in (0, 1, -1)]
+sharp = richardson_lucy(light, seen, steps=6, pace=pace, smooth=0.004)
+assert torch.equal(sharp[:, :, :80], light[:, :, :80]), "what rests keeps its bits"
+still = blur(light, torch.zeros_like(way))
+assert torch.equal(still, light), "no motion is no blur"
+np.savez(sys.argv[1], sharp=sharp, blurred=blur(light, way), handed_back=blur_adjoint(light, way))
+"""
+
+ANSWER = """
+import sys, numpy as np, torch
+from freezeframe.models.engine import engine
+from freezeframe.models.engine_choice import sample
+from freezeframe.models.shipped import WEIGHTS, read_network
+network = read_network(WEIGHTS)
+np.savez(sys.argv[1], **{
+    f"{way} {precision}": engine(network, device="cpu", precision=precision, way=way)(sample(128, 192))
+    for way in sys.argv[2].split() for precision in ("fp32", "bf16")
+})
+"""
+
+
+@lru_cache(maxsize=1)
+def instructions() -> frozenset[str]:
+    """What the processor here can do, in the system's words."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    return frozenset(next((line.split(":")[1] for line in lines if line.startswith("flags")), "").split())
+
+
+def require(*wanted: str) -> None:
+    if missing := set(wanted) - instructions():
+        pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
+
+
+def run(words: list[str], **variables: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, *words], env={**os.environ, **variables}, cwd=HERE.parent, capture_output=True, text=True,
+        timeout=900, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, f"{variables}\n{ended.stdout[-4000:]}\n{ended.stderr[-4000:]}"
+
+
+def of_target(name: str, cache: Path) -> dict[str, str]:
+    return {
+        "NUMBA_CPU_NAME": name,
+        "NUMBA_CPU_FEATURES": "",
+        "NUMBA_NUM_THREADS": "2",
+        "NUMBA_CACHE_DIR": str(cache / name),
+    }
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory) -> Path:
+    """Where each target's compiled kernels are kept while these tests run."""
+    pytest.importorskip("numba")
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_kernels_keep_their_laws_on(target, kernels):
+    """Every law of the kernels, those that promise bits among them."""
+    require("lm", *TARGETS[target])
+    tests = [str(HERE / each) for each in KERNELS]
+    # What tensors compute, and what compares both many times over, is no other on another target.
+    chosen = ["-k", "not tensors] and not gpu", "-m", "not slow and not gpu"]
+    run(["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *chosen, *tests], **of_target(target, kernels))
+
+
+def test_targets_and_threads_differ_by_rounding_only(kernels, tmp_path):
+    """Same bits on one thread and on two; from target to target six steps stay within a 16-bit code."""
+    found = {}
+    for target in (each for each, needed in TARGETS.items() if set(needed) <= instructions()):
+        one, two = (tmp_path / f"{target} {threads}.npz" for threads in (1, 2))
+        for threads, path in ((1, one), (2, two)):
+            run(["-c", SHARPEN, str(path), str(threads)], **of_target(target, kernels))
+        with np.load(one) as alone, np.load(two) as together:
+            assert all(np.array_equal(alone[key], together[key]) for key in alone), target
+            found[target] = dict(alone)
+    if not found:
+        pytest.skip("this is no x86 processor")
+    for target, results in found.items():
+        for what, values in results.items():
+            apart = float(np.abs(values - found["generic"][what]).max())
+            print(f"{target}: {what} differs from generic by {apart:.1e}")  # noqa: T201
+            assert apart < 1 / 65535, (target, what)
+
+
+def test_instruction_sets_and_number_formats_differ_by_rounding_only(tmp_path):
+    """The shipped network: fp32 to a tenth of an 8-bit code of 255, bf16 to what `engine_choice` allows."""
+    require("lm", "avx2")
+    from freezeframe.models.engine_choice import AGREED
+
+    ways = ["torch"] + ["openvino"] * bool(importlib.util.find_spec("openvino"))
+    found = {}
+    for name, variables in KINDS.items():
+        if name == "AVX-512" and "avx512f" not in instructions():
+            continue
+        path = tmp_path / f"{name}.npz"
+        run(["-c", ANSWER, str(path), " ".join(ways)], **variables)
+        with np.load(path) as answers:
+            found |= {f"{name} {key}": torch.from_numpy(value) for key, value in dict(answers).items()}
+    truth = found["plain torch fp32"]
+    assert truth.abs().max() > AGREED, "there is something to disagree on"
+    for name, answer in found.items():
+        apart = float((answer - truth).abs().max())
+        print(f"{name} differs from plain torch fp32 by {apart:.1e}")  # noqa: T201
+        assert apart <= (AGREED if name.endswith("bf16") else 0.1 / 255), name
