@@ -1,4 +1,7 @@
-"""Do no harm: what is sharp passes untouched, what is implausible falls back to the input."""
+"""Do no harm: what is sharp passes untouched, what is implausible falls back to the input.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 
