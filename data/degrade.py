@@ -2,6 +2,8 @@
 
 Each degradation is a small function in the space where its law holds: blur, rain, haze, photons and darkness
 in linear light, noise of a given sigma and JPEG on sRGB codes. Everything is decided by a seed.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A shutter and a lens move light, so a blur is a convolution of linear light; of sRGB codes it would darken
 every highlight.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a sensor and a file do to a picture: noise, darkness, compression."""
+"""What a sensor and a file do to a picture: noise, darkness, compression.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What lies between scene and camera: rain and haze, in linear light."""
+"""What lies between scene and camera: rain and haze, in linear light.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

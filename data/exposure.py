@@ -70,7 +70,7 @@ def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None
 
 
 def within(vectors: Tensor, *, offset: Tensor | None = None, size: Sequence[int] | None = None) -> Tensor:
-    """[H', W'] 1 where a pixel's whole way lies in the picture, else 0.
+    """[H', W'] 1 where a pixel's whole way lies in the picture, else 0. Takes no gradient.
 
     Nobody knows the light beyond the border.
 

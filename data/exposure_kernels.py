@@ -3,6 +3,8 @@
 Pictures are [H, W, 4] float32, the fourth lane spare; fields are [2, H, W]. Scattering runs in bands of rows,
 each with an accumulator of its own, so that no two threads write to one place and the sum is the same on any
 number of threads.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

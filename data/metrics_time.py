@@ -1,4 +1,7 @@
-"""How true and how steady the motion in a restored clip is, and whether its blur explains the input."""
+"""How true and how steady the motion in a restored clip is, and whether its blur explains the input.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 An ICC profile may carry one curve per channel (ICC.1:2010, 10.5 `curv`, 10.15 `para`); light stays in the
 profile's own primaries. Profiles that hold only look-up cubes, and photos without one, get the sRGB curve.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

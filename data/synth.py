@@ -2,6 +2,8 @@
 
 `sports_scene` draws a whole match; `handheld_scene` shakes any picture. Both give a `Scene`: its sharp
 frames, its exposures, its flows and its movers at any time. `with_noise` adds what a sensor adds.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

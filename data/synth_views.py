@@ -1,6 +1,8 @@
 """Static scenes with known truth, seen by a known camera: from one place, and past textured planes.
 
 Drawn with two rays a side in every pixel, so that nobody who fits such a scene can use the same arithmetic.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

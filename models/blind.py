@@ -4,6 +4,8 @@ A line of length L leaves zeros in the spectrum, 1 / L apart; the cepstrum, the 
 the spectrum, gathers them in one place: the way from the line's one end to the other (Oppenheim and Schafer
 1975; Cannon, IEEE TASSP 1976). A small network reads that place in spite of what was photographed, and the
 radius of a disk out of focus. It answers with probabilities: `wiener.py` undoes the blur that is expected.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One step of DreamClear's denoising: with and without the caption, in tiles where the latent is large."""
+"""One step of DreamClear's denoising: with and without the caption, in tiles where the latent is large.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

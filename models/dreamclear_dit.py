@@ -234,7 +234,10 @@ def joined(x: Tensor) -> Tensor:
 
 
 def waves(numbers: Tensor) -> Tensor:
-    """Numbers [B] as 128 cosines and 128 sines of periods from 2 pi to 20,000 pi. [B, 256] float32."""
+    """Numbers [B] as 128 cosines and 128 sines of periods from 2 pi to 20,000 pi. [B, 256] float32.
+
+    Takes no gradient.
+    """
     half = WAVES // 2
     steps = torch.arange(half, device=numbers.device, dtype=torch.float32)
     angles = numbers[:, None].float() * torch.exp(-math.log(10000) / half * steps)

@@ -65,7 +65,7 @@ def denoised(latent: Tensor, noise: Tensor, *, kept: float) -> Tensor:
 def sample(
     denoise: Denoise, start: Tensor, plan: Schedule, *, generator: torch.Generator, sampler: Sampler = "ddpm"
 ) -> Tensor:
-    """A clean latent, drawn.
+    """A clean latent, drawn. Takes no gradient.
 
     Args:
         denoise: Called once per visited step, most noise first.
@@ -96,7 +96,7 @@ def ddim_step(latent: Tensor, noise: Tensor, *, kept: tuple[float, float]) -> Te
 def ddpm_step(
     latent: Tensor, noise: Tensor, uncertainty: Tensor, *, plan: Schedule, i: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latent one visited step earlier.
+    """Mean and standard deviation of the latent one visited step earlier. Takes no gradient.
 
     The network's `uncertainty`, from -1 to 1, lies between the logarithms of the smallest and of the largest
     variance possible: that of a clean latent known exactly, and that of one of which nothing is known.

@@ -1,4 +1,7 @@
-"""Parts of a picture that tell of all of it, for networks that want to know what happened to the whole."""
+"""Parts of a picture that tell of all of it, for networks that want to know what happened to the whole.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

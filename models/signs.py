@@ -3,6 +3,8 @@
 A grey sky is no haze where something else in the picture is black (He et al., CVPR 2009), nor is a shadow
 darkness; fine texture is no noise where other places are smooth (Immerkaer 1996); steps that come every
 eight pixels are JPEG's (Wang, Sheikh and Bovik, ICIP 2002).
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ SMALLEST_TILE = 32  # pixels; below that a network sees little but edges
 def in_tiles(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, multiple: int = 1) -> Tensor:
     """`restorer(image)`, computed in tiles that share `overlap` pixels and are blended there.
 
+    Takes no gradient.
+
     Each tile fades into its neighbour over the middle half of what they share; the outer quarters, where the
     tile's own edge shows, are left out. So the result is the untiled one where the restorer looks no further
     than a quarter of the overlap, and close to it where it looks no further than half.
@@ -54,6 +56,8 @@ def in_tiles(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, mult
 
 def in_even_tiles(network: Network, image: Tensor, *, tile: int, overlap: int, multiple: int = 1) -> Tensor:
     """`network(image)` in the fewest tiles of one size: what is compiled for a shape is compiled once.
+
+    Takes no gradient.
 
     Blended as in `in_tiles`.
 

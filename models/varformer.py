@@ -73,6 +73,8 @@ def load(state: Mapping[str, Tensor]) -> VarFormer:
 def restore(network: VarFormer, codes: Tensor, *, settings: Settings | None = None) -> Tensor:
     """A restored picture. Nothing is drawn at random: the likeliest word is taken everywhere.
 
+    Takes no gradient.
+
     Args:
         network: From `load`.
         codes: sRGB codes in [0, 1]. [1, 3, H, W].

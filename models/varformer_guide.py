@@ -55,7 +55,7 @@ def attach(network: nn.Module, guides: tuple[Guide, ...], prior: Prior) -> None:
 
 
 def apply_guide(network: nn.Module, level: int, x: Tensor, *, seen: Tensor, prior: Tensor) -> Tensor:
-    """A level's features, guided. [B, C, H, W].
+    """A level's features, guided. [B, C, H, W]. Takes no gradient.
 
     Args:
         network: One that `attach` has been called on.

@@ -83,7 +83,10 @@ def nearest_phi(place: float) -> int:
 
 
 def nearest_words(x: Tensor, words: Tensor) -> Tensor:
-    """The index of the word [V, C] nearest to each pixel of [B, C, H, W], in rows: [B, H * W]."""
+    """The index of the word [V, C] nearest to each pixel of [B, C, H, W], in rows: [B, H * W].
+
+    Takes no gradient.
+    """
     # In double precision, which autocast leaves alone: rounded, neighbouring words are taken for one another.
     pixels, words = x.flatten(2).transpose(1, 2).double(), words.double()
     # |p - w|^2 without |p|^2, which is the same for every word.

@@ -112,7 +112,10 @@ def scale_of_tokens(scales: tuple[int, ...]) -> Tensor:
 
 
 def causal_bias(level: Tensor) -> Tensor:
-    """0 where a row's token may see a column's (its own scale and those before), else -inf. [1, 1, L, L]."""
+    """0 where a row's token may see a column's (its own scale and those before), else -inf. [1, 1, L, L].
+
+    Takes no gradient.
+    """
     visible = level[0][:, None] >= level[0]
     return torch.where(visible, 0.0, -math.inf).to(torch.float32)[None, None]
 

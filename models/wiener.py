@@ -3,6 +3,8 @@
 Wiener's filter for one blur K is K* / (|K|^2 + noise / signal). Where only probabilities of blurs are known
 the least mean square error takes means of both: E[K]* / (E[|K|^2] + noise / signal). Doubt makes it gentle.
 As the power of photographs falls with the square of frequency, noise / signal rises with it.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _RANSAC_MISS = 1.0  # pixels of flow error that still agree with a homography
 def homography(
     source: Tensor, target: Tensor, *, mask: Tensor | None = None, start: Tensor | None = None
 ) -> Tensor | None:
-    """The plane-to-plane map of a whole frame: target(H p) shows what source(p) shows.
+    """The plane-to-plane map of a whole frame: target(H p) shows what source(p) shows. Takes no gradient.
 
     Phase correlation or the majority of a quick flow, whichever lays the frames better onto each other, for
     the first guess; then enhanced correlation (Evangelidis & Psarakis 2008) from coarse to fine, twice on
@@ -63,7 +63,7 @@ def homography(
 
 
 def homography_of_flow(shift: Tensor, trust: Tensor, *, step: int = 16) -> Tensor | None:
-    """The homography that most of a flow agrees with, by RANSAC on every `step`-th pixel.
+    """The homography that most of a flow agrees with, by RANSAC on every `step`-th pixel. Takes no gradient.
 
     Args:
         shift: [2, H, W] pixels.

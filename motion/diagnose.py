@@ -1,4 +1,7 @@
-"""What ails a frame: how long its blur is, which way it points and what made it; noise; blocks."""
+"""What ails a frame: how long its blur is, which way it points and what made it; noise; blocks.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

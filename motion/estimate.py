@@ -30,12 +30,15 @@ _SMALLEST = 16  # pixels; smaller pictures have no motion that could be told
 
 
 def dis_flow(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") -> Flow:
-    """Dense inverse search (Kroeger et al. 2016) by OpenCV; both frames [3, H, W] linear RGB."""
+    """Dense inverse search (Kroeger et al. 2016) by OpenCV; both frames [3, H, W] linear RGB.
+
+    Takes no gradient.
+    """
     return dis_pair(source, target, preset=preset)[0]
 
 
 def dis_pair(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") -> tuple[Flow, Flow]:
-    """`dis_flow` from source to target and back."""
+    """`dis_flow` from source to target and back. Takes no gradient."""
     lumas = luma_codes(source), luma_codes(target)
     forward = dis_shift(*lumas, preset=preset)
     backward = dis_shift(*lumas[::-1], preset=preset)

@@ -71,7 +71,7 @@ class ShutterEstimate:
 
 
 def shutter_fraction(images: Tensor, flows: Mapping[tuple[int, int], Flow]) -> ShutterEstimate:
-    """Measure the shutter fraction of consecutive frames.
+    """Measure the shutter fraction of consecutive frames. Takes no gradient.
 
     Args:
         images: [T, 3, H, W] linear RGB. Four frames in brisk motion are enough.

@@ -1,4 +1,7 @@
-"""First looks at small pictures: cheap enough for every frame, sharp enough to say that nothing is to do."""
+"""First looks at small pictures: cheap enough for every frame, sharp enough to say that nothing is to do.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _FEWEST = 2  # pairs of frames with a pan, the least to call something an overla
 
 
 def movers(flow: Flow, matrix: Tensor) -> Tensor:
-    """How surely each point moves otherwise than the camera, [H, W] in [0, 1].
+    """How surely each point moves otherwise than the camera, [H, W] in [0, 1]. Takes no gradient.
 
     A soft step in the distance between the flow and what the camera's homography [3, 3] predicts. Untrusted
     flow says nothing by itself: there the surroundings speak.
@@ -31,7 +31,7 @@ def movers(flow: Flow, matrix: Tensor) -> Tensor:
 
 
 def overlays(pairs: Sequence[tuple[Flow, Tensor]]) -> Tensor:
-    """How surely each pixel belongs to a broadcast overlay, [H, W] in [0, 1].
+    """How surely each pixel belongs to a broadcast overlay, [H, W] in [0, 1]. Takes no gradient.
 
     Score boards and logos stay where they are on the screen while the camera pans over the scene. Pairs
     without a pan say nothing; without enough of them nothing is an overlay.

@@ -33,7 +33,7 @@ def camera_path(
     focal: float | None = None,
     parallax: float = 0.0,
 ) -> CameraPath:
-    """The path of a camera through N frames.
+    """The path of a camera through N frames. Takes no gradient.
 
     Args:
         homographies: N - 1 maps [3, 3] from each frame to the next; None where none was found, taken for
@@ -94,6 +94,8 @@ def intrinsics(focal: float, size: tuple[int, int]) -> Tensor:
 
 def rotation_of(matrix: Tensor, lens: Tensor) -> Tensor:
     """The rotation [3, 3] that takes places of the frame nearest to where a homography takes them.
+
+    Takes no gradient.
 
     The best turn of one set of rays onto another (Kabsch 1976): in the matrix itself a millionth of
     perspective, which no picture tells, would outweigh pixels where the lens is long.
@@ -179,6 +181,8 @@ def _kind(
 
 def averaged(turns: Mapping[tuple[int, int], Tensor], count: int) -> Tensor:
     """[N, 3, 3] rotations that many relative ones agree on (Hartley et al. 2013): robust, chordal.
+
+    Takes no gradient.
 
     Args:
         turns: (i, j): the turn from camera i to camera j, [3, 3]. Every camera must be reachable from 0

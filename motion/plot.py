@@ -1,4 +1,7 @@
-"""Pictures of a diagnosis. Needs the extra `plot`."""
+"""Pictures of a diagnosis. Needs the extra `plot`.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

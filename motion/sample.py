@@ -39,7 +39,10 @@ def sample(image: Tensor, x: Tensor, y: Tensor, *, method: Method = "catmull-rom
 
 
 def pixel_grid(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns x and rows y of every pixel of `like`, each [H, W], on its device and in its precision."""
+    """Columns x and rows y of every pixel of `like`, each [H, W], on its device and in its precision.
+
+    Takes no gradient.
+    """
     height, width = like.shape[-2:]
     rows = torch.arange(height, device=like.device, dtype=like.dtype)
     columns = torch.arange(width, device=like.device, dtype=like.dtype)

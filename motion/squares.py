@@ -1,4 +1,7 @@
-"""Squares cut out of a frame and its neighbours along the motion: what `models/shutter.py` looks at."""
+"""Squares cut out of a frame and its neighbours along the motion: what `models/shutter.py` looks at.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

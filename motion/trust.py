@@ -37,7 +37,10 @@ def trust(forward: Tensor, backward: Tensor) -> Tensor:
 
 
 def inside(shift: Tensor) -> Tensor:
-    """[..., H, W] true where the point that `shift` [..., 2, H, W] leads to lies in the image."""
+    """[..., H, W] true where the point that `shift` [..., 2, H, W] leads to lies in the image.
+
+    Takes no gradient.
+    """
     x, y = pixel_grid(shift)
     height, width = shift.shape[-2:]
     to_x, to_y = x + shift[..., 0, :, :], y + shift[..., 1, :, :]

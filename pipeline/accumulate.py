@@ -4,6 +4,8 @@ Photos are laid onto the sharpest of them. Fourier burst accumulation (Delbracio
 frequency from where it is strongest, and is the safe result; from it `shake` finds the kernel of each photo
 and the picture before all blur. Where that picture, blurred again, does not explain the reference photo,
 the safe result stays.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

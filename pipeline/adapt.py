@@ -2,6 +2,8 @@
 
 The camera, the grass and the shirts are those of this clip. What is learned is kept only if it wins on a part
 of the picture that was held out: other frames show the same things again.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

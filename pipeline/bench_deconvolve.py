@@ -2,6 +2,8 @@
 
 Both know one blur for a whole picture only. Therefore: tiles, each along the mean way of its pixels, faded
 into one another.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Each takes a folder of numbered PNG and writes the same pictures, restored, into another: all are rounded to
 8 bits and read back alike.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

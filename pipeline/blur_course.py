@@ -1,4 +1,7 @@
-"""What the estimator of blur learns: photographs blurred along lines, by hands and by lenses, and how."""
+"""What the estimator of blur learns: photographs blurred along lines, by hands and by lenses, and how.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the frames of one shot tell of their camera, and of what does not belong to its scene."""
+"""What the frames of one shot tell of their camera, and of what does not belong to its scene.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which restorer a picture needs: what ails it, and who of those at hand cures that."""
+"""Which restorer a picture needs: what ails it, and who of those at hand cures that.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

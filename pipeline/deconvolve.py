@@ -12,6 +12,8 @@ total-variation prior (Dey et al. 2006) holds back noise and ringing; where a fr
 nothing to undo, and the step is damped.
 
 Blocks of four by four pixels share one way, their mean: a quarter of the time, for 0.02 dB on the REDS pairs.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

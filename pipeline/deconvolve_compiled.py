@@ -1,4 +1,7 @@
-"""Richardson-Lucy in compiled kernels: the numbers of `deconvolve.iterate_tensors`, far faster."""
+"""Richardson-Lucy in compiled kernels: the numbers of `deconvolve.iterate_tensors`, far faster.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

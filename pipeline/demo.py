@@ -1,4 +1,7 @@
-"""The first run of a newcomer: the shipped sample, what was gained on it, and where to look."""
+"""The first run of a newcomer: the shipped sample, what was gained on it, and where to look.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 The cameras of test views come from blurred neighbours or from another world's coordinates; so each is first
 moved until the frozen scene fits best, and both figures are told, without and with.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The last part of the fuse stage: the learned network over what the deconvolution recovered."""
+"""The last part of the fuse stage: the learned network over what the deconvolution recovered.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

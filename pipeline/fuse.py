@@ -1,4 +1,7 @@
-"""The fuse stage: every frame sharpened from itself and the frames around it."""
+"""The fuse stage: every frame sharpened from itself and the frames around it.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

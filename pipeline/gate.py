@@ -1,4 +1,7 @@
-"""Do no harm: what is sharp passes untouched, and a change is made no larger than is plausible."""
+"""Do no harm: what is sharp passes untouched, and a change is made no larger than is plausible.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

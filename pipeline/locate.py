@@ -1,4 +1,7 @@
-"""Where the camera was in a scene with depth: from poses that the user names, or from COLMAP."""
+"""Where the camera was in a scene with depth: from poses that the user names, or from COLMAP.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

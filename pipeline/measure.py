@@ -1,4 +1,7 @@
-"""The measure stage: how everything in a window moved, and for how long the shutter was open."""
+"""The measure stage: how everything in a window moved, and for how long the shutter was open.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

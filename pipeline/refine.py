@@ -1,4 +1,7 @@
-"""The single-image restorer over every frame, in tiles."""
+"""The single-image restorer over every frame, in tiles.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def gains(network: nn.Module, photos: Sequence[Tensor]) -> dict[str, float]:
 
 
 def restored(network: nn.Module, codes: Tensor) -> Tensor:
-    """[3, H, W] codes in [0, 1] after the network, as whole 255ths."""
+    """[3, H, W] codes in [0, 1] after the network, as whole 255ths. Takes no gradient."""
     device = next(network.parameters()).device
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
         answer: Tensor = network(codes[None].to(device, memory_format=torch.channels_last))[0]

@@ -109,7 +109,7 @@ def _shutter(images: Tensor, flows: Flows, config: Config, *, photos: bool) -> S
 def placed_shot(  # noqa: PLR0913, PLR0917
     shot: Shot, clear: Tensor, frames: Sequence[Frame], shots: Shots | None, source: Path, going: Going
 ) -> tuple[Shot, tuple[int, ...]]:
-    """The shot of the frames whose cameras are known, and their numbers."""
+    """The shot of the frames whose cameras are known, and their numbers. Takes no gradient."""
     times = torch.tensor([float(frame.time) for frame in frames])
     if shots is not None:
         found = named(shots, times, where=source)

@@ -6,6 +6,8 @@ nothing negative; Fergus et al. 2006, Sroubek & Milanfar 2012) and the picture (
 total-variation prior, by half-quadratic splitting; Wang et al. 2008) finds both: eight kernels with different
 gaps leave no frequency unseen. What a photo does not show (beyond its border, at white, behind something that
 moved) is filled with what the others say it would have shown.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Cut the stream at scene changes and into bounded windows that join without a seam."""
+"""Cut the stream at scene changes and into bounded windows that join without a seam.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

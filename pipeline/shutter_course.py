@@ -1,4 +1,7 @@
-"""What the sense for shutters learns: how long they were open while cameras moved across pictures."""
+"""What the sense for shutters learns: how long they were open while cameras moved across pictures.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The splat stage: sharpened frames with the static scene in them, rebuilt from its own blur."""
+"""The splat stage: sharpened frames with the static scene in them, rebuilt from its own blur.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

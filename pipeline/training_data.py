@@ -2,6 +2,8 @@
 
 Samples lie in shards on disk. A shard is a function of its number, so that a training can be repeated to the
 bit, its shards can be made by any process at any time, and lost ones are made again.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -41,6 +41,8 @@ def loss(answer: Tensor, truth: Tensor, counts: Tensor | None = None) -> Tensor:
 def worth(start: Tensor, truth: Tensor) -> Tensor:
     """How much each patch counts, [B]: the better it was to `start` with, the more a code of error.
 
+    Takes no gradient.
+
     Else a few hard patches are all that is learned, and what was nearly right is made worse. The square root:
     halfway between counting codes and counting decibels.
     """

@@ -1,4 +1,7 @@
-"""How good a network is while it trains: on rendered clips that it never saw, and on real pairs."""
+"""How good a network is while it trains: on rendered clips that it never saw, and on real pairs.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

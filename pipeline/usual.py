@@ -1,4 +1,7 @@
-"""What `freezeframe video` makes of the frames of a clip, where no scene is rebuilt: all of them at once."""
+"""What `freezeframe video` makes of the frames of a clip, where no scene is rebuilt: all of them at once.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,10 @@ def sharpness(images: Tensor, weights: Tensor) -> Tensor:
 
 
 def lucky_weights(images: Tensor, weights: Tensor) -> Tensor:
-    """[T, H, W] weights with which the sharpest frames paint, and others where those do not look."""
+    """[T, H, W] weights with which the sharpest frames paint, and others where those do not look.
+
+    Takes no gradient.
+    """
     sharp = sharpness(images, weights)
     share = (sharp / sharp.max().clamp_min(1e-12)) ** LUCKY
     return weights * share.clamp_min(1e-4)[:, None, None]

@@ -2,6 +2,8 @@
 
 No opacity is ever reset: those who deblur found that it harms (Deblurring 3D-GS, arXiv:2401.00834).
 `relocation` holds the other way to the same end.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Whether a shot can be rebuilt from its own blur, and how; with the reason."""
+"""Whether a shot can be rebuilt from its own blur, and how; with the reason.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ sparse/0/               COLMAP's model of them, or
 poses_bounds.npy        LLFF's table (Mildenhall et al. 2019)
 hold=N                  an empty file: picture 0 and every Nth after it are sharp, and kept for the test
 images_test/            the sharp picture of each one that is not held out (Deblur-NeRF, BAD-NeRF)
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def psnr_of_reblur(answer: Tensor, seen: Tensor, weight: Tensor) -> float:
 
 
 def unsaturated(light: Tensor) -> Tensor:
-    """[..., H, W] 1 where no channel of [..., 3, H, W] has lost count, else 0."""
+    """[..., H, W] 1 where no channel of [..., 3, H, W] has lost count, else 0. Takes no gradient."""
     return (light.amax(-3) < SATURATED).to(light)
 
 

@@ -2,6 +2,8 @@
 
 Their number is set from outside and no gradient decides: from a poor start this finds more than `density`
 does. What is faint comes to rest on what is not, and all are shaken a little so that none gets stuck.
+
+Nothing here takes a gradient.
 """
 
 from __future__ import annotations

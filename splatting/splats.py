@@ -104,7 +104,7 @@ class Splats(nn.Module):
 def seeded(  # noqa: PLR0913
     points: Tensor, views: Views, frames: Tensor, *, count: int, degree: int = 0, seed: int = 0
 ) -> Gaussians:
-    """Gaussians in front of every camera, at the depths of known points.
+    """Gaussians in front of every camera, at the depths of known points. Takes no gradient.
 
     As many as are asked for lie under random pixels of random frames, also a little beyond the borders; the
     points that a frame sees nearest to such a pixel tell its depth, the frame its colour.

@@ -214,6 +214,8 @@ class BezierTrack(nn.Module):
 def pixel_scale(lens: Tensor, size: tuple[int, int], *, depth: float) -> Tensor:
     """[7] turns (radians), ways (of the scene's unit) and log zoom that move the picture by one pixel.
 
+    Takes no gradient.
+
     Turns about the optical axis and zooms are counted halfway between the middle and the corner.
     """
     focal = float(lens[0, 0] + lens[1, 1]) / 2
@@ -223,7 +225,10 @@ def pixel_scale(lens: Tensor, size: tuple[int, int], *, depth: float) -> Tensor:
 
 
 def spline_slopes(times: Tensor) -> Tensor:
-    """[T, T] matrix from the knots of a natural cubic spline to its slopes at them (de Boor 1978, IV)."""
+    """[T, T] matrix from the knots of a natural cubic spline to its slopes at them (de Boor 1978, IV).
+
+    Takes no gradient.
+    """
     count = len(times)
     if count == 1:
         return torch.zeros(1, 1).to(times)

@@ -34,7 +34,10 @@ def poses(rotation: Tensor, translation: Tensor) -> Tensor:
 
 
 def turn_vectors(rotation: Tensor) -> Tensor:
-    """[T, 3] radians whose `rotations` are these [T, 3, 3], each the nearest to the one before."""
+    """[T, 3] radians whose `rotations` are these [T, 3, 3], each the nearest to the one before.
+
+    Takes no gradient.
+    """
     found = So3.from_matrix(rotation.double()).log()
     unwound = [found[0]]
     for vector in found[1:]:

@@ -1,0 +1,267 @@
+"""Every public function on tensors carries gradients, or says that it takes none.
+
+A function belongs here if one of its arguments is a tensor and what it returns may hold one. Those of `CASES`
+are held against finite differences in float64; the others say "takes no gradient" in their own docstring or
+in their module's, or run under `no_grad`. Whoever adds a function is asked the question by this file.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+import freezeframe
+from freezeframe.data.color import HLG, PQ, SRGB
+from freezeframe.data.types import CameraPath
+from freezeframe.models import restormer, swinir
+from freezeframe.splatting.composite import Candidate
+from freezeframe.splatting.screen import Lens
+
+ROOT = Path(freezeframe.__file__).parent
+ROOMS = ("data", "motion", "models", "splatting", "pipeline")
+ELSEWHERE = {  # gradients of float32 kernels, of whole networks, and one that is not the slope on purpose
+    "models.refiner.openness": "models/test_refiner.py",
+    "splatting.compiled.project": "splatting/test_render.py",
+    "splatting.compiled.composite": "splatting/test_render.py",
+    "splatting.reference.project": "splatting/test_render.py",
+    "splatting.reference.composite": "splatting/test_render.py",
+    "splatting.render.rasterization": "splatting/test_render.py",
+    "splatting.scene.draw": "splatting/test_render.py",
+    "motion.estimate.kornia_flow": "motion/test_estimate.py",
+    "motion.estimate.kornia_pair": "motion/test_estimate.py",
+    "motion.variational.variational_shift": "motion/test_estimate.py",
+    "models.restormer_frame.descend": "test_gradients.py",
+    "models.restormer_frame.ascend": "test_gradients.py",
+    "models.restormer_layers.transform": "test_gradients.py",
+    "models.restormer_layers.attend": "test_gradients.py",
+    "models.restormer_layers.feed": "test_gradients.py",
+    "models.swinir_head.to_picture": "test_gradients.py",
+}
+SAID = ("takes no gradient", "nothing here takes a gradient", "torch.no_grad()")
+PLAIN = {  # what a gradient cannot leave by
+    *("None", "bool", "float", "int", "str", "Path", "Array", "Codes", "Counts | None", "Any", "Kind | None"),
+    *("np.ndarray", "list[Codes]", "list[float]", "dict[str, float]", "tuple[float, float]", "VideoFrame"),
+    *("tuple[slice, slice]",),
+}
+
+
+def public() -> Iterator[tuple[str, str]]:
+    """Names of the functions that belong here, and all that is said of each."""
+    for room in ROOMS:
+        for file in sorted((ROOT / room).glob("*.py")):
+            tree = ast.parse(file.read_text())
+            told = ast.get_docstring(tree) or ""
+            for node in tree.body:
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and _on_tensors(node):
+                    marks = " ".join(map(ast.unparse, node.decorator_list))
+                    said = " ".join(f"{told} {ast.get_docstring(node) or ''} {marks}".split())
+                    yield f"{room}.{file.stem}.{node.name}", said.lower()
+
+
+def _on_tensors(node: ast.FunctionDef) -> bool:
+    given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    kinds = [ast.unparse(each.annotation) for each in given if each.annotation]
+    # A network's weights are no picture, and a function that is passed on is not called with one here.
+    tensors = [
+        kind for kind in kinds if "Tensor" in kind and not kind.startswith(("Mapping[str", "Callable"))
+    ]
+    returned = ast.unparse(node.returns) if node.returns else "None"
+    return bool(tensors) and returned not in PLAIN and not returned.startswith(("Callable", "Network"))
+
+
+RANDOM = torch.Generator().manual_seed(0)
+
+
+def rand(*size: int, low: float = 0.1, high: float = 0.9) -> Tensor:
+    return low + (high - low) * torch.rand(*size, generator=RANDOM, dtype=torch.float64)
+
+
+def randn(*size: int) -> Tensor:
+    return torch.randn(*size, generator=RANDOM, dtype=torch.float64)
+
+
+def lens(size: tuple[int, int] = (9, 12)) -> Tensor:
+    height, width = size
+    return torch.tensor([[14.0, 0, (width - 1) / 2], [0, 14, (height - 1) / 2], [0, 0, 1]]).double()
+
+
+def turns() -> Tensor:
+    return torch.linalg.qr(torch.eye(3, dtype=torch.float64) + 0.05 * randn(4, 3, 3)).Q
+
+
+def path() -> CameraPath:
+    rotations = turns()
+    rotations = rotations * torch.linalg.det(rotations)[:, None, None]
+    return CameraPath(
+        times=torch.arange(4).double(), rotations=rotations, translations=0.1 * randn(4, 3),
+        intrinsics=lens(), kind="parallax",
+    )  # fmt: skip
+
+
+def candidate() -> Candidate:
+    return Candidate(sharp=rand(3, 24, 26), reblurred=rand(3, 24, 26), length=3.0)
+
+
+LENS = Lens(size=(12, 9), near=0.01, far=100.0, blur=0.3, antialiased=False)
+VIEW = torch.eye(4, dtype=torch.float64)[None]
+
+FIXED = {"splatting.harmonics.colours": {2}}  # arguments that no gradient reaches, on purpose
+SINGLE = {"pipeline.restorer_course.likeness_lost", "pipeline.restorer_course.harm_done"}  # float32 within
+CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+
+
+def case(name: str, *arguments: Any, **options: Any) -> None:
+    CASES[name] = (arguments, options)
+
+
+case("data.color.to_light", rand(40), SRGB)
+case("data.color.to_light_", rand(40), PQ)
+case("data.color.to_signal", rand(40), HLG)
+case("data.exposure.blur", rand(3, 8, 9), 3 * rand(2, 8, 9))
+case("data.exposure.blur_adjoint", rand(3, 8, 9), 3 * rand(2, 8, 9))
+case("data.exposure.shared", rand(2, 8, 8))
+case("data.exposure.repeated", rand(2, 2, 2), (8, 8))
+case("data.exposure.some_rows", rand(2, 8, 9), slice(0, None, 2))
+case("data.exposure.gather_light", rand(4, 3, 5, 6))
+case("motion.camera.camera_flow", torch.eye(3).double() + 1e-3 * randn(3, 3), (8, 9))
+case("motion.estimate.gamma_luma", rand(3, 8, 9))
+case("motion.exposure.blur_vectors", randn(2, 8, 9), 0.5)
+case("motion.path.pose", path(), torch.tensor([0.3, 1.7, 2.2]).double())
+case("motion.sample.sample", rand(3, 9, 10), 2 + 5 * rand(4, 5), 2 + 4 * rand(4, 5))
+case("motion.sample.cubic_weights", rand(6))
+case("motion.warp.warp", rand(3, 8, 9), 0.4 * randn(2, 8, 9))
+case("motion.warp.compose", 0.4 * randn(2, 8, 9), 0.4 * randn(2, 8, 9))
+case("models.dreamclear_color.wavelet", rand(1, 3, 40, 40), rand(1, 3, 40, 40))
+case("models.dreamclear_color.coarse", rand(1, 3, 40, 40))
+case("models.dreamclear_color.adain", rand(1, 3, 8, 8), rand(1, 3, 8, 8))
+case("models.dreamclear_control.scaled", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
+case("models.dreamclear_dit.modulate", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
+case("models.dreamclear_dit.joined", randn(1, 16, 4, 72))
+case("models.dreamclear_dit.by_head", randn(1, 4, 1152))
+case("models.dreamclear_sampling.noised", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=0.6)
+case("models.dreamclear_sampling.denoised", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=0.6)
+case("models.dreamclear_sampling.ddim_step", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=(0.5, 0.7))
+case("models.dreamclear_sampling.guided", randn(1, 8, 3, 3), randn(1, 8, 3, 3), scale=4.5, channels=4)
+case("models.enlarge.enlarged", rand(1, 3, 6, 7), 2)
+case("models.enlarge.enlarged_codes", rand(1, 3, 6, 7), 2)
+case("models.mirror.mirrored", rand(1, 3, 6, 7), height=8, width=9)
+case("models.mirror.divisible", rand(1, 3, 6, 7), 4)
+case("models.multiframe.evidence", [rand(3, 8, 8)] * 4, way=randn(2, 8, 8), confidence=rand(8, 8))
+case("models.multiframe.wide_mean", rand(1, 3, 70, 70))
+case("models.nafnet.simple_gate", randn(1, 4, 3, 3))
+case("models.nafnet.local_mean", randn(1, 4, 8, 8), 4)
+case("models.swin_layers.gather", *(randn(2, 2, 4, 3) for _ in range(3)), randn(2, 4, 4))
+case("models.swin_layers.to_windows", randn(1, 8, 8, 3), 4)
+case("models.swin_layers.from_windows", randn(1, 4, 16, 3), (8, 8))
+case("models.varformer_swin.to_windows", randn(1, 16, 16, 3))
+case("models.varformer_var.guide", randn(1, 4, 6), randn(1, 4, 6), 1.5)
+case("models.varformer_var.modulate", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
+case("models.varformer_var.by_head", randn(1, 4, 6), 2)
+case("models.varformer_enhance.curve", rand(1, 3, 5, 5), rand(1, 3, 5, 5))
+case("splatting.begin.sharpness", rand(2, 3, 8, 9), rand(2, 8, 9))
+case("splatting.canvas.coarse_rays", lens()[None], (9, 12))
+case("splatting.canvas.fine", randn(1, 2, 3, 3), (9, 12))
+case("splatting.canvas.sampled", rand(3, 8, 9), 0.6 * (rand(1, 5, 6, 2) - 0.5))
+case("splatting.composite.belief", rand(3, 24, 26), candidate(), rand(24, 26, low=0.6))
+case("splatting.composite.composite", rand(3, 24, 26), rand(3, 24, 26), candidate(), rand(24, 26, low=0.6))
+case("splatting.composite.with_its_own_shades", rand(3, 24, 26), candidate())
+case("splatting.composite.apart", rand(3, 20, 20), rand(3, 20, 20))
+case("splatting.composite.detail", rand(3, 20, 20))
+case("splatting.composite.soft", rand(20, 20), 1.5)
+case("splatting.harmonics.colours", 0.1 * randn(3, 4, 3), randn(3, 3), VIEW, degree=1)
+case("splatting.harmonics.harmonics", torch.nn.functional.normalize(randn(5, 3), dim=-1), degree=2)
+case("splatting.losses.tones", rand(3, 8, 9))
+case("splatting.losses.photometric", rand(2, 3, 16, 18), rand(2, 3, 16, 18), rand(2, 16, 18))
+case("splatting.losses.roughness", rand(3, 8, 9))
+case("splatting.scene.flat_colours", rand(4, 3))
+case("splatting.screen.covariances", randn(4, 4), rand(4, 3))
+case("splatting.screen.covariance_roots", randn(4, 4), rand(4, 3))
+case("splatting.trajectory.hermite", 3 * rand(5), torch.arange(4).double(), randn(4, 2), randn(4, 2))
+case("splatting.trajectory.bezier", randn(4, 2), rand(5))
+case("splatting.turns.rotations", randn(4, 3))
+case("splatting.turns.rigid_motions", randn(4, 6))
+case("splatting.turns.poses", turns(), randn(4, 3))
+case("data.exposure.row_shares", torch.linspace(-0.42, 0.41, 5).double(), 6, shutter=0.5, readout=0.3)
+case("motion.trust.trust", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
+case("motion.warp.invert", 0.1 * randn(2, 8, 9))
+case("models.bands.split", rand(1, 3, 16, 16))
+case("models.dual.windows", rand(1, 6, 8, 8))
+case("models.dual.pictures", rand(4, 3, 16, 2), rows=2, columns=2)
+case("models.multiframe.contrasts", rand(1, 16, 8, 8))
+case("models.restormer_layers.convolved", randn(1, 4, 5, 6), randn(4, 1, 3, 3))
+case("models.tiles.filled", rand(1, 3, 6, 7), 4)
+case("models.varformer_quant.as_tokens", rand(1, 3, 8, 8), 2)
+case("models.varformer_swin.from_windows", randn(1, 4, 64, 3), (16, 16))
+case("models.varformer_vae.keep", 0, rand(1, 3, 4, 4))
+case("motion.estimate.paired", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
+case("models.dreamclear_color.fix_color", rand(1, 3, 8, 8), rand(1, 3, 8, 8), way="adain")
+case("splatting.composite.feathered", rand(24, 26))
+case("pipeline.training_step.loss", rand(2, 3, 16, 16), rand(2, 3, 16, 16))
+case("pipeline.restorer_course.likeness_lost", rand(1, 3, 32, 32), rand(1, 3, 32, 32))
+case("pipeline.restorer_course.harm_done", *(rand(1, 3, 16, 16) for _ in range(3)))
+case("pipeline.restorer_course.middle", rand(3, 16, 16), 8)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_those_of_finite_differences(name):
+    module, function = name.rsplit(".", 1)
+    call = getattr(importlib.import_module(f"freezeframe.{module}"), function)
+    arguments, options = CASES[name]
+    # What comes by name is named by its name, what comes by place by its place.
+    every = {**dict(enumerate(arguments)), **options}
+    free = [k for k, v in every.items() if isinstance(v, Tensor) and k not in FIXED.get(name, ())]
+    given = [every[k].clone().requires_grad_() for k in free]
+
+    def answer(*values: Tensor) -> tuple[Tensor, ...]:
+        # An argument that is worked on in place must be no leaf.
+        filled = {**every, **{k: value * 1 for k, value in zip(free, values, strict=True)}}
+        named = {k: v for k, v in filled.items() if isinstance(k, str)}
+        return tuple(_tensors(call(*(v for k, v in filled.items() if not isinstance(k, str)), **named)))
+
+    coarse = {"eps": 1e-2, "atol": 1e-2, "rtol": 1e-2} if name in SINGLE else {"atol": 1e-4}
+    assert gradcheck(answer, given, fast_mode=True, **coarse)
+
+
+def _tensors(found: Any) -> list[Tensor]:
+    """Those of an answer that a gradient flows back from."""
+    if isinstance(found, Tensor):
+        return [found] if found.requires_grad else []
+    parts = found if isinstance(found, tuple | list) else [getattr(found, each) for each in found.__slots__]
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+NETWORKS = {
+    "Restormer": lambda: restormer.Restormer(
+        restormer.Layout(dim=4, blocks=(1, 1, 1, 1), refinement=1, heads=(1, 2, 2, 4), growth=2)
+    ),
+    "SwinIR": lambda: swinir.SwinIR(swinir.Layout(dim=8, depths=(2,), heads=(2,), window=4)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_pass_through_whole_networks(name):
+    """Layers that are functions are checked as parts of one."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]().double().requires_grad_(False)
+    assert gradcheck(network, rand(1, 3, 8, 8).requires_grad_(), fast_mode=True, atol=1e-4)
+
+
+def test_every_public_function_carries_gradients_or_says_that_it_takes_none():
+    checked = {*CASES, *ELSEWHERE}
+    silent = [name for name, said in public() if name not in checked and not any(w in said for w in SAID)]
+    assert not silent, f"neither checked here nor said to take no gradient: {', '.join(silent)}"
+
+
+def test_no_case_is_left_of_a_function_that_is_gone():
+    names = {name for name, _ in public()}
+    assert {*CASES, *ELSEWHERE} <= names, {*CASES, *ELSEWHERE} - names
+    for file in ELSEWHERE.values():
+        assert "grad" in (Path(__file__).parent / file).read_text()
