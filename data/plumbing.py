@@ -134,7 +134,7 @@ def _lines(promise: Promise, finding: Finding) -> Iterator[Line]:
     yield from _copies(promise, finding, offset)
     yield _line("size", "{1}x{0}".format(*promise.size), f"{info.width}x{info.height}")
     yield _line("bit depth", promise.depth, info.depth)
-    yield _line("colour tags", _tags(promise.tags), _tags(info.tags))
+    yield _line("colour tags", _tags(promise.tags), _tags(info.meaning))
     yield _line("sample aspect", promise.sample_aspect, info.sample_aspect or Fraction(1))
     turns = (_matrix(side.display_matrix, moved=not finding.grid) for side in (promise, info))
     yield _line("rotation and flip", *turns)

@@ -17,6 +17,9 @@ from .video_decode import Decoding, Stamped, deinterlaced
 from .video_info import VideoInfo, describe, open_container, video_stream
 from .video_threads import prefetch
 
+_INDEXED = ("mov", "matroska")  # containers
+_WORTH_SEEKING = 5  # seconds
+_LEAD = 1  # seconds before the start: decoding order runs ahead of what is shown
 AHEAD = 6  # decoded frames that wait for their turn
 
 __all__ = ["VideoInfo", "VideoSource", "open_video"]
@@ -103,24 +106,55 @@ class VideoSource:
 
     def _read(self) -> Iterator[Frame]:
         index = 0
-        with open_container(self.info.path) as container:
-            stream = video_stream(container, self.info.path)
-            decoding = self._decoding(container, stream, skip_damaged=self.skip_damaged)
-            for frame in self._framed(decoding.pictures()):
-                if self.end is not None and self._since_origin(frame.time) >= self.end:
-                    break
-                if self.start is None or self._since_origin(frame.time) >= self.start:
-                    yield Frame(index=index, time=frame.time, picture=frame.picture)
-                    index += 1
-        self._sum_up(decoding)
+        for sought in (True, False) if self._far else (False,):
+            with open_container(self.info.path) as container:
+                stream = video_stream(container, self.info.path)
+                decoding = self._decoding(container, stream, skip_damaged=self.skip_damaged, sought=sought)
+                pictures = self._from_before(decoding) if sought else decoding.pictures()
+                if pictures is None:
+                    continue
+                for frame in self._framed(pictures):
+                    if self.end is not None and self._since_origin(frame.time) >= self.end:
+                        break
+                    if self.start is None or self._since_origin(frame.time) >= self.start:
+                        yield Frame(index=index, time=frame.time, picture=frame.picture)
+                        index += 1
+            self._sum_up(decoding)
+            break
         if not index:
             raise UnreadableMedia(
                 f"{self.name}: has no frame in the part asked for; look at --start and --end"
             )
 
-    def _decoding(self, container: InputContainer, stream: VideoStream, *, skip_damaged: bool) -> Decoding:
+    @property
+    def _far(self) -> bool:
+        """Whether the start is worth seeking, in a file that knows where its key frames are."""
+        known = self.info.container.startswith(_INDEXED)
+        return known and self.start is not None and self.start > _WORTH_SEEKING
+
+    def _from_before(self, decoding: Decoding) -> Iterator[Stamped] | None:
+        """Pictures from a key frame before the start on; None where seeking leads elsewhere."""
+        start = self.info.origin + (self.start or 0)
+        try:
+            place = int((start - _LEAD) / self.info.time_base)
+            decoding.container.seek(place, stream=decoding.stream)
+            pictures = decoding.pictures()
+            first = next(pictures, None)
+        except (FFmpegError, UnreadableMedia):
+            return None
+        if first is None or first[0] * self.info.time_base > start:
+            return None
+        return chain([first], pictures)
+
+    def _decoding(
+        self, container: InputContainer, stream: VideoStream, *, skip_damaged: bool, sought: bool
+    ) -> Decoding:
         declared = self.info.declared
-        return Decoding.of(self.info.path, container, stream, skip_damaged=skip_damaged, declared=declared)
+        decoding = Decoding.of(
+            self.info.path, container, stream, skip_damaged=skip_damaged, declared=declared
+        )
+        decoding.sought = sought
+        return decoding
 
     def _framed(self, pictures: Iterator[Stamped]) -> Iterator[Frame]:
         """Whole frames with times in seconds, numbered as in the file."""
@@ -159,7 +193,7 @@ class VideoSource:
     def _sought(self, container: InputContainer, stream: VideoStream, target: Fraction) -> Iterator[Frame]:
         """Frames from the last key frame before `target` on."""
         container.seek(int(target / self.info.time_base), stream=stream)
-        return self._framed(self._decoding(container, stream, skip_damaged=True).pictures())
+        return self._framed(self._decoding(container, stream, skip_damaged=True, sought=True).pictures())
 
     def _since_origin(self, time: Fraction) -> Fraction:
         return time - self.info.origin

@@ -40,6 +40,7 @@ class Decoding:
     step: int  # ticks between frames, on average
     skip_damaged: bool
     declared: int | None = None  # packets that there should be
+    sought: bool = False  # begins at a key frame within the file, not with its first packet
     number: int = 0  # the frame that comes next
     last: int | None = None  # ticks of the frame before
     losses: list[str] = field(default_factory=list)  # places of the frames that a neighbour stands in for
@@ -51,6 +52,7 @@ class Decoding:
     _trouble: bool = False  # something failed since the last good frame
     _good: VideoPicture | None = None
     _packets: int = 0
+    _floor: int | None = None  # ticks of the first packet; what is shown before it needs what was not read
 
     @classmethod
     def of(
@@ -97,10 +99,7 @@ class Decoding:
 
     def _decode(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
         if packet.size:
-            self._packets += 1
-            self._begun = self._begun or packet.is_keyframe
-            if packet.pts is not None and not packet.is_discard and self._begun:
-                heapq.heappush(self._pending, packet.pts)
+            self._enter(packet)
         if packet.is_corrupt:
             self._damaged()
         try:
@@ -114,6 +113,18 @@ class Decoding:
                 self._damaged()
             self.headless += not self._begun
             return []
+
+    def _enter(self, packet: av.Packet[VideoStream]) -> None:
+        """Count a packet, and expect its frame."""
+        if self.sought and not self._packets:
+            self._floor = packet.pts
+            self.declared = self.declared and _packets_from(self.stream, packet.dts)
+        self._packets += 1
+        self._begun = self._begun or packet.is_keyframe
+        if packet.pts is None or packet.is_discard or not self._begun:
+            return
+        if self._floor is None or packet.pts >= self._floor:
+            heapq.heappush(self._pending, packet.pts)
 
     def _place(self, frame: av.VideoFrame) -> Iterator[Stamped]:
         if frame.is_corrupt:
@@ -183,7 +194,12 @@ class Decoding:
     def place(self) -> str:
         """Where the pass has come to, for people."""
         seconds = 0 if self.last is None else float((self.last + self.step) * self.tick)
-        return f"frame {self.number} ({seconds:.2f} s)"
+        return f"the frame at {seconds:.2f} s" if self.sought else f"frame {self.number} ({seconds:.2f} s)"
+
+
+def _packets_from(stream: VideoStream, due: int | None) -> int:
+    """How many packets an MP4 promises from one on."""
+    return sum(entry.timestamp >= (due or 0) for entry in stream.index_entries)
 
 
 def deinterlaced(pictures: Iterable[Stamped]) -> Iterator[Stamped]:

@@ -79,6 +79,11 @@ class VideoInfo:
     richness: float | None  # bits per pixel that the source spends, sound included
 
     @property
+    def meaning(self) -> tuple[int, int, int, int]:
+        """The tags, with full range also where it lies in the nature of the format: RGB and gray."""
+        return 2 if self.spec.full else self.tags[0], *self.tags[1:]
+
+    @property
     def depth(self) -> int:
         """Bits per sample."""
         return self.spec.depth

@@ -40,6 +40,7 @@ _ITUNES = {
         "track",
     ),
 }
+MP4 = ("mp4", "mov")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ def mux(
         else:
             video, routes = _add_video(out, pattern, track, None), {}
         ledgers = {index: Ledger.of(source.streams[index]) for index in routes} if source else {}
-        encoded = _encoded(segments, track, video)
+        encoded = _encoded(segments, track, video, adding_up=kind in MP4)
         due: dict[int, Iterator[int]] = {}
         if not segments and info:
             routes[info.stream] = video
@@ -97,6 +98,8 @@ def mux(
         packets = packets_until(source, info.stream, track.end) if source and info else ()
         copied = _copied(packets, routes, ledgers, track, due)
         for _, packet, stream in heapq.merge(encoded, copied, key=lambda timed: timed[0]):
+            if kind in MP4 and not packet.duration:
+                packet.duration = 1  # MP4 hides what lasts no time at all
             packet.stream = stream
             out.mux_one(packet)
     own = ledgers.pop(info.stream, None) if info else None
@@ -106,7 +109,7 @@ def mux(
 def create(target: Path, kind: str, source: InputContainer | None, track: Track) -> OutputContainer:
     """An output container with the tags and chapters of the source, not yet with streams."""
     tags = {k: v for k, v in source.metadata.items() if k.lower() not in TECHNICAL} if source else {}
-    options = _mp4_options(tags, source, track) if kind in ("mp4", "mov") else {}
+    options = _mp4_options(tags, source, track) if kind in MP4 else {}
     out = av.open(
         address(target), "w", format=kind, container_options=options, metadata_errors="surrogateescape"
     )
@@ -154,7 +157,7 @@ def _add_video(out: OutputContainer, pattern: Stream, track: Track, old: Stream 
         context.sample_aspect_ratio = track.sample_aspect
     if track.display_matrix:
         stream.set_display_matrix(track.display_matrix)
-    if context.codec.canonical_name == "hevc" and out.format.name in ("mp4", "mov"):
+    if context.codec.canonical_name == "hevc" and out.format.name in MP4:
         context.codec_tag = "hvc1"  # Apple's players know HEVC by this name only
     if old is not None:
         stream.metadata.update(old.metadata)
@@ -179,10 +182,21 @@ def _own(source: InputContainer | None, info: VideoInfo | None) -> Stream:
     return source.streams[info.stream]
 
 
-def _encoded(segments: list[Segment], track: Track, video: Stream) -> Iterator[Timed]:
-    shift = round(track.shift / track.tick)
-    for packet in joined(segments, tick=track.tick, shift=shift) if segments else ():
-        yield float((packet.dts or 0) * track.tick), packet, video
+def _encoded(segments: list[Segment], track: Track, video: Stream, *, adding_up: bool) -> Iterator[Timed]:
+    """The new video's packets; where asked, their durations add up to the film's in decoding order too."""
+    if not segments:
+        return
+    left = segments[-1].times[-1] + segments[-1].tail - segments[0].times[0]
+    count = sum(segment.frames for segment in segments)
+    late: int | None = None  # ticks at which the packet before was decoded
+    packets = joined(segments, tick=track.tick, shift=round(track.shift / track.tick))
+    for number, packet in enumerate(packets, start=1):
+        due = packet.dts or 0
+        left -= 0 if late is None else due - late
+        late = due
+        if adding_up and number == count:
+            packet.duration = max(1, left)
+        yield float(due * track.tick), packet, video
 
 
 def _copied(

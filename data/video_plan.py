@@ -94,7 +94,7 @@ class Plan:
             step=1 / track.rate,
             spans=(hull([video, *heard]), hull([video, *(span for _, span in spans)])),
             depth=info.depth if own and info else layout_of(encoding.pix_fmt).depth,
-            tags=info.tags if own and info else encoding.tags,
+            tags=info.meaning if own and info else encoding.tags,
             sample_aspect=track.sample_aspect or Fraction(1),
             display_matrix=track.display_matrix,
             mastering=info.mastering if info else None,

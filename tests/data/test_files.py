@@ -389,6 +389,31 @@ def test_every_delay_of_a_gif_is_kept(tmp_path: Path):
     assert sheet.passed, sheet.text()
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mov", "mkv"])
+def test_the_last_picture_stays_as_long_as_it_did(tmp_path: Path, kind: str):
+    from PIL import Image
+
+    path = tmp_path / "in.gif"
+    pictures = [Image.new("RGB", (32, 24), (k, 0, 0)) for k in range(0, 250, 50)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[40, 40, 40, 40, 1000])
+    sheet, _ = rework(open_video(path), tmp_path / f"out.{kind}")
+    assert sheet.passed, sheet.text()
+    with av.open(str(tmp_path / f"out.{kind}")) as container:
+        assert abs(container.duration / av.time_base - 1.16) < 0.02
+
+
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("ffv1", "gray"), ("ffv1", "bgr0"), ("rawvideo", "bgr24")])
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_full_range_lies_in_the_nature_of_rgb(
+    make_video: MakeVideo, tmp_path: Path, codec: str, pix_fmt: str, kind: str
+):
+    untagged = (0, 2, 2, 2)
+    name = "in.avi" if codec == "rawvideo" else "in.mkv"
+    clip = make_video(name, codec=codec, pix_fmt=pix_fmt, tags=untagged, tick=Fraction(1, 25), ticks=range(6))
+    sheet, _ = rework(open_video(clip), tmp_path / f"out.{kind}")
+    assert sheet.passed, sheet.text()
+
+
 def test_a_picture_one_pixel_wide(tmp_path: Path):
     from PIL import Image
 

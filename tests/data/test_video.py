@@ -272,3 +272,40 @@ def test_an_edit_list_hides_frames(shared_data: Path):
     """This phone clip was trimmed without re-encoding: 132 of its 296 frames must never be seen."""
     source = open_video(shared_data / "test" / "clips" / "tennis_amateur.mp4", end=0.2)
     assert [frame.time for frame in source.frames()] == [Fraction(k * 3003, 90_000) for k in range(6)]
+
+
+class TestLateParts:
+    """What is asked for late in a file is sought, and is the same as if all before it had been read."""
+
+    TICKS = range(0, 20 * 90_000, 18_000)  # twenty seconds, five frames each
+
+    @pytest.mark.parametrize("kind", ["mp4", "mkv"])
+    @pytest.mark.parametrize(
+        ("codec", "options"),
+        [
+            ("libx264", {"g": "12", "bf": "3", "x264-params": "open-gop=1"}),
+            ("libx265", {"x265-params": "log-level=error:keyint=12:min-keyint=12:open-gop=1:bframes=3"}),
+        ],
+    )
+    def test_it_is_the_same(self, make_video: MakeVideo, kind: str, codec: str, options: dict[str, str]):
+        path = make_video(f"in.{kind}", ticks=self.TICKS, codec=codec, options=options)
+        whole = {frame.time: frame.picture.luma() for frame in open_video(path).frames()}
+        for start in (6.0, 7.3, 12.2, 19.8):
+            part = list(open_video(path, start=start, end=start + 3).frames())
+            first = Fraction(str(start))
+            wanted = [time for time in whole if first <= time < first + 3]
+            assert [frame.time for frame in part] == wanted
+            assert all(bool((frame.picture.luma() == whole[frame.time]).all()) for frame in part)
+
+    def test_what_lies_before_is_not_read(self, make_video: MakeVideo):
+        path = spoil(make_video(ticks=self.TICKS, options=GOP5 | {"bf": "0"}), 11)
+        with pytest.raises(UnreadableMedia):
+            list(open_video(path).frames())
+        assert len(list(open_video(path, start=10, end=11).frames())) == 5
+
+    def test_a_file_that_was_cut_off_is_noticed(self, make_video: MakeVideo, tmp_path: Path):
+        whole = make_video(ticks=self.TICKS, options=GOP5, container_options={"movflags": "faststart"})
+        short = tmp_path / "short.mp4"
+        short.write_bytes(whole.read_bytes()[:-3000])
+        with pytest.raises(UnreadableMedia, match=r"\(?1\d\.\d+ s\)?.*(missing|damaged)"):
+            list(open_video(short, start=6).frames())
