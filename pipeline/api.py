@@ -87,7 +87,11 @@ class BurstResult:
 
 
 def deblur_burst(
-    images: Sequence[PathLike], output: PathLike, *, config: Config | Preset = "burst"
+    images: Sequence[PathLike],
+    output: PathLike,
+    *,
+    config: Config | Preset = "burst",
+    progress: Advance = quiet,
 ) -> BurstResult:
     """Make one sharp photo from several blurred ones of the same scene.
 
@@ -95,6 +99,7 @@ def deblur_burst(
         images: At least two photos of one size, in order of time.
         output: The photo to write; its suffix chooses the format. Metadata come from the reference.
         config: Every knob, or the name of a preset.
+        progress: Called with steps done since the last call and steps in all.
 
     Raises:
         UnreadableMedia: Fewer than two photos, of differing sizes, or unreadable.
@@ -107,7 +112,8 @@ def deblur_burst(
     from .accumulate import fuse_burst
 
     frames = read_burst(paths)
-    merged = fuse_burst([frame.picture.linear() for frame in frames], strength=settings.strength)
+    light = [frame.picture.linear() for frame in frames]
+    merged = fuse_burst(light, strength=settings.strength, progress=progress)
     restorer = restorer_for(settings)
     image = refine(merged.image[None], restorer, settings.refine)[0]
     write_photo(frames[merged.reference].picture.with_light(image), target, force=settings.output.force)
