@@ -148,7 +148,8 @@ def burst(
             "burst", output={"force": force}, refine={"checkpoint": restorer},
             strength=strength, device=device, precision=precision,
         )  # fmt: skip
-        result = api.deblur_burst(images, out, config=config)
+        with bar("burst", unit="step") as advance:
+            result = api.deblur_burst(images, out, config=config, progress=advance)
         say(f"reference {result.reference}; mean confidence {float(result.confidence.mean()):.2f}")
         answer(result.output)
 

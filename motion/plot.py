@@ -59,7 +59,7 @@ def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
             fontsize=8,
         )
     _draw_sharpness(sharpness, diagnoses, times, index)
-    scale = stroke_scale(diagnoses[index], frame.shape[2])
+    scale = stroke_scale(diagnoses[index], frame.shape[1:])
     _draw_vectors(picture, diagnoses[index], frame, scale)
     title = f"Blur at {times[index]:.2f} s, {diagnoses[index].blur:.1f} px, drawn {scale} times as long"
     picture.set_title(title, loc="left", fontsize=10)
@@ -104,10 +104,10 @@ def _tidy(axes: Axes, moment: float) -> None:
     axes.tick_params(labelsize=8)
 
 
-def stroke_scale(diagnosis: Diagnosis, width: int) -> int:
-    """How many times longer than it is the blur can be drawn without leaving its region."""
+def stroke_scale(diagnosis: Diagnosis, size: Sequence[int]) -> int:
+    """How many times longer the blur of a frame of `size` (h, w) can be drawn without leaving its region."""
     longest = max(region.blur for row in diagnosis.regions for region in row)
-    room = 2 * _REACH * width / len(diagnosis.regions[0])
+    room = 2 * _REACH * min(size[0] / len(diagnosis.regions), size[1] / len(diagnosis.regions[0]))
     return max((scale for scale in SCALES if scale * longest <= room), default=1)
 
 
@@ -123,7 +123,7 @@ def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor, scale: int) -
             if region.blur < _LEAST:
                 axes.plot(x, y, color=_COLOURS["none"], marker=".", markersize=3)
                 continue
-            half = min(scale * region.blur / 2, _REACH * width / columns)
+            half = min(scale * region.blur / 2, _REACH * min(width / columns, height / rows))
             dx, dy = half * np.cos(region.direction), half * np.sin(region.direction)
             _stroke(axes, (x - dx, x + dx), (y - dy, y + dy), _COLOURS[region.cause])
 

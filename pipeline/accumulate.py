@@ -11,7 +11,7 @@ Nothing here takes a gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -25,6 +25,7 @@ from ..motion.camera import camera_flow, homography
 from ..motion.diagnose import noise_level
 from ..motion.estimate import gamma_luma
 from ..motion.trust import inside
+from .progress import Advance, quiet
 from .shake import Shaken, blurred_by, kept, texture, unshake
 
 POWER = 7.0
@@ -54,21 +55,26 @@ class Merged:
     reference: int  # which photo it was laid on
 
 
-def fuse_burst(photos: Sequence[Tensor], *, strength: float = 1.0) -> Merged:
+def fuse_burst(photos: Sequence[Tensor], *, strength: float = 1.0, progress: Advance = quiet) -> Merged:
     """Merge photos of one scene, taken one after the other by hand.
 
     Args:
         photos: [3, H, W] linear RGB each, all of one size, in any order.
         strength: 0 returns the sharpest photo as it is, 1 the full result.
+        progress: Told of each photo that is laid on the reference, of merging and of undoing the blur.
     """
     burst = torch.stack(list(photos))
     reference = int(sharpness(burst).argmax())
     if len(burst) == 1 or min(burst.shape[2:]) < SMALLEST:
         alone = burst[reference]
         return Merged(image=alone, confidence=torch.zeros_like(alone[0]), reference=reference)
-    shaken = laid_on(burst, reference)
+    steps = len(burst) + 2
+    progress(0, steps)
+    shaken = laid_on(burst, reference, placed=lambda: progress(1, steps))
     safe = accumulate(_filled(shaken), shaken.trust, power=POWER)
+    progress(1, steps)
     sharp, confidence = _unshaken(shaken, safe)
+    progress(1, steps)
     image = torch.lerp(burst[reference], sharp.clamp(0, 1), strength)
     return Merged(image=image, confidence=confidence, reference=reference)
 
@@ -83,7 +89,7 @@ def sharpness(burst: Tensor) -> Tensor:
     return torch.stack(found)
 
 
-def laid_on(burst: Tensor, reference: int) -> Shaken:
+def laid_on(burst: Tensor, reference: int, *, placed: Callable[[], None] = lambda: None) -> Shaken:
     """All photos of [T, 3, H, W] on the reference's grid, as bright as it, and where they show the same."""
     base = burst[reference]
     noise = noise_level(gamma_luma(base).cpu().numpy())
@@ -93,6 +99,7 @@ def laid_on(burst: Tensor, reference: int) -> Shaken:
         laid, seen = (base, torch.zeros_like(base[0])) if matrix is None else _laid(base, photo, matrix)
         light.append(laid)
         trust.append(seen)
+        placed()
     return Shaken(light=torch.stack(light), trust=torch.stack(trust), reference=reference, noise=noise)
 
 

@@ -93,7 +93,11 @@ class BurstResult:
 
 
 def deblur_burst(
-    images: Sequence[PathLike], output: PathLike, *, config: Config | Preset = "burst"
+    images: Sequence[PathLike],
+    output: PathLike,
+    *,
+    config: Config | Preset = "burst",
+    progress: Advance = quiet,
 ) -> BurstResult:
     """Make one sharp photo from several blurred ones of the same scene.
 
@@ -101,6 +105,7 @@ def deblur_burst(
         images: At least two photos of one size, in order of time.
         output: The photo to write; its suffix chooses the format. Metadata come from the reference.
         config: Every knob, or the name of a preset.
+        progress: Called with steps done since the last call and steps in all.
 
     Raises:
         UnreadableMedia: Fewer than two photos, of differing sizes, or unreadable.
@@ -115,7 +120,8 @@ def deblur_burst(
 
     frames = read_burst(paths)
     require(str(paths[0]), frames[0].picture.size, bytes_per_pixel=PHOTO_BYTES * len(paths))
-    merged = fuse_burst([frame.picture.linear() for frame in frames], strength=settings.strength)
+    light = [frame.picture.linear() for frame in frames]
+    merged = fuse_burst(light, strength=settings.strength, progress=progress)
     image = refine(merged.image[None], restorer, settings.refine)[0]
     picture = frames[merged.reference].picture.with_light(image)
     check()

@@ -51,7 +51,7 @@ class Pace:
         total = self.total if self.total is None or self.total >= self.done else None
         count = _count(self.done, total, "" if self.stage else unit)
         parts = [f"{self.stage + ': ' * bool(self.stage)}{count} in {clock(self.seconds)}"]
-        if not self.stage and self.rate:
+        if not self.stage and self.rate and self.seconds >= 1:
             parts.append(_rate(self.rate, unit))
         if self.remaining is not None:
             parts.append(f"{clock(self.remaining)} left")

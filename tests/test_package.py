@@ -207,6 +207,22 @@ def test_every_import_is_declared(file):
     assert imported(tree) <= core | extras | kernels
 
 
+def test_the_cure_for_a_missing_extra_installs_it():
+    """It names the package, not our extra: from a clone or a wheel pip knows nothing of ours."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    calls = [
+        [argument.value for argument in node.args[:2] if isinstance(argument, ast.Constant)]
+        for file in SOURCES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MissingExtra"
+    ]
+    named = [call for call in calls if len(call) == 2]
+    assert len(named) >= 5
+    for package, extra in named:
+        assert package.lower() in declared(extras[extra])
+        assert f"pip install {package}" in str(freezeframe.MissingExtra(package, extra, "this"))
+
+
 @pytest.mark.parametrize("file", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda file: file.stem)
 def test_every_benchmark_still_finds_what_it_measures(file):
     """Benchmarks are run by hand, months apart: what they import must not go without anybody noticing."""

@@ -39,9 +39,10 @@ def test_short_blur_is_drawn_longer_than_it_is_and_still_within_its_region(drawn
     """Two pixels on a wide frame would be a dot: strokes grow until the longest just fits."""
     frames, (found, _) = drawn
     longest = max(region.blur for row in found.regions for region in row)
-    room = frames.shape[3] / len(found.regions[0])
-    scale = stroke_scale(found, frames.shape[3])
+    height, width = frames.shape[2:]
+    room = min(height / len(found.regions), width / len(found.regions[0]))
+    scale = stroke_scale(found, (height, width))
     assert scale * longest < room
     assert scale in SCALES
     assert scale == 1 or scale * longest > room / 4, "the next longer one would leave its region"
-    assert stroke_scale(found, 50 * frames.shape[3]) > scale
+    assert stroke_scale(found, (50 * height, 50 * width)) > scale

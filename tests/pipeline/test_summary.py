@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 
+import pytest
+
 from freezeframe.data.types import Verdict
+from freezeframe.pipeline.extras import slow_notes
 from freezeframe.pipeline.summary import counts_text, plan_text, remarks
 
 
@@ -50,3 +54,13 @@ def test_where_nothing_was_done_but_something_moves_a_lower_limit_is_named():
         "hint" in line for line in remarks(verdicts("untouched", 4, blur=5) + verdicts("sharpened", 1))
     )
     assert not list(remarks(verdicts("sharpened", 3)))
+
+
+@pytest.mark.parametrize("package", ["numba", "openvino"])
+def test_the_slow_way_is_said_with_its_cure(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)  # as where it is not installed
+    notes = list(slow_notes())
+    assert any(f"pip install {package}" in note for note in notes)
+    monkeypatch.undo()
+    pytest.importorskip(package)
+    assert not any(package in note for note in slow_notes())

@@ -87,7 +87,7 @@ def test_lines_come_while_nothing_is_done_and_at_the_end(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert sum("measuring the shutter: 0 of 6" in line for line in lines) >= 2
     assert sum("0 of 2 frames (0 %)" in line for line in lines) >= 2
-    assert re.fullmatch(r"a\.mp4: 2 of 2 frames \(100 %\) in 00:00, .* frames/s", lines[-1])
+    assert re.fullmatch(r"a\.mp4: 2 of 2 frames \(100 %\) in 00:00", lines[-1])
 
 
 def test_a_failure_has_the_last_word(capsys):
