@@ -15,10 +15,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .lanes import fused
+
 BLOCK = 4  # pixels on a side
 
 _FLOATS = types.Array(types.float32, 1, "C")
-_FAST = ("fast",)
 
 
 @intrinsic
@@ -66,12 +67,11 @@ def _reader(kind: Any, pairs: Any) -> Any:
             found = pairs(builder, lambda p: _load(builder, _at(context, builder, kind, x, p)), start, line)
             for totals, pair in zip(sums, found, strict=True):
                 for total, share, lanes in zip(totals, shares, pair, strict=True):
-                    added = builder.fmul(share, lanes, flags=_FAST)
-                    builder.store(builder.fadd(builder.load(total), added, flags=_FAST), total)
+                    builder.store(fused(builder, share, lanes, builder.load(total)), total)
         for row, totals in enumerate(sums):
             place = _at(context, builder, kind, acc, _index(row * kind.count))
             one, other = (builder.load(total) for total in totals)
-            builder.store(builder.fadd(one, other, flags=_FAST), place).align = 4
+            builder.store(builder.fadd(one, other), place).align = 4
         return context.get_dummy_value()
 
     return build
@@ -133,8 +133,7 @@ def _writer(kind: Any, parts: Any) -> Any:
                 total = _load(builder, place)
                 for share, lanes in zip(shares, factors, strict=True):
                     if lanes is not None:
-                        added = builder.fmul(_spread(builder, kind_of, share), lanes, flags=_FAST)
-                        total = builder.fadd(total, added, flags=_FAST)
+                        total = fused(builder, _spread(builder, kind_of, share), lanes, total)
                 builder.store(total, place).align = 4
         return context.get_dummy_value()
 
@@ -173,7 +172,7 @@ def compare_block(_typing: Any, pixel: Any, _acc: Any, _x: Any, _p: Any, _line: 
             floor = builder.select(builder.fcmp_ordered(">", given, least), given, least)
             index = builder.add(p, builder.mul(line, _index(row)))
             seen = _load(builder, _at(context, builder, kind, x, index))
-            builder.store(builder.fdiv(seen, floor, flags=_FAST), place).align = 4
+            builder.store(builder.fdiv(seen, floor), place).align = 4
         return context.get_dummy_value()
 
     return types.void(pixel, _FLOATS, _FLOATS, types.intp, types.intp, types.float32), build

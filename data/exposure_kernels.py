@@ -18,7 +18,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from .lanes import read_pair, write_pair
+from .lanes import FINITE, read_pair, write_pair
 
 Array = npt.NDArray[np.float32]
 
@@ -96,9 +96,9 @@ def unpacked(parts: list[Array], channels: int) -> Tensor:
     return torch.from_numpy(planes)
 
 
-_jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
-_jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
-_inline: Any = njit(inline="always", fastmath=True, error_model="numpy")
+_jit: Any = njit(fastmath=FINITE, error_model="numpy", cache=True)
+_jit_parallel: Any = njit(parallel=True, fastmath=FINITE, error_model="numpy", cache=True)
+_inline: Any = njit(inline="always", fastmath=FINITE, error_model="numpy")
 
 
 @_inline

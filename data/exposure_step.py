@@ -25,6 +25,7 @@ from .block_lanes import (
 )
 from .exposure import shared
 from .exposure_kernels import DARK, LANES, Array, F
+from .lanes import FINITE
 
 BANDS = 16
 STRIP = (
@@ -37,9 +38,9 @@ DIM = F(1e-3)  # belief; less changes nothing
 
 Counts = npt.NDArray[np.int64]
 
-_jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
-_jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
-_inline: Any = njit(inline="always", fastmath=True, error_model="numpy")
+_jit: Any = njit(fastmath=FINITE, error_model="numpy", cache=True)
+_jit_parallel: Any = njit(parallel=True, fastmath=FINITE, error_model="numpy", cache=True)
+_inline: Any = njit(inline="always", fastmath=FINITE, error_model="numpy")
 
 
 def sheet(height: int, width: int, *, value: float) -> Array:

@@ -2,6 +2,11 @@
 
 LLVM does not find these vectors by itself when the address depends on the data, and without them the
 deconvolution takes twice as long. Indices count floats and need no alignment.
+
+Products are added by `fused`: with one rounding where the processor has an instruction for it, everywhere in
+the same way. A compiler that is free to fuse, to reorder and to divide by estimates (`fastmath`) does so
+differently in every copy of a function: kernels that were compiled just now and the same ones, read from
+their cache, would differ in their last bits.
 """
 
 from __future__ import annotations
@@ -10,12 +15,18 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 _LANES = ir.VectorType(ir.FloatType(), 4)
 _FLOATS = types.Array(types.float32, 1, "C")
 _SIGNATURE = types.void(_FLOATS, _FLOATS, types.intp, types.intp, types.float32, types.float32)
-_FAST = ("fast",)
+
+FINITE = {
+    "nnan",
+    "ninf",
+    "nsz",
+}  # what LLVM may believe: no bits hang on it, and selects become one instruction
 
 
 @intrinsic
@@ -28,9 +39,7 @@ def read_pair(_typing: Any, _acc: Any, _x: Any, _p: Any, _q: Any, _a: Any, _b: A
         total = _load(builder, place)
         for index, weight in ((p, a), (q, b)):
             lanes = _load(builder, _at(context, builder, x, index))
-            total = builder.fadd(
-                total, builder.fmul(_spread(builder, weight), lanes, flags=_FAST), flags=_FAST
-            )
+            total = fused(builder, _spread(builder, weight), lanes, total)
         builder.store(total, place).align = 4
         return context.get_dummy_value()
 
@@ -47,11 +56,20 @@ def write_pair(_typing: Any, _acc: Any, _x: Any, _p: Any, _q: Any, _a: Any, _b: 
         # One after the other: at a border both may be the same pixel.
         for index, weight in ((p, a), (q, b)):
             place = _at(context, builder, x, index)
-            share = builder.fmul(_spread(builder, weight), lanes, flags=_FAST)
-            builder.store(builder.fadd(_load(builder, place), share, flags=_FAST), place).align = 4
+            total = fused(builder, _spread(builder, weight), lanes, _load(builder, place))
+            builder.store(total, place).align = 4
         return context.get_dummy_value()
 
     return _SIGNATURE, build
+
+
+def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, by `llvm.fmuladd`: one instruction where there is one."""
+    kind = a.type
+    name = f"llvm.fmuladd.v{kind.count}f32"
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name), [a, b, c]
+    )
 
 
 def _at(context: Any, builder: Any, array: Any, index: Any) -> Any:

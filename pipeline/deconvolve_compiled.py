@@ -16,12 +16,13 @@ from torch import Tensor
 
 from ..data.exposure_kernels import DARK, LANES
 from ..data.exposure_step import MARGIN, Witness, counts, sheet
+from ..data.lanes import FINITE
 from .deconvolve import FARTHEST, LEAST, MOMENTUM, UNSEEN, Observation, asked
 
 BAND = 40  # rows that one thread does in one go
 F = np.float32
-_jit_parallel: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
-_jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
+_jit_parallel: Any = njit(parallel=True, fastmath=FINITE, error_model="numpy", cache=True)
+_jit: Any = njit(fastmath=FINITE, error_model="numpy", cache=True)
 
 
 def iterate(
