@@ -17,8 +17,9 @@ from random import Random
 from typing import Protocol, cast
 
 from .given import Given
-from .process import preload
+from .process import fork, preload, run
 from .promises import Outcome
+from .seeds import write_clip
 from .table import Tally, page
 
 CAMPAIGNS = ("mutations", "kills", "batches", "races", "limits")
@@ -63,6 +64,7 @@ def _campaign(name: str, campaign: Campaign, given: argparse.Namespace) -> Tally
     try:
         whole = place / "whole"
         whole.mkdir()
+        _compile(place)
         campaign.prepare(whole)
         for number, outcome in _cases(campaign, numbers, whole, given):
             tally.add(number, outcome)
@@ -70,6 +72,12 @@ def _campaign(name: str, campaign: Campaign, given: argparse.Namespace) -> Tally
     finally:
         shutil.rmtree(place)
     return tally.ended(time.monotonic())
+
+
+def _compile(place: Path) -> None:
+    """Kernels are compiled at their first use on a machine, and kept: no case must take that long."""
+    fork(lambda: write_clip(place / "in.mp4", frames=4), folder=place).wait()
+    run(("video", "in.mp4", "out.mkv", "--network", "none", "--min-blur", "0.5"), folder=place)
 
 
 def _cases(
