@@ -92,6 +92,7 @@ def packets_until(source: InputContainer, own: int, end: Fraction | None) -> Ite
 
 
 def is_cover(stream: Stream) -> bool:
+    """Whether a stream is a picture beside the film, which its file says itself."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 
