@@ -113,9 +113,7 @@ def candidate() -> Candidate:
 LENS = Lens(size=(12, 9), near=0.01, far=100.0, blur=0.3, antialiased=False)
 VIEW = torch.eye(4, dtype=torch.float64)[None]
 
-FIXED = {
-    "splatting.harmonics.colours": {2}
-}  # arguments that no gradient reaches, on purpose
+FIXED = {"splatting.harmonics.colours": {2}}  # arguments that no gradient reaches, on purpose
 SINGLE = {"pipeline.restorer_course.likeness_lost", "pipeline.restorer_course.harm_done"}  # float32 within
 CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
