@@ -1,4 +1,4 @@
-"""A photographed wall under hand shake, blurred in another way in every frame, and registered all the same."""
+"""A photographed wall under hand shake: blurred in another way in every frame, yet registered."""
 
 from __future__ import annotations
 
