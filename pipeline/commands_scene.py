@@ -73,8 +73,9 @@ def scene(
             bar(source.name) as advance,
         ):
             done = rebuild(
-                source, output, config=config, wish=wish, tell=tell, prepare=prepare, advance=advance
-            )
+                source, output, config=config, wish=wish, tell=tell, prepare=prepare, advance=advance,
+                refuse=lambda why: say(f"No scene: {why}. Looking at the frames one by one."),
+            )  # fmt: skip
         say(done.text())
         typer.echo(output)
         if isinstance(done, Instead) and (save_scene or evaluate):
