@@ -61,6 +61,7 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
     tell: Callable[[Told], None],
     prepare: Advance = quiet,
     advance: Advance = quiet,
+    refuse: Callable[[str], None] = lambda reason: None,
 ) -> SceneReport | Instead:
     """Rebuild the static scene of one shot and write it into the folder `output`.
 
@@ -74,6 +75,7 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
         tell: Told after each step of the fit.
         prepare: Told of each piece of the work before the fit: frames read, laid onto each other, sharpened.
         advance: Told of each frame that is sharpened the usual way.
+        refuse: Told why no scene can be rebuilt, as soon as that is known.
 
     Raises:
         FreezeframeError: The footage cannot be read, or the folder cannot be written.
@@ -89,6 +91,7 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
         try:
             return _rebuilt(source, place, config=config, wish=wish, going=going, known=(pictures, shots))
         except (NoScene, MissingExtra) as why:
+            refuse(str(why))
             return sharpened_instead(
                 pictures, place, str(why), config=config, advance=advance, deadline=deadline
             )

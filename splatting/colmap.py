@@ -26,7 +26,7 @@ from .colmap_work import EXHAUSTIVE, FEWEST, STEPS, Order, Work
 from .trajectory import Views
 
 ENOUGH = 0.5  # of the frames that must be placed
-LONGEST = 300.0  # seconds that COLMAP may take where nobody says how long
+LONGEST = 60.0  # seconds that COLMAP may take where nobody says how long
 LOOK = 0.2  # seconds between looks at how far it is
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from typer.testing import CliRunner
 from freezeframe.cli import app
 from freezeframe.data.errors import NoScene
 from freezeframe.data.film import film
+from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.deadline import Deadline
+from freezeframe.pipeline.progress import quiet
+from freezeframe.pipeline.scene import SceneWish, rebuild
+from freezeframe.pipeline.scene_instead import sharpened_instead
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +57,26 @@ def test_each_piece_of_work_is_told():
     for _ in range(3):
         beat()
     assert told == [(1, 3)] * 3
+
+
+def test_frames_that_are_not_all_done_in_time_are_copied(pan, tmp_path):
+    """The way of single frames is bounded too: a tenth of a second is not enough for twelve of them."""
+    done = sharpened_instead(
+        pan, tmp_path / "out", "of this", config=Config(), advance=quiet, deadline=Deadline.within(0.1)
+    )
+    assert (done.sharpened, done.kept) == (0, None)
+    assert done.text() == "Nothing was rebuilt: of this. The frames were copied."
+    assert (tmp_path / "out" / "sharp.mp4").read_bytes() == pan.read_bytes()
+    assert "of this" in (tmp_path / "out" / "report.json").read_text()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out"], "nothing unfinished is left behind"
+
+
+def test_why_there_is_no_scene_is_told_before_the_frames_are_looked_at(pan, tmp_path):
+    order: list[str] = []
+    short = replace(Config(), output=replace(Config().output, end=0.1))
+    rebuild(
+        pan, tmp_path / "out", config=short, wish=SceneWish(), tell=lambda told: None,
+        advance=lambda done, total: order.append("frame"), refuse=order.append,
+    )  # fmt: skip
+    assert order[0].endswith("too few (at least 5)")
+    assert set(order[1:]) == {"frame"}
