@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..data.encode import job_folder
+from ..data.encode import CONTAINERS, job_folder
 from .api import deblur_video
 from .config import Config
 from .progress import Advance
@@ -55,7 +55,9 @@ def sharpened_instead(
 
 def named_after(source: Path) -> str:
     """The name of the sharp frames: a folder for photos, a film for a film."""
-    return "sharp" if source.is_dir() else f"sharp{source.suffix}"
+    if source.is_dir():
+        return "sharp"
+    return f"sharp{source.suffix if source.suffix.lower() in CONTAINERS else '.mkv'}"
 
 
 def replace_folder(made: Path, output: Path) -> None:

@@ -118,7 +118,7 @@ def test_what_matroska_cannot_hold_is_named(make_video: MakeVideo, tmp_path: Pat
     sheet, notes = rework(open_video(make_video(sound=True, part=GOPRO)), tmp_path / "out.mkv")
     assert sheet.passed, sheet.text()
     assert [note.partition(" (")[0] for note in notes] == ["stream 2", "stream 3"]
-    assert all("matroska" in note and note.endswith("is left out") for note in notes)
+    assert all("Matroska" in note and note.endswith("is left out") for note in notes)
 
 
 def test_sound_of_an_unknown_codec_is_named(make_video: MakeVideo, tmp_path: Path):
