@@ -16,7 +16,6 @@ from pathlib import Path
 from random import Random
 from typing import Protocol, cast
 
-from .given import Given
 from .process import fork, preload, run
 from .promises import Outcome
 from .seeds import write_clip
@@ -49,6 +48,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _chosen(given: argparse.Namespace) -> Iterator[tuple[str, Campaign]]:
     if given.folder:
+        from .given import Given
+
         yield given.folder.name, Given(given.folder)
         return
     for name in given.names or CAMPAIGNS:
