@@ -12,7 +12,6 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from .errors import UnreadableMedia
-from .inputs import refuse_pipe
 from .types import Frame
 from .video_decode import Decoding, Stamped, deinterlaced
 from .video_info import VideoInfo, describe, open_container, video_stream
@@ -38,7 +37,6 @@ def open_video(
         skip_damaged: Put the neighbour in a damaged frame's place instead of stopping there.
     """
     path = Path(path)
-    refuse_pipe(path)
     with open_container(path) as container:
         stream = video_stream(container, path)
         decoding = Decoding.of(path, container, stream, skip_damaged=skip_damaged)

@@ -24,7 +24,6 @@ class ShotConfig:
     context: int = 3  # frames of evidence on either side of a window
     megabytes: int = 1200  # of light and motion held at once; sets how many frames a window keeps
     longest: int = 16  # frames that a window keeps at most
-    longest: int = 16  # frames that a window keeps at most
 
     def __post_init__(self) -> None:
         _within("context", self.context, 0, 16)

@@ -427,7 +427,7 @@ def test_a_picture_one_pixel_wide(tmp_path: Path):
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "in.mp4")
-    with pytest.raises(UnreadableMedia, match="is not a regular file"):
+    with pytest.raises(UnreadableMedia, match="is a pipe or a device"):
         open_video(tmp_path / "in.mp4")
 
 
