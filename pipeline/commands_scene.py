@@ -30,7 +30,7 @@ def scene(
         bool, typer.Option("--eval", help="Judge on the held-out views of an LLFF folder.")
     ] = False,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Of the fit; else 800 without depth, 3000 with.")
+        int | None, typer.Option(min=1, help="Optimiser steps (default: 800, with depth 3000).")
     ] = None,
     budget: Budget = None,
     start: Annotated[float | None, typer.Option(min=0, help="Begin at this second.")] = None,
@@ -40,14 +40,14 @@ def scene(
         float,
         typer.Option(min=0, max=1, help="Rolling shutter: how much later the last row opens, in frames."),
     ] = 0.0,
-    gaussians: Annotated[int, typer.Option(min=100, help="Of a scene with depth, at most.")] = 30_000,
+    gaussians: Annotated[
+        int, typer.Option(min=100, help="Maximum number of Gaussians, in a scene with depth.")
+    ] = 30_000,
     trajectory: Annotated[
         Literal["spline", "bezier"],
         typer.Option(help="One curve through all frames, or one for each (DeblurGS)."),
     ] = "spline",
-    densify: Annotated[
-        Literal["mcmc", "gradient"], typer.Option(help="How Gaussians come where they are needed.")
-    ] = "mcmc",
+    densify: Annotated[Literal["mcmc", "gradient"], typer.Option(help="Densification strategy.")] = "mcmc",
     estimator: Estimator = "dis",
     device: Device = "auto",
     force: Force = False,
