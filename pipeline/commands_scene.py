@@ -48,7 +48,7 @@ def scene(
         ),
     ] = 0.0,
     gaussians: Annotated[
-        int, typer.Option(min=100, metavar="N", help="Maximum number of Gaussians.")
+        int, typer.Option(min=100, metavar="N", help="Maximum number of Gaussians, in a scene with depth.")
     ] = 30_000,
     trajectory: Annotated[
         Literal["spline", "bezier"],
