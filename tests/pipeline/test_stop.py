@@ -143,12 +143,7 @@ def batch(pan, tmp_path):
     ]
 
     def run(*, wait: bool = False) -> tuple[subprocess.Popen[str], list[int]]:
-        process = subprocess.Popen(
-            [*command, "--min-blur", "0.5", "--codec", "h264"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if wait:
             return process, []
         wait_for(lambda: len(holders()) >= 2)
