@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -50,3 +51,18 @@ def _cpu_has_bf16() -> bool:
     # Before torch 2.10 there is no public way to ask.
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def slow_paths(device: str | torch.device = "auto") -> tuple[str, ...]:
+    """What runs slower on `device` than it could, as an optional package is missing; each with its cure."""
+    if find_device(device).type != "cpu":
+        return ()
+    paths = (
+        ("numba", "fast", "the deconvolution runs without compiled kernels, about 4 times slower"),
+        ("openvino", "openvino", "the network runs without OpenVINO, slower on most CPUs"),
+    )
+    return tuple(
+        f"{what}: pip install 'freezeframe[{extra}]'"
+        for package, extra, what in paths
+        if find_spec(package) is None
+    )

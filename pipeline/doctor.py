@@ -17,6 +17,7 @@ from torch import Tensor
 from ..data.metrics import psnr, srgb_codes
 from ..data.synth import sports_scene
 from ..data.video import open_video
+from ..models.device import slow_paths
 from .api import deblur_video, versions
 
 ENCODERS = ("libx264", "libx265", "libsvtav1", "prores_ks", "ffv1")
@@ -35,6 +36,7 @@ def examine() -> tuple[str, bool]:
         f"kernels   {'compiled by numba' if find_spec('numba') else 'torch; faster with freezeframe[fast]'}",
         f"encoders  {', '.join(name for name in ENCODERS if name not in missing)}"
         + (f"; missing: {', '.join(missing)}" if missing else ""),
+        *(f"slower    {path}" for path in slow_paths()),
         f"check     a generated clip, blurred and restored: {gain:+.2f} dB, {'PASS' if healthy else 'FAIL'}",
     ]
     return "\n".join(lines), healthy
