@@ -127,7 +127,7 @@ def test_kernels_keep_their_laws_on(target, kernels):
 
 
 def test_bits_hang_on_the_processor_only(kernels, tmp_path):
-    """On one thread or two the same bits; six steps on another target stay within a tenth of an 8-bit code."""
+    """On one thread or two the same bits; six steps on another target: within a tenth of an 8-bit code."""
     found = {}
     for target in (each for each, needed in TARGETS.items() if set(needed) <= instructions()):
         one, two = (tmp_path / f"{target} {threads}.npz" for threads in (1, 2))
