@@ -100,8 +100,6 @@ def open_container(path: Path) -> InputContainer:
         raise UnreadableMedia(f"{path}: there is no such file")
     if path.is_dir():
         raise UnreadableMedia(f"{path}: is a folder; name a video file")
-    if not path.is_file():  # a pipe would be waited for without end, and can be read only once
-        raise UnreadableMedia(f"{path}: is not a regular file; save it to disk first")
     try:
         container = _open(path)
         if any(stream.codec_context and not stream.width for stream in container.streams.video):
