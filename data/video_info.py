@@ -105,10 +105,9 @@ def open_container(path: Path) -> InputContainer:
     try:
         container = _open(path)
         if any(stream.codec_context and not stream.width for stream in container.streams.video):
+            # A broadcast says how large it is when the next key frame comes.
             container.close()
-            container = _open(
-                path, _FURTHER
-            )  # a broadcast says how large it is when the next key frame comes
+            container = _open(path, _FURTHER)
     except PermissionError as error:
         raise UnreadableMedia(f"{path}: may not be read; check the file's permissions") from error
     except (FFmpegError, OSError, ValueError) as error:

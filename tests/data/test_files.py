@@ -28,9 +28,9 @@ Part = Callable[[Any], Callable[[], None]]
 MILLISECOND = Fraction(1, 1000)
 
 
-def rework(source: VideoSource, target: Path) -> tuple[PlumbingSheet, list[str]]:
+def rework(source: VideoSource, target: Path, **wishes: Any) -> tuple[PlumbingSheet, list[str]]:
     """Send every frame through, the first by way of its light; the sheet, and the notes before the work."""
-    sink = VideoSink(source, target)
+    sink = VideoSink(source, target, **wishes)
     notes = list(sink.notes)
     for frame in source.frames():
         sink.write([frame if frame.index else frame.showing(frame.picture.linear())])
@@ -415,13 +415,14 @@ def test_full_range_lies_in_the_nature_of_rgb(
     assert sheet.passed, sheet.text()
 
 
-def test_a_picture_one_pixel_wide(tmp_path: Path):
+@pytest.mark.parametrize("codec", [None, "ffv1"])
+def test_a_picture_one_pixel_wide(tmp_path: Path, codec: Any):
     from PIL import Image
 
     path = tmp_path / "in.gif"
     pictures = [Image.new("RGB", (1, 60), (k, 0, 0)) for k in (0, 100, 200)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
-    sheet, _ = rework(open_video(path), tmp_path / "out.mkv")
+    sheet, _ = rework(open_video(path), tmp_path / "out.mkv", codec=codec)
     assert sheet.passed, sheet.text()
 
 
