@@ -26,7 +26,7 @@ COMMAND = Path(__file__).resolve().parents[1] / "cli.py"  # also runs where the 
 
 
 ACTIONS = ("sharpened", "untouched", "fell back")
-HEADS = ("clip", "result", "sharpened", "already sharp", "rejected", "time", "note")
+HEADS = ("clip", "result", "sharpened", "left unchanged", "rejected", "time", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def counts(self) -> tuple[str, ...]:
-        """Frames sharpened, already sharp and rejected, and the time; empty where nothing was done."""
+        """Frames sharpened, left unchanged and rejected, and the time; empty where nothing was done."""
         if self.status != "done":
             return ("",) * (len(ACTIONS) + 1)
         return (*(str(self.frames.get(action, 0)) for action in ACTIONS), clock(self.seconds))

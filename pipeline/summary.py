@@ -51,10 +51,10 @@ def plan_text(  # noqa: PLR0913  # one for each word of the line
 
 
 def counts_text(verdicts: Iterable[Verdict]) -> str:
-    """How many frames were sharpened, were sharp already, and were rejected."""
+    """How many frames were sharpened, left as they are, and rejected."""
     counts = Counter(verdict.action for verdict in verdicts)
     return (
-        f"{counts['sharpened']} sharpened, {counts['untouched']} already sharp,"
+        f"{counts['sharpened']} sharpened, {counts['untouched']} left unchanged,"
         f" {counts['fell back']} rejected (original frame kept)"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _heard_signals() -> Iterator[None]:
+    """Children of a session in the background, or behind `nohup`, would ignore what tests send them."""
+    deaf = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) == signal.SIG_IGN
+    ]
+    for number in deaf:
+        signal.signal(number, lambda *_: None)  # this session goes on as it was, its children do not
+    yield
+    for number in deaf:
+        signal.signal(number, signal.SIG_IGN)

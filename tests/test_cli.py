@@ -65,7 +65,7 @@ def test_the_path_of_the_result_is_all_that_stdout_gets(run, still, tmp_path):
     out, report, sheet = tmp_path / "out.mkv", tmp_path / "report.json", tmp_path / "sheet.json"
     done = run("video", still, out, "--report", report, "--json", sheet)
     assert (done.exit_code, done.stdout) == (0, f"{out}\n")
-    assert "0 sharpened, 6 already sharp" in done.stderr
+    assert "0 sharpened, 6 left unchanged" in done.stderr
     assert "PASS" in done.stderr
     assert json.loads(report.read_text())["frames"] == {"untouched": 6}
     assert json.loads(sheet.read_text())["passed"]

@@ -54,7 +54,7 @@ def test_safetensors_files_are_read_too(tmp_path):
     assert read_state(path).keys() == WEIGHTS.keys()
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
 def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value, dtype):
     broken = {key: each.clone().to(dtype) for key, each in WEIGHTS.items()}

@@ -17,6 +17,7 @@ from freezeframe.models.multiframe import FRAME, Layout, MultiFrame
 from freezeframe.pipeline import adapt as adapting
 from freezeframe.pipeline.adapt import TAKEN, Lessons, adapt, between, divided, lesson, lessons_of
 from freezeframe.pipeline.fuse import CONTRAST
+from freezeframe.pipeline.progress import quiet
 
 SHUTTER = 0.8
 
@@ -143,7 +144,7 @@ def test_a_moment_of_lessons_moves_the_weights(network):
     picture, motion = bookshelf(96, 96, seed=2), torch.full((2, 96, 96), 5.0)
     lessons = Lessons(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
     before = copy.deepcopy(network.state_dict())
-    taught = adapting._taught(network, [picture], lessons, seconds=1.0)
+    taught = adapting._taught(network, [picture], lessons, seconds=1.0, progress=quiet)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert any(not torch.equal(before[name], value) for name, value in taught.state_dict().items())
 

@@ -71,7 +71,7 @@ def test_a_saved_report_is_strict_json(report, tmp_path):
 def test_the_text_tells_what_was_done(report):
     text = report.text()
     assert "in.mp4: 4 frames in 2 shots" in text
-    assert "2 sharpened, 1 already sharp, 1 rejected (original frame kept)" in text
+    assert "2 sharpened, 1 left unchanged, 1 rejected (original frame kept)" in text
     assert "1 frame keeps its original picture and may flicker" in text
     assert "note: deinterlaced" in text
 

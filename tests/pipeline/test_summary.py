@@ -28,7 +28,7 @@ def test_a_plan_says_what_is_known_and_no_more():
 
 def test_every_frame_is_counted_once():
     done = verdicts("sharpened", 69) + verdicts("fell back", 11)
-    assert counts_text(done) == "69 sharpened, 0 already sharp, 11 rejected (original frame kept)"
+    assert counts_text(done) == "69 sharpened, 0 left unchanged, 11 rejected (original frame kept)"
 
 
 def test_reasons_are_grouped_whatever_their_figures():
