@@ -245,7 +245,7 @@ def begun(case: Case, film: Filmed) -> tuple[Shot, tuple[int, ...]]:
         found = perturbed(film)
     elif shot.sighting.path.kind == "parallax":
         frames = usual.clear if case.sharpened else film.blurred
-        found = located(frames, torch.arange(COUNT).float(), order="clip")
+        found = located(frames, torch.arange(COUNT).float(), order="clip", seconds=1800)
     else:
         return shot, tuple(range(COUNT))
     return deep(shot, found), found.numbers

@@ -64,7 +64,7 @@ def write_pair(_typing: Any, _acc: Any, _x: Any, _p: Any, _q: Any, _a: Any, _b: 
 
 
 def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c, by `llvm.fmuladd`: one instruction where there is one."""
+    """The sum a * b + c, by `llvm.fmuladd`: one instruction where there is one."""
     kind = a.type
     name = f"llvm.fmuladd.v{kind.count}f32"
     return builder.call(

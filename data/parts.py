@@ -28,6 +28,7 @@ from .video_writer import as_video, is_original
 
 Samples = npt.NDArray[np.generic]
 
+NARROWEST = 64  # samples in a row: FFV1 cannot slice narrower pictures
 _GREYS = {8: "gray", 10: "gray10le", 12: "gray12le", 16: "gray16le"}
 
 
@@ -71,7 +72,8 @@ class PartWriter:
                 self._container.close()
 
     def _keep(self, picture: VideoPicture) -> None:
-        samples, width = samples_of(picture), picture.size[1]
+        samples = samples_of(picture)
+        width = max(NARROWEST, picture.size[1])
         rows = np.zeros((-(-len(samples) // width), width), samples.dtype)
         rows.reshape(-1)[: len(samples)] = samples
         grey = av.VideoFrame.from_ndarray(rows, format=_GREYS[picture.depth])

@@ -73,8 +73,9 @@ def saying_what(path: Path) -> Iterator[None]:
     except Exception as error:  # decoders raise all kinds on bad bytes
         if memory_ran_out(error):
             raise
+        why = " ".join(str(error).split())
         raise UnreadableMedia(
-            f"{path}: is cut off or damaged ({error}); use another copy of it, or leave it out"
+            f"{path}: is cut off or damaged ({why}); use another copy of it, or leave it out"
         ) from error
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .errors import UnreadableMedia, UnwritableOutput
+from .inputs import refuse_pipe
 from .photo_exif import exposure, moment
 from .photo_picture import PhotoPicture, photo_of
 from .photo_read import decode
@@ -40,6 +41,7 @@ def read_photo(path: str | Path) -> PhotoPicture:
     path = Path(path)
     if path.is_dir():
         raise UnreadableMedia(f"{path}: is a folder; name a photo")
+    refuse_pipe(path)
     return decode(path)
 
 

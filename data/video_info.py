@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from .color import ColorSpec
 from .errors import UnreadableMedia
+from .inputs import refuse_pipe
 from .video_picture import VideoPicture
 
 SCHEME = "file:"  # else FFmpeg takes what stands before a colon for a protocol
@@ -100,13 +101,13 @@ def open_container(path: Path) -> InputContainer:
         raise UnreadableMedia(f"{path}: there is no such file")
     if path.is_dir():
         raise UnreadableMedia(f"{path}: is a folder; name a video file")
+    refuse_pipe(path)
     try:
         container = _open(path)
         if any(stream.codec_context and not stream.width for stream in container.streams.video):
+            # A broadcast says how large it is when the next key frame comes.
             container.close()
-            container = _open(
-                path, _FURTHER
-            )  # a broadcast says how large it is when the next key frame comes
+            container = _open(path, _FURTHER)
     except PermissionError as error:
         raise UnreadableMedia(f"{path}: may not be read; check the file's permissions") from error
     except (FFmpegError, OSError, ValueError) as error:

@@ -19,6 +19,7 @@ from .video_ledger import Ledger, codec_name, is_hidden
 
 Keeps = Callable[[Fraction], bool]
 
+_NAMES = {"mp4": "MP4", "mov": "QuickTime", "matroska": "Matroska", "webm": "WebM"}
 _SAMPLE = 8  # packets of each stream that are tried
 _HEAD = 1 << 16  # bytes in which Matroska describes its streams
 _BEYOND = Fraction(10)  # seconds; no file stores what belongs together further apart
@@ -92,6 +93,7 @@ def packets_until(source: InputContainer, own: int, end: Fraction | None) -> Ite
 
 
 def is_cover(stream: Stream) -> bool:
+    """Whether a stream is a picture beside the film, which its file says itself."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 
@@ -139,7 +141,7 @@ def _obstacle(stream: Stream, packets: list[av.Packet[Any]], kind: str) -> str |
         return "is of a format that FFmpeg cannot write"  # it would lose what describes the data
     if not packets and not isinstance(stream, AttachmentStream):
         return "has nothing in it here"
-    return None if _survives(stream, packets, kind) else f"cannot be held by a {kind} file"
+    return None if _survives(stream, packets, kind) else f"cannot be held by {_NAMES[kind]}"
 
 
 def _survives(stream: Stream, packets: list[av.Packet[Any]], kind: str) -> bool:
@@ -176,8 +178,8 @@ def _refuse_losing_sound(stream: Stream, packets: list[av.Packet[Any]], kind: st
     """Sound is too much to lose for a suffix."""
     if stream.type == "audio" and packets and kind != "matroska" and _survives(stream, packets, "matroska"):
         raise UnwritableOutput(
-            f"a {kind} file cannot hold stream {stream.index} of the source (audio, {codec_name(stream)});"
-            " write a .mkv or the source's own kind of file"
+            f"{_NAMES[kind]} cannot hold stream {stream.index} of the source (audio, {codec_name(stream)});"
+            " write a .mkv"
         )
 
 

@@ -106,8 +106,11 @@ def shown(frame: Frame, plan: Plan) -> tuple[int, int]:
 
 def add_encoder(container: OutputContainer, encoding: Encoding) -> Any:
     """A video stream that encodes as planned."""
+    options = dict(encoding.options)
+    if encoding.codec == "ffv1" and encoding.width == 1:
+        options["level"] = "1"  # its later versions divide each row
     stream: Any = container.add_stream(
-        encoding.library, rate=encoding.pace, options=dict(encoding.options), time_base=1 / encoding.pace
+        encoding.library, rate=encoding.pace, options=options, time_base=1 / encoding.pace
     )
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = encoding.width, encoding.height, encoding.pix_fmt

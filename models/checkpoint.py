@@ -98,4 +98,5 @@ def _is_plain(value: Tensor) -> bool:
 
 
 def _is_finite(value: Tensor) -> bool:
-    return not value.is_floating_point() or bool(value.float().isfinite().all())
+    # Masks of attention are minus infinity where nothing may be looked at.
+    return not value.is_floating_point() or bool((value.float() < float("inf")).all())

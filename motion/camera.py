@@ -36,8 +36,8 @@ def homography(
     """The plane-to-plane map of a whole frame: target(H p) shows what source(p) shows. Takes no gradient.
 
     Phase correlation or the majority of a quick flow, whichever lays the frames better onto each other, for
-    the first guess; then enhanced correlation (Evangelidis & Psarakis 2008) from coarse to fine, twice on
-    the finest level: points that disagree after the first time, such as players, are left out of the second.
+    the first guess; then enhanced correlation (Evangelidis & Psarakis 2008) from coarse to fine, as far as
+    both frames show the same, and once more without the points that disagree, such as players.
 
     Args:
         source: [3, H, W] linear RGB.

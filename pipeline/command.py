@@ -9,7 +9,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ..data.errors import UnwritableOutput
@@ -24,10 +23,10 @@ WORDS = {
 def output_of(argument: Path | None, option: Path | None, *, folder: bool = False) -> Path:
     """Where the result goes, named as an argument or by `--output`; a folder may be the current one."""
     if argument and option and argument != option:
-        raise typer.BadParameter(f"OUTPUT is {argument}, but --output is {option}; name one output")
+        raise UnwritableOutput(f"{argument}: --output names {option} instead; name one output")
     path = argument or option
     if path is None:
-        raise typer.BadParameter("no output is named; write it as the last argument or after --output")
+        raise UnwritableOutput("no output is named; write it as the last argument or after -o")
     # An empty word is `.` to Path; neither has a name to write a result under.
     if not path.name and not folder:
         raise UnwritableOutput(f"{path}: is not a name for an output; name a file or a new folder")

@@ -48,7 +48,7 @@ def scene(
         ),
     ] = 0.0,
     gaussians: Annotated[
-        int, typer.Option(min=100, metavar="N", help="Maximum number of Gaussians.")
+        int, typer.Option(min=100, metavar="N", help="Maximum number of Gaussians, in a scene with depth.")
     ] = 30_000,
     trajectory: Annotated[
         Literal["spline", "bezier"],
@@ -86,8 +86,9 @@ def scene(
             bar(source.name) as advance,
         ):
             done = rebuild(
-                source, target, config=config, wish=wish, tell=tell, prepare=prepare, advance=advance
-            )
+                source, target, config=config, wish=wish, tell=tell, prepare=prepare, advance=advance,
+                refuse=lambda why: say(f"No scene: {why}. Looking at the frames one by one."),
+            )  # fmt: skip
         say(done.text())
         answer(target)
         if isinstance(done, Instead) and (save_scene or evaluate):

@@ -78,7 +78,8 @@ def multiframe(
     tensorboard: Board = False,
 ) -> None:
     """Train the network that finishes deconvolved frames; rerun the same command to resume."""
-    target = output_of(out, named, folder=True)
+    with errors():
+        target = output_of(out, named, folder=True)
     with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
         from .train import TrainConfig, train
         from .training_data import SHARD_BYTES
@@ -111,7 +112,8 @@ def restorer(
     tensorboard: Board = False,
 ) -> None:
     """Train a single-image restorer on synthetically degraded photos; rerun the same command to resume."""
-    target = output_of(out, named, folder=True)
+    with errors():
+        target = output_of(out, named, folder=True)
     with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
         from .train_restorer import RestorerConfig, train_restorer
 
@@ -137,7 +139,8 @@ def blur(
     tensorboard: Board = False,
 ) -> None:
     """Train the blur estimator of the refiner; rerun the same command to resume."""
-    target = output_of(out, named, folder=True)
+    with errors():
+        target = output_of(out, named, folder=True)
     with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
         from ..data.synth_clips import pictures_in
         from .blur_course import Blurs
@@ -163,7 +166,8 @@ def shutter(
     tensorboard: Board = False,
 ) -> None:
     """Train the shutter estimator; rerun the same command to resume."""
-    target = output_of(out, named, folder=True)
+    with errors():
+        target = output_of(out, named, folder=True)
     with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
         from ..data.synth_clips import pictures_in
         from .shutter_course import CLIP_BYTES, Shutters

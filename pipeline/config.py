@@ -23,9 +23,11 @@ class ShotConfig:
 
     context: int = 3  # frames of evidence on either side of a window
     megabytes: int = 1200  # of light and motion held at once; sets how many frames a window keeps
+    longest: int = 16  # frames that a window keeps at most
 
     def __post_init__(self) -> None:
         _within("context", self.context, 0, 16)
+        _within("longest", self.longest, 1, 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Each frame is judged by itself, and judgements have noise. The share of a change that is shown may rise or
 fall by at most `SLOPE` a frame: frames near a blurred one are sharpened in part, and frames near one whose
 change was rejected give up a part of theirs. Both are envelopes (dilation and erosion by a cone, in
-mathematical morphology), so that a frame's share depends on `REACH` frames on either side only.
+mathematical morphology), and the smaller of both is taken; it depends on `REACH` frames on either side only.
 """
 
 from __future__ import annotations

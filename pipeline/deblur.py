@@ -23,7 +23,8 @@ from .settle import Settling
 from .shots import Window, windows
 from .splat import Scenes, splat
 
-SHARP, LATE = "not blurred enough", "blurred, but no time was left for it (--budget)"
+HURRIED = 4  # frames of a window where time is short: so often it is seen what is left
+SHARP, LATE = "not blurred enough", "no time left within --budget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,8 @@ def deblur(
     settling = Settling(first=first, strength=config.strength)
     # From the beginning of a shot also where a run goes on in its middle: the same windows, the same frames.
     begin = tools.look.first_of_shot(first)
-    for window in windows(source.frames(first=begin), config.shots, cuts=tools.look.cuts, start=begin):
+    shots = replace(config.shots, longest=HURRIED) if tools.budget.limited else config.shots
+    for window in windows(source.frames(first=begin), shots, cuts=tools.look.cuts, start=begin):
         with tools.watch.window() as seconds:
             proposals = propose_window(window, tools, config=config, first=first)
             settled = settling.add(proposals, last=tools.look.ends_shot(window.written[-1].index))

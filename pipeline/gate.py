@@ -128,9 +128,9 @@ def refusal(found: Plausibility, config: GateConfig) -> str | None:
     if found.drift > config.drift:
         return f"average colour would shift by {found.drift:.3f} (limit {config.drift:.3f})"
     if found.residual > config.residual:
-        return f"re-blurred, it explains the input {found.residual:.2f} times as badly as the input itself"
+        return f"re-blurred, it fits the recorded frame worse than before by {found.residual:.2f} times"
     if found.checkerboard > config.checkerboard:
-        return f"checkerboard pattern, {found.checkerboard:.1f} times the input's"
+        return f"checkerboard pattern of {found.checkerboard:.1f} times the input's"
     return None
 
 

@@ -40,7 +40,8 @@ class Pace:
     def remaining(self) -> float | None:
         """Seconds; None where nothing tells. Frames differ in work: what the work itself says comes first."""
         if self.left is not None:
-            return max(0.0, self.left - (self.seconds - self.told))
+            left = self.left - (self.seconds - self.told)
+            return left if left > 0 else None  # it takes longer than was thought
         if not self.total or not self.rate or self.done >= self.total:
             return None
         return (self.total - self.done) / self.rate

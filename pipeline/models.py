@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..data.errors import UnreadableMedia, UnwritableOutput
+from ..data.publish import claim
 from ..models import shelf
 from ..models.catalogue import CATALOGUE, Release, release_of
 from ..models.device import Precision
@@ -146,11 +147,12 @@ def _copy(file: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(file):
         return
+    place = claim(target, force=True)
     aside = target.parent / "partial" / target.name
     aside.parent.mkdir(exist_ok=True)
     try:
         shutil.copyfile(file, aside)
-        aside.replace(target)
+        place.publish(aside)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -39,6 +39,7 @@ from .scene_report import SceneReport
 from .scene_shot import Going, gathered, placed_shot, seen_shot
 from .showing import fly_through, keep_scene, slow_motion
 
+SCENES = (".ply", ".png")  # what `--save-scene` may be: Gaussians, or a panorama
 SAVED = 10.0  # seconds between checkpoints
 
 
@@ -61,6 +62,7 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
     tell: Callable[[Told], None],
     prepare: Advance = quiet,
     advance: Advance = quiet,
+    refuse: Callable[[str], None] = lambda reason: None,
 ) -> SceneReport | Instead:
     """Rebuild the static scene of one shot and write it into the folder `output`.
 
@@ -74,6 +76,7 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
         tell: Told after each step of the fit.
         prepare: Told of each piece of the work before the fit: frames read, laid onto each other, sharpened.
         advance: Told of each frame that is sharpened the usual way.
+        refuse: Told why no scene can be rebuilt, as soon as that is known.
 
     Raises:
         FreezeframeError: The footage cannot be read, or the folder cannot be written.
@@ -89,6 +92,7 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
         try:
             return _rebuilt(source, place, config=config, wish=wish, going=going, known=(pictures, shots))
         except (NoScene, MissingExtra) as why:
+            refuse(str(why))
             return sharpened_instead(
                 pictures, place, str(why), config=config, advance=advance, deadline=deadline
             )
@@ -97,9 +101,9 @@ def rebuild(  # noqa: PLR0913  # what, where, how, and who is told of either way
 def _claimed(source: Path, output: Path, wish: SceneWish, *, force: bool) -> Claim:
     """Learn now that a result would replace something, and find what an earlier run moved aside."""
     refuse_collisions({"the output": output, "--save-scene": wish.scene})
+    if wish.scene is not None and wish.scene.suffix.lower() not in SCENES:
+        raise UnwritableOutput(f"{wish.scene}: a scene is kept as {' or '.join(SCENES)}; name such a file")
     put_back(job_folder(output), output)
-    if wish.scene is not None:
-        claim(wish.scene, inputs=[source], force=force, trial=True)
     return claim(output, inputs=[source], force=force, kind="folder")
 
 
@@ -116,6 +120,7 @@ def _rebuilt(  # noqa: PLR0913
     pictures, shots = known
     opened = open_source(pictures, config.output)
     before = state_of(opened)
+    aside = wish.scene and claim(wish.scene, inputs=[source], force=config.output.force, trial=True)
     frames = gathered(opened, going)
     if few := too_few(len(frames)):
         raise NoScene(few)
@@ -151,10 +156,10 @@ def _rebuilt(  # noqa: PLR0913
     )  # fmt: skip
     (made / "report.json").write_text(json.dumps(asdict(report), indent=2) + "\n")
     refuse_changed(opened, before)
-    if wish.scene:
-        _keep_aside(made, wish.scene, force=config.output.force)
     place.publish(made)
     remove(job / "fit.pt")
+    if aside:
+        _keep_aside(output, aside)
     return report
 
 
@@ -168,13 +173,13 @@ def _judged(fit: Fit, shots: Shots | None) -> Judged:
     return evaluate(fit.scene, truths.to(place), there)
 
 
-def _keep_aside(made: Path, target: Path, *, force: bool) -> None:
+def _keep_aside(output: Path, target: Claim) -> None:
     """Copy the scene to where the user wants it too."""
-    kept = next((made / name for name in ("scene.ply", "panorama.png") if (made / name).exists()), None)
-    if kept is None or target.suffix.lower() != kept.suffix:
+    kept = next((output / name for name in ("scene.ply", "panorama.png") if (output / name).exists()), None)
+    if kept is None or target.path.suffix.lower() != kept.suffix:
         wanted = kept.suffix if kept else "its own suffix"
-        raise UnwritableOutput(f"{target}: this scene is kept as {wanted}; name such a file")
-    with claim(target, force=force).draft() as path:
+        raise UnwritableOutput(f"{target.path}: this scene is kept as {wanted}; it is complete in {output}")
+    with target.draft() as path:
         shutil.copyfile(kept, path)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..data.encode import job_folder
+from ..data.encode import CONTAINERS, job_folder
 from ..data.lock import Lock
 from ..data.publish import Claim, made_for, remove, remove_empty, remove_job, writing
 from .api import deblur_video
@@ -72,7 +72,9 @@ def _hurried(config: Config, deadline: Deadline) -> Config:
 
 def named_after(source: Path) -> str:
     """The name of the sharp frames: a folder for photos, a film for a film."""
-    return "sharp" if source.is_dir() else f"sharp{source.suffix}"
+    if source.is_dir():
+        return "sharp"
+    return f"sharp{source.suffix if source.suffix.lower() in CONTAINERS else '.mkv'}"
 
 
 @contextmanager

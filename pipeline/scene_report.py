@@ -34,7 +34,7 @@ class SceneReport:
             f"{self.source}: {self.placed} of {self.frames} frames registered ({_KINDS[self.kind]})\n"
             f"  {self.reason}\n"
             f"  shutter {self.shutter:.2f}, blurred again {self.psnr:.1f} dB, {self.seconds:.0f} s\n"
-            f"  static scene in {self.static:.0%} of the frames, rebuilt in {self.share:.0%}\n"
+            f"  the static scene covers {self.static:.0%} of the frames; {self.share:.0%} were rebuilt\n"
             + self._told_of_eval()
             + "\n".join(f"  {name}" for name in self.files)
         )

@@ -32,7 +32,7 @@ class Settling:
         done = [(self._held.popleft(), share) for share in shares[:settled]]
         self._past = [] if last else limits[: len(self._past) + settled][-REACH:]
         return [
-            finished(each, each.weight * share * self._strength)
+            finished(each, min(each.weight, share) * self._strength)
             for each, share in done
             if each.frame.index >= self._first
         ]

@@ -48,7 +48,7 @@ def frames_per_window(size: tuple[int, int], config: ShotConfig) -> int:
     """How many frames a window keeps, so that its light and motion fit `config.megabytes`."""
     height, width = size
     held = config.megabytes * 10**6 // (PIXEL_BYTES * height * width)
-    return int(min(16, max(2, held - 2 * config.context)))
+    return int(min(config.longest, max(2, held - 2 * config.context)))
 
 
 def windows(

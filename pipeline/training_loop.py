@@ -5,6 +5,7 @@ What is learned (network, batches, loss, trials) comes as a `Course`; nothing he
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from ..data.errors import FreezeframeError
+from ..data.errors import FreezeframeError, UnwritableOutput
+from ..data.publish import save
 from ..models.device import find_device
 from .progress import Advance, quiet
 from .training_step import CLIPPED, Inner, Optimisers, averaged, follow, pace_at
@@ -112,6 +114,7 @@ def learn(
     Returns:
         The best weights so far, bf16 safetensors.
     """
+    _refuse_other_weights(out)
     out.mkdir(parents=True, exist_ok=True)
     rank, device = place(config.device)
     state = State.new(course, config, device)
@@ -148,7 +151,7 @@ def _judge(state: State, judges: list[Trial], *, out: Path, tell: Callable[[Told
     if score >= state.best:  # where nothing is tried the last ones are the best
         state.best = score
         half = {name: value.bfloat16().contiguous() for name, value in state.average.state_dict().items()}
-        save_file(half, out / "weights.safetensors")
+        save(save_tensors(half), out / "weights.safetensors")
     line = {"step": float(state.step), "score": score, **found}
     with (out / "log.jsonl").open("a") as log:
         log.write(json.dumps({"time": round(time.time()), **line}) + "\n")
@@ -192,6 +195,14 @@ def _read(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    unfinished = path.with_suffix(".part")
-    torch.save(state, unfinished)
-    unfinished.replace(path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    save(content.getvalue(), path)
+
+
+def _refuse_other_weights(out: Path) -> None:
+    """Weights without the checkpoint of their training are nobody's to replace."""
+    if (out / "weights.safetensors").exists() and not (out / "checkpoint.pt").exists():
+        raise UnwritableOutput(
+            f"{out}: holds weights of another training (weights.safetensors); name another folder"
+        )

@@ -26,7 +26,7 @@ from .colmap_work import EXHAUSTIVE, FEWEST, STEPS, Order, Work
 from .trajectory import Views
 
 ENOUGH = 0.5  # of the frames that must be placed
-LONGEST = 300.0  # seconds that COLMAP may take where nobody says how long
+LONGEST = 60.0  # seconds that COLMAP may take where nobody says how long
 LOOK = 0.2  # seconds between looks at how far it is
 
 
@@ -96,7 +96,8 @@ def _as_colmap(lens: Tensor | None) -> tuple[float, float, float, float] | None:
 def _worked(work: Work, *, seconds: float, beat: Callable[[], None]) -> Model | None:
     """The model that COLMAP makes of the frames in a folder, in a process that ends when time does."""
     work.save()
-    command = [sys.executable, "-m", "freezeframe.splatting.colmap_work", str(work.folder)]
+    # -P: what lies in the folder that the user stands in is not imported.
+    command = [sys.executable, "-P", "-m", "freezeframe.splatting.colmap_work", str(work.folder)]
     end = time.monotonic() + seconds
     with (
         (work.folder / "steps").open("w+") as steps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -114,6 +115,16 @@ def test_an_error_is_one_sentence_and_exit_code_2(run, still, tmp_path, words, n
     assert named in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"], "nothing else was written"
+
+
+@pytest.mark.parametrize("words", [["video", "{pipe}.mp4", "{dir}/o.mp4"], ["probe", "{pipe}.png"]])
+def test_a_pipe_is_not_waited_for(run, tmp_path, words):
+    for suffix in (".mp4", ".png"):
+        os.mkfifo(tmp_path / f"pipe{suffix}")
+    done = run(*(word.format(dir=tmp_path, pipe=tmp_path / "pipe") for word in words))
+    assert done.exit_code == 2
+    assert "is a pipe or a device" in done.stderr
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,8 @@ def foreign_streams(source: Path, result: Path) -> list[int]:
 def _packets(path: Path) -> dict[int, tuple[str, str, list[bytes]]]:
     """Kind, codec and hashed packets of each stream; AAC without the ADTS header that files leave out."""
     with av.open(address(path), metadata_errors="surrogateescape") as container:
-        found = {
-            stream.index: (stream.type, str(getattr(stream, "name", None) or ""), list[bytes]())
+        found: dict[int, tuple[str, str, list[bytes]]] = {
+            stream.index: (stream.type, str(getattr(stream, "name", None) or ""), [])
             for stream in container.streams
         }
         for packet in container.demux():

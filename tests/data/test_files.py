@@ -16,6 +16,7 @@ import pytest
 
 from freezeframe.data.encode import VideoSink
 from freezeframe.data.errors import UnreadableMedia
+from freezeframe.data.photo_read import decode
 from freezeframe.data.plumbing import PlumbingSheet
 from freezeframe.data.video import VideoSource, open_video
 from freezeframe.data.video_info import address, open_container
@@ -27,9 +28,9 @@ Part = Callable[[Any], Callable[[], None]]
 MILLISECOND = Fraction(1, 1000)
 
 
-def rework(source: VideoSource, target: Path) -> tuple[PlumbingSheet, list[str]]:
+def rework(source: VideoSource, target: Path, **wishes: Any) -> tuple[PlumbingSheet, list[str]]:
     """Send every frame through, the first by way of its light; the sheet, and the notes before the work."""
-    sink = VideoSink(source, target)
+    sink = VideoSink(source, target, **wishes)
     notes = list(sink.notes)
     for frame in source.frames():
         sink.write([frame if frame.index else frame.showing(frame.picture.linear())])
@@ -118,7 +119,7 @@ def test_what_matroska_cannot_hold_is_named(make_video: MakeVideo, tmp_path: Pat
     sheet, notes = rework(open_video(make_video(sound=True, part=GOPRO)), tmp_path / "out.mkv")
     assert sheet.passed, sheet.text()
     assert [note.partition(" (")[0] for note in notes] == ["stream 2", "stream 3"]
-    assert all("matroska" in note and note.endswith("is left out") for note in notes)
+    assert all("Matroska" in note and note.endswith("is left out") for note in notes)
 
 
 def test_sound_of_an_unknown_codec_is_named(make_video: MakeVideo, tmp_path: Path):
@@ -414,11 +415,33 @@ def test_full_range_lies_in_the_nature_of_rgb(
     assert sheet.passed, sheet.text()
 
 
-def test_a_picture_one_pixel_wide(tmp_path: Path):
+@pytest.mark.parametrize("codec", [None, "ffv1"])
+def test_a_picture_one_pixel_wide(tmp_path: Path, codec: Any):
     from PIL import Image
 
     path = tmp_path / "in.gif"
     pictures = [Image.new("RGB", (1, 60), (k, 0, 0)) for k in (0, 100, 200)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
-    sheet, _ = rework(open_video(path), tmp_path / "out.mkv")
+    sheet, _ = rework(open_video(path), tmp_path / "out.mkv", codec=codec)
     assert sheet.passed, sheet.text()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "in.mp4")
+    with pytest.raises(UnreadableMedia, match="is a pipe or a device"):
+        open_video(tmp_path / "in.mp4")
+
+
+def test_what_is_wrong_with_a_photo_is_one_line(tmp_path: Path):
+    from PIL import Image
+
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
+    path = tmp_path / "in.heic"
+    heif.from_pillow(Image.new("RGB", (64, 64), "green")).save(path)
+    content = path.read_bytes()
+    path.write_bytes(
+        content[: content.index(b"mdat") + 4]
+    )  # the library ends this complaint with a line break
+    with pytest.raises(UnreadableMedia) as told:
+        decode(path)
+    assert "\n" not in str(told.value)

@@ -31,7 +31,7 @@ def test_a_clock_says_the_same_as_seconds(seconds, milli):
         f"{seconds}.{milli:03d}", f"{minute}:{second:02d}.{milli:03d}",
         f"{hour}:{minute_of:02d}:{second:02d}.{milli:03d}",
     ]  # fmt: skip
-    assert {arguments.moment(way) for way in ways} == {seconds + milli / 1000}
+    assert {arguments.moment(way) for way in ways} == {float(f"{seconds}.{milli:03d}")}
 
 
 @pytest.mark.parametrize(

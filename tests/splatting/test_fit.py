@@ -216,6 +216,22 @@ def test_the_gate_refuses_with_a_reason(changes, word):
     assert word in ruling.reason
 
 
+@pytest.mark.parametrize(("way", "share"), [(0.0, 1.0), (1.0, 0.75), (3.0, 0.25)])
+def test_a_camera_that_moves_shares_what_its_points_say(way, share):
+    """A wall four units wide that fills the frame: one unit sideways leaves three quarters of it in view."""
+    height, width, depth = 60, 80, 2.0
+    x, y = torch.meshgrid(torch.linspace(-1.99, 1.99, 200), torch.linspace(-1, 1, 20), indexing="ij")
+    path = CameraPath(
+        times=torch.arange(2.0),
+        rotations=torch.eye(3).expand(2, 3, 3),
+        translations=torch.tensor([[0.0, 0, 0], [-way, 0, 0]]),
+        intrinsics=torch.tensor([[40.0, 0, 39.5], [0, 40, 29.5], [0, 0, 1]]),
+        kind="parallax",
+    )
+    points = torch.stack([x, y, torch.full_like(x, depth)], dim=-1).reshape(-1, 3)
+    assert float(overlaps(path, (height, width), points=points)) == pytest.approx(share, abs=0.01)
+
+
 def test_blur_alike_is_tied_and_its_shutter_kept():
     ruling = rule(evidence())
     assert (ruling.mode, ruling.telling) == ("tied", False)
