@@ -59,7 +59,7 @@ def errors(*, stopped: str | Callable[[], str] = "Stopped. No output written.") 
         with saying_memory_ran_out():
             yield
     except FreezeframeError as error:
-        say(f"freezeframe: {error}")
+        say(f"freezeframe: {' '.join(str(error).split())}")  # libraries break their lines
         raise typer.Exit(2) from error
     except BrokenPipeError:
         raise  # whoever reads our output has heard enough: no error of the user's

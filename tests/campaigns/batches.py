@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from .kills import REACTION, SIGNALS, stop_fault
+from .kills import FAST, REACTION, SIGNALS, stop_fault
 from .process import Ended, alive_in, fork, run, start
 from .promises import Contents, Outcome, words_fault
 from .results import difference, facts_of
@@ -62,7 +62,7 @@ def case(random: Random, whole: Path, folder: Path) -> Outcome:
 
 
 def _command(jobs: int) -> tuple[str, ...]:
-    return ("batch", "clips", "out", "--jobs", str(jobs), "--min-blur", "0.5")
+    return ("batch", "clips", "out", "--jobs", str(jobs), *FAST)
 
 
 def _orphans(folder: Path, number: signal.Signals) -> str:

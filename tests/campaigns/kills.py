@@ -76,7 +76,8 @@ def case(random: Random, whole: Path, folder: Path) -> Outcome:
     scenario = random.choice(SCENARIOS)
     number, anew = random.choice(SIGNALS), random.random() < 0.3
     lasts = float((whole / scenario.name / "work").read_text()) + ANEW * anew
-    moment = random.uniform(0, 1.1 * lasts)
+    # Before the first lines of the command nothing but Python itself could answer.
+    moment = random.uniform(0.1 * anew, 1.1 * lasts)
     _copy(whole / scenario.source, folder / scenario.source)
     before = Contents.of(folder)
     about = f"{' '.join(scenario.command)}, {number.name} after {moment:.2f} s of work{' anew' * anew}"
@@ -126,7 +127,7 @@ def stop_fault(ended: Ended, number: signal.Signals, *, late: bool) -> str:
     if (
         not fault
         and number != signal.SIGKILL
-        and not (lines and lines[-1].startswith("freezeframe: stopped"))
+        and not (lines and lines[-1].lower().startswith("freezeframe: stopped"))
     ):
         return f"{number.name}: says nothing of having been stopped: {lines[-1:]}"
     return fault and f"{number.name}: {fault}"

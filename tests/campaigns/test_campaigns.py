@@ -129,7 +129,7 @@ def test_the_page_counts_what_happened():
 
 
 # Of each campaign so many cases that all of them take a few minutes on two cores.
-PARTS = {"mutations": 40, "kills": 8, "batches": 1, "races": 10, "limits": 8}
+PARTS = {"mutations": 30, "kills": 6, "batches": 1, "races": 8, "limits": 6}
 
 
 @pytest.mark.slow

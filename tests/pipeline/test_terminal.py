@@ -10,7 +10,9 @@ import sys
 import time
 
 import pytest
+import typer
 
+from freezeframe.data.errors import UnreadableMedia
 from freezeframe.pipeline import terminal
 from freezeframe.pipeline.meter import Pace
 from freezeframe.pipeline.words import about, clock, counted, lower_limit
@@ -160,3 +162,11 @@ def test_a_script_gets_the_very_bytes_of_a_name(encoding):
     path, text = done.stdout.splitlines()
     assert path == b"caf\xe9.mp4"
     assert text.startswith(b"caf\\udce9.mp4: gr")
+
+
+def test_an_error_is_one_line_whatever_a_library_said(capsys: pytest.CaptureFixture[str]):
+    """Libraries of photo formats end their words with a line break."""
+    with pytest.raises(typer.Exit), terminal.errors():
+        raise UnreadableMedia("a.heic: is cut off or damaged (end of file\n); use another copy of it")
+    said = "freezeframe: a.heic: is cut off or damaged (end of file ); use another copy of it\n"
+    assert capsys.readouterr().err == said
