@@ -18,7 +18,7 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from .lanes import FINITE, read_pair, write_pair
+from .lanes import FINITE, one_at_a_time, read_pair, write_pair
 
 Array = npt.NDArray[np.float32]
 
@@ -28,6 +28,7 @@ F = np.float32
 DARK = F(1e-4)  # linear light; less is noise
 
 
+@one_at_a_time
 def gather(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
     """`exposure.blur` of [C, H, W]."""
     way, middle = field(vectors), middles(offset, like=vectors)
@@ -37,6 +38,7 @@ def gather(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
     return unpacked(results, len(image))
 
 
+@one_at_a_time
 def scatter(image: Tensor, vectors: Tensor, offset: Tensor | None) -> Tensor:
     """`exposure.blur_adjoint` of [C, H, W]."""
     way, middle = field(vectors), middles(offset, like=vectors)

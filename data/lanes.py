@@ -11,7 +11,10 @@ their cache, would differ in their last bits.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from threading import RLock
+from typing import Any, ParamSpec, TypeVar
 
 from llvmlite import ir
 from numba import types
@@ -27,6 +30,25 @@ FINITE = {
     "ninf",
     "nsz",
 }  # what LLVM may believe: no bits hang on it, and selects become one instruction
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+_turn = RLock()
+
+
+def one_at_a_time(work: Callable[Given, Found]) -> Callable[Given, Found]:
+    """`work` on kernels, of which each uses all cores: a second thread that wants to waits for its turn.
+
+    Where numba has no OpenMP, its own threads end the whole process when two callers meet.
+    """
+
+    @wraps(work)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        with _turn:
+            return work(*args, **kwargs)
+
+    return run
 
 
 @intrinsic

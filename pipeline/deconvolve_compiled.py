@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..data.exposure_kernels import DARK, LANES
 from ..data.exposure_step import MARGIN, Witness, counts, sheet
-from ..data.lanes import FINITE
+from ..data.lanes import FINITE, one_at_a_time
 from .deconvolve import FARTHEST, LEAST, MOMENTUM, UNSEEN, Observation, asked
 
 BAND = 40  # rows that one thread does in one go
@@ -25,6 +25,7 @@ _jit_parallel: Any = njit(parallel=True, fastmath=FINITE, error_model="numpy", c
 _jit: Any = njit(fastmath=FINITE, error_model="numpy", cache=True)
 
 
+@one_at_a_time
 def iterate(
     start: Tensor, observations: Sequence[Observation], *, steps: int, pace: Tensor, smooth: float
 ) -> Tensor:

@@ -85,8 +85,10 @@ def share_of(proof: Tensor) -> float:
 def _mended(image: Tensor, proof: Tensor, network: Network) -> Tensor:
     codes = proof[FUSED]
     change = share_of(proof) * network(proof[None])[0].to(codes)
+    kept = change == 0
     light = to_light_(change.add_(codes).clamp_(0, 1), SRGB)
-    return light.add_(image).sub_(image.clamp(0, 1))
+    # Copied where nothing changes: there and back through a curve is not the identity on every processor.
+    return torch.where(kept, image, light.add_(image).sub_(image.clamp(0, 1)))
 
 
 def _codes(light: Tensor) -> Tensor:

@@ -151,6 +151,33 @@ def test_kernels_compiled_just_now_give_the_bits_of_those_read_from_their_cache(
     same(new, kept)
 
 
+TOGETHER = """
+import sys, torch
+from threading import Thread
+from freezeframe.data.exposure import blur, blur_adjoint
+from freezeframe.pipeline.deconvolve import Observation, richardson_lucy
+light = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(1))
+way = torch.tensor([7.0, 3.0])[:, None, None].repeat(1, 60, 80)
+seen = [Observation(light=light, offset=None, way=way, belief=torch.ones(60, 80))]
+
+def once():
+    sharp = richardson_lucy(light, seen, steps=3, pace=torch.ones(60, 80), smooth=0.004)
+    return torch.stack([sharp, blur(light, way), blur_adjoint(light, way)])
+
+truth, answers = once(), []
+threads = [Thread(target=lambda: answers.extend(once() for _ in range(50))) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(answers) == 100 and all(torch.equal(answer, truth) for answer in answers)
+"""
+
+
+def test_two_threads_at_once_each_get_their_own(kernels):
+    """With numba's own threads, which end the process where two callers meet: all that some systems have."""
+    own = {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "2"}
+    run(["-c", TOGETHER], **own, NUMBA_CACHE_DIR=str(kernels / "here"))
+
+
 def same(one: Path, other: Path) -> dict[str, np.ndarray]:
     with np.load(one) as left, np.load(other) as right:
         assert all(np.array_equal(left[key], right[key]) for key in left), (one.name, other.name)

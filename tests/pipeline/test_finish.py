@@ -10,10 +10,18 @@ from freezeframe.pipeline.finish import finish_photo
 LIGHT = torch.linspace(-0.3, 4.0, 3 * 16 * 24).view(3, 16, 24)  # below black to two stops above white
 
 
-def test_no_change_leaves_all_light():
-    """Beyond black and white too, which no network sees."""
-    finished = finish_photo(LIGHT, lambda proof: torch.zeros_like(proof[:, FRAME]))
-    torch.testing.assert_close(finished, LIGHT, atol=1e-6, rtol=1e-6)
+def test_no_change_leaves_every_bit_of_light():
+    """Where the network adds nothing: everywhere, or beside the place where it adds something."""
+    assert torch.equal(finish_photo(LIGHT, lambda proof: torch.zeros_like(proof[:, FRAME])), LIGHT)
+
+    def lift_the_left(proof: Tensor) -> Tensor:
+        change = torch.zeros_like(proof[:, FRAME])
+        change[..., :4] = 0.1
+        return change
+
+    finished = finish_photo(LIGHT, lift_the_left)
+    assert torch.equal(finished[..., 4:], LIGHT[..., 4:])
+    assert not torch.equal(finished, LIGHT)
 
 
 def test_a_network_sees_codes_between_black_and_white():
