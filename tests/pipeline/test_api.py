@@ -13,6 +13,7 @@ from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.video import open_video
 from freezeframe.pipeline import api
 from freezeframe.pipeline.config import preset
+from freezeframe.pipeline.scene_instead import named_after
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +133,10 @@ def test_a_part_of_a_folder_is_asked_for_like_that_of_a_video(still, tmp_path):
     wish = replace(preset("auto").output, start=1 / 24, end=3 / 24)
     source = api.open_source(tmp_path / "images", wish)
     assert [image.name for image in source.images] == ["000001.png", "000002.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "result"), [("a.MP4", "sharp.MP4"), ("a.avi", "sharp.mkv"), ("a.gif", "sharp.mkv")]
+)
+def test_what_is_sharpened_instead_of_a_scene_can_be_written(tmp_path, name, result):
+    assert named_after(tmp_path / name) == result
