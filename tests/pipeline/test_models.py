@@ -61,7 +61,7 @@ def test_the_list_names_every_release_and_how_it_comes_here(place, checkpoint):
 def test_info_of_what_is_only_known():
     told = facts(run("info", "swinir-gray-jpeg20").stdout)
     assert told["here"] == "no"
-    assert told["takes"].startswith("grey pictures")
+    assert told["input"].startswith("greyscale")
     assert told["published at"].startswith("https://github.com/")
     assert told["licence"] == "Apache-2.0"
 
