@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from freezeframe.data.errors import FreezeframeError, UnwritableOutput
 from freezeframe.pipeline import options
-from freezeframe.pipeline.config import preset
+from freezeframe.pipeline.clip_options import ClipOptions
+from freezeframe.pipeline.config import Config, preset
 from freezeframe.pipeline.gate import blur_threshold
 
 
@@ -40,6 +42,27 @@ def test_a_limit_in_pixels_holds_for_every_size(least, height):
 
 def test_no_limit_in_pixels_keeps_the_share_of_the_height():
     assert configured(gate=options.pixels(None)) == preset("auto")
+
+
+def test_no_pixels_at_all_stands_for_whatever_moves():
+    """And not for a division by nothing: what rests is blurred over less than any limit."""
+    gate = configured(gate=options.pixels(0.0)).gate
+    assert 0 < blur_threshold((720, 1280), gate) < 0.1
+
+
+@pytest.mark.parametrize("stage", [{"start": math.inf}, {"end": -1.0}, {"quality": math.nan}])
+def test_times_and_qualities_are_numbers(stage):
+    with pytest.raises(FreezeframeError, match="must be a number from 0 up"):
+        configured(output=stage)
+
+
+def test_a_budget_is_that_of_the_whole_and_bounds_its_fits():
+    config = ClipOptions(budget=1.5).config(force=False)
+    assert (config.budget, config.splat.budget) == (1.5, 1.5)
+    unbounded = ClipOptions().config(force=False)
+    assert (unbounded.budget, unbounded.splat.budget) == (None, math.inf)
+    with pytest.raises(ValueError, match="budget"):
+        Config(budget=0.0)
 
 
 def test_options_become_a_command_line():
