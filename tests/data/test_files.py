@@ -395,7 +395,7 @@ def test_the_last_picture_stays_as_long_as_it_did(tmp_path: Path, kind: str):
     from PIL import Image
 
     path = tmp_path / "in.gif"
-    pictures = [Image.new("RGB", (32, 24), (k, 0, 0)) for k in range(0, 250, 50)]
+    pictures = [Image.new("RGB", (64, 64), (k, 0, 0)) for k in range(0, 250, 50)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[40, 40, 40, 40, 1000])
     sheet, _ = rework(open_video(path), tmp_path / f"out.{kind}")
     assert sheet.passed, sheet.text()
@@ -439,9 +439,8 @@ def test_what_is_wrong_with_a_photo_is_one_line(tmp_path: Path):
     path = tmp_path / "in.heic"
     heif.from_pillow(Image.new("RGB", (64, 64), "green")).save(path)
     content = path.read_bytes()
-    path.write_bytes(
-        content[: content.index(b"mdat") + 4]
-    )  # the library ends this complaint with a line break
+    # What the library says to this ends with a line break.
+    path.write_bytes(content[: content.index(b"mdat") + 4])
     with pytest.raises(UnreadableMedia) as told:
         decode(path)
     assert "\n" not in str(told.value)
