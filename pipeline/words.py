@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+MARGIN = 0.25  # pixels by which a limit stays below what it is to let through
 VISIBLE = 1.0  # pixels; shorter blur cannot be undone
 
 
@@ -22,14 +23,14 @@ def counted(count: int, noun: str) -> str:
 
 
 def lower_limit(blurs: Sequence[float]) -> tuple[float, int] | None:
-    """A --min-blur that blurs of these lengths would pass, half a pixel below the middle one, and how many.
+    """A --min-blur that blurs of these lengths would pass, somewhat below the middle one, and how many.
 
     None where there is nothing that could be seen: blur of less than a pixel.
     """
     visible = sorted(blur for blur in blurs if blur > VISIBLE)
     if not visible:
         return None
-    limit = max(VISIBLE, math.ceil(2 * visible[len(visible) // 2] - 1) / 2)
+    limit = max(VISIBLE, math.floor(2 * (visible[len(visible) // 2] - MARGIN)) / 2)
     return limit, sum(blur > limit for blur in visible)
 
 

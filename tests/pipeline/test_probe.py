@@ -147,14 +147,18 @@ def test_table_drawing_and_json_go_by_one_measure(panned, velocity):
     assert [sight.reach for sight in found.sights] == [sight.diagnosis.blur for sight in found.sights]
 
 
-def test_a_clip_below_the_limit_is_told_by_which_limit_it_would_be_sharpened(panned, tmp_path):
-    """What the hint says is what `video` does then."""
-    found = probe(panned((2.4, 0)), every=1)
+def test_below_the_limit_a_lower_one_is_named_and_video_goes_by_it(film, write_clip, tmp_path):
+    """A window in a wall, behind it something moves by 6 px a frame: too little for the default."""
+    moving = film((6, 0), [t - 1.5 for t in range(4)], shutter=SHUTTER)
+    images = film((0, 0), [0.0]).tile(1, 1, 4, 4)[..., :440, :].repeat(4, 1, 1, 1)
+    images[..., 100:196, 100:228] = moving
+    clip = write_clip(tmp_path / "window.mkv", images)
+    found = probe(clip, every=1)
     assert not any(sight.blurred for sight in found.sights)
-    limit = float(re.search(r"--min-blur ([\d.]+) would process", found.verdict[0])[1])
-    gate = replace(preset("auto").gate, blur=0.0, wide_blur=0.0, least=limit)
-    report = deblur_video(panned((2.4, 0)), tmp_path / "out.mkv", config=replace(preset("auto"), gate=gate))
-    assert report.counts["untouched"] < 8
+    limit, count = re.search(r"--min-blur ([\d.]+) would process (\d) of 4", found.verdict[0]).groups()
+    gate = replace(preset("auto").gate, blur=0.0, wide_blur=0.0, least=float(limit))
+    report = deblur_video(clip, tmp_path / "out.mkv", config=replace(preset("auto"), gate=gate))
+    assert 4 - report.counts["untouched"] == int(count)
 
 
 def test_the_drawing_shows_the_most_blurred_frame(panned, tmp_path):

@@ -46,7 +46,7 @@ def test_reasons_are_grouped_whatever_their_figures():
 
 
 def test_where_nothing_was_done_but_something_moves_a_lower_limit_is_named():
-    """Half a pixel below the blur that half of the moving frames exceed."""
+    """Somewhat below the blur that half of the moving frames exceed."""
     *_, hint = remarks(verdicts("untouched", 40, blur=3.4) + verdicts("untouched", 9))
     assert hint == "hint: nothing was sharpened, but something moves; --min-blur 3 would process 40 frames"
     assert not any("hint" in line for line in remarks(verdicts("untouched", 40, blur=0.4)))
