@@ -172,11 +172,11 @@ def _prepared(prepare: Callable[[], None]) -> None:
     prepare()
 
 
-def _command(words: Sequence[str]) -> object:
+def _command(words: Sequence[str]) -> None:
     from freezeframe import cli
 
     sys.argv = ["freezeframe", *words]
-    return cli.main()
+    cli.main()
 
 
 def _child(call: Callable[[], object], folder: Path, log: Path, prepare: Callable[[], None]) -> None:
