@@ -174,8 +174,10 @@ def _prepared(prepare: Callable[[], None]) -> None:
 
 def _command(words: Sequence[str]) -> object:
     from freezeframe import cli
+    from freezeframe.pipeline.signals import listen
 
     sys.argv = ["freezeframe", *words]
+    listen()
     return cli.main()
 
 
