@@ -209,7 +209,7 @@ def test_what_is_missing_or_damaged_is_said_in_a_sentence(authors_folder, tmp_pa
 )
 def test_a_missing_extra_is_named_with_its_cure(monkeypatch, tmp_path, package, read):
     monkeypatch.setitem(sys.modules, package, None)  # Python's own mark of what cannot be imported
-    with pytest.raises(MissingExtra, match=rf"needs {package}; run: pip install 'freezeframe\[diffusion\]'"):
+    with pytest.raises(MissingExtra, match=rf"needs {package} .*run: pip install {package}"):
         read(tmp_path, **({"device": CPU} if package == "diffusers" else {}))
 
 
