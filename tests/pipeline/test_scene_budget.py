@@ -39,7 +39,7 @@ def test_a_budget_of_nearly_nothing_ends_at_once_and_leaves_the_clip(pan, tmp_pa
     assert result.exit_code == 0, result.output
     assert time.monotonic() - begun < 30
     said = result.output.replace("\n", " ")
-    assert re.search(r"Nothing was rebuilt: the time ended while .*--budget.*copied", said)
+    assert re.search(r"No scene: the time ended while .*--budget.*copied", said)
     assert "sharpened" not in said
     assert (out / "sharp.mp4").read_bytes() == pan.read_bytes()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out"], "nothing unfinished is left behind"
@@ -65,7 +65,7 @@ def test_frames_that_are_not_all_done_in_time_are_copied(pan, tmp_path):
         pan, tmp_path / "out", "of this", config=Config(), advance=quiet, deadline=Deadline.within(0.1)
     )
     assert (done.sharpened, done.kept) == (0, None)
-    assert done.text() == "Nothing was rebuilt: of this. The frames were copied."
+    assert done.text() == "No scene: of this. The frames were copied."
     assert (tmp_path / "out" / "sharp.mp4").read_bytes() == pan.read_bytes()
     assert "of this" in (tmp_path / "out" / "report.json").read_text()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out"], "nothing unfinished is left behind"
