@@ -87,9 +87,9 @@ def scene(
         ):
             done = rebuild(
                 source, target, config=config, wish=wish, tell=tell, prepare=prepare, advance=advance,
-                refuse=lambda why: say(f"No scene: {why}. Looking at the frames one by one."),
+                refuse=lambda why: say(f"No scene: {why}."),
             )  # fmt: skip
-        say(done.text())
+        say(done.outcome if isinstance(done, Instead) else done.text())  # the reason is told by now
         answer(target)
         if isinstance(done, Instead) and (save_scene or evaluate):
             raise typer.Exit(1)  # what was asked for by name is not there

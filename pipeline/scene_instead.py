@@ -27,15 +27,16 @@ class Instead:
     kept: Path | None  # the checkpoint of a fit that was begun
 
     def text(self) -> str:
-        """One sentence for a person, and a second one where a fit had begun."""
-        if not self.sharpened:
-            said = f"Nothing was rebuilt: {self.reason}. The frames were copied."
-        else:
-            said = (
-                f"No scene was rebuilt: {self.reason}. {self.sharpened} of {self.frames} frames were"
-                " sharpened one by one instead."
-            )
-        return said + (f"\nWhat the fit had reached is kept in {self.kept}." if self.kept else "")
+        """Why, and what became of the frames."""
+        return f"No scene: {self.reason}. {self.outcome}"
+
+    @property
+    def outcome(self) -> str:
+        """What became of the frames; a second line where a fit had begun."""
+        done = "The frames were copied."
+        if self.sharpened:
+            done = f"{self.sharpened} of {self.frames} frames were sharpened one by one."
+        return done + (f"\nWhat the fit had reached is kept in {self.kept}." if self.kept else "")
 
 
 def sharpened_instead(  # noqa: PLR0913

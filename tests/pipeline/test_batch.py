@@ -129,7 +129,16 @@ def test_the_table_names_every_clip_and_adds_up(tmp_path):
         Outcome(job=job, status="failed", message="cut off"),
     ]
     lines = table(outcomes).splitlines()
-    assert lines[0].split() == ["clip", "result", "sharpened", "left", "unchanged", "rejected", "time", "note"]
+    assert lines[0].split() == [
+        "clip",
+        "result",
+        "sharpened",
+        "left",
+        "unchanged",
+        "rejected",
+        "time",
+        "note",
+    ]
     assert lines[1].split() == [str(job.source), "done", "69", "0", "11", "02:31"]
     assert lines[2].split() == [str(job.source), "failed", "cut", "off"]
     assert lines[-1] == "1 done, 0 skipped, 1 failed"

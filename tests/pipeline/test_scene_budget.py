@@ -46,7 +46,7 @@ def test_a_budget_of_nearly_nothing_ends_at_once_and_leaves_the_clip(pan, tmp_pa
     assert result.exit_code == 0, result.output
     assert time.monotonic() - begun < 30
     said = result.output.replace("\n", " ")
-    assert re.search(r"Nothing was rebuilt: the time ended while .*--budget.*copied", said)
+    assert re.search(r"No scene: the time ended while .*--budget.*copied", said)
     assert "sharpened" not in said
     assert packets(out / "sharp.mp4") == packets(pan)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out"], "nothing unfinished is left behind"
@@ -74,7 +74,7 @@ def test_frames_for_which_no_time_is_left_stay_as_they_are(pan, tmp_path):
             pan, place, "of this", config=Config(), advance=quiet, deadline=Deadline.within(0.01)
         )
     assert (done.sharpened, done.kept) == (0, None)
-    assert done.text() == "Nothing was rebuilt: of this. The frames were copied."
+    assert done.text() == "No scene: of this. The frames were copied."
     assert packets(tmp_path / "out" / "sharp.mp4") == packets(pan)
     assert "of this" in (tmp_path / "out" / "report.json").read_text()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out"], "nothing unfinished is left behind"
