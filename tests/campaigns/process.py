@@ -172,13 +172,13 @@ def _prepared(prepare: Callable[[], None]) -> None:
     prepare()
 
 
-def _command(words: Sequence[str]) -> object:
+def _command(words: Sequence[str]) -> None:
     from freezeframe import cli
     from freezeframe.pipeline.signals import listen
 
     sys.argv = ["freezeframe", *words]
     listen()
-    return cli.main()
+    cli.main()
 
 
 def _child(call: Callable[[], object], folder: Path, log: Path, prepare: Callable[[], None]) -> None:
