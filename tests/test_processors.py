@@ -187,11 +187,9 @@ def test_instruction_sets_and_number_formats_differ_by_rounding_only(tmp_path):
     require("lm", "avx2")
     from freezeframe.models.engine_choice import AGREED
 
-    ways = ["torch:fp32", "torch:bf16"]
-    if importlib.util.find_spec("openvino"):
-        ways.append(
-            "openvino:fp32"
-        )  # held to old instructions it refuses bf16, and `auto` then leaves it out
+    every = ["torch:fp32", "torch:bf16"]
+    # Held to other instructions than the processor has OpenVINO does not run: it is asked as it is.
+    own = ["openvino:fp32", "openvino:bf16"] if importlib.util.find_spec("openvino") else []
     found = {}
     for name, variables in KINDS.items():
         if name == "AVX-512" and "avx512f" not in instructions():
