@@ -111,9 +111,11 @@ def test_what_overflows_in_half_precision_is_computed_again_in_float32(tmp_path,
     assert restorer.refused == 0
 
 
-def test_a_network_without_a_finite_answer_hands_the_picture_back_and_counts(tmp_path, light, caplog):
+@pytest.mark.parametrize("size", [3e38, -3e38])
+def test_a_network_without_a_finite_answer_hands_the_picture_back_and_counts(tmp_path, light, size, caplog):
+    """Its weights are finite, or it would not be read; what it makes of them is not."""
     network = small_network()
-    network.ending.weight[1] = 3e38  # finite, but its sums are not
+    network.ending.weight[1], network.ending.bias[1] = size, size
     path = tmp_path / "poisoned.pth"
     torch.save(network.state_dict(), path)
     restorer = load_restorer(path, device="cpu", precision="bf16")
