@@ -148,8 +148,10 @@ def test_a_scene_becomes_a_folder_with_everything_in_it(clip, tmp_path):
 
 def test_an_existing_folder_is_kept(clip, tmp_path):
     (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "notes.txt").write_text("mine")
     with pytest.raises(UnwritableOutput, match="exists"):
         rebuild(clip, tmp_path / "scene", config=settings(), wish=SceneWish(), tell=ignored)
+    assert [path.name for path in (tmp_path / "scene").iterdir()] == ["notes.txt"]
 
 
 def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path, monkeypatch):
