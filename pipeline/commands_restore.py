@@ -17,6 +17,7 @@ from .arguments import (
     PrecisionOption,
     Quality,
     ReportFile,
+    SkipDamaged,
     Start,
     Strength,
 )
@@ -50,6 +51,7 @@ def restore(
     quality: Quality = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
+    skip_damaged: SkipDamaged = False,
     force: Force = False,
     report: ReportFile = None,
 ) -> None:
@@ -63,7 +65,10 @@ def restore(
 
         config = configure(
             model=model, tile=tile, strength=strength, device=device, precision=precision,
-            output={"codec": codec, "quality": quality, "start": start, "end": end, "force": force},
+            output={
+                "codec": codec, "quality": quality, "start": start, "end": end,
+                "force": force, "skip_damaged": skip_damaged,
+            },
         )  # fmt: skip
         kept = options.writable({"--report": report}, inputs=[source], output=target, force=force)
         with bar(source.name, unit="part") as advance:

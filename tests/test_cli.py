@@ -61,6 +61,12 @@ def test_help_names_every_command(run):
         assert name in told.stdout
 
 
+@pytest.mark.parametrize("command", ["video", "batch", "restore"])
+def test_the_cure_that_damage_names_is_an_option(run, command):
+    """What reads videos says of a damaged frame "rerun with --skip-damaged"."""
+    assert "Missing" in run(command, "--skip-damaged").stderr + run(command, "--skip-damaged").stdout
+
+
 def test_the_path_of_the_result_is_all_that_stdout_gets(run, still, tmp_path):
     out, report, sheet = tmp_path / "out.mkv", tmp_path / "report.json", tmp_path / "sheet.json"
     done = run("video", still, out, "--report", report, "--json", sheet)

@@ -169,6 +169,8 @@ def _log(folder: Path) -> Path:
 
 def _prepared(prepare: Callable[[], None]) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (WORK, WORK + 5))
+    # A shell has it ignored by what it starts in the background, and so would every process from here on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     prepare()
 
 
