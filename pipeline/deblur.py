@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from ..data.errors import UnreadableMedia
 from ..data.types import Frame, Sink, Source
 from ..models.device import find_device
 from ..models.load import Restorer
@@ -72,6 +73,8 @@ def deblur(
     begin = tools.look.first_of_shot(first)
     shots = replace(config.shots, longest=HURRIED) if tools.budget.limited else config.shots
     for window in windows(source.frames(first=begin), shots, cuts=tools.look.cuts, start=begin):
+        if window.written[-1].index >= tools.look.frames:
+            raise UnreadableMedia(f"{source.name}: grew while it was read; rerun when nothing writes to it")
         with tools.watch.window() as seconds:
             proposals = propose_window(window, tools, config=config, first=first)
             settled = settling.add(proposals, last=tools.look.ends_shot(window.written[-1].index))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import reduce
 
 from torch import Tensor
@@ -58,16 +59,18 @@ def first_pass(source: Source, config: GateConfig, *, advance: Callable[[int], N
     """
     found: list[Extent] = []
     cuts: list[int] = []
-    before: Tensor | None = None
+    before: tuple[Fraction, Tensor] | None = None
     size = (0, 0)
     for frame in source.frames():
         luma = frame.picture.luma()
         size = frame.picture.size
         if before is not None:
-            cut = is_cut(before, luma)
+            cut = is_cut(before[1], luma)
             cuts += [frame.index] * cut
-            found.append(STILL if cut else extent(speeds(before, luma), config))
-        before = luma
+            # Where frames are missing, what moved had longer for it.
+            gap = max(1, round((frame.time - before[0]) * source.rate))
+            found.append(STILL if cut else extent(speeds(before[1], luma) / gap, config))
+        before = frame.time, luma
         advance(1)
     return FirstPass(size=size, speeds=tuple(found), cuts=frozenset(cuts))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -29,6 +29,7 @@ from freezeframe.pipeline.measure import (
     blur_weights,
     blurred,
     candidates,
+    intervals,
     measure,
     shot_shutter,
     survey,
@@ -300,3 +301,19 @@ def test_cuts_are_told_from_pans(film, leaves):
     other = frames_of(film((0.0, 0.0), [0], of=np.ascontiguousarray(leaves[::-1, ::-1])))[0].picture.luma()
     assert not is_cut(*lumas)
     assert is_cut(lumas[0], other)
+
+
+def test_frames_that_are_missing_are_time_that_passed(film, clip_of):
+    """A pan of 4 px a frame, of which two frames are lost: the same velocity, not three times as much."""
+    whole = clip_of(film((4.0, 0.0), [0, 1, 4, 5]), shutter=0.4)
+    clip = replace(whole, times=tuple(Fraction(k, 25) for k in (0, 1, 4, 5)))
+    motion = measure(clip, 0, SAID, config=MeasureConfig(), memory=Memory())
+    middle = motion.velocity[INNER].flatten(2).median(2).values
+    torch.testing.assert_close(middle, torch.tensor([[4.0, 0.0]] * 4), atol=0.5, rtol=0)
+
+
+def test_uneven_clocks_are_no_gaps():
+    """Ticks of a millisecond, and a frame that is half an interval late."""
+    assert intervals([Fraction(ms, 1000) for ms in (0, 33, 67, 100, 117, 150)]) == [1] * 5
+    assert intervals([Fraction(k, 25) for k in (0, 1, 2, 5, 6)]) == [1, 1, 3, 1]
+    assert intervals([Fraction(0)]) == []
