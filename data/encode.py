@@ -30,7 +30,7 @@ from .video_writer import SegmentWriter, is_original, rehearse, saying_why, show
 __all__ = ["CONTAINERS", "VideoSink", "encoder_options"]
 
 SHORTEST = 240  # frames of a segment that is worth a key frame
-SAVED = 20.0  # seconds of work after which finished frames of the running segment are kept
+SAVED = 5.0  # seconds of work after which finished frames of the running segment are kept
 BEHIND = 8  # frames that wait for the encoder
 
 
