@@ -41,7 +41,7 @@ def speeds(kind: str, count: int = 32) -> np.ndarray:
     if kind == "steady":
         return np.full(count, 12.0)
     if kind == "threshold":
-        return np.linspace(1.0, 2.6, count)  # through what the gate asks for
+        return np.linspace(1.5, 5.0, count)  # through what the gate asks for
     return 14 * np.sin(np.pi * time) ** 2
 
 

@@ -56,6 +56,7 @@ class VideoSink:
         identity = _identity(self._before, self.plan, key)
         with saying_why(self.path), made_for(self.path) as self._folders:
             self._job = Job(job_folder(self.path), identity, output=self.path)
+            self._claim = self._still(source, force=force)
         self._source = source
         self._resumed = self._job.finished
         self._left = list(self._job.parts)  # of an earlier run, not yet handed to the encoder
@@ -66,6 +67,14 @@ class VideoSink:
         self._waiting = len(self._job.put_off) == len(self._job.segments) and self.plan.copyable
         self._put_off: list[tuple[int, int]] = []  # when frames of the running segment are shown, how long
         self._worker: Worker[Frame | None] = Worker(self._take, BEHIND)
+
+    def _still(self, source: Source, *, force: bool) -> Claim:
+        """The claim once more: another run that was waited for may have finished its output meanwhile."""
+        try:
+            return refuse(self.path, source, force=force)
+        except UnwritableOutput:
+            self._job.leave()
+            raise
 
     @property
     def finished(self) -> int:

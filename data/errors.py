@@ -22,6 +22,7 @@ _NO_MEMORY = (
     "bad_alloc",
     "Insufficient memory",
     "Cannot allocate memory",
+    "Failed to allocate",
 )
 
 

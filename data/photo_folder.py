@@ -49,10 +49,21 @@ class ImageFolderSink:
         self._turn = _turn(source)
         with saying_why(self.path), made_for(self._claim.path) as self._folders:
             self._lock = Lock(self._job, self.path)
+            self._claim = self._still(source, force=force)
             self._resumed = _resume(self._job, _identity(self._before, source, key), self._name)
         self._next = self._resumed
         self._copied: dict[str, Path] = {}  # images of this run that are their source's own bytes
         self._worker: Worker[Frame] = Worker(self._take, BEHIND)
+
+    def _still(self, source: Source, *, force: bool) -> Claim:
+        """The claim once more: another run that was waited for may have finished its output meanwhile."""
+        try:
+            return _refuse(self.path, source, force=force)
+        except UnwritableOutput:
+            if not _whole(self._job, self._name):
+                remove_job(self._job)
+            self._lock.release()
+            raise
 
     @property
     def finished(self) -> int:

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import pytest
 
 from freezeframe.data import encode
 from freezeframe.data.encode import VideoSink, job_folder
-from freezeframe.data.errors import UnreadableMedia
+from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.folders import ImageFolderSink, open_folder
+from freezeframe.data.lock import Lock
 from freezeframe.data.types import Frame, Source
 from freezeframe.data.video import open_video
 from freezeframe.data.video_picture import VideoPicture, samples_of
@@ -196,4 +198,26 @@ def test_an_output_that_appears_during_the_work_stays(make_video: MakeVideo, tmp
         sink.finish()
     assert target.read_text() == "mine"
     assert open_video(tmp_path / "out-1.mp4").info.count == 12
+    assert not job_folder(target).exists()
+
+
+@pytest.mark.parametrize("name", ["o.mkv", "images"])
+def test_an_output_that_another_run_finished_while_we_waited_for_it_is_seen(
+    name: str, make_video: MakeVideo, tmp_path: Path
+):
+    """Else all the work would be done again, only to lie beside it."""
+    source, target = open_video(make_video("in.mp4")), tmp_path / name
+    other = Lock(job_folder(target), target)
+
+    def finish() -> None:
+        if target.suffix:
+            target.write_bytes(b"theirs")
+        else:
+            target.mkdir()
+            (target / "000000.png").write_bytes(b"theirs")
+        other.release()
+
+    threading.Timer(0.2, finish).start()
+    with pytest.raises(UnwritableOutput, match="exists already"):
+        (VideoSink if target.suffix else ImageFolderSink)(source, target)
     assert not job_folder(target).exists()
