@@ -17,7 +17,7 @@ from types import FrameType
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 PARENT = "FREEZEFRAME_PARENT"  # in a child's environment: its standard input ends with its parent
 
-_begun = False
+_begun = _done = False
 
 
 class Stopped(KeyboardInterrupt):
@@ -42,8 +42,14 @@ def listen() -> None:
 
 def begin() -> None:
     """The work begins: from now on there may be something to tidy up."""
-    global _begun  # noqa: PLW0603  # a process has one state, and a handler no arguments of its own
-    _begun = True
+    global _begun, _done  # a process has one state, and a handler no arguments of its own
+    _begun, _done = True, False
+
+
+def end() -> None:
+    """The work is done, and what is left takes no time: nobody need be told of a signal any more."""
+    global _done  # noqa: PLW0603
+    _done = True
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
@@ -74,6 +80,8 @@ def _changed(path: Path) -> int | None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    if _done:
+        return
     if _begun and not _importing(frame):
         raise Stopped(number)
     os.write(2, b"freezeframe: Stopped. No output written.\n")

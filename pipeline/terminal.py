@@ -15,7 +15,7 @@ import typer
 from ..data.errors import FreezeframeError, saying_memory_ran_out
 from ..data.printable import printable
 from .meter import BLINK, EVERY, Bars, Lines, Meter
-from .signals import begin, exit_code
+from .signals import begin, end, exit_code
 
 if TYPE_CHECKING:
     from ..splatting.fit import Told
@@ -67,8 +67,11 @@ def errors(*, stopped: str | Callable[[], str] = "Stopped. No output written.") 
         say(f"freezeframe: {_trouble(error)}")
         raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:
+        end()  # once more changes nothing
         say(f"freezeframe: {stopped if isinstance(stopped, str) else stopped()}")
         raise typer.Exit(exit_code(stop)) from stop
+    finally:
+        end()
 
 
 def _trouble(error: OSError) -> str:

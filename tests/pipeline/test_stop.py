@@ -202,3 +202,14 @@ def test_the_clips_of_a_batch_end_with_it_and_a_rerun_does_them_all(batch, tmp_p
     assert again.returncode == 0, out + said
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
     assert all(map(gone, children))
+
+
+def test_a_signal_after_the_work_changes_nothing():
+    """What is done is done: no traceback, and the exit code is that of the work."""
+    words = (
+        "import os, signal; from freezeframe.pipeline.terminal import errors\n"
+        "with errors(): print('done', flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = subprocess.run([sys.executable, "-c", LISTEN + words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
