@@ -23,6 +23,8 @@ _NO_MEMORY = (
     "Insufficient memory",
     "Cannot allocate memory",
     "Failed to allocate",
+    "failed to map segment",
+    "start new thread",
 )
 
 

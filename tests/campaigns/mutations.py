@@ -68,7 +68,7 @@ def judged(plan: Plan, folder: Path, about: str) -> Outcome:
     allowed = (0, 1, 2) if plan.arguments[0] == "restore" and plan.output == "out" else (0, 2)
     done = ended.code in {0, 1}
     fault = (
-        words_fault(ended, names=plan.names, allowed=allowed)
+        words_fault(ended, names=(*plan.names, plan.output or plan.names[0]), allowed=allowed)
         or cure_fault(ended.said, plan.arguments[0])
         or place_fault(
             before, after, written=[plan.output], done=done and bool(plan.output), output=plan.output

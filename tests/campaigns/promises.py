@@ -116,7 +116,8 @@ def _sentence_fault(lines: list[str], names: Iterable[str]) -> str:
         return "" if any(line.startswith("Usage:") for line in lines) else f"no sentence: {lines[-1:]}"
     if len(told) > 1 or told[0] != lines[-1]:
         return f"more than one sentence: {' / '.join(lines[lines.index(told[0]) :])[:200]}"
-    if not any(name in told[0] for name in names):
+    # Memory is short for all files alike.
+    if not any(name in told[0] for name in (*names, "not enough memory")):
         return f"names no file: {told[0]}"
     if ";" not in told[0]:
         return f"names no cure: {told[0]}"
