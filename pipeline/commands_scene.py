@@ -10,7 +10,7 @@ import typer
 from .arguments import ADVANCED, Budget, Device, End, Estimator, Force, OutputOption, Rate, Shutter, Start
 from .command import output_of
 from .signals import what_is_kept
-from .terminal import answer, bar, errors, fitting, say
+from .terminal import answer, bar, errors, fitting, say, staged
 
 
 def scene(
@@ -80,13 +80,10 @@ def scene(
             strength=1.0, device=device, precision="auto", budget=budget,
         )  # fmt: skip
         wish = SceneWish(subframes=subframes, scene=save_scene, poses=poses, evaluate=evaluate)
-        with (
-            bar(f"{source.name}: preparing", unit="step") as prepare,
-            fitting(source.name) as tell,
-            bar(source.name) as advance,
-        ):
+        with bar(source.name) as meter:
             done = rebuild(
-                source, target, config=config, wish=wish, tell=tell, prepare=prepare, advance=advance,
+                source, target, config=config, wish=wish, advance=meter,
+                prepare=staged(meter, "preparing"), tell=fitting(meter),
                 refuse=lambda why: say(f"No scene: {why}."),
             )  # fmt: skip
         say(done.outcome if isinstance(done, Instead) else done.text())  # the reason is told by now

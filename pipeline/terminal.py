@@ -19,6 +19,7 @@ from .signals import begin, end, exit_code
 
 if TYPE_CHECKING:
     from ..splatting.fit import Told
+    from .progress import Advance
 
 FIT_PARTS = 100  # per cent
 
@@ -89,15 +90,22 @@ def _trouble(error: OSError) -> str:
     return f"{place}{what}; {cures.get(error.errno or 0, 'check the disk and rerun')}"
 
 
-@contextmanager
-def fitting(name: str, *, every: float = EVERY) -> Iterator[Callable[[Told], None]]:
-    """Progress of a fit on stderr: share of the work, loss, and how well re-blurred frames agree."""
-    stage, reached = "fitting the scene", 0
-    with bar(name, every=every) as meter:
+def staged(meter: Advance, stage: str) -> Advance:
+    """Progress of a stage before the work, on the bar of the work."""
 
-        def tell(told: Told) -> None:
-            nonlocal reached
-            before, reached = reached, round(FIT_PARTS * told.progress)
-            meter(reached - before, FIT_PARTS, stage)  # the first part may be an earlier run's
+    def advance(done: int, total: int | None, _stage: str = "", left: float | None = None, /) -> None:
+        meter(done, total, stage, left)
 
-        yield tell
+    return advance
+
+
+def fitting(meter: Advance) -> Callable[[Told], None]:
+    """Progress of a fit, as a stage: the share of the work that is done."""
+    reached = 0
+
+    def tell(told: Told) -> None:
+        nonlocal reached
+        before, reached = reached, round(FIT_PARTS * told.progress)
+        meter(reached - before, FIT_PARTS, "fitting the scene")  # the first part may be an earlier run's
+
+    return tell

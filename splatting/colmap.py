@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -79,10 +80,9 @@ def poses_from(  # noqa: PLR0913
 
 
 def _pycolmap() -> None:
-    try:
-        import pycolmap  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("pycolmap", "sfm", "finding the cameras of a scene with depth") from error
+    # Not imported here: it takes SIGTERM over, and answers with a trace of its own.
+    if find_spec("pycolmap") is None:
+        raise MissingExtra("pycolmap", "sfm", "finding the cameras of a scene with depth")
 
 
 def _as_colmap(lens: Tensor | None) -> tuple[float, float, float, float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -202,3 +203,11 @@ def subprocess_left() -> list[str]:
         if parent == os.getpid() and "colmap_work" in words:
             found.append(words)
     return found
+
+
+def test_pycolmap_is_loaded_in_a_process_of_its_own():
+    """It takes SIGTERM over and answers with a trace: this process must stay able to say a sentence."""
+    pytest.importorskip("pycolmap", reason="needs the extra sfm")
+    code = "import sys; from freezeframe.splatting.colmap import _pycolmap; _pycolmap(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "pycolmap" not in loaded.split()
