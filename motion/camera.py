@@ -31,7 +31,12 @@ _RANSAC_MISS = 1.0  # pixels of flow error that still agree with a homography
 
 
 def homography(
-    source: Tensor, target: Tensor, *, mask: Tensor | None = None, start: Tensor | None = None
+    source: Tensor,
+    target: Tensor,
+    *,
+    mask: Tensor | None = None,
+    start: Tensor | None = None,
+    finest: bool = False,
 ) -> Tensor | None:
     """The plane-to-plane map of a whole frame: target(H p) shows what source(p) shows. Takes no gradient.
 
@@ -44,6 +49,7 @@ def homography(
         target: As `source`.
         mask: [H, W], above 0.5 where the background is; None for everywhere.
         start: [3, 3] first guess in pixels, such as `homography_of_flow` gives.
+        finest: Go to the finest pictures, whether the coarser ones confirm it or not.
 
     Returns:
         [3, 3] float64 with lower right 1, or None where the frames show too little or nothing alike.
@@ -53,12 +59,12 @@ def homography(
         return None
     cover = np.full(a.shape, 255, np.uint8) if mask is None else _cover(mask)
     guess = _first_guess(a, b, cover) if start is None else start.double().cpu().numpy()
-    found = _refined(a, b, cover, guess)
+    found = _refined(a, b, cover, guess, finest=finest)
     if found.likeness < _HOPELESS:
         return None
     agreeing = cover & _agreeing(a, b, found.matrix)
-    again = _refined(a, b, agreeing, found.matrix, levels=found.level + 1)
-    found = again if again.likeness >= found.likeness else found
+    again = _refined(a, b, agreeing, found.matrix, levels=found.level + 1, finest=finest)
+    found = again if finest or again.likeness >= found.likeness else found
     return torch.from_numpy(found.matrix) if found.likeness >= _AGREEMENT else None
 
 
@@ -121,7 +127,9 @@ class _Match:
     level: int
 
 
-def _refined(a: Array, b: Array, cover: Array, guess: Array, *, levels: int = _LEVELS) -> _Match:
+def _refined(  # noqa: PLR0913
+    a: Array, b: Array, cover: Array, guess: Array, *, levels: int = _LEVELS, finest: bool = False
+) -> _Match:
     """Enhanced correlation from coarse to fine, as far as both pictures show the same.
 
     Two exposures blurred in different ways agree on what is coarser than their blur and on nothing finer:
@@ -132,7 +140,9 @@ def _refined(a: Array, b: Array, cover: Array, guess: Array, *, levels: int = _L
         if level and min(a.shape) * 0.5**level < _COARSEST:
             continue
         finer = _at_level(a, b, cover, reached.matrix, level)
-        if not reached.likeness:
+        if finest and not finer.likeness:
+            return finer
+        if finest or not reached.likeness:
             reached = finer
             continue
         lost = reached.likeness - _likeness(a, b, cover, finer.matrix, level + 1)
