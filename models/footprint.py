@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from torch.utils._pytree import tree_iter
 SIDE, SMALL_SIDE = 252, 56  # pixels of the picture that is counted on: multiples of 7 and of 4
 USABLE = 0.4  # of the free memory; the rest is for workspace, which is not counted, and for others
 UNKNOWN = 40_000.0  # bytes per pixel of a network that cannot be counted: more than all of ours
+THREAD_BYTES = 72 << 20  # of addresses that glibc reserves for one thread: a stack of 8 MB, an arena of 64 MB
+THREAD_POOLS = 5  # with a thread per core each: torch, OpenMP of numba, OpenCV, OpenVINO, FFmpeg
 SMALLEST, LARGEST = 64, 1024  # pixels; larger tiles save less than a tenth of the time
 
 
@@ -109,11 +112,16 @@ def _free_of_groups() -> Iterator[int]:
 
 
 def _free_of_limits() -> Iterator[int]:
-    """What the limit that `ulimit -v` shows leaves this process, where there is one."""
+    """What the limit that `ulimit -v` shows leaves this process, where there is one.
+
+    It counts addresses, not memory: what threads reserve and never fill is counted too. A process that meets
+    the limit in the middle of its work may crash inside a library, so this must be known before.
+    """
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:
             pages = int(Path("/proc/self/statm").read_text().split()[0])
-            yield limit - pages * resource.getpagesize()
+            threads = THREAD_POOLS * (os.cpu_count() or 1)
+            yield limit - pages * resource.getpagesize() - threads * THREAD_BYTES
