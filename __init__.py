@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .data.errors import FreezeframeError, MissingExtra, UnreadableMedia, UnwritableOutput
+from freezeframe.data.errors import FreezeframeError, MissingExtra, UnreadableMedia, UnwritableOutput
 
 if TYPE_CHECKING:
-    from .pipeline.api import deblur_burst, deblur_video, probe
+    from freezeframe.pipeline.api import probe
+    from freezeframe.pipeline.tasks.burst import deblur_burst
+    from freezeframe.pipeline.tasks.video import deblur_video
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,7 +30,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # torch takes a second to import: `freezeframe --help` must not wait for it.
     if name in {"deblur_burst", "deblur_video", "probe"}:
-        from .pipeline import api
+        from freezeframe.pipeline import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """The `freezeframe` command, also as `python -m freezeframe`."""
 
-from .pipeline.signals import listen
+from freezeframe.pipeline.support.signals import listen
 
 listen()  # before the slow imports: a signal among them would end in a traceback
 

@@ -22,7 +22,7 @@ if __name__ == "__main__" and not __package__:
     _spec.loader.exec_module(_package)
     __package__ = "freezeframe"
 
-    from .pipeline.signals import listen
+    from freezeframe.pipeline.support.signals import listen
 
     listen()  # before the slow imports
 
@@ -30,9 +30,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from . import __version__
-from .pipeline import commands_models, commands_train
-from .pipeline.arguments import (
+from freezeframe.pipeline.commands import models as commands_models
+from freezeframe.pipeline.commands import train as commands_train
+from freezeframe.pipeline.commands.clip_options import ClipOptions
+from freezeframe.pipeline.commands.options import (
     OUTPUT,
     Device,
     Force,
@@ -43,12 +44,13 @@ from .pipeline.arguments import (
     Restorer,
     Strength,
 )
-from .pipeline.clip_options import ClipOptions
-from .pipeline.command import Command, Commands, output_of, taking
-from .pipeline.commands_restore import restore
-from .pipeline.commands_scene import scene
-from .pipeline.signals import what_is_kept
-from .pipeline.terminal import answer, bar, errors, say, show
+from freezeframe.pipeline.commands.parser import Command, Commands, output_of, taking
+from freezeframe.pipeline.commands.restore import restore
+from freezeframe.pipeline.commands.scene import scene
+from freezeframe.pipeline.commands.terminal import answer, bar, errors, say, show
+from freezeframe.pipeline.support.signals import what_is_kept
+
+from . import __version__
 
 app = typer.Typer(
     name="freezeframe",
@@ -100,13 +102,13 @@ def video(
     with errors():
         target = output_of(output, named)
     with errors(stopped=what_is_kept(target)):
-        from .pipeline import options
+        from freezeframe.pipeline.commands import build_config as options
 
         config = clip.config(force=force)
         kept = options.writable(
             {"--report": report, "--json": json_}, inputs=[source], output=target, force=force
         )
-        from .pipeline import api
+        from freezeframe.pipeline import api
 
         with bar(source.name) as advance:
             done = api.deblur_video(source, target, config=config, progress=advance, tell=say)
@@ -142,7 +144,8 @@ def burst(
 ) -> None:
     """Make one sharp photo from a burst of blurred ones. The best of them serves as the reference."""
     with errors():
-        from .pipeline import api, options
+        from freezeframe.pipeline import api
+        from freezeframe.pipeline.commands import build_config as options
 
         config = options.configure(
             "burst", output={"force": force}, refine={"checkpoint": restorer},
@@ -178,8 +181,8 @@ def batch(
     The options are those of `freezeframe video`, for each clip.
     """
     with errors(stopped=GOES_ON):
-        from .pipeline import batch as work
-        from .pipeline import options
+        from freezeframe.pipeline.commands import build_config as options
+        from freezeframe.pipeline.tasks import batch as work
 
         target = output_of(out_dir, named, folder=True)
         clip.config(force=force)  # what is wrong for one is wrong for all: say so once, and now
@@ -219,10 +222,10 @@ def probe(
 ) -> None:
     """Say what is blurred, how far, in which direction and why, before any work is done."""
     with errors():
-        from .pipeline import options
+        from freezeframe.pipeline.commands import build_config as options
 
         kept = options.writable({"--json": json_}, inputs=[source], output=plot, force=force)
-        from .pipeline.probe import probe as diagnose
+        from freezeframe.pipeline.tasks.probe.run import probe as diagnose
 
         with bar(source.name) as advance:
             found = diagnose(source, every=every, plot=plot, force=force, progress=advance)
@@ -242,7 +245,7 @@ def demo(
 ) -> None:
     """Sharpen the sample clip and the sample burst that come with the package, and say what was gained."""
     with errors():
-        from .pipeline.demo import demo as run
+        from freezeframe.pipeline.commands.demo import demo as run
 
         with bar("demo") as advance:
             text = run(clip, out, force=force, progress=advance)
@@ -287,9 +290,9 @@ def bench(
 ) -> None:  # fmt: skip
     """Benchmark on blurred/sharp pairs and compare with simple baselines."""
     with errors():
-        from .pipeline import bench as work
-        from .pipeline import options
-        from .pipeline.bench_methods import methods_for
+        from freezeframe.pipeline.bench import run as work
+        from freezeframe.pipeline.bench.methods import methods_for
+        from freezeframe.pipeline.commands import build_config as options
 
         claims = work.claims_in(out, inputs=[blurred, *([truth] if truth else [])], force=force)
         pairs = work.pairs_of(blurred, truth, name=set_, split=split, photos=photos)
@@ -319,8 +322,8 @@ def export(
 ) -> None:
     """Write the network as an ONNX file and check its output against PyTorch's."""
     with errors():
-        from .models.onnx_export import export_onnx
-        from .models.shipped import WEIGHTS, read_network
+        from freezeframe.models.registry.bundled import WEIGHTS, read_network
+        from freezeframe.models.runtime.onnx_export import export_onnx
 
         target = output_of(output, named)
         network = read_network(weights or WEIGHTS)
@@ -332,7 +335,7 @@ def export(
 def doctor() -> None:
     """Versions, devices, codecs, and a self-check that blurs and restores a clip of its own."""
     with errors():
-        from .pipeline.doctor import examine
+        from freezeframe.pipeline.commands.doctor import examine
 
         text, healthy = examine()
         show(text)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks import (
-    burst,
-    flow,
-    gopro_patches,
-    heldout,
-    network,
-    quality,
-    restorer_speed,
-    scenes,
-    speed,
-    splatting,
-    synthetic,
-)
+from benchmarks.accuracy import burst, flow, gopro_patches, heldout, known_motion, quality, scenes
+from benchmarks.speed import end_to_end, fusion_net, restorers, splatting
 
 PARTS = (
-    speed,
-    network,
-    restorer_speed,
+    end_to_end,
+    fusion_net,
+    restorers,
     quality,
     heldout,
     gopro_patches,
-    synthetic,
+    known_motion,
     burst,
     flow,
     splatting,

@@ -15,8 +15,8 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What libraries whose errors are plain RuntimeErrors say: torch on the CPU and on a GPU, oneDNN (whose compiled
-# kernels find no place), OpenVINO, OpenCV.
+# What libraries whose errors are plain RuntimeErrors say: torch on the CPU and on a GPU, oneDNN (whose
+# compiled kernels find no place), OpenVINO, OpenCV.
 _NO_MEMORY = (
     "DefaultCPUAllocator",
     "can't alloc",

@@ -180,3 +180,6 @@ def preset(name: Preset) -> Config:
         "burst": base,
     }
     return variants[name]
+
+
+Arch = Literal["dual", "hair", "nafnet", "refiner", "restormer", "swinir"]  # of a restorer to train

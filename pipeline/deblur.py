@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..data.errors import UnreadableMedia
-from ..data.types import Frame, Sink, Source
-from ..models.device import find_device
-from ..models.load import Restorer
-from ..models.shipped import Network
-from .budget import Budget
+from freezeframe.data.errors import UnreadableMedia
+from freezeframe.data.types import Frame, Sink, Source
+from freezeframe.models.registry.bundled import Network
+from freezeframe.models.restorer.load import Restorer
+from freezeframe.models.runtime.device import find_device
+from freezeframe.pipeline.stages.budget import Budget
+from freezeframe.pipeline.stages.continuity import REACH
+from freezeframe.pipeline.stages.first_pass import FirstPass
+from freezeframe.pipeline.stages.fuse import fuse
+from freezeframe.pipeline.stages.fusion_network import finish
+from freezeframe.pipeline.stages.gate import Proposal, propose
+from freezeframe.pipeline.stages.measure import Memory, Survey, blur_weights, candidates, measure
+from freezeframe.pipeline.stages.refine import refine
+from freezeframe.pipeline.stages.settle import Settling
+from freezeframe.pipeline.stages.shots import Window, windows
+from freezeframe.pipeline.stages.splat import Scenes, splat
+from freezeframe.pipeline.support.report import ShotLog, Stopwatch
+
 from .config import Config, GateConfig
-from .continuity import REACH
-from .finish import finish
-from .first_pass import FirstPass
-from .fuse import fuse
-from .gate import Proposal, propose
-from .measure import Memory, Survey, blur_weights, candidates, measure
-from .refine import refine
-from .report import ShotLog, Stopwatch
-from .settle import Settling
-from .shots import Window, windows
-from .splat import Scenes, splat
 
 HURRIED = 4  # frames of a window where time is short: so often it is seen what is left
 SHARP, LATE = "not blurred enough", "no time left within --budget"

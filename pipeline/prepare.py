@@ -6,17 +6,20 @@ import math
 import time
 from pathlib import Path
 
-from ..data.types import Source
-from ..models.load import Restorer
-from .budget import Budget
+from freezeframe.data.types import Source
+from freezeframe.models.restorer.load import Restorer, load_restorer
+from freezeframe.models.runtime.device import find_device
+from freezeframe.models.store.weights_cache import find
+from freezeframe.pipeline.adaptation.network import network_of, weights_of
+from freezeframe.pipeline.stages.budget import Budget
+from freezeframe.pipeline.stages.first_pass import FirstPass, first_pass
+from freezeframe.pipeline.stages.measure import USUAL_SHUTTER, WARY, Memory, Survey, survey
+from freezeframe.pipeline.stages.splat import Scenes
+from freezeframe.pipeline.support.progress import Advance
+from freezeframe.pipeline.support.report import Stopwatch
+
 from .config import Config
 from .deblur import Tools
-from .first_pass import FirstPass, first_pass
-from .measure import USUAL_SHUTTER, WARY, Memory, Survey, survey
-from .network import network_of
-from .progress import Advance
-from .report import Stopwatch
-from .splat import Scenes
 
 PASS = "first pass"  # the stage, in words
 LONGEST = 1.0  # frame intervals: no shutter is open for longer
@@ -81,3 +84,13 @@ def unmeasured(config: Config) -> Survey:
     return Survey(
         estimate=None, shutter=shutter, longest=shutter, confidence=float(bool(config.measure.shutter))
     )
+
+
+def ready(config: Config) -> Restorer | None:
+    """The restorer that the user named, by file or by name, or None; what is not to be had is learned now."""
+    find_device(config.device)
+    weights_of(config)
+    if config.refine.checkpoint is None:
+        return None
+    weights = find(str(config.refine.checkpoint))
+    return load_restorer(weights.path, device=config.device, precision=config.precision)

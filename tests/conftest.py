@@ -35,7 +35,7 @@ def write_clip() -> Callable[..., Path]:
 
     import av
 
-    from freezeframe.data.metrics import srgb_codes
+    from freezeframe.data.metrics.image import srgb_codes
 
     def write(path: Path, images: Iterable[Any], *, rate: int = 25) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

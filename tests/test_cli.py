@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import freezeframe
 from freezeframe import cli
-from freezeframe.pipeline import terminal
+from freezeframe.pipeline.commands import terminal
 
 SIZE = (64, 96)
 

@@ -21,29 +21,30 @@ from torch.autograd import gradcheck
 import freezeframe
 from freezeframe.data.color import HLG, PQ, SRGB
 from freezeframe.data.types import CameraPath
-from freezeframe.models import restormer, swinir
-from freezeframe.splatting.composite import Candidate
-from freezeframe.splatting.screen import Lens
+from freezeframe.models.nets.restormer import model as restormer
+from freezeframe.models.nets.swinir import model as swinir
+from freezeframe.splatting.decision.compositing import Candidate
+from freezeframe.splatting.rasterizer.projected import Lens
 
 ROOT = Path(freezeframe.__file__).parent
 ROOMS = ("data", "motion", "models", "splatting", "pipeline")
 ELSEWHERE = {  # gradients of float32 kernels, of whole networks, and one that is not the slope on purpose
-    "models.refiner.openness": "models/test_refiner.py",
-    "splatting.compiled.project": "splatting/test_render.py",
-    "splatting.compiled.composite": "splatting/test_render.py",
-    "splatting.reference.project": "splatting/test_render.py",
-    "splatting.reference.composite": "splatting/test_render.py",
-    "splatting.render.rasterization": "splatting/test_render.py",
-    "splatting.scene.draw": "splatting/test_render.py",
-    "motion.estimate.kornia_flow": "motion/test_estimate.py",
-    "motion.estimate.kornia_pair": "motion/test_estimate.py",
-    "motion.variational.variational_shift": "motion/test_estimate.py",
-    "models.restormer_frame.descend": "test_gradients.py",
-    "models.restormer_frame.ascend": "test_gradients.py",
-    "models.restormer_layers.transform": "test_gradients.py",
-    "models.restormer_layers.attend": "test_gradients.py",
-    "models.restormer_layers.feed": "test_gradients.py",
-    "models.swinir_head.to_picture": "test_gradients.py",
+    "models.deblur.refiner.openness": "models/test_refiner.py",
+    "splatting.rasterizer.numba_autograd.project": "splatting/test_render.py",
+    "splatting.rasterizer.numba_autograd.composite": "splatting/test_render.py",
+    "splatting.rasterizer.torch_reference.project": "splatting/test_render.py",
+    "splatting.rasterizer.torch_reference.composite": "splatting/test_render.py",
+    "splatting.rasterizer.rasterization.rasterization": "splatting/test_render.py",
+    "splatting.scene.gaussians.draw": "splatting/test_render.py",
+    "motion.flow.estimators.kornia_flow": "motion/test_estimate.py",
+    "motion.flow.estimators.kornia_pair": "motion/test_estimate.py",
+    "motion.flow.variational.variational_shift": "motion/test_estimate.py",
+    "models.nets.restormer.unet.descend": "test_gradients.py",
+    "models.nets.restormer.unet.ascend": "test_gradients.py",
+    "models.nets.restormer.layers.transform": "test_gradients.py",
+    "models.nets.restormer.layers.attend": "test_gradients.py",
+    "models.nets.restormer.layers.feed": "test_gradients.py",
+    "models.nets.swinir.upsamplers.to_picture": "test_gradients.py",
 }
 SAID = ("takes no gradient", "nothing here takes a gradient", "torch.no_grad()")
 PLAIN = {  # what a gradient cannot leave by
@@ -56,14 +57,15 @@ PLAIN = {  # what a gradient cannot leave by
 def public() -> Iterator[tuple[str, str]]:
     """Names of the functions that belong here, and all that is said of each."""
     for room in ROOMS:
-        for file in sorted((ROOT / room).glob("*.py")):
+        for file in sorted((ROOT / room).rglob("*.py")):
             tree = ast.parse(file.read_text())
             told = ast.get_docstring(tree) or ""
             for node in tree.body:
                 if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and _on_tensors(node):
                     marks = " ".join(map(ast.unparse, node.decorator_list))
                     said = " ".join(f"{told} {ast.get_docstring(node) or ''} {marks}".split())
-                    yield f"{room}.{file.stem}.{node.name}", said.lower()
+                    module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+                    yield f"{module}.{node.name}", said.lower()
 
 
 def _on_tensors(node: ast.FunctionDef) -> bool:
@@ -113,8 +115,13 @@ def candidate() -> Candidate:
 LENS = Lens(size=(12, 9), near=0.01, far=100.0, blur=0.3, antialiased=False)
 VIEW = torch.eye(4, dtype=torch.float64)[None]
 
-FIXED = {"splatting.harmonics.colours": {2}}  # arguments that no gradient reaches, on purpose
-SINGLE = {"pipeline.restorer_course.likeness_lost", "pipeline.restorer_course.harm_done"}  # float32 within
+FIXED = {
+    "splatting.rasterizer.spherical_harmonics.colours": {2}
+}  # arguments that no gradient reaches, on purpose
+SINGLE = {
+    "pipeline.training.restorer_task.likeness_lost",
+    "pipeline.training.restorer_task.harm_done",
+}  # float32 within
 CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
 
@@ -125,90 +132,100 @@ def case(name: str, *arguments: Any, **options: Any) -> None:
 case("data.color.to_light", rand(40), SRGB)
 case("data.color.to_light_", rand(40), PQ)
 case("data.color.to_signal", rand(40), HLG)
-case("data.exposure.blur", rand(3, 8, 9), 3 * rand(2, 8, 9))
-case("data.exposure.blur_adjoint", rand(3, 8, 9), 3 * rand(2, 8, 9))
-case("data.exposure.shared", rand(2, 8, 8))
-case("data.exposure.repeated", rand(2, 2, 2), (8, 8))
-case("data.exposure.some_rows", rand(2, 8, 9), slice(0, None, 2))
-case("data.exposure.gather_light", rand(4, 3, 5, 6))
-case("motion.camera.camera_flow", torch.eye(3).double() + 1e-3 * randn(3, 3), (8, 9))
-case("motion.estimate.gamma_luma", rand(3, 8, 9))
-case("motion.exposure.blur_vectors", randn(2, 8, 9), 0.5)
-case("motion.path.pose", path(), torch.tensor([0.3, 1.7, 2.2]).double())
-case("motion.sample.sample", rand(3, 9, 10), 2 + 5 * rand(4, 5), 2 + 4 * rand(4, 5))
-case("motion.sample.cubic_weights", rand(6))
-case("motion.warp.warp", rand(3, 8, 9), 0.4 * randn(2, 8, 9))
-case("motion.warp.compose", 0.4 * randn(2, 8, 9), 0.4 * randn(2, 8, 9))
-case("models.dreamclear_color.wavelet", rand(1, 3, 40, 40), rand(1, 3, 40, 40))
-case("models.dreamclear_color.coarse", rand(1, 3, 40, 40))
-case("models.dreamclear_color.adain", rand(1, 3, 8, 8), rand(1, 3, 8, 8))
-case("models.restorer.gained", 0.2 + 0.3 * rand(3, 4, 5), 0.1 * rand(3, 4, 5))
-case("models.dreamclear_control.scaled", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
-case("models.dreamclear_dit.modulate", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
-case("models.dreamclear_dit.joined", randn(1, 16, 4, 72))
-case("models.dreamclear_dit.by_head", randn(1, 4, 1152))
-case("models.dreamclear_sampling.noised", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=0.6)
-case("models.dreamclear_sampling.denoised", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=0.6)
-case("models.dreamclear_sampling.ddim_step", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=(0.5, 0.7))
-case("models.dreamclear_sampling.guided", randn(1, 8, 3, 3), randn(1, 8, 3, 3), scale=4.5, channels=4)
-case("models.enlarge.enlarged", rand(1, 3, 6, 7), 2)
-case("models.enlarge.enlarged_codes", rand(1, 3, 6, 7), 2)
-case("models.mirror.mirrored", rand(1, 3, 6, 7), height=8, width=9)
-case("models.mirror.divisible", rand(1, 3, 6, 7), 4)
-case("models.multiframe.evidence", [rand(3, 8, 8)] * 4, way=randn(2, 8, 8), confidence=rand(8, 8))
-case("models.multiframe.wide_mean", rand(1, 3, 70, 70))
-case("models.nafnet.simple_gate", randn(1, 4, 3, 3))
-case("models.nafnet.local_mean", randn(1, 4, 8, 8), 4)
-case("models.swin_layers.gather", *(randn(2, 2, 4, 3) for _ in range(3)), randn(2, 4, 4))
-case("models.swin_layers.to_windows", randn(1, 8, 8, 3), 4)
-case("models.swin_layers.from_windows", randn(1, 4, 16, 3), (8, 8))
-case("models.varformer_swin.to_windows", randn(1, 16, 16, 3))
-case("models.varformer_var.guide", randn(1, 4, 6), randn(1, 4, 6), 1.5)
-case("models.varformer_var.modulate", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
-case("models.varformer_var.by_head", randn(1, 4, 6), 2)
-case("models.varformer_enhance.curve", rand(1, 3, 5, 5), rand(1, 3, 5, 5))
-case("splatting.begin.sharpness", rand(2, 3, 8, 9), rand(2, 8, 9))
-case("splatting.canvas.coarse_rays", lens()[None], (9, 12))
-case("splatting.canvas.fine", randn(1, 2, 3, 3), (9, 12))
-case("splatting.canvas.sampled", rand(3, 8, 9), 0.6 * (rand(1, 5, 6, 2) - 0.5))
-case("splatting.composite.belief", rand(3, 24, 26), candidate(), rand(24, 26, low=0.6))
-case("splatting.composite.composite", rand(3, 24, 26), rand(3, 24, 26), candidate(), rand(24, 26, low=0.6))
-case("splatting.composite.with_its_own_shades", rand(3, 24, 26), candidate())
-case("splatting.composite.apart", rand(3, 20, 20), rand(3, 20, 20))
-case("splatting.composite.detail", rand(3, 20, 20))
-case("splatting.composite.soft", rand(20, 20), 1.5)
-case("splatting.harmonics.colours", 0.1 * randn(3, 4, 3), randn(3, 3), VIEW, degree=1)
-case("splatting.harmonics.harmonics", torch.nn.functional.normalize(randn(5, 3), dim=-1), degree=2)
-case("splatting.losses.tones", rand(3, 8, 9))
-case("splatting.losses.photometric", rand(2, 3, 16, 18), rand(2, 3, 16, 18), rand(2, 16, 18))
-case("splatting.losses.roughness", rand(3, 8, 9))
-case("splatting.scene.flat_colours", rand(4, 3))
-case("splatting.screen.covariances", randn(4, 4), rand(4, 3))
-case("splatting.screen.covariance_roots", randn(4, 4), rand(4, 3))
-case("splatting.trajectory.hermite", 3 * rand(5), torch.arange(4).double(), randn(4, 2), randn(4, 2))
-case("splatting.trajectory.bezier", randn(4, 2), rand(5))
-case("splatting.turns.rotations", randn(4, 3))
-case("splatting.turns.rigid_motions", randn(4, 6))
-case("splatting.turns.poses", turns(), randn(4, 3))
-case("data.exposure.row_shares", torch.linspace(-0.42, 0.41, 5).double(), 6, shutter=0.5, readout=0.3)
-case("motion.trust.trust", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
-case("motion.warp.invert", 0.1 * randn(2, 8, 9))
-case("models.bands.split", rand(1, 3, 16, 16))
-case("models.dual.windows", rand(1, 6, 8, 8))
-case("models.dual.pictures", rand(4, 3, 16, 2), rows=2, columns=2)
-case("models.multiframe.contrasts", rand(1, 16, 8, 8))
-case("models.restormer_layers.convolved", randn(1, 4, 5, 6), randn(4, 1, 3, 3))
-case("models.tiles.filled", rand(1, 3, 6, 7), 4)
-case("models.varformer_quant.as_tokens", rand(1, 3, 8, 8), 2)
-case("models.varformer_swin.from_windows", randn(1, 4, 64, 3), (16, 16))
-case("models.varformer_vae.keep", 0, rand(1, 3, 4, 4))
-case("motion.estimate.paired", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
-case("models.dreamclear_color.fix_color", rand(1, 3, 8, 8), rand(1, 3, 8, 8), way="adain")
-case("splatting.composite.feathered", rand(24, 26))
-case("pipeline.training_step.loss", rand(2, 3, 16, 16), rand(2, 3, 16, 16))
-case("pipeline.restorer_course.likeness_lost", rand(1, 3, 32, 32), rand(1, 3, 32, 32))
-case("pipeline.restorer_course.harm_done", *(rand(1, 3, 16, 16) for _ in range(3)))
-case("pipeline.restorer_course.middle", rand(3, 16, 16), 8)
+case("data.blur.operator.blur", rand(3, 8, 9), 3 * rand(2, 8, 9))
+case("data.blur.operator.blur_adjoint", rand(3, 8, 9), 3 * rand(2, 8, 9))
+case("data.blur.operator.shared", rand(2, 8, 8))
+case("data.blur.operator.repeated", rand(2, 2, 2), (8, 8))
+case("data.blur.operator.some_rows", rand(2, 8, 9), slice(0, None, 2))
+case("data.blur.operator.gather_light", rand(4, 3, 5, 6))
+case("motion.camera.homography.camera_flow", torch.eye(3).double() + 1e-3 * randn(3, 3), (8, 9))
+case("motion.flow.estimators.gamma_luma", rand(3, 8, 9))
+case("motion.shutter.estimator.blur_vectors", randn(2, 8, 9), 0.5)
+case("motion.camera.rotation_path.pose", path(), torch.tensor([0.3, 1.7, 2.2]).double())
+case("motion.flow.interpolation.sample", rand(3, 9, 10), 2 + 5 * rand(4, 5), 2 + 4 * rand(4, 5))
+case("motion.flow.interpolation.cubic_weights", rand(6))
+case("motion.flow.warp.warp", rand(3, 8, 9), 0.4 * randn(2, 8, 9))
+case("motion.flow.warp.compose", 0.4 * randn(2, 8, 9), 0.4 * randn(2, 8, 9))
+case("models.nets.dreamclear.color_fix.wavelet", rand(1, 3, 40, 40), rand(1, 3, 40, 40))
+case("models.nets.dreamclear.color_fix.coarse", rand(1, 3, 40, 40))
+case("models.nets.dreamclear.color_fix.adain", rand(1, 3, 8, 8), rand(1, 3, 8, 8))
+case("models.restorer.restorer.gained", 0.2 + 0.3 * rand(3, 4, 5), 0.1 * rand(3, 4, 5))
+case("models.nets.dreamclear.controlnet.scaled", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
+case("models.nets.dreamclear.pixart_dit.modulate", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
+case("models.nets.dreamclear.pixart_dit.joined", randn(1, 16, 4, 72))
+case("models.nets.dreamclear.pixart_dit.by_head", randn(1, 4, 1152))
+case("models.nets.dreamclear.schedulers.noised", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=0.6)
+case("models.nets.dreamclear.schedulers.denoised", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=0.6)
+case("models.nets.dreamclear.schedulers.ddim_step", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=(0.5, 0.7))
+case("models.nets.dreamclear.schedulers.guided", randn(1, 8, 3, 3), randn(1, 8, 3, 3), scale=4.5, channels=4)
+case("models.imageops.upscale.enlarged", rand(1, 3, 6, 7), 2)
+case("models.imageops.upscale.enlarged_codes", rand(1, 3, 6, 7), 2)
+case("models.imageops.padding.mirrored", rand(1, 3, 6, 7), height=8, width=9)
+case("models.imageops.padding.divisible", rand(1, 3, 6, 7), 4)
+case("models.deblur.fusion_net.evidence", [rand(3, 8, 8)] * 4, way=randn(2, 8, 8), confidence=rand(8, 8))
+case("models.deblur.fusion_net.wide_mean", rand(1, 3, 70, 70))
+case("models.nets.nafnet.simple_gate", randn(1, 4, 3, 3))
+case("models.nets.nafnet.local_mean", randn(1, 4, 8, 8), 4)
+case("models.nets.swinir.window_attention.gather", *(randn(2, 2, 4, 3) for _ in range(3)), randn(2, 4, 4))
+case("models.nets.swinir.window_attention.to_windows", randn(1, 8, 8, 3), 4)
+case("models.nets.swinir.window_attention.from_windows", randn(1, 4, 16, 3), (8, 8))
+case("models.nets.varformer.swin_blocks.to_windows", randn(1, 16, 16, 3))
+case("models.nets.varformer.var_transformer.guide", randn(1, 4, 6), randn(1, 4, 6), 1.5)
+case("models.nets.varformer.var_transformer.modulate", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
+case("models.nets.varformer.var_transformer.by_head", randn(1, 4, 6), 2)
+case("models.nets.varformer.feature_enhancer.curve", rand(1, 3, 5, 5), rand(1, 3, 5, 5))
+case("splatting.optim.initialization.sharpness", rand(2, 3, 8, 9), rand(2, 8, 9))
+case("splatting.scene.panorama_model.coarse_rays", lens()[None], (9, 12))
+case("splatting.scene.panorama_model.fine", randn(1, 2, 3, 3), (9, 12))
+case("splatting.scene.panorama_model.sampled", rand(3, 8, 9), 0.6 * (rand(1, 5, 6, 2) - 0.5))
+case("splatting.decision.compositing.belief", rand(3, 24, 26), candidate(), rand(24, 26, low=0.6))
+case(
+    "splatting.decision.compositing.composite",
+    rand(3, 24, 26),
+    rand(3, 24, 26),
+    candidate(),
+    rand(24, 26, low=0.6),
+)
+case("splatting.decision.compositing.with_its_own_shades", rand(3, 24, 26), candidate())
+case("splatting.decision.compositing.apart", rand(3, 20, 20), rand(3, 20, 20))
+case("splatting.decision.compositing.detail", rand(3, 20, 20))
+case("splatting.decision.compositing.soft", rand(20, 20), 1.5)
+case("splatting.rasterizer.spherical_harmonics.colours", 0.1 * randn(3, 4, 3), randn(3, 3), VIEW, degree=1)
+case(
+    "splatting.rasterizer.spherical_harmonics.harmonics",
+    torch.nn.functional.normalize(randn(5, 3), dim=-1),
+    degree=2,
+)
+case("splatting.optim.losses.tones", rand(3, 8, 9))
+case("splatting.optim.losses.photometric", rand(2, 3, 16, 18), rand(2, 3, 16, 18), rand(2, 16, 18))
+case("splatting.optim.losses.roughness", rand(3, 8, 9))
+case("splatting.scene.gaussians.flat_colours", rand(4, 3))
+case("splatting.rasterizer.projected.covariances", randn(4, 4), rand(4, 3))
+case("splatting.rasterizer.projected.covariance_roots", randn(4, 4), rand(4, 3))
+case("splatting.camera.trajectory.hermite", 3 * rand(5), torch.arange(4).double(), randn(4, 2), randn(4, 2))
+case("splatting.camera.trajectory.bezier", randn(4, 2), rand(5))
+case("splatting.camera.lie.rotations", randn(4, 3))
+case("splatting.camera.lie.rigid_motions", randn(4, 6))
+case("splatting.camera.lie.poses", turns(), randn(4, 3))
+case("data.blur.operator.row_shares", torch.linspace(-0.42, 0.41, 5).double(), 6, shutter=0.5, readout=0.3)
+case("motion.flow.consistency.trust", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
+case("motion.flow.warp.invert", 0.1 * randn(2, 8, 9))
+case("models.nets.dual.haar.split", rand(1, 3, 16, 16))
+case("models.nets.dual.model.windows", rand(1, 6, 8, 8))
+case("models.nets.dual.model.pictures", rand(4, 3, 16, 2), rows=2, columns=2)
+case("models.deblur.fusion_net.contrasts", rand(1, 16, 8, 8))
+case("models.nets.restormer.layers.convolved", randn(1, 4, 5, 6), randn(4, 1, 3, 3))
+case("models.imageops.tiling.filled", rand(1, 3, 6, 7), 4)
+case("models.nets.varformer.vector_quantizer.as_tokens", rand(1, 3, 8, 8), 2)
+case("models.nets.varformer.swin_blocks.from_windows", randn(1, 4, 64, 3), (16, 16))
+case("models.nets.varformer.tokenizer.keep", 0, rand(1, 3, 4, 4))
+case("motion.flow.estimators.paired", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
+case("models.nets.dreamclear.color_fix.fix_color", rand(1, 3, 8, 8), rand(1, 3, 8, 8), way="adain")
+case("splatting.decision.compositing.feathered", rand(24, 26))
+case("pipeline.training.objective.loss", rand(2, 3, 16, 16), rand(2, 3, 16, 16))
+case("pipeline.training.restorer_task.likeness_lost", rand(1, 3, 32, 32), rand(1, 3, 32, 32))
+case("pipeline.training.restorer_task.harm_done", *(rand(1, 3, 16, 16) for _ in range(3)))
+case("pipeline.training.restorer_task.middle", rand(3, 16, 16), 8)
 
 
 @pytest.mark.parametrize("name", CASES)

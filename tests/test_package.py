@@ -189,10 +189,7 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 # Imported by functions only, and only where numba is there (extra `fast`).
-COMPILED = {
-    "exposure_kernels.py", "exposure_step.py", "block_lanes.py", "lanes.py", "deconvolve_compiled.py",
-    "kernels.py", "compiled.py", "layers.py", "spread.py",
-}  # fmt: skip
+COMPILED = re.compile(r"(.*_)?numba(_.*)?|simd\d+(x\d+)?")
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
@@ -202,7 +199,7 @@ def test_every_import_is_declared(file):
     extras = set().union(*map(declared, PROJECT["project"]["optional-dependencies"].values()))
     tree = ast.parse(file.read_text())
     at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    kernels = {"numba", "llvmlite"} if file.name in COMPILED else set()
+    kernels = {"numba", "llvmlite"} if COMPILED.fullmatch(file.stem) else set()
     assert imported(ast.Module(body=at_once, type_ignores=[])) <= core | kernels
     assert imported(tree) <= core | extras | kernels
 
@@ -223,7 +220,12 @@ def test_the_cure_for_a_missing_extra_installs_it():
         assert f"pip install {package}" in str(freezeframe.MissingExtra(package, extra, "this"))
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda file: file.stem)
+BENCHMARKS = sorted(
+    ".".join(file.relative_to(ROOT).with_suffix("").parts) for file in (ROOT / "benchmarks").rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("file", BENCHMARKS)
 def test_every_benchmark_still_finds_what_it_measures(file):
     """Benchmarks are run by hand, months apart: what they import must not go without anybody noticing."""
-    importlib.import_module(f"benchmarks.{file.stem}")
+    importlib.import_module(file)

@@ -27,7 +27,11 @@ TARGETS = {  # of LLVM's code generator for x86, and the instructions that it wi
     "skylake-avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl"),
     "sapphirerapids": ("avx512f", "avx512fp16", "avx512_bf16"),
 }
-KERNELS = ("data/test_exposure.py", "data/test_exposure_step.py", "pipeline/test_deconvolve.py")
+KERNELS = (
+    "data/blur/test_operator.py",
+    "data/blur/test_richardson_lucy_numba.py",
+    "pipeline/solvers/test_richardson_lucy.py",
+)
 GAUSSIANS = ("splatting/test_render.py",)  # takes as long to compile as all of the above
 KINDS: dict[str, dict[str, str]] = {  # PyTorch's own kernels, and those of oneDNN in it
     "plain": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
@@ -38,8 +42,8 @@ KINDS: dict[str, dict[str, str]] = {  # PyTorch's own kernels, and those of oneD
 
 SHARPEN = """
 import sys, numpy as np, torch
-from freezeframe.data.exposure import blur, blur_adjoint
-from freezeframe.pipeline.deconvolve import Observation, richardson_lucy
+from freezeframe.data.blur.operator import blur, blur_adjoint
+from freezeframe.pipeline.solvers.richardson_lucy import Observation, richardson_lucy
 import numba
 numba.set_num_threads(int(sys.argv[2]))
 rng = torch.Generator().manual_seed(1)
@@ -60,9 +64,9 @@ np.savez(sys.argv[1], sharp=sharp, blurred=blur(light, way), handed_back=blur_ad
 
 ANSWER = """
 import sys, numpy as np, torch
-from freezeframe.models.engine import engine
-from freezeframe.models.engine_choice import sample
-from freezeframe.models.shipped import WEIGHTS, read_network
+from freezeframe.models.runtime.engine import engine
+from freezeframe.models.runtime.autotune import sample
+from freezeframe.models.registry.bundled import WEIGHTS, read_network
 network = read_network(WEIGHTS)
 np.savez(sys.argv[1], **{
     f"{way} {precision}": engine(network, device="cpu", precision=precision, way=way)(sample(128, 192))
@@ -152,8 +156,8 @@ def test_kernels_compiled_just_now_give_the_bits_of_those_read_from_their_cache(
 TOGETHER = """
 import sys, torch
 from threading import Thread
-from freezeframe.data.exposure import blur, blur_adjoint
-from freezeframe.pipeline.deconvolve import Observation, richardson_lucy
+from freezeframe.data.blur.operator import blur, blur_adjoint
+from freezeframe.pipeline.solvers.richardson_lucy import Observation, richardson_lucy
 light = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(1))
 way = torch.tensor([7.0, 3.0])[:, None, None].repeat(1, 60, 80)
 seen = [Observation(light=light, offset=None, way=way, belief=torch.ones(60, 80))]
@@ -185,7 +189,7 @@ def same(one: Path, other: Path) -> dict[str, np.ndarray]:
 def test_instruction_sets_and_number_formats_differ_by_rounding_only(tmp_path):
     """The shipped network: fp32 to a tenth of an 8-bit code of 255, bf16 to what `engine_choice` allows."""
     require("lm", "avx2")
-    from freezeframe.models.engine_choice import AGREED
+    from freezeframe.models.runtime.autotune import AGREED
 
     every = ["torch:fp32", "torch:bf16"]
     # Held to other instructions than the processor has OpenVINO does not run: it is asked as it is.

@@ -1,4 +1,4 @@
-"""Samples with known truth, rendered by this project (`python -m benchmarks.render_samples`)."""
+"""Samples with known truth, rendered by this project (`python -m benchmarks.release.render_samples`)."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from .kills import FAST, REACTION, SIGNALS, stop_fault
-from .process import Ended, alive_in, fork, run, start
-from .promises import Contents, Outcome, words_fault
-from .results import difference, facts_of
-from .seeds import write_clip
+from freezeframe.tests.campaigns.kills import FAST, REACTION, SIGNALS, stop_fault
+from freezeframe.tests.campaigns.process import Ended, alive_in, fork, run, start
+from freezeframe.tests.campaigns.promises import Contents, Outcome, words_fault
+from freezeframe.tests.campaigns.results import difference, facts_of
+from freezeframe.tests.campaigns.seeds import write_clip
 
 CASES = 30
 CLIPS = ("a.mp4", "b.mkv", "c.mp4")

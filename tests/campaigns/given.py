@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from random import Random
 
-from .collection import SUFFIXES, check_file
-from .promises import Outcome
+from freezeframe.tests.campaigns.collection import SUFFIXES, check_file
+from freezeframe.tests.campaigns.promises import Outcome
 
 
 @dataclass(frozen=True)

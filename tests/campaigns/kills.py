@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from .process import Ended, Running, fork, nothing, start
-from .promises import Contents, Outcome, place_fault, sheet_fault, words_fault
-from .results import difference, facts_of
-from .seeds import write_clip, write_folder
+from freezeframe.tests.campaigns.process import Ended, Running, fork, nothing, start
+from freezeframe.tests.campaigns.promises import Contents, Outcome, place_fault, sheet_fault, words_fault
+from freezeframe.tests.campaigns.results import difference, facts_of
+from freezeframe.tests.campaigns.seeds import write_clip, write_folder
 
 CASES = 100
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -38,7 +38,7 @@ class Scenario:
 
     def prepare(self) -> None:
         """Keep every frame that is done: what half a minute of work is on a real clip."""
-        from freezeframe.data import encode
+        from freezeframe.data.media.video_out import sink as encode
 
         assert isinstance(encode.SHORTEST, int)
         encode.SHORTEST, encode.SAVED = self.segment, 0.0

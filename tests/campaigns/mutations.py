@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from .mutate import harmed
-from .process import fork, run
-from .promises import (
+from freezeframe.tests.campaigns.mutate import harmed
+from freezeframe.tests.campaigns.process import fork, run
+from freezeframe.tests.campaigns.promises import (
     Contents,
     Outcome,
     cure_fault,
@@ -20,7 +20,7 @@ from .promises import (
     sheet_fault,
     words_fault,
 )
-from .seeds import PHOTOS, whole_files, write_folder
+from freezeframe.tests.campaigns.seeds import PHOTOS, whole_files, write_folder
 
 CASES = 1000
 FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")

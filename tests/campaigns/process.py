@@ -105,8 +105,12 @@ def preload() -> None:
     """Load what the command loads, so that a fork has it; nothing is computed, so no thread is started."""
     os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
     from freezeframe import cli
-    from freezeframe.models import shipped
-    from freezeframe.pipeline import api, batch, options, probe, restore
+    from freezeframe.models.registry import bundled as shipped
+    from freezeframe.pipeline import api
+    from freezeframe.pipeline.commands import build_config as options
+    from freezeframe.pipeline.tasks import batch
+    from freezeframe.pipeline.tasks.probe import run as probe
+    from freezeframe.pipeline.tasks.restore import run as restore
 
     assert all((cli, shipped, api, batch, options, probe, restore))
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "a fork of several threads may hang"
@@ -176,7 +180,7 @@ def _prepared(prepare: Callable[[], None]) -> None:
 
 def _command(words: Sequence[str]) -> None:
     from freezeframe import cli
-    from freezeframe.pipeline.signals import listen
+    from freezeframe.pipeline.support.signals import listen
 
     sys.argv = ["freezeframe", *words]
     listen()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .process import Ended, fork
+from freezeframe.tests.campaigns.process import Ended, fork
 
 STATE = re.compile(r"\.(?P<name>.+)\.freezeframe(-.*|\..*)?")  # what waits for a resume, beside its output
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic"}

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
-from .process import Ended, fork, run, start
-from .promises import Contents, Outcome, place_fault, sheet_fault, words_fault
-from .results import difference, facts_of
-from .seeds import write_clip, write_folder
+from freezeframe.tests.campaigns.process import Ended, fork, run, start
+from freezeframe.tests.campaigns.promises import Contents, Outcome, place_fault, sheet_fault, words_fault
+from freezeframe.tests.campaigns.results import difference, facts_of
+from freezeframe.tests.campaigns.seeds import write_clip, write_folder
 
 CASES = 150
 FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .process import fork
+from freezeframe.tests.campaigns.process import fork
 
 Facts = dict[str, Any]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from random import Random
 from typing import Protocol, cast
 
-from .process import fork, preload, run
-from .promises import Outcome
-from .seeds import write_clip
-from .table import Tally, page
+from freezeframe.tests.campaigns.process import fork, preload, run
+from freezeframe.tests.campaigns.promises import Outcome
+from freezeframe.tests.campaigns.seeds import write_clip
+from freezeframe.tests.campaigns.table import Tally, page
 
 CAMPAIGNS = ("mutations", "kills", "batches", "races", "limits")
 SEED = 16
@@ -48,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _chosen(given: argparse.Namespace) -> Iterator[tuple[str, Campaign]]:
     if given.folder:
-        from .given import Given
+        from freezeframe.tests.campaigns.given import Given
 
         yield given.folder.name, Given(given.folder)
         return

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .process import ROOT
+from freezeframe.tests.campaigns.process import ROOT
 
 SHARED = ROOT.parent / "shared"
 LARGEST = 65_000  # bytes of a file that is worth a thousand runs

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .promises import Outcome
+from freezeframe.tests.campaigns.promises import Outcome
 
 HEAD = """# Campaigns
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from freezeframe.data.color import HLG, LINEAR, PQ, SRGB, ColorSpec, resolve_matrix, to_light, to_signal
 from freezeframe.data.errors import UnreadableMedia
-from freezeframe.data.video_chroma import downsample, upsample
-from freezeframe.data.video_picture import VideoPicture, converted, layout_of
+from freezeframe.data.media.video_in.chroma import downsample, upsample
+from freezeframe.data.media.video_in.frame_picture import VideoPicture, converted, layout_of
 
 CURVES = [1, 4, 5, 6, LINEAR, 14, SRGB, PQ, HLG]
 FORMATS = [

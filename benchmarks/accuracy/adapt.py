@@ -1,0 +1,102 @@
+"""What a clip that holds sharp frames of its own teaches the network: `--adapt` on clips with known truth.
+
+Each clip is 90 frames of a rendered scene, photographed noisily and compressed: for two thirds a pan with a
+long shutter, then the same scene as slow as if filmed twenty times as fast, so that its frames are sharp.
+
+Run: python -m benchmarks.accuracy.adapt [--minutes 2]   (needs ../shared/data; twenty minutes on two cores)
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import cv2
+import numpy as np
+
+from benchmarks.accuracy.quality import decode, encode, read, write
+from freezeframe.data.metrics.image import Codes, psnr_codes
+from freezeframe.data.synthesis.degradations.camera_isp import Camera, developed, recorded
+from freezeframe.data.synthesis.scene2d.cutouts import covered
+from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Matrix, Scene
+from freezeframe.data.synthesis.scene2d.motion import shift, zoom
+from freezeframe.pipeline.config import Config
+from freezeframe.pipeline.tasks.video import deblur_video
+
+PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "photos"
+SIZE = (360, 640)  # rows and columns
+FRAMES, FAST, SLOWER = 90, 60, 20.0
+SHUTTER, RATE = 0.7, 23
+SWEEP, PERIOD = 150.0, 80.0  # pixels to either side, frames there and back
+NOISE = Camera(contrast=0.85, shot=3e-4, read=2e-3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    minutes = parser.parse_args().minutes
+    if not PHOTOS.is_dir():
+        raise SystemExit("the held-out photos (../shared/data/test/photos) are not here")
+    print(f"| clip | input | as shipped | `--adapt {minutes:g}` | what the command says |")
+    print("|---|---|---|---|---|")
+    for path in sorted(PHOTOS.glob("*.png")):
+        with tempfile.TemporaryDirectory() as scratch:
+            before, plain, adapted, told = judged(path, Path(scratch), minutes=minutes)
+        gained = f"{plain - before:+.2f} | {adapted - before:+.2f}"
+        print(f"| {path.stem} | {before:.2f} dB | {gained} | {told} |", flush=True)
+
+
+def judged(photo: Path, scratch: Path, *, minutes: float) -> tuple[float, float, float, str]:
+    """Mean PSNR over the fast frames of the input, of the default and after adapting; what was said of it."""
+    scene = swept(photo)
+    (scratch / "frames").mkdir()
+    truths = []
+    for i, (shot, truth) in enumerate(filmed(scene)):
+        write(scratch / "frames" / f"{i:06d}.png", shot)
+        truths.append(truth)
+    clip = encode(scratch / "frames", scratch / "clip.mp4", crf=RATE, pix_fmt="yuv420p")
+    learning = replace(Config(), fuse=replace(Config().fuse, adapt=minutes))
+    deblur_video(clip, scratch / "plain.mp4")
+    report = deblur_video(clip, scratch / "adapted.mp4", config=learning)
+    shown = [decode(scratch / f"{name}.mp4", scratch / name) for name in ("clip", "plain", "adapted")]
+    before, plain, adapted = (mean(gains(folder, truths)) for folder in shown)
+    return before, plain, adapted, "; ".join(note for note in report.notes if "adapted" in note)
+
+
+def gains(folder: Path, truths: list[Codes]) -> Iterator[float]:
+    pictures = sorted(folder.glob("*.png"))[:FAST]
+    return (psnr_codes(read(path), truth) for path, truth in zip(pictures, truths, strict=False))
+
+
+def swept(photo: Path) -> Scene:
+    """A photograph across which a camera sweeps."""
+    codes = np.ascontiguousarray(cv2.imread(str(photo))[..., ::-1])
+    height, width = codes.shape[:2]
+    home = shift(SIZE[1] / 2, SIZE[0] / 2) @ zoom(SIZE[0] / height) @ shift(-width / 2, -height / 2)
+
+    def place(t: float) -> Matrix:
+        angle = 2 * math.pi * t / PERIOD
+        moved: Matrix = shift(SWEEP * math.sin(angle), 0.2 * SWEEP * math.cos(angle)) @ home
+        return moved
+
+    sheet = covered(codes, None, soft=0.4)
+    return Scene(layers=(Layer(texture=sheet, place=place, endless=True),), size=SIZE)
+
+
+def filmed(scene: Scene) -> Iterator[tuple[Codes, Codes]]:
+    """What the camera recorded and the truth, frame by frame."""
+    for k in range(FRAMES):
+        pace = 1.0 if k < FAST else 1 / SLOWER
+        t = float(k) if k < FAST else FAST + (k - FAST) / SLOWER
+        light = scene.blurred(t, shutter=SHUTTER * pace)
+        (shot,) = recorded([light], NOISE, seed=k)
+        yield shot, developed(scene.sharp(t), NOISE)
+
+
+if __name__ == "__main__":
+    main()

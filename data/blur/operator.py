@@ -1,0 +1,225 @@
+"""Light gathered while the shutter is open: the blur that motion makes, and its exact adjoint.
+
+A point that moves by the vector u while the shutter is open spreads its light evenly over that way. Pixel x
+of the blurred picture therefore averages the sharp one along x + k u, k in [-1/2, 1/2]. The average is taken
+exactly along the major axis of u (each pixel by the length of way that lies in it) and by linear
+interpolation across it, so that it costs as many reads as the blur is long, and no more.
+
+Three ways to the same numbers: compiled kernels (extra `fast`) on the CPU, tensors here for every device,
+and the definition, pixel by pixel, in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+SHORTEST = 1.0  # pixels: a way within one pixel is that pixel
+
+SHARING = 4  # pixels on a side of the blocks that share one way
+
+Taps = Iterator[tuple[Tensor, Tensor]]
+
+COMPILED = find_spec("numba") is not None
+
+
+def blur(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
+    """What an open shutter makes of a sharp picture.
+
+    Args:
+        image: [C, H, W] light.
+        vectors: The way of each pixel of the result while the shutter was open. [2, H', W'] pixels; the
+            result may be smaller than the picture.
+        offset: Where in `image` the middle of each way lies, relative to its own pixel. [2, H', W'] pixels;
+            None for the pixel itself.
+
+    Returns:
+        [C, H', W']. Beyond the border, the border pixels repeat.
+    """
+    if compiled(image, vectors, offset):
+        from .operator_numba import gather
+
+        return gather(image, vectors, offset)
+    flat = image.flatten(1)
+    out = image.new_zeros(len(image), vectors[0].numel())
+    for index, weight in _taps(vectors, offset, image.shape[1:]):
+        out += flat[:, index] * weight
+    return out.view(-1, *vectors.shape[1:])
+
+
+def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
+    """The transpose of `blur`.
+
+    <blur(x), y> = <x, blur_adjoint(y)> for all pictures x and y. Every pixel hands its light
+    back to where `blur` reads it from. Arguments as for `blur`, of one size.
+    """
+    if compiled(image, vectors, offset):
+        from .operator_numba import scatter
+
+        return scatter(image, vectors, offset)
+    flat = image.flatten(1)
+    out = torch.zeros_like(flat)
+    for index, weight in _taps(vectors, offset, image.shape[1:]):
+        out.index_add_(1, index, flat * weight)
+    return out.view_as(image)
+
+
+def within(vectors: Tensor, *, offset: Tensor | None = None, size: Sequence[int] | None = None) -> Tensor:
+    """[H', W'] 1 where a pixel's whole way lies in the picture, else 0. Takes no gradient.
+
+    Nobody knows the light beyond the border.
+
+    Args:
+        vectors: As for `blur`. [2, H', W'] pixels.
+        offset: As for `blur`.
+        size: Height and width of the picture, where they are not those of `vectors`.
+    """
+    reach = vectors.abs() / 2
+    flat = reach[0] >= reach[1]
+    inside = torch.ones_like(flat)
+    last = [count - 1 for count in size or vectors.shape[1:]]
+    for axis, major in ((0, flat), (1, ~flat)):
+        place = _home(vectors)[axis] if offset is None else _home(vectors)[axis] + offset[axis]
+        # Along the way whole pixels are read, to their edges; across it the two beside a place.
+        along = (reach[axis] - SHORTEST / 2).clamp_min(0)
+        spare = torch.where(major, along, reach[axis])
+        inside &= (place >= spare) & (place <= last[1 - axis] - spare)
+    return inside.to(vectors)
+
+
+def some_rows(field: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    """Some rows of a field [2, H, W], and the offset with which `blur` gives the same rows of its result."""
+    some = field[:, rows].contiguous()
+    height, count = field.shape[1], some.shape[1]
+    offset = torch.zeros_like(some)
+    offset[1] = (torch.arange(height)[rows] - torch.arange(count)).to(some)[:, None]
+    return some, offset
+
+
+def shared(field: Tensor) -> Tensor:
+    """One vector for each block of four by four pixels of [2, H, W], their mean: [2, H / 4, W / 4].
+
+    What the deconvolution works with: pixels with one way are served by one instruction.
+    """
+    return avg_pool2d(field, SHARING, ceil_mode=True)
+
+
+def repeated(blocks: Tensor, size: Sequence[int]) -> Tensor:
+    """The vectors of `shared` for every pixel again, [2, H, W]."""
+    rows = blocks.repeat_interleave(SHARING, 1).repeat_interleave(SHARING, 2)
+    return rows[:, : size[0], : size[1]].contiguous()
+
+
+def gather_light(frames: Tensor) -> Tensor:
+    """What a sensor sees of equally long moments, [N, C, H, W] linear light: their mean, [C, H, W]."""
+    return frames.mean(0)
+
+
+def expose(render: Callable[[float], Tensor], time: float, *, shutter: float, count: int) -> Tensor:
+    """Gather `count` moments of an exposure centred on `time`.
+
+    Args:
+        render: The scene's light [C, H, W] at a time, in frame intervals.
+        time: Middle of the exposure.
+        shutter: Its length.
+        count: Moments. Enough that nothing moves by more than a pixel between two.
+    """
+    # Midpoints: an open shutter has no more light at its ends than in between.
+    moments = ((k + 0.5) / count - 0.5 for k in range(count))
+    return gather_light(torch.stack([render(time + shutter * moment) for moment in moments]))
+
+
+def row_shares(moments: Tensor, height: int, *, shutter: float, readout: float) -> Tensor:
+    """[M, H] how much of each moment's light each row gathers; every row's shares add up to 1.
+
+    A rolling shutter opens row by row: the last one `readout` later than the first.
+
+    Args:
+        moments: Middles of M equal parts of the whole time from the first opening to the last closing, as
+            fractions of it, -1/2 to 1/2. [M].
+        height: Rows.
+        shutter: Exposure time of a row, in frame intervals.
+        readout: Frame intervals.
+    """
+    span = shutter + readout
+    part = span / len(moments)
+    middle = readout * ((torch.arange(height).to(moments) + 0.5) / height - 0.5)
+    opened = torch.maximum(span * moments[:, None] - part / 2, middle - shutter / 2)
+    closed = torch.minimum(span * moments[:, None] + part / 2, middle + shutter / 2)
+    shares = (closed - opened).clamp_min(0)
+    return shares / shares.sum(0)
+
+
+def compiled(*operands: Tensor | None) -> bool:
+    """Whether the kernels can do the work: they know float32 on the CPU, and no gradients."""
+    given = [operand for operand in operands if operand is not None]
+    tracked = torch.is_grad_enabled() and any(operand.requires_grad for operand in given)
+    return COMPILED and not tracked and all(each.is_cpu and each.dtype == torch.float32 for each in given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """The way of every pixel [H, W], seen along and across its major axis."""
+
+    flat: Tensor  # the way runs more along the row than down
+    along: Tensor  # middle
+    across: Tensor
+    slope: Tensor  # across per along
+    first: Tensor  # ends, along
+    last: Tensor
+
+    @classmethod
+    def of(cls, vectors: Tensor, offset: Tensor | None) -> _Way:
+        middle = torch.stack([place.expand_as(vectors[0]) for place in _home(vectors)])
+        if offset is not None:
+            middle = middle + offset
+        flat = vectors[0].abs() >= vectors[1].abs()
+        along, across = _by_axis(middle, flat)
+        way, drop = _by_axis(vectors, flat)
+        length = way.abs().clamp_min(SHORTEST)
+        # Over the length that is read, not the way's own: next to rest, direction is noise.
+        slope = torch.where(way < 0, -drop, drop) / length
+        half = length / 2
+        return cls(flat=flat, along=along, across=across, slope=slope, first=along - half, last=along + half)
+
+
+def _home(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns [1, W] and rows [H, 1] of a field [2, H, W]."""
+    height, width = vectors.shape[1:]
+    return torch.arange(width).to(vectors)[None], torch.arange(height).to(vectors)[:, None]
+
+
+def _taps(vectors: Tensor, offset: Tensor | None, size: Sequence[int]) -> Taps:
+    """Pairs of source pixel [H' W'] (flat) and weight [H' W']: what each pixel averages of a picture."""
+    way = _Way.of(vectors, offset)
+    start, length = (way.first + 0.5).floor(), way.last - way.first
+    for k in range(int(length.max()) + 2):
+        tap = start + k
+        low, high = torch.maximum(tap - 0.5, way.first), torch.minimum(tap + 0.5, way.last)
+        share = (high - low).clamp_min(0) / length
+        side = way.across + way.slope * ((low + high) / 2 - way.along)
+        yield from _two_neighbours(tap, side, share, way.flat, size)
+
+
+def _two_neighbours(tap: Tensor, side: Tensor, share: Tensor, flat: Tensor, size: Sequence[int]) -> Taps:
+    """Split one read between the two pixels beside it across the way; both clamped into the picture."""
+    height, width = size
+    last_along = torch.where(flat, width - 1, height - 1)
+    last_across = torch.where(flat, height - 1, width - 1)
+    tap = tap.long().clamp_min(0).minimum(last_along)
+    side = side.clamp_min(0).minimum(last_across.to(side))
+    near = side.long()
+    part = side - near
+    for other, weight in ((near, share * (1 - part)), ((near + 1).minimum(last_across), share * part)):
+        index = torch.where(flat, other * width + tap, tap * width + other)
+        yield index.flatten(), weight.flatten()
+
+
+def _by_axis(pair: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+    """(x, y) as (along, across) the major axis of the way."""
+    return torch.where(flat, pair[0], pair[1]), torch.where(flat, pair[1], pair[0])

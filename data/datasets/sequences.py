@@ -1,0 +1,108 @@
+"""Blurred pictures with their truth, in the layouts in which the published sets come.
+
+    gopro, gopro-gamma   {train,test}/SEQUENCE/{blur,blur_gamma,sharp}               Nah et al. 2017
+    dvd                  quantitative_datasets/SEQUENCE/{input,GT}                   Su et al. 2017
+    bsd                  BSD_*/{train,valid,test}/SEQUENCE/{Blur,Sharp}/RGB          Zhong et al. 2020
+    reds                 {train,val}_{blur,sharp}/SEQUENCE, or SEQUENCE/{blur,sharp} Nah et al. 2019
+    realblur-j, -r       RealBlur_J_test_list.txt and what it names                  Rim et al. 2020
+    hide                 test/GROUP beside GT                                        Shen et al. 2019
+    kohler               Blurry1_1.png with GroundTruth1_1_1.png and on              Köhler et al. 2012
+
+and any two folders whose pictures have the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from freezeframe.data.errors import UnreadableMedia
+
+from .paired import Pairs, collected, sequences, take
+from .single_images import hide, kohler, realblur
+
+SetName = Literal["gopro", "gopro-gamma", "dvd", "bsd", "reds", "realblur-j", "realblur-r", "hide", "kohler"]
+
+
+def open_set(root: Path, name: SetName, *, split: str | None = None) -> Pairs:
+    """The set `name` as it was unpacked into `root`.
+
+    Args:
+        root: The folder named in the table above, or for a split folder inside it, that one.
+        name: Which layout to expect.
+        split: Part of the set, train or test for most; None for the one that its authors judge by.
+
+    Raises:
+        UnreadableMedia: A folder, a list or a picture is missing; says which.
+    """
+    if not root.is_dir():
+        raise UnreadableMedia(f"{root}: is not a folder; name the one that the set {name} was unpacked into")
+    readers: Mapping[SetName, Callable[[], Pairs]] = {
+        "gopro": lambda: _gopro(root, split or "test", blur="blur"),
+        "gopro-gamma": lambda: _gopro(root, split or "test", blur="blur_gamma"),
+        "dvd": lambda: _dvd(root),
+        "bsd": lambda: _bsd(root, split or "test"),
+        "reds": lambda: _reds(root, split or "val"),
+        "realblur-j": lambda: realblur(root, "J", split or "test"),
+        "realblur-r": lambda: realblur(root, "R", split or "test"),
+        "hide": lambda: hide(root, split or "test"),
+        "kohler": lambda: kohler(root),
+    }
+    return readers[name]()
+
+
+def _gopro(root: Path, split: str, *, blur: str) -> Pairs:
+    folder = root / split if (root / split).is_dir() or root.name != split else root
+    return collected(
+        "GoPro" if blur == "blur" else "GoPro, blur_gamma",
+        (
+            take(each / blur, each / "sharp", name=each.name)
+            for each in sequences(folder, f"{blur} and sharp")
+        ),
+    )
+
+
+def _dvd(root: Path) -> Pairs:
+    inner = root / "quantitative_datasets"
+    folder = inner if inner.is_dir() else root
+    return collected(
+        "DVD",
+        (take(each / "input", each / "GT", name=each.name) for each in sequences(folder, "input and GT")),
+    )
+
+
+def _bsd(root: Path, split: str) -> Pairs:
+    exposures = [root] if root.name.startswith("BSD_") else sorted(root.glob("BSD_*"))
+    if not exposures:
+        raise UnreadableMedia(
+            f"{root}: holds no folder BSD_1ms8ms, BSD_2ms16ms or BSD_3ms24ms; unpack one there"
+        )
+    return collected(
+        "BSD",
+        (
+            take(each / "Blur" / "RGB", each / "Sharp" / "RGB", name=f"{exposure.name}/{each.name}")
+            for exposure in exposures
+            for each in sequences(exposure / split, "Blur/RGB and Sharp/RGB")
+        ),
+    )
+
+
+def _reds(root: Path, split: str) -> Pairs:
+    for place in (root, root / split):
+        blurred, sharp = _unwrapped(place / f"{split}_blur"), _unwrapped(place / f"{split}_sharp")
+        if blurred.is_dir():
+            found = sequences(blurred, "frames 00000000.png and on")
+            return collected("REDS", (take(each, sharp / each.name, name=each.name) for each in found))
+    return collected(
+        "REDS",
+        (
+            take(each / "blur", each / "sharp", name=each.name)
+            for each in sequences(root, f"blur and sharp, unless {split}_blur and {split}_sharp lie there")
+        ),
+    )
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Archives that were unpacked each into a folder of its own name hold that name once more."""
+    return folder / folder.name if (folder / folder.name).is_dir() else folder

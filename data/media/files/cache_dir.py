@@ -1,0 +1,15 @@
+"""The folder in which freezeframe keeps what it can make or fetch again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def cache_dir() -> Path | None:
+    """`freezeframe` in the user's cache folder (XDG_CACHE_HOME); None for a user who has no home."""
+    with contextlib.suppress(RuntimeError):
+        cache = os.environ.get("XDG_CACHE_HOME")
+        return (Path(cache) if cache else Path.home() / ".cache") / "freezeframe"
+    return None

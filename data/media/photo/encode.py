@@ -1,0 +1,113 @@
+"""Pictures to photo files, with their profile and EXIF, as bytes."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, TiffImagePlugin, TiffTags
+
+from .exif import EXIF, GPS, PREFIX, TOLD, hushed, told
+from .photo import PhotoPicture, Pixels, in_8_bits
+
+Encoder = Callable[[PhotoPicture, int], bytes]
+
+
+def encode(picture: PhotoPicture, suffix: str, *, quality: int) -> bytes:
+    """The file that shows `picture`, of the kind that `suffix` (lower case) names."""
+    return ENCODERS[suffix](picture, quality)
+
+
+def _by_pillow(picture: PhotoPicture, quality: int, *, kind: str, clear: bool, **options: Any) -> bytes:
+    """Eight bits per sample; `clear` says whether the format holds transparency."""
+    picture = in_8_bits(picture)
+    image = Image.fromarray(_joined(picture) if clear else picture.pixels)
+    if picture.profile and kind != "BMP":
+        options["icc_profile"] = picture.profile
+    if picture.exif and kind != "BMP":
+        options["exif"] = PREFIX + picture.exif
+    out = io.BytesIO()
+    image.save(out, kind, quality=quality, **options)
+    return out.getvalue()
+
+
+def _png(picture: PhotoPicture, _quality: int) -> bytes:
+    """Eight or sixteen bits; profile and EXIF as chunks after the header (PNG 3rd edition, 11.3)."""
+    channels = [2, 1, 0, 3][: 3 + (picture.alpha is not None)]
+    _, coded = cv2.imencode(".png", _joined(picture)[..., channels])
+    data = coded.tobytes()
+    chunks = b""
+    if picture.profile:
+        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.profile))
+    if picture.exif:
+        chunks += _chunk(b"eXIf", picture.exif)
+    head = 8 + 25  # signature and IHDR
+    return data[:head] + chunks + data[head:]
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def _tiff(picture: PhotoPicture, _quality: int) -> bytes:
+    """Eight or sixteen bits, one deflated strip (TIFF 6.0, and Adobe's technical note for code 8).
+
+    The directory is made anew, so maker notes are kept as bytes, but what they point to may have moved.
+    """
+    codes = _joined(picture)
+    height, width, channels = codes.shape
+    strip = zlib.compress(codes.astype(codes.dtype.newbyteorder("<")).tobytes(), 6)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
+    _describe(tags, picture.exif)
+    tags[256], tags[257] = width, height
+    tags[258], tags[339] = (picture.depth,) * channels, (1,) * channels  # bits, unsigned
+    tags[259], tags[262], tags[277], tags[278] = 8, 2, channels, height
+    tags.tagtype[273] = TiffTags.LONG
+    tags[273], tags[279] = 0, len(strip)  # counted by Pillow from the directory's end
+    if channels == 4:
+        tags[338] = 2  # transparency that colours were not multiplied with
+    if picture.profile:
+        tags[34675] = picture.profile
+    with hushed():
+        return struct.pack("<2sHI", b"II", 42, 8) + bytes(tags.tobytes(8)) + strip
+
+
+def _describe(tags: TiffImagePlugin.ImageFileDirectory_v2, exif: bytes | None) -> None:
+    """Put what EXIF says about a photo into the directory of a TIFF."""
+    said = told(exif)
+    for tag in TOLD:
+        if tag in (EXIF, GPS):
+            if part := said.get_ifd(tag):
+                tags[tag] = dict(part)
+        elif tag in said:
+            tags[tag] = said[tag]
+
+
+def _joined(picture: PhotoPicture) -> Pixels:
+    """[H, W, 3], or [H, W, 4] with transparency."""
+    if picture.alpha is None:
+        return picture.pixels
+    return np.concatenate([picture.pixels, picture.alpha[..., None]], axis=2)
+
+
+_jpeg: Encoder = partial(_by_pillow, kind="JPEG", clear=False, subsampling=0)
+_webp: Encoder = partial(_by_pillow, kind="WEBP", clear=True, exact=True)
+_avif: Encoder = partial(_by_pillow, kind="AVIF", clear=True, subsampling="4:4:4")
+
+# The suffix decides; all but PNG and TIFF hold eight bits per sample.
+ENCODERS: dict[str, Encoder] = {
+    ".jpg": _jpeg,
+    ".jpeg": _jpeg,
+    ".png": _png,
+    ".tif": _tiff,
+    ".tiff": _tiff,
+    ".webp": _webp,
+    ".avif": _avif,
+    ".bmp": partial(_by_pillow, kind="BMP", clear=False),
+}

@@ -1,0 +1,111 @@
+"""The tone curve of a photo: from its codes to linear light and back.
+
+An ICC profile may carry one curve per channel (ICC.1:2010, 10.5 `curv`, 10.15 `para`); light stays in the
+profile's own primaries. Profiles that hold only look-up cubes, and photos without one, get the sRGB curve.
+
+Nothing here takes a gradient.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from freezeframe.data.color import SRGB, to_light, to_signal
+
+NODES = 65536  # signal steps at which a curve is known
+_SAME = 2e-4  # light; nearer than this a profile's curve is sRGB itself, rounded (1/20 of an 8-bit step)
+
+Lut = npt.NDArray[np.float32]
+Curve = npt.NDArray[np.float64]
+
+
+def light_of_codes(profile: bytes | None, depth: int) -> Lut:
+    """[3, 2^depth] linear light in [0, 1] of each code, per channel."""
+    curves = _curves(profile) or (_srgb_nodes(),) * 3
+    at = np.linspace(0, NODES - 1, 1 << depth)
+    return np.stack([np.interp(at, np.arange(NODES), curve) for curve in curves]).astype(np.float32)
+
+
+def signal_of_light(image: Tensor, profile: bytes | None) -> Tensor:
+    """[3, H, W] signal in [0, 1] that shows linear light; what is brighter than white becomes white."""
+    light = image.detach().cpu().float().clamp(0, 1)
+    curves = _curves(profile)
+    if curves is None:
+        return to_signal(light, SRGB).clamp_(0, 1)
+    signal = np.linspace(0, 1, NODES, dtype=np.float32)
+    bent = [np.interp(plane, curve, signal) for plane, curve in zip(light.numpy(), curves, strict=True)]
+    return torch.from_numpy(np.stack(bent).astype(np.float32))
+
+
+@lru_cache(maxsize=1)
+def _srgb_nodes() -> Curve:
+    return to_light(torch.linspace(0, 1, NODES, dtype=torch.float64), SRGB).numpy()
+
+
+@lru_cache(maxsize=8)
+def _curves(profile: bytes | None) -> tuple[Curve, ...] | None:
+    """Light at `NODES` signal steps, per channel; None where sRGB's curve is to be used."""
+    if profile is None:
+        return None
+    try:
+        tags = _tags(profile)
+        with np.errstate(all="ignore"):  # what overflows is refused below
+            curves = tuple(_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC"))
+    except (KeyError, struct.error, ValueError):
+        return None
+    if any(np.any(np.diff(curve) < 0) or curve[-1] - curve[0] < 0.5 for curve in curves):
+        return None  # no tone curve that could be undone
+    same = all(np.abs(curve - _srgb_nodes()).max() < _SAME for curve in curves)
+    return None if same else curves
+
+
+def _tags(profile: bytes) -> dict[bytes, bytes]:
+    """The profile's tags by signature (ICC.1:2010, 7.3)."""
+    (count,) = struct.unpack_from(">I", profile, 128)
+    rows = [struct.unpack_from(">4sII", profile, 132 + 12 * row) for row in range(min(count, 200))]
+    return {name: profile[start : start + size] for name, start, size in rows}
+
+
+def _curve(tag: bytes) -> Curve:
+    signal = np.linspace(0, 1, NODES)
+    if tag[:4] == b"para":
+        light = _parametric(tag, signal)
+    elif tag[:4] == b"curv":
+        light = _sampled(tag, signal)
+    else:
+        raise ValueError(f"a tone curve of kind {tag[:4]!r}")
+    if not np.isfinite(light).all():
+        raise ValueError("a tone curve without end")
+    return np.clip(light, 0, 1)
+
+
+def _sampled(tag: bytes, signal: Curve) -> Curve:
+    """A table of light at even signal steps, a bare exponent, or nothing: the identity."""
+    (count,) = struct.unpack_from(">I", tag, 8)
+    if count == 0:
+        return signal
+    table = np.array(struct.unpack_from(f">{count}H", tag, 12), dtype=np.float64)
+    if count == 1:
+        return np.asarray(signal ** (table[0] / 256))
+    return np.asarray(np.interp(signal, np.linspace(0, 1, count), table / 65535))
+
+
+def _parametric(tag: bytes, signal: Curve) -> Curve:
+    """(a x + b)^g + e above the knee d, c x + f below; the five kinds leave out ever fewer of these."""
+    (kind,) = struct.unpack_from(">H", tag, 8)
+    count = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}.get(kind)
+    if count is None:
+        raise ValueError(f"a tone curve of parametric kind {kind}")
+    given = [value / 65536 for value in struct.unpack_from(f">{count}i", tag, 12)]
+    g, a, b, c, d, e, f = given + [1.0, 0.0, 0.0, 0.0, 0.0, 0.0][count - 1 :]
+    if kind in (1, 2):
+        # Below -b/a the curve is flat, at zero or at the offset that this kind calls c.
+        c, d, e, f = 0.0, -b / a if a else 0.0, c * (kind == 2), c * (kind == 2)
+    bent = np.power(np.clip(a * signal + b, 0, None), g) + e
+    return np.asarray(np.where(signal >= d, bent, c * signal + f))

@@ -1,0 +1,121 @@
+"""A photo as a `Picture`: pixels as decoded and upright, and what the file says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from freezeframe.data.types import Picture
+
+from .exif import sized
+from .icc_curve import Lut, light_of_codes, signal_of_light
+
+Pixels = npt.NDArray[Any]
+
+# From an EXIF orientation (EXIF 2.32, tag 0112) to what puts stored pixels upright.
+TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PhotoPicture:
+    """One photo. Transparency is carried along untouched; light knows nothing of it."""
+
+    pixels: Pixels  # [H, W, 3] uint8 or uint16 R'G'B', upright
+    alpha: Pixels | None = None  # [H, W] of the same kind
+    profile: bytes | None = None  # ICC, of RGB
+    exif: bytes | None = None  # a TIFF structure; its orientation is 1
+    file: Path | None = None  # the file that shows exactly this
+
+    def __post_init__(self) -> None:
+        if (
+            self.pixels.ndim != 3
+            or self.pixels.shape[2] != 3
+            or self.pixels.dtype not in (np.uint8, np.uint16)
+        ):
+            raise ValueError(
+                "PhotoPicture.pixels must be [H, W, 3] uint8 or uint16, not"
+                f" {self.pixels.shape} {self.pixels.dtype}"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width, _ = self.pixels.shape
+        return height, width
+
+    @property
+    def depth(self) -> int:
+        """Bits per sample."""
+        return 8 * int(self.pixels.dtype.itemsize)
+
+    def linear(self) -> Tensor:
+        """[3, H, W] linear float32 RGB in the primaries of the photo's own profile."""
+        lut = _lut(self.profile, self.depth)
+        planes = [lut[channel][self.pixels[..., channel]] for channel in range(3)]
+        return torch.from_numpy(np.stack(planes))
+
+    def luma(self) -> Tensor:
+        """[H, W] uint8: BT.601 weights on the codes."""
+        gray: Pixels = cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY)
+        return torch.from_numpy(gray if self.depth == 8 else (gray // 256).astype(np.uint8))
+
+    def with_light(self, image: Tensor) -> PhotoPicture:
+        """The same kind of photo (depth, profile, EXIF, alpha) showing `image`, [3, H, W] linear RGB.
+
+        Of another size, its transparency is scaled and its EXIF tells the new size.
+        """
+        pixels = _codes(signal_of_light(image, self.profile), self.depth)
+        height, width = pixels.shape[:2]
+        if (height, width) == self.size:
+            return replace(self, pixels=pixels, file=None)
+        alpha = None if self.alpha is None else cv2.resize(self.alpha, (width, height))
+        exif = sized(self.exif, height=height, width=width)
+        return replace(self, pixels=pixels, alpha=alpha, exif=exif, file=None)
+
+
+def photo_of(picture: Picture) -> PhotoPicture:
+    """Any picture as a photo in sRGB's curve, with 16 bits where it had more than 8."""
+    if isinstance(picture, PhotoPicture):
+        return picture
+    depth = 16 if getattr(picture, "depth", 8) > 8 else 8
+    return PhotoPicture(pixels=_codes(signal_of_light(picture.linear(), None), depth))
+
+
+def in_8_bits(picture: PhotoPicture) -> PhotoPicture:
+    """The photo for a format that holds no more; the file it came from is no longer it."""
+    if picture.depth == 8:
+        return picture
+    alpha = None if picture.alpha is None else _halved(picture.alpha)
+    return replace(picture, pixels=_halved(picture.pixels), alpha=alpha, file=None)
+
+
+@lru_cache(maxsize=4)
+def _lut(profile: bytes | None, depth: int) -> Lut:
+    return light_of_codes(profile, depth)
+
+
+def _codes(signal: Tensor, depth: int) -> Pixels:
+    """[H, W, 3] codes of [3, H, W] signal in [0, 1]."""
+    scaled = signal.mul((1 << depth) - 1).round_().numpy().transpose(1, 2, 0)
+    return np.ascontiguousarray(scaled, dtype=np.uint8 if depth == 8 else np.uint16)
+
+
+def _halved(codes: Pixels) -> Pixels:
+    return ((codes.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -1,0 +1,56 @@
+"""A plain film of pictures that no file had before: fly-throughs and slow motion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from torch import Tensor
+
+from freezeframe.data.color import SRGB, to_signal
+from freezeframe.data.errors import UnwritableOutput
+from freezeframe.data.media.video_in.stream_info import address
+
+QUALITY = "16"  # constant rate factor of x264
+
+
+def film(pictures: Iterable[Tensor], path: Path, *, rate: Fraction) -> Path:
+    """Write [3, H, W] linear light pictures as H.264, 4:2:0, tagged BT.709; odd sides lose a pixel.
+
+    Raises:
+        UnwritableOutput: There are no pictures, or the file cannot be written.
+    """
+    try:
+        with av.open(address(path), "w") as container:
+            stream = container.add_stream("libx264", rate=rate, options={"crf": QUALITY})
+            stream.pix_fmt = "yuv420p"
+            count = 0
+            for count, picture in enumerate(pictures, 1):
+                codes = _codes(picture)
+                if count == 1:
+                    stream.height, stream.width = codes.shape[:2]
+                    _tag(stream.codec_context)
+                frame = av.VideoFrame.from_ndarray(codes, format="rgb24").reformat(
+                    format="yuv420p", dst_colorspace="ITU709"
+                )
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None)) if count else None
+    except av.FFmpegError as error:
+        raise UnwritableOutput(f"{path}: {error.strerror}; choose another place") from error
+    if not count:
+        raise UnwritableOutput(f"{path}: there is nothing to show")
+    return path
+
+
+def _codes(picture: Tensor) -> np.ndarray:
+    height, width = (side // 2 * 2 for side in picture.shape[1:])
+    codes = to_signal(picture[:, :height, :width].clamp(0, 1), SRGB)
+    return np.ascontiguousarray((codes * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def _tag(codec: av.VideoCodecContext) -> None:
+    """BT.709, narrow range: what players assume only of large pictures."""
+    codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range = 1, 1, 1, 1

@@ -1,0 +1,144 @@
+"""Scenes by chance, to train on: any picture behind, a hand-held or panning camera, things nearer, movers.
+
+Everything comes from one random generator, so that a seed is a scene. Time 0 is the middle of the clip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from freezeframe.data.synthesis.scene2d.cutouts import bar, blob, covered, cut, disc, piece
+from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Matrix, Motion, Scene
+from freezeframe.data.synthesis.scene2d.motion import about, shift, smooth_noise, turn, zoom
+from freezeframe.data.synthesis.scene2d.patterns import Chance, Codes, pattern
+from freezeframe.data.synthesis.scene2d.vector_canvas import glowing
+
+from .parallax import FASTEST, View, nearer
+
+SHORTEST, LONGEST = 1.5, 24.0  # pixels of blur by the camera
+_TREMBLING = (0.0, 0.03, 0.08)  # of its speed: unsteadiness within an exposure, standard deviation
+_STEADY = 10.0  # pixels per frame interval beyond which it trembles no more
+COARSEST, FINEST = 1.8, 5.0  # pixels of a photograph per pixel of background
+LENSES = (0.28, 0.4, 0.55, 0.8)  # standard deviation of their softness, pixels of a frame
+_OFTEN = (0.5, 0.25, 0.15, 0.1)
+STILL = 0.12  # share of cameras on a tripod
+_LAMPS = 0.3  # share of scenes with light above white
+_OVERLAID = 0.08  # share of scenes with a caption that does not move
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposed:
+    """A scene, and how a camera exposes it."""
+
+    scene: Scene
+    shutter: float  # exposure time over frame interval
+    readout: float  # frame intervals between the exposures of the first and the last row
+
+
+def random_scene(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Exposed:
+    """A scene of `side` x `side` pixels.
+
+    Args:
+        rng: Decides everything.
+        pictures: To cut backgrounds and movers from. [h, w, 3] sRGB codes, at least 64 pixels each way.
+        side: Of the frame, in pixels.
+    """
+    shutter = float(rng.uniform(0.45, 1) if rng.random() < 0.75 else rng.uniform(0.1, 0.45))
+    camera = _camera(rng, shutter=shutter, side=side)
+    lamps = bool(rng.random() < _LAMPS)
+    layers = [_background(rng, pictures, camera, side=side)]
+    layers += nearer(rng.spawn(1)[0], pictures, camera, side=side)
+    for _ in range(int(rng.choice(4, p=[0.45, 0.3, 0.15, 0.1]))):
+        layers += _mover(rng, pictures, camera, side=side)
+    if rng.random() < _OVERLAID:
+        layers.append(_caption(rng, side))
+    if lamps:
+        layers = [_lit(layer) for layer in layers]
+    readout = float(rng.uniform(0.2, 0.8)) if rng.random() < 0.2 else 0.0
+    return Exposed(
+        scene=Scene(layers=tuple(layers), size=(side, side)), shutter=shutter, readout=min(readout, shutter)
+    )
+
+
+def _camera(rng: Chance, *, shutter: float, side: int) -> View:
+    """Pan, shake, roll and zoom. Chosen by the length of its blur, which is what training must cover."""
+    if rng.random() < STILL:
+        return View(held=lambda t: np.eye(3), way=lambda t: (0.0, 0.0), speed=0.0)
+    speed = min(FASTEST, math.exp(rng.uniform(math.log(SHORTEST), math.log(LONGEST))) / shutter)
+    heading = rng.uniform(0, 2 * math.pi)
+    vx, vy = speed * math.cos(heading), speed * math.sin(heading) * rng.uniform(0.2, 1)
+    shake = rng.choice([0.0, 0.08, 0.25]) * speed
+    wander = [smooth_noise(rng, size=shake, rate=0.35) for _ in range(2)]
+    hand = rng.spawn(1)[0]  # its own, so that what is drawn after stays what it was
+    tremble = hand.choice(_TREMBLING) * min(speed, _STEADY)
+    tremor = [smooth_noise(hand, size=tremble, rate=1.2) for _ in range(2)]
+    spin, growth = rng.normal(0, 0.012, 2) * (rng.random(2) < 0.5)
+    middle = (side / 2 + rng.normal(0, side / 4), side / 2 + rng.normal(0, side / 4))
+    return View(
+        held=lambda t: about(middle, turn(spin * t) @ zoom(math.exp(growth * t))),
+        way=lambda t: (vx * t + wander[0](t) + tremor[0](t), vy * t + wander[1](t) + tremor[1](t)),
+        speed=speed,
+    )
+
+
+def _background(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -> Layer:
+    density = float(np.exp(rng.uniform(math.log(COARSEST), math.log(FINEST))))
+    texture = cut(rng, pictures, size=(round(density * side * 1.4),) * 2)
+    lens = float(rng.spawn(1)[0].choice(LENSES, p=_OFTEN))
+    height, width = texture.shape[:2]
+    home = shift(side / 2, side / 2) @ zoom(1 / density) @ shift(-width / 2, -height / 2)
+    sheet = covered(texture, None, soft=lens * density)
+    return Layer(texture=sheet, place=lambda t: camera(t) @ home, endless=True)
+
+
+def _mover(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -> list[Layer]:
+    """A ball, a blob or a figure with limbs, going its own way or followed by the camera."""
+    kind = rng.choice(["ball", "blob", "figure"], p=[0.25, 0.4, 0.35])
+    reach = {"ball": rng.uniform(3, 16), "blob": rng.uniform(14, 70), "figure": rng.uniform(25, 80)}[kind]
+    speed = rng.uniform(0, 1) * {"ball": 40, "blob": 22, "figure": 12}[kind]
+    heading, spin = rng.uniform(0, 2 * math.pi), rng.normal(0, 0.06)
+    vx, vy = speed * math.cos(heading), speed * math.sin(heading)
+    x, y = rng.uniform(0.1 * side, 0.9 * side, 2)
+    wander = [smooth_noise(rng, size=0.15 * speed, rate=0.35) for _ in range(2)]
+    followed = bool(rng.random() < 0.4)
+
+    def body(t: float) -> Matrix:
+        own: Matrix = shift(x + vx * t + wander[0](t), y + vy * t + wander[1](t)) @ turn(spin * t)
+        return own if followed else camera(t) @ own
+
+    if kind == "figure":
+        return [_limb(rng, pictures, body, reach=reach) for _ in range(int(rng.integers(3, 6)))]
+    mask = disc(reach) if kind == "ball" else blob(rng, reach)
+    return [piece(rng, pictures, mask, body)]
+
+
+def _limb(rng: Chance, pictures: Sequence[Codes], body: Motion, *, reach: float) -> Layer:
+    """A rounded bar that swings about one of its ends."""
+    long, thick = reach * rng.uniform(0.5, 1), reach * rng.uniform(0.15, 0.35)
+    rest, swing = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.5)
+    rate, phase = rng.uniform(0.05, 0.2), rng.uniform(0, 2 * math.pi)
+    joint = rng.normal(0, reach / 5, 2).tolist()
+
+    def place(t: float) -> Matrix:
+        angle = rest + swing * math.sin(2 * math.pi * rate * t + phase)
+        moved: Matrix = body(t) @ shift(*joint) @ turn(angle) @ shift(long / 2, 0)
+        return moved
+
+    return piece(rng, pictures, bar(long, thick), place)
+
+
+def _caption(rng: Chance, side: int) -> Layer:
+    width, height = int(rng.integers(side // 4, side)), int(rng.integers(14, 40))
+    drawn = pattern(rng, side=2 * width)
+    texture = np.asarray(cv2.resize(drawn, (2 * width, 2 * height), interpolation=cv2.INTER_AREA), np.uint8)
+    home = shift(*rng.uniform(0, side - height, 2).tolist()) @ zoom(0.5)
+    return Layer(texture=covered(texture, np.ones(texture.shape[:2], np.float32)), place=lambda t: home)
+
+
+def _lit(layer: Layer) -> Layer:
+    return Layer(texture=glowing(layer.texture), place=layer.place, mover=layer.mover, endless=layer.endless)

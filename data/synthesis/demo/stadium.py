@@ -1,0 +1,143 @@
+"""What stands still at a match: a crowd in its stands, advertising boards, a mown and lined pitch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from freezeframe.data.synthesis.scene2d.layered_scene import Layer
+from freezeframe.data.synthesis.scene2d.motion import shift
+from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, Sheet, grained
+
+Span = tuple[float, float]  # width and height in units
+
+_CROWD, _BOARDS, _PITCH = 0.0, 136.0, 176.0  # tops of the three bands, in units below the frame's top
+_BOARD_WIDTH = 172.0
+_WORDS = ("FREEZE", "SHUTTER 1/250", "PHOTON & SONS", "KEEP THE LIGHT", "f/2.8", "NO BLUR", "24·25·30·60 FPS")
+_BOARD_COLOURS: Sequence[tuple[Colour, Colour]] = (
+    ((245, 245, 240), (18, 60, 150)),
+    ((16, 24, 48), (255, 214, 64)),
+    ((190, 28, 36), (255, 250, 244)),
+    ((250, 206, 40), (24, 24, 28)),
+    ((18, 120, 84), (240, 252, 240)),
+    ((30, 32, 40), (110, 220, 255)),
+    ((232, 236, 240), (200, 40, 90)),
+)
+_SCARVES: Sequence[Colour] = ((205, 32, 40), (240, 238, 232), (36, 78, 190), (250, 206, 40), (40, 42, 52))
+_SKINS: Sequence[Colour] = ((236, 190, 160), (214, 158, 120), (164, 112, 80), (112, 74, 54))
+_HAIR: Sequence[Colour] = ((28, 22, 20), (74, 48, 30), (130, 96, 60), (176, 150, 110), (110, 110, 112))
+
+
+def ground(rng: np.random.Generator, *, size: Span, margin: float, scale: float) -> Layer:
+    """The whole still world as one picture, `margin` units of which lie above and left of its origin."""
+    width, height = size
+    sheet = Sheet(width, height, scale)
+    _pitch(sheet, margin + _PITCH)
+    _crowd(sheet, rng, margin + _BOARDS)
+    _boards(sheet, margin + _BOARDS)
+    texture = grained(sheet.texture(), rng, strength=0.09, size=1.1 * max(scale, 0.75))
+    home = shift(-margin, -margin) @ sheet.in_units()
+    return Layer(texture=texture, place=lambda t: home, endless=True)
+
+
+def _crowd(sheet: Sheet, rng: np.random.Generator, bottom: float) -> None:
+    sheet.box(0, 0, (sheet.width, bottom), (44, 46, 56))
+    for row, y in enumerate(np.arange(4.0, bottom + 8, 11.5).tolist()):
+        sheet.box(0, y + 5, (sheet.width, 1.6), (92, 94, 104))
+        for x in np.arange(3.0, sheet.width, 9.5).tolist():
+            if x % 210 > 196:  # a stairway
+                continue
+            if rng.random() < 0.93:
+                _spectator(
+                    sheet, rng, (x + 4.7 * (row % 2) + rng.uniform(-1.4, 1.4), y + rng.uniform(-1.2, 1.2))
+                )
+    for x in np.arange(203.0, sheet.width, 210).tolist():
+        for y in np.arange(0.0, bottom, 4).tolist():
+            sheet.box(x - 6, y, (12, 2), (150, 150, 154))
+    _banners(sheet, bottom)
+
+
+def _spectator(sheet: Sheet, rng: np.random.Generator, at: tuple[float, float]) -> None:
+    x, y = at
+    coat = _far(_jittered(_pick(rng, _SCARVES), rng))
+    sheet.ellipse((x, y + 8), (4.6, 6), coat)
+    if rng.random() < 0.3:
+        sheet.box(x - 3.6, y + 3.4, (7.2, 1.7), _far(_pick(rng, _SCARVES)))
+    sheet.ellipse((x, y), (2.6, 3.2), _far(_jittered(_pick(rng, _SKINS), rng)))
+    sheet.ellipse((x, y - 1.6), (2.7, 2.0), _far(_pick(rng, _HAIR)))
+    if rng.random() < 0.14:  # arms up
+        for side in (-1, 1):
+            sheet.line((x + 4 * side, y + 5), (x + 5 * side, y - 4), 1.7, coat)
+
+
+def _banners(sheet: Sheet, bottom: float) -> None:
+    words = ("CURVA NORD", "7 ISO 7", "ALLEZ ALLEZ", "SINCE 1888", "COME ON!")
+    for k, x in enumerate(np.arange(90.0, sheet.width - 110, 262).tolist()):
+        paper, ink = _BOARD_COLOURS[(2 * k + 2) % len(_BOARD_COLOURS)]
+        y = bottom - 88 + 22 * (k % 3)
+        sheet.box(x, y, (98, 19), paper)
+        sheet.text(words[k % len(words)], (x + 49, y + 9.5), 14, ink)
+
+
+def _boards(sheet: Sheet, top: float) -> None:
+    sheet.box(0, top - 3, (sheet.width, 46), (24, 26, 30))
+    for k, x in enumerate(np.arange(0.0, sheet.width, _BOARD_WIDTH).tolist()):
+        paper, ink = _BOARD_COLOURS[k % len(_BOARD_COLOURS)]
+        words = _WORDS[k % len(_WORDS)]
+        sheet.box(x + 1, top, (_BOARD_WIDTH - 2, 37), paper)
+        middle = x + _BOARD_WIDTH / 2
+        sheet.text(words, (middle, top + 15), min(24, 240 / len(words)), ink)
+        sheet.text("freely licensed · rendered light · exact truth", (middle, top + 30.5), 6.2, ink)
+
+
+def _pitch(sheet: Sheet, top: float) -> None:
+    sheet.box(0, top, (sheet.width, sheet.height - top), (58, 124, 52))
+    depth = sheet.height - top
+    for k in range(-8, int(sheet.width / 60) + 8):
+        if k % 2:
+            left, slant = 60.0 * k, 0.9 * depth
+            corners = [
+                (left, top),
+                (left + 60, top),
+                (left + 60 - slant, top + depth),
+                (left - slant, top + depth),
+            ]
+            sheet.polygon(corners, (72, 142, 60))
+    _tufts(sheet, top)
+    _lines(sheet, top)
+
+
+def _tufts(sheet: Sheet, top: float) -> None:
+    """Blades and worn patches: a pan shows on grass only by its unevenness."""
+    rng = np.random.default_rng(int(sheet.width))
+    count = int(sheet.width * (sheet.height - top) / 26)
+    shades: Sequence[Colour] = ((40, 92, 38), (96, 168, 78), (50, 108, 44), (128, 150, 84))
+    for x, y, grow in rng.random((count, 3)).tolist():
+        depth = 0.35 + y  # nearer blades are larger
+        at = (x * sheet.width, top + y * (sheet.height - top))
+        tip = (at[0] + 2.4 * (grow - 0.5), at[1] - 3.2 * depth)
+        sheet.line(at, tip, 0.8 * depth + 0.25, shades[int(grow * 997) % len(shades)])
+
+
+def _lines(sheet: Sheet, top: float) -> None:
+    chalk = (238, 244, 236)
+    sheet.box(0, top + 14, (sheet.width, 2.6), chalk)
+    sheet.box(0, top + 92, (sheet.width, 4.0), chalk)
+    for x in np.arange(150.0, sheet.width + 200, 330).tolist():
+        sheet.line((x, top + 15), (x - 90, top + 94), 3.2, chalk)
+        sheet.line((x + 130, top + 94), (x + 10, top + 215), 4.4, chalk)
+        sheet.disc((x + 180, top + 56), 3.2, chalk)
+
+
+def _far(colour: Colour) -> Colour:
+    """In the shade of the stands, seen through the air: darker, and nearer to the same blue."""
+    return tuple(round(0.55 * part + 0.18 * air) for part, air in zip(colour, (70, 84, 120), strict=True))
+
+
+def _pick(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
+    return colours[int(rng.integers(len(colours)))]
+
+
+def _jittered(colour: Colour, rng: np.random.Generator) -> Colour:
+    return tuple(int(np.clip(part + rng.integers(-26, 27), 0, 255)) for part in colour)

@@ -1,0 +1,129 @@
+"""How a picture was blurred, judged from the picture alone.
+
+A line of length L leaves zeros in the spectrum, 1 / L apart; the cepstrum, the spectrum of the logarithm of
+the spectrum, gathers them in one place: the way from the line's one end to the other (Oppenheim and Schafer
+1975; Cannon, IEEE TASSP 1976). A small network reads that place in spite of what was photographed, and the
+radius of a disk out of focus. It answers with probabilities: `wiener.py` undoes the blur that is expected.
+
+Nothing here takes a gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from freezeframe.data.color import LUMA, SRGB, to_light
+
+WINDOW = 128  # pixels of a side of what is looked at at once
+REACH = 24  # pixels; the longest ways told apart, in x and in y
+LAGS = 2 * REACH + 1
+RADII = 11  # of disks: 0, 0.5 ... 5 pixels
+STEP = 0.5  # pixels between them
+STRIDES = 4  # windows overlap so that each pixel is seen by about so many in a row
+MOST = 13  # in a row, as 512 pixels have; over more pixels they spread: more of them tell little more
+_ROUNDING = 1 / 255  # codes; what is below it says nothing
+_CHANNELS = 32
+_SPREADS = (1, 2, 4, 8, 1)  # of the blocks' convolutions, in lags
+
+
+def cepstrum(codes: Tensor) -> Tensor:
+    """Where echoes of a picture lie in itself, mean over windows that cover it.
+
+    Args:
+        codes: [B, 3, H, W] sRGB codes in [0, 1].
+
+    Returns:
+        [B, LAGS, LAGS]: by lag in y and in x, -REACH to REACH; the same from both sides. Powers' logarithms.
+    """
+    light = to_light(codes.detach().float().clamp(0, 1), SRGB)
+    luma = torch.einsum("bchw,c->bhw", light, light.new_tensor(LUMA))
+    windows = _windows(luma)
+    fade = torch.hann_window(WINDOW, periodic=False, device=codes.device)
+    fade = fade[:, None] * fade
+    level = (windows * fade).sum((-2, -1), keepdim=True) / fade.sum()
+    powers = torch.fft.rfft2((windows - level) * fade).abs().square().mean(1)
+    logs = (powers + _ROUNDING**2 * fade.square().sum()).log()
+    echoes: Tensor = torch.fft.irfft2(logs, s=(WINDOW, WINDOW))
+    return echoes.roll((REACH, REACH), (-2, -1))[:, :LAGS, :LAGS]
+
+
+def _windows(luma: Tensor) -> Tensor:
+    """[B, N, WINDOW, WINDOW] of [B, H, W], which is mirrored outward where it is smaller than one."""
+    for axis in (1, 2):
+        while luma.shape[axis] < WINDOW:
+            short = min(WINDOW - luma.shape[axis], luma.shape[axis])
+            luma = torch.cat([luma, luma.flip(axis).narrow(axis, 0, short)], axis)
+    return torch.stack(
+        [
+            luma[:, top : top + WINDOW, left : left + WINDOW]
+            for top in _starts(luma.shape[1])
+            for left in _starts(luma.shape[2])
+        ],
+        dim=1,
+    )
+
+
+def _starts(length: int) -> list[int]:
+    count = min(-(-(length - WINDOW) * STRIDES // WINDOW) + 1, MOST)
+    return [round((length - WINDOW) * i / max(1, count - 1)) for i in range(count)]
+
+
+class BlurEstimator(nn.Module):
+    """Probabilities of straight ways and of disks' radii, from a cepstrum."""
+
+    places: Tensor
+    rings: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        along = torch.linspace(-1, 1, LAGS)
+        x, y = along.expand(LAGS, LAGS), along[:, None].expand(LAGS, LAGS)
+        places = torch.stack([x, y, torch.hypot(x, y)])
+        self.register_buffer("places", places, persistent=False)
+        rings = (1 - (REACH * places[2] - torch.arange(REACH + 1)[:, None, None]).abs()).clamp_min(0)
+        self.register_buffer("rings", rings / rings.sum((1, 2), keepdim=True).sqrt(), persistent=False)
+        # Echoes of photographs fade about as one over their lag; every lag has a level of its own.
+        self.level = nn.Parameter(torch.zeros(LAGS, LAGS))
+        self.size = nn.Parameter(0.5 + 5 * REACH * places[2])
+        self.stem = nn.Conv2d(4, _CHANNELS, 5, padding=2)
+        self.blocks = nn.ModuleList(_Block(spread) for spread in _SPREADS)
+        self.ways = nn.Conv2d(_CHANNELS, 1, 1)
+        # A disk echoes in rings.
+        self.read = nn.Linear(REACH + 1 + _CHANNELS, 2 * _CHANNELS)
+        self.radii = nn.Linear(2 * _CHANNELS, RADII)
+
+    def forward(self, echoes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms of probabilities of `cepstrum`'s [B, LAGS, LAGS].
+
+        Returns:
+            Of ways by (y, x) in pixels, [B, LAGS, LAGS], a way and its opposite alike; of radii, [B, RADII].
+        """
+        seen = (echoes[:, None] - self.level) * self.size
+        x: Tensor = self.stem(torch.cat([seen, self.places.expand(len(seen), -1, -1, -1)], 1))
+        for block in self.blocks:
+            x = block(x)
+        judged = self.ways(x)[:, 0]
+        judged = (judged + judged.flip(1, 2)) / 2
+        ways = judged.flatten(1).log_softmax(1).unflatten(1, (LAGS, LAGS))
+        rings = torch.einsum("bcyx,kyx->bk", seen, self.rings)
+        read = relu(self.read(torch.cat([rings, x.mean((2, 3))], 1)))
+        return ways, self.radii(read).log_softmax(1)
+
+
+class _Block(nn.Module):
+    """A residual at one spread, and what is found anywhere told everywhere. [B, C, LAGS, LAGS] both ways."""
+
+    def __init__(self, spread: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=spread, dilation=spread)
+        self.second = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=spread, dilation=spread)
+        self.told = nn.Linear(_CHANNELS, _CHANNELS)
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole: Tensor = self.told(x.mean((2, 3)))
+        added: Tensor = self.second(relu(self.first(x) + whole[..., None, None]))
+        return x + added

@@ -1,0 +1,204 @@
+"""A picture restored piece by piece, in the memory of one piece, without a seam."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise, product
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from freezeframe.data.errors import FreezeframeError, memory_ran_out
+
+Network = Callable[[Tensor], Tensor]
+Span = tuple[int, int]  # first pixel, and the one after the last
+
+SMALLEST_TILE = 32  # pixels; below that a network sees little but edges
+
+
+def in_tiles(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, multiple: int = 1) -> Tensor:
+    """`restorer(image)`, computed in tiles that share `overlap` pixels and are blended there.
+
+    Takes no gradient.
+
+    Each tile fades into its neighbour over the middle half of what they share; the outer quarters, where the
+    tile's own edge shows, are left out. So the result is the untiled one where the restorer looks no further
+    than a quarter of the overlap, and close to it where it looks no further than half.
+
+    Args:
+        restorer: Must take any size: tiles at the right and bottom end where the picture does. It may
+            enlarge by a whole factor.
+        image: [1, 3, H, W], any size.
+        tile: Largest side of a tile in pixels, halved whenever memory runs out.
+        overlap: Pixels that neighbouring tiles share at least, up to half a tile.
+        multiple: Tiles start at multiples of this, so that a network that halves the picture pairs the same
+            pixels in every tile. Pixels.
+
+    Raises:
+        FreezeframeError: Not even the smallest tile fits into memory.
+    """
+    if tile < multiple:
+        raise ValueError(f"a tile of {tile} pixels cannot start at every multiple of {multiple}")
+
+    def cut(side: int) -> tuple[list[Span], list[Span]]:
+        shared = min(overlap, side // 2)
+        rows, columns = (
+            spans(length, tile=side, overlap=shared, multiple=multiple) for length in image.shape[-2:]
+        )
+        return rows, columns
+
+    side = min(tile, _next(max(image.shape[-2:]), multiple))
+    return _in_what_fits(restorer, image, cut, sides=(side, max(SMALLEST_TILE, multiple)), multiple=multiple)
+
+
+def in_even_tiles(network: Network, image: Tensor, *, tile: int, overlap: int, multiple: int = 1) -> Tensor:
+    """`network(image)` in the fewest tiles of one size: what is compiled for a shape is compiled once.
+
+    Takes no gradient.
+
+    Blended as in `in_tiles`.
+
+    Args:
+        network: [1, C, H, W] to [1, D, H, W].
+        image: [1, C, H, W], sides in multiples of `multiple`.
+        tile: A tile has no more pixels than a square of this side, halved whenever memory runs out.
+        overlap: Pixels that neighbouring tiles share at least, up to half of `tile`.
+        multiple: Tiles start and stop at multiples of this. Pixels.
+    """
+    if any(side % multiple for side in image.shape[-2:]):
+        raise ValueError(f"sides of {tuple(image.shape[-2:])} are not multiples of {multiple} pixels")
+
+    def cut(side: int) -> tuple[list[Span], list[Span]]:
+        height, width = image.shape[-2:]
+        return even_spans((height, width), tile=side, overlap=min(overlap, side // 2), multiple=multiple)
+
+    return _in_what_fits(network, image, cut, sides=(max(tile, SMALLEST_TILE), SMALLEST_TILE))
+
+
+def filled(image: Tensor, multiple: int) -> Tensor:
+    """[B, C, H, W] with its last row and column repeated until sides divide by `multiple`. Else no copy."""
+    right, below = (-side % multiple for side in (image.shape[-1], image.shape[-2]))
+    return pad(image, (0, right, 0, below), mode="replicate") if right or below else image
+
+
+def count(size: Sequence[int], *, tile: int, overlap: int, multiple: int = 1) -> int:
+    """How many tiles `in_tiles` makes of a picture of this size, as long as memory lasts."""
+    side = min(tile, _next(max(size), multiple))
+    shared = min(overlap, side // 2)
+    return math.prod(len(spans(length, tile=side, overlap=shared, multiple=multiple)) for length in size)
+
+
+def spans(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
+    """Where tiles start and stop along one side: evenly spread, sharing at least `overlap` pixels.
+
+    Only a `multiple` larger than what a tile has beside its overlap makes them share less.
+    """
+    step = max((tile - overlap) // multiple * multiple, multiple)
+    last = _next(max(length - tile, 0), multiple)
+    count = math.ceil(last / step) + 1
+    starts = [last * i // max(count - 1, 1) // multiple * multiple for i in range(count)]
+    return [(start, min(start + tile, length)) for start in starts]
+
+
+def even_spans(
+    size: tuple[int, int], *, tile: int, overlap: int, multiple: int = 1
+) -> tuple[list[Span], list[Span]]:
+    """Rows and columns of equal tiles: the longer side is cut until a tile has at most tile^2 pixels."""
+    counts = [1, 1]
+    sides = list(size)
+    while sides[0] * sides[1] > tile * tile:
+        longer = int(sides[1] > sides[0])
+        counts[longer] += 1
+        shared = overlap * (counts[longer] - 1)
+        sides[longer] = _next(math.ceil((size[longer] + shared) / counts[longer]), multiple)
+    rows, columns = (
+        spans(length, tile=side, overlap=overlap, multiple=multiple)
+        for length, side in zip(size, sides, strict=True)
+    )
+    return rows, columns
+
+
+def fades(parts: list[Span]) -> list[Tensor]:
+    """How much each tile counts at each of its pixels along one side; at every pixel they add up to 1.
+
+    A raised cosine, half as long as the shortest shared stretch, rises at the middle of each. A tile counts
+    as much as the rise at its start has gained and that at its end has not yet: such a sum telescopes.
+    """
+    pixels = torch.arange(parts[-1][1]) + 0.5
+    shared = [(after[0], before[1]) for before, after in pairwise(parts)]
+    width = max(min((stop - start for start, stop in shared), default=0) / 2, 1)
+    rises = [_rise((pixels - (start + stop) / 2) / width) for start, stop in shared]
+    edges = [torch.ones_like(pixels), *rises, torch.zeros_like(pixels)]
+    counts = [gained - lost for gained, lost in pairwise(edges)]
+    return [count[start:stop] for count, (start, stop) in zip(counts, parts, strict=True)]
+
+
+def _rise(x: Tensor) -> Tensor:
+    """0 below -1/2, 1 above 1/2, a raised cosine between."""
+    smooth = 0.5 - 0.5 * torch.cos(math.pi * (x + 0.5).clamp(0, 1))
+    # In steps of 2^-12 products of two weights, and their sums, are exact in float32.
+    return (smooth * 4096).round() / 4096
+
+
+def _next(length: int, multiple: int) -> int:
+    return length + -length % multiple
+
+
+def _in_what_fits(
+    network: Network,
+    image: Tensor,
+    cut: Callable[[int], tuple[list[Span], list[Span]]],
+    *,
+    sides: tuple[int, int],
+    multiple: int = 1,
+) -> Tensor:
+    """The blended picture from tiles as large as memory allows, between the largest and the smallest side."""
+    side, floor = sides
+    while (blended := _attempt(network, image, *cut(side))) is None:
+        if side <= floor:
+            raise FreezeframeError(
+                f"not even {side} x {side} pixels fit into memory; close other programs or use another device"
+            )
+        # A tile that ends between two cells of the network's grid would be padded within the picture.
+        side = max(side // 2 // multiple * multiple, floor)
+    return blended
+
+
+def _attempt(network: Network, image: Tensor, rows: list[Span], columns: list[Span]) -> Tensor | None:
+    """The blended picture, or None where memory ran out."""
+    try:
+        return _blend(network, image, rows, columns)
+    except (RuntimeError, MemoryError) as error:
+        if not memory_ran_out(error):
+            raise
+    # Only here, with the error gone, do its stack frames let go of their tensors.
+    torch.cuda.empty_cache()
+    return None
+
+
+def _blend(network: Network, image: Tensor, rows: list[Span], columns: list[Span]) -> Tensor:
+    if len(rows) == len(columns) == 1:
+        return network(image)
+    blended, factor = image.new_zeros(0), 1
+    down, across = fades(rows), fades(columns)
+    for ((top, bottom), fade), ((left, right), fade_across) in product(
+        zip(rows, down, strict=True), zip(columns, across, strict=True)
+    ):
+        answer = network(image[..., top:bottom, left:right])
+        if not blended.numel():
+            factor = answer.shape[-1] // (right - left)
+            blended = answer.new_zeros(*answer.shape[:-2], *(side * factor for side in image.shape[-2:]))
+        weight = (fade[:, None] * fade_across).to(answer)
+        weight = weight.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+        place = (slice(top * factor, bottom * factor), slice(left * factor, right * factor))
+        blended[..., *place] += weight * answer
+    return blended
+
+
+class Restorer(Protocol):
+    """Improves a picture by itself. [1, 3, H, W] linear RGB of any size to the same."""
+
+    def __call__(self, image: Tensor, /) -> Tensor: ...

@@ -1,0 +1,173 @@
+"""DreamClear's control of PixArt (Ai et al. 2024, arXiv 2410.18666).
+
+Two trained copies of all blocks read the degraded picture and a coarsely cleaned one. After each of PixArt's
+blocks what they saw shifts and scales its tokens; how the degraded picture counts is decided token by token
+by a mixture of adaptive modulators, led by where the two pictures differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from .pixart_dit import Block, Caption, Context, Patches, PixArt, Transformer, by_head, joined
+
+Crossing = Literal["released", "correct"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """Sizes of what steers PixArt."""
+
+    blocks: int  # of PixArt's that are copied, from the first
+    modulator: int  # hidden channels of a modulator
+    experts: int
+    gate: int  # hidden channels of what weighs the experts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What is restored, beside the noise. Latents are [B, C, h, w]."""
+
+    degraded: Tensor
+    coarse: Tensor
+    caption: Caption
+
+
+class DreamClearNet(nn.Module):
+    """Noisy latents [B, C, h, w] to predicted noise and uncertainty [B, 2C, h, w].
+
+    With `crossing` "released" the comparison of the two pictures sees all pictures of a batch at once, as the
+    release does: a picture with its caption and the same without then lend each other what they know.
+    "correct" keeps them apart.
+    """
+
+    def __init__(self, sizes: Transformer, control: Control, *, crossing: Crossing = "released") -> None:
+        super().__init__()
+        width, copies = sizes.width, range(control.blocks)
+        self.crossing = crossing
+        self.base_model = PixArt(sizes)
+        self.controlnet_lq, self.controlnet_pre = (_copies(width, control.blocks) for _ in range(2))
+        self.c_embedder_lq, self.c_embedder_pre = (_silent_patches(sizes) for _ in range(2))
+        self.x_embedder_lq, self.x_embedder_pre = (Patches(sizes) for _ in range(2))
+        self.cross_de = nn.ModuleList(Comparison(width) for _ in copies)
+        self.am_pre = nn.ModuleList(Modulator(width, control.modulator) for _ in copies)
+        self.am_lq = nn.ModuleList(Mixture(width, control) for _ in copies)
+
+    def forward(self, latent: Tensor, level: Tensor, conditions: Conditions) -> Tensor:
+        """`level` is the number of the noise step, [B], 0 for almost none."""
+        base = self.base_model
+        context = base.context(level, conditions.caption)
+        places = base.positions(latent)
+        x = base.x_embedder(latent) + places
+        degraded = self.x_embedder_lq(latent) + places + self.c_embedder_lq(conditions.degraded)
+        coarse = self.x_embedder_pre(latent) + places + self.c_embedder_pre(conditions.coarse)
+        for i, block in enumerate(base.blocks):
+            x = block(x, context)
+            if i < len(self.cross_de):
+                degraded = self.controlnet_lq[i](degraded, context)
+                coarse = self.controlnet_pre[i](coarse, context)
+                x = self._steer(i, x, degraded, coarse)
+        return base.finish(x, context, latent)
+
+    def _steer(self, i: int, x: Tensor, degraded: Tensor, coarse: Tensor) -> Tensor:
+        change, difference = self.cross_de[i](degraded, coarse, crossing=self.crossing)
+        x = scaled(x + change, *self.am_pre[i](coarse))
+        return scaled(x, *self.am_lq[i](degraded, difference))
+
+
+def scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Each token's channels times 1 + scale, plus shift."""
+    return (1 + scale) * x + shift
+
+
+class Copy(nn.Module):
+    """A trained copy of one of PixArt's blocks."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.copied_block = Block(width)
+
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        changed: Tensor = self.copied_block(x, context)
+        return changed
+
+
+class Comparison(nn.Module):
+    """What the degraded picture finds in the coarse one. [B, N, C] twice, to a change and a difference."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.q_linear = nn.Linear(width, width)
+        self.kv_linear = nn.Linear(width, 2 * width)
+        self.proj = _silent(nn.Linear(width, width))
+        self.de_proj = nn.Linear(width, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, degraded: Tensor, coarse: Tensor, *, crossing: Crossing) -> tuple[Tensor, Tensor]:
+        query, both = self.q_linear(self.norm1(degraded)), self.kv_linear(self.norm2(coarse))
+        if crossing == "released":
+            query, both = query.flatten(0, 1)[None], both.flatten(0, 1)[None]
+        key, value = (by_head(part) for part in both.chunk(2, dim=2))
+        found = joined(scaled_dot_product_attention(by_head(query), key, value)).reshape(degraded.shape)
+        return self.proj(found), self.de_proj(found)
+
+
+class Modulator(nn.Module):
+    """AM: a scale and a shift for every token and channel, at first none. [B, N, C] to twice [B, N, C]."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.shared_proj = nn.Linear(width, hidden)
+        self.proj_mul = _silent(nn.Linear(hidden, width))
+        self.proj_add = _silent(nn.Linear(hidden, width))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        shared = gelu(self.shared_proj(x), approximate="tanh")
+        return self.proj_mul(shared), self.proj_add(shared)
+
+
+class Mixture(nn.Module):
+    """MoAM: modulators of the degraded picture, weighed for each token by its difference map."""
+
+    def __init__(self, width: int, control: Control) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(Modulator(width, control.modulator) for _ in range(control.experts))
+        self.gate = nn.Sequential(
+            nn.Linear(width, control.gate),
+            nn.GELU(approximate="tanh"),
+            _silent(nn.Linear(control.gate, control.experts)),
+        )
+
+    def weights(self, difference: Tensor) -> Tensor:
+        """How much each expert counts, [B, N, experts]; they add up to 1."""
+        logits: Tensor = self.gate(difference)
+        return logits.softmax(2)
+
+    def forward(self, degraded: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
+        opinions = [torch.stack(expert(degraded)) for expert in self.experts]
+        weighed = torch.stack(opinions, dim=-1) * self.weights(difference)[..., None, :]
+        scale, shift = weighed.sum(-1)
+        return scale, shift
+
+
+def _copies(width: int, blocks: int) -> nn.ModuleList:
+    return nn.ModuleList(Copy(width) for _ in range(blocks))
+
+
+def _silent_patches(sizes: Transformer) -> Patches:
+    patches = Patches(sizes)
+    for value in patches.parameters():
+        nn.init.zeros_(value)
+    return patches
+
+
+def _silent(layer: nn.Linear) -> nn.Linear:
+    """Weights of zero: what is added in training starts by changing nothing."""
+    for value in layer.parameters():
+        nn.init.zeros_(value)
+    return layer

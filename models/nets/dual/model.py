@@ -1,0 +1,228 @@
+"""Dual transformers for all-in-one restoration, designed after the abstract of arXiv 2407.01636.
+
+One transformer, the Dformer, estimates what each frequency band of a picture has suffered; a second, the
+Rformer, restores, with self-attention that this estimate draws to the bands that were hurt. The paper's code,
+weights and hyper-parameters are not public: what is here follows its idea alone, and every choice beyond it
+(Haar bands, windows, sizes) is this project's own. There are no weights to load but those trained here.
+
+    picture -> bands -> Dformer -> what each band suffered, at each place (16 x 16 pixels)
+               bands -> Rformer, whose attention is drawn by it -> correction of each band -> picture
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import (
+    avg_pool2d,
+    pad,
+    pixel_shuffle,
+    pixel_unshuffle,
+    relu,
+)
+
+from .haar import MULTIPLE as GRID
+from .haar import Bands, joined, split
+
+BANDS = 3  # low, mid, high
+WINDOW = 4  # pixels of the coarse grid on a side
+PARTS = (3, 9, 36)  # channels of a band on the coarse grid: high has four of its pixels to one there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How wide and how deep both transformers are."""
+
+    width: int = 32  # channels of each band in the Rformer
+    blocks: int = 5  # of the Rformer
+    heads: int = 2  # of its attention
+    estimate: int = 32  # numbers that say what a band has suffered at a place
+    layers: int = 2  # of the Dformer
+
+    @property
+    def multiple(self) -> int:
+        return GRID * WINDOW
+
+
+def detect(state: Mapping[str, Tensor]) -> bool:
+    """Whether these are the weights of this network."""
+    return "dformer.stems.2.weight" in state and "blocks.0.attention.bias.weight" in state
+
+
+def load(state: Mapping[str, Tensor]) -> Dual:
+    """The network that these weights belong to, in float32; misfits raise RuntimeError naming them."""
+    with torch.device("meta"):
+        network = Dual(read_layout(state))
+    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def read_layout(state: Mapping[str, Tensor]) -> Layout:
+    """Hyper-parameters, read off the names and shapes of the weights."""
+    return Layout(
+        width=len(state["stems.0.weight"]),
+        blocks=_count(state, "blocks."),
+        heads=len(state["blocks.0.attention.bias.weight"]),
+        estimate=len(state["dformer.stems.0.weight"]),
+        layers=_count(state, "dformer.layers."),
+    )
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
+
+
+class Dual(nn.Module):
+    """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1]; the answer is not clamped."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.multiple = layout.multiple
+        self.dformer = Dformer(layout)
+        self.stems = nn.ModuleList(nn.Conv2d(part, layout.width, 3, padding=1) for part in PARTS)
+        self.blocks = nn.ModuleList(Block(layout) for _ in range(layout.blocks))
+        self.heads = nn.ModuleList(nn.Conv2d(layout.width, part, 3, padding=1) for part in PARTS)
+        for zeroed in self.heads.parameters():
+            nn.init.zeros_(zeroed)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return codes + self.correction(codes)
+
+    def correction(self, codes: Tensor) -> Tensor:
+        """What has to be added to `codes`, in their number format."""
+        height, width = codes.shape[-2:]
+        grid = self.multiple
+        whole = pad(codes, (0, -width % grid, 0, -height % grid), mode="replicate")
+        parts = aligned(split(whole - 0.5))
+        suffered = self.dformer(parts)
+        x = torch.cat([stem(part) for stem, part in zip(self.stems, parts, strict=True)], dim=1)
+        for block in self.blocks:
+            x = block(x, suffered)
+        low, mid, high = (head(part) for head, part in zip(self.heads, x.chunk(BANDS, dim=1), strict=True))
+        change = joined(Bands(4 * low, mid, pixel_shuffle(high, 2)))
+        return change[..., :height, :width]
+
+
+def aligned(bands: Bands) -> list[Tensor]:
+    """The bands on one grid, a quarter of the size: [B, 3, h, w], [B, 9, h, w] and [B, 36, h, w]."""
+    return [bands.low / 4, bands.mid, pixel_unshuffle(bands.high, 2)]
+
+
+class Dformer(nn.Module):
+    """What each band has suffered at each place: [B, 3, E, h / 4, w / 4] from `aligned` bands.
+
+    Each band is looked at by itself, then its estimate is compared with those of the other bands there.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        size = layout.estimate
+        self.stems = nn.ModuleList(nn.Conv2d(part, size, 3, padding=1) for part in PARTS)
+        self.looks = nn.ModuleList(nn.Conv2d(size, size, 3, padding=1) for _ in PARTS)
+        self.layers = nn.ModuleList(Compared(size) for _ in range(layout.layers))
+
+    def forward(self, parts: list[Tensor]) -> Tensor:
+        seen = [
+            # Rectified before the mean: how much there is of a detail, not which way it leans.
+            avg_pool2d(relu(look(relu(stem(part)))), WINDOW)
+            for stem, look, part in zip(self.stems, self.looks, parts, strict=True)
+        ]
+        x = torch.stack(seen, dim=1).permute(0, 3, 4, 1, 2)
+        for layer in self.layers:
+            x = layer(x)
+        return x.permute(0, 3, 4, 1, 2)
+
+
+class Compared(nn.Module):
+    """A transformer layer whose tokens are the bands at one place. [..., 3, E] both ways."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.qkv, self.proj = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.wide, self.back = nn.Linear(size, 2 * size), nn.Linear(2 * size, size)
+        with torch.no_grad():
+            for last in (self.proj, self.back):
+                last.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
+        shares = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        x = x + self.proj(shares @ v)
+        added: Tensor = self.back(relu(self.wide(self.norm2(x))))
+        return x + added
+
+
+class Block(nn.Module):
+    """Attention within windows across bands, then two 3x3 convolutions over all. [B, 3 W, h, w] both ways."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        channels = BANDS * layout.width
+        self.attention = Attention(layout)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        with torch.no_grad():
+            self.second.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, suffered: Tensor) -> Tensor:
+        x = x + self.attention(x, suffered)
+        mixed: Tensor = self.second(relu(self.first(x)))
+        return x + mixed
+
+
+class Attention(nn.Module):
+    """Degradation-adaptive self-attention: what a band has suffered says how much it is attended to.
+
+    The 3 x 16 band pixels of a window ask; 3 x 4 answer, each for four of them. Every token is told what its
+    band has suffered there, and every head adds a number of its own, made of that, to the logits of all keys
+    of the band.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        width = layout.width
+        self.count = layout.heads
+        self.norm = nn.LayerNorm(width)
+        self.told = nn.Linear(layout.estimate, width)
+        self.bias = nn.Linear(layout.estimate, layout.heads)
+        self.query, self.proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.answer = nn.Linear(width, 2 * width)
+        with torch.no_grad():
+            self.proj.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, suffered: Tensor) -> Tensor:
+        rows, columns = x.shape[-2] // WINDOW, x.shape[-1] // WINDOW
+        there = suffered.permute(0, 3, 4, 1, 2).flatten(0, 2)  # [windows, band, E]
+        tokens = self.norm(windows(x)) + self.told(there)[:, :, None]
+        q = self._heads(self.query(tokens))
+        k, v = map(self._heads, self.answer(tokens.unflatten(2, (4, 4)).mean(3)).chunk(2, dim=-1))
+        shares = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + self.drawn(there)).softmax(-1)
+        mixed = (shares.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+        return pictures(self.proj(mixed).unflatten(1, (BANDS, -1)), rows=rows, columns=columns)
+
+    def drawn(self, there: Tensor) -> Tensor:
+        """What is added to the logits of keys, [windows, heads, 1, 12], from [windows, 3, E]."""
+        biases: Tensor = self.bias(there).transpose(1, 2)
+        return biases.repeat_interleave(4, dim=-1)[:, :, None]
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        """[windows, 3, n, W] to [windows, heads, 3 n, W / heads]."""
+        flat = tokens.flatten(1, 2)
+        return flat.view(*flat.shape[:2], self.count, -1).transpose(1, 2)
+
+
+def windows(x: Tensor) -> Tensor:
+    """[B, 3 W, h, w] as tokens of windows by band: [B h/4 w/4, 3, 16, W], those of 2 x 2 pixels in a row."""
+    height, width = x.shape[-2:]
+    cut = x.reshape(len(x), BANDS, -1, height // WINDOW, 2, 2, width // WINDOW, 2, 2)
+    return cut.permute(0, 3, 6, 1, 4, 7, 5, 8, 2).flatten(4, 7).flatten(0, 2)
+
+
+def pictures(tokens: Tensor, *, rows: int, columns: int) -> Tensor:
+    """The inverse of `windows`: [B rows columns, 3, 16, W] to [B, 3 W, 4 rows, 4 columns]."""
+    cut = tokens.reshape(-1, rows, columns, BANDS, 2, 2, 2, 2, tokens.shape[-1])
+    return cut.permute(0, 3, 8, 1, 4, 6, 2, 5, 7).flatten(6, 8).flatten(3, 5).flatten(1, 2)

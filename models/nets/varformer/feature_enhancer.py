@@ -1,0 +1,85 @@
+"""VarFormer's enhancement of a degraded latent before it is quantised (AIEM, arXiv 2412.21063).
+
+Four blocks in NAFNet's manner: gate, pooled weights, large-kernel attention (Guo et al. 2022, 2202.09741);
+then curves of light (Guo et al. 2020, Zero-DCE, 2001.06826) whose bend each quarter of the channels reads off
+the others. The publication fixes the operations; the names of the inner layers are this module's own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, cat, nn
+
+from freezeframe.models.nets.nafnet import LayerNorm2d, simple_gate
+
+QUARTERS = 4
+STEPS = 3  # of a curve
+
+
+class Enhance(nn.Module):
+    """[B, C, H, W] both ways, by two weighted residuals."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        wide = 2 * width
+        self.norm1 = LayerNorm2d(width)
+        self.conv1 = nn.Conv2d(width, wide, 1)
+        self.conv2 = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.sca = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, width, 1))
+        self.lka = LargeKernel(width)
+        self.conv3 = nn.Conv2d(width, width, 1)
+        self.norm2 = LayerNorm2d(width)
+        self.conv4 = nn.Conv2d(width, wide, 1)
+        self.curves = MutualCurves(wide)
+        self.conv5 = nn.Conv2d(width, width, 1)
+        self.beta, self.gamma = (nn.Parameter(torch.zeros(1, width, 1, 1)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = simple_gate(self.conv2(self.conv1(self.norm1(x))))
+        x = x + self.beta * self.conv3(self.sca(y) * self.lka(y) * y)
+        z: Tensor = self.conv5(simple_gate(self.curves(self.conv4(self.norm2(x)))))
+        return x + self.gamma * z
+
+
+class LargeKernel(nn.Module):
+    """A weight per pixel and channel from 23 x 23 pixels: 5 x 5, then 7 x 7 over every third, then 1 x 1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.conv_spatial = nn.Conv2d(width, width, 7, padding=9, groups=width, dilation=3)
+        self.conv1 = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights: Tensor = self.conv1(self.conv_spatial(self.conv0(x)))
+        return weights
+
+
+class MutualCurves(nn.Module):
+    """Each quarter of the channels, cut to [0, 1], is bent by a curve that the other three choose."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        quarter = width // QUARTERS
+        self.bends = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width - quarter, quarter, 3, padding=1), nn.GELU(), nn.Conv2d(quarter, quarter, 1)
+            )
+            for _ in range(QUARTERS)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.chunk(QUARTERS, dim=1)
+        bent = [
+            curve(parts[i], bend(cat([part for j, part in enumerate(parts) if j != i], dim=1)))
+            for i, bend in enumerate(self.bends)
+        ]
+        return cat(bent, dim=1)
+
+
+def curve(x: Tensor, bend: Tensor) -> Tensor:
+    """Adds bend x (1 - x) three times, from x cut to [0, 1]: 0 and 1 stay where they are."""
+    x = x.clamp(0, 1)
+    for _ in range(STEPS):
+        x = x + bend * x * (1 - x)
+    return x

@@ -1,0 +1,174 @@
+"""VarFormer, restoration led by what an image generator knows (Wang & Zhao 2024, arXiv 2412.21063).
+
+VAR, a transformer that draws pictures scale by scale, is shown the code words of a degraded picture and
+predicts those of a clean one. What each scale contributes is the prior that guides a trained copy of VAR's
+encoder and decoder.
+
+Kept from the release, and how to have it otherwise:
+- It takes 256 x 256 pixels only. The release shrinks every picture to that (framing "resized"); here larger
+  ones are restored in feathered tiles (framing "tiles", the default). Each tile has a prior of its own.
+- Cross-attention mixes heads with the two copies made for guidance (mixing "released"); "correct" does not,
+  and guidance is then without effect: both copies are given the same class. Since copies mix, pictures of a
+  batch would too, so they are restored one by one.
+- Each scale of the prior is weighed by what a level sees, and an instance norm at once takes the weight back
+  (all but its floor of 1e-5): selection has almost no effect.
+- The finest level's guides and the branch that would weigh the input pixel by pixel (a softmax over a single
+  channel, which is 1) are in the weights and change nothing.
+
+Not known: the names and some sizes inside the guides and the enhancement before the quantiser. Weights under
+other names are taken by order and shape, with a warning (`varformer_layout.renamed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from freezeframe.models.imageops.tiling import in_tiles
+
+from .config import RELEASED_16, Layout, detect, housed, published, read_layout, renamed
+from .feature_enhancer import Enhance
+from .prior_fusion import apply_guide, attach
+from .tokenizer import Decoder, Encoder
+from .var_transformer import Mixing, Var
+from .vector_quantizer import Quantiser
+
+__all__ = ["RELEASED_16", "Layout", "Settings", "VarFormer", "detect", "load", "read_layout", "restore"]
+
+Framing = Literal["tiles", "resized"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the release leaves open at inference."""
+
+    guidance: float = 0.5  # 1.5 in earlier versions of the release
+    mixing: Mixing = "released"
+    framing: Framing = "tiles"
+    overlap: float = 0.25  # of a tile that it shares with its neighbour
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= 0.5:
+            raise ValueError(f"tiles share between 0 and half of their side, not {self.overlap}")
+
+
+def load(state: Mapping[str, Tensor]) -> VarFormer:
+    """The network that these weights belong to, in float32.
+
+    Keys and shapes of the published layout; anything missing, left over or misshapen raises RuntimeError
+    naming it. Inner layers that the publication does not name may have any name, see `renamed`.
+    """
+    with torch.device("meta"):
+        network = VarFormer(read_layout(state))
+    fitting = renamed(state, published(network.state_dict()))
+    plain = {key: value.float() if value.is_floating_point() else value for key, value in fitting.items()}
+    network.load_state_dict(housed(plain), strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def restore(network: VarFormer, codes: Tensor, *, settings: Settings | None = None) -> Tensor:
+    """A restored picture. Nothing is drawn at random: the likeliest word is taken everywhere.
+
+    Takes no gradient.
+
+    Args:
+        network: From `load`.
+        codes: sRGB codes in [0, 1]. [1, 3, H, W].
+        settings: Framing "tiles" answers in the picture's size, "resized" in the network's.
+    """
+    settings = settings or Settings()
+    side = network.layout.side
+
+    def tile(part: Tensor) -> Tensor:
+        height, width = part.shape[-2:]
+        filled = pad(part, (0, side - width, 0, side - height), mode="replicate")
+        restored: Tensor = network.restore_square(filled, settings=settings)
+        return restored[..., :height, :width]
+
+    if settings.framing == "resized":
+        square = interpolate(codes, size=(side, side), mode="bilinear", align_corners=False)
+        return network.restore_square(square, settings=settings)
+    return in_tiles(tile, codes, tile=side, overlap=int(side * settings.overlap))
+
+
+class VarFormer(nn.Module):
+    """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1], in tiles of `layout.side`."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.layout = layout
+        sizes, latent = layout.convolutions, layout.convolutions.latent
+        self.encoder = Encoder(sizes)
+        self.quant_conv = nn.Conv2d(latent, latent, 3, padding=1)
+        self.ft_layers = nn.Sequential(*(Enhance(latent) for _ in range(layout.enhance)))
+        self.quantize = Quantiser(codes=layout.codes, width=latent, scales=layout.scales)
+        self.post_quant_conv = nn.Conv2d(latent, latent, 3, padding=1)
+        self.decoder = Decoder(sizes, blocks=layout.decoder_blocks[0])
+        self.var = Var(layout.transformer, codes=layout.codes, latent=latent, scales=layout.scales)
+        self.Mainencoder = Encoder(sizes)
+        attach(self.Mainencoder, layout.encoder_guides, layout.prior)
+        self.main_decoder = Decoder(sizes, blocks=layout.decoder_blocks[1])
+        attach(self.main_decoder, layout.decoder_guides, layout.prior)
+        self.main_decoder.register_parameter("theta", nn.Parameter(torch.zeros(sizes.levels)))
+        self.main_decoder.register_parameter("input_w", nn.Parameter(torch.zeros(())))
+        self.main_decoder.add_module("conv1__w", nn.Conv2d(1, 1, 1))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return torch.cat([restore(self, one) for one in codes.chunk(len(codes))])
+
+    def correction(self, codes: Tensor) -> Tensor:
+        """What has to be added to `codes`."""
+        change: Tensor = self(codes) - codes
+        return change
+
+    def restore_square(self, codes: Tensor, *, settings: Settings) -> Tensor:
+        """One picture of the size that the network was made for. [1, 3, side, side] in [0, 1] both ways."""
+        picture = 2 * codes - 1
+        latent, seen_encoding = self.encoder(picture)
+        prior = self.prior(latent, settings=settings)
+        _, seen_decoding = self.decoder(self.post_quant_conv(prior.sum(1)))
+        guided, features = self._encode(picture, seen_encoding, prior)
+        drawn = self._decode(guided, features, (seen_decoding, prior))
+        share = self.main_decoder.get_parameter("input_w")
+        restored: Tensor = (1 - share) * drawn + share * picture
+        return (restored.clamp(-1, 1) + 1) / 2
+
+    def prior(self, latent: Tensor, *, settings: Settings) -> Tensor:
+        """What each scale adds to the clean picture's latent, which is their sum. [1, scales, C, S, S].
+
+        Args:
+            latent: From VAR's encoder. [1, C, S, S].
+            settings: How the transformer is led.
+        """
+        enhanced = self.ft_layers(self.quant_conv(latent))
+        words = self.quantize.encode(enhanced)
+        degraded = self.quantize.contributions(words)
+        clean: Tensor = self.var(degraded, self.quantize, guidance=settings.guidance, mixing=settings.mixing)
+        return clean
+
+    def _encode(self, picture: Tensor, seen: list[Tensor], prior: Tensor) -> tuple[Tensor, list[Tensor]]:
+        def change(level: int, x: Tensor) -> Tensor:
+            if level == 0:
+                return x
+            return apply_guide(self.Mainencoder, level, x, seen=seen[level], prior=prior)
+
+        latent, features = self.Mainencoder(picture, change=change)
+        return latent, features
+
+    def _decode(self, latent: Tensor, features: list[Tensor], known: tuple[list[Tensor], Tensor]) -> Tensor:
+        seen, prior = known
+
+        def change(level: int, x: Tensor) -> Tensor:
+            share = self.main_decoder.get_parameter("theta")[level].sigmoid()
+            x = share * x + (1 - share) * features[level]
+            if level == 0:
+                return x
+            return apply_guide(self.main_decoder, level, x, seen=seen[level], prior=prior)
+
+        picture: Tensor = self.main_decoder(latent, change=change)[0]
+        return picture

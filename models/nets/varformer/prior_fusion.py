@@ -1,0 +1,149 @@
+"""How VarFormer's trained encoder and decoder take up what VAR knows of clean pictures (arXiv 2412.21063).
+
+At each level: the ten scales of the prior are weighed by what the level sees (selector), the weighted prior
+is blended in pixel by pixel (degradation-aware enhancement, DAE) and what is left of it is gathered through
+a few anchors (adaptive feature transformation, AFT).
+
+The publication fixes the Swin groups, the two logits, the ten logits and the 4 x 4 anchors. Names and sizes
+of the other inner layers are this module's own; widths of the Swin groups are read off the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, cat, nn
+from torch.nn.functional import instance_norm, interpolate, scaled_dot_product_attention
+
+from .swin_blocks import Group
+from .tokenizer import GROUPS
+
+ANCHOR = 4  # pixels along one side that share an anchor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guide:
+    """Sizes of one level's guide."""
+
+    channels: int  # of the level
+    side: int  # of the level in pixels
+    heads: int
+    select: int  # channels of the selector's Swin groups
+    blend: int  # channels of DAE's Swin groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """Shape of what VAR knows: [B, scales, channels, S, S]."""
+
+    scales: int
+    channels: int
+
+
+def attach(network: nn.Module, guides: tuple[Guide, ...], prior: Prior) -> None:
+    """Give an encoder or a decoder its guides, under the names of the published weights."""
+    parts = {
+        "cat_rec_syn_bf_nm": lambda g: nn.GroupNorm(GROUPS, 2 * g.channels, eps=1e-6),
+        "cat_rec_syn_bf": lambda g: nn.Conv2d(2 * g.channels, g.channels, 1),
+        "cat_rec_syn": lambda g: Selector(g, prior),
+        "DAE": Enhancement,
+        "AFT": AnchorAttention,
+    }
+    for name, build in parts.items():
+        network.add_module(name, nn.ModuleDict({f"Level_{i}": build(g) for i, g in enumerate(guides)}))
+
+
+def apply_guide(network: nn.Module, level: int, x: Tensor, *, seen: Tensor, prior: Tensor) -> Tensor:
+    """A level's features, guided. [B, C, H, W]. Takes no gradient.
+
+    Args:
+        network: One that `attach` has been called on.
+        level: 0 is the finest.
+        x: Features of the trained network. [B, C, H, W].
+        seen: Features of the frozen one. [B, C, H, W].
+        prior: What VAR's scales contribute. [B, scales, C', S, S].
+    """
+    at = f"Level_{level}"
+    norm, mix, select, blend, transform = (
+        network.get_submodule(f"{part}.{at}")
+        for part in ("cat_rec_syn_bf_nm", "cat_rec_syn_bf", "cat_rec_syn", "DAE", "AFT")
+    )
+    clean = select(mix(norm(cat([seen, x], dim=1))), prior)
+    guided: Tensor = transform(blend(x, clean), clean)
+    return guided
+
+
+class Selector(nn.Module):
+    """Weighs the prior's scales by what is seen, and brings it to the level's size and width."""
+
+    def __init__(self, guide: Guide, prior: Prior) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(guide.channels, guide.select, 1)
+        self.swin_blocks = _groups(guide.select, guide)
+        self.logits = nn.Conv2d(guide.select, prior.scales, 1)
+        self.merge = nn.Conv2d(prior.scales * prior.channels, guide.channels, 1)
+        self.conv = nn.Conv2d(guide.channels, guide.channels, 3, padding=1)
+
+    def weights(self, seen: Tensor) -> Tensor:
+        """How much each scale counts, [B, scales]; they add up to 1."""
+        logits: Tensor = self.logits(self.swin_blocks(self.reduce(seen)))
+        return logits.mean((2, 3)).softmax(1)
+
+    def forward(self, seen: Tensor, prior: Tensor) -> Tensor:
+        weighed = (prior * self.weights(seen)[..., None, None, None]).flatten(1, 2)
+        merged = self.merge(instance_norm(weighed))
+        enlarged: Tensor = self.conv(interpolate(merged, size=seen.shape[-2:], mode="nearest"))
+        return enlarged
+
+
+class Enhancement(nn.Module):
+    """DAE: each pixel decides how much it keeps and how much it takes from the prior."""
+
+    def __init__(self, guide: Guide) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(2 * guide.channels, guide.blend, 1)
+        self.swin_blocks = _groups(guide.blend, guide)
+        self.logits = nn.Conv2d(guide.blend, 2, 1)
+
+    def forward(self, x: Tensor, prior: Tensor) -> Tensor:
+        """[B, C, H, W] twice, to their blend."""
+        logits = self.logits(self.swin_blocks(self.reduce(cat([x, prior], dim=1))))
+        keep, take = logits.softmax(1).split(1, dim=1)
+        blend: Tensor = keep * x + take * prior
+        return blend
+
+
+class AnchorAttention(nn.Module):
+    """AFT: pixels gather from the prior through anchors, one for 16 pixels (GRL, arXiv 2303.00748)."""
+
+    def __init__(self, guide: Guide) -> None:
+        super().__init__()
+        width = guide.channels
+        self.heads = guide.heads
+        self.norm_q, self.norm_kv, self.norm_a = (nn.GroupNorm(1, width, eps=1e-6) for _ in range(3))
+        self.q = nn.Conv2d(width, width, 1)
+        self.kv = nn.Conv2d(width, 2 * width, 1)
+        self.anchor = nn.Conv2d(2 * width, width, ANCHOR, stride=ANCHOR)
+        self.proj = nn.Conv2d(width, width, 1)
+        self.scale_q, self.scale_k = (nn.Parameter(torch.ones(1, guide.heads, 1, 1)) for _ in range(2))
+
+    def forward(self, x: Tensor, prior: Tensor) -> Tensor:
+        """[B, C, H, W] twice; sides are multiples of 4."""
+        query, source = self.norm_q(x), self.norm_kv(prior)
+        anchors = self._tokens(self.norm_a(self.anchor(cat([query, source], dim=1))))
+        key, value = (self._tokens(part) for part in self.kv(source).chunk(2, dim=1))
+        # Two small attentions in place of one over all pairs of pixels.
+        gathered = scaled_dot_product_attention(anchors * self.scale_k, key, value)
+        asked = self._tokens(self.q(query)) * self.scale_q
+        spread = scaled_dot_product_attention(asked, anchors, gathered)
+        change: Tensor = self.proj(spread.transpose(2, 3).reshape(x.shape))
+        return x + change
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, heads, H * W, c]."""
+        return x.reshape(len(x), self.heads, -1, x.shape[2] * x.shape[3]).transpose(2, 3)
+
+
+def _groups(width: int, guide: Guide) -> nn.Sequential:
+    return nn.Sequential(*(Group(width, heads=guide.heads, side=guide.side) for _ in range(2)))

@@ -1,0 +1,237 @@
+"""VAR's transformer (Tian et al. 2024, arXiv 2404.02905) as VarFormer steers it with a degraded picture.
+
+Scale by scale it predicts the code words of a clean picture, reading the words of the scales before. In its
+first blocks the degraded picture's own words ask what the block has found (arXiv 2412.21063).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, linear, normalize, scaled_dot_product_attention
+
+from .vector_quantizer import Quantiser
+
+Mixing = Literal["released", "correct"]
+UNCONDITIONAL = -1  # the last class stands for none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transformer:
+    """Sizes of VAR's transformer; d16 has 16 blocks of 1024 channels and 16 heads."""
+
+    width: int
+    heads: int
+    blocks: int
+    crossed: int  # blocks, from the first, whose answer the degraded picture questions
+    classes: int  # ImageNet's, without the one that stands for none
+
+
+class Var(nn.Module):
+    """Code words of a clean picture, given those of a degraded one."""
+
+    def __init__(self, sizes: Transformer, *, codes: int, latent: int, scales: tuple[int, ...]) -> None:
+        super().__init__()
+        tokens, width = sum(scale**2 for scale in scales), sizes.width
+        self.scales = scales
+        self.word_embed = nn.Linear(latent, width)
+        self.class_emb = nn.Embedding(sizes.classes + 1, width)
+        self.pos_start = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_1LC = nn.Parameter(torch.zeros(1, tokens, width))
+        self.lvl_embed = nn.Embedding(len(scales), width)
+        level = scale_of_tokens(scales)
+        self.register_buffer("lvl_1L", level)
+        self.register_buffer("attn_bias_for_masking", causal_bias(level))
+        self.blocks = nn.ModuleList(Block(width, heads=sizes.heads) for _ in range(sizes.blocks))
+        self.cross_attn_blocks = nn.ModuleList(
+            Questions(width, heads=sizes.heads) for _ in range(sizes.crossed)
+        )
+        self.head_nm = HeadNorm(width)
+        self.head = nn.Linear(width, codes)
+
+    def forward(self, degraded: Tensor, quantiser: Quantiser, *, guidance: float, mixing: Mixing) -> Tensor:
+        """What each scale of the predicted clean latent contributes.
+
+        Args:
+            degraded: The degraded picture's `contributions`, [1, scales, C, S, S].
+            quantiser: Turns words into maps.
+            guidance: How far the first of two copies is led away from the second, at the finest scale.
+                Both are given the same class, so this has an effect only through `mixing` "released".
+            mixing: See `Questions`.
+        """
+        questions = self._questions(degraded, quantiser)
+        caches: list[Cache] = [(None, None)] * len(self.blocks)
+        found: list[Tensor] = []
+        for i, question in enumerate(questions):
+            x = self._embed(quantiser.inputs(torch.stack(found, dim=1))[-1], i) if i else self._start(0)
+            logits = self._logits(x.expand(2, -1, -1), question.expand(2, -1, -1), caches, mixing)
+            strength = guidance * i / max(len(self.scales) - 1, 1)
+            guided = guide(logits[:1], logits[1:], strength)
+            found.append(quantiser.contribution(guided.argmax(-1), i))
+        return torch.stack(found, dim=1)
+
+    def _logits(self, x: Tensor, question: Tensor, caches: list[Cache], mixing: Mixing) -> Tensor:
+        condition = self.class_emb.weight[UNCONDITIONAL].expand(len(x), -1)
+        for i, block in enumerate(self.blocks):
+            x, caches[i] = block(x, condition, caches[i])
+            if i < len(self.cross_attn_blocks):
+                x = self.cross_attn_blocks[i](question, x, mixing=mixing)
+        answer: Tensor = self.head(self.head_nm(x, condition))
+        return answer
+
+    def _questions(self, degraded: Tensor, quantiser: Quantiser) -> list[Tensor]:
+        """The degraded picture as the transformer reads it at each scale: [1, n^2, width] each."""
+        later = enumerate(quantiser.inputs(degraded), start=1)
+        return [self._start(0), *(self._embed(tokens, i) for i, tokens in later)]
+
+    def _start(self, scale: int) -> Tensor:
+        return self.class_emb.weight[UNCONDITIONAL] + self.pos_start + self._place(scale)
+
+    def _embed(self, tokens: Tensor, scale: int) -> Tensor:
+        embedded: Tensor = self.word_embed(tokens)
+        return embedded + self._place(scale)
+
+    def _place(self, scale: int) -> Tensor:
+        before = sum(side**2 for side in self.scales[:scale])
+        position = self.pos_1LC[:, before : before + self.scales[scale] ** 2]
+        return position + self.lvl_embed.weight[scale]
+
+
+def guide(conditional: Tensor, unconditional: Tensor, strength: float) -> Tensor:
+    """Logits led from one copy's away from the other's; 0 leaves the first as it is."""
+    return conditional + strength * (conditional - unconditional)
+
+
+def scale_of_tokens(scales: tuple[int, ...]) -> Tensor:
+    """The number of the scale that each token belongs to. [1, L]."""
+    return torch.cat([torch.full((scale**2,), i) for i, scale in enumerate(scales)])[None]
+
+
+def causal_bias(level: Tensor) -> Tensor:
+    """0 where a row's token may see a column's (its own scale and those before), else -inf. [1, 1, L, L].
+
+    Takes no gradient.
+    """
+    visible = level[0][:, None] >= level[0]
+    return torch.where(visible, 0.0, -math.inf).to(torch.float32)[None, None]
+
+
+Cache = tuple[Tensor | None, Tensor | None]  # keys and values of all tokens so far, [B, heads, L, c]
+
+
+class Block(nn.Module):
+    """Self-attention, then two layers per token, scaled, shifted and weighted by the class. [B, L, C]."""
+
+    def __init__(self, width: int, *, heads: int) -> None:
+        super().__init__()
+        self.attn = CachedAttention(width, heads=heads)
+        self.ffn = FeedForward(width)
+        self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, condition: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        weights = self.ada_lin(condition)[:, None].chunk(6, dim=2)
+        gain1, gain2, scale1, scale2, shift1, shift2 = weights
+        attended, cache = self.attn(modulate(x, scale1, shift1), cache)
+        x = x + gain1 * attended
+        return x + gain2 * self.ffn(modulate(x, scale2, shift2)), cache
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Tokens [B, L, C] brought to mean 0 and variance 1, then (1 + scale) x + shift."""
+    return layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+
+
+class FeedForward(nn.Module):
+    """Two layers at each token, four times as wide between. [B, L, C] both ways."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.act = nn.GELU(approximate="tanh")
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed: Tensor = self.fc2(self.act(self.fc1(x)))
+        return changed
+
+
+class HeadNorm(nn.Module):
+    """The last norm, scaled and shifted by the class."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.ada_lin(condition)[:, None].chunk(2, dim=2)
+        return modulate(x, scale, shift)
+
+
+class CachedAttention(nn.Module):
+    """Attention by angle: queries and keys of length one, times a learned sharpness, at most 100."""
+
+    zero_k_bias: Tensor
+
+    def __init__(self, width: int, *, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale_mul_1H11 = nn.Parameter(torch.full((1, heads, 1, 1), 4.0).log())
+        self.mat_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
+        self.register_buffer("zero_k_bias", torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
+        """The tokens of one scale, [B, n, C], look at themselves and at all scales before."""
+        bias = torch.cat([self.q_bias, self.zero_k_bias, self.v_bias])
+        query, key, value = (
+            by_head(part, self.heads) for part in linear(x, self.mat_qkv.weight, bias).chunk(3, dim=2)
+        )
+        sharpness = self.scale_mul_1H11.clamp(max=math.log(100)).exp()
+        key = _after(cache[0], normalize(key, dim=-1))
+        value = _after(cache[1], value)
+        seen = scaled_dot_product_attention(normalize(query, dim=-1) * sharpness, key, value, scale=1)
+        return self.proj(seen.transpose(1, 2).flatten(2)), (key, value)
+
+
+class Questions(nn.Module):
+    """Cross-attention whose answer takes the place of what a block has found.
+
+    The released code stacks the answers of heads and copies in the wrong order wherever xformers is absent:
+    [B, heads, L, c] is read as [heads, B, L, c]. Mixing "released" does the same; "correct" keeps the heads
+    of each token together. Which of the two the published weights were trained with is not known.
+    """
+
+    zero_k_bias: Tensor
+
+    def __init__(self, width: int, *, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.mat_q = nn.Linear(width, width, bias=False)
+        self.mat_kv = nn.Linear(width, 2 * width, bias=False)
+        self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(width)) for _ in range(2))
+        self.register_buffer("zero_k_bias", torch.zeros(width))
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, question: Tensor, x: Tensor, *, mixing: Mixing) -> Tensor:
+        """`question` [B, L, C] asks `x` [B, L, C]."""
+        query = by_head(linear(question, self.mat_q.weight, self.q_bias), self.heads)
+        both = linear(x, self.mat_kv.weight, torch.cat([self.zero_k_bias, self.v_bias]))
+        key, value = (by_head(part, self.heads) for part in both.chunk(2, dim=2))
+        answer = scaled_dot_product_attention(query, key, value, scale=0.25 / math.sqrt(query.shape[-1]))
+        order = (1, 0, 2, 3) if mixing == "released" else (0, 2, 1, 3)
+        mixed: Tensor = self.proj(answer.permute(order).reshape(x.shape))
+        return mixed
+
+
+def by_head(x: Tensor, heads: int) -> Tensor:
+    """[B, L, heads * c] to [B, heads, L, c]."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
+
+
+def _after(before: Tensor | None, new: Tensor) -> Tensor:
+    return new if before is None else torch.cat([before, new], dim=2)

@@ -1,0 +1,58 @@
+"""Other people's restoration networks, read with spandrel where the user has installed it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from freezeframe.data.errors import FreezeframeError, UnreadableMedia
+
+
+def read_foreign(state: Mapping[str, Tensor], *, path: Path) -> Any:
+    """What spandrel says of these weights, its ImageModelDescriptor, on the CPU and in fp32.
+
+    Raises:
+        FreezeframeError: spandrel is not installed, or does not run beside this torch.
+        UnreadableMedia: No network that spandrel knows, or one that needs more than a picture.
+    """
+    spandrel = _import_spandrel(path)
+    found = _describe(spandrel, state, path)
+    if not isinstance(found, spandrel.ImageModelDescriptor):
+        raise UnreadableMedia(
+            f"{path}: {found.architecture.name} needs more than a picture (a mask); name a restorer"
+        )
+    return found.eval()
+
+
+def _import_spandrel(path: Path) -> Any:
+    try:
+        return importlib.import_module("spandrel")
+    # spandrel imports torchvision, which raises RuntimeError beside a torch that it was not built for.
+    except (ImportError, RuntimeError) as error:
+        raise FreezeframeError(
+            f"{path}: is of no network that freezeframe knows itself; others are read by spandrel, which"
+            f" cannot be imported ({str(error).splitlines()[0]}); run: pip install spandrel torch=="
+            f"{torch.__version__.split('+')[0]} torchvision --index-url {_index()}"
+            " --extra-index-url https://pypi.org/simple (torch and torchvision must come from one index)"
+        ) from error
+
+
+def _index() -> str:
+    """The index that has torchvision for the torch that is installed: its build is told by its version."""
+    build = torch.__version__.partition("+")[2]
+    return f"https://download.pytorch.org/whl/{build}" if build else "https://pypi.org/simple"
+
+
+def _describe(spandrel: Any, state: Mapping[str, Tensor], path: Path) -> Any:
+    try:
+        return spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state))
+    except Exception as error:
+        # Forty-two detectors and loaders of other authors fail in forty-two ways.
+        raise UnreadableMedia(
+            f"{path}: holds weights of no network that freezeframe or spandrel knows; use NAFNet's"
+        ) from error

@@ -1,0 +1,135 @@
+"""Pictures of a diagnosis. Needs the extra `plot`.
+
+Nothing here takes a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from freezeframe.data.errors import MissingExtra
+
+from .diagnose import Diagnosis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = {"none": "#8a8f98", "camera": "#2a78d6", "object": "#e2572b", "defocus": "#8c5bd0"}
+_WIDTH, _DOTS = 10.0, 110  # inches of the sheet, dots per inch
+_REACH = 0.45  # share of its region's width that the longest drawn blur may take to either side
+_LEAST = 0.5  # pixels; shorter blur is drawn as a point
+SCALES = (1, 2, 5, 10, 20, 50)  # times by which the blur may be drawn longer than it is
+
+
+def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
+    path: Path,
+    diagnoses: Sequence[Diagnosis],
+    *,
+    times: Sequence[float],
+    frame: Tensor,
+    index: int,
+    limit: float | None = None,
+) -> None:
+    """Draw blur and sharpness over time and the blur of one frame.
+
+    Args:
+        path: Where to write.
+        diagnoses: One per frame.
+        times: Seconds, one per frame.
+        frame: The frame to draw on, [3, H, W] linear RGB.
+        index: Which of `diagnoses` is the frame's.
+        limit: Pixels of blur from which a frame is worked on; None draws no line for it.
+    """
+    figure = _sheet(frame.shape[1] / frame.shape[2])
+    blur, sharpness, picture = figure.axes
+    _draw_blur(blur, diagnoses, times, index)
+    if limit is not None:
+        blur.axhline(limit, color="#20242b", linewidth=0.8, linestyle="--")
+        blur.annotate(
+            f"processed from {limit:.1f} px",
+            (1, limit),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+        )
+    _draw_sharpness(sharpness, diagnoses, times, index)
+    scale = stroke_scale(diagnoses[index], frame.shape[1:])
+    _draw_vectors(picture, diagnoses[index], frame, scale)
+    title = f"Blur at {times[index]:.2f} s, {diagnoses[index].blur:.1f} px, drawn {scale} times as long"
+    picture.set_title(title, loc="left", fontsize=10)
+    figure.savefig(path, dpi=_DOTS)
+
+
+def _sheet(aspect: float) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as missing:
+        raise MissingExtra("matplotlib", "plot", "Drawing a diagnosis") from missing
+    strip, picture = 1.3, 0.93 * _WIDTH * aspect
+    figure = Figure(figsize=(_WIDTH, 2 * strip + picture + 1.2), layout="constrained")
+    figure.subplots(3, 1, height_ratios=[strip, strip, picture])
+    return figure
+
+
+def _draw_blur(axes: Axes, diagnoses: Sequence[Diagnosis], times: Sequence[float], index: int) -> None:
+    axes.plot(times, [d.blur for d in diagnoses], color="#c3c6cc", linewidth=1, zorder=1)
+    for cause, colour in _COLOURS.items():
+        which = [k for k, diagnosis in enumerate(diagnoses) if diagnosis.cause == cause]
+        if which:
+            moments, lengths = [times[k] for k in which], [diagnoses[k].blur for k in which]
+            axes.scatter(moments, lengths, color=colour, s=14, label=cause, zorder=2)
+    axes.legend(ncols=4, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    axes.set_title("Motion blur that 2 % of the frame exceeds, pixels, by cause", loc="left", fontsize=10)
+    axes.set_ylim(bottom=0)
+    _tidy(axes, times[index])
+
+
+def _draw_sharpness(axes: Axes, diagnoses: Sequence[Diagnosis], times: Sequence[float], index: int) -> None:
+    axes.plot(times, [d.sharpness for d in diagnoses], color="#1f9d63", linewidth=1.6)
+    axes.set_title("Sharpness, cycles per pixel at half contrast", loc="left", fontsize=10)
+    axes.set_ylim(0, 0.5)
+    axes.set_xlabel("seconds", fontsize=9)
+    _tidy(axes, times[index])
+
+
+def _tidy(axes: Axes, moment: float) -> None:
+    axes.axvline(moment, color="#20242b", linewidth=0.8, linestyle=":")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+
+
+def stroke_scale(diagnosis: Diagnosis, size: Sequence[int]) -> int:
+    """How many times longer the blur of a frame of `size` (h, w) can be drawn without leaving its region."""
+    longest = max(region.blur for row in diagnosis.regions for region in row)
+    room = 2 * _REACH * min(size[0] / len(diagnosis.regions), size[1] / len(diagnosis.regions[0]))
+    return max((scale for scale in SCALES if scale * longest <= room), default=1)
+
+
+def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor, scale: int) -> None:
+    codes = frame.clamp(0, 1).pow(1 / 2.2).permute(1, 2, 0).cpu().numpy()
+    axes.imshow(codes, interpolation="nearest")
+    axes.set_axis_off()
+    height, width = codes.shape[:2]
+    rows, columns = len(diagnosis.regions), len(diagnosis.regions[0])
+    for i, row in enumerate(diagnosis.regions):
+        for j, region in enumerate(row):
+            x, y = (j + 0.5) * width / columns, (i + 0.5) * height / rows
+            if region.blur < _LEAST:
+                axes.plot(x, y, color=_COLOURS["none"], marker=".", markersize=3)
+                continue
+            half = min(scale * region.blur / 2, _REACH * min(width / columns, height / rows))
+            dx, dy = half * np.cos(region.direction), half * np.sin(region.direction)
+            _stroke(axes, (x - dx, x + dx), (y - dy, y + dy), _COLOURS[region.cause])
+
+
+def _stroke(axes: Axes, x: tuple[Any, Any], y: tuple[Any, Any], colour: str) -> None:
+    """A line that shows on any background: blur has no sign, so it has no head."""
+    axes.plot(x, y, color="white", linewidth=5, solid_capstyle="round")
+    axes.plot(x, y, color=colour, linewidth=3, solid_capstyle="round")

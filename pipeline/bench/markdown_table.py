@@ -1,0 +1,66 @@
+"""The table of a benchmark, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from freezeframe.data.datasets.paired import Rule
+
+from .methods import INPUT
+from .scoring import PERFECT, Figures
+
+Cell = Callable[[float], str]
+
+COLUMNS: Mapping[str, tuple[str, Cell]] = {
+    "psnr": ("PSNR dB", lambda value: f"{value:.2f}"),
+    "gain": ("gain", lambda value: f"{value:+.2f}"),
+    "worst": ("worst frame", lambda value: f"{value:+.2f}"),
+    "ssim": ("SSIM", lambda value: f"{value:.4f}"),
+    "tof": ("tOF px", lambda value: f"{value:.2f}"),
+    "warping": ("warping", lambda value: f"{value:.2f}"),
+    "flicker": ("flicker", lambda value: f"{value:.2f}"),
+    "reblur": ("re-blur dB", lambda value: f"{value:.2f}"),
+    "sharpness": ("sharpness", lambda value: f"{value:.2f}"),
+    "seconds": ("s/frame", lambda value: f"{value:.2f}"),
+    "megabytes": ("peak MB", lambda value: f"{value:.0f}"),
+}
+
+COMPARED: Mapping[Rule, str] = {
+    "pixel by pixel": "Compared pixel by pixel, no alignment.",
+    "aligned": "Aligned to the truth by brightness and homography (RealBlur), compared where both see.",
+    "best of many": "Against the frame of the true trajectory to which it is closest (Köhler), no alignment.",
+}
+
+LEGEND = """8-bit sRGB read back from the files written, float64, every frame; mean per sequence, then
+over sequences. SSIM: Wang et al. 2004, Gaussian window of sigma 1.5, mean over RGB, 5 border pixels left out.
+tOF: L1 difference from the truth's flow. Warping: error against the next frame laid on by the truth's flow,
+over the input's. Flicker: second differences over time of 16x16 blocks, codes. Re-blur: the result blurred
+again along the measured motion, against the input. Sharpness: gradients over the truth's. Time includes
+reading and writing; memory is that of the whole process."""
+
+
+def table(rows: Mapping[str, Figures], *, title: str, rule: Rule) -> str:
+    """Methods down, figures across; a dash where there is nothing to tell."""
+    lines = [
+        f"### {title}",
+        "",
+        "| method | " + " | ".join(header for header, _ in COLUMNS.values()) + " |",
+        "|---" * (len(COLUMNS) + 1) + "|",
+        *(_line(name, _with_gain(figures, rows[INPUT])) for name, figures in rows.items()),
+        "",
+        f"{COMPARED[rule]} {LEGEND}",
+    ]
+    return "\n".join(lines)
+
+
+def _with_gain(figures: Figures, given: Figures) -> Figures:
+    return figures | {"gain": figures["psnr"] - given["psnr"]}
+
+
+def _line(name: str, figures: Figures) -> str:
+    perfect = {"psnr", "gain", "worst"} if figures["psnr"] >= PERFECT else set()
+    cells = [
+        cell(figures[key]) if key in figures and key not in perfect else "-"
+        for key, (_, cell) in COLUMNS.items()
+    ]
+    return f"| {name} | " + " | ".join(cells) + " |"

@@ -1,0 +1,81 @@
+"""The options of `freezeframe video`; `batch` takes the same ones for each of its clips."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from freezeframe.pipeline.config import Config
+
+from . import build_config as options
+from .options import (
+    Adapt,
+    Budget,
+    Codec,
+    Device,
+    End,
+    Estimator,
+    Iterations,
+    MinBlur,
+    NetworkOption,
+    PrecisionOption,
+    PresetOption,
+    Quality,
+    Radius,
+    Rate,
+    Restorer,
+    Shutter,
+    SkipDamaged,
+    Splat,
+    Start,
+    Strength,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipOptions:
+    """How a clip is sharpened, as typed; None leaves it to the preset."""
+
+    strength: Strength = 1.0
+    min_blur: MinBlur = None
+    start: Start = None
+    end: End = None
+    fps: Rate = None
+    budget: Budget = None
+    codec: Codec = None
+    quality: Quality = None
+    preset: PresetOption = "auto"
+    shutter: Shutter = None
+    estimator: Estimator = "dis"
+    radius: Radius = None
+    iterations: Iterations = None
+    network: NetworkOption = "shipped"
+    adapt: Adapt = 0.0
+    restorer: Restorer = None
+    splat: Splat = "off"
+    device: Device = "auto"
+    precision: PrecisionOption = "auto"
+    skip_damaged: SkipDamaged = False
+
+    def config(self, *, force: bool) -> Config:
+        """The same as a Config."""
+        return options.configure(
+            self.preset,
+            output={
+                "codec": self.codec, "quality": self.quality, "start": self.start, "end": self.end,
+                "rate": self.fps, "skip_damaged": self.skip_damaged, "force": force,
+            },
+            measure={"shutter": self.shutter, "estimator": self.estimator},
+            fuse={"radius": self.radius, "iterations": self.iterations, "adapt": self.adapt,
+                  "network": options.network(self.network)},
+            splat={"mode": self.splat, "budget": self.budget},
+            refine={"checkpoint": self.restorer},
+            gate=options.pixels(self.min_blur),
+            strength=self.strength, device=self.device, precision=self.precision, budget=self.budget,
+        )  # fmt: skip
+
+    def words(self) -> list[str]:
+        """The same as a command line."""
+        given = asdict(self)
+        if self.budget is not None:
+            given["budget"] = f"{60 * self.budget:.3f}s"
+        return options.arguments(**given)

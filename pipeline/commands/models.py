@@ -1,0 +1,87 @@
+"""`freezeframe models`: what restorers are known, which are here, and how others come here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Device, Force, PrecisionOption
+from .parser import Command, Group
+from .terminal import answer, bar, errors, say, show
+
+app = typer.Typer(cls=Group, no_args_is_help=False, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def models(context: typer.Context) -> None:
+    """Restorers: the shipped weights, and those of others (list, info, add, fetch)."""
+    if context.invoked_subcommand is None:
+        with errors():
+            from freezeframe.models.registry.bundled import REFINER, WEIGHTS, card, verify
+
+            for weights in filter(Path.is_file, (WEIGHTS, REFINER)):
+                verify(weights)
+                for name, value in card(weights).items():
+                    show(f"{name}: {value}")
+
+
+@app.command("list", cls=Command)
+def list_() -> None:
+    """Every known restorer: whether it is installed, what it restores, its licence."""
+    with errors():
+        from freezeframe.pipeline.tasks.restore.model_info import listing
+
+        show(listing())
+
+
+@app.command(cls=Command)
+def info(
+    name: Annotated[str, typer.Argument(help="A name of `freezeframe models list`, or a checkpoint.")],
+    measure: Annotated[bool, typer.Option("--measure", help="Measure its speed on this machine.")] = False,
+    device: Device = "auto",
+    precision: PrecisionOption = "auto",
+) -> None:
+    """What a restorer restores, its size, licence, and what it costs on this machine."""
+    with errors():
+        from freezeframe.pipeline.tasks.restore.model_info import cost, cost_in_words, here, told_of
+
+        for key, value in told_of(name).items():
+            show(f"{key}: {value}")
+        weights = here(name)
+        if weights is not None:
+            found = cost(weights, device=device, precision=precision, measure=measure)
+            for key, value in cost_in_words(found).items():
+                show(f"{key}: {value}")
+
+
+@app.command(cls=Command)
+def add(
+    file: Annotated[Path, typer.Argument(help="A checkpoint: .safetensors, .pth, .pt or .ckpt.")],
+    force: Force = False,
+) -> None:
+    """Copy a checkpoint of yours into freezeframe's folder, once it is recognised."""
+    with errors():
+        from freezeframe.pipeline.tasks.restore.model_info import add as take_in
+
+        weights, title = take_in(file, force=force)
+        say(f"{title}; use it by: --model {weights.name}")
+        answer(weights.path)
+
+
+@app.command(cls=Command)
+def fetch(
+    name: Annotated[str, typer.Argument(help="A name of `freezeframe models list`.")],
+) -> None:
+    """Download a restorer from where its authors published it; a broken download is resumed."""
+    with errors(stopped="Stopped. Rerun the same command to resume the download."):
+        from freezeframe.models.store.download import fetch as download
+        from freezeframe.pipeline.tasks.restore.model_info import published
+
+        release = published(name)
+        if release.address:
+            say(f"from {release.address}; licence: {release.licence}")
+        with bar(name, unit="B") as advance:
+            path = download(release, progress=advance)
+        answer(path)

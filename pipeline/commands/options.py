@@ -1,0 +1,198 @@
+"""Options that several commands share: their types, limits and words of help."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
+LONGEST = 10**7  # seconds; no film lasts for months
+FASTEST = 10**6  # frames per second
+
+OUTPUT, ADVANCED = "Output", "Advanced"  # panels of --help; all else is in the first one
+
+CodecName = Literal["h264", "hevc", "av1", "prores", "ffv1"]
+CODECS: dict[str, CodecName] = {
+    **dict.fromkeys(("h264", "h.264", "x264", "libx264", "avc", "avc1"), "h264"),
+    **dict.fromkeys(("hevc", "h265", "h.265", "x265", "libx265", "hvc1", "hev1"), "hevc"),
+    **dict.fromkeys(("av1", "av01", "svtav1", "svt-av1", "libsvtav1", "libaom-av1"), "av1"),
+    **dict.fromkeys(("prores", "prores_ks", "prores-ks", "apple-prores"), "prores"),
+    "ffv1": "ffv1",
+}
+
+
+def minutes(words: str) -> float:
+    """`90s`, `10m`, `1.5h` in minutes."""
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", words.strip())
+    if not parts or float(parts[1]) == 0:
+        raise typer.BadParameter(f"{words!r} is not a duration; use e.g. 90s, 10m or 1h")
+    return float(parts[1]) * UNITS[parts[2]]
+
+
+def moment(words: str) -> float:
+    """`12.5`, `1:30.5` or `1:02:03` in seconds."""
+    parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", words.strip())
+    if parts:
+        hours, minute, second = (Fraction(part or "0") for part in parts.groups())
+        total = 3600 * hours + 60 * minute + second
+        if total <= LONGEST and (not parts[2] or second < 60) and (not parts[1] or minute < 60):
+            return float(total)
+    raise typer.BadParameter(f"{words!r} is not a time; use seconds (12.5), mm:ss (1:30.5) or hh:mm:ss")
+
+
+def frames_per_second(words: str) -> Fraction:
+    """`25`, `29.97` or `30000/1001`, exactly."""
+    if re.fullmatch(r"\d+(?:\.\d+)?|\d+/0*[1-9]\d*", words.strip()):
+        rate = Fraction(words.strip())
+        if 0 < rate <= FASTEST:
+            return rate
+    raise typer.BadParameter(f"{words!r} is not a frame rate; use e.g. 25, 29.97 or 30000/1001")
+
+
+def number(words: str) -> float:
+    """A finite number that is not negative."""
+    try:
+        value = float(words)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise typer.BadParameter(f"{words!r} is not a number from 0 up; use e.g. 2.5")
+    return value
+
+
+def codec(words: str) -> CodecName:
+    """One of our names for a codec, or one that FFmpeg or its encoders have for it."""
+    if (name := CODECS.get(words.strip().lower())) is None:
+        raise typer.BadParameter(
+            f"{words!r} is not a codec that can be written; use h264, hevc, av1, prores or ffv1"
+        )
+    return name
+
+
+PresetName = Literal["auto", "sports", "handheld", "burst"]
+PresetOption = Annotated[PresetName, typer.Option(help="A named starting point.", rich_help_panel=ADVANCED)]
+Strength = Annotated[
+    float, typer.Option(min=0, max=1, help="How much of the change to keep: 0 none, 1 all of it.")
+]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.", rich_help_panel=ADVANCED)
+]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(help="Number format of the networks.", rich_help_panel=ADVANCED),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="OUTPUT", help="The same as OUTPUT above.", rich_help_panel=OUTPUT
+    ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", "-f", help="Replace an existing output.", rich_help_panel=OUTPUT)
+]
+Restorer = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="NAME",
+        help="Single-image restorer, run after the neighbouring frames have helped: a name of"
+        " `freezeframe models list`, or a checkpoint.",
+        rich_help_panel=ADVANCED,
+    ),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write the full report as JSON.", rich_help_panel=OUTPUT),
+]
+Codec = Annotated[
+    CodecName | None,
+    typer.Option(
+        parser=codec, metavar="CODEC", rich_help_panel=OUTPUT,
+        help="h264, hevc, av1, prores or ffv1 (default: the codec of the source).",
+    ),
+]  # fmt: skip
+Quality = Annotated[
+    float | None,
+    typer.Option(
+        parser=number, metavar="CRF", rich_help_panel=OUTPUT,
+        help="CRF, lower is better (default: visually lossless).",
+    ),
+]  # fmt: skip
+Start = Annotated[
+    float | None,
+    typer.Option(parser=moment, metavar="TIME", help="Begin at this time: seconds, mm:ss or hh:mm:ss."),
+]
+End = Annotated[float | None, typer.Option(parser=moment, metavar="TIME", help="Stop at this time.")]
+Rate = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--fps", parser=frames_per_second, metavar="FPS",
+        help="Frame rate of a folder of images (default: 24).",
+    ),
+]  # fmt: skip
+Shutter = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01, max=1, metavar="FRACTION", rich_help_panel=ADVANCED,
+        help="Exposure time over frame interval, if known: 180° is 0.5 (default: measured).",
+    ),
+]  # fmt: skip
+Radius = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=3, metavar="N", help="Neighbouring frames to use on either side.", rich_help_panel=ADVANCED
+    ),
+]
+MinBlur = Annotated[
+    float | None,
+    typer.Option(
+        parser=number, metavar="PX",
+        help="Only process frames blurred by more than this (default: height / 110);"
+        " 0 processes every frame in which something moves.",
+    ),
+]  # fmt: skip
+Iterations = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=100, metavar="N", help="Deconvolution steps (default: by noise).", rich_help_panel=ADVANCED
+    ),
+]
+NetworkOption = Annotated[
+    str,
+    typer.Option(
+        "--network", metavar="NAME", rich_help_panel=ADVANCED,
+        help="shipped, none (physics only), or weights from `freezeframe train`.",
+    ),
+]  # fmt: skip
+Adapt = Annotated[
+    float,
+    typer.Option(
+        min=0, metavar="MINUTES", help="First train the network on this clip.", rich_help_panel=ADVANCED
+    ),
+]
+Estimator = Annotated[
+    Literal["dis", "kornia"],
+    typer.Option(help="How optical flow is estimated.", rich_help_panel=ADVANCED),
+]
+SkipDamaged = Annotated[
+    bool,
+    typer.Option(
+        "--skip-damaged", help="Repeat the neighbour of a damaged frame instead of stopping.",
+        rich_help_panel=ADVANCED,
+    ),
+]  # fmt: skip
+Budget = Annotated[
+    float | None,
+    typer.Option(parser=minutes, metavar="TIME", help="Be done after this time, e.g. 90s, 10m or 1h."),
+]
+Splat = Annotated[
+    Literal["off", "auto", "on"],
+    typer.Option(
+        help="Rebuild a static scene from its own blur, minutes a window; auto: on a GPU only.",
+        rich_help_panel=ADVANCED,
+    ),
+]

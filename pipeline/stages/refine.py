@@ -1,0 +1,39 @@
+"""The single-image restorer over every frame, in tiles.
+
+Nothing here takes a gradient.
+"""
+
+from __future__ import annotations
+
+from math import lcm
+
+import torch
+from torch import Tensor
+
+from freezeframe.models.imageops.tiling import Restorer, in_tiles
+from freezeframe.models.restorer.restorer import NetworkRestorer
+from freezeframe.pipeline.config import RefineConfig
+
+GRID = 32  # pixels; networks that halve the picture up to five times then pair the same pixels in every tile
+
+
+def refine(images: Tensor, restorer: Restorer | None, config: RefineConfig) -> Tensor:
+    """Restore each picture by itself.
+
+    Args:
+        images: [T, 3, H, W] linear RGB.
+        restorer: None leaves everything as it is.
+        config: Size of the tiles.
+
+    Returns:
+        [T, 3, H, W] linear RGB; `images` itself where there is no restorer.
+    """
+    if restorer is None:
+        return images
+    refined = torch.empty_like(images)
+    grid = lcm(GRID, restorer.multiple) if isinstance(restorer, NetworkRestorer) else GRID
+    for before, after in zip(images[:, None], refined[:, None], strict=True):
+        # What a network knows of a whole picture is the same for all its tiles.
+        known = restorer.settled(before) if isinstance(restorer, NetworkRestorer) else restorer
+        after.copy_(in_tiles(known, before, tile=config.tile, overlap=config.overlap, multiple=grid))
+    return refined

@@ -1,0 +1,68 @@
+"""Photos of one scene, merged into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from freezeframe.data.media.photo.files import claim_photo, encoded, read_burst
+from freezeframe.data.media.photo.photo import photo_of
+from freezeframe.data.media.video_out.fingerprint import unchanged
+from freezeframe.pipeline.config import Config, Preset, preset
+from freezeframe.pipeline.prepare import ready
+from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, require
+from freezeframe.pipeline.stages.refine import refine
+from freezeframe.pipeline.support.media import PathLike
+from freezeframe.pipeline.support.progress import Advance, quiet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurstResult:
+    """What became of a burst."""
+
+    output: Path
+    reference: Path  # the photo whose moment and framing the result shows
+    image: Tensor  # [3, H, W] linear RGB
+    confidence: Tensor  # [H, W] in [0, 1]
+
+
+def deblur_burst(
+    images: Sequence[PathLike],
+    output: PathLike,
+    *,
+    config: Config | Preset = "burst",
+    progress: Advance = quiet,
+) -> BurstResult:
+    """Make one sharp photo from several blurred ones of the same scene.
+
+    Args:
+        images: At least two photos of one size, in order of time.
+        output: The photo to write; its suffix chooses the format. Metadata come from the reference.
+        config: Every knob, or the name of a preset.
+        progress: Called with steps done since the last call and steps in all.
+
+    Raises:
+        UnreadableMedia: Fewer than two photos, of differing sizes, or unreadable.
+        UnwritableOutput: The output exists (without force) or cannot be written.
+    """
+    settings = preset(config) if isinstance(config, str) else config
+    paths = [Path(image) for image in images]
+    target = Path(output)
+    place = claim_photo(target, inputs=paths, force=settings.output.force)
+    restorer, check = ready(settings), unchanged(*paths)
+    from freezeframe.pipeline.solvers.fourier_burst import fuse_burst
+
+    frames = read_burst(paths)
+    require(str(paths[0]), frames[0].picture.size, bytes_per_pixel=PHOTO_BYTES * len(paths))
+    light = [frame.picture.linear() for frame in frames]
+    merged = fuse_burst(light, strength=settings.strength, progress=progress)
+    image = refine(merged.image[None], restorer, settings.refine)[0]
+    picture = frames[merged.reference].picture.with_light(image)
+    check()
+    place.write(encoded(photo_of(picture), target))
+    return BurstResult(
+        output=target, reference=paths[merged.reference], image=image, confidence=merged.confidence
+    )

@@ -1,0 +1,90 @@
+"""The shipped samples are what they are said to be: real files whose truth fits them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from freezeframe.data.media.video_in.frame_picture import frame_showing
+from freezeframe.data.metrics.image import psnr_codes
+from freezeframe.data.samples import sample_burst, sample_burst_truth, sample_clip, sample_truth
+from freezeframe.data.synthesis.demo.scenes import sports_scene
+
+BUDGET = 3_500_000  # bytes of a wheel that everybody downloads
+
+
+def decode(path):
+    with av.open(str(path)) as container:
+        return [(f.pts * f.time_base, f.to_ndarray(format="gray")) for f in container.decode(video=0)]
+
+
+def sharpness(grey):
+    """Energy of the steps between neighbouring pixels along the pan."""
+    return float(np.square(np.diff(grey.astype(np.float32), axis=1)).mean())
+
+
+def photo(path):
+    return np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return decode(sample_clip())
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return decode(sample_truth())
+
+
+def test_all_samples_together_are_small():
+    paths = [sample_clip(), sample_truth(), *sample_burst(), *map(sample_burst_truth, range(6))]
+    assert len(set(paths)) == 14
+    assert sum(path.stat().st_size for path in paths) < BUDGET
+
+
+@pytest.mark.parametrize("sample", [sample_clip, sample_truth])
+def test_the_clip_is_tagged_and_has_sound(sample):
+    with av.open(str(sample())) as container:
+        picture, sound = container.streams.video[0], container.streams.audio[0]
+        context = picture.codec_context
+        assert (context.name, context.pix_fmt, context.width, context.height) == ("h264", "yuv420p", 640, 360)
+        tags = (context.color_range, context.color_primaries, context.color_trc, context.colorspace)
+        assert tags == (1, 1, 1, 1)
+        assert (sound.codec_context.name, sound.layout.nb_channels) == ("aac", 1)
+        assert container.metadata["title"]
+        assert abs(picture.duration * picture.time_base - sound.duration * sound.time_base) < Fraction(1, 10)
+
+
+def test_clip_and_truth_show_the_same_moments(clip, truth):
+    assert [time for time, _ in clip] == [time for time, _ in truth] == [Fraction(k, 30) for k in range(75)]
+
+
+def test_truth_is_sharper_and_in_place(clip, truth):
+    """Of the true frames around it, each blurred frame is nearest to its own: the exposure is centred."""
+    for k in (10, 37, 64):
+        blurred = clip[k][1]
+        assert sharpness(truth[k][1]) > 2 * sharpness(blurred)
+        errors = [np.square(truth[j][1] - blurred.astype(np.float32)).mean() for j in range(k - 2, k + 3)]
+        assert np.argmin(errors) == 2
+
+
+def test_each_photo_has_its_truth_on_its_own_grid():
+    """A photo is nearer to its own truth than to any other's."""
+    photos = [photo(path) for path in sample_burst()]
+    truths = [photo(sample_burst_truth(k)) for k in range(6)]
+    likeness = np.array([[psnr_codes(p, t) for t in truths] for p in photos])
+    assert (likeness.argmax(axis=1) == np.arange(6)).all()
+    for shaken, sharp in zip(photos, truths, strict=True):
+        assert sharpness(sharp) > 1.5 * sharpness(shaken)
+
+
+def test_the_truth_comes_out_of_its_renderer(truth):
+    """Rendered anew, a true frame differs from the shipped one by compression alone: 30 dB in luma."""
+    scene = sports_scene(640, 360, seed=7, frames=75)
+    rendered = frame_showing(scene.sharp(30.0), depth=8).to_ndarray(format="gray")
+    assert psnr_codes(truth[30][1], rendered) > 30

@@ -1,0 +1,235 @@
+"""Synthetic degradations: what each law of optics, counting and coding says about them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freezeframe.data.color import SRGB, to_light
+from freezeframe.data.metrics.image import psnr_codes
+from freezeframe.data.synthesis.degradations.compose import KINDS, degrade
+from freezeframe.data.synthesis.degradations.psf import (
+    blurred,
+    disk_kernel,
+    line_kernel,
+    path_kernel,
+    shake_kernel,
+)
+from freezeframe.data.synthesis.degradations.sensor import compressed, darkened, gaussian_noise, shot_noise
+from freezeframe.data.synthesis.degradations.weather import haze, rain
+
+ANGLES = st.floats(0, math.pi)
+WORSE = [kind for kind in KINDS if kind != "clean"]
+
+
+def picture(side=48, *, seed=0):
+    """Smooth colours with some grain: whole 255ths."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.uniform(0.1, 0.9, (1, 3, side // 8, side // 8)).astype(np.float32))
+    smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")[0]
+    grain = torch.from_numpy(rng.normal(0, 0.03, (3, side, side)).astype(np.float32))
+    return ((smooth + grain).clamp(0, 1) * 255).round() / 255
+
+
+def bytes_of(codes):
+    return (codes * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_strength_is_no_change(kind):
+    sharp = picture()
+    assert torch.equal(degrade(sharp, kind, seed=3, strength=0.0), sharp)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_says_everything_and_the_given_picture_stays(kind):
+    sharp = picture()
+    before = sharp.clone()
+    assert torch.equal(degrade(sharp, kind, seed=5), degrade(sharp, kind, seed=5))
+    assert torch.equal(sharp, before)
+
+
+@pytest.mark.parametrize("kind", WORSE)
+def test_another_seed_is_another_fate(kind):
+    sharp = picture()
+    assert not torch.equal(degrade(sharp, kind, seed=5), degrade(sharp, kind, seed=6))
+
+
+@settings(max_examples=40, deadline=None)
+@given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**31), strength=st.floats(0, 1))
+def test_a_file_holds_whole_255ths_of_the_same_size(kind, seed, strength):
+    sharp = picture(40)[:, :33]
+    worse = degrade(sharp, kind, seed=seed, strength=strength)
+    assert worse.shape == sharp.shape
+    assert worse.min() >= 0
+    assert worse.max() <= 1
+    # Half a millionth of 255: float32 cannot hold n / 255 better.
+    assert (worse * 255 - (worse * 255).round()).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "kind", ["noise", "shot", "jpeg", "motion", "shake", "defocus", "rain", "haze", "dark"]
+)
+def test_more_is_worse(kind):
+    """From a quarter to a half to the whole strength the picture goes away from the truth."""
+    sharp = picture(96)
+
+    def fidelity(strength):
+        each = [psnr_codes(bytes_of(degrade(sharp, kind, seed=s, strength=strength)), bytes_of(sharp))
+                for s in range(6)]  # fmt: skip
+        return np.mean(each)
+
+    assert fidelity(0.2) > fidelity(0.5) > fidelity(1.0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(length=st.floats(0, 30), angle=ANGLES, seed=st.integers(0, 1000))
+def test_kernels_keep_all_light_where_it_was(length, angle, seed):
+    """They sum to one, and their mean place is the middle: a blurred photo and its truth share one grid."""
+    for kernel in (
+        line_kernel(length, angle=angle),
+        shake_kernel(length, seed=seed),
+        disk_kernel(length / 6),
+    ):
+        reach = len(kernel) // 2
+        at = torch.arange(-reach, reach + 1.0)
+        assert kernel.min() >= 0
+        assert abs(float(kernel.sum()) - 1) < 1e-5
+        # A hundredth of a pixel: single precision, summed over some hundred samples.
+        assert abs(float((kernel.sum(0) * at).sum())) < 0.01
+        assert abs(float((kernel.sum(1) * at).sum())) < 0.01
+
+
+@settings(max_examples=20, deadline=None)
+@given(length=st.floats(1, 30), angle=ANGLES)
+def test_a_line_is_as_long_and_as_slanted_as_it_says(length, angle):
+    """Even speed along L pixels has variance L^2 / 12; splatting on pixels adds at most a quarter."""
+    kernel = line_kernel(length, angle=angle)
+    reach = len(kernel) // 2
+    y, x = torch.meshgrid(*[torch.arange(-reach, reach + 1.0)] * 2, indexing="ij")
+    along, across = (
+        float((kernel * (x * math.cos(a) + y * math.sin(a)) ** 2).sum()) for a in (angle, angle + math.pi / 2)
+    )
+    assert length**2 / 12 - 0.01 < along < length**2 / 12 + 0.3
+    assert across < 0.3
+
+
+def test_a_point_blurs_into_the_kernel_and_not_into_its_mirror_image():
+    way = np.array([[0.0, 1, 2, 3, 3, 3], [0.0, 0, 0, 0, 2, 4]])  # right, then down
+    kernel = path_kernel(way)
+    light = torch.zeros(3, 31, 31)
+    light[:, 15, 15] = 1
+    reach = len(kernel) // 2
+    seen = blurred(light, kernel)[0, 15 - reach : 16 + reach, 15 - reach : 16 + reach]
+    assert (seen - kernel).abs().max() < 1e-6
+    assert not torch.allclose(kernel, kernel.flip(0, 1), atol=1e-3)
+
+
+def test_a_blur_is_a_convolution():
+    """Against the sum over shifted pictures, in the middle where no edge is seen."""
+    light, kernel = torch.rand(3, 25, 25), shake_kernel(6.0, seed=4)
+    reach = len(kernel) // 2
+    naive = torch.zeros(3, 25 - 2 * reach, 25 - 2 * reach)
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            part = light[:, reach - dy : 25 - reach - dy, reach - dx : 25 - reach - dx]
+            naive += kernel[reach + dy, reach + dx] * part
+    assert (blurred(light, kernel)[:, reach:-reach, reach:-reach] - naive).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("kernel", [line_kernel(9, angle=0.4), shake_kernel(9, seed=1), disk_kernel(3)])
+def test_even_light_stays_even(kernel):
+    grey = torch.full((3, 20, 24), 0.3)
+    assert (blurred(grey, kernel) - grey).abs().max() < 1e-6
+
+
+def test_no_way_and_no_radius_are_no_blur():
+    light = torch.rand(3, 9, 9)
+    for kernel in (line_kernel(0.0, angle=1.0), shake_kernel(0.0, seed=1), disk_kernel(0.0)):
+        assert (blurred(light, kernel) - light).abs().max() < 1e-6
+
+
+def test_a_disk_dims_a_wave_as_a_bessel_function_says():
+    """A round aperture of radius r dims a wave of period p to 2 J1(z) / z, z = 2 pi r / p."""
+    radius, period = 4.0, 16.0
+    kernel = disk_kernel(radius)
+    at = torch.arange(len(kernel)) - len(kernel) // 2
+    contrast = float((kernel.sum(0) * torch.cos(2 * math.pi * at / period)).sum())
+    z = 2 * math.pi * radius / period
+    # A pixel is a square of its own, which dims this wave by another 0.6 %.
+    assert abs(contrast - 2 * float(torch.special.bessel_j1(torch.tensor(z))) / z) < 0.01
+
+
+def test_gaussian_noise_has_its_sigma_and_no_bias():
+    grey = torch.full((3, 128, 128), 0.5)
+    noise = gaussian_noise(grey, sigma=25 / 255, seed=1) - grey
+    # 49152 samples: the deviation is known to 0.3 %, the mean to half a thousandth.
+    assert abs(float(noise.std()) * 255 / 25 - 1) < 0.02
+    assert abs(float(noise.mean())) < 0.002
+
+
+@pytest.mark.parametrize("level", [0.1, 0.4])
+def test_photons_vary_in_proportion_to_light(level):
+    light = torch.full((3, 128, 128), level)
+    variance = float((shot_noise(light, strength=0.004, seed=1) - light).var())
+    assert abs(variance / (0.004 * level + 0.001**2) - 1) < 0.05
+
+
+def test_a_low_quality_leaves_blocks_and_a_high_one_next_to_nothing():
+    codes = picture(64)
+
+    def step_at(codes, column):
+        return float((codes[:, :, column] - codes[:, :, column - 1]).abs().mean())
+
+    coarse = compressed(codes, quality=5)
+    on, off = (np.mean([step_at(coarse, c) for c in columns]) for columns in ((16, 32, 48), (20, 36, 52)))
+    assert on > 2 * off
+    assert (compressed(codes, quality=100) - codes).abs().mean() < 0.02
+
+
+def test_darkness_takes_light_in_proportion():
+    """The mean of light falls by the gain; noise has none."""
+    light = picture(96) ** 2
+    dark = darkened(light, gain=0.2, seed=1)
+    assert abs(float(dark.mean() / light.mean()) - 0.2) < 0.005
+
+
+def test_haze_only_ever_moves_light_towards_the_air():
+    light = picture(64) ** 2
+    hazy = haze(light, depth=1.5, seed=3)
+    # Far away there is air alone: 2.5 e-folds of optical depth 50 leave nothing of the scene.
+    air = haze(light, depth=50.0, seed=3).mean((1, 2), keepdim=True)
+    assert (((hazy - light) * (air - light)) >= -1e-4).all()
+    assert (hazy - air).abs().mean() < (light - air).abs().mean()
+    assert torch.equal(haze(light, depth=0.0, seed=3), light)
+
+
+def test_rain_brightens_a_dark_scene_along_its_streaks():
+    """Streaks are longer down than across: neighbours above one another differ less than side by side."""
+    dark = torch.zeros(3, 128, 128)
+    fallen = rain(dark, amount=0.5, seed=2)[0]
+    assert fallen.max() > 0.1
+    assert fallen.diff(dim=0).abs().mean() < 0.5 * fallen.diff(dim=1).abs().mean()
+    assert torch.equal(rain(dark, amount=0.0, seed=2), dark)
+
+
+def test_motion_blur_keeps_light_and_not_codes():
+    """Black and white stripes blurred away have half the light, which is code 188, not 128."""
+    stripes = torch.zeros(3, 64, 64)
+    stripes[:, :, ::2] = 1
+    stripes[:, ::2] = 1 - stripes[:, ::2]  # a chess board: any direction blurs it
+    worse = degrade(stripes, "motion", seed=1, strength=1.0)[:, 16:-16, 16:-16]
+    assert abs(float(to_light(worse.mean(), SRGB)) - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_uneven_damage_differs_from_place_to_place(seed):
+    sharp = picture(128)
+    harm = (degrade(sharp, "uneven", seed=seed, strength=0.7) - sharp).square().mean(0)
+    blocks = torch.nn.functional.avg_pool2d(harm[None], 32)
+    assert blocks.max() > 4 * blocks.min()

@@ -1,0 +1,81 @@
+"""The refiner that comes with the package: its card is true, it restores, and leaves sound photos alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from freezeframe.data.errors import FreezeframeError, UnreadableMedia
+from freezeframe.data.synthesis.clips.clips import pictures_in
+from freezeframe.data.synthesis.degradations.compose import HALF, KINDS, degrade
+from freezeframe.models.registry.architectures import read_network
+from freezeframe.models.registry.bundled import REFINER, WEIGHTS, card, read_refiner, verify
+from freezeframe.models.store import weights_cache as shelf
+from freezeframe.pipeline.training.restorer_task import as_codes, decibels, middle, restored
+
+PHOTOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "test" / "photos"
+LEAST = {
+    "noise": 6.0, "shot": 4.0, "jpeg": 0.6, "motion": 2.5, "defocus": 2.5, "rain": 2.0, "haze": 2.0,
+    "dark": 5.0, "mixed": 1.0,
+}  # dB; the others: not less than before  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def network():
+    return read_refiner()
+
+
+@pytest.fixture(scope="module")
+def photos():
+    if not PHOTOS.is_dir():
+        pytest.skip(f"needs the held-out photographs in {PHOTOS}")
+    return [middle(as_codes(codes), 192) for codes in pictures_in(PHOTOS)]
+
+
+def test_the_file_is_that_of_its_card_and_fits():
+    verify(REFINER)
+    assert REFINER.stat().st_size < 8e6
+    assert card(REFINER)["licence"] == "Apache-2.0"
+
+
+def test_another_file_is_not_that_of_the_card(tmp_path):
+    other = tmp_path / "refiner.safetensors"
+    other.write_bytes(REFINER.read_bytes()[:-1])
+    (tmp_path / "refiner.json").write_text(REFINER.with_suffix(".json").read_text())
+    with pytest.raises(FreezeframeError, match="install the package again"):
+        verify(other)
+
+
+def test_it_is_found_by_its_name_and_recognised():
+    found = shelf.find("refiner")
+    assert found.path == REFINER
+    assert read_network(found.path).title == "refiner"
+
+
+def test_other_weights_are_refused():
+    with pytest.raises(UnreadableMedia, match="train restorer"):
+        read_refiner(WEIGHTS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "clean"])
+def test_every_degradation_is_made_less(kind, network, photos):
+    gains = []
+    for i, photo in enumerate(photos):
+        worse = degrade(photo, kind, seed=i, strength=HALF)
+        gains.append(decibels(restored(network, worse), photo) - decibels(worse, photo))
+    assert sum(gains) / len(gains) > LEAST.get(kind, 0.0)
+
+
+def test_black_and_white_stay(network):
+    """Nothing is wrong with them: not half a code may change. Even grey in between is like thick haze."""
+    for level in (0.0, 0.1, 0.9, 1.0):
+        even = torch.full((1, 3, 64, 64), level)
+        assert (network(even) - even).abs().max() < 0.5 / 255
+
+
+def test_what_a_camera_compressed_lightly_stays(network, photos):
+    for i, photo in enumerate(photos):
+        seen = degrade(photo, "jpeg", seed=i, strength=0.016)
+        assert decibels(restored(network, seen), photo) > decibels(seen, photo) - 0.1

@@ -1,0 +1,105 @@
+"""The network that finishes deconvolved frames: what it changes, what it leaves, how it is read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from freezeframe.data.errors import UnreadableMedia
+from freezeframe.models.deblur.fusion_net import (
+    FRAME,
+    FUSED,
+    Layout,
+    MultiFrame,
+    detect,
+    evidence,
+    load,
+    read_layout,
+    wide_mean,
+)
+from freezeframe.models.registry import bundled as shipped
+
+SMALL = Layout(widths=(8, 16, 24), down=(1, 2, 1), up=(1, 2))
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return MultiFrame(SMALL).eval()
+
+
+def test_untrained_it_changes_nothing(network):
+    assert not network(torch.rand(2, 16, 24, 40)).any()
+
+
+def test_full_doubt_gives_the_recorded_frame_back(network):
+    """The last channel of the answer weighs the recorded frame against the deconvolved one."""
+    network.head.bias.data.view(4, 4)[3] = 1.0
+    seen = torch.rand(1, 16, 24, 40)
+    doubt = seen[:, FRAME] - seen[:, FUSED]
+    assert torch.allclose(network(seen), doubt - wide_mean(doubt), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 200)])
+def test_no_answer_changes_the_brightness_of_a_wide_place(network, size):
+    """An open shutter moves light and makes none: over a hundred pixels the answer has no mean."""
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    torch.nn.init.normal_(network.head.bias, std=0.1)
+    change = network(torch.rand(1, 16, *size))
+    # At borders, means of fewer pixels let a part through.
+    assert change.mean().abs() < 0.05 * change.abs().mean()
+
+
+def test_a_wide_mean_keeps_what_is_flat_and_loses_detail():
+    flat = torch.full((1, 3, 64, 96), 0.3)
+    assert torch.allclose(wide_mean(flat), flat, atol=1e-6)
+    stripes = (torch.arange(96) % 8 < 4).float().expand(1, 3, 64, 96)
+    assert torch.allclose(wide_mean(stripes), torch.full_like(flat, 0.5), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (33, 50)])
+def test_any_size_is_answered_in_that_size(network, size):
+    assert network(torch.rand(1, 16, *size)).shape == (1, 3, *size)
+
+
+def test_a_frame_without_neighbours_says_so():
+    frame, fused = torch.rand(2, 3, 8, 8)
+    way, confidence = torch.zeros(2, 8, 8), torch.zeros(8, 8)
+    alone = evidence([frame, fused, frame, frame], way=way, confidence=confidence)
+    several = evidence([frame, fused, frame.clone(), frame], way=way, confidence=confidence)
+    assert alone.shape == (16, 8, 8)
+    assert alone[-1].all()
+    assert not several[-1].any()
+
+
+def test_the_layout_is_read_off_the_weights(network):
+    state = network.state_dict()
+    assert detect(state)
+    assert read_layout(state) == SMALL
+    seen = torch.rand(1, 16, 16, 16)
+    network.head.weight.data.normal_()
+    assert torch.equal(load(network.state_dict())(seen), network(seen))
+
+
+def test_other_weights_are_refused_by_name(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"something.else": torch.zeros(3)}, path)
+    with pytest.raises(UnreadableMedia, match=r"other\.safetensors"):
+        shipped.read_network(path)
+
+
+def test_misfitting_weights_are_refused_by_name(network, tmp_path):
+    state = {**network.state_dict(), "head.bias": torch.zeros(5)}
+    path = tmp_path / "bent.safetensors"
+    save_file(state, path)
+    with pytest.raises(UnreadableMedia, match=r"bent\.safetensors"):
+        shipped.read_network(path)
+
+
+def test_the_shipped_weights_are_those_of_their_card():
+    shipped.verify()
+    told = shipped.card()
+    network = shipped.read_network(shipped.WEIGHTS)
+    assert sum(p.numel() for p in network.parameters()) == told["parameters"] <= 4_000_000
+    assert shipped.WEIGHTS.stat().st_size <= 8_000_000

@@ -1,0 +1,77 @@
+"""What all of a picture tells: each sign against what was done to the picture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from freezeframe.data.synthesis.degradations.compose import degrade
+from freezeframe.models.deblur.image_statistics import BLOCKIEST, NOISIEST, SIGNS, signs
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """Two waves, dark to bright, and smooth."""
+    y, x = torch.arange(136.0)[:, None], torch.arange(200.0)
+    wave = 0.5 + 0.24 * torch.sin(x / 9 + y / 17) + 0.24 * torch.sin(y / 11)
+    return (torch.stack([wave, wave**1.2, wave**0.9]) * 255).round() / 255
+
+
+def told(picture):
+    return dict(
+        zip(("darkest", "brightest", "noise", "blocks"), signs(picture[None])[0].tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("sigma", [5, 15, 25, 50])
+def test_noise_is_told_in_its_own_measure(picture, sigma):
+    noisy = picture * 0.4 + 0.3 + sigma / 255 * torch.randn(picture.shape, generator=torch.manual_seed(1))
+    assert told(noisy)["noise"] ** 2 * NOISIEST * 255 == pytest.approx(sigma, rel=0.06)
+
+
+def test_extremes_are_those_of_the_colours(picture):
+    found = told(picture)
+    assert found["darkest"] == pytest.approx(float(picture.min()), abs=0.05)
+    assert found["brightest"] == pytest.approx(float(picture.max()), abs=0.05)
+
+
+def test_noise_does_not_move_the_extremes(picture):
+    noisy, plain = told(degrade(picture, "noise", seed=0, strength=0.5)), told(picture)
+    assert abs(noisy["darkest"] - plain["darkest"]) < 0.05
+    assert abs(noisy["brightest"] - plain["brightest"]) < 0.05
+
+
+def test_haze_leaves_nothing_dark_and_darkness_nothing_bright(picture):
+    assert told(degrade(picture, "haze", seed=0, strength=0.5))["darkest"] > told(picture)["darkest"] + 0.2
+    assert (
+        told(degrade(picture, "dark", seed=0, strength=0.5))["brightest"] < told(picture)["brightest"] - 0.3
+    )
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_blocks_are_seen_and_only_where_they_begin_at_the_corner(picture, turned):
+    coded = degrade(picture, "jpeg", seed=0, strength=0.5)
+    if turned:
+        coded = coded.mT
+    assert told(coded)["blocks"] > 0.2
+    assert told(coded[:, 4:, 4:])["blocks"] < 0.5 * told(coded)["blocks"]
+    assert abs(told(picture)["blocks"]) < 0.02
+
+
+def test_sides_are_alike(picture):
+    """Turned over, a picture of whole blocks tells the same."""
+    assert torch.allclose(signs(picture[None]), signs(picture.mT[None]), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2), (8, 8), (17, 5)])
+def test_any_size_and_any_batch_is_told(size):
+    codes = torch.rand(2, 3, *size)
+    found = signs(codes)
+    assert found.shape == (2, SIGNS)
+    assert torch.allclose(found[:1], signs(codes[:1]), atol=1e-6)
+    assert found.isfinite().all()
+    assert found[:, 3].abs().max() <= BLOCKIEST
+
+
+def test_an_even_picture_shows_nothing():
+    assert torch.allclose(signs(torch.full((1, 3, 64, 64), 0.5)), torch.tensor([[0.5, 0.5, 0, 0]]), atol=1e-6)

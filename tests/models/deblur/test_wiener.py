@@ -1,0 +1,78 @@
+"""Blur undone in the mean: exact where nothing was blurred, near truth where it is known, gentle in doubt."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from freezeframe.data.color import SRGB, to_light, to_signal
+from freezeframe.data.synthesis.degradations.psf import blurred, disk_kernel, line_kernel
+from freezeframe.models.deblur.psf_estimator import LAGS, RADII, REACH, STEP
+from freezeframe.models.deblur.wiener import NOISES, moments, undone
+
+
+def certain(ways, radius=0.0):
+    """Logarithms of probabilities: these ways (y, x) alike, and their opposites; one radius."""
+    found, radii = torch.full((1, LAGS, LAGS), -40.0), torch.full((1, RADII), -40.0)
+    for y, x in ways:
+        found[0, REACH + y, REACH + x] = found[0, REACH - y, REACH - x] = -math.log(2 * len(ways))
+    radii[0, round(radius / STEP)] = 0
+    return found, radii
+
+
+def scenery(size=(96, 120)):
+    random = torch.Generator().manual_seed(1)
+    coarse = torch.rand(1, 3, size[0] // 4, size[1] // 4, generator=random)
+    return torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0.05, 0.95)
+
+
+def test_nothing_is_added_where_nothing_was_blurred():
+    assert undone(scenery(), *certain([(0, 0)])).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("kernel", "told"),
+    [
+        (line_kernel(9.0, angle=0), certain([(0, 9)])),
+        (line_kernel(10.0, angle=math.atan2(8, 6)), certain([(8, 6)])),
+        (disk_kernel(2.5), certain([(0, 0)], 2.5)),
+    ],
+)
+def test_a_known_blur_is_undone(kernel, told):
+    truth = scenery((200, 240))
+    worse = to_signal(blurred(to_light(truth[0], SRGB), kernel), SRGB)[None]
+    inside = (..., slice(50, -50), slice(50, -50))  # what lies beyond the edge is not known
+    errors = [
+        (answer - truth)[inside].square().mean()
+        for answer in (worse, *(worse + change for change in undone(worse, *told).split(3, dim=1)))
+    ]
+    assert min(errors[1:]) < errors[0] / 3
+
+
+@pytest.mark.parametrize(("way", "radius"), [((0, 9), 0.0), ((6, -8), 0.0), ((0, 0), 2.5)])
+def test_transfer_functions_are_those_of_the_kernels(way, radius):
+    length, angle = math.hypot(*way), math.atan2(*way)
+    kernel = disk_kernel(radius) if radius else line_kernel(length, angle=angle)
+    place = torch.zeros(64, 64)
+    place[: len(kernel), : len(kernel)] = kernel
+    drawn = torch.fft.rfft2(place.roll(2 * (-(len(kernel) // 2),), (0, 1))).real
+    y, x = torch.fft.fftfreq(64)[:, None], torch.fft.rfftfreq(64)
+    mean, square = moments(y, x, *certain([way], radius))
+    low = torch.hypot(*torch.broadcast_tensors(y, x)) < 0.12  # drawn between pixels, the fine ones are softer
+    assert (mean[0] - drawn)[low].abs().max() < 0.05
+    assert torch.allclose(square, mean.square(), atol=1e-5)
+
+
+def test_doubt_makes_it_gentle():
+    truth = scenery()
+    sure, unsure = (undone(truth, *certain(ways)) for ways in ([(0, 9)], [(0, 9), (9, 0), (0, 0), (4, 4)]))
+    assert unsure.square().mean() < 0.5 * sure.square().mean()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 200), (33, 34)])
+def test_any_size_is_undone(size):
+    change = undone(torch.rand(1, 3, *size), *certain([(3, 4)]))
+    assert change.shape == (1, 3 * len(NOISES), *size)
+    assert change.isfinite().all()

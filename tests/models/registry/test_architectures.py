@@ -1,0 +1,304 @@
+"""Weights of every architecture, through a file, to a restorer: which network it is, and what it asks."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from freezeframe.data.errors import FreezeframeError, UnreadableMedia
+from freezeframe.models.imageops.context_crops import glances
+from freezeframe.models.nets import nafnet
+from freezeframe.models.nets.hair import model as hair
+from freezeframe.models.nets.restormer import model as restormer
+from freezeframe.models.nets.swinir import model as swinir
+from freezeframe.models.registry.architectures import KINDS, read_network, recognise
+from freezeframe.models.restorer.image_restorer import load_whole
+from freezeframe.models.restorer.load import load_restorer
+from freezeframe.models.runtime.backends import format_for
+from freezeframe.pipeline.config import RefineConfig
+from freezeframe.pipeline.stages.refine import refine
+
+BODY = restormer.Layout(dim=4, blocks=(1, 1, 1), refinement=1, heads=(1, 2, 2))
+SWIN = swinir.Layout(dim=8, depths=(2, 2), heads=(2, 2), window=4)
+HAIR = hair.Layout(body=replace(BODY, reduced=True), boxes=(3, 2, 2, 2), described=16, sensed=6)
+NETWORKS = {
+    "NAFNet": nafnet.NAFNet(nafnet.Layout(width=4, encoders=(1, 1), middle=1, decoders=(1, 1))),
+    "Restormer": restormer.Restormer(BODY),
+    "SwinIR": swinir.SwinIR(SWIN),
+    "HAIR": hair.HAIR(HAIR),
+}
+
+
+def random_weights(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: 0.2 * torch.randn(value.shape, generator=generator)
+        for key, value in network.state_dict().items()
+    }
+
+
+def saved(network: nn.Module, path: Path, *, container: str = "params", prefix: str = "") -> Path:
+    state = {prefix + key: value for key, value in random_weights(network).items()}
+    torch.save({container: state}, path)
+    return path
+
+
+@pytest.fixture
+def light() -> Tensor:
+    return torch.rand(1, 3, 40, 37, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("title", NETWORKS)
+def test_each_network_is_taken_for_itself_and_no_other(title):
+    state = random_weights(NETWORKS[title])
+    assert [kind.title for kind in KINDS if kind.detect(state)] == [title]
+    found = recognise(state)
+    assert found is not None
+    assert found.title == title
+
+
+@pytest.mark.parametrize(
+    ("container", "prefix"), [("params", ""), ("params_ema", "module."), ("state_dict", "net.")]
+)
+@pytest.mark.parametrize("title", NETWORKS)
+def test_every_network_restores_from_every_kind_of_file(tmp_path, light, title, container, prefix):
+    path = saved(NETWORKS[title], tmp_path / "weights.pth", container=container, prefix=prefix)
+    restorer = load_restorer(path, device="cpu", precision="fp32")
+    restored = restorer(light)
+    assert restored.shape == light.shape
+    assert (restored - light).abs().max() > 1e-3
+    # The other way to run it autocasts and tiles; in fp32, in one tile, it is the same. Curves of slope 13.
+    whole = load_whole(path, device="cpu", precision="fp32", tile=64)
+    if title != "NAFNet":  # whose pooling the two ways bound differently
+        torch.testing.assert_close(whole(light), restored, atol=5e-5, rtol=0)
+
+
+@pytest.mark.parametrize("title", ["Restormer", "SwinIR", "HAIR"])
+def test_half_precision_on_the_cpu_is_close(tmp_path, light, title):
+    path = saved(NETWORKS[title], tmp_path / "weights.pth")
+    exact = load_restorer(path, device="cpu", precision="fp32")(light)
+    rough = load_restorer(path, device="cpu", precision="bf16")(light)
+    # Random weights clip most of the picture; where they do not, bf16's 8 bits leave a few per cent.
+    assert (rough - exact).abs().mean() < 0.03 * (exact - light).abs().mean()
+    assert not torch.equal(rough, exact)
+
+
+@pytest.mark.parametrize("title", ["Restormer", "SwinIR", "HAIR"])
+def test_weights_that_do_not_fit_are_named(tmp_path, title):
+    state = random_weights(NETWORKS[title])
+    key = next(key for key in state if key.endswith(("norm1.weight", "project_in.weight")))
+    torch.save({**state, key: state[key][:1]}, tmp_path / "cut.pth")
+    sentence = rf"cut\.pth: is a {title} whose weights do not fit \(.+\); download it again"
+    for load in (load_restorer, read_network):
+        with pytest.raises(UnreadableMedia, match=sentence):
+            load(tmp_path / "cut.pth")
+
+
+def test_what_networks_ask_of_pictures(tmp_path):
+    jpeg = replace(SWIN, window=7, channels=1)
+    larger = replace(SWIN, scale=3, enlarging="pixelshuffledirect")
+    asked = {
+        "jpeg": (swinir.SwinIR(jpeg), (1, 1, 7, False)),
+        "x3": (swinir.SwinIR(larger), (3, 3, 4, False)),
+        "hair": (NETWORKS["HAIR"], (3, 1, 4, True)),
+        "grey": (restormer.Restormer(replace(BODY, channels=1)), (1, 1, 4, False)),
+    }
+    for name, (network, expected) in asked.items():
+        found = read_network(saved(network, tmp_path / f"{name}.pth"))
+        assert (found.channels, found.scale, found.multiple, found.shares) == expected
+        assert not found.fp16
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (replace(SWIN, scale=2, enlarging="pixelshuffle"), "turns RGB pictures into 2 times the size"),
+        (replace(SWIN, channels=1), "turns grey pictures"),
+    ],
+    ids=["enlarging", "grey"],
+)
+def test_the_refine_stage_wants_rgb_in_its_own_size(tmp_path, layout, said):
+    path = saved(swinir.SwinIR(layout), tmp_path / "other.pth")
+    with pytest.raises(UnreadableMedia, match=rf"other\.pth.*{said}.*freezeframe restore"):
+        load_restorer(path)
+
+
+def test_enlarging_and_grey_networks_run_on_whole_pictures(tmp_path, light):
+    doubled = swinir.SwinIR(replace(SWIN, scale=2, enlarging="nearest+conv"))
+    path = saved(doubled, tmp_path / "x2.pth", container="params_ema")
+    assert load_whole(path, device="cpu", precision="fp32", tile=32)(light).shape == (1, 3, 80, 74)
+    grey = saved(swinir.SwinIR(replace(SWIN, channels=1, window=7)), tmp_path / "grey.pth")
+    restorer = load_whole(grey, device="cpu", precision="fp32", tile=32)
+    assert restorer.tile == 28, "windows of 7 pixels: tiles in multiples of 7"
+    assert restorer(light).shape == light.shape
+    plain = light[:, :1].expand(-1, 3, -1, -1)
+    restored = restorer(plain)
+    assert torch.equal(restored[:, 0], restored[:, 1]), "grey stays grey"
+
+
+def test_networks_that_overflow_in_fp16_never_compute_in_it(tmp_path, monkeypatch):
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    for title in ("Restormer", "SwinIR", "HAIR"):
+        network = read_network(saved(NETWORKS[title], tmp_path / "weights.pth"))
+        assert format_for(network, cuda, "auto") == torch.bfloat16
+        with pytest.raises(FreezeframeError, match=f"precision fp16: {title} overflows"):
+            format_for(network, cuda, "fp16")
+
+
+def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_path):
+    """Frames larger than a tile, restored by HAIR: the tiles' kernels are those of the frame."""
+    # Kernels that depend on the picture by much, and changes that do not clip it.
+    gains = {"extracts": 4.0, "output": 0.02}
+    state = {
+        f"net.{key}": value * next((gain for part, gain in gains.items() if part in key), 1.0)
+        for key, value in random_weights(NETWORKS["HAIR"]).items()
+    }
+    path = tmp_path / "hair.ckpt"
+    torch.save({"state_dict": state}, path)
+    restorer = load_restorer(path, device="cpu", precision="fp32")
+    frame = torch.rand(1, 3, 32, 160, generator=torch.Generator().manual_seed(2))
+    frame[..., 80:] = 0.5
+    tile = frame[..., :64]
+    alone, known = restorer(tile), restorer.settled(frame)(tile)
+    assert (alone - known).abs().max() > 1e-4, "the tile's own description is another"
+    refined = refine(frame, restorer, RefineConfig(checkpoint=path, tile=64, overlap=32))
+    # The left eighth of a frame belongs to its first tile alone.
+    torch.testing.assert_close(refined[..., :16], known[..., :16], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("network", "layout", "side", "giga"),
+    [
+        (swinir.SwinIR, swinir.Layout(), 128, 200.1),
+        (swinir.SwinIR, swinir.Layout(window=7), 126, 190.8),
+        (hair.HAIR, hair.RELEASED, 128, 38.7),
+    ],
+    ids=["SwinIR", "SwinIR for JPEG", "HAIR"],
+)
+def test_the_released_networks_cost_what_the_references_do(network, layout, side, giga):
+    """Multiplications of the authors' code, counted in the same way. No weight nor pixel is held.
+
+    Ours computes the attention of windows on a seam twice: 2 / 16 of the windows in half of the layers.
+    """
+    with torch.device("meta"):
+        module, codes = network(layout), torch.rand(1, 3, side, side)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(codes)
+    counted = counter.get_total_flops() / 2e9
+    assert 0 <= counted - giga + 0.05 < 0.006 * giga
+
+
+def of_others(package: str, architecture: str) -> type:
+    """An architecture of spandrel, where it is installed and runs beside this torch."""
+    try:
+        found = importlib.import_module(f"{package}.architectures.{architecture}")
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"{package} cannot be imported: {error}")
+    return getattr(found, f"{architecture}Arch")
+
+
+@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.parametrize(
+    ("package", "module", "network"),
+    [
+        ("spandrel", "KBNet", "KBNet_s"),
+        ("spandrel", "HAT", "HAT"),
+        ("spandrel_extra_arches", "M3SNet", "M3SNet"),
+    ],
+)
+def test_what_is_like_ours_is_not_taken_for_ours(package, module, network):
+    try:
+        theirs = importlib.import_module(f"{package}.architectures.{module}")
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"{package} cannot be imported: {error}")
+    assert recognise(getattr(theirs, network)().state_dict()) is None
+
+
+@pytest.mark.parametrize(
+    ("layout", "without", "beside"),
+    [
+        (nafnet.Layout(width=8, encoders=(1,), middle=1, decoders=(1,)), "encoders.0.0.conv2.weight", ""),
+        (nafnet.Layout(width=8, encoders=(1,), middle=1, decoders=(1,)), "", "middle_ups.0.0.weight"),
+        (
+            swinir.Layout(dim=12, depths=(2,), heads=(2,)),
+            "",
+            "layers.0.residual_group.overlap_attn.qkv.weight",
+        ),
+    ],
+    ids=["KBNet", "M3SNet", "HAT"],
+)
+def test_names_that_tell_relatives_apart(layout, without, beside):
+    """What the relatives of NAFNet and SwinIR lack or have, without spandrel too."""
+    network = (nafnet.NAFNet if isinstance(layout, nafnet.Layout) else swinir.SwinIR)(layout)
+    state = dict(network.state_dict())
+    if isinstance(network, swinir.SwinIR):
+        state = swinir.published(network, side=4 * layout.window)
+    assert recognise(state) is not None
+    state.pop(without, None)
+    state.update({beside: torch.zeros(1)} if beside else {})
+    assert recognise(state) is None
+
+
+SWINS = {
+    "noise": {},
+    "grey": {"channels": 1},
+    "jpeg": {"window": 7, "value_range": 255.0},
+    "3conv": {"narrow": True},
+    "x3": {"scale": 3, "enlarging": "pixelshuffle"},
+    "x8": {"scale": 8, "enlarging": "pixelshuffle"},
+    "light": {"scale": 2, "enlarging": "pixelshuffledirect"},
+    "real": {"scale": 4, "enlarging": "nearest+conv"},
+    "cells": {"unshuffle": 8, "enlarging": "nearest+conv"},
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.parametrize("options", SWINS.values(), ids=SWINS.keys())
+def test_swinir_answers_as_spandrels_does(options):
+    theirs = of_others("spandrel", "SwinIR")()
+    sizes = {"dim": 24, "depths": (2, 2), "heads": (6, 6)}
+    network = swinir.SwinIR(swinir.Layout(**{**sizes, **options})).eval().requires_grad_(False)
+    network.load_state_dict(random_weights(network))
+    codes = torch.rand(1, network.layout.channels, *[2 * network.multiple] * 2)
+    state = swinir.published(network, side=4 * network.layout.window)
+    expected = theirs.load(state).model.eval()(codes).detach()
+    # Float32 with sums in another order.
+    torch.testing.assert_close(network(codes), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.parametrize("centred", [True, False])
+def test_restormer_answers_as_spandrels_does(centred):
+    theirs = of_others("spandrel_extra_arches", "Restormer")()
+    sizes = {"dim": 16, "blocks": (1, 2, 1, 2), "refinement": 2, "heads": (1, 2, 4, 8)}
+    network = restormer.Restormer(restormer.Layout(**sizes, centred=centred)).eval().requires_grad_(False)
+    network.load_state_dict(random_weights(network))
+    codes = torch.rand(1, 3, 24, 32)
+    expected = theirs.load(dict(network.state_dict())).model.eval()(codes).detach()
+    torch.testing.assert_close(network(codes), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
+def test_glances_of_a_small_picture_are_the_picture():
+    codes = torch.rand(1, 3, 720, 1280)
+    assert [part.shape for part in glances(codes)] == [codes.shape]
+    assert glances(codes)[0] is codes
+
+
+@pytest.mark.parametrize(("height", "width", "number"), [(2160, 3840, 9), (4000, 500, 3), (900, 2000, 6)])
+def test_glances_spread_over_a_large_picture(height, width, number):
+    codes = torch.arange(float(height * width)).reshape(1, 1, height, width)
+    parts = glances(codes)
+    assert len(parts) == number
+    assert all(part.shape[-2] == min(512, height) and part.shape[-1] == min(512, width) for part in parts)
+    assert all(int(part[0, 0, 0, 0]) % width % 8 == 0 for part in parts), "where JPEG's blocks start"
+    first, last = parts[0], parts[-1]
+    assert first[0, 0, 0, 0] == 0
+    # To the lower right corner but for less than a block.
+    assert divmod(int(last[0, 0, -1, -1]), width) >= (height - 8, 0)

@@ -1,0 +1,242 @@
+"""However the network is run, it answers as plain fp32 does; the choice between ways is remembered."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import re
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from freezeframe.data.errors import FreezeframeError, MissingExtra
+from freezeframe.models.deblur.fusion_net import Layout, MultiFrame
+from freezeframe.models.runtime import autotune as engine_choice
+from freezeframe.models.runtime.autotune import AGREED, choose, fastest, key_of, recall, remember, sample
+from freezeframe.models.runtime.engine import OVERLAP, engine, engines
+
+CPU = torch.device("cpu")
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
+openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="the extra openvino is not installed")
+SMALL = Layout(widths=(8, 16, 24), down=(1, 1, 1), up=(1, 1))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def network() -> MultiFrame:
+    """Random weights; the head, zero at first, too: its answers reach a fifth of the range."""
+    torch.manual_seed(3)
+    made = MultiFrame(SMALL)
+    nn.init.normal_(made.head.weight, std=0.03)
+    nn.init.normal_(made.head.bias, std=0.02)
+    return made.eval().requires_grad_(False)
+
+
+def picture(height: int, width: int) -> Tensor:
+    """Evidence of any size, with content up to its edges."""
+    return sample(-(-height // 64) * 64, -(-width // 64) * 64)[..., :height, :width].contiguous()
+
+
+def ways() -> list[tuple[str, str]]:
+    both = [(way, precision) for way in ("torch", "openvino") for precision in ("fp32", "bf16")]
+    return [pytest.param(*each, marks=openvino if each[0] == "openvino" else ()) for each in both]
+
+
+@pytest.mark.parametrize(("way", "precision"), ways())
+@pytest.mark.parametrize("size", [(64, 96), (101, 75), (3, 250)])
+def test_every_way_agrees_with_plain_fp32_at_any_size(network, way, precision, size):
+    evidence = picture(*size)
+    truth = network(evidence)
+    assert truth.abs().max() > 5 * AGREED, "there is something to disagree on"
+    answer = engine(network, device="cpu", precision=precision, way=way)(evidence)
+    assert answer.shape == (1, 3, *size)
+    assert (answer - truth).abs().max() <= (1e-5 if precision == "fp32" else AGREED)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
+def test_torch_compile_agrees_too(network):
+    evidence = picture(64, 96)
+    answer = engine(network, device="cpu", precision="fp32", way="compile")(evidence)
+    assert (answer - network(evidence)).abs().max() <= 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "auto"])
+def test_cuda_agrees_too_and_hands_back_where_it_took_from(network, precision):
+    evidence = picture(101, 75)
+    answer = engine(network, device="cuda", precision=precision)(evidence)
+    assert answer.device == CPU
+    assert (answer - network(evidence)).abs().max() <= AGREED
+
+
+def test_tiles_leave_no_seam():
+    """Its convolutions see some 27 px far; blending leaves out the outermost 24 of what tiles share."""
+    torch.manual_seed(4)
+    shallow = MultiFrame(Layout(widths=(8, 8, 8), down=(0, 0, 1), up=(0, 0))).eval().requires_grad_(False)
+    nn.init.normal_(shallow.head.weight, std=0.05)
+    evidence = picture(200, 1100)
+    whole = engine(shallow, device="cpu", precision="fp32", way="torch", tile=2000)(evidence)
+    tiled = engine(shallow, device="cpu", precision="fp32", way="torch", tile=256)(evidence)
+    assert whole.abs().max() > 5 * AGREED
+    assert OVERLAP / 4 == 24
+    # A tenth of a code is left for the last 3 px and the wide mean; sharing 32 px, not 96, makes half a code.
+    assert (whole - tiled).abs().max() < 0.1 / 255
+
+
+def test_training_on_changes_nothing_in_an_engine(network):
+    evidence = picture(64, 64)
+    run = engine(network, device="cpu", precision="fp32", way="torch")
+    before = run(evidence)
+    with torch.no_grad():
+        network.head.bias.add_(1)
+    after = run(evidence)
+    with torch.no_grad():
+        network.head.bias.sub_(1)
+    assert torch.equal(before, after)
+
+
+@openvino
+def test_two_networks_of_one_layout_answer_each_for_itself(network):
+    """The second one's graph is the first one's with other weights in it."""
+    other = copy.deepcopy(network)
+    for value in other.parameters():
+        value.mul_(0.8)
+    evidence = picture(64, 64)
+    assert (other(evidence) - network(evidence)).abs().max() > 5 * AGREED
+    runs = {each: engine(each, device="cpu", precision="fp32", way="openvino") for each in (network, other)}
+    for each, run in runs.items():
+        assert (run(evidence) - each(evidence)).abs().max() <= 1e-5
+
+
+@openvino
+def test_a_layout_is_traced_once_as_torch_never_forgets_a_trace(network):
+    """Each trace adds to torch's own memory: a process that makes an engine for every clip would grow."""
+
+    def counter() -> int:
+        """The number that torch gives to the next name that it has given before."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TorchScript's age
+            name = torch.jit.trace(nn.Identity(), torch.zeros(1))._c._type().qualified_name()
+        return int(re.search(r"mangle_(\d+)", name + "mangle_0")[1])
+
+    engine(network, device="cpu", precision="fp32", way="openvino")(picture(64, 64))
+    counter()
+    first, second = counter(), counter()
+    engine(copy.deepcopy(network), device="cpu", precision="fp32", way="openvino")(picture(72, 64))
+    assert counter() - second == second - first > 0
+
+
+class Fragile(nn.Module):
+    """Answers NaN wherever a convolution's numbers are of half precision, as fp16 does when it overflows."""
+
+    def __init__(self, *, always: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(16, 3, 1)
+        self.always = always
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.conv(x)
+        fails = self.always or answer.dtype != torch.float32
+        return answer * float("nan") if fails else answer
+
+
+def test_what_is_not_a_number_in_half_precision_is_computed_again_in_fp32():
+    network = Fragile().requires_grad_(False)
+    evidence = picture(64, 64)
+    answer = engine(network, device="cpu", precision="bf16", way="torch")(evidence)
+    assert torch.allclose(answer, network(evidence), atol=1e-6)
+
+
+def test_what_is_never_a_number_changes_nothing():
+    answer = engine(Fragile(always=True), device="cpu", precision="fp32", way="torch")(picture(64, 64))
+    assert not answer.any()
+
+
+def test_auto_answers_as_fp32_does_and_remembers_what_it_chose(network):
+    evidence = picture(64, 96)
+    answer = engine(network, device="cpu")(evidence)
+    assert (answer - network(evidence)).abs().max() <= AGREED
+    (entry,) = recall().values()
+    assert entry["engine"] in engines(network, device=CPU, precision="auto")
+    assert entry["seconds"][entry["engine"]] == min(entry["seconds"].values())
+
+
+def show() -> Tensor:
+    return picture(64, 64)
+
+
+def never(evidence: Tensor) -> Tensor:
+    raise AssertionError("measured again")
+
+
+def test_the_remembered_choice_is_taken_without_measuring():
+    remember({"here": {"engine": "b", "seconds": {}}})
+    assert choose({"a": never, "b": never}, never, key="here", picture=show) == "b"
+
+
+def test_an_engine_that_strays_or_fails_is_not_chosen_however_fast():
+    def exact(evidence: Tensor) -> Tensor:
+        return evidence[:, :3] @ torch.eye(evidence.shape[-1])  # takes its time
+
+    def stray(evidence: Tensor) -> Tensor:
+        return evidence[:, :3] + 2 * AGREED
+
+    def broken(evidence: Tensor) -> Tensor:
+        raise RuntimeError("no such instruction")
+
+    def no_number(evidence: Tensor) -> Tensor:
+        return evidence[:, :3] * float("nan")
+
+    quick = {"stray": stray, "broken": broken, "no number": no_number}
+    assert choose({**quick, "slow": exact}, exact, key="a", picture=show) == "slow"
+    assert choose(quick, exact, key="b", picture=show) == "exact"
+    assert choose({"stray": never}, never, key="b", picture=show) == "exact", "that is remembered too"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"here": 3}', '{"here": {"engine": "gone"}}', "\xff"])
+def test_a_broken_cache_file_is_ignored_and_rewritten(content):
+    path = engine_choice.remembered_in()
+    assert path is not None
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content.encode("latin-1"))
+    plain = {"only": lambda evidence: evidence[:, :3]}
+    assert choose(plain, plain["only"], key="here", picture=show) == "only"
+    assert json.loads(path.read_text())["here"]["engine"] == "only"
+
+
+@pytest.mark.parametrize("cache", ["/dev/null", "/proc/nowhere"])
+def test_a_home_that_cannot_be_written_to_costs_a_measurement_only(monkeypatch, cache):
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    plain = {"only": lambda evidence: evidence[:, :3]}
+    assert choose(plain, plain["only"], key="here", picture=show) == "only"
+    assert recall() == {}
+
+
+def test_choices_are_kept_apart_by_layout_contestants_and_size(network):
+    other = MultiFrame(Layout(widths=(8, 16, 32), down=(1, 1, 1), up=(1, 1)))
+    keys = {key_of(each, CPU, names) for each in (network, other) for names in ("a", "ab")}
+    assert len(keys) == 4
+    run = fastest({"a": network, "b": network}, network, key="here")
+    for size in ((64, 64), (384, 384), (72, 80)):
+        run(picture(*size))
+    assert set(recall()) == {"here | small", "here | large"}
+
+
+def test_a_way_that_cannot_be_had_says_what_to_install(network, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="pip install OpenVINO"):
+        engine(network, device="cpu", way="openvino")
+    assert all(name.startswith("torch") for name in engines(network, device=CPU, precision="auto"))
+
+
+def test_openvino_is_not_asked_of_a_gpu(network):
+    with pytest.raises(FreezeframeError, match="on the CPU"):
+        engines(network, device=torch.device("cuda"), precision="auto", way="openvino")

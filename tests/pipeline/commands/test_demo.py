@@ -1,0 +1,66 @@
+"""The newcomer's first run: its pictures show what changed, its words name what lies where."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from freezeframe.pipeline.commands.demo import SEAM, before_after, demo, most_changed
+
+
+def test_before_and_after_stand_side_by_side(tmp_path):
+    black, grey = torch.zeros(3, 10, 12), torch.full((3, 10, 12), 0.2140)
+    shown = cv2.imread(str(before_after(black, grey, tmp_path / "a.png", zoom=2)))
+    assert shown.shape == (20, 2 * 24 + SEAM, 3)
+    assert (shown[:, :24] == 0).all()
+    assert (shown[:, 24 : 24 + SEAM] == 255).all()
+    assert (shown[:, -24:] == 127).all() or (shown[:, -24:] == 128).all()  # sRGB code of 21.4 % light
+
+
+def test_colours_stay_what_they_are(tmp_path):
+    red = torch.zeros(3, 8, 8)
+    red[0] = 1
+    shown = cv2.imread(str(before_after(red, red, tmp_path / "red.png")))
+    assert tuple(shown[4, 2]) == (0, 0, 255)  # OpenCV reads blue first
+
+
+@pytest.mark.parametrize(("y", "x"), [(0, 0), (70, 150), (30, 60)])
+def test_the_detail_holds_what_changed(y, x):
+    before = torch.zeros(3, 90, 160)
+    after = before.clone()
+    after[:, y : y + 20, x : x + 10] = 0.5
+    rows, columns = most_changed(before, after)
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (45, 80)
+    assert after[:, rows, columns].sum() == after.sum()
+
+
+def test_the_detail_of_a_large_frame_stays_handy():
+    rows, columns = most_changed(torch.zeros(3, 1600, 2560), torch.zeros(3, 1600, 2560))
+    assert (rows.stop - rows.start, columns.stop - columns.start) == (360, 640)
+
+
+def test_ones_own_clip_is_shown_and_kept(film, write_clip, tmp_path):
+    clip = write_clip(tmp_path / "game.avi", film((0, 0), [0.0] * 3))
+    bytes_before = clip.read_bytes()
+    told = demo(clip, tmp_path / "out")
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {"sharp_game.avi.mkv", "before_after.png", "report.json"}
+    assert all(str(tmp_path / "out" / name) in told for name in made)
+    assert "PASS" in told
+    assert "FAIL" not in told
+    assert clip.read_bytes() == bytes_before
+
+
+@pytest.mark.slow
+def test_the_samples_gain_what_the_demo_says(tmp_path):
+    """Both samples have known truth; every gain that is told is one."""
+    told = demo(None, tmp_path)
+    gains = [
+        float(line.split("truth: ")[1].split(" dB")[0]) for line in told.splitlines() if "truth: " in line
+    ]
+    assert len(gains) == 2
+    assert min(gains) > 1  # dB
+    for name in ("before_after.png", "burst_before_after.png"):
+        assert np.ptp(cv2.imread(str(tmp_path / name))) > 100  # codes

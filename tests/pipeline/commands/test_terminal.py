@@ -1,0 +1,172 @@
+"""What a person sees: bars on a terminal, lines in a log, and names that cannot steer either."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+
+from freezeframe.data.errors import UnreadableMedia
+from freezeframe.pipeline.commands import terminal
+from freezeframe.pipeline.commands.progress_bar import Pace
+from freezeframe.pipeline.support.units import about, clock, counted, lower_limit
+
+
+def pace(**given) -> Pace:
+    return Pace(**{"stage": "", "before": 0, "done": 0, "total": 100, "seconds": 10.0} | given)
+
+
+def test_earlier_work_is_no_speed():
+    """Ninety of a hundred frames were there before: five of the ten others took ten seconds."""
+    found = pace(before=90, done=95)
+    assert found.rate == 0.5
+    assert found.remaining == 10
+    assert found.text(unit="frame") == "95 of 100 frames (95 %) in 00:10, 2.0 s/frame, 00:10 left"
+
+
+def test_nothing_done_promises_no_end():
+    assert pace().remaining is None
+    assert pace(total=None, done=7).remaining is None
+    assert pace(total=None, done=7).text(unit="frame") == "7 frames in 00:10, 1.4 s/frame"
+
+
+def test_a_header_that_promises_too_little_makes_no_share_above_all():
+    assert "%" not in pace(done=16, total=15).text(unit="frame")
+
+
+def test_a_stage_is_named_and_counted():
+    text = pace(stage="measuring the shutter", done=2, total=6).text(unit="frame")
+    assert text == "measuring the shutter: 2 of 6 (33 %) in 00:10, 00:20 left"
+
+
+def test_a_download_is_counted_in_megabytes():
+    text = pace(done=25_000_000, total=100_000_000).text(unit="B")
+    assert text == "25.0 of 100.0 MB (25 %) in 00:10, 2.5 MB/s, 00:30 left"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0, "00:00"), (154, "02:34"), (3754, "1:02:34")])
+def test_clocks(seconds, words):
+    assert clock(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3, "less than a minute"), (65, "about 1 min"), (830, "about 14 min"), (9000, "about 2.5 h")],
+)
+def test_estimates_are_no_more_exact_than_they_are(seconds, words):
+    assert about(seconds) == words
+
+
+def test_one_is_not_many():
+    assert [counted(n, "shot") for n in (0, 1, 2)] == ["0 shots", "1 shot", "2 shots"]
+
+
+@pytest.mark.parametrize("blurs", [[3.0], [1.5, 3.2, 7.0], [1.2, 1.3, 1.4], [40.0] * 5, [2.5, 2.5]])
+def test_a_lower_limit_lets_through_what_it_says(blurs):
+    limit, count = lower_limit(blurs)
+    assert count == sum(blur > limit for blur in blurs) >= len(blurs) / 2
+
+
+def test_nothing_visible_wants_no_lower_limit():
+    assert lower_limit([0.0, 0.3, 1.0]) is None
+    assert lower_limit([]) is None
+
+
+def test_lines_come_while_nothing_is_done_and_at_the_end(capsys):
+    """A window of frames may take minutes: the clock goes on meanwhile."""
+    with terminal.bar("a.mp4", every=0.02) as advance:
+        advance(0, 6, "measuring the shutter")
+        time.sleep(0.1)
+        advance(0, 2)
+        time.sleep(0.1)
+        advance(2, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("measuring the shutter: 0 of 6" in line for line in lines) >= 2
+    assert sum("0 of 2 frames (0 %)" in line for line in lines) >= 2
+    assert re.fullmatch(r"a\.mp4: 2 of 2 frames \(100 %\) in 00:00", lines[-1])
+
+
+def test_a_failure_has_the_last_word(capsys):
+    with pytest.raises(ValueError, match="invalid literal"), terminal.bar("a.mp4", every=10) as advance:
+        advance(0, int("damaged"))
+    assert capsys.readouterr().err == ""
+
+
+BAR = """
+from freezeframe.pipeline.commands import terminal
+with terminal.bar("a.mp4") as advance:
+    advance(0, 6, "measuring the shutter")
+    advance(6, 6, "measuring the shutter")
+    advance(0, 2)
+    terminal.say("a sentence in between")
+    advance(2, 2)
+"""
+
+
+def on_a_terminal(code: str) -> str:
+    """What a program writes to a terminal of its own."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    told = b""
+    while True:
+        try:
+            told += os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+    assert child.wait() == 0, told
+    os.close(ours)
+    return told.decode()
+
+
+def test_a_terminal_gets_a_bar_and_sentences_stand_alone():
+    told = on_a_terminal(BAR)
+    assert "2/2" in told
+    assert "100%" in told
+    sentence = next(line for line in re.split(r"[\r\n]+", told) if "a sentence" in line)
+    assert sentence.strip() == "a sentence in between"
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J\x1b]0;gotcha\x07.mp4", "a\rb.mp4", "\u202e4pm.exe", "\udcff.mp4"])
+def test_names_cannot_steer_the_terminal(name, capsys):
+    terminal.say(f"{name}: is damaged")
+    said = capsys.readouterr().err
+    assert said.rstrip("\n").isprintable()
+    assert "is damaged" in said
+
+
+def test_what_is_printable_stays(capsys):
+    terminal.say("Größe, 日本語 und\ttab\nnext")
+    assert capsys.readouterr().err == "Größe, 日本語 und\ttab\nnext\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_script_gets_the_very_bytes_of_a_name(encoding):
+    """Also where standard output is strict, and the name is no UTF-8."""
+    code = (
+        "import os; from pathlib import Path; from freezeframe.pipeline.commands import terminal;"
+        "path = Path(os.fsdecode(b'caf\\xe9.mp4'));"
+        "terminal.answer(path); terminal.show(f'{path}: gr\\u00f6\\u00dfer')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    path, text = done.stdout.splitlines()
+    assert path == b"caf\xe9.mp4"
+    assert text.startswith(b"caf\\udce9.mp4: gr")
+
+
+def test_an_error_is_one_line_whatever_a_library_said(capsys: pytest.CaptureFixture[str]):
+    """Libraries of photo formats end their words with a line break."""
+    with pytest.raises(typer.Exit), terminal.errors():
+        raise UnreadableMedia("a.heic: is cut off or damaged (end of file\n); use another copy of it")
+    said = "freezeframe: a.heic: is cut off or damaged (end of file ); use another copy of it\n"
+    assert capsys.readouterr().err == said

@@ -1,0 +1,114 @@
+"""Kernels that are known, found again from pictures."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from freezeframe.data.synthesis.demo.bookshelf import bookshelf
+from freezeframe.pipeline.solvers.blind_deconvolution import (
+    Shaken,
+    blurred_by,
+    fit_kernels,
+    kept,
+    texture,
+    unshake,
+)
+
+SIDE = 15
+
+
+@pytest.fixture(scope="module")
+def picture() -> Tensor:
+    """Lettering and edges, with nothing at its borders that could wrap around."""
+    shelf = bookshelf(160, 144, seed=4)
+    rim = torch.zeros(144, 160)
+    rim[20:-20, 20:-20] = 1
+    return (shelf - shelf.mean((1, 2), keepdim=True)) * rim
+
+
+def strokes() -> Tensor:
+    """[5, SIDE, SIDE] straight and bent strokes of 5 to 9 pixels around the middle."""
+    kernels = torch.zeros(5, SIDE, SIDE)
+    middle = SIDE // 2
+    for k in range(-4, 5):
+        kernels[0, middle, middle + k] = 1
+        kernels[1, middle + k, middle] = 1
+        kernels[2, middle + k, middle + k] = float(abs(k) < 4)
+        kernels[3, middle - abs(k) // 2 + 1, middle + k] = 1
+        kernels[4, middle + k, middle - k] = float(abs(k) < 3)
+    return kernels / kernels.sum((1, 2), keepdim=True)
+
+
+def test_kernels_are_read_off_a_sharp_picture_and_its_blurred_copies(picture: Tensor) -> None:
+    """Least squares of exact data gives exact kernels, but for the ridge of one in a hundred."""
+    truth = strokes()
+    found = fit_kernels(picture, blurred_by(picture, truth), torch.zeros_like(truth), usual=texture(picture))
+    assert torch.allclose(found.sum((1, 2)), torch.ones(len(truth)))
+    assert (found >= 0).all()
+    # Half the weight of one pixel of a nine-pixel stroke.
+    assert (found - truth).abs().max() < 0.5 / 9
+
+
+def test_a_kernel_points_where_the_picture_moved(picture: Tensor) -> None:
+    """A copy two pixels to the right and one up has its kernel there, not at the mirrored place."""
+    moved = picture.roll((-1, 2), (1, 2))[None]
+    kernel = fit_kernels(picture, moved, torch.zeros(1, SIDE, SIDE), usual=texture(picture))[0]
+    assert divmod(int(kernel.argmax()), SIDE) == (SIDE // 2 - 1, SIDE // 2 + 2)
+
+
+def test_without_texture_the_first_guess_stays() -> None:
+    guess = strokes()[:2]
+    flat = torch.zeros(3, 64, 64)
+    found = fit_kernels(flat, flat.expand(2, -1, -1, -1), guess, usual=1e-3)
+    # Gradient descent on a well-conditioned problem: float32 rounding.
+    assert torch.allclose(found, guess, atol=1e-4)
+
+
+def test_blind_kernels_and_picture_improve_on_every_photo(picture: Tensor) -> None:
+    """Five strokes of different headings leave no frequency unseen: the picture gains 6 dB on the best."""
+    level = 0.4
+    photos = blurred_by(picture, strokes()) + level
+    noisy = photos + 0.004 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(1))
+    shaken = Shaken(light=noisy, trust=torch.ones(len(photos), 144, 160), reference=4, noise=0.004)
+    start = noisy.mean(0)
+    sharp, kernels = unshake(
+        shaken, start, torch.zeros(len(photos), SIDE, SIDE), usual=texture(start), rounds=12
+    )
+    inner = (..., slice(30, -30), slice(30, -30))
+
+    def decibels(image: Tensor) -> float:
+        return -10 * math.log10(float((image - picture - level)[inner].square().mean()))
+
+    assert decibels(sharp) > max(decibels(photo) for photo in noisy) + 6
+    assert torch.allclose(kernels.sum((1, 2)), torch.ones(len(photos)), atol=1e-5)
+
+
+def test_what_a_photo_does_not_show_is_told_by_the_others(picture: Tensor) -> None:
+    """A white bar over one photo, known to be one, leaves next to no trace."""
+    level = 0.4
+    photos = blurred_by(picture, strokes()) + level
+    trust = torch.ones(len(photos), 144, 160)
+    covered = photos.clone()
+    covered[1, :, 60:76], trust[1, 60:76] = 1.0, 0.0
+    blank = torch.zeros(len(photos), SIDE, SIDE)
+
+    def solved(light: Tensor) -> Tensor:
+        shaken = Shaken(light=light, trust=trust, reference=4, noise=0.002)
+        return unshake(shaken, photos.mean(0), blank, usual=texture(picture))[0]
+
+    difference = (solved(covered) - solved(photos))[:, 30:-30, 30:-30].abs().amax()
+    # The mean level alone knows of the bar, and that cancels: float32 through twenty transforms.
+    assert difference < 0.02
+
+
+def test_a_photo_without_blur_keeps_every_frequency() -> None:
+    point = torch.zeros(1, SIDE, SIDE)
+    point[0, SIDE // 2, SIDE // 2] = 1
+    like = torch.zeros(3, 64, 64)
+    assert kept(point, like) == pytest.approx(1)
+    assert kept(strokes()[:1], like) < 0.5
+    assert kept(torch.cat([point, strokes()[:1]]), like) == pytest.approx(1)

@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from freezeframe.data.blur import operator as exposure
+from freezeframe.data.blur.operator import blur
+from freezeframe.data.metrics.image import psnr
+from freezeframe.pipeline.solvers import iteration, richardson_lucy_torch
+from freezeframe.pipeline.solvers.iteration import DARK, MOMENTUM, TOGETHER, asked
+from freezeframe.pipeline.solvers.observation import Observation
+from freezeframe.pipeline.solvers.richardson_lucy import STILL, richardson_lucy
+from freezeframe.pipeline.solvers.richardson_lucy_torch import calmed, carried, iterate_tensors
+
+SHUTTER = 0.5
+INNER = (slice(None), slice(12, -12), slice(20, -20))  # what is seen whole in every frame
+
+
+@pytest.fixture(params=["compiled", "tensors"])
+def either(request, monkeypatch):
+    """Both ways to the numbers; the second is what other devices do."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(exposure, "COMPILED", False)
+
+
+def observed(frames: Tensor, velocity: Tensor, *, of: int = 1, shutter: float = SHUTTER) -> list[Observation]:
+    """Frames of a steady pan as witnesses of frame `of`, with the truth about their motion."""
+    sure = torch.ones(frames.shape[2:])
+    return [
+        Observation(light=frame, offset=(of - j) * velocity, way=shutter * velocity, belief=sure)
+        for j, frame in enumerate(frames)
+    ]
+
+
+def everywhere(value: float, like: Tensor) -> Tensor:
+    return torch.full(like.shape[-2:], value)
+
+
+def sharpened(start: Tensor, seen: list[Observation], *, steps: int = 20, smooth: float = 0.004) -> Tensor:
+    return richardson_lucy(start, seen, steps=steps, pace=everywhere(1, start), smooth=smooth)
+
+
+def gain(found: Tensor, given: Tensor, truth: Tensor) -> float:
+    """In dB."""
+    return psnr(found[INNER], truth[INNER]) - psnr(given[INNER], truth[INNER])
+
+
+@pytest.mark.parametrize(("length", "degrees"), [(6, 0), (6, 135), (10, 30), (16, 30), (16, 90)])
+def test_known_motion_is_undone(length, degrees, film, steady):
+    """+3 dB and more from three frames of a pan, blurred over 6 to 16 px."""
+    angle = math.radians(degrees)
+    velocity = (length * math.cos(angle) / SHUTTER, length * math.sin(angle) / SHUTTER)
+    frames, truth = film(velocity, [-1, 0, 1], shutter=SHUTTER), film(velocity, [0])[0]
+    found = sharpened(frames[1], observed(frames, steady(velocity)))
+    assert gain(found, frames[1], truth) >= 3
+
+
+def test_one_frame_alone_is_sharpened_too(film, steady):
+    velocity = (16.0, 9.0)
+    frame, truth = film(velocity, [0], shutter=SHUTTER), film(velocity, [0])[0]
+    assert gain(sharpened(frame[0], observed(frame, steady(velocity), of=0)), frame[0], truth) >= 3
+
+
+def test_motion_of_the_wrong_direction_does_harm(film, steady):
+    """The same frames, explained by neighbours on the wrong side or by motion across: no gain is luck."""
+    velocity = (16.0, 9.0)
+    frames, truth = film(velocity, [-1, 0, 1], shutter=SHUTTER), film(velocity, [0])[0]
+    for wrong in ((-16.0, -9.0), (-9.0, 16.0)):
+        assert gain(sharpened(frames[1], observed(frames, steady(wrong))), frames[1], truth) < -1
+
+
+def test_neighbours_halve_what_noise_does(film, steady):
+    """Three noisy witnesses instead of one: what is left of the noise shrinks by up to sqrt(3)."""
+    grey = torch.full((3, 3, 96, 128), 0.3)
+    noisy = grey + 0.01 * torch.randn(grey.shape, generator=torch.Generator().manual_seed(0))
+    seen = observed(noisy, steady((20.0, 0.0)))
+    alone, together = sharpened(noisy[1], [seen[1]], smooth=0), sharpened(noisy[1], seen, smooth=0)
+    assert float((together - 0.3)[INNER].std()) < 0.8 * float((alone - 0.3)[INNER].std())
+
+
+@pytest.mark.parametrize("pace", [1.0, 1.8])
+def test_noise_in_flat_places_is_held_back(pace, steady):
+    """Ten pixels of blur undone in ten steps, with the prior: noise grows by less than a tenth."""
+    grey = torch.full((3, 3, 96, 128), 0.3)
+    noisy = grey + 0.01 * torch.randn(grey.shape, generator=torch.Generator().manual_seed(0))
+    steps = round(10 / pace)
+    found = richardson_lucy(
+        noisy[1],
+        observed(noisy, steady((20.0, 0.0)))[1:2],
+        steps=steps,
+        pace=everywhere(pace, grey),
+        smooth=0.004,
+    )
+    assert float(found.std()) < 1.1 * float(noisy[1].std())
+
+
+def any_observations(film, steady) -> tuple[Tensor, list[Observation], Tensor]:
+    """Three frames with uneven ways, offsets and beliefs, and an uneven pace."""
+    rng = torch.Generator().manual_seed(3)
+    frames = film((9.0, -4.0), [-1, 0, 1], shutter=SHUTTER)
+    seen = []
+    for each in observed(frames, steady((9.0, -4.0))):
+        bend = 3 * torch.randn(2, *frames.shape[2:], generator=rng)
+        belief = (2 * torch.rand(frames.shape[2:], generator=rng) - 0.5).clamp(0, 1)
+        assert each.offset is not None
+        seen.append(
+            Observation(light=each.light, offset=each.offset + bend, way=each.way + bend, belief=belief)
+        )
+    seen.append(Observation(light=frames[1], offset=None, way=seen[0].way, belief=seen[0].belief))
+    return frames[1], seen, 1.8 * torch.rand(frames.shape[2:], generator=rng)
+
+
+@pytest.mark.parametrize(("steps", "smooth"), [(2, 0.0), (2, 0.02), (TOGETHER + 2, 0.0)])
+def test_compiled_gives_what_tensors_give(steps, smooth, film, steady, monkeypatch):
+    pytest.importorskip("numba")
+    start, seen, pace = any_observations(film, steady)
+    fast = richardson_lucy(start, seen, steps=steps, pace=pace, smooth=smooth)
+    monkeypatch.setattr(exposure, "COMPILED", False)
+    slow = richardson_lucy(start, seen, steps=steps, pace=pace, smooth=smooth)
+    assert float((slow - start).abs().mean()) > 0.003
+    # Light below 1, float32; a pixel at the threshold of the border may fall either way.
+    assert float((fast - slow).abs().mean()) < 1e-5
+    assert float(((fast - slow).abs() > 1e-3).float().mean()) < 1e-3
+
+
+def test_one_step_is_the_formula(film, steady):
+    """x (sum B' c y / B x) / (sum B' c), by dense matrices of a small picture."""
+    image = film((0.0, 0.0), [0])[0][:, 20:32, 30:44].contiguous()
+    size = image.shape[1:]
+    velocity = steady((4.0, 2.0), size)
+    seen = observed(torch.stack([image.roll(1, 1), image]), velocity, of=1)
+    top, bottom = torch.zeros(image[0].numel()), torch.zeros(image.flatten(1).shape)
+    for each in seen:
+        matrix = torch.stack(
+            [blur(p, each.way, offset=each.offset).flatten() for p in unit_pictures(size)], 1
+        )
+        inside = exposure.within(each.way, offset=each.offset).flatten()
+        top = top + matrix.T @ inside
+        expected = (matrix @ image.flatten(1).T).T
+        bottom = bottom + (inside * each.light.flatten(1) / expected) @ matrix
+    found = sharpened(image, seen, steps=1, smooth=0).flatten(1)
+    known = top > 0.5
+    # A hundredth of belief in leaving a pixel alone is the only difference.
+    formula = image.flatten(1) * (bottom + 0.01) / (top + 0.01)
+    torch.testing.assert_close(found[:, known], formula[:, known], atol=1e-5, rtol=1e-4)
+
+
+def unit_pictures(size) -> Tensor:
+    """[H W, 1, H, W]: one bright pixel each."""
+    return torch.eye(size[0] * size[1]).view(-1, 1, *size)
+
+
+def test_a_still_clip_passes_unchanged(film, steady, either):
+    """No way, no change: to the bit at pace 0; to float noise where every step is taken in full."""
+    frames, still = film((0.0, 0.0), [0, 1, 2]), steady((0.0, 0.0))
+    seen = observed(frames, still)
+    untouched = richardson_lucy(frames[1], seen, steps=2, pace=everywhere(0, still), smooth=0.004)
+    assert torch.equal(untouched, frames[1])
+    worked_on = richardson_lucy(frames[1], seen, steps=2, pace=everywhere(1, still), smooth=0)
+    torch.testing.assert_close(worked_on, frames[1], atol=1e-5, rtol=0)
+
+
+def test_what_hardly_moved_keeps_its_bits(film, steady, either):
+    """Half of the picture is left alone; the other half comes out as if all had been worked on.
+
+    Copied, not computed: on every processor, black included, which the steps take for a little light.
+    """
+    start, seen, pace = any_observations(film, steady)
+    start[:, :4, :4] = 0  # darker than what the steps work with
+    half = pace.clone()
+    half[:, : half.shape[1] // 2] = 0.9 * STILL
+    whole, part = (richardson_lucy(start, seen, steps=1, pace=p, smooth=0.0) for p in (pace, half))
+    kept, changed = half < STILL, half >= STILL
+    assert torch.equal(part[:, kept], start[:, kept])
+    torch.testing.assert_close(part[:, changed], whole[:, changed], atol=1e-5, rtol=1e-4)
+
+
+def test_unbelieved_frames_change_nothing(film, steady, either):
+    velocity = steady((12.0, 0.0))
+    frames = film((12.0, 0.0), [-1, 0, 1], shutter=SHUTTER)
+    doubted = [
+        Observation(light=seen.light, offset=seen.offset, way=seen.way, belief=everywhere(0, velocity))
+        for seen in observed(frames, velocity)
+    ]
+    torch.testing.assert_close(sharpened(frames[1], doubted, steps=2, smooth=0), frames[1])
+
+
+@pytest.mark.parametrize("velocity", [(12.0, 0.0), (-14.0, 20.0)])
+def test_light_is_kept(velocity, film, steady, either):
+    """Sharpening moves light, and makes or loses less than 1 % of it."""
+    frames = film(velocity, [-1, 0, 1], shutter=SHUTTER)
+    found = richardson_lucy(
+        frames[1], observed(frames, steady(velocity))[1:], steps=2, pace=everywhere(1, frames), smooth=0.004
+    )
+    assert float(found.mean()) == pytest.approx(float(frames[1].mean()), rel=0.01)
+
+
+def test_highlights_above_white_do_not_ring(steady):
+    """A lamp eight times as bright as white, cut off in the recording: the wall beside it stays a wall.
+
+    Believed as recorded, the same lamp would dig holes to a quarter of the wall's light.
+    """
+    wall, way = 0.2, steady((10.0, 0.0))
+    scene = torch.full((3, 96, 128), wall)
+    scene[:, 40:50, 60:66] = 8
+    recorded = blur(scene, way).clamp(max=1)
+    dark = {}
+    for masked in (True, False):
+        belief = (recorded.amax(0) < 0.98).float() if masked else everywhere(1, way)
+        found = sharpened(recorded, [Observation(light=recorded, offset=None, way=way, belief=belief)])
+        dark[masked] = float(found.min())
+        if masked:
+            assert float(found[:, :, :50].max()) < 1.4 * wall
+    assert dark[True] > 0.6 * wall
+    assert dark[False] < 0.4 * wall
+
+
+def test_black_stays_black(steady, either):
+    """No light is no division by zero."""
+    black, way = torch.zeros(3, 96, 128), steady((7.0, 3.0))
+    seen = [Observation(light=black, offset=None, way=way, belief=everywhere(1, way))]
+    found = sharpened(black, seen, steps=3)
+    assert bool(torch.isfinite(found).all())
+    assert float(found.max()) <= DARK
+
+
+def test_gradients_reach_the_frames(film, steady):
+    """What tensors compute can be learned through, on the CPU too."""
+    frames = film((12.0, 0.0), [0], shutter=SHUTTER)[0, :, :24, :32].contiguous().requires_grad_()
+    way = steady((6.0, 0.0), (24, 32))
+    seen = [Observation(light=frames.detach(), offset=None, way=way, belief=everywhere(1, way))]
+    richardson_lucy(frames, seen, steps=2, pace=everywhere(1, way), smooth=0.004).square().sum().backward()
+    assert frames.grad is not None
+    assert float(frames.grad.abs().max()) > 0
+
+
+def test_calming_lowers_total_variation_and_leaves_edges_between_flats(film):
+    image = film((0.0, 0.0), [0])[0]
+    noisy = (image * (1 + 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(1)))).abs()
+    calm = calmed(noisy, weight=everywhere(0.02, image))
+    assert variation(calm) < 0.97 * variation(noisy)
+    assert torch.equal(calmed(noisy, weight=everywhere(0, image)), noisy)
+    flat = torch.full((3, 8, 9), 0.4)
+    assert torch.equal(calmed(flat, weight=everywhere(0.1, flat)), flat)
+
+
+def variation(image: Tensor) -> float:
+    root = image.sqrt()
+    return float(root.diff(dim=1).abs().sum() + root.diff(dim=2).abs().sum())
+
+
+def test_the_slow_way_takes_double_precision(film, steady):
+    """float64 is not for the kernels: the numbers are those of float32 to its precision."""
+    velocity = (12.0, 6.0)
+    frames = film(velocity, [-1, 0, 1], shutter=SHUTTER)
+    seen = observed(frames, steady(velocity))
+    fine = [
+        Observation(
+            light=s.light.double(), offset=s.offset.double(), way=s.way.double(), belief=s.belief.double()
+        )
+        for s in seen
+    ]
+    double = richardson_lucy(
+        frames[1].double(), fine, steps=2, pace=everywhere(1, frames).double(), smooth=0.004
+    )
+    single = iterate_tensors(frames[1], seen, steps=2, pace=everywhere(1, frames), smooth=0.004)
+    assert double.dtype == torch.float64
+    assert float((double - single).abs().mean()) < 1e-5
+
+
+def test_momentum_is_a_power_of_the_step_before():
+    """Against the power itself, from half to twice the light; and back undoes forth."""
+    now = torch.linspace(0.5, 2, 31)
+    one = torch.ones_like(now)
+    # The fraction stands for the power to a hundredth; it is held to 1.22.
+    assert torch.allclose(carried(one, now), now**MOMENTUM, rtol=0.012)
+    assert torch.allclose(carried(one, now) * carried(now, one), one, atol=1e-6)
+    assert torch.equal(carried(now, now), one)
+
+
+def test_momentum_goes_further_in_as_many_steps(film, steady, monkeypatch):
+    velocity = (16.0, 9.0)
+    frames, truth = film(velocity, [-1, 0, 1], shutter=SHUTTER), film(velocity, [0])[0]
+    seen, pace = observed(frames, steady(velocity)), everywhere(1, frames[1])
+    gains = []
+    for momentum in (0.0, MOMENTUM):
+        monkeypatch.setattr(richardson_lucy_torch, "MOMENTUM", momentum)
+        found = iterate_tensors(frames[1], seen, steps=6, pace=pace, smooth=0)
+        gains.append(gain(found, frames[1], truth))
+    assert gains[1] > gains[0] + 0.1  # dB
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
+def test_two_steps_hear_everybody_and_the_last_ones_all(count):
+    steps = [set(asked(step, steps=12, count=count)) for step in range(12)]
+    everybody = set(range(count))
+    assert all(0 in step for step in steps)
+    assert all(one | other == everybody for one, other in pairwise(steps))
+    assert steps[-TOGETHER:] == TOGETHER * [everybody]
+    assert sum(map(len, steps[:2])) == (count + 1 if count > 3 else 2 * count)
+
+
+def test_asking_in_turn_gives_the_same_picture(film, steady, monkeypatch):
+    """Five frames of a pan: within 0.1 dB of asking all of them in every step."""
+    velocity = (16.0, 9.0)
+    frames, truth = film(velocity, [-2, -1, 0, 1, 2], shutter=SHUTTER), film(velocity, [0])[0]
+    seen = observed(frames, steady(velocity), of=2)
+    own_first = [seen[k] for k in (2, 0, 1, 3, 4)]
+    in_turn = sharpened(frames[2], own_first, steps=10)
+    monkeypatch.setattr(iteration, "TOGETHER", 10)
+    together = sharpened(frames[2], own_first, steps=10)
+    assert not torch.equal(in_turn, together)
+    assert gain(in_turn, frames[2], truth) > gain(together, frames[2], truth) - 0.1  # dB

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from freezeframe.data.blur.operator import blur
+from freezeframe.data.types import Frame
+from freezeframe.pipeline.config import GateConfig
+from freezeframe.pipeline.stages.gate import (
+    GAMMA,
+    Proposal,
+    blur_threshold,
+    finished,
+    plausibility,
+    propose,
+    refusal,
+    sustained_blur,
+    toned,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Light:
+    """A picture kept as light, so that what comes out can be compared with what went in."""
+
+    light: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.light.shape[1], self.light.shape[2]
+
+    def linear(self) -> Tensor:
+        return self.light
+
+    def luma(self) -> Tensor:
+        return (self.light.mean(0).clamp(0, 1) * 255).byte()
+
+    def with_light(self, image: Tensor) -> Light:
+        return Light(image)
+
+
+@pytest.fixture
+def way(steady) -> Tensor:
+    return steady((8.0, 3.0))
+
+
+@pytest.fixture
+def truth(film) -> Tensor:
+    return film((0.0, 0.0), [0])[0].clamp(0, 1)
+
+
+@pytest.fixture
+def original(truth, way) -> Tensor:
+    return blur(truth, way)
+
+
+# Shares are found to 1/32, and the colour's limit is met by a gain that neglects clipping.
+SLACK = GateConfig(drift=0.022, residual=2.05, checkerboard=8.2)
+
+
+def frame_of(light: Tensor) -> Frame:
+    return Frame(index=7, time=Fraction(7, 25), picture=Light(light))
+
+
+def reason(original: Tensor, proposed: Tensor, way: Tensor) -> str:
+    return refusal(plausibility(original, proposed, way), GateConfig()) or ""
+
+
+def test_the_truth_passes(original, truth, way):
+    """What, blurred again, gives the input to the last bit has no error left."""
+    found = plausibility(original, truth, way)
+    assert found.residual == pytest.approx(0, abs=1e-3)
+    assert refusal(found, GateConfig()) is None
+
+
+def test_the_input_itself_has_the_residual_one(original, way):
+    found = plausibility(original, original, way)
+    assert (found.drift, found.residual, found.checkerboard) == pytest.approx((0, 1, 1))
+
+
+@pytest.mark.parametrize("rot", [float("nan"), float("inf")])
+def test_one_rotten_pixel_is_refused(rot, original, truth, way):
+    truth[1, 40, 50] = rot
+    assert reason(original, truth, way) == "not a number"
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+@pytest.mark.parametrize("tint", [0.8, 1.25])
+def test_a_tint_is_refused(tint, channel, original, truth, way):
+    truth[channel] *= tint
+    assert "average colour" in reason(original, truth, way)
+
+
+def test_sharpening_across_the_motion_is_refused(original, way):
+    """An over-done unsharp mask in the wrong direction: blurred again, it is farther from the input."""
+    across = torch.stack([-way[1], way[0]])
+    wrong = (original + 2 * (original - blur(original, across))).clamp(0, 1)
+    wrong *= original.mean() / wrong.mean()
+    assert "fits the recorded frame worse" in reason(original, wrong, way)
+
+
+def test_another_picture_is_refused(original, truth, way):
+    other = truth.flip(2)
+    assert "fits the recorded frame worse" in reason(original, other, way)
+
+
+def test_a_checkerboard_is_refused(truth, steady):
+    """Eight pixels of blur average it away to the last bit; eyes see it all the same."""
+    way, bright = steady((8.0, 0.0)), 0.3 + 0.5 * truth
+    rows, columns = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
+    board = 1 - 2.0 * ((rows + columns) % 2)
+    assert not reason(blur(bright, way), bright, way)
+    assert "checkerboard" in reason(blur(bright, way), bright + 0.1 * board, way)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_stripes_are_no_checkerboard(axis, original, truth, way):
+    """At the grid's own frequency one way only, as fine structure may be."""
+    shape = (1, -1, 1) if axis == 1 else (1, 1, -1)
+    stripes = 0.05 * (-1.0) ** torch.arange(truth.shape[axis]).view(shape)
+    striped = plausibility(original, (truth + stripes).clamp(0.05, 0.9), way)
+    assert striped.checkerboard < 1.2 * plausibility(original, truth.clamp(0.05, 0.9), way).checkerboard + 0.2
+
+
+def test_light_from_beyond_the_border_is_not_judged(truth, way):
+    """The border pixels of a pan show what the frame does not: the truth passes all the same."""
+    wide = torch.nn.functional.pad(truth[None], (10, 10, 10, 10), mode="reflect")[0]
+    wide[:, :, :10] = 0.9
+    wide_way = way[:, :1, :1].expand(2, *wide.shape[1:])
+    seen = blur(wide, wide_way)[:, 10:-10, 10:-10].contiguous()
+    assert plausibility(seen, truth, way).residual == pytest.approx(0, abs=1e-3)
+
+
+def test_refusals_obey_their_thresholds(original, truth, way):
+    found = plausibility(original, 0.9 * truth, way)
+    assert refusal(found, GateConfig(drift=found.drift * 0.99)) is not None
+    assert refusal(found, GateConfig(drift=found.drift * 1.01, residual=found.residual * 1.01)) is None
+
+
+def test_what_is_rejected_leaves_as_it_came(original, truth, way):
+    frame = frame_of(original)
+    out, verdict = finished(propose(frame, original, truth * torch.nan, way, GateConfig()), 0.0)
+    assert out.picture is frame.picture
+    assert (verdict.action, verdict.index, verdict.time) == ("fell back", 7, 0.28)
+
+
+def test_what_is_not_a_number_has_no_share(original, truth, way):
+    assert propose(frame_of(original), original, truth * torch.nan, way, GateConfig()).limit == 0
+
+
+def test_untouched_frames_keep_the_very_picture(original):
+    frame = frame_of(original)
+    out, verdict = finished(Proposal(frame=frame, blur=0.5, reason="sharp"), 1.0)
+    assert out is frame
+    assert (verdict.action, verdict.reason, verdict.index) == ("untouched", "sharp", 7)
+    assert (verdict.blur, verdict.strength) == (0.5, 0.0)
+
+
+def test_what_passes_shows_the_proposal(original, truth, way):
+    out, verdict = finished(propose(frame_of(original), original, truth, way, GateConfig()), 1.0)
+    assert torch.equal(out.picture.linear(), truth)
+    assert verdict.action == "sharpened"
+    assert verdict.blur == pytest.approx(8.54, abs=0.01)  # |(8, 3)|
+    assert set(verdict.figures) == {"finite", "drift", "residual", "checkerboard"}
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_share_lies_between(share, original, truth, way):
+    """Half the share is half way in light."""
+    out, verdict = finished(propose(frame_of(original), original, truth, way, GateConfig()), share)
+    torch.testing.assert_close(out.picture.linear(), (1 - share) * original + share * truth)
+    assert verdict.strength == share
+
+
+@pytest.mark.parametrize("fault", ["tint", "checkerboard", "across", "another picture"])
+def test_a_change_is_cut_down_until_it_passes(fault, original, truth, way):
+    """A part of it is taken where all is not plausible: what comes out passes, a little more does not."""
+    proposal = propose(frame_of(original), original, spoilt(fault, original, truth, way), way, GateConfig())
+    assert (proposal.limit > 0) == (fault != "another picture")
+    taken = torch.lerp(original, proposal.image, proposal.limit)
+    assert refusal(plausibility(original, taken, way), SLACK) is None
+    if fault == "checkerboard":
+        more = torch.lerp(original, proposal.image, min(1.0, proposal.limit + 2 / 32))
+        assert refusal(plausibility(original, more, way), GateConfig()) is not None
+
+
+@pytest.mark.parametrize("fault", ["checkerboard", "across"])
+def test_shares_have_no_cliff(fault, original, truth, way):
+    """A fault that grows a little costs a little of the share, from one frame to the next."""
+    bad = spoilt(fault, original, truth, way)
+    parts = torch.linspace(0, 1, 21).tolist()
+    limits = [
+        propose(frame_of(original), original, torch.lerp(truth, bad, part), way, GateConfig()).limit
+        for part in parts
+    ]
+    assert limits[0] == 1
+    assert limits[-1] < 0.8, "the fault is one"
+    shown = [part * limit for part, limit in zip(parts, limits, strict=True)]
+    assert max(abs(a - b) for a, b in itertools.pairwise(shown)) < 0.1
+
+
+@pytest.mark.parametrize("tint", [0.7, 0.97, 1.03, 1.15])
+def test_mean_colour_is_put_back_to_the_limit(tint, original, truth):
+    """Only as far as it drifts beyond the limit: what is within stays bit for bit."""
+    tinted = truth * torch.tensor([tint, 1, 1]).view(3, 1, 1)
+    out = toned(original, tinted, most=0.02)
+    drift = (out.clamp(0, 1).pow(GAMMA) - original.clamp(0, 1).pow(GAMMA)).mean((1, 2))
+    assert float(drift.abs().max()) < 0.022
+    within = (tinted.clamp(0, 1).pow(GAMMA) - original.clamp(0, 1).pow(GAMMA)).mean((1, 2)).abs() < 0.02
+    assert torch.equal(out[within], tinted[within])
+
+
+def spoilt(fault: str, original: Tensor, truth: Tensor, way: Tensor) -> Tensor:
+    if fault == "tint":
+        return truth * torch.tensor([1.25, 1, 1]).view(3, 1, 1)
+    if fault == "checkerboard":
+        rows, columns = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
+        return (truth + 0.1 * (1 - 2.0 * ((rows + columns) % 2))).clamp(0, 1)
+    if fault == "across":
+        across = torch.stack([-way[1], way[0]])
+        return (original + 2 * (original - blur(original, across))).clamp(0, 1)
+    return truth.flip(2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(share=st.floats(0.05, 0.9), length=st.floats(2, 50), angle=st.floats(0, 6.28))
+def test_sustained_blur_is_what_the_share_exceeds(share, length, angle):
+    """A runner of a little more than the share counts in full; of a little less, not at all."""
+    angle = torch.tensor(angle)
+    vector = length * torch.stack([angle.cos(), angle.sin()]).view(2, 1)
+    for more, expected in ((1.1, length), (0.9, 0.0)):
+        covered = round(share * more * 10_000)
+        columns = torch.zeros(2, 10_000)
+        columns[:, :covered] = vector
+        # Every fourth row and column are looked at: a field that is the same over 4x4 pixels.
+        field = columns.view(2, 100, 100).repeat_interleave(4, 1).repeat_interleave(4, 2)
+        assert sustained_blur(field, share=share) == pytest.approx(expected, rel=1e-4)
+
+
+def test_one_wrong_vector_is_not_believed(steady):
+    field = steady((1.0, 0.0))
+    field[:, 40, 40] = 90
+    assert sustained_blur(field, share=0.02) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("height", "least"), [(1080, 7.2), (720, 4.8), (64, 1.0)])
+def test_what_is_not_seen_grows_with_the_picture(height, least):
+    """A hundred-and-fiftieth of the height, but never less than a pixel."""
+    assert blur_threshold((height, 16 * height // 9), GateConfig(blur=1 / 150, least=1.0)) == pytest.approx(
+        least
+    )

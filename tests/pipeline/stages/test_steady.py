@@ -1,0 +1,85 @@
+"""A steady pan is treated steadily, through the whole command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from freezeframe.data.media.video_in.source import open_video
+from freezeframe.data.metrics.temporal import sharpness as sharpness_of
+from freezeframe.data.metrics.temporal import steadiness
+from freezeframe.pipeline.config import Config
+from freezeframe.pipeline.stages.continuity import SLOPE
+from freezeframe.pipeline.tasks.video import deblur_video
+
+SHUTTER = 0.7
+PHYSICS = replace(Config(), fuse=replace(Config().fuse, network="none", iterations=3))
+KNOWN = replace(PHYSICS, measure=replace(Config().measure, shutter=SHUTTER))
+
+
+def pan(film, speeds: list[float]) -> torch.Tensor:
+    """A camera that is so fast at each frame, pixels per interval."""
+    where, at = [], 0.0
+    for speed in speeds:
+        where.append(at)
+        at += speed
+    frames = [
+        film((speed, 0.0), [x / speed], shutter=SHUTTER)[0] for speed, x in zip(speeds, where, strict=True)
+    ]
+    return torch.stack(frames)
+
+
+def noisy(images: torch.Tensor) -> torch.Tensor:
+    grain = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    return (images + 0.002 * grain).clamp_min(0)
+
+
+def sharpness(clip) -> list[float]:
+    return [sharpness_of(frame.picture.luma().numpy()) for frame in open_video(clip).frames()]
+
+
+@pytest.mark.parametrize("speed", [1.3, 1.45, 5.0])
+def test_a_steady_pan_is_treated_steadily(speed, film, write_clip, tmp_path):
+    """Below, at and above what the gate asks for: no frame is singled out, and nothing flickers."""
+    clip = write_clip(tmp_path / "pan.mkv", noisy(pan(film, [speed] * 12)))
+    report = deblur_video(clip, tmp_path / "out.mkv", config=KNOWN)
+    strengths = [verdict.strength for verdict in report.verdicts]
+    assert max(abs(a - b) for a, b in pairwise(strengths)) <= SLOPE + 1e-6
+    found = steadiness(sharpness(clip), sharpness(tmp_path / "out.mkv"))
+    # Five percentage points of sharpness: less than eyes notice from one frame to the next.
+    assert found.flicker <= found.input_flicker + 0.05
+    assert found.step <= found.input_step + 0.05
+
+
+def test_a_pan_that_starts_is_faded_in(film, write_clip, tmp_path):
+    """No frame goes from untouched to fully sharpened."""
+    clip = write_clip(tmp_path / "start.mkv", pan(film, [0.1] * 6 + [6.0] * 6))
+    report = deblur_video(clip, tmp_path / "out.mkv", config=KNOWN)
+    strengths = [verdict.strength for verdict in report.verdicts]
+    assert strengths[0] == 0
+    assert strengths[-1] == 1
+    assert max(abs(a - b) for a, b in pairwise(strengths)) <= SLOPE + 1e-6
+
+
+def test_the_blur_of_frames_that_are_left_alone_is_told(film, write_clip, tmp_path):
+    """Neighbours of 6.9 px are not 0.0 px blurred because they were left alone."""
+    strict = replace(KNOWN, gate=replace(Config().gate, blur=1.0, wide_blur=1.0))
+    clip = write_clip(tmp_path / "pan.mkv", pan(film, [6.0] * 5))
+    report = deblur_video(clip, tmp_path / "out.mkv", config=strict)
+    assert report.counts == {"untouched": 5}
+    assert [verdict.blur for verdict in report.verdicts] == pytest.approx([6 * SHUTTER] * 5, abs=1.5)
+
+
+def test_little_time_goes_to_the_worst_frames(film, write_clip, tmp_path):
+    """A pan that becomes faster, and time for a part of it: nothing slower is sharpened than what is not."""
+    clip = write_clip(tmp_path / "pan.mkv", pan(film, [2.0] * 8 + [9.0] * 8))
+    in_haste = replace(KNOWN, budget=0.004)  # minutes; a frame of this size is thought to take 0.03 s
+    report = deblur_video(clip, tmp_path / "out.mkv", config=in_haste)
+    done = [verdict.index for verdict in report.verdicts if verdict.strength > 0]
+    assert len(done) < 16
+    assert all(index >= 5 for index in done), "slow frames only where they fade in"
+    late = [verdict for verdict in report.verdicts if "--budget" in verdict.reason]
+    assert len(late) >= 5

@@ -1,0 +1,199 @@
+"""The folder of weights as its user meets it: list, info, add, fetch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from freezeframe import cli
+from freezeframe.models.nets.nafnet import Layout, NAFNet
+from freezeframe.models.registry.bundled import card
+from freezeframe.models.store import weights_cache as shelf
+from freezeframe.models.store.catalog import CATALOGUE
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def run(*words: object):
+    return CliRunner().invoke(cli.app, ["models", *map(str, words)])
+
+
+@pytest.fixture
+def checkpoint(place) -> Path:
+    path = place / "mine.pth"
+    network = NAFNet(Layout(width=8, encoders=(1, 1), middle=1, decoders=(1, 1)))
+    torch.save({"params": network.state_dict()}, path)
+    return path
+
+
+def facts(text: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in text.splitlines())
+
+
+def test_alone_it_shows_the_card_of_the_shipped_weights():
+    told = run()
+    assert told.exit_code == 0
+    assert f"sha256: {card()['sha256']}" in told.stdout.splitlines()
+
+
+def test_the_list_names_every_release_and_how_it_comes_here(place, checkpoint):
+    run("add", checkpoint)
+    lines = run("list").stdout.splitlines()
+    state = {line.split()[0]: line for line in lines}
+    assert set(CATALOGUE) <= set(state)
+    assert " here " in state["mine"]
+    assert " fetch " in state["swinir-color-noise25"]
+    assert " manual " in state["nafnet-gopro-64"]
+    assert "Apache-2.0" in state["swinir-color-noise25"]
+    assert lines[-1] == f"folder: {place / 'cache' / 'freezeframe' / 'models'}"
+
+
+def test_info_of_what_is_only_known():
+    told = facts(run("info", "swinir-gray-jpeg20").stdout)
+    assert told["here"] == "no"
+    assert told["input"].startswith("greyscale")
+    assert told["published at"].startswith("https://github.com/")
+    assert told["licence"] == "Apache-2.0"
+
+
+def test_info_tells_the_cost_and_remembers_what_was_measured(checkpoint):
+    run("add", checkpoint)
+    before = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32").stdout)
+    assert before["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert before["parameters"] == f"{sum(v.numel() for v in _state(checkpoint).values()) / 1e6:.2f} million"
+    assert "add --measure" in before["time per megapixel"]
+    measured = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32", "--measure").stdout)
+    assert float(measured["time per megapixel"].removesuffix(" s")) > 0
+    assert measured["engine"] == "torch fp32"
+    after = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32").stdout)
+    assert after["time per megapixel"] == measured["time per megapixel"]
+    assert 0.01 < float(after["memory per megapixel"].removesuffix(" GB")) < 10
+
+
+def _state(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["params"]
+
+
+def test_a_checkpoint_is_added_whole_with_its_hash_and_can_be_named(checkpoint):
+    told = run("add", checkpoint)
+    kept = Path(told.stdout.strip())
+    assert told.exit_code == 0
+    assert "NAFNet; use it by: --model mine" in told.stderr
+    assert kept.parent == shelf.folder()
+    assert kept.read_bytes() == checkpoint.read_bytes()
+    sha256 = hashlib.sha256(kept.read_bytes()).hexdigest()
+    assert shelf.read_ledger()[kept.name]["sha256"] == sha256
+    assert shelf.find("mine").path == kept
+    assert run("add", checkpoint).exit_code == 0, "once more changes nothing"
+    assert run("add", kept).exit_code == 0, "from the folder itself, too"
+
+
+def test_another_file_of_the_same_name_needs_force(place, checkpoint):
+    run("add", checkpoint)
+    network = NAFNet(Layout(width=8, encoders=(1,), middle=1, decoders=(1,)))
+    torch.save({"params": network.state_dict()}, checkpoint)
+    told = run("add", checkpoint)
+    assert told.exit_code == 2
+    assert "is another file; rename yours or add --force" in told.stderr
+    assert run("add", checkpoint, "--force").exit_code == 0
+    assert shelf.find("mine").path.read_bytes() == checkpoint.read_bytes()
+
+
+def test_a_file_known_by_its_hash_takes_the_releases_name(checkpoint, monkeypatch):
+    from dataclasses import replace
+
+    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    monkeypatch.setitem(CATALOGUE, "nafnet-gopro-32", replace(CATALOGUE["nafnet-gopro-32"], sha256=sha256))
+    told = run("add", checkpoint)
+    assert "--model nafnet-gopro-32" in told.stderr
+    assert shelf.find("nafnet-gopro-32").path.name == "NAFNet-GoPro-width32.pth"
+
+
+def test_a_file_that_only_bears_a_releases_name_is_refused(checkpoint):
+    false = checkpoint.rename(checkpoint.with_name("NAFNet-GoPro-width32.pth"))
+    told = run("add", false)
+    assert told.exit_code == 2
+    assert "called as nafnet-gopro-32 is" in told.stderr
+    assert not shelf.present()
+
+
+class Evil:
+    """What a pickle may hold: a command that runs when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def malicious(path: Path) -> None:
+    torch.save({"params": Evil(path.with_name("mark"))}, path)
+
+
+def bare_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Evil(path.with_name("mark"))))
+
+
+def truncated(path: Path) -> None:
+    torch.save({"params": {"intro.weight": torch.zeros(10_000)}}, path)
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def words(path: Path) -> None:
+    path.write_text("<html>You need to log in</html>")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [malicious, bare_pickle, truncated, words, empty])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_no_checkpoint_or_more_than_that_is_refused_in_one_sentence(place, harm, suffix):
+    path = place / f"bad{suffix}"
+    harm(path)
+    told = run("add", path)
+    assert told.exit_code == 2
+    assert told.stderr.startswith(f"freezeframe: {path}: ")
+    assert len(told.stderr.splitlines()) == 1
+    assert not (place / "mark").exists(), "nothing in it was run"
+    assert not shelf.present()
+    assert CliRunner().invoke(cli.app, ["restore", str(path), "x.png", "--model", str(path)]).exit_code == 2
+    assert not (place / "mark").exists()
+
+
+def test_what_is_absent_or_unknown_is_said():
+    assert "there is no such checkpoint file" in run("add", "absent.pth").stderr
+    told = run("fetch", "swinir-colour-noise25")
+    assert told.exit_code == 2
+    assert "did you mean swinir-color-noise25" in told.stderr
+    assert "models list" in run("info", "no-such-net").stderr
+    by_hand = run("fetch", "nafnet-gopro-64")
+    assert by_hand.exit_code == 2
+    assert "models add NAFNet-GoPro-width64.pth" in by_hand.stderr
+
+
+def test_the_ledger_may_be_lost(checkpoint):
+    run("add", checkpoint)
+    (shelf.folder() / shelf.LEDGER).write_text("{ not json")
+    assert shelf.find("mine").name == "mine"
+    assert shelf.read_ledger()["mine.pth"]["sha256"]
+
+
+def test_a_file_that_was_only_touched_is_still_the_same(checkpoint):
+    run("add", checkpoint)
+    kept = shelf.folder() / "mine.pth"
+    os.utime(kept, ns=(0, 0))
+    assert shelf.find("mine").path == kept
+    assert shelf.read_ledger()["mine.pth"]["changed"] == 0, "so that it is not read whole the next time"

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from freezeframe.data.metrics.image import srgb_codes
+from freezeframe.models.store.catalog import CATALOGUE
+from freezeframe.models.store.weights_cache import REFINER, Weights
+from freezeframe.pipeline.tasks.restore.model_selection import Ailment, choose, examine
+
+
+def have(*names: str) -> list[Weights]:
+    return [Weights(name=name, path=Path(f"{name}.pth"), release=CATALOGUE[name]) for name in names]
+
+
+EVERYTHING = [*have(*CATALOGUE), REFINER]
+
+
+def photo(seed: int = 0) -> np.ndarray:
+    """[H, W, 3] codes: sheets of paper on each other, on no grid: what repeats looks like a blur's echo."""
+    rng = np.random.default_rng(seed)
+    codes = np.full((360, 480, 3), 120.0)
+    for _ in range(300):
+        (top, left), (height, width) = rng.integers(-20, (360, 480)), rng.integers(8, 90, 2)
+        codes[max(top, 0) : top + height, max(left, 0) : left + width] = rng.uniform(70, 180, 3)
+    return codes.round().astype(np.uint8)
+
+
+def light(codes: np.ndarray) -> torch.Tensor:
+    signal = torch.from_numpy(np.ascontiguousarray(codes)).permute(2, 0, 1) / 255
+    return torch.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
+
+
+def noisy(sigma: float, seed: int = 1) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, sigma, photo().shape)
+    return np.clip(photo() + noise, 0, 255).round().astype(np.uint8)
+
+
+def coded(quality: int) -> np.ndarray:
+    _, data = cv2.imencode(".jpg", photo()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+@pytest.mark.parametrize("sigma", [8, 15, 25, 50])
+def test_noise_is_measured_per_colour(sigma):
+    found = examine(light(noisy(sigma)))
+    # Clipping at the ends of the codes takes some of the loudest noise away.
+    assert found.noise == pytest.approx(sigma, rel=0.2)
+    assert list(found.ills) == ["noise"]
+
+
+def test_noise_of_a_grey_picture_is_that_of_its_one_colour():
+    grey = noisy(25)[..., :1].repeat(3, -1)
+    found = examine(light(grey))
+    assert found.grey
+    assert found.noise == pytest.approx(25, rel=0.2)
+
+
+@pytest.mark.parametrize("quality", [10, 20, 40])
+def test_coding_is_found(quality):
+    found = examine(light(coded(quality)))
+    assert found.quality == pytest.approx(quality, abs=2)
+    assert list(found.ills) == ["jpeg"]
+
+
+def blurred(kernel: np.ndarray) -> np.ndarray:
+    """An exposure sums light. Paper has few edges to tell of ways: the scene gets a grain of its own."""
+    grain = np.random.default_rng(3).uniform(0, 1, (360, 480, 3)).astype(np.float32)
+    scene = 0.5 * (photo() / 255.0) ** 2.2 + 0.5 * grain
+    return (255 * cv2.filter2D(scene, -1, kernel).clip(0, 1) ** (1 / 2.2)).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("length", [7, 15])
+def test_motion_of_a_lone_picture_is_found(length):
+    found = examine(light(blurred(np.full((1, length), 1 / length, np.float32))))
+    assert found.blur == pytest.approx(length, abs=1)
+    assert found.defocus == 0
+
+
+def test_defocus_is_found():
+    """A disk of radius 3 has a standard deviation of 1.5 along x and along y."""
+    y, x = np.mgrid[-4:5, -4:5]
+    disk = (np.hypot(y, x) <= 3).astype(np.float32)
+    found = examine(light(blurred(disk / disk.sum())))
+    assert found.defocus == pytest.approx(1.5, abs=0.3)
+    assert found.blur == 0
+
+
+def test_a_sound_picture_needs_nobody():
+    found = examine(light(photo()))
+    assert not found.ills
+    chosen = choose(found, EVERYTHING)
+    assert chosen.weights is None
+    assert chosen.sound
+
+
+def test_the_codes_that_are_examined_are_those_of_the_file():
+    codes = noisy(20)
+    assert np.array_equal(srgb_codes(light(codes)), codes), "else the steps of a JPEG would be lost"
+
+
+@pytest.mark.parametrize(
+    ("ailment", "name"),
+    [
+        (Ailment(noise=16), "color-noise15"),
+        (Ailment(noise=24), "color-noise25"),
+        (Ailment(noise=45), "color-noise50"),
+        (Ailment(noise=24, grey=True), "gray-noise25"),
+        (Ailment(quality=11), "swinir-color-jpeg10"),
+        (Ailment(quality=33), "swinir-color-jpeg30"),
+        (Ailment(quality=50), "swinir-color-jpeg40"),
+        (Ailment(quality=20, grey=True), "swinir-gray-jpeg20"),
+        (Ailment(blur=12), "-gopro-"),
+        (Ailment(defocus=3), "restormer-defocus"),
+    ],
+    ids=lambda value: value.text() if isinstance(value, Ailment) else "",
+)
+def test_the_nearest_level_is_chosen_and_the_reason_says_what_was_measured(ailment, name):
+    restorers = [weights for weights in EVERYTHING if weights.name != "restormer-motion"]
+    chosen = choose(ailment, restorers)
+    assert chosen.weights is not None
+    assert name in chosen.weights.name
+    assert chosen.reason.startswith(ailment.text())
+    assert chosen.weights.name in chosen.reason
+
+
+def test_a_restorer_of_any_level_is_taken_where_no_level_fits():
+    """Noise of 5.5 is 2.7 times less than 15: a network for 15 would wash the picture out."""
+    assert "restormer" in choose(Ailment(noise=5.5), EVERYTHING).weights.name
+    only = have("swinir-color-noise15", "restormer-color-noise")
+    assert choose(Ailment(noise=5.5), only).weights.name == "restormer-color-noise"
+    assert choose(Ailment(noise=14), only).weights.name == "swinir-color-noise15"
+
+
+def test_several_ills_are_given_to_who_cures_several():
+    both = Ailment(noise=20, quality=20)
+    assert choose(both, EVERYTHING).weights.release.cures == "several"
+    # Noise of 20 is worse than quality 20, which errs by about 10; quality 5 errs by 17.
+    specialists = have("swinir-color-noise25", "swinir-color-jpeg10")
+    assert choose(both, specialists).weights.name == "swinir-color-noise25"
+    worse = Ailment(noise=12, quality=5)
+    assert choose(worse, specialists).weights.name == "swinir-color-jpeg10"
+
+
+def test_who_cures_several_stands_in_for_a_missing_specialist():
+    assert choose(Ailment(noise=20), [*have("swinir-color-jpeg10"), REFINER]).weights == REFINER
+
+
+def test_colour_is_not_given_to_a_network_for_grey():
+    assert choose(Ailment(noise=25), have("swinir-gray-noise25")).weights is None
+    assert choose(Ailment(noise=25, grey=True), have("swinir-color-noise25")).weights is not None
+
+
+def test_who_invents_is_never_chosen_unasked():
+    assert choose(Ailment(noise=25), have("dreamclear", "varformer", "swinir-real-large-x4")).weights is None
+
+
+def test_a_file_of_unknown_purpose_is_not_chosen():
+    assert choose(Ailment(noise=25), [Weights(name="mine", path=Path("mine.pth"))]).weights is None
+
+
+@pytest.mark.parametrize(
+    ("ailment", "cure"),
+    [
+        (Ailment(noise=25), r"models fetch (swinir|restormer)-color-noise25"),
+        (Ailment(quality=10), "models fetch swinir-color-jpeg10"),
+        (Ailment(blur=9), "models fetch restormer-motion"),
+    ],
+)
+def test_with_nobody_at_hand_the_reason_says_how_to_get_help(ailment, cure):
+    chosen = choose(ailment, [])
+    assert chosen.weights is None
+    assert not chosen.sound
+    assert ailment.text() in chosen.reason
+    import re
+
+    assert re.search(cure, chosen.reason)

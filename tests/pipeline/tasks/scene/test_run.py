@@ -1,0 +1,337 @@
+"""`freezeframe scene` and the splat stage on a small clip of a turning camera."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from freezeframe.cli import app
+from freezeframe.data.blur.operator import expose
+from freezeframe.data.errors import UnwritableOutput
+from freezeframe.data.media.video_in.source import open_video
+from freezeframe.data.media.video_out.simple_writer import film
+from freezeframe.data.synthesis.demo.known_views import sphere_view
+from freezeframe.data.types import Clip, Flow
+from freezeframe.pipeline.config import Config, SplatConfig
+from freezeframe.pipeline.solvers.camera_estimation import sight
+from freezeframe.pipeline.stages.measure import ESTIMATORS, ChainedFlows, Motion, adjacent_flows
+from freezeframe.pipeline.stages.splat import Scenes, splat
+from freezeframe.pipeline.tasks.scene.fallback import Instead
+from freezeframe.pipeline.tasks.scene.run import SceneWish, rebuild
+from freezeframe.splatting.camera.lie import poses, rotations
+from freezeframe.splatting.io.export import read_cameras
+from freezeframe.splatting.optim.optimizer import Fit, Told
+
+SIZE = (96, 160)
+FOCAL = 150.0
+LENS = torch.tensor([[FOCAL, 0, 79.5], [0, FOCAL, 47.5], [0, 0, 1]])
+COUNT = 8
+SHUTTER = 0.8
+
+
+def panorama() -> Tensor:
+    random = torch.Generator().manual_seed(0)
+    picture = torch.full((3, 300, 520), 0.25)
+    for k in range(500):
+        size = 70 if k < 80 else 18
+        y, x, h, w = (int(torch.randint(low, high, (1,), generator=random)) for low, high in
+                      ((0, 295), (0, 515), (4, size), (4, size)))  # fmt: skip
+        picture[:, y : y + h, x : x + w] = torch.rand(3, 1, 1, generator=random)
+    return picture
+
+
+def pan(time: float) -> Tensor:
+    """A pan of growing speed, in pixels."""
+    return torch.tensor([1.5 * math.sin(time), 4 * time + 0.5 * time**2 - 30, 0.0])
+
+
+def seen(way: object = pan) -> tuple[Tensor, Tensor]:
+    """[T, 3, H, W] blurred and sharp frames."""
+    view = sphere_view(panorama(), LENS, SIZE, reach=(0.95, 0.55))
+
+    def moment(time: float) -> Tensor:
+        return view(poses(rotations(way(time) / FOCAL), torch.zeros(3)))
+
+    blurred = [expose(lambda u, k=k: moment(k + u), 0.0, shutter=SHUTTER, count=9) for k in range(COUNT)]
+    return torch.stack(blurred).clamp(0, 1), torch.stack([moment(float(k)) for k in range(COUNT)])
+
+
+@pytest.fixture(scope="module")
+def frames() -> tuple[Tensor, Tensor]:
+    return seen()
+
+
+@pytest.fixture(scope="module")
+def clip(frames, tmp_path_factory) -> Path:
+    return film(frames[0], tmp_path_factory.mktemp("scene") / "pan.mp4", rate=Fraction(24))
+
+
+def settings(steps: int = 12) -> Config:
+    config = Config()
+    return replace(
+        config, splat=replace(config.splat, steps=steps), measure=replace(config.measure, shutter=SHUTTER)
+    )
+
+
+def ignored(told: Told) -> None:
+    """Progress that nobody looks at."""
+
+
+def test_a_film_keeps_every_picture_and_its_colours(frames, clip):
+    with av.open(str(clip)) as container:
+        decoded = list(container.decode(video=0))
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (160, 96, 24)
+        assert stream.codec_context.colorspace == 1
+    assert len(decoded) == COUNT
+    shown = next(iter(open_video(clip).frames())).picture.linear()
+    # Colours are kept at half the size: whole boxes of them are compared.
+    apart = torch.nn.functional.avg_pool2d(shown, 8) - torch.nn.functional.avg_pool2d(frames[0][0], 8)
+    assert float(apart.abs().mean()) < 0.01
+
+
+def test_the_camera_is_found_to_a_fifth_of_a_pixel(frames):
+    """Turns between blurred frames, by enhanced correlation, against the true ones."""
+    blurred = frames[0]
+    flows = adjacent_flows(blurred, ESTIMATORS["dis"])
+    found = sight(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
+    assert found.path.kind == "rotation"
+    assert not found.missing
+    for k in range(1, COUNT):
+        true = rotations(pan(float(k)) / FOCAL) @ rotations(pan(0.0) / FOCAL).T
+        apart = found.path.rotations[k] @ found.path.rotations[0].T @ true.T
+        angle = math.acos(min(1.0, (float(apart.trace()) - 1) / 2))
+        assert angle * FOCAL < 0.2 * math.sqrt(k) + 0.2
+
+
+def test_what_moves_by_itself_is_no_part_of_the_scene(frames):
+    blurred = frames[0].clone()
+    for k in range(COUNT):
+        blurred[k, :, 30:60, 20 + 12 * k : 50 + 12 * k] = torch.rand(
+            3, 1, 1, generator=torch.Generator().manual_seed(1)
+        ) + 0.1 * torch.rand(3, 30, 30, generator=torch.Generator().manual_seed(2))
+    flows = adjacent_flows(blurred, ESTIMATORS["dis"])
+    found = sight(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
+    # A flow of small frames sees a small mover's middle only.
+    assert float(found.static[3, 35:55, 60:80].mean()) < 0.6
+    assert float(found.static[3, :, 110:].mean()) > 0.9
+
+
+def test_a_scene_becomes_a_folder_with_everything_in_it(clip, tmp_path):
+    output = tmp_path / "scene"
+    report = rebuild(clip, output, config=settings(), wish=SceneWish(subframes=2), tell=ignored)
+    names = {each.name for each in output.iterdir()}
+    wanted = {"sharp.mp4", "panorama.png", "camera.json", "flythrough.mp4", "slow.mp4", "report.json"}
+    assert names == wanted
+    assert (report.kind, report.frames, report.placed) == ("rotation", COUNT, COUNT)
+    with av.open(str(output / "slow.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 2 * COUNT
+    with av.open(str(output / "sharp.mp4")) as sharp, av.open(str(clip)) as old:
+        assert [f.pts for f in sharp.decode(video=0)] == [f.pts for f in old.decode(video=0)]
+    filming = read_cameras(output / "camera.json")
+    assert len(filming.times) == COUNT
+    assert json.loads((output / "report.json").read_text())["mode"] == report.mode
+    assert cv2.imread(str(output / "panorama.png")).shape[1] > SIZE[1]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["scene"], "nothing unfinished is left behind"
+
+
+def test_an_existing_folder_is_kept(clip, tmp_path):
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / "notes.txt").write_text("mine")
+    with pytest.raises(UnwritableOutput, match="exists"):
+        rebuild(clip, tmp_path / "scene", config=settings(), wish=SceneWish(), tell=ignored)
+    assert (tmp_path / "scene" / "notes.txt").read_text() == "mine"
+
+
+def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.SAVED", 0.0)
+    told: list[float] = []
+
+    def stop(progress: Told) -> None:
+        told.append(progress.progress)
+        if len(told) == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(clip, tmp_path / "scene", config=settings(), wish=SceneWish(), tell=stop)
+    assert not (tmp_path / "scene").exists()
+    resumed: list[float] = []
+    rebuild(
+        clip,
+        tmp_path / "scene",
+        config=settings(),
+        wish=SceneWish(),
+        tell=lambda t: resumed.append(t.progress),
+    )
+    assert resumed[0] == pytest.approx(told[-1]), "the step that was stopped is done again, and no other"
+
+
+# Where there is no scene the clip is delivered all the same
+
+
+def delivered(clip: Path, output: Path, *, reason: str, config: Config | None = None) -> Instead:
+    """What became of a clip without a scene: the reason told, and as many frames at the same times."""
+    done = rebuild(clip, output, config=config or settings(), wish=SceneWish(), tell=ignored)
+    assert isinstance(done, Instead)
+    assert re.search(reason, done.text())
+    assert re.search(reason, (output / "report.json").read_text())
+    assert {each.name for each in output.iterdir()} == {f"sharp{clip.suffix}", "report.json"}
+    with av.open(str(output / f"sharp{clip.suffix}")) as sharp, av.open(str(clip)) as old:
+        assert [f.pts for f in sharp.decode(video=0)] == [f.pts for f in old.decode(video=0)]
+    return done
+
+
+def test_a_still_camera_has_no_scene_and_its_clip_is_delivered(frames, tmp_path):
+    still = film(frames[1][:1].expand(8, -1, -1, -1), tmp_path / "still.mp4", rate=Fraction(24))
+    delivered(still, tmp_path / "scene", reason="camera is static")
+    shown = zip(
+        open_video(tmp_path / "scene" / "sharp.mp4").frames(), open_video(still).frames(), strict=True
+    )
+    assert all(torch.equal(one.picture.linear(), other.picture.linear()) for one, other in shown)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["scene", "still.mp4"]
+
+
+def test_a_cut_is_told_with_its_place(frames, tmp_path):
+    other = 1 - frames[1].flip(3)
+    both = film(torch.cat([frames[1][:4], other[4:]]), tmp_path / "cut.mp4", rate=Fraction(24))
+    delivered(both, tmp_path / "scene", reason=r"changes at frame 4.*--start")
+
+
+def test_one_frame_is_no_scene(frames, tmp_path):
+    one = film(frames[0][:1], tmp_path / "one.mp4", rate=Fraction(24))
+    delivered(one, tmp_path / "scene", reason="1 frame is too few")
+
+
+def test_a_fit_that_falls_apart_leaves_its_checkpoint_and_the_clip(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.SAVED", 0.0)
+    usual = Fit.exposure
+
+    def apart(self: Fit, frame: int, *, jitter: bool) -> tuple[Tensor, Tensor]:
+        light, unrest = usual(self, frame, jitter=jitter)
+        return (light * math.nan if self.step == 5 else light), unrest
+
+    monkeypatch.setattr(Fit, "exposure", apart)
+    done = delivered(clip, tmp_path / "scene", reason="fell apart at step 5")
+    assert done.kept is not None
+    assert torch.load(done.kept, weights_only=True)["step"] == 5
+
+
+@pytest.mark.parametrize(
+    "trouble", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_is_told_and_the_clip_delivered(clip, tmp_path, monkeypatch, trouble):
+    def full(*_: object, **__: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(Fit, "advance", full)
+    delivered(clip, tmp_path / "scene", reason="fit into memory.*--start")
+
+
+def test_what_was_asked_for_by_name_and_is_not_there_shows_in_the_exit_code(frames, tmp_path):
+    still = film(frames[1][:1].expand(8, -1, -1, -1), tmp_path / "still.mp4", rate=Fraction(24))
+    command = ["scene", str(still), str(tmp_path / "scene")]
+    result = CliRunner().invoke(app, [*command, "--save-scene", str(tmp_path / "it.ply")])
+    assert result.exit_code == 1
+    assert re.search(r"(?s)No scene: the camera is static.*copied", result.output)
+    assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
+
+
+@pytest.mark.parametrize("words", ["10", "m", "0s", "5 d"])
+def test_a_budget_that_is_no_time_is_refused(clip, tmp_path, words):
+    result = CliRunner().invoke(app, ["scene", str(clip), str(tmp_path / "out"), "--budget", words])
+    assert result.exit_code == 2
+    assert "90s, 10m or 1h" in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.slow
+def test_the_command_makes_a_pan_sharper(frames, clip, tmp_path):
+    """At least 4 dB of brightness at 160x96, compression and all; 4:2:0 loses small squares' colours."""
+    output = tmp_path / "scene"
+    result = CliRunner().invoke(
+        app, ["scene", str(clip), str(output), "--shutter", str(SHUTTER), "--steps", "400", "--budget", "5m"]
+    )
+    assert result.exit_code == 0, result.output
+    sharp = torch.stack([f.picture.linear() for f in open_video(output / "sharp.mp4").frames()])
+
+    recorded = torch.stack([f.picture.linear() for f in open_video(clip).frames()])
+
+    def psnr(images: Tensor) -> float:
+        apart = torch.einsum("tchw,c->thw", images - frames[1], torch.tensor([0.2126, 0.7152, 0.0722]))
+        return -10 * math.log10(float(apart[..., 8:-8, 8:-8].square().mean()))
+
+    assert psnr(sharp) > psnr(recorded) + 4
+
+
+# The stage inside `freezeframe video`
+
+
+def staged(images: Tensor) -> tuple[Clip, Motion]:
+    near = adjacent_flows(images, ESTIMATORS["dis"])
+    shape = images.shape[2:]
+    clip = Clip(
+        images=images,
+        times=tuple(Fraction(k, 24) for k in range(len(images))),
+        shutter=SHUTTER,
+        kept=range(len(images)),
+    )
+    motion = Motion(
+        flows=ChainedFlows(near), velocity=torch.zeros(len(images), 2, *shape),
+        movers=torch.zeros(len(images), *shape), shutter=SHUTTER,
+    )  # fmt: skip
+    return clip, motion
+
+
+def test_the_stage_is_off_unless_asked_for(frames):
+    clip, motion = staged(frames[0][:3])
+    scenes = Scenes()
+    sharp = torch.rand(1, 3, *SIZE)
+    same = splat(sharp, clip, motion, SplatConfig(), which=[1], confidence=1.0, scenes=scenes)
+    assert same is sharp
+    assert not scenes.notes()
+
+
+def test_what_is_refused_stays_as_the_other_path_made_it(frames):
+    clip, motion = staged(frames[1][:1].expand(6, -1, -1, -1))
+    scenes = Scenes()
+    sharp = torch.rand(1, 3, *SIZE)
+    same = splat(sharp, clip, motion, SplatConfig(mode="on"), which=[1], confidence=1.0, scenes=scenes)
+    assert torch.equal(same, sharp)
+    assert "camera is static" in scenes.notes()[0]
+
+
+def test_the_stage_changes_only_what_the_scene_explains(frames):
+    clip, motion = staged(frames[0])
+    scenes, told = Scenes(), []
+    scenes.tell = told.append
+    sharp = frames[0][2:4].clone()
+    sharp[:, :, :20] = 0.5  # whatever the other path says stays where the scene is not believed
+    done = splat(
+        sharp, clip, motion, SplatConfig(mode="on", steps=12), which=[2, 3], confidence=1.0, scenes=scenes
+    )
+    assert len(told) == 12
+    assert "rebuilt in" in scenes.notes()[0]
+    assert done.shape == sharp.shape
+    assert bool(done.isfinite().all())
+
+
+def test_flows_of_one_frame_are_no_camera():
+    """A window of one frame is refused by the gate, not by a crash."""
+    images = torch.rand(1, 3, *SIZE)
+    flows: dict[tuple[int, int], Flow] = {}
+    clip = Clip(images=images, times=(Fraction(0),), shutter=0.5, kept=range(1))
+    motion = Motion(flows=flows, velocity=torch.zeros(1, 2, *SIZE), movers=torch.zeros(1, *SIZE), shutter=0.5)
+    scenes = Scenes()
+    same = splat(images, clip, motion, SplatConfig(mode="on"), which=[0], confidence=1.0, scenes=scenes)
+    assert torch.equal(same, images)
+    assert "too few" in scenes.notes()[0]

@@ -1,0 +1,41 @@
+"""All frames of a clip sharpened at once, for the scene stage: sharper where blurred, else the very same."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from freezeframe.data.metrics.image import psnr
+from freezeframe.motion.flow.estimators import dis_pair
+from freezeframe.pipeline.config import Config
+from freezeframe.pipeline.stages.measure import adjacent_flows
+from freezeframe.pipeline.tasks.scene.sharpen_shot import sharpened
+
+VELOCITY, SHUTTER = (12, 3), 0.7
+TIMES = range(-2, 3)
+
+
+def usual(images, shutter):
+    times = [Fraction(k, 24) for k in range(len(images))]
+    return sharpened(images, times, adjacent_flows(images, dis_pair), shutter=shutter, config=Config())
+
+
+@pytest.fixture(scope="module")
+def shown(film):
+    return film(VELOCITY, TIMES, shutter=SHUTTER), film(VELOCITY, TIMES)
+
+
+def test_blurred_frames_come_closer_to_the_truth(shown):
+    blurred, sharp = shown
+    done = usual(blurred, SHUTTER)
+    gains = [psnr(a, truth) - psnr(b, truth) for a, b, truth in zip(done.clear, blurred, sharp, strict=True)]
+    assert torch.equal(done.clear, done.delivered)
+    assert min(gains) > 1
+
+
+def test_frames_that_are_not_blurred_are_the_very_same(shown):
+    done = usual(shown[1], 0.02)
+    assert torch.equal(done.delivered, shown[1])
+    assert min(psnr(a, b) for a, b in zip(done.clear, shown[1], strict=True)) > 35

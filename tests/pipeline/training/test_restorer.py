@@ -1,0 +1,180 @@
+"""Training restorers: pairs follow from a seed, the loss is least at the truth, a run goes on to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from freezeframe.cli import app
+from freezeframe.data.synthesis.clips.clips import pictures_in
+from freezeframe.models.deblur import refiner
+from freezeframe.models.registry.architectures import read_network
+from freezeframe.pipeline.training import restorer_task as restorer_course
+from freezeframe.pipeline.training.objective import matrices
+from freezeframe.pipeline.training.restorer import RestorerConfig, train_restorer
+from freezeframe.pipeline.training.restorer_models import ARCHITECTURES, OnCells
+from freezeframe.pipeline.training.restorer_task import (
+    Patches,
+    cut,
+    decibels,
+    gains,
+    harm_done,
+    likeness_lost,
+)
+
+TINY = refiner.Layout(widths=(16, 16, 16), down=(1, 1, 1), up=(1, 1))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(2):
+        codes = np.random.default_rng(i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        picture = Image.fromarray(codes).resize((160, 120), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The shipped architecture, tiny; its pace held, for the fall of it depends on the number of steps."""
+    monkeypatch.setitem(ARCHITECTURES, "refiner", lambda: refiner.Refiner(TINY))
+    monkeypatch.setattr("freezeframe.pipeline.training.loop.pace_at", lambda step, steps: 0.5)
+
+
+def run(photos, out, *, steps, size=2):
+    told = []
+    config = RestorerConfig(steps=steps, size=size, patch=32, every=60, device="cpu")
+    return train_restorer(photos, out, judged=photos, config=config, tell=told.append), told
+
+
+@pytest.mark.usefixtures("small")
+def test_resuming_goes_on_to_the_bit(photos, tmp_path):
+    run(photos, tmp_path / "whole", steps=4)
+    run(photos, tmp_path / "halves", steps=2)
+    run(photos, tmp_path / "halves", steps=4)
+    whole, halves = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"]
+        for name in ("whole", "halves")
+    )
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_weights_are_recognised_and_restore(photos, tmp_path):
+    weights, told = run(photos, tmp_path, steps=2)
+    network = read_network(weights)
+    assert network.title == "refiner"
+    assert network.module(torch.rand(1, 3, 20, 24)).shape == (1, 3, 20, 24)
+    assert set(told[0]) == {"step", "score", *restorer_course.KINDS}
+
+
+@pytest.mark.usefixtures("small")
+def test_noise_is_learned_to_be_taken_away(photos, tmp_path, monkeypatch):
+    """A hundred and twenty steps on noise alone take more than a decibel of it."""
+    monkeypatch.setattr(restorer_course, "SHARES", {"noise": 1.0})
+    monkeypatch.setattr(restorer_course, "JUDGED", 64)
+    _, told = run(photos, tmp_path, steps=120, size=4)
+    assert told[-1]["noise"] > 1.0
+
+
+def test_batches_depend_on_seed_and_step_alone(photos):
+    def course(seed):
+        return Patches(torch.nn.Identity, pictures_in(photos), size=4, patch=32, seed=seed)
+
+    first = course(0).batch(3, rank=0)
+    assert first.shape == (4, 6, 32, 32)
+    assert torch.equal(first, course(0).batch(3, rank=0))
+    for other in (course(0).batch(4, rank=0), course(0).batch(3, rank=1), course(1).batch(3, rank=0)):
+        assert not torch.equal(first, other)
+
+
+def test_a_cut_is_a_piece_of_the_picture_however_turned():
+    """Of a picture without two equal pixels every cut of full sharpness is found again in it."""
+    picture = np.arange(40 * 50 * 3, dtype=np.int64).reshape(40, 50, 3)
+    whole = (picture % 251).astype(np.uint8)
+    pixels = {tuple(p) for p in whole.reshape(-1, 3)}
+    rng = np.random.default_rng(0)
+    restored = []
+    for _ in range(20):
+        found = cut(rng, [whole], side=40)  # as large as fits: nothing is made smaller
+        restored.append({tuple(p) for p in found.reshape(-1, 3)} <= pixels)
+    assert sum(restored) >= 15  # some are drawn
+
+
+def test_the_loss_is_least_at_the_truth_and_counts_ratios():
+    truth = torch.full((2, 3, 16, 16), 0.5)
+    losses = [float(likeness_lost(truth + error, truth)) for error in (0.0, 0.01, 0.1, 0.3)]
+    assert losses == sorted(losses)
+    assert abs(losses[0] - (np.log(1e-4) + 20 * 0.01)) < 1e-5
+    # One batch of two is the mean of two batches of one.
+    mixed = likeness_lost(truth + torch.tensor([0.0, 0.1])[:, None, None, None], truth)
+    assert abs(float(mixed) - (losses[0] + losses[2]) / 2) < 1e-5
+
+
+def test_whoever_changes_nothing_gains_nothing():
+    photo = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
+    photo = (photo * 255).round() / 255
+
+    class Still(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, codes):
+            return codes
+
+    assert all(abs(gain) < 1e-9 for gain in gains(Still(), [photo]).values())
+
+
+def test_decibels_are_those_of_the_textbook():
+    truth = torch.zeros(3, 8, 8)
+    assert abs(decibels(truth + 0.1, truth) - 20) < 1e-4
+    assert decibels(truth, truth) == restorer_course.CEILING
+
+
+@pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
+def test_all_begin_by_changing_nothing_and_have_about_a_million_parameters(arch):
+    torch.manual_seed(0)
+    network = ARCHITECTURES[arch]().eval()
+    codes = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert (network(codes) - codes).abs().max() < 1e-6
+    count = sum(p.numel() for p in network.parameters())
+    assert 0.9e6 < count < (2.1e6 if arch == "refiner" else 1.2e6)
+    # Muon has its part in every one of them: least in HAIR, most of whose weights are boxes of kernels.
+    assert sum(p.numel() for name, p in network.named_parameters() if matrices(name, p)) > 0.4 * count
+
+
+def test_a_swinir_on_cells_is_not_taken_for_another():
+    network = ARCHITECTURES["swinir"]()
+    assert isinstance(network, OnCells)
+    assert all(name.startswith("inner.") for name in network.state_dict())
+
+
+def test_the_command_says_what_it_lacks(tmp_path):
+    said = CliRunner().invoke(app, ["train", "restorer", str(tmp_path / "none"), str(tmp_path / "out")])
+    assert said.exit_code == 2
+    assert "holds no photo" in said.output
+
+
+def test_without_a_name_the_multi_frame_network_is_trained(tmp_path):
+    """As before there were others: options and all."""
+    for words in (["train"], ["train", "multiframe"]):
+        said = CliRunner().invoke(
+            app, [*words, "--width", "8", str(tmp_path / "none"), str(tmp_path / "out")]
+        )
+        assert said.exit_code == 2
+        assert "holds no photo" in said.output
+
+
+def test_only_what_makes_worse_is_harm():
+    truth = torch.full((2, 3, 8, 8), 0.5)
+    seen, better, worse = truth + 0.1, truth + 0.05, truth + 0.13
+    assert float(harm_done(seen, better, truth)) == 0
+    assert float(harm_done(seen, worse, truth)) == pytest.approx(0.03, abs=1e-6)
+    assert float(harm_done(truth, truth + 0.01, truth)) == pytest.approx(0.01, abs=2e-4)
+    assert float(harm_done(truth, truth, truth)) == 0

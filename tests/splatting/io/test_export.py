@@ -1,0 +1,233 @@
+"""Scenes and camera paths in files: read by others, read back, never half written."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from freezeframe.data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
+from freezeframe.splatting.camera.trajectory import Views
+from freezeframe.splatting.io.export import Filming, read_cameras, read_ply, write_cameras, write_ply
+from freezeframe.splatting.scene.gaussians import Gaussians
+
+START = b"ply\nformat binary_little_endian 1.0\n"
+
+
+def crowd(count: int, *, degree: int, seed: int = 0) -> Gaussians:
+    random = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int):
+        return torch.randn(*shape, generator=random)
+
+    return Gaussians(
+        means=2 * normal(count, 3),
+        quats=normalize(normal(count, 4), dim=1),
+        scales=normal(count, 3) - 3,
+        opacities=2 * normal(count) + 1,
+        colours=0.4 * normal(count, (degree + 1) ** 2, 3),
+    )
+
+
+def rows(path) -> tuple[list[str], list[tuple[float, ...]]]:
+    """A second reader: names of the columns, and the rows, of a file of floats."""
+    head, body = path.read_bytes().split(b"end_header\n", 1)
+    lines = head.decode("ascii").splitlines()
+    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    names = [line.split()[2] for line in lines if line.startswith("property float ")]
+    assert [line for line in lines[2:] if not line.startswith("property")] == [lines[2]]
+    count = int(lines[2].removeprefix("element vertex "))
+    assert len(body) == 4 * len(names) * count
+    return names, list(struct.iter_unpack(f"<{len(names)}f", body))
+
+
+@pytest.mark.parametrize(("degree", "rest"), [(0, 0), (1, 9), (2, 24), (3, 45)])
+def test_columns_are_those_of_the_first_gaussian_splatting(tmp_path, degree, rest):
+    """Their order, as the authors' own files have it, and what each column holds."""
+    scene = crowd(7, degree=degree)
+    write_ply(scene, tmp_path / "scene.ply")
+    names, table = rows(tmp_path / "scene.ply")
+    assert names == [
+        "x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", *[f"f_rest_{k}" for k in range(rest)],
+        "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3",
+    ]  # fmt: skip
+    for n, row in enumerate(table):
+        told = dict(zip(names, row, strict=True))
+        assert [told[k] for k in ("x", "y", "z")] == scene.means[n].tolist()
+        assert [told[k] for k in ("nx", "ny", "nz")] == [0, 0, 0]
+        assert told["opacity"] == float(scene.opacities[n])
+        assert told["scale_1"] == float(scene.scales[n, 1])
+        assert told["rot_0"] == pytest.approx(float(scene.quats[n, 0]), abs=1e-6)
+        assert told["f_dc_2"] == float(scene.colours[n, 0, 2])
+        for band in range(rest // 3):  # all of red, then all of green
+            assert told[f"f_rest_{band}"] == float(scene.colours[n, band + 1, 0])
+            assert told[f"f_rest_{band + rest // 3}"] == float(scene.colours[n, band + 1, 1])
+
+
+@pytest.mark.parametrize("degree", [0, 1, 3])
+def test_what_is_written_is_read_back(tmp_path, degree):
+    scene = crowd(300, degree=degree)
+    write_ply(scene, tmp_path / "scene.ply")
+    again = read_ply(tmp_path / "scene.ply")
+    for name, value in scene.parts().items():
+        assert torch.allclose(getattr(again, name), value, atol=1e-6), name
+
+
+@pytest.mark.parametrize("degree", [0, 2])
+def test_a_compressed_scene_is_the_same_but_for_its_steps(tmp_path, degree):
+    """Each value within the steps of its bits: 11 or 10 of a chunk's range, 10 of a turn, 8 of light."""
+    scene = crowd(600, degree=degree)
+    scene = scene.having({"opacities": scene.opacities.clamp_min(-4)})  # what is fainter is left out
+    write_ply(scene, tmp_path / "small.ply", compressed=True)
+    again = read_ply(tmp_path / "small.ply")
+    assert len(again) == 600
+    # Chunks reorder: each finds itself by place.
+    distances = torch.cdist(again.means, scene.means)
+    own = distances.argmin(1)
+    assert len(own.unique()) == 600
+    assert float((again.means - scene.means[own]).abs().max()) < 16 / 1023
+    assert float((again.scales - scene.scales[own]).abs().max()) < 10 / 1023
+    turned = (again.quats * scene.quats[own]).sum(1).abs().clamp(max=1)
+    assert float(2 * turned.acos().max()) < 0.01  # radians
+    lights = again.opacities.sigmoid() - scene.opacities[own].sigmoid()
+    assert float(lights.abs().max()) < 1 / 255
+    assert float((again.colours[:, 0] - scene.colours[own, 0]).abs().max()) < 4 / 255
+    if degree:
+        assert float((again.colours[:, 1:] - scene.colours[own, 1:]).abs().max()) <= 4 / 256 + 1e-6
+
+
+def test_a_compressed_scene_is_small(tmp_path):
+    """16 bytes of 68, and a chunk's 72 bytes for 256."""
+    scene = crowd(2560, degree=0).having({"opacities": torch.ones(2560)})
+    write_ply(scene, tmp_path / "large.ply")
+    write_ply(scene, tmp_path / "small.ply", compressed=True)
+    large, small = ((tmp_path / name).stat().st_size for name in ("large.ply", "small.ply"))
+    assert small < 0.26 * large
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_scene_of_one_and_a_flat_one_survive(tmp_path, compressed):
+    """A chunk without extent has no steps."""
+    for number, count in enumerate((1, 257)):
+        scene = crowd(count, degree=0)
+        means = scene.means.clone()
+        means[:, 2] = 1.5
+        scene = scene.having({"means": means, "opacities": torch.ones(count)})
+        path = tmp_path / f"{number}.ply"
+        write_ply(scene, path, compressed=compressed)
+        again = read_ply(path)
+        assert len(again) == count
+        assert torch.allclose(again.means[:, 2], torch.tensor(1.5))
+        assert all(bool(value.isfinite().all()) for value in again.parts().values())
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_is_no_number_is_left_out(tmp_path, compressed):
+    scene = crowd(9, degree=1).having({"opacities": torch.ones(9)})
+    scene.opacities[2] = math.nan
+    scene.means[5, 1] = math.inf
+    write_ply(scene, tmp_path / "scene.ply", compressed=compressed)
+    assert len(read_ply(tmp_path / "scene.ply")) == 7
+
+
+def test_columns_may_come_in_any_order_and_width(tmp_path):
+    """As other programs write them: doubles, other columns between, Windows' line ends."""
+    names = ["rot_3", "rot_2", "rot_1", "rot_0", "scale_2", "scale_1", "scale_0", "opacity",
+             "f_dc_2", "f_dc_1", "f_dc_0", "z", "y", "x"]  # fmt: skip
+    head = ["ply", "comment by hand", "format binary_little_endian 1.0", "element vertex 1"]
+    head += [f"property double {name}" for name in names] + ["property uchar red", "end_header", ""]
+    path = tmp_path / "other.ply"
+    path.write_bytes("\r\n".join(head).encode() + struct.pack("<14dB", *range(14), 255))
+    scene = read_ply(path)
+    assert scene.means.tolist() == [[13, 12, 11]]
+    assert scene.quats.tolist() == [[3, 2, 1, 0]]
+    assert scene.scales.tolist() == [[6, 5, 4]]
+    assert scene.opacities.tolist() == [7]
+    assert scene.colours.tolist() == [[[10, 9, 8]]]
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"PNG", "no .ply"),
+        (START + b"element chunk 1\nelement vertex 1\nend_header\n", "compressed"),
+        (b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n", "ascii"),
+        (START + b"element vertex 9\nproperty float x\nend_header\n123", "cut short"),
+        (START + b"element vertex 0\nproperty float x\nend_header\n", "f_dc_0"),
+        (START + b"element face 0\nproperty list uchar int v\nend_header\n", "list"),
+        (START + b"property float x", "no .ply"),
+    ],
+)  # fmt: skip
+def test_what_is_no_scene_is_refused_with_the_reason(tmp_path, data, word):
+    path = tmp_path / "bad.ply"
+    path.write_bytes(data)
+    with pytest.raises(UnreadableMedia, match=word) as raised:
+        read_ply(path)
+    assert str(path) in str(raised.value)
+
+
+def test_nothing_is_overwritten_unless_forced_and_nothing_is_left_behind(tmp_path):
+    path = tmp_path / "scene.ply"
+    write_ply(crowd(3, degree=0), path)
+    with pytest.raises(UnwritableOutput, match="--force"):
+        write_ply(crowd(4, degree=0), path)
+    assert len(read_ply(path)) == 3
+    write_ply(crowd(4, degree=0), path, force=True)
+    assert len(read_ply(path)) == 4
+    assert [each.name for each in tmp_path.iterdir()] == ["scene.ply"]
+
+
+def test_where_nothing_can_be_written_the_reason_is_told(tmp_path):
+    with pytest.raises(UnwritableOutput, match="folder"):
+        write_ply(crowd(3, degree=0), tmp_path)
+    with pytest.raises(UnwritableOutput, match="create it first"):
+        write_ply(crowd(3, degree=0), tmp_path / "nowhere" / "scene.ply")
+    nothing = Gaussians(**{name: value[:0] for name, value in crowd(3, degree=0).parts().items()})
+    with pytest.raises(FreezeframeError, match="no Gaussians"):
+        write_ply(nothing, tmp_path / "scene.ply")
+    assert not list(tmp_path.iterdir())
+
+
+def filming(count: int = 3) -> Filming:
+    random = torch.Generator().manual_seed(0)
+    return Filming(
+        views=Views(
+            poses=torch.randn(count, 4, 4, generator=random),
+            lenses=torch.rand(count, 3, 3, generator=random),
+        ),
+        times=tuple(k / 24 for k in range(count)),
+        size=(360, 640),
+        shutter=0.4,
+    )
+
+
+def test_a_camera_path_is_read_back_and_tells_its_conventions(tmp_path):
+    path = tmp_path / "cameras.json"
+    before = filming()
+    write_cameras(before, path)
+    again = read_cameras(path)
+    assert torch.equal(again.views.poses, before.views.poses)
+    assert torch.equal(again.views.lenses, before.views.lenses)
+    assert (again.times, again.size, again.shutter) == (before.times, (360, 640), 0.4)
+    told = json.loads(path.read_text())
+    assert (told["width"], told["height"]) == (640, 360)
+    for word in ("world_to_camera", "y down", "centre of the first pixel", "seconds"):
+        assert word in told["convention"]
+    with pytest.raises(UnwritableOutput, match="--force"):
+        write_cameras(before, path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"frames": [{"time": 0}]}', '{"frames": 3}'])
+def test_what_is_no_camera_path_is_refused(tmp_path, text):
+    path = tmp_path / "cameras.json"
+    path.write_text(text)
+    with pytest.raises(UnreadableMedia, match=r"cameras\.json"):
+        read_cameras(path)
+    with pytest.raises(UnreadableMedia, match="elsewhere"):
+        read_cameras(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="as many"):
+        Filming(views=filming().views, times=(0.0,), size=(3, 4), shutter=1.0)
