@@ -1,8 +1,8 @@
 """The `freezeframe` command, also as `python -m freezeframe`."""
 
-from freezeframe.pipeline.support.signals import listen
+from freezeframe.pipeline.support.signals import install_handlers
 
-listen()  # before the slow imports: a signal among them would end in a traceback
+install_handlers()  # before the slow imports: a signal among them would end in a traceback
 
 from .cli import main  # noqa: E402
 

@@ -22,9 +22,9 @@ if __name__ == "__main__" and not __package__:
     _spec.loader.exec_module(_package)
     __package__ = "freezeframe"
 
-    from freezeframe.pipeline.support.signals import listen
+    from freezeframe.pipeline.support.signals import install_handlers
 
-    listen()  # before the slow imports
+    install_handlers()  # before the slow imports
 
 from typing import Annotated, Literal
 
@@ -44,11 +44,17 @@ from freezeframe.pipeline.commands.options import (
     Restorer,
     Strength,
 )
-from freezeframe.pipeline.commands.parser import Command, Commands, output_of, taking
+from freezeframe.pipeline.commands.parser import Command, Commands, expand_option_groups, select_output
 from freezeframe.pipeline.commands.restore import restore
 from freezeframe.pipeline.commands.scene import scene
-from freezeframe.pipeline.commands.terminal import answer, bar, errors, say, show
-from freezeframe.pipeline.support.signals import what_is_kept
+from freezeframe.pipeline.commands.terminal import (
+    errors,
+    print_message,
+    print_path,
+    print_result,
+    progress_bar,
+)
+from freezeframe.pipeline.support.signals import interruption_message
 
 from . import __version__
 
@@ -60,11 +66,11 @@ app = typer.Typer(
     add_completion=False,
 )
 
-GOES_ON = "Stopped. Finished clips are kept; rerun the same command to go on."
+RESUME_NOTICE = "Stopped. Finished clips are kept; rerun the same command to go on."
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"freezeframe {__version__}")
         raise typer.Exit
 
@@ -80,14 +86,14 @@ def freezeframe(
 
 
 @app.command(cls=Command)
-@taking
+@expand_option_groups
 def video(
     source: Annotated[Path, typer.Argument(help="A video file or a folder of numbered images.")],
     clip: ClipOptions,
     output: Annotated[
         Path | None, typer.Argument(help="A video file, or a folder for numbered images.")
     ] = None,
-    named: OutputOption = None,
+    output_option: OutputOption = None,
     force: Force = False,
     report: ReportFile = None,
     json_: Annotated[
@@ -100,26 +106,32 @@ def video(
 ) -> None:  # fmt: skip
     """Sharpen a clip. Interrupt it at any time and rerun the same command to resume."""
     with errors():
-        target = output_of(output, named)
-    with errors(stopped=what_is_kept(target)):
+        target = select_output(output, output_option)
+    with errors(stopped=interruption_message(target)):
         from freezeframe.pipeline.commands import build_config as options
 
         config = clip.config(force=force)
-        kept = options.writable(
+        claims = options.claim_outputs(
             {"--report": report, "--json": json_}, inputs=[source], output=target, force=force
         )
         from freezeframe.pipeline import api
 
-        with bar(source.name) as advance:
-            done = api.deblur_video(source, target, config=config, progress=advance, tell=say)
-        say(done.text())
-        if done.plumbing:
-            say(done.plumbing.text())
-        answer(target)
-        options.save_json(kept.get("--report"), done.to_dict(), beside=target)
-        options.save_json(kept.get("--json"), done.plumbing.to_dict() if done.plumbing else {}, beside=target)
-        if done.plumbing and not done.plumbing.passed:
-            say(f"freezeframe: {target}: was written, but not as promised; see FAIL above")
+        with progress_bar(source.name) as on_progress:
+            result = api.deblur_video(
+                source, target, config=config, progress=on_progress, on_message=print_message
+            )
+        print_message(result.text())
+        if result.verification:
+            print_message(result.verification.text())
+        print_path(target)
+        options.save_json(claims.get("--report"), result.to_dict(), main_output=target)
+        options.save_json(
+            claims.get("--json"),
+            result.verification.to_dict() if result.verification else {},
+            main_output=target,
+        )
+        if result.verification and not result.verification.passed:
+            print_message(f"freezeframe: {target}: was written, but not as promised; see FAIL above")
             raise typer.Exit(1)
 
 
@@ -151,10 +163,10 @@ def burst(
             "burst", output={"force": force}, refine={"checkpoint": restorer},
             strength=strength, device=device, precision=precision,
         )  # fmt: skip
-        with bar("burst", unit="step") as advance:
-            result = api.deblur_burst(images, out, config=config, progress=advance)
-        say(f"reference {result.reference}; mean confidence {float(result.confidence.mean()):.2f}")
-        answer(result.output)
+        with progress_bar("burst", unit="step") as on_progress:
+            result = api.deblur_burst(images, out, config=config, progress=on_progress)
+        print_message(f"reference {result.reference}; mean confidence {float(result.confidence.mean()):.2f}")
+        print_path(result.output)
 
 
 app.command(cls=Command)(restore)
@@ -163,14 +175,14 @@ app.add_typer(commands_models.app, name="models")
 
 
 @app.command(cls=Command)
-@taking
+@expand_option_groups
 def batch(
     in_dir: Annotated[Path, typer.Argument(help="A folder of clips.")],
     clip: ClipOptions,
     out_dir: Annotated[
         Path | None, typer.Argument(help="A folder for the same tree of results.")
     ] = None,
-    named: OutputOption = None,
+    output_option: OutputOption = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include sub-folders.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, metavar="N", help="Clips at once.")] = 1,
     force: Force = False,
@@ -180,28 +192,30 @@ def batch(
 
     The options are those of `freezeframe video`, for each clip.
     """
-    with errors(stopped=GOES_ON):
+    with errors(stopped=RESUME_NOTICE):
         from freezeframe.pipeline.commands import build_config as options
-        from freezeframe.pipeline.tasks import batch as work
+        from freezeframe.pipeline.tasks import batch as batch_module
 
-        target = output_of(out_dir, named, folder=True)
+        target = select_output(out_dir, output_option, folder=True)
         clip.config(force=force)  # what is wrong for one is wrong for all: say so once, and now
-        found = work.jobs_in(in_dir, target, recursive=recursive)
-        kept = options.writable({"--report": report}, inputs=[job.source for job in found], force=force)
-        for note in work.notes_on(found, in_dir, target):
-            say(f"note: {note}")
-        with bar(in_dir.name, unit="clip") as advance:
-            advance(0, len(found))
-            outcomes = work.run_batch(
-                found,
-                options=clip.words(),
+        clips = batch_module.find_jobs(in_dir, target, recursive=recursive)
+        claims = options.claim_outputs(
+            {"--report": report}, inputs=[job.source for job in clips], force=force
+        )
+        for note in batch_module.collect_notes(clips, in_dir, target):
+            print_message(f"note: {note}")
+        with progress_bar(in_dir.name, unit="clip") as on_progress:
+            on_progress(0, len(clips))
+            results = batch_module.run_batch(
+                clips,
+                options=clip.to_arguments(),
                 workers=jobs,
                 force=force,
-                tell=lambda _: advance(1, len(found)),
+                on_result=lambda _: on_progress(1, len(clips)),
             )
-        options.save_json(kept.get("--report"), work.to_dict(outcomes), beside=target)
-    show(work.table(outcomes))
-    if any(outcome.status == "failed" for outcome in outcomes):
+        options.save_json(claims.get("--report"), batch_module.to_dict(results), main_output=target)
+    print_result(batch_module.format_table(results))
+    if any(result.status == "failed" for result in results):
         raise typer.Exit(1)
 
 
@@ -217,20 +231,20 @@ def probe(
             metavar="FILE", help="Draw blur and sharpness over time and blur vectors (.png, .svg, .pdf)."
         ),
     ] = None,
-    every: Annotated[int, typer.Option(min=1, metavar="N", help="Sample each n-th frame only.")] = 5,
+    stride: Annotated[int, typer.Option(min=1, metavar="N", help="Sample each n-th frame only.")] = 5,
     force: Force = False,
 ) -> None:
     """Say what is blurred, how far, in which direction and why, before any work is done."""
     with errors():
         from freezeframe.pipeline.commands import build_config as options
 
-        kept = options.writable({"--json": json_}, inputs=[source], output=plot, force=force)
+        claims = options.claim_outputs({"--json": json_}, inputs=[source], output=plot, force=force)
         from freezeframe.pipeline.tasks.probe.run import probe as diagnose
 
-        with bar(source.name) as advance:
-            found = diagnose(source, every=every, plot=plot, force=force, progress=advance)
-        options.save_json(kept.get("--json"), found.to_dict())
-        show(found.text())
+        with progress_bar(source.name) as on_progress:
+            diagnosis = diagnose(source, stride=stride, plot=plot, force=force, progress=on_progress)
+        options.save_json(claims.get("--json"), diagnosis.to_dict())
+        print_result(diagnosis.text())
 
 
 @app.command(cls=Command)
@@ -245,11 +259,11 @@ def demo(
 ) -> None:
     """Sharpen the sample clip and the sample burst that come with the package, and say what was gained."""
     with errors():
-        from freezeframe.pipeline.commands.demo import demo as run
+        from freezeframe.pipeline.commands.demo import demo as run_demo
 
-        with bar("demo") as advance:
-            text = run(clip, out, force=force, progress=advance)
-        show(text)
+        with progress_bar("demo") as on_progress:
+            text = run_demo(clip, out, force=force, progress=on_progress)
+        print_result(text)
 
 
 app.add_typer(commands_train.app, name="train")
@@ -277,7 +291,7 @@ def bench(
     restorer: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Checkpoint to benchmark too, by itself.")
     ] = None,
-    network: NetworkOption = "shipped",
+    network: NetworkOption = "bundled",
     out: Annotated[
         Path,
         typer.Option(
@@ -290,26 +304,28 @@ def bench(
 ) -> None:  # fmt: skip
     """Benchmark on blurred/sharp pairs and compare with simple baselines."""
     with errors():
-        from freezeframe.pipeline.bench import run as work
+        from freezeframe.pipeline.bench import run as bench_module
         from freezeframe.pipeline.bench.methods import methods_for
         from freezeframe.pipeline.commands import build_config as options
 
-        claims = work.claims_in(out, inputs=[blurred, *([truth] if truth else [])], force=force)
-        pairs = work.pairs_of(blurred, truth, name=set_, split=split, photos=photos)
+        claims = bench_module.claim_results(out, inputs=[blurred, *([truth] if truth else [])], force=force)
+        pairs = bench_module.open_pairs(blurred, truth, name=set_, split=split, photos=photos)
         config = options.configure(
             "auto", fuse={"network": options.network(network)}, strength=1.0, device=device, precision="auto"
         )
-        with bar("bench") as advance:
-            found = work.bench(pairs, methods_for(config, restorer=restorer), progress=advance)
-        found.save(claims)
-        say(found.text())
-        answer(out / "compare.html")
+        with progress_bar("bench") as on_progress:
+            benchmark = bench_module.bench(
+                pairs, methods_for(config, restorer=restorer), progress=on_progress
+            )
+        benchmark.save(claims)
+        print_message(benchmark.text())
+        print_path(out / "compare.html")
 
 
 @app.command(cls=Command)
 def export(
     output: Annotated[Path | None, typer.Argument(help="The .onnx file to write.")] = None,
-    named: OutputOption = None,
+    output_option: OutputOption = None,
     weights: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="From `freezeframe train` (default: the shipped ones)."),
@@ -325,20 +341,20 @@ def export(
         from freezeframe.models.registry.bundled import WEIGHTS, read_network
         from freezeframe.models.runtime.onnx_export import export_onnx
 
-        target = output_of(output, named)
+        target = select_output(output, output_option)
         network = read_network(weights or WEIGHTS)
-        say(export_onnx(network, target, size=size[::-1], force=force))
-        answer(target)
+        print_message(export_onnx(network, target, size=size[::-1], force=force))
+        print_path(target)
 
 
 @app.command(cls=Command)
 def doctor() -> None:
     """Versions, devices, codecs, and a self-check that blurs and restores a clip of its own."""
     with errors():
-        from freezeframe.pipeline.commands.doctor import examine
+        from freezeframe.pipeline.commands.doctor import check_installation
 
-        text, healthy = examine()
-        show(text)
+        text, healthy = check_installation()
+        print_result(text)
         if not healthy:
             raise typer.Exit(2)
 

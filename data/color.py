@@ -1,7 +1,7 @@
 """Between the codes of a file and light.
 
 Codes are made in two steps, and undone in two: a transfer curve bends linear light into signal values R'G'B'
-in [0, 1] (`to_signal`, `to_light`), and a matrix turns those into luma and colour differences, quantised
+in [0, 1] (`to_encoded`, `to_linear`), and a matrix turns those into luma and colour differences, quantised
 (`ColorSpec.encoder`, `ColorSpec.decoder`). All numbers are ITU-T H.273 code points, as PyAV gives them.
 
 For standard dynamic range (BT.601, 709, 2020, sRGB) the sRGB curve stands for all: players show such video
@@ -110,13 +110,13 @@ def resolve_matrix(matrix: int, height: int) -> int:
     return 1 if height >= HD_LINES else 6
 
 
-def to_light(signal: Tensor, transfer: int) -> Tensor:
+def to_linear(signal: Tensor, transfer: int) -> Tensor:
     """Undo a transfer curve: R'G'B' of any shape to linear light, in a new tensor. Below black is black."""
-    return to_light_(signal.clone(), transfer)
+    return to_linear_(signal.clone(), transfer)
 
 
-def to_light_(signal: Tensor, transfer: int) -> Tensor:
-    """`to_light` in the memory of `signal`, which holds something else afterwards.
+def to_linear_(signal: Tensor, transfer: int) -> Tensor:
+    """`to_linear` in the memory of `signal`, which holds something else afterwards.
 
     Fresh memory costs more than arithmetic. Gradients flow through it as through torch's functions in place.
     """
@@ -128,46 +128,46 @@ def to_light_(signal: Tensor, transfer: int) -> Tensor:
         return ((root - _C1).clamp_(min=0) / (_C2 - _C3 * root)).pow_(1 / _M1).mul_(_PQ_PEAK)
     if transfer == HLG:
         high = ((signal - _HLG_C) / _HLG_A).exp_().add(_HLG_B).div_(12)
-        return _either(signal <= 0.5, signal.square().div_(3), high)
+        return _where_in_place(signal <= 0.5, signal.square().div_(3), high)
     if transfer in _POWERS:
         return signal.pow_(_POWERS[transfer])
-    return _bend(signal)
+    return _srgb_to_linear(signal)
 
 
-def to_signal(light: Tensor, transfer: int) -> Tensor:
+def to_encoded(linear: Tensor, transfer: int) -> Tensor:
     """Apply a transfer curve: linear light of any shape to R'G'B', in a new tensor."""
-    light = light.clamp(min=0)
+    linear = linear.clamp(min=0)
     if transfer == LINEAR:
-        return light
+        return linear
     if transfer == PQ:
-        bent = light.div_(_PQ_PEAK).clamp_(max=1).pow_(_M1)
-        return ((_C1 + _C2 * bent) / (1 + _C3 * bent)).pow_(_M2)
+        y_m1 = linear.div_(_PQ_PEAK).clamp_(max=1).pow_(_M1)
+        return ((_C1 + _C2 * y_m1) / (1 + _C3 * y_m1)).pow_(_M2)
     if transfer == HLG:
-        high = (12 * light - _HLG_B).clamp_(min=1e-6).log_().mul_(_HLG_A).add_(_HLG_C)
-        return _either(light <= 1 / 12, (3 * light).sqrt_(), high)
+        high = (12 * linear - _HLG_B).clamp_(min=1e-6).log_().mul_(_HLG_A).add_(_HLG_C)
+        return _where_in_place(linear <= 1 / 12, (3 * linear).sqrt_(), high)
     if transfer in _POWERS:
-        return light.pow_(1 / _POWERS[transfer])
-    return _unbend(light)
+        return linear.pow_(1 / _POWERS[transfer])
+    return _linear_to_srgb(linear)
 
 
 # IEC 61966-2-1: a power law that is straight near black.
 _TOE, _POWER, _SLOPE, _KNEE = 0.055, 2.4, 12.92, 0.0031308
 
 
-def _bend(signal: Tensor) -> Tensor:
+def _srgb_to_linear(signal: Tensor) -> Tensor:
     low = signal <= _SLOPE * _KNEE
-    light = (signal + _TOE).div_(1 + _TOE).pow_(_POWER)
-    return _either(low, signal.div_(_SLOPE), light)
+    linear = (signal + _TOE).div_(1 + _TOE).pow_(_POWER)
+    return _where_in_place(low, signal.div_(_SLOPE), linear)
 
 
-def _unbend(light: Tensor) -> Tensor:
-    low = light <= _KNEE
+def _linear_to_srgb(linear: Tensor) -> Tensor:
+    low = linear <= _KNEE
     # The power's slope has no bound at black: what is taken from the straight part must not reach it.
-    signal = light.clamp(min=_KNEE).pow_(1 / _POWER).mul_(1 + _TOE).sub_(_TOE)
-    return _either(low, light * _SLOPE if light.requires_grad else light.mul_(_SLOPE), signal)
+    signal = linear.clamp(min=_KNEE).pow_(1 / _POWER).mul_(1 + _TOE).sub_(_TOE)
+    return _where_in_place(low, linear * _SLOPE if linear.requires_grad else linear.mul_(_SLOPE), signal)
 
 
-def _either(where: Tensor, one: Tensor, other: Tensor) -> Tensor:
+def _where_in_place(where: Tensor, one: Tensor, other: Tensor) -> Tensor:
     """`torch.where`, in the memory of `other` unless autograd has to remember it."""
     if one.requires_grad or other.requires_grad:
         return torch.where(where, one, other)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 # What libraries whose errors are plain RuntimeErrors say: torch on the CPU and on a GPU, oneDNN (whose
 # compiled kernels find no place), OpenVINO, OpenCV.
-_NO_MEMORY = (
+_OUT_OF_MEMORY_PHRASES = (
     "DefaultCPUAllocator",
     "can't alloc",
     "could not create a primitive",
@@ -54,20 +54,22 @@ class MissingExtra(FreezeframeError):
         super().__init__(f"{purpose} needs {package} (extra `{extra}`); run: pip install {package}")
 
 
-def memory_ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory left, on any device, by whatever library."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    return not isinstance(error, FreezeframeError) and any(words in str(error) for words in _NO_MEMORY)
+    return not isinstance(error, FreezeframeError) and any(
+        phrase in str(error) for phrase in _OUT_OF_MEMORY_PHRASES
+    )
 
 
 @contextmanager
-def saying_memory_ran_out() -> Iterator[None]:
+def translate_out_of_memory() -> Iterator[None]:
     """Turn what any library says when it gets no memory into one sentence."""
     try:
         yield
     except Exception as error:
-        if not memory_ran_out(error):
+        if not is_out_of_memory(error):
             raise
         raise FreezeframeError(
             "there is not enough memory for this; close other programs, raise the limit that `ulimit -v`"

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-Action = Literal["sharpened", "untouched", "fell back"]
+Action = Literal["deblurred", "passthrough", "fallback"]
 Cause = Literal["none", "camera", "object", "defocus"]
 
 
@@ -37,7 +37,7 @@ class Picture(Protocol):
         """[H, W] uint8 gamma-coded brightness, cheap: for the first look that decides if work is needed."""
         ...
 
-    def with_light(self, image: Tensor) -> Picture:
+    def with_linear(self, image: Tensor) -> Picture:
         """The same kind of picture (format, depth, tags) showing `image`, [3, H, W] linear RGB."""
         ...
 
@@ -50,22 +50,22 @@ class Frame:
     time: Fraction  # seconds
     picture: Picture
 
-    def showing(self, image: Tensor) -> Frame:
+    def with_image(self, image: Tensor) -> Frame:
         """The same frame with other light in it."""
-        return replace(self, picture=self.picture.with_light(image))
+        return replace(self, picture=self.picture.with_linear(image))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """Consecutive frames of one shot, decoded to light; `kept` are those that this window must write.
+    """Consecutive frames of one shot, decoded to light; `owned` are those that this window must write.
 
-    The frames before and after `kept` are context: they give evidence, and the next window writes them.
+    The frames before and after `owned` are context: they give evidence, and the next window writes them.
     """
 
     images: Tensor  # [T, 3, H, W] linear RGB
     times: tuple[Fraction, ...]  # seconds
     shutter: float  # exposure time over frame interval, (0, 1]
-    kept: range
+    owned: range
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3:
@@ -74,10 +74,10 @@ class Clip:
             raise ValueError(f"Clip has {len(self.images)} images but {len(self.times)} times")
         if not 0 < self.shutter <= 1:
             raise ValueError(f"Clip.shutter must lie in (0, 1], not {self.shutter}")
-        if not 0 <= self.kept.start <= self.kept.stop <= len(self.images):
-            raise ValueError(f"Clip.kept {self.kept} reaches outside its {len(self.images)} frames")
+        if not 0 <= self.owned.start <= self.owned.stop <= len(self.images):
+            raise ValueError(f"Clip.kept {self.owned} reaches outside its {len(self.images)} frames")
 
-    def showing(self, images: Tensor) -> Clip:
+    def with_images(self, images: Tensor) -> Clip:
         """The same clip with other light in it."""
         return replace(self, images=images)
 
@@ -89,14 +89,14 @@ class Flow:
     source(x, y) shows the same point as target(x + dx, y + dy).
     """
 
-    shift: Tensor  # [2, H, W] (dx, dy) in pixels
-    trust: Tensor  # [H, W] in [0, 1]; 0 where the point is hidden or outside the target
+    uv: Tensor  # [2, H, W] (dx, dy) in pixels
+    confidence: Tensor  # [H, W] in [0, 1]; 0 where the point is hidden or outside the target
 
     def __post_init__(self) -> None:
-        if self.shift.ndim != 3 or self.shift.shape[0] != 2 or self.shift.shape[1:] != self.trust.shape:
+        if self.uv.ndim != 3 or self.uv.shape[0] != 2 or self.uv.shape[1:] != self.confidence.shape:
             raise ValueError(
-                f"Flow needs shift [2, H, W] and trust [H, W], not {tuple(self.shift.shape)} and"
-                f" {tuple(self.trust.shape)}"
+                f"Flow needs shift [2, H, W] and trust [H, W], not {tuple(self.uv.shape)} and"
+                f" {tuple(self.confidence.shape)}"
             )
 
 
@@ -129,7 +129,7 @@ class Motion:
 
     flows: Mapping[tuple[int, int], Flow]  # (i, j): frame i found in frame j
     velocity: Tensor  # [T, 2, H, W] pixels per frame interval at each frame's own time
-    movers: Tensor  # [T, H, W] in [0, 1]: what moves otherwise than the camera
+    independent_motion: Tensor  # [T, H, W] in [0, 1]: what moves otherwise than the camera
     shutter: float  # exposure time over frame interval, (0, 1]
     camera: CameraPath | None = None
 
@@ -149,7 +149,7 @@ class Verdict:
     reason: str
     blur: float  # length in pixels of the strongest sustained blur, before
     strength: float = 0.0  # share of the proposed change that was taken, [0, 1]
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ class Source(Protocol):
         """All frames from number `first` on, in display order."""
         ...
 
-    def glimpses(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
+    def sample_clips(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
         """`runs` short runs of `length` consecutive frames, spread over the whole source."""
         ...
 
@@ -191,13 +191,13 @@ class Sink(Protocol):
     """Takes finished frames in order. Nothing appears under the output's name before `finish`."""
 
     @property
-    def finished(self) -> int:
+    def finished_frames(self) -> int:
         """How many frames an interrupted earlier run has already finished: start with this one."""
         ...
 
     def write(self, frames: Sequence[Frame], /) -> None: ...
 
 
-def stack_light(frames: Sequence[Frame]) -> Tensor:
+def stack_linear(frames: Sequence[Frame]) -> Tensor:
     """[T, 3, H, W] linear RGB of consecutive frames."""
     return torch.stack([frame.picture.linear() for frame in frames])

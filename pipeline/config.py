@@ -12,7 +12,7 @@ Preset = Literal["auto", "sports", "handheld", "burst"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
+def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ValueError(f"{name} must lie between {low:g} and {high:g}, not {value:g}")
 
@@ -22,12 +22,12 @@ class ShotConfig:
     """How the stream is cut."""
 
     context: int = 3  # frames of evidence on either side of a window
-    megabytes: int = 1200  # of light and motion held at once; sets how many frames a window keeps
-    longest: int = 16  # frames that a window keeps at most
+    memory_mb: int = 1200  # of light and motion held at once; sets how many frames a window keeps
+    max_frames: int = 16  # frames that a window keeps at most
 
     def __post_init__(self) -> None:
-        _within("context", self.context, 0, 16)
-        _within("longest", self.longest, 1, 1000)
+        _check_range("context", self.context, 0, 16)
+        _check_range("max_frames", self.max_frames, 1, 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         if self.shutter is not None:
-            _within("shutter", self.shutter, 0.01, 1)
+            _check_range("shutter", self.shutter, 0.01, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +50,16 @@ class FuseConfig:
 
     radius: int = 2  # neighbours on either side: 1 looks at three frames, 2 at five
     iterations: int | None = None  # None: by noise level
-    sure: float = 3.0  # pixels; blur shorter than this is undone in part only
-    smooth: float = 0.004  # weight of the total-variation prior
-    network: Path | Literal["shipped", "none"] = "shipped"  # weights that finish the deconvolved frame
+    full_strength_px: float = 3.0  # pixels; blur shorter than this is undone in part only
+    tv_weight: float = 0.004  # weight of the total-variation prior
+    network: Path | Literal["bundled", "none"] = "bundled"  # weights that finish the deconvolved frame
     adapt: float = 0.0  # minutes for which the network learns from the clip itself
 
     def __post_init__(self) -> None:
-        _within("radius", self.radius, 0, 3)
-        _within("adapt", self.adapt, 0, 600)
+        _check_range("radius", self.radius, 0, 3)
+        _check_range("adapt", self.adapt, 0, 600)
         if self.iterations is not None:
-            _within("iterations", self.iterations, 1, 100)
+            _check_range("iterations", self.iterations, 1, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class SplatConfig:
     mode: Literal["off", "auto", "on"] = "off"  # where the gate says yes; auto: and a GPU is there
     steps: int | None = None  # of the optimiser; None: 800 for a turning camera, 3000 for a scene with depth
     budget: float = math.inf  # minutes per shot or window
-    trust: float = 0.0  # weight of the other path's picture in the fit
+    prior_weight: float = 0.0  # weight of the other path's picture in the fit
     readout: float = 0.0  # frame intervals by which the last row is exposed later than the first
     gaussians: int = 30_000  # of a scene with depth, at most
     trajectory: Literal["spline", "bezier"] = "spline"  # one for all frames, or DeblurGS's, free in each
@@ -77,9 +77,9 @@ class SplatConfig:
 
     def __post_init__(self) -> None:
         if self.steps is not None:
-            _within("steps", self.steps, 1, 10**6)
-        _within("readout", self.readout, 0, 1)
-        _within("gaussians", self.gaussians, 100, 10**7)
+            _check_range("steps", self.steps, 1, 10**6)
+        _check_range("readout", self.readout, 0, 1)
+        _check_range("gaussians", self.gaussians, 100, 10**7)
         if not self.budget > 0:
             raise ValueError(f"budget must be more than 0 minutes, not {self.budget:g}")
 
@@ -93,8 +93,8 @@ class RefineConfig:
     overlap: int = 32  # pixels over which neighbouring tiles are blended
 
     def __post_init__(self) -> None:
-        _within("tile", self.tile, 64, 8192)
-        _within("overlap", self.overlap, 0, self.tile // 2)
+        _check_range("tile", self.tile, 64, 8192)
+        _check_range("overlap", self.overlap, 0, self.tile // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,29 +102,32 @@ class GateConfig:
     """What may leave the pipeline."""
 
     # A frame passes untouched unless a small part of it, a player, is blurred far, or much of it a little.
-    blur: float = 1 / 110  # of the frame's height
-    share: float = 0.02  # of the frame's area that must be blurred so
-    wide_blur: float = 1 / 360  # of the frame's height
-    wide_share: float = 0.3  # of the frame's area that must be blurred so
-    least: float = 1.0  # pixels; shorter blur cannot be undone
-    soft: float = 0.8  # share of these thresholds from which a frame is sharpened in part
+    local_blur: float = 1 / 110  # of the frame's height
+    area_fraction: float = 0.02  # of the frame's area that must be blurred so
+    global_blur: float = 1 / 360  # of the frame's height
+    global_area_fraction: float = 0.3  # of the frame's area that must be blurred so
+    min_blur_px: float = 1.0  # pixels; shorter blur cannot be undone
+    ramp_start: float = 0.8  # share of these thresholds from which a frame is sharpened in part
     drift: float = 0.02  # largest allowed shift of a frame's mean colour (gamma-coded)
     residual: float = 2.0  # re-blurred output against the input, over the re-blurred input's own error
     checkerboard: float = 8.0  # energy at the pixel grid's own frequency, over that of the input
 
     def __post_init__(self) -> None:
-        for name in ("blur", "wide_blur"):
+        for name in ("local_blur", "global_blur"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
-        if not 0 < self.least < math.inf:
-            raise ValueError(f"least must be more than 0 pixels, not {self.least:g}")
-        _within("share", self.share, 0, 1)
-        _within("soft", self.soft, 0, 0.99)
+        if not 0 < self.min_blur_px < math.inf:
+            raise ValueError(f"least must be more than 0 pixels, not {self.min_blur_px:g}")
+        _check_range("area_fraction", self.area_fraction, 0, 1)
+        _check_range("ramp_start", self.ramp_start, 0, 0.99)
 
-    def raised(self, scale: float) -> GateConfig:
+    def scale_thresholds(self, scale: float) -> GateConfig:
         """The same with thresholds of blur `scale` times as high."""
         return replace(
-            self, blur=self.blur * scale, wide_blur=self.wide_blur * scale, least=self.least * scale
+            self,
+            local_blur=self.local_blur * scale,
+            global_blur=self.global_blur * scale,
+            min_blur_px=self.min_blur_px * scale,
         )
 
 
@@ -164,7 +167,7 @@ class Config:
     budget: float | None = None  # minutes for the whole run; None: as long as it takes
 
     def __post_init__(self) -> None:
-        _within("strength", self.strength, 0, 1)
+        _check_range("strength", self.strength, 0, 1)
         if self.budget is not None and not 0 < self.budget < math.inf:
             raise ValueError(f"budget must be more than 0 minutes, not {self.budget:g}")
 

@@ -10,24 +10,30 @@ from freezeframe.data.types import Source
 from freezeframe.models.restorer.load import Restorer, load_restorer
 from freezeframe.models.runtime.device import find_device
 from freezeframe.models.store.weights_cache import find
-from freezeframe.pipeline.adaptation.network import network_of, weights_of
+from freezeframe.pipeline.adaptation.network import load_network, load_weights
 from freezeframe.pipeline.stages.budget import Budget
-from freezeframe.pipeline.stages.first_pass import FirstPass, first_pass
-from freezeframe.pipeline.stages.measure import USUAL_SHUTTER, WARY, Memory, Survey, survey
-from freezeframe.pipeline.stages.splat import Scenes
-from freezeframe.pipeline.support.progress import Advance
+from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, first_pass
+from freezeframe.pipeline.stages.measure import RECHECK_RATIO, SHUTTER_PRIOR_MEAN, FlowCache, Survey, survey
+from freezeframe.pipeline.stages.splat import SceneLog
+from freezeframe.pipeline.support.progress import ProgressCallback
 from freezeframe.pipeline.support.report import Stopwatch
 
 from .config import Config
-from .deblur import Tools
+from .deblur import ClipState
 
-PASS = "first pass"  # the stage, in words
-LONGEST = 1.0  # frame intervals: no shutter is open for longer
+FIRST_PASS = "first pass"  # the stage, in words
+MAX_SHUTTER = 1.0  # frame intervals: no shutter is open for longer
 
 
 def prepare(  # noqa: PLR0913  # the clip, the user's wishes, and who is told
-    source: Source, config: Config, restorer: Restorer | None, *, output: Path, key: str, progress: Advance
-) -> Tools:
+    source: Source,
+    config: Config,
+    restorer: Restorer | None,
+    *,
+    output: Path,
+    key: str,
+    progress: ProgressCallback,
+) -> ClipState:
     """Look at every frame, measure the shutter, read the network.
 
     A clip in which nothing moves fast enough for any shutter needs neither.
@@ -40,56 +46,66 @@ def prepare(  # noqa: PLR0913  # the clip, the user's wishes, and who is told
         key: Fingerprint of clip and settings.
         progress: Told how many frames were looked at.
     """
-    begun, watch = time.monotonic(), Stopwatch()
-    with watch.stage(PASS):
+    start_time, watch = time.monotonic(), Stopwatch()
+    with watch.stage(FIRST_PASS):
         progress(0, source.count, "first pass")
-        look = first_pass(
-            source, config.gate, advance=lambda done: progress(done, source.count, "first pass")
+        thumbnail_motion = first_pass(
+            source, config.gate, on_progress=lambda done: progress(done, source.count, "first pass")
         )
-    reading = watch.seconds[PASS] / look.frames
-    moves = config.strength > 0 and moving(look, config)
+    read_seconds = watch.seconds[FIRST_PASS] / thumbnail_motion.frames
+    has_motion = config.strength > 0 and any_motion(thumbnail_motion, config)
     with watch.stage("survey"):
-        seen = survey(source, config.measure, progress=progress) if moves else unmeasured(config)
+        clip_survey = (
+            survey(source, config.measure, progress=progress) if has_motion else default_survey(config)
+        )
     with watch.stage("adapt"):
         network, notes = (
-            network_of(config, source, shutter=seen.shutter, output=output, key=key, progress=progress)
-            if moves
+            load_network(
+                config, source, shutter=clip_survey.shutter, output=output, key=key, progress=progress
+            )
+            if has_motion
             else (None, ())
         )
-    seconds = math.inf if config.budget is None else 60 * config.budget - (time.monotonic() - begun)
-    return Tools(
-        look=look,
-        excesses=[look.excess(index, seen.longest, config.gate) for index in range(look.frames)],
-        survey=seen,
+    seconds = math.inf if config.budget is None else 60 * config.budget - (time.monotonic() - start_time)
+    return ClipState(
+        thumbnail_motion=thumbnail_motion,
+        blur_ratios=[
+            thumbnail_motion.blur_ratio(index, clip_survey.max_shutter, config.gate)
+            for index in range(thumbnail_motion.frames)
+        ],
+        survey=clip_survey,
         network=network,
         restorer=restorer,
-        memory=Memory(),
-        scenes=Scenes(),
+        flow_cache=FlowCache(),
+        scenes=SceneLog(),
         watch=watch,
-        budget=Budget(seconds, megapixels=math.prod(look.size) / 1e6, reading=reading),
+        budget=Budget(seconds, megapixels=math.prod(thumbnail_motion.size) / 1e6, read_seconds=read_seconds),
         notes=notes,
     )
 
 
-def moving(look: FirstPass, config: Config) -> bool:
+def any_motion(thumbnail_motion: ThumbnailMotion, config: Config) -> bool:
     """Whether anything moves fast enough to be blurred, however long the shutter was open."""
-    level = WARY * config.gate.soft
-    shutter = config.measure.shutter or LONGEST
-    return any(look.excess(index, shutter, config.gate) >= level for index in range(look.frames))
-
-
-def unmeasured(config: Config) -> Survey:
-    """What is said of a shutter that nobody asks for."""
-    shutter = config.measure.shutter or USUAL_SHUTTER
-    return Survey(
-        estimate=None, shutter=shutter, longest=shutter, confidence=float(bool(config.measure.shutter))
+    level = RECHECK_RATIO * config.gate.ramp_start
+    shutter = config.measure.shutter or MAX_SHUTTER
+    return any(
+        thumbnail_motion.blur_ratio(index, shutter, config.gate) >= level
+        for index in range(thumbnail_motion.frames)
     )
 
 
-def ready(config: Config) -> Restorer | None:
+def default_survey(config: Config) -> Survey:
+    """What is said of a shutter that nobody asks for."""
+    shutter = config.measure.shutter or SHUTTER_PRIOR_MEAN
+    return Survey(
+        estimate=None, shutter=shutter, max_shutter=shutter, confidence=float(bool(config.measure.shutter))
+    )
+
+
+def prepare_restorer(config: Config) -> Restorer | None:
     """The restorer that the user named, by file or by name, or None; what is not to be had is learned now."""
     find_device(config.device)
-    weights_of(config)
+    load_weights(config)
     if config.refine.checkpoint is None:
         return None
     weights = find(str(config.refine.checkpoint))

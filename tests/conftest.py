@@ -35,7 +35,7 @@ def write_clip() -> Callable[..., Path]:
 
     import av
 
-    from freezeframe.data.metrics.image import srgb_codes
+    from freezeframe.data.metrics.image import linear_to_srgb
 
     def write(path: Path, images: Iterable[Any], *, rate: int = 25) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def write_clip() -> Callable[..., Path]:
             stream = container.add_stream("ffv1", rate=Fraction(rate))
             stream.pix_fmt = "bgr0"
             for number, image in enumerate(images):
-                frame = av.VideoFrame.from_ndarray(srgb_codes(image), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(linear_to_srgb(image), format="rgb24")
                 if not number:
                     stream.width, stream.height = frame.width, frame.height
                 container.mux(stream.encode(frame.reformat(format="bgr0")))

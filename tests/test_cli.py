@@ -73,7 +73,7 @@ def test_the_path_of_the_result_is_all_that_stdout_gets(run, still, tmp_path):
     assert (done.exit_code, done.stdout) == (0, f"{out}\n")
     assert "0 sharpened, 6 left unchanged" in done.stderr
     assert "PASS" in done.stderr
-    assert json.loads(report.read_text())["frames"] == {"untouched": 6}
+    assert json.loads(report.read_text())["frames"] == {"passthrough": 6}
     assert json.loads(sheet.read_text())["passed"]
 
 
@@ -81,7 +81,7 @@ def test_a_limit_of_no_pixels_reaches_the_gate(run, still, tmp_path):
     report = tmp_path / "report.json"
     run("video", still, tmp_path / "out.mkv", "--min-blur", 2.5, "--report", report)
     gate = json.loads(report.read_text())["config"]["gate"]
-    assert (gate["blur"], gate["least"]) == (0, 2.5)
+    assert (gate["local_blur"], gate["min_blur_px"]) == (0, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_an_existing_result_wants_force(run, still, tmp_path):
 
 
 def test_a_probe_is_told_on_stdout(run, still, tmp_path):
-    done = run("probe", still, "--json", tmp_path / "p.json", "--every", 2)
+    done = run("probe", still, "--json", tmp_path / "p.json", "--stride", 2)
     assert done.exit_code == 0
     assert "no sampled frame" in done.stdout
-    assert [s["index"] for s in json.loads((tmp_path / "p.json").read_text())["sights"]] == [0, 2, 4]
+    assert [s["index"] for s in json.loads((tmp_path / "p.json").read_text())["sampled_frames"]] == [0, 2, 4]
 
 
 def test_a_batch_with_a_failure_ends_with_a_table_and_exit_code_1(run, tmp_path):

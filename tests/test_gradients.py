@@ -23,33 +23,52 @@ from freezeframe.data.color import HLG, PQ, SRGB
 from freezeframe.data.types import CameraPath
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
-from freezeframe.splatting.decision.compositing import Candidate
-from freezeframe.splatting.rasterizer.projected import Lens
+from freezeframe.splatting.decision.compositing import SceneRendering
+from freezeframe.splatting.rasterizer.projected import RasterSettings
 
 ROOT = Path(freezeframe.__file__).parent
 ROOMS = ("data", "motion", "models", "splatting", "pipeline")
 ELSEWHERE = {  # gradients of float32 kernels, of whole networks, and one that is not the slope on purpose
-    "models.deblur.refiner.openness": "models/test_refiner.py",
-    "splatting.rasterizer.numba_autograd.project": "splatting/test_render.py",
-    "splatting.rasterizer.numba_autograd.composite": "splatting/test_render.py",
-    "splatting.rasterizer.torch_reference.project": "splatting/test_render.py",
-    "splatting.rasterizer.torch_reference.composite": "splatting/test_render.py",
-    "splatting.rasterizer.rasterization.rasterization": "splatting/test_render.py",
-    "splatting.scene.gaussians.draw": "splatting/test_render.py",
-    "motion.flow.estimators.kornia_flow": "motion/test_estimate.py",
-    "motion.flow.estimators.kornia_pair": "motion/test_estimate.py",
-    "motion.flow.variational.variational_shift": "motion/test_estimate.py",
-    "models.nets.restormer.unet.descend": "test_gradients.py",
-    "models.nets.restormer.unet.ascend": "test_gradients.py",
-    "models.nets.restormer.layers.transform": "test_gradients.py",
+    "models.deblur.refiner.gate_activation": "models/deblur/test_refiner.py",
+    "splatting.rasterizer.numba_autograd.project": "splatting/rasterizer/test_rasterization.py",
+    "splatting.rasterizer.numba_autograd.composite": "splatting/rasterizer/test_rasterization.py",
+    "splatting.rasterizer.torch_reference.project": "splatting/rasterizer/test_rasterization.py",
+    "splatting.rasterizer.torch_reference.composite": "splatting/rasterizer/test_rasterization.py",
+    "splatting.rasterizer.rasterization.rasterization": "splatting/rasterizer/test_rasterization.py",
+    "splatting.scene.gaussians.render_gaussians": "splatting/rasterizer/test_rasterization.py",
+    "motion.flow.estimators.kornia_flow": "motion/flow/test_estimators.py",
+    "motion.flow.estimators.kornia_pair": "motion/flow/test_estimators.py",
+    "motion.flow.variational.variational_uv": "motion/flow/test_estimators.py",
+    "models.nets.restormer.unet.encode": "test_gradients.py",
+    "models.nets.restormer.unet.decode": "test_gradients.py",
+    "models.nets.restormer.layers.apply_block": "test_gradients.py",
     "models.nets.restormer.layers.attend": "test_gradients.py",
-    "models.nets.restormer.layers.feed": "test_gradients.py",
-    "models.nets.swinir.upsamplers.to_picture": "test_gradients.py",
+    "models.nets.restormer.layers.gated_feed_forward": "test_gradients.py",
+    "models.nets.swinir.upsamplers.reconstruct": "test_gradients.py",
 }
 SAID = ("takes no gradient", "nothing here takes a gradient", "torch.no_grad()")
 PLAIN = {  # what a gradient cannot leave by
-    *("None", "bool", "float", "int", "str", "Path", "Array", "Codes", "Counts | None", "Any", "Kind | None"),
-    *("np.ndarray", "list[Codes]", "list[float]", "dict[str, float]", "tuple[float, float]", "VideoFrame"),
+    *(
+        "None",
+        "bool",
+        "float",
+        "int",
+        "str",
+        "Path",
+        "Array",
+        "SrgbImage",
+        "IntegralImage | None",
+        "Any",
+        "Kind | None",
+    ),
+    *(
+        "np.ndarray",
+        "list[SrgbImage]",
+        "list[float]",
+        "dict[str, float]",
+        "tuple[float, float]",
+        "VideoFrame",
+    ),
     *("tuple[slice, slice]",),
 }
 
@@ -108,19 +127,19 @@ def path() -> CameraPath:
     )  # fmt: skip
 
 
-def candidate() -> Candidate:
-    return Candidate(sharp=rand(3, 24, 26), reblurred=rand(3, 24, 26), length=3.0)
+def rendering() -> SceneRendering:
+    return SceneRendering(sharp=rand(3, 24, 26), reblurred=rand(3, 24, 26), blur_length=3.0)
 
 
-LENS = Lens(size=(12, 9), near=0.01, far=100.0, blur=0.3, antialiased=False)
+LENS = RasterSettings(size=(12, 9), near=0.01, far=100.0, blur=0.3, antialiased=False)
 VIEW = torch.eye(4, dtype=torch.float64)[None]
 
 FIXED = {
     "splatting.rasterizer.spherical_harmonics.colours": {2}
 }  # arguments that no gradient reaches, on purpose
 SINGLE = {
-    "pipeline.training.restorer_task.likeness_lost",
-    "pipeline.training.restorer_task.harm_done",
+    "pipeline.training.restorer_task.log_mse_loss",
+    "pipeline.training.restorer_task.harm_penalty",
 }  # float32 within
 CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
@@ -129,19 +148,19 @@ def case(name: str, *arguments: Any, **options: Any) -> None:
     CASES[name] = (arguments, options)
 
 
-case("data.color.to_light", rand(40), SRGB)
-case("data.color.to_light_", rand(40), PQ)
-case("data.color.to_signal", rand(40), HLG)
+case("data.color.to_linear", rand(40), SRGB)
+case("data.color.to_linear_", rand(40), PQ)
+case("data.color.to_encoded", rand(40), HLG)
 case("data.blur.operator.blur", rand(3, 8, 9), 3 * rand(2, 8, 9))
 case("data.blur.operator.blur_adjoint", rand(3, 8, 9), 3 * rand(2, 8, 9))
-case("data.blur.operator.shared", rand(2, 8, 8))
-case("data.blur.operator.repeated", rand(2, 2, 2), (8, 8))
-case("data.blur.operator.some_rows", rand(2, 8, 9), slice(0, None, 2))
-case("data.blur.operator.gather_light", rand(4, 3, 5, 6))
-case("motion.camera.homography.camera_flow", torch.eye(3).double() + 1e-3 * randn(3, 3), (8, 9))
+case("data.blur.operator.block_mean", rand(2, 8, 8))
+case("data.blur.operator.block_upsample", rand(2, 2, 2), (8, 8))
+case("data.blur.operator.row_subset", rand(2, 8, 9), slice(0, None, 2))
+case("data.blur.operator.integrate", rand(4, 3, 5, 6))
+case("motion.camera.homography.homography_to_flow", torch.eye(3).double() + 1e-3 * randn(3, 3), (8, 9))
 case("motion.flow.estimators.gamma_luma", rand(3, 8, 9))
 case("motion.shutter.estimator.blur_vectors", randn(2, 8, 9), 0.5)
-case("motion.camera.rotation_path.pose", path(), torch.tensor([0.3, 1.7, 2.2]).double())
+case("motion.camera.rotation_path.interpolate_pose", path(), torch.tensor([0.3, 1.7, 2.2]).double())
 case("motion.flow.interpolation.sample", rand(3, 9, 10), 2 + 5 * rand(4, 5), 2 + 4 * rand(4, 5))
 case("motion.flow.interpolation.cubic_weights", rand(6))
 case("motion.flow.warp.warp", rand(3, 8, 9), 0.4 * randn(2, 8, 9))
@@ -149,83 +168,96 @@ case("motion.flow.warp.compose", 0.4 * randn(2, 8, 9), 0.4 * randn(2, 8, 9))
 case("models.nets.dreamclear.color_fix.wavelet", rand(1, 3, 40, 40), rand(1, 3, 40, 40))
 case("models.nets.dreamclear.color_fix.coarse", rand(1, 3, 40, 40))
 case("models.nets.dreamclear.color_fix.adain", rand(1, 3, 8, 8), rand(1, 3, 8, 8))
-case("models.restorer.restorer.gained", 0.2 + 0.3 * rand(3, 4, 5), 0.1 * rand(3, 4, 5))
-case("models.nets.dreamclear.controlnet.scaled", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
+case("models.restorer.restorer.linear_gain", 0.2 + 0.3 * rand(3, 4, 5), 0.1 * rand(3, 4, 5))
+case("models.nets.dreamclear.controlnet.scale_shift", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
 case("models.nets.dreamclear.pixart_dit.modulate", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
-case("models.nets.dreamclear.pixart_dit.joined", randn(1, 16, 4, 72))
-case("models.nets.dreamclear.pixart_dit.by_head", randn(1, 4, 1152))
-case("models.nets.dreamclear.schedulers.noised", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=0.6)
-case("models.nets.dreamclear.schedulers.denoised", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=0.6)
-case("models.nets.dreamclear.schedulers.ddim_step", randn(1, 4, 3, 3), randn(1, 4, 3, 3), kept=(0.5, 0.7))
+case("models.nets.dreamclear.pixart_dit.merge_heads", randn(1, 16, 4, 72))
+case("models.nets.dreamclear.pixart_dit.split_heads", randn(1, 4, 1152))
+case("models.nets.dreamclear.schedulers.add_noise", randn(1, 4, 3, 3), randn(1, 4, 3, 3), alpha_bar=0.6)
+case("models.nets.dreamclear.schedulers.predict_clean", randn(1, 4, 3, 3), randn(1, 4, 3, 3), alpha_bar=0.6)
+case(
+    "models.nets.dreamclear.schedulers.ddim_step", randn(1, 4, 3, 3), randn(1, 4, 3, 3), alpha_bar=(0.5, 0.7)
+)
 case("models.nets.dreamclear.schedulers.guided", randn(1, 8, 3, 3), randn(1, 8, 3, 3), scale=4.5, channels=4)
-case("models.imageops.upscale.enlarged", rand(1, 3, 6, 7), 2)
-case("models.imageops.upscale.enlarged_codes", rand(1, 3, 6, 7), 2)
-case("models.imageops.padding.mirrored", rand(1, 3, 6, 7), height=8, width=9)
-case("models.imageops.padding.divisible", rand(1, 3, 6, 7), 4)
-case("models.deblur.fusion_net.evidence", [rand(3, 8, 8)] * 4, way=randn(2, 8, 8), confidence=rand(8, 8))
-case("models.deblur.fusion_net.wide_mean", rand(1, 3, 70, 70))
+case("models.imageops.upscale.upsample", rand(1, 3, 6, 7), 2)
+case("models.imageops.upscale.upsample_encoded", rand(1, 3, 6, 7), 2)
+case("models.imageops.padding.reflect_pad", rand(1, 3, 6, 7), height=8, width=9)
+case("models.imageops.padding.pad_to_multiple", rand(1, 3, 6, 7), 4)
+case(
+    "models.deblur.fusion_net.build_network_input",
+    [rand(3, 8, 8)] * 4,
+    blur_vector=randn(2, 8, 8),
+    confidence=rand(8, 8),
+)
+case("models.deblur.fusion_net.local_mean", rand(1, 3, 70, 70))
 case("models.nets.nafnet.simple_gate", randn(1, 4, 3, 3))
 case("models.nets.nafnet.local_mean", randn(1, 4, 8, 8), 4)
-case("models.nets.swinir.window_attention.gather", *(randn(2, 2, 4, 3) for _ in range(3)), randn(2, 4, 4))
-case("models.nets.swinir.window_attention.to_windows", randn(1, 8, 8, 3), 4)
-case("models.nets.swinir.window_attention.from_windows", randn(1, 4, 16, 3), (8, 8))
-case("models.nets.varformer.swin_blocks.to_windows", randn(1, 16, 16, 3))
-case("models.nets.varformer.var_transformer.guide", randn(1, 4, 6), randn(1, 4, 6), 1.5)
+case("models.nets.swinir.window_attention.attend", *(randn(2, 2, 4, 3) for _ in range(3)), randn(2, 4, 4))
+case("models.nets.swinir.window_attention.window_partition", randn(1, 8, 8, 3), 4)
+case("models.nets.swinir.window_attention.window_reverse", randn(1, 4, 16, 3), (8, 8))
+case("models.nets.varformer.swin_blocks.window_partition", randn(1, 16, 16, 3))
+case("models.nets.varformer.var_transformer.apply_guidance", randn(1, 4, 6), randn(1, 4, 6), 1.5)
 case("models.nets.varformer.var_transformer.modulate", randn(1, 4, 6), randn(1, 1, 6), randn(1, 1, 6))
-case("models.nets.varformer.var_transformer.by_head", randn(1, 4, 6), 2)
+case("models.nets.varformer.var_transformer.split_heads", randn(1, 4, 6), 2)
 case("models.nets.varformer.feature_enhancer.curve", rand(1, 3, 5, 5), rand(1, 3, 5, 5))
 case("splatting.optim.initialization.sharpness", rand(2, 3, 8, 9), rand(2, 8, 9))
-case("splatting.scene.panorama_model.coarse_rays", lens()[None], (9, 12))
-case("splatting.scene.panorama_model.fine", randn(1, 2, 3, 3), (9, 12))
-case("splatting.scene.panorama_model.sampled", rand(3, 8, 9), 0.6 * (rand(1, 5, 6, 2) - 0.5))
-case("splatting.decision.compositing.belief", rand(3, 24, 26), candidate(), rand(24, 26, low=0.6))
+case("splatting.scene.panorama_model.ray_grid", lens()[None], (9, 12))
+case("splatting.scene.panorama_model.upsample_rays", randn(1, 2, 3, 3), (9, 12))
+case("splatting.scene.panorama_model.sample_panorama", rand(3, 8, 9), 0.6 * (rand(1, 5, 6, 2) - 0.5))
+case("splatting.decision.compositing.blend_weight", rand(3, 24, 26), rendering(), rand(24, 26, low=0.6))
 case(
     "splatting.decision.compositing.composite",
     rand(3, 24, 26),
     rand(3, 24, 26),
-    candidate(),
+    rendering(),
     rand(24, 26, low=0.6),
 )
-case("splatting.decision.compositing.with_its_own_shades", rand(3, 24, 26), candidate())
-case("splatting.decision.compositing.apart", rand(3, 20, 20), rand(3, 20, 20))
-case("splatting.decision.compositing.detail", rand(3, 20, 20))
-case("splatting.decision.compositing.soft", rand(20, 20), 1.5)
+case("splatting.decision.compositing.transfer_low_frequencies", rand(3, 24, 26), rendering())
+case("splatting.decision.compositing.local_rmse", rand(3, 20, 20), rand(3, 20, 20))
+case("splatting.decision.compositing.local_contrast", rand(3, 20, 20))
+case("splatting.decision.compositing.gaussian_smooth", rand(20, 20), 1.5)
 case("splatting.rasterizer.spherical_harmonics.colours", 0.1 * randn(3, 4, 3), randn(3, 3), VIEW, degree=1)
 case(
     "splatting.rasterizer.spherical_harmonics.harmonics",
     torch.nn.functional.normalize(randn(5, 3), dim=-1),
     degree=2,
 )
-case("splatting.optim.losses.tones", rand(3, 8, 9))
+case("splatting.optim.losses.sqrt_encode", rand(3, 8, 9))
 case("splatting.optim.losses.photometric", rand(2, 3, 16, 18), rand(2, 3, 16, 18), rand(2, 16, 18))
-case("splatting.optim.losses.roughness", rand(3, 8, 9))
+case("splatting.optim.losses.total_variation", rand(3, 8, 9))
 case("splatting.scene.gaussians.flat_colours", rand(4, 3))
 case("splatting.rasterizer.projected.covariances", randn(4, 4), rand(4, 3))
 case("splatting.rasterizer.projected.covariance_roots", randn(4, 4), rand(4, 3))
 case("splatting.camera.trajectory.hermite", 3 * rand(5), torch.arange(4).double(), randn(4, 2), randn(4, 2))
 case("splatting.camera.trajectory.bezier", randn(4, 2), rand(5))
-case("splatting.camera.lie.rotations", randn(4, 3))
-case("splatting.camera.lie.rigid_motions", randn(4, 6))
-case("splatting.camera.lie.poses", turns(), randn(4, 3))
-case("data.blur.operator.row_shares", torch.linspace(-0.42, 0.41, 5).double(), 6, shutter=0.5, readout=0.3)
-case("motion.flow.consistency.trust", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
+case("splatting.camera.lie.so3_exp", randn(4, 3))
+case("splatting.camera.lie.se3_exp", randn(4, 6))
+case("splatting.camera.lie.compose_se3", turns(), randn(4, 3))
+case(
+    "data.blur.operator.rolling_shutter_weights",
+    torch.linspace(-0.42, 0.41, 5).double(),
+    6,
+    shutter=0.5,
+    readout=0.3,
+)
+case("motion.flow.consistency.confidence", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
 case("motion.flow.warp.invert", 0.1 * randn(2, 8, 9))
-case("models.nets.dual.haar.split", rand(1, 3, 16, 16))
-case("models.nets.dual.model.windows", rand(1, 6, 8, 8))
-case("models.nets.dual.model.pictures", rand(4, 3, 16, 2), rows=2, columns=2)
-case("models.deblur.fusion_net.contrasts", rand(1, 16, 8, 8))
-case("models.nets.restormer.layers.convolved", randn(1, 4, 5, 6), randn(4, 1, 3, 3))
-case("models.imageops.tiling.filled", rand(1, 3, 6, 7), 4)
+case("models.nets.dual.haar.dwt2", rand(1, 3, 16, 16))
+case("models.nets.dual.model.window_partition", rand(1, 6, 8, 8))
+case("models.nets.dual.model.window_reverse", rand(4, 3, 16, 2), rows=2, columns=2)
+case("models.deblur.fusion_net.center_on_frame", rand(1, 16, 8, 8))
+case("models.nets.restormer.layers.convolve", randn(1, 4, 5, 6), randn(4, 1, 3, 3))
+case("models.imageops.tiling.pad_replicate", rand(1, 3, 6, 7), 4)
 case("models.nets.varformer.vector_quantizer.as_tokens", rand(1, 3, 8, 8), 2)
-case("models.nets.varformer.swin_blocks.from_windows", randn(1, 4, 64, 3), (16, 16))
+case("models.nets.varformer.swin_blocks.window_reverse", randn(1, 4, 64, 3), (16, 16))
 case("models.nets.varformer.tokenizer.keep", 0, rand(1, 3, 4, 4))
-case("motion.flow.estimators.paired", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
-case("models.nets.dreamclear.color_fix.fix_color", rand(1, 3, 8, 8), rand(1, 3, 8, 8), way="adain")
-case("splatting.decision.compositing.feathered", rand(24, 26))
-case("pipeline.training.objective.loss", rand(2, 3, 16, 16), rand(2, 3, 16, 16))
-case("pipeline.training.restorer_task.likeness_lost", rand(1, 3, 32, 32), rand(1, 3, 32, 32))
-case("pipeline.training.restorer_task.harm_done", *(rand(1, 3, 16, 16) for _ in range(3)))
-case("pipeline.training.restorer_task.middle", rand(3, 16, 16), 8)
+case("motion.flow.estimators.make_flow_pair", 0.3 * randn(2, 8, 9), 0.3 * randn(2, 8, 9))
+case("models.nets.dreamclear.color_fix.fix_color", rand(1, 3, 8, 8), rand(1, 3, 8, 8), method="adain")
+case("splatting.decision.compositing.feather", rand(24, 26))
+case("pipeline.training.objective.charbonnier_spectral_loss", rand(2, 3, 16, 16), rand(2, 3, 16, 16))
+case("pipeline.training.restorer_task.log_mse_loss", rand(1, 3, 32, 32), rand(1, 3, 32, 32))
+case("pipeline.training.restorer_task.harm_penalty", *(rand(1, 3, 16, 16) for _ in range(3)))
+case("pipeline.training.restorer_task.center_crop", rand(3, 16, 16), 8)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -258,9 +290,9 @@ def _tensors(found: Any) -> list[Tensor]:
 
 NETWORKS = {
     "Restormer": lambda: restormer.Restormer(
-        restormer.Layout(dim=4, blocks=(1, 1, 1, 1), refinement=1, heads=(1, 2, 2, 4), growth=2)
+        restormer.NetConfig(dim=4, blocks=(1, 1, 1, 1), refinement=1, heads=(1, 2, 2, 4), expansion=2)
     ),
-    "SwinIR": lambda: swinir.SwinIR(swinir.Layout(dim=8, depths=(2,), heads=(2,), window=4)),
+    "SwinIR": lambda: swinir.SwinIR(swinir.NetConfig(dim=8, depths=(2,), heads=(2,), window=4)),
 }
 
 

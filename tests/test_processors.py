@@ -32,7 +32,7 @@ KERNELS = (
     "data/blur/test_richardson_lucy_numba.py",
     "pipeline/solvers/test_richardson_lucy.py",
 )
-GAUSSIANS = ("splatting/test_render.py",)  # takes as long to compile as all of the above
+GAUSSIANS = ("splatting/rasterizer/test_rasterization.py",)  # takes as long to compile as all of the above
 KINDS: dict[str, dict[str, str]] = {  # PyTorch's own kernels, and those of oneDNN in it
     "plain": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
@@ -43,34 +43,41 @@ KINDS: dict[str, dict[str, str]] = {  # PyTorch's own kernels, and those of oneD
 SHARPEN = """
 import sys, numpy as np, torch
 from freezeframe.data.blur.operator import blur, blur_adjoint
-from freezeframe.pipeline.solvers.richardson_lucy import Observation, richardson_lucy
+from freezeframe.pipeline.solvers.observation import Observation
+from freezeframe.pipeline.solvers.richardson_lucy import richardson_lucy
 import numba
 numba.set_num_threads(int(sys.argv[2]))
 rng = torch.Generator().manual_seed(1)
-light = torch.rand(3, 120, 160, generator=rng)
-way = 12 * torch.randn(1, 2, 5, 6, generator=rng)
-way = torch.nn.functional.interpolate(way, (120, 160), mode="bilinear")[0]
-way[:, :, :80] = 0
-pace = 1.8 * torch.ones(120, 160)
-pace[:, :80] = 0
-sure = torch.ones(120, 160)
-seen = [Observation(light=light.roll(k, 2), offset=k * way / 3, way=way, belief=sure) for k in (0, 1, -1)]
-sharp = richardson_lucy(light, seen, steps=6, pace=pace, smooth=0.004)
-assert torch.equal(sharp[:, :, :80], light[:, :, :80]), "what rests keeps its bits"
-still = blur(light, torch.zeros_like(way))
-assert torch.equal(still, light), "no motion is no blur"
-np.savez(sys.argv[1], sharp=sharp, blurred=blur(light, way), handed_back=blur_adjoint(light, way))
+linear = torch.rand(3, 120, 160, generator=rng)
+blur_vector = 12 * torch.randn(1, 2, 5, 6, generator=rng)
+blur_vector = torch.nn.functional.interpolate(blur_vector, (120, 160), mode="bilinear")[0]
+blur_vector[:, :, :80] = 0
+step_size = 1.8 * torch.ones(120, 160)
+step_size[:, :80] = 0
+weight = torch.ones(120, 160)
+observations = [
+    Observation(linear=linear.roll(k, 2), offset=k * blur_vector / 3, blur_vector=blur_vector, weight=weight)
+    for k in (0, 1, -1)
+]
+sharp = richardson_lucy(linear, observations, steps=6, step_size=step_size, tv_weight=0.004)
+assert torch.equal(sharp[:, :, :80], linear[:, :, :80]), "what rests keeps its bits"
+still = blur(linear, torch.zeros_like(blur_vector))
+assert torch.equal(still, linear), "no motion is no blur"
+back = blur_adjoint(linear, blur_vector)
+np.savez(sys.argv[1], sharp=sharp, blurred=blur(linear, blur_vector), handed_back=back)
 """
 
 ANSWER = """
 import sys, numpy as np, torch
-from freezeframe.models.runtime.engine import engine
-from freezeframe.models.runtime.autotune import sample
+from freezeframe.models.runtime.engine import build_inference
+from freezeframe.models.runtime.autotune import synthetic_input
 from freezeframe.models.registry.bundled import WEIGHTS, read_network
 network = read_network(WEIGHTS)
 np.savez(sys.argv[1], **{
-    f"{way} {precision}": engine(network, device="cpu", precision=precision, way=way)(sample(128, 192))
-    for way, precision in (word.split(":") for word in sys.argv[2:])
+    f"{backend} {precision}": build_inference(network, device="cpu", precision=precision, backend=backend)(
+        synthetic_input(128, 192)
+    )
+    for backend, precision in (word.split(":") for word in sys.argv[2:])
 })
 """
 
@@ -157,14 +164,15 @@ TOGETHER = """
 import sys, torch
 from threading import Thread
 from freezeframe.data.blur.operator import blur, blur_adjoint
-from freezeframe.pipeline.solvers.richardson_lucy import Observation, richardson_lucy
-light = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(1))
-way = torch.tensor([7.0, 3.0])[:, None, None].repeat(1, 60, 80)
-seen = [Observation(light=light, offset=None, way=way, belief=torch.ones(60, 80))]
+from freezeframe.pipeline.solvers.observation import Observation
+from freezeframe.pipeline.solvers.richardson_lucy import richardson_lucy
+linear = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(1))
+blur_vector = torch.tensor([7.0, 3.0])[:, None, None].repeat(1, 60, 80)
+observations = [Observation(linear=linear, offset=None, blur_vector=blur_vector, weight=torch.ones(60, 80))]
 
 def once():
-    sharp = richardson_lucy(light, seen, steps=3, pace=torch.ones(60, 80), smooth=0.004)
-    return torch.stack([sharp, blur(light, way), blur_adjoint(light, way)])
+    sharp = richardson_lucy(linear, observations, steps=3, step_size=torch.ones(60, 80), tv_weight=0.004)
+    return torch.stack([sharp, blur(linear, blur_vector), blur_adjoint(linear, blur_vector)])
 
 truth, answers = once(), []
 threads = [Thread(target=lambda: answers.extend(once() for _ in range(50))) for _ in range(2)]
@@ -189,7 +197,7 @@ def same(one: Path, other: Path) -> dict[str, np.ndarray]:
 def test_instruction_sets_and_number_formats_differ_by_rounding_only(tmp_path):
     """The shipped network: fp32 to a tenth of an 8-bit code of 255, bf16 to what `engine_choice` allows."""
     require("lm", "avx2")
-    from freezeframe.models.runtime.autotune import AGREED
+    from freezeframe.models.runtime.autotune import TOLERANCE
 
     every = ["torch:fp32", "torch:bf16"]
     # Held to other instructions than the processor has OpenVINO does not run: it is asked as it is.
@@ -203,8 +211,8 @@ def test_instruction_sets_and_number_formats_differ_by_rounding_only(tmp_path):
         with np.load(path) as answers:
             found |= {f"{name} {key}": torch.from_numpy(value) for key, value in dict(answers).items()}
     truth = found["plain torch fp32"]
-    assert truth.abs().max() > AGREED, "there is something to disagree on"
+    assert truth.abs().max() > TOLERANCE, "there is something to disagree on"
     for name, answer in found.items():
         apart = float((answer - truth).abs().max())
         print(f"{name} differs from plain torch fp32 by {apart:.1e}")  # noqa: T201
-        assert apart <= (AGREED if name.endswith("bf16") else 0.1 / 255), name
+        assert apart <= (TOLERANCE if name.endswith("bf16") else 0.1 / 255), name

@@ -11,25 +11,27 @@ from torch import Tensor
 
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.metrics.image import psnr
-from freezeframe.data.synthesis.demo.scenes import handheld_scene, with_noise
+from freezeframe.data.synthesis.demo.scenes import add_poisson_gaussian_noise, handheld_scene
 from freezeframe.pipeline.solvers.fourier_burst import fuse_burst
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "photos"
-COUNT, SHAKE, MARGIN = 8, 8.0, 32
+BURST_LENGTH, SHAKE_PX, MARGIN_PX = 8, 8.0, 32
 
 
 def gains(photo: Tensor, *, seed: int) -> tuple[float, float, float]:
     """Gain over the mean photo and over the sharpest, and the sharpest's PSNR, in dB."""
-    scene = handheld_scene(photo, shake=SHAKE, seed=seed, margin=MARGIN)
+    scene = handheld_scene(photo, shake=SHAKE_PX, seed=seed, margin=MARGIN_PX)
     burst = [
-        with_noise(scene.blurred(float(k), shutter=1.0), shot=0.0, read=1.5 / 255, seed=seed + k)
-        for k in range(COUNT)
+        add_poisson_gaussian_noise(
+            scene.blurred(float(k), shutter=1.0), shot=0.0, read=1.5 / 255, seed=seed + k
+        )
+        for k in range(BURST_LENGTH)
     ]
-    truth = [scene.sharp(float(k)) for k in range(COUNT)]
+    truth = [scene.sharp(float(k)) for k in range(BURST_LENGTH)]
     before = [psnr(image, sharp) for image, sharp in zip(burst, truth, strict=True)]
     merged = fuse_burst(burst)
     after = psnr(merged.image, truth[merged.reference])
-    return after - sum(before) / COUNT, after - max(before), max(before)
+    return after - sum(before) / BURST_LENGTH, after - max(before), max(before)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 
-from freezeframe.data.color import SRGB, to_signal
+from freezeframe.data.color import SRGB, to_encoded
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.metrics.temporal import Steadiness, sharpness, steadiness
@@ -47,31 +47,31 @@ def speeds(kind: str, count: int = 32) -> np.ndarray:
 
 def pan(photo: Path, kind: str, folder: Path) -> Path:
     """A camera that turns over a photograph; frames as PNG."""
-    light = read_photo(photo).linear().permute(1, 2, 0).numpy()
-    light = cv2.resize(
-        light, (1400, round(light.shape[0] * 1400 / light.shape[1])), interpolation=cv2.INTER_AREA
+    linear = read_photo(photo).linear().permute(1, 2, 0).numpy()
+    linear = cv2.resize(
+        linear, (1400, round(linear.shape[0] * 1400 / linear.shape[1])), interpolation=cv2.INTER_AREA
     )
     speed = speeds(kind)
-    where = np.concatenate([[0], np.cumsum(speed)[:-1]])
+    offsets = np.concatenate([[0], np.cumsum(speed)[:-1]])
     folder.mkdir()
     rng = np.random.default_rng(3)
-    for number, (start, step) in enumerate(zip(where, speed, strict=True)):
-        moments = start + step * SHUTTER * ((np.arange(SUBFRAMES) + 0.5) / SUBFRAMES - 0.5)
-        frame = np.mean([_view(light, x) for x in moments], axis=0)
-        codes = to_signal(torch.from_numpy(frame).float(), SRGB).numpy() * 255
+    for number, (start, step) in enumerate(zip(offsets, speed, strict=True)):
+        positions = start + step * SHUTTER * ((np.arange(SUBFRAMES) + 0.5) / SUBFRAMES - 0.5)
+        frame = np.mean([_view(linear, x) for x in positions], axis=0)
+        encoded = to_encoded(torch.from_numpy(frame).float(), SRGB).numpy() * 255
         write(
             folder / f"{number:06d}.png",
-            (codes + rng.normal(0, 0.7, codes.shape)).clip(0, 255).round().astype(np.uint8),
+            (encoded + rng.normal(0, 0.7, encoded.shape)).clip(0, 255).round().astype(np.uint8),
         )
     return folder
 
 
-def _view(light: np.ndarray, x: float) -> np.ndarray:
-    room = light.shape[1] - SIZE[1] - 40
-    x = abs((x + 20) % (2 * room) - room)  # there and back again where the photograph ends
+def _view(linear: np.ndarray, x: float) -> np.ndarray:
+    travel = linear.shape[1] - SIZE[1] - 40
+    x = abs((x + 20) % (2 * travel) - travel)  # there and back again where the photograph ends
     matrix = np.array([[1, 0, -x], [0, 1, -40.0]])
     return cv2.warpAffine(
-        light, matrix, SIZE[::-1], flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101
+        linear, matrix, SIZE[::-1], flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101
     ).clip(0)
 
 
@@ -84,7 +84,7 @@ def frames_of(clip: Path) -> Iterator[np.ndarray]:
             yield frame.picture.luma().numpy()
 
 
-def judge(clip: Path, folder: Path, config: Config) -> tuple[Steadiness, Counter[str]]:
+def score_clip(clip: Path, folder: Path, config: Config) -> tuple[Steadiness, Counter[str]]:
     output = folder / f"{clip.stem}-sharp"
     report = deblur_video(clip, output, config=config)
     before = [sharpness(luma) for luma in frames_of(clip)]
@@ -108,18 +108,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", nargs="*", type=Path)
     parser.add_argument("--keep", type=Path)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as room:
-        folder = asked.keep or Path(room)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.keep or Path(scratch)
         folder.mkdir(exist_ok=True)
         print("| clip | sharpened | untouched | rejected | step | input's step | flicker in | out |")
         print("|---|---|---|---|---|---|---|---|")
-        for clip in asked.clips or clips(folder):
-            found, counts = judge(clip, folder, Config())
-            numbers = " | ".join(str(counts[action]) for action in ("sharpened", "untouched", "fell back"))
+        for clip in args.clips or clips(folder):
+            scores, counts = score_clip(clip, folder, Config())
+            numbers = " | ".join(str(counts[action]) for action in ("deblurred", "passthrough", "fallback"))
             print(
-                f"| {clip.stem} | {numbers} | {found.step:.3f} | {found.input_step:.3f} |"
-                f" {found.input_flicker:.4f} | {found.flicker:.4f} |",
+                f"| {clip.stem} | {numbers} | {scores.step:.3f} | {scores.input_step:.3f} |"
+                f" {scores.input_flicker:.4f} | {scores.flicker:.4f} |",
                 flush=True,
             )
 

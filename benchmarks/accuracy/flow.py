@@ -20,8 +20,8 @@ from kornia.metrics import aepe
 from torch import Tensor
 
 from freezeframe.data.types import Flow, FlowEstimator
-from freezeframe.motion.flow.estimators import dis_flow, dis_shift, kornia_flow, luma_codes
-from freezeframe.motion.flow.variational import Effort
+from freezeframe.motion.flow.estimators import dis_flow, dis_uv, gamma_luma_uint8, kornia_flow
+from freezeframe.motion.flow.variational import SolverConfig
 
 SIZE = (720, 1280)
 SHUTTER = 0.8
@@ -40,29 +40,31 @@ class Scene:
     actor: Callable[[float], Array] | None = None
 
 
-def similarity(dx: float, dy: float, *, turn: float = 0.0, zoom: float = 1.0) -> Callable[[float], Array]:
+def similarity_motion(
+    dx: float, dy: float, *, turn: float = 0.0, zoom: float = 1.0
+) -> Callable[[float], Array]:
     """Steady motion about the frame's centre: dx, dy pixels, turn radians and zoom factor per frame."""
     centre = np.array([SIZE[1] / 2, SIZE[0] / 2])
 
     def at(t: float) -> Array:
         c, s = math.cos(turn * t) * zoom**t, math.sin(turn * t) * zoom**t
         linear = np.array([[c, -s], [s, c]])
-        moved = np.eye(3)
-        moved[:2, :2] = linear
-        moved[:2, 2] = centre - linear @ centre + np.array([dx, dy]) * t
-        return moved
+        matrix = np.eye(3)
+        matrix[:2, :2] = linear
+        matrix[:2, 2] = centre - linear @ centre + np.array([dx, dy]) * t
+        return matrix
 
     return at
 
 
 SCENES = (
-    Scene(name="pan 6 px", camera=similarity(5.3, 2.7)),
-    Scene(name="pan 20 px", camera=similarity(-19.6, 4.1)),
-    Scene(name="pan 40 px", camera=similarity(38.7, -10.2)),
-    Scene(name="zoom 4 %", camera=similarity(0.4, 0, zoom=1.04)),
-    Scene(name="turn 2.3°", camera=similarity(1.5, -0.6, turn=0.04)),
-    Scene(name="two layers", camera=similarity(-7.7, 1.2), actor=similarity(14.4, -5.3)),
-    Scene(name="actor alone", camera=similarity(0, 0), actor=similarity(23.5, 8.2)),
+    Scene(name="pan 6 px", camera=similarity_motion(5.3, 2.7)),
+    Scene(name="pan 20 px", camera=similarity_motion(-19.6, 4.1)),
+    Scene(name="pan 40 px", camera=similarity_motion(38.7, -10.2)),
+    Scene(name="zoom 4 %", camera=similarity_motion(0.4, 0, zoom=1.04)),
+    Scene(name="turn 2.3°", camera=similarity_motion(1.5, -0.6, turn=0.04)),
+    Scene(name="two layers", camera=similarity_motion(-7.7, 1.2), actor=similarity_motion(14.4, -5.3)),
+    Scene(name="actor alone", camera=similarity_motion(0, 0), actor=similarity_motion(23.5, 8.2)),
 )
 
 
@@ -89,30 +91,30 @@ def render(scene: Scene, photos: tuple[Array, Array], t: float) -> Array:
 def expose(scene: Scene, photos: tuple[Array, Array], t: float, *, shutter: float) -> Array:
     """What a camera records around time t: the mean light, eight bits, sensor noise."""
     steps = 11 if shutter else 1
-    light = np.zeros((*SIZE, 3), np.float32)
+    linear = np.zeros((*SIZE, 3), np.float32)
     for k in range(steps):
-        cv2.accumulate(render(scene, photos, t + shutter * ((k + 0.5) / steps - 0.5)), light)
-    light /= steps
-    grain = np.random.default_rng(round(97 * t)).standard_normal(light.shape, np.float32)
-    codes = light ** (1 / 2.2) + 0.008 * grain
-    return (np.clip(codes * 255 + 0.5, 0, 255).astype(np.uint8) / np.float32(255)) ** 2.2
+        cv2.accumulate(render(scene, photos, t + shutter * ((k + 0.5) / steps - 0.5)), linear)
+    linear /= steps
+    noise = np.random.default_rng(round(97 * t)).standard_normal(linear.shape, np.float32)
+    encoded = linear ** (1 / 2.2) + 0.008 * noise
+    return (np.clip(encoded * 255 + 0.5, 0, 255).astype(np.uint8) / np.float32(255)) ** 2.2
 
 
-def true_shift(scene: Scene) -> tuple[Tensor, Tensor]:
+def true_flow(scene: Scene) -> tuple[Tensor, Tensor]:
     """Flow from time 0 to 1, [H, W, 2], and where its points stay in view and unhidden, [H, W]."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float64)
     points = np.stack((x, y, np.ones_like(x)), axis=-1)
     move = [layer(1) @ np.linalg.inv(layer(0)) for layer in (scene.camera, scene.actor) if layer]
-    places = [(points @ m.T)[..., :2] / (points @ m.T)[..., 2:] for m in move]
-    end, seen = places[0], np.ones(SIZE, bool)
+    mapped = [(points @ m.T)[..., :2] / (points @ m.T)[..., 2:] for m in move]
+    end, visible = mapped[0], np.ones(SIZE, bool)
     if scene.actor is not None:
         body = blob() > 0.5
         cover = cv2.warpPerspective(blob(), scene.actor(1), SIZE[::-1])
-        landing = cv2.remap(cover, *places[0].astype(np.float32).transpose(2, 0, 1), cv2.INTER_LINEAR)
-        end, seen = np.where(body[..., None], places[1], places[0]), body | (landing < 0.5)
+        cover_at_target = cv2.remap(cover, *mapped[0].astype(np.float32).transpose(2, 0, 1), cv2.INTER_LINEAR)
+        end, visible = np.where(body[..., None], mapped[1], mapped[0]), body | (cover_at_target < 0.5)
     limits = np.array([SIZE[1] - 1, SIZE[0] - 1])
-    seen &= ((end >= 0) & (end <= limits)).all(-1)
-    return torch.from_numpy(end - points[..., :2]).float(), torch.from_numpy(seen)
+    visible &= ((end >= 0) & (end <= limits)).all(-1)
+    return torch.from_numpy(end - points[..., :2]).float(), torch.from_numpy(visible)
 
 
 def photo_pairs(folder: Path, count: int) -> Iterator[tuple[Array, Array]]:
@@ -142,14 +144,14 @@ class Case:
     blurred: bool
     source: Tensor
     target: Tensor
-    shift: Tensor  # [H, W, 2] pixels
-    seen: Tensor  # [H, W] where the source's points can be found in the target
+    uv: Tensor  # [H, W, 2] pixels
+    visible: Tensor  # [H, W] where the source's points can be found in the target
 
 
 def cases(folder: Path, count: int) -> Iterator[Case]:
     for photos in photo_pairs(folder, count):
         for scene in SCENES:
-            shift, seen = true_shift(scene)
+            uv, visible = true_flow(scene)
             for shutter in (0.0, SHUTTER):
                 source, target = (tensor(expose(scene, photos, t, shutter=shutter)) for t in (0, 1))
                 yield Case(
@@ -157,15 +159,15 @@ def cases(folder: Path, count: int) -> Iterator[Case]:
                     blurred=bool(shutter),
                     source=source,
                     target=target,
-                    shift=shift,
-                    seen=seen,
+                    uv=uv,
+                    visible=visible,
                 )
 
 
-def refined(source: Tensor, target: Tensor) -> Flow:
+def refined_flow(source: Tensor, target: Tensor) -> Flow:
     """The variational flow started from DIS."""
-    start = dis_shift(luma_codes(source), luma_codes(target))
-    return kornia_flow(source, target, start=start, effort=Effort(warps=2))
+    start = dis_uv(gamma_luma_uint8(source), gamma_luma_uint8(target))
+    return kornia_flow(source, target, start=start, config=SolverConfig(warps=2))
 
 
 ESTIMATORS: dict[str, FlowEstimator] = {
@@ -173,7 +175,7 @@ ESTIMATORS: dict[str, FlowEstimator] = {
     "dis fast": partial(dis_flow, preset="fast"),
     "dis medium": partial(dis_flow, preset="medium"),
     "kornia": kornia_flow,
-    "kornia from dis": refined,
+    "kornia from dis": refined_flow,
 }
 
 
@@ -182,9 +184,9 @@ class Score:
     """How well one estimator did on one case."""
 
     error: float  # pixels, mean over the points that can be found
-    trusted: float  # pixels, the same weighted by trust
-    trust: float  # mean trust of the points that can be found
-    gullible: float  # mean trust of those that cannot
+    weighted_error: float  # pixels, the same weighted by trust
+    confidence: float  # mean trust of the points that can be found
+    occluded_confidence: float  # mean trust of those that cannot
     seconds: float  # both directions
 
 
@@ -192,13 +194,13 @@ def score(estimator: FlowEstimator, case: Case) -> Score:
     start = time.perf_counter()
     flow = estimator(case.source, case.target)
     seconds = time.perf_counter() - start
-    error = aepe(flow.shift.permute(1, 2, 0), case.shift, reduction="none")
-    seen, lost = flow.trust[case.seen], flow.trust[~case.seen]
+    error = aepe(flow.uv.permute(1, 2, 0), case.uv, reduction="none")
+    visible, occluded = flow.confidence[case.visible], flow.confidence[~case.visible]
     return Score(
-        error=float(error[case.seen].mean()),
-        trusted=float((error[case.seen] * seen).sum() / seen.sum()),
-        trust=float(seen.mean()),
-        gullible=float(lost.mean()) if len(lost) else 0.0,
+        error=float(error[case.visible].mean()),
+        weighted_error=float((error[case.visible] * visible).sum() / visible.sum()),
+        confidence=float(visible.mean()),
+        occluded_confidence=float(occluded.mean()) if len(occluded) else 0.0,
         seconds=seconds,
     )
 
@@ -214,22 +216,24 @@ def table(scores: dict[tuple[str, str, bool], list[Score]]) -> Iterator[str]:
             for name in names
         ]
         yield f"| {scene.name} | " + " | ".join(cells) + " |"
-    for field in ("error", "trusted", "trust", "gullible"):
+    for field in ("error", "weighted_error", "confidence", "occluded_confidence"):
         cells = [
             " / ".join(f"{mean(of_estimator(scores, name, blurred=b), field):.2f}" for b in (False, True))
             for name in names
         ]
         yield f"| all: {field} | " + " | ".join(cells) + " |"
-    quickest = [
+    best_seconds = [
         min(s.seconds for b in (False, True) for s in of_estimator(scores, name, blurred=b)) for name in names
     ]
-    yield "| ms per pair, both ways | " + " | ".join(f"{1000 * seconds:.0f}" for seconds in quickest) + " |"
+    yield (
+        "| ms per pair, both ways | " + " | ".join(f"{1000 * seconds:.0f}" for seconds in best_seconds) + " |"
+    )
 
 
 def of_estimator(
     scores: dict[tuple[str, str, bool], list[Score]], name: str, *, blurred: bool
 ) -> list[Score]:
-    return [s for (n, _, b), found in scores.items() if n == name and b == blurred for s in found]
+    return [s for (n, _, b), entries in scores.items() if n == name and b == blurred for s in entries]
 
 
 def mean(scores: list[Score], field: str) -> float:
@@ -240,9 +244,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=Path("../shared/data"))
     parser.add_argument("--count", type=int, default=2, help="photographs")
-    given = parser.parse_args()
+    args = parser.parse_args()
     scores: dict[tuple[str, str, bool], list[Score]] = {}
-    for case in cases(given.photos, given.count):
+    for case in cases(args.photos, args.count):
         for name, estimator in ESTIMATORS.items():
             scores.setdefault((name, case.scene, case.blurred), []).append(score(estimator, case))
     print("\n".join(table(scores)))

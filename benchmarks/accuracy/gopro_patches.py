@@ -8,35 +8,37 @@ from __future__ import annotations
 from pathlib import Path
 
 from freezeframe.data.datasets.single_images import photos
-from freezeframe.data.metrics.image import srgb_codes
-from freezeframe.data.metrics.temporal import light_of
-from freezeframe.pipeline.adaptation.network import plain_network
-from freezeframe.pipeline.bench.methods import INPUT, OURS, methods_for, read, write
+from freezeframe.data.metrics.image import linear_to_srgb
+from freezeframe.data.metrics.temporal import srgb_to_linear
+from freezeframe.pipeline.adaptation.network import load_plain_network
+from freezeframe.pipeline.bench.methods import FREEZEFRAME, INPUT, methods_for, read, write
 from freezeframe.pipeline.bench.run import bench
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.stages.fusion_network import finish_photo
 
 PATCHES = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "gopro_patches"
-FLOOR = 0.8  # dB
-ALONE = "multi-frame network, given one frame"
+MIN_GAIN_DB = 0.8  # dB
+SINGLE_FRAME_NETWORK = "multi-frame network, given one frame"
 
 
 def main() -> None:
     methods = methods_for(Config(), restorer=None)
-    rows = {name: methods[name] for name in ("unsharp mask", OURS)} | {ALONE: alone}
-    found = bench(photos(PATCHES / "blur", PATCHES / "sharp"), rows)
-    print(found.text())
-    gain = found.rows[OURS]["psnr"] - found.rows[INPUT]["psnr"]
-    print(f"\nshipped refiner {gain:+.2f} dB over the input (floor {FLOOR:+.1f})")
+    rows = {name: methods[name] for name in ("unsharp_mask", FREEZEFRAME)} | {
+        SINGLE_FRAME_NETWORK: single_frame_network
+    }
+    benchmark = bench(photos(PATCHES / "blur", PATCHES / "sharp"), rows)
+    print(benchmark.text())
+    gain = benchmark.rows[FREEZEFRAME]["psnr"] - benchmark.rows[INPUT]["psnr"]
+    print(f"\nshipped refiner {gain:+.2f} dB over the input (floor {MIN_GAIN_DB:+.1f})")
 
 
-def alone(source: Path, output: Path) -> None:
+def single_frame_network(source: Path, output: Path) -> None:
     """The network of the fuse stage without neighbours."""
-    network = plain_network(Config())
+    network = load_plain_network(Config())
     output.mkdir()
     for path in sorted(source.glob("*.png")):
-        light = finish_photo(light_of(read(path)), network)
-        write(output / path.name, srgb_codes(light))
+        linear = finish_photo(srgb_to_linear(read(path)), network)
+        write(output / path.name, linear_to_srgb(linear))
 
 
 if __name__ == "__main__":

@@ -19,96 +19,117 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freezeframe.data.metrics.image import Codes, psnr_codes
-from freezeframe.data.synthesis.clips.clips import SINGLE, SynthClip, pictures_in, synth_clip
+from freezeframe.data.metrics.image import SrgbImage, psnr_srgb
+from freezeframe.data.synthesis.clips.clips import (
+    SINGLE_PHOTO_PROBABILITY,
+    SynthClip,
+    load_pictures,
+    synth_clip,
+)
 from freezeframe.data.synthesis.clips.random_scene import random_scene
 from freezeframe.data.synthesis.degradations.camera_isp import Camera
 from freezeframe.models.deblur.fusion_net import CHANNELS, FRAME, FUSED
-from freezeframe.models.registry.bundled import WEIGHTS, Network, read_network
-from freezeframe.models.runtime.engine import engine
+from freezeframe.models.registry.bundled import WEIGHTS, FusionInference, read_network
+from freezeframe.models.runtime.engine import build_inference
 from freezeframe.pipeline.config import FuseConfig
-from freezeframe.pipeline.stages.fusion_network import share_of
-from freezeframe.pipeline.training.fusion_data import DETAIL, HELD_OUT, SIDE, detail, sample
+from freezeframe.pipeline.stages.fusion_network import residual_scale
+from freezeframe.pipeline.training.fusion_data import (
+    FRAME_SIZE_PX,
+    HELD_OUT_SEED,
+    MIN_GRADIENT,
+    make_sample,
+    mean_gradient,
+)
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "train"
-FIRST = HELD_OUT + 10**6
-LEAST = 0.01  # of the middle frame that must move by itself
-FLOORS = (2.0, 1.5)  # dB over the input, over the weightless path
+FIRST = HELD_OUT_SEED + 10**6
+MIN_MOVING_FRACTION = 0.01  # of the middle frame that must move by itself
+MIN_GAINS_DB = (2.0, 1.5)  # dB over the input, over the weightless path
 
 
-def promising(seed: int, pictures: Sequence[Codes]) -> bool:
+def accepts_seed(seed: int, pictures: Sequence[SrgbImage]) -> bool:
     """Whether the draws with which `synth_clip` begins fit the choice; rendering takes far longer."""
     rng = np.random.default_rng((seed, 1))
-    scene = random_scene(rng, pictures, side=SIDE).scene
-    camera = Camera.by_chance(rng)
-    return rng.random() >= SINGLE and hard(camera) and moving(scene.movers(0.0))
+    scene = random_scene(rng, pictures, side=FRAME_SIZE_PX).scene
+    camera = Camera.random(rng)
+    return (
+        rng.random() >= SINGLE_PHOTO_PROBABILITY
+        and is_noisy_and_compressed(camera)
+        and has_movers(scene.movers(0.0))
+    )
 
 
-def chosen(clip: SynthClip) -> bool:
+def accepts_clip(clip: SynthClip) -> bool:
     several = len(clip.frames) > 1
-    return several and hard(clip.camera) and moving(clip.movers(clip.middle)) and detail(clip.truth) >= DETAIL
+    return (
+        several
+        and is_noisy_and_compressed(clip.camera)
+        and has_movers(clip.movers(clip.middle))
+        and mean_gradient(clip.truth) >= MIN_GRADIENT
+    )
 
 
-def hard(camera: Camera) -> bool:
+def is_noisy_and_compressed(camera: Camera) -> bool:
     return camera.shot > 0 and (camera.h264 is not None or camera.jpeg is not None)
 
 
-def moving(movers: Tensor) -> bool:
-    return bool((movers > 0.5).float().mean() > LEAST)
+def has_movers(movers: Tensor) -> bool:
+    return bool((movers > 0.5).float().mean() > MIN_MOVING_FRACTION)
 
 
-def clips(pictures: Sequence[Codes]) -> Iterator[tuple[int, SynthClip]]:
+def clips(pictures: Sequence[SrgbImage]) -> Iterator[tuple[int, SynthClip]]:
     for seed in count(FIRST):
-        if promising(seed, pictures):
-            clip = synth_clip(seed, pictures, side=SIDE)
-            if chosen(clip):
+        if accepts_seed(seed, pictures):
+            clip = synth_clip(seed, pictures, side=FRAME_SIZE_PX)
+            if accepts_clip(clip):
                 yield seed, clip
 
 
-def scores(seed: int, clip: SynthClip, network: Network) -> tuple[float, float, float]:
+def scores(seed: int, clip: SynthClip, network: FusionInference) -> tuple[float, float, float]:
     """PSNR of the middle frame: as recorded, by physics alone, with the network."""
-    alone, seen = (
-        torch.from_numpy(sample(clip, seed=seed, config=config).astype(np.float32))
+    physics_sample, network_sample = (
+        torch.from_numpy(make_sample(clip, seed=seed, config=config).astype(np.float32))
         for config in (FuseConfig(network="none"), FuseConfig())
     )
-    evidence, truth = seen[:CHANNELS], seen[CHANNELS:]
-    mended = evidence[FUSED] + share_of(evidence) * network(evidence[None])[0]
-    given, fused, ours = (
-        psnr_codes(codes(each), codes(truth)) for each in (evidence[FRAME], alone[FUSED], mended)
+    evidence, truth = network_sample[:CHANNELS], network_sample[CHANNELS:]
+    restored = evidence[FUSED] + residual_scale(evidence) * network(evidence[None])[0]
+    input_psnr, physics_psnr, network_psnr = (
+        psnr_srgb(quantize(each), quantize(truth))
+        for each in (evidence[FRAME], physics_sample[FUSED], restored)
     )
-    return given, fused, ours
+    return input_psnr, physics_psnr, network_psnr
 
 
-def codes(image: Tensor) -> Codes:
-    rounded: Codes = (image.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).contiguous().numpy()
+def quantize(image: Tensor) -> SrgbImage:
+    rounded: SrgbImage = (image.clamp(0, 1) * 255 + 0.5).byte().permute(1, 2, 0).contiguous().numpy()
     return rounded
 
 
-def told(clip: SynthClip) -> str:
+def describe_clip(clip: SynthClip) -> str:
     camera = clip.camera
     coded = f"H.264 {camera.h264}" if camera.h264 is not None else f"JPEG {camera.jpeg}"
-    return f"{coded}, read noise {camera.read:.4f}, shutter {clip.exposed.shutter:.2f}"
+    return f"{coded}, read noise {camera.read:.4f}, shutter {clip.exposure.shutter:.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--clips", type=int, default=24)
-    given = parser.parse_args()
-    network = engine(read_network(given.weights), device="cpu")
-    found = []
+    args = parser.parse_args()
+    network = build_inference(read_network(args.weights), device="cpu")
+    rows = []
     print("| seed - 10^9 | clip | input | physics | network |\n|---|---|---|---|---|", flush=True)
-    for seed, clip in islice(clips(pictures_in(PHOTOS)), given.clips):
-        found.append(scores(seed, clip, network))
-        start, fused, ours = found[-1]
-        figures = f"{start:.2f} | {fused - start:+.2f} | {ours - start:+.2f}"
-        print(f"| {seed - HELD_OUT} | {told(clip)} | {figures} |", flush=True)
-    start, fused, ours = np.array(found).T
+    for seed, clip in islice(clips(load_pictures(PHOTOS)), args.clips):
+        rows.append(scores(seed, clip, network))
+        start, fused, network_psnr = rows[-1]
+        cells = f"{start:.2f} | {fused - start:+.2f} | {network_psnr - start:+.2f}"
+        print(f"| {seed - HELD_OUT_SEED} | {describe_clip(clip)} | {cells} |", flush=True)
+    start, fused, network_psnr = np.array(rows).T
     print(
-        f"\n{len(found)} clips, input {start.mean():.2f} dB: physics alone {(fused - start).mean():+.2f} dB,"
-        f" network {(ours - start).mean():+.2f} dB (floor {FLOORS[0]:+.1f}),"
-        f" worst clip {(ours - start).min():+.2f} dB,"
-        f" network over physics {(ours - fused).mean():+.2f} dB (floor {FLOORS[1]:+.1f})"
+        f"\n{len(rows)} clips, input {start.mean():.2f} dB: physics alone {(fused - start).mean():+.2f} dB,"
+        f" network {(network_psnr - start).mean():+.2f} dB (floor {MIN_GAINS_DB[0]:+.1f}),"
+        f" worst clip {(network_psnr - start).min():+.2f} dB,"
+        f" network over physics {(network_psnr - fused).mean():+.2f} dB (floor {MIN_GAINS_DB[1]:+.1f})"
     )
 
 

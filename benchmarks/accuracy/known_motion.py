@@ -16,11 +16,11 @@ from torch import Tensor
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.metrics.image import psnr
 from freezeframe.data.synthesis.demo.scenes import Layer, Scene
-from freezeframe.data.synthesis.scene2d.motion import shift
+from freezeframe.data.synthesis.scene2d.motion import translation
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import FuseConfig
-from freezeframe.pipeline.stages.fuse import fuse, sharpened
+from freezeframe.pipeline.stages.fuse import deconvolve_frame, fuse
 from freezeframe.pipeline.stages.measure import ChainedFlows, adjacent_flows, velocities
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "photos"
@@ -35,12 +35,12 @@ def scene_of(photo: Tensor, vector: tuple[float, float], *, height: int = 256, w
     dx, dy = vector
     middle = FRAMES // 2
 
-    home = shift(-(w - width) / 2, -(h - height) / 2)
+    start_pose = translation(-(w - width) / 2, -(h - height) / 2)
 
-    def place(t: float) -> np.ndarray:
-        return home @ shift(dx * (t - middle), dy * (t - middle))
+    def homography(t: float) -> np.ndarray:
+        return start_pose @ translation(dx * (t - middle), dy * (t - middle))
 
-    return Scene(layers=(Layer(texture=texture, place=place, endless=True),), size=(height, width))
+    return Scene(layers=(Layer(texture=texture, homography=homography, mirrored=True),), size=(height, width))
 
 
 def gains(photo: Tensor, *, length: float, angle: float) -> tuple[float, float]:
@@ -55,23 +55,25 @@ def gains(photo: Tensor, *, length: float, angle: float) -> tuple[float, float]:
 
 
 def _gain(images: Tensor, truth: Tensor, before: float, *, true: tuple[float, float] | None) -> float:
-    near = adjacent_flows(images, dis_pair)
-    velocity = velocities(near, images)
+    flows = adjacent_flows(images, dis_pair)
+    velocity = velocities(flows, images)
     if true is not None:
         velocity = torch.tensor(true).view(1, 2, 1, 1).expand_as(velocity).contiguous()
-        near = {
-            (i, j): type(flow)(shift=velocity[0] * (j - i), trust=torch.ones_like(flow.trust))
-            for (i, j), flow in near.items()
+        flows = {
+            (i, j): type(flow)(uv=velocity[0] * (j - i), confidence=torch.ones_like(flow.confidence))
+            for (i, j), flow in flows.items()
         }
     times = tuple(Fraction(i, 25) for i in range(len(images)))
-    clip = Clip(images=images, times=times, shutter=SHUTTER, kept=range(len(images)))
-    still = velocity.new_zeros(len(images), *images.shape[2:])
-    motion = Motion(flows=ChainedFlows(near), velocity=velocity, movers=still, shutter=SHUTTER)
+    clip = Clip(images=images, times=times, shutter=SHUTTER, owned=range(len(images)))
+    zeros = velocity.new_zeros(len(images), *images.shape[2:])
+    motion = Motion(flows=ChainedFlows(flows), velocity=velocity, independent_motion=zeros, shutter=SHUTTER)
     middle = len(images) // 2
     if true is None:
         return psnr(fuse(clip, motion, FuseConfig(), which=[middle]).images[0], truth) - before
-    ways = dict(enumerate(motion.blur))
-    return psnr(sharpened(images, motion, ways, middle, config=FuseConfig())[0], truth) - before
+    blur_vectors = dict(enumerate(motion.blur))
+    return (
+        psnr(deconvolve_frame(images, motion, blur_vectors, middle, config=FuseConfig())[0], truth) - before
+    )
 
 
 def main() -> None:
@@ -80,11 +82,11 @@ def main() -> None:
     print("| blur | true ways | measured ways |\n|---|---|---|")
     photos = [read_photo(path).linear() for path in sorted(PHOTOS.glob("*.png"))]
     for length in (6.0, 11.0, 16.0):
-        found = [
+        gains_db = [
             gains(photo, length=length, angle=angle)
             for photo, angle in zip(photos, (0.0, 0.5, 1.1, 2.2), strict=True)
         ]
-        true, measured = torch.tensor(found).mean(0).tolist()
+        true, measured = torch.tensor(gains_db).mean(0).tolist()
         print(f"| {length:g} px | {true:+.2f} dB | {measured:+.2f} dB |", flush=True)
 
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracy.restorers import PHOTOS, SEED
-from freezeframe.data.synthesis.clips.clips import pictures_in
-from freezeframe.data.synthesis.degradations.compose import HALF, KINDS, degrade
-from freezeframe.models.deblur.psf_estimator import BlurEstimator, cepstrum
-from freezeframe.models.deblur.wiener import NOISES, undone
-from freezeframe.models.registry.bundled import ESTIMATOR, read_estimator
-from freezeframe.pipeline.training.psf_task import likelihoods
-from freezeframe.pipeline.training.restorer_task import as_codes, decibels, middle
+from freezeframe.data.synthesis.clips.clips import load_pictures
+from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS, degrade
+from freezeframe.models.deblur.psf_estimator import PsfEstimator, cepstrum
+from freezeframe.models.deblur.wiener import NOISES, wiener_candidates
+from freezeframe.models.registry.bundled import PSF_ESTIMATOR, read_psf_estimator
+from freezeframe.pipeline.training.psf_task import estimator_accuracy
+from freezeframe.pipeline.training.restorer_task import bytes_to_float, capped_psnr, center_crop
 
 SIDE = 256  # pixels
 
@@ -34,22 +34,22 @@ def main() -> None:
     parser.add_argument("--ship", type=Path, help="weights to copy into the package")
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--hours", type=float, default=0.0)
-    given = parser.parse_args()
-    estimator = read_estimator(given.ship or ESTIMATOR)
-    photos = [middle(as_codes(codes), SIDE) for codes in pictures_in(PHOTOS)]
-    right = likelihoods(estimator, photos)
-    if given.ship:
-        ship(given.ship, estimator, right, steps=given.steps, hours=given.hours)
-    print(right_table(right), gain_table(estimator, photos), sep="\n\n")
+    args = parser.parse_args()
+    estimator = read_psf_estimator(args.install_weights or PSF_ESTIMATOR)
+    photos = [center_crop(bytes_to_float(codes), SIDE) for codes in load_pictures(PHOTOS)]
+    accuracy = estimator_accuracy(estimator, photos)
+    if args.install_weights:
+        install_weights(args.install_weights, estimator, accuracy, steps=args.steps, hours=args.hours)
+    print(accuracy_table(accuracy), gain_table(estimator, photos), sep="\n\n")
 
 
-def right_table(right: dict[str, float]) -> str:
+def accuracy_table(accuracy: dict[str, float]) -> str:
     head = f"Right within 1.5 px of way and 0.5 px of radius, 32 of each on the middle {SIDE} pixels:\n\n"
-    shares = " | ".join(f"{100 * share:.0f} %" for share in right.values())
-    return f"{head}| {' | '.join(right)} |\n{'|---' * len(right)}|\n| {shares} |"
+    shares = " | ".join(f"{100 * fraction:.0f} %" for fraction in accuracy.values())
+    return f"{head}| {' | '.join(accuracy)} |\n{'|---' * len(accuracy)}|\n| {shares} |"
 
 
-def gain_table(estimator: BlurEstimator, photos: Sequence[Tensor]) -> str:
+def gain_table(estimator: PsfEstimator, photos: Sequence[Tensor]) -> str:
     """Decibels that each guess of the noise gains, nothing after it."""
     lines = [
         "| | " + " | ".join(f"noise {noise:g}" for noise in NOISES) + " |",
@@ -58,23 +58,25 @@ def gain_table(estimator: BlurEstimator, photos: Sequence[Tensor]) -> str:
     for kind in KINDS:
         gains: list[list[float]] = [[] for _ in NOISES]
         for i, photo in enumerate(photos):
-            worse = degrade(photo, kind, seed=SEED + i, strength=HALF)
+            degraded = degrade(photo, kind, seed=SEED + i, strength=EVAL_STRENGTH)
             with torch.no_grad():
-                changes = undone(worse[None], *estimator(cepstrum(worse[None])))[0].split(3)
-            before = decibels(worse, photo)
-            for gained, change in zip(gains, changes, strict=True):
-                gained.append(decibels(((worse + change).clamp(0, 1) * 255).round() / 255, photo) - before)
+                changes = wiener_candidates(degraded[None], *estimator(cepstrum(degraded[None])))[0].split(3)
+            before = capped_psnr(degraded, photo)
+            for gains_of_guess, change in zip(gains, changes, strict=True):
+                gains_of_guess.append(
+                    capped_psnr(((degraded + change).clamp(0, 1) * 255).round() / 255, photo) - before
+                )
         lines.append(f"| {kind} | " + " | ".join(f"{mean(each):+.2f}" for each in gains) + " |")
     return "\n".join(lines)
 
 
-def ship(
-    weights: Path, estimator: BlurEstimator, right: dict[str, float], *, steps: int, hours: float
+def install_weights(
+    weights: Path, estimator: PsfEstimator, accuracy: dict[str, float], *, steps: int, hours: float
 ) -> None:
     """Copy weights into the package and write their card."""
-    if weights.resolve() != ESTIMATOR.resolve():
-        shutil.copyfile(weights, ESTIMATOR)
-    told = {
+    if weights.resolve() != PSF_ESTIMATOR.resolve():
+        shutil.copyfile(weights, PSF_ESTIMATOR)
+    card = {
         "name": "freezeframe estimator of blur",
         "parameters": sum(p.numel() for p in estimator.parameters()),
         "format": "bf16 safetensors",
@@ -82,10 +84,10 @@ def ship(
         "data": "patches of photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, of Kodak's test "
         "photographs, and of drawn patterns, blurred by data/synthesis/degradations/psf.py",
         "licence": "Apache-2.0",
-        "share told right, four held-out Kodak photographs": right,
-        "sha256": hashlib.sha256(ESTIMATOR.read_bytes()).hexdigest(),
+        "share told right, four held-out Kodak photographs": accuracy,
+        "sha256": hashlib.sha256(PSF_ESTIMATOR.read_bytes()).hexdigest(),
     }
-    ESTIMATOR.with_suffix(".json").write_text(json.dumps(told, indent=2) + "\n")
+    PSF_ESTIMATOR.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
 
 
 if __name__ == "__main__":

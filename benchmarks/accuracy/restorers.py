@@ -17,19 +17,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from freezeframe.data.metrics.image import Codes, psnr_codes, ssim_codes
-from freezeframe.data.synthesis.clips.clips import pictures_in
-from freezeframe.data.synthesis.degradations.compose import HALF, KINDS, Kind, degrade
+from freezeframe.data.metrics.image import SrgbImage, psnr_srgb, ssim_srgb
+from freezeframe.data.synthesis.clips.clips import load_pictures
+from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS, Kind, degrade
 from freezeframe.models.registry.bundled import REFINER, read_refiner
 from freezeframe.models.store.state_dict import read_state
 from freezeframe.pipeline.training.restorer_models import ARCHITECTURES
-from freezeframe.pipeline.training.restorer_task import CEILING, as_codes, middle, restored
+from freezeframe.pipeline.training.restorer_task import (
+    PSNR_CAP_DB,
+    apply_network,
+    bytes_to_float,
+    center_crop,
+)
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "photos"
 SEED = 1000  # other noise, ways and weather than trials look at while they train
 # What is judged, by name: a kind and its strength. The last two are as clean as a camera's files are.
 CASES: dict[str, tuple[Kind, float]] = {
-    **{kind: (kind, HALF) for kind in KINDS},
+    **{kind: (kind, EVAL_STRENGTH) for kind in KINDS},
     "JPEG 95": ("jpeg", 0.016),
     "noise 1": ("noise", 0.02),
 }
@@ -47,47 +52,49 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of trainings to judge beside the shipped one")
     parser.add_argument("--side", type=int, default=256, help="pixels of the middle of each photo")
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    photos = [middle(as_codes(codes), given.side) for codes in pictures_in(given.photos)]
-    networks = shipped() | trained(given.runs)
-    found = {"input": scores(None, photos)} | {name: scores(net, photos) for name, net in networks.items()}
+    args = parser.parse_args()
+    photos = [center_crop(bytes_to_float(codes), args.side) for codes in load_pictures(args.photos)]
+    networks = bundled() | load_trained(args.runs)
+    results = {"input": scores(None, photos)} | {name: scores(net, photos) for name, net in networks.items()}
     costs = {name: cost(network) for name, network in networks.items()}
-    print(quality_table(found), cost_table(costs), sep="\n\n")
-    if given.out:
-        given.out.write_text(json.dumps({"scores": found, "costs": costs}, indent=1) + "\n")
+    print(quality_table(results), cost_table(costs), sep="\n\n")
+    if args.out:
+        args.out.write_text(json.dumps({"scores": results, "costs": costs}, indent=1) + "\n")
 
 
-def shipped() -> dict[str, nn.Module]:
-    return {"shipped": read_refiner()} if REFINER.is_file() else {}
+def bundled() -> dict[str, nn.Module]:
+    return {"bundled": read_refiner()} if REFINER.is_file() else {}
 
 
-def trained(folder: Path | None) -> dict[str, nn.Module]:
+def load_trained(folder: Path | None) -> dict[str, nn.Module]:
     """The networks of `folder`/ARCH/weights.safetensors, by architecture."""
-    found: dict[str, nn.Module] = {}
-    for arch, made in ARCHITECTURES.items():
+    networks: dict[str, nn.Module] = {}
+    for arch, build_network in ARCHITECTURES.items():
         weights = folder / arch / "weights.safetensors" if folder else Path()
         if weights.is_file():
-            network = made().eval().requires_grad_(False)
+            network = build_network().eval().requires_grad_(False)
             network.load_state_dict({key: value.float() for key, value in read_state(weights).items()})
-            found[arch] = network
-    return found
+            networks[arch] = network
+    return networks
 
 
 def scores(network: nn.Module | None, photos: Sequence[Tensor]) -> dict[str, tuple[float, float]]:
     """Mean PSNR (dB) and SSIM over `photos` by case; None passes the degraded picture on.
 
-    What is identical counts `CEILING` dB.
+    What is identical counts `PSNR_CAP_DB` dB.
     """
-    found = {}
+    results = {}
     for case, (kind, strength) in CASES.items():
-        worse = [degrade(photo, kind, seed=SEED + i, strength=strength) for i, photo in enumerate(photos)]
-        better = worse if network is None else [restored(network, picture) for picture in worse]
-        pairs = [(_bytes(a), _bytes(b)) for a, b in zip(better, photos, strict=True)]
-        found[case] = (
-            mean(min(CEILING, psnr_codes(*pair)) for pair in pairs),
-            mean(ssim_codes(*pair) for pair in pairs),
+        degraded = [degrade(photo, kind, seed=SEED + i, strength=strength) for i, photo in enumerate(photos)]
+        restored_images = (
+            degraded if network is None else [apply_network(network, picture) for picture in degraded]
         )
-    return found
+        pairs = [(_bytes(a), _bytes(b)) for a, b in zip(restored_images, photos, strict=True)]
+        results[case] = (
+            mean(min(PSNR_CAP_DB, psnr_srgb(*pair)) for pair in pairs),
+            mean(ssim_srgb(*pair) for pair in pairs),
+        )
+    return results
 
 
 def cost(network: nn.Module) -> dict[str, float]:
@@ -97,28 +104,28 @@ def cost(network: nn.Module) -> dict[str, float]:
         network(codes)
     times = []
     for _ in range(4):
-        begun = time.perf_counter()
-        restored(network, codes[0])
-        times.append(time.perf_counter() - begun)
-    share = codes[0, 0].numel() / 1e6
+        start_time = time.perf_counter()
+        apply_network(network, codes[0])
+        times.append(time.perf_counter() - start_time)
+    megapixels = codes[0, 0].numel() / 1e6
     return {
         "parameters": sum(p.numel() for p in network.parameters()) / 1e6,
-        "gmacs": counted.get_total_flops() / 2e9 / share,
-        "seconds": median(times[1:]) / share,
+        "gmacs": counted.get_total_flops() / 2e9 / megapixels,
+        "seconds": median(times[1:]) / megapixels,
     }
 
 
-def quality_table(found: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
-    names = list(found)
+def quality_table(results: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
+    names = list(results)
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for case in CASES:
-        cells = [_cell(*found[name][case]) for name in names]
+        cells = [_cell(*results[name][case]) for name in names]
         lines.append(f"| {NAMES.get(case, case)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(decibels: float, likeness: float) -> str:
-    return "identical" if decibels == CEILING else f"{decibels:.2f} / {likeness:.3f}"
+def _cell(decibels: float, ssim: float) -> str:
+    return "identical" if decibels == PSNR_CAP_DB else f"{decibels:.2f} / {ssim:.3f}"
 
 
 def cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:
@@ -128,8 +135,8 @@ def cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _bytes(codes: Tensor) -> Codes:
-    picture: Codes = (codes * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+def _bytes(codes: Tensor) -> SrgbImage:
+    picture: SrgbImage = (codes * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     return picture
 
 

@@ -15,11 +15,16 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from freezeframe.data.media.video_in.frame_picture import frame_showing
-from freezeframe.data.media.video_in.stream_info import address
-from freezeframe.data.metrics.image import srgb_codes
+from freezeframe.data.media.video_in.frame_picture import frame_from_linear
+from freezeframe.data.media.video_in.stream_info import ffmpeg_url
+from freezeframe.data.metrics.image import linear_to_srgb
 from freezeframe.data.samples import BURST_LENGTH
-from freezeframe.data.synthesis.demo.scenes import bookshelf, handheld_scene, sports_scene, with_noise
+from freezeframe.data.synthesis.demo.scenes import (
+    add_poisson_gaussian_noise,
+    bookshelf,
+    handheld_scene,
+    sports_scene,
+)
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 SIZE, FRAMES, RATE, SHUTTER = (640, 360), 75, 30, 0.7
@@ -28,7 +33,7 @@ BURST_SIZE, BURST_MARGIN, SHAKE = (720, 480), 40, 11.0
 
 
 def write_clip(path: Path, images: Iterator[Tensor], *, crf: int, title: str) -> None:
-    with av.open(address(path), "w", options={"movflags": "faststart"}) as container:
+    with av.open(ffmpeg_url(path), "w", options={"movflags": "faststart"}) as container:
         container.metadata["title"] = title
         container.metadata["comment"] = "Rendered by freezeframe, Apache-2.0"
         stream = container.add_stream("libx264", rate=RATE, options={"crf": str(crf), "preset": "veryslow"})
@@ -39,7 +44,7 @@ def write_clip(path: Path, images: Iterator[Tensor], *, crf: int, title: str) ->
         context.thread_count = 1
         sound = container.add_stream("aac", rate=SOUND_RATE, layout="mono")
         for image in images:
-            container.mux(stream.encode(frame_showing(image, depth=8)))
+            container.mux(stream.encode(frame_from_linear(image, depth=8)))
         container.mux(stream.encode(None))
         for frame in audio_frames():
             container.mux(sound.encode(frame))
@@ -68,14 +73,16 @@ def audio_frames() -> Iterator[av.AudioFrame]:
 def render_clip(folder: Path) -> None:
     scene = sports_scene(*SIZE, seed=7, frames=FRAMES)
     blurred = (scene.blurred(float(t), shutter=SHUTTER) for t in range(FRAMES))
-    noisy = (with_noise(image, shot=1e-4, read=1e-3, seed=t) for t, image in enumerate(blurred))
+    noisy = (
+        add_poisson_gaussian_noise(image, shot=1e-4, read=1e-3, seed=t) for t, image in enumerate(blurred)
+    )
     write_clip(folder / "sports.mp4", noisy, crf=15, title="Fast action, blurred")
     sharp = (scene.sharp(float(t)) for t in range(FRAMES))
     write_clip(folder / "sports_truth.mp4", sharp, crf=19, title="Fast action, exact truth")
 
 
 def write_photo(path: Path, image: Tensor, *, quality: int) -> None:
-    cv2.imwrite(str(path), srgb_codes(image)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    cv2.imwrite(str(path), linear_to_srgb(image)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def render_burst(folder: Path) -> None:
@@ -84,7 +91,7 @@ def render_burst(folder: Path) -> None:
     scene = handheld_scene(subject, shake=SHAKE, seed=5, margin=BURST_MARGIN)
     for photo in range(BURST_LENGTH):
         shaken = scene.blurred(float(photo), shutter=1.0)
-        noisy = with_noise(shaken, shot=4e-4, read=2e-3, seed=photo)
+        noisy = add_poisson_gaussian_noise(shaken, shot=4e-4, read=2e-3, seed=photo)
         write_photo(folder / f"burst_{photo + 1}.jpg", noisy, quality=92)
         write_photo(folder / f"burst_truth_{photo + 1}.jpg", scene.sharp(float(photo)), quality=87)
 

@@ -11,10 +11,10 @@ import json
 import shutil
 from pathlib import Path
 
-from freezeframe.data.synthesis.clips.clips import pictures_in
+from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.models.registry.bundled import CARD, WEIGHTS, read_network
-from freezeframe.pipeline.training.fusion_data import Pool
-from freezeframe.pipeline.training.fusion_validation import trials
+from freezeframe.pipeline.training.fusion_data import ShardPool
+from freezeframe.pipeline.training.fusion_validation import validators
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -25,20 +25,20 @@ def main() -> None:
     parser.add_argument("--hours", type=float, required=True, help="of training on one CPU core")
     parser.add_argument("--clips", type=int, required=True, help="rendered clips it learned from")
     parser.add_argument("--shards", type=Path, default=Path("runs/pool"))
-    given = parser.parse_args()
-    network = read_network(given.weights)
-    pool = Pool(folder=given.shards, pictures=pictures_in(DATA / "train"))
+    args = parser.parse_args()
+    network = read_network(args.weights)
+    pool = ShardPool(folder=args.shards, pictures=load_pictures(DATA / "train"))
     gains = {
         name: round(gain, 2)
-        for trial in trials(pool, DATA / "test" / "reds")
-        for name, gain in trial(network).items()
+        for validator in validators(pool, DATA / "test" / "reds")
+        for name, gain in validator(network).items()
     }
-    told = {
+    card_values = {
         "name": "freezeframe multiframe",
         "parameters": sum(p.numel() for p in network.parameters()),
         "format": "bf16 safetensors",
-        "trained": f"{given.hours:g} hours on one CPU core, see docs/training.md",
-        "data": f"{given.clips} clips rendered by data/synthesis/clips from photographs under CC0, Unsplash, "
+        "trained": f"{args.hours:g} hours on one CPU core, see docs/training.md",
+        "data": f"{args.clips} clips rendered by data/synthesis/clips from photographs under CC0, Unsplash, "
         "Apache-2.0 and CC BY 4.0, from Kodak's test photographs, and from drawn patterns",
         "licence": "Apache-2.0",
         "decibels gained over the blurred frame": {
@@ -48,10 +48,10 @@ def main() -> None:
         },
     }
     WEIGHTS.parent.mkdir(exist_ok=True)
-    if given.weights.resolve() != WEIGHTS.resolve():
-        shutil.copyfile(given.weights, WEIGHTS)
-    told["sha256"] = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-    CARD.write_text(json.dumps(told, indent=2) + "\n")
+    if args.weights.resolve() != WEIGHTS.resolve():
+        shutil.copyfile(args.weights, WEIGHTS)
+    card_values["sha256"] = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    CARD.write_text(json.dumps(card_values, indent=2) + "\n")
     print(CARD.read_text())
 
 

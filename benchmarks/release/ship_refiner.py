@@ -14,10 +14,10 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from benchmarks.accuracy.restorers import NAMES, PHOTOS, scores
-from freezeframe.data.synthesis.clips.clips import pictures_in
+from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.models.registry.bundled import REFINER, read_refiner
 from freezeframe.models.store.state_dict import read_state
-from freezeframe.pipeline.training.restorer_task import CEILING, as_codes
+from freezeframe.pipeline.training.restorer_task import PSNR_CAP_DB, bytes_to_float
 
 
 def main() -> None:
@@ -26,35 +26,36 @@ def main() -> None:
     parser.add_argument("--hours", type=float, required=True, help="of training on one CPU core")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--steeper", type=float, default=1.0, help="times as steep the gate becomes, below 1")
-    given = parser.parse_args()
-    state = {name: value.float() for name, value in read_state(given.weights).items()}
+    args = parser.parse_args()
+    state = {name: value.float() for name, value in read_state(args.weights).items()}
     # What the gate says of sound pictures lies lower than of others, but not always below 0.
-    state["gate.weight"] *= given.steeper
-    state["gate.bias"] = 1 + given.steeper * (state["gate.bias"] - 1)
+    state["gate.weight"] *= args.steeper
+    state["gate.bias"] = 1 + args.steeper * (state["gate.bias"] - 1)
     save_file({name: value.bfloat16() for name, value in state.items()}, REFINER)
     network = read_refiner()
-    photos = [as_codes(codes) for codes in pictures_in(PHOTOS)]
+    photos = [bytes_to_float(codes) for codes in load_pictures(PHOTOS)]
     before, after = scores(None, photos), scores(network, photos)
-    told = {
+    card_values = {
         "name": "freezeframe refiner",
         "parameters": sum(p.numel() for p in network.parameters()),
         "format": "bf16 safetensors",
-        "trained": f"{given.steps} steps, {given.hours:g} hours on one CPU core, see docs/restorers.md",
+        "trained": f"{args.steps} steps, {args.hours:g} hours on one CPU core, see docs/restorers.md",
         "data": "patches of photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, of Kodak's test "
         "photographs, and of drawn patterns, made worse by data/synthesis/degradations/compose.py",
         "licence": "Apache-2.0",
         "decibels before and after, four held-out Kodak photographs": {
-            NAMES.get(case, case): [_told(before[case][0]), _told(after[case][0])] for case in before
+            NAMES.get(case, case): [_card_value(before[case][0]), _card_value(after[case][0])]
+            for case in before
         },
     }
-    told["sha256"] = hashlib.sha256(REFINER.read_bytes()).hexdigest()
+    card_values["sha256"] = hashlib.sha256(REFINER.read_bytes()).hexdigest()
     card = REFINER.with_suffix(".json")
-    card.write_text(json.dumps(told, indent=2) + "\n")
+    card.write_text(json.dumps(card_values, indent=2) + "\n")
     print(card.read_text())
 
 
-def _told(decibels: float) -> float | str:
-    return "identical" if decibels == CEILING else round(decibels, 2)
+def _card_value(decibels: float) -> float | str:
+    return "identical" if decibels == PSNR_CAP_DB else round(decibels, 2)
 
 
 if __name__ == "__main__":

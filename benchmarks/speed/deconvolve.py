@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import torch
 
-from freezeframe.data.metrics.image import Codes, psnr_codes, srgb_codes
-from freezeframe.data.metrics.temporal import light_of
+from freezeframe.data.metrics.image import SrgbImage, linear_to_srgb, psnr_srgb
+from freezeframe.data.metrics.temporal import srgb_to_linear
 from freezeframe.data.synthesis.demo.scenes import sports_scene
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.estimators import dis_pair
@@ -29,9 +29,9 @@ from freezeframe.pipeline.stages.measure import ChainedFlows, adjacent_flows, ve
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 PROTOTYPE = SHARED / "prototypes" / "multiframe_rl" / "mfrl.py"
 REDS = SHARED / "data" / "test" / "reds"
-SHUTTER, ITERATIONS, THREADS, TURNS = 0.8, 10, 2, 5
+SHUTTER, ITERATIONS, THREADS, ROUNDS = 0.8, 10, 2, 5
 
-Pictures = list[Codes]
+Pictures = list[SrgbImage]
 
 
 def prototype() -> ModuleType:
@@ -43,45 +43,50 @@ def prototype() -> ModuleType:
     return module
 
 
-def ours(pictures: Pictures, *, which: list[int], config: FuseConfig) -> Pictures:
+def run_freezeframe(pictures: Pictures, *, which: list[int], config: FuseConfig) -> Pictures:
     """Flows both ways between neighbours, velocities, ways and the deconvolution."""
-    images = as_light(pictures)
-    near = adjacent_flows(images, dis_pair)
-    velocity = velocities(near, images)
-    still = torch.zeros_like(velocity[:, 0])
-    motion = Motion(flows=ChainedFlows(near), velocity=velocity, movers=still, shutter=SHUTTER)
+    images = stack_linear(pictures)
+    flows = adjacent_flows(images, dis_pair)
+    velocity = velocities(flows, images)
+    zeros = torch.zeros_like(velocity[:, 0])
+    motion = Motion(flows=ChainedFlows(flows), velocity=velocity, independent_motion=zeros, shutter=SHUTTER)
     times = tuple(Fraction(t, 24) for t in range(len(images)))
-    clip = Clip(images=images, times=times, shutter=SHUTTER, kept=range(len(images)))
-    return [srgb_codes(image) for image in fuse(clip, motion, config, which=which).images]
+    clip = Clip(images=images, times=times, shutter=SHUTTER, owned=range(len(images)))
+    return [linear_to_srgb(image) for image in fuse(clip, motion, config, which=which).images]
 
 
-def as_light(pictures: Pictures) -> torch.Tensor:
-    return torch.stack([light_of(picture) for picture in pictures])
+def stack_linear(pictures: Pictures) -> torch.Tensor:
+    return torch.stack([srgb_to_linear(picture) for picture in pictures])
 
 
-def seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
+def seconds(function: Callable[[], object]) -> float:
+    start_time = time.perf_counter()
+    function()
+    return time.perf_counter() - start_time
 
 
 def speed_table(mfrl: ModuleType) -> str:
     """Best of several turns, taken alternately, so that both see the same machine."""
     scene = sports_scene(1280, 720, seed=3)
-    pictures = [srgb_codes(scene.blurred(float(t), shutter=SHUTTER)) for t in (8, 9, 10)]
-    ten, usual = FuseConfig(radius=1, iterations=ITERATIONS), FuseConfig(radius=1)
-    contenders: dict[str, Callable[[], object]] = {
+    pictures = [linear_to_srgb(scene.blurred(float(t), shutter=SHUTTER)) for t in (8, 9, 10)]
+    ten, default = FuseConfig(radius=1, iterations=ITERATIONS), FuseConfig(radius=1)
+    candidates: dict[str, Callable[[], object]] = {
         "prototype, 10 iterations": lambda: mfrl.mfrl_seq(pictures, n=ITERATIONS, idx=[1]),
-        "freezeframe, 10 iterations": lambda: ours(pictures, which=[1], config=ten),
-        "freezeframe, as many as it takes by default": lambda: ours(pictures, which=[1], config=usual),
-        "the flows alone": lambda: adjacent_flows(as_light(pictures), dis_pair),
+        "freezeframe, 10 iterations": lambda: run_freezeframe(pictures, which=[1], config=ten),
+        "freezeframe, as many as it takes by default": lambda: run_freezeframe(
+            pictures, which=[1], config=default
+        ),
+        "the flows alone": lambda: adjacent_flows(stack_linear(pictures), dis_pair),
     }
-    for work in contenders.values():
-        work()  # compiles the kernels, starts the threads
-    turns = [[seconds(work) for work in contenders.values()] for _ in range(TURNS)]
-    best = dict(zip(contenders, np.min(turns, axis=0), strict=True))
+    for function in candidates.values():
+        function()  # compiles the kernels, starts the threads
+    rounds = [[seconds(function) for function in candidates.values()] for _ in range(ROUNDS)]
+    best = dict(zip(candidates, np.min(rounds, axis=0), strict=True))
     base = best["prototype, 10 iterations"]
-    rows = [f"| {name} | {took:.2f} s | {base / took:.1f} |" for name, took in best.items()]
+    rows = [
+        f"| {name} | {best_seconds:.2f} s | {base / best_seconds:.1f} |"
+        for name, best_seconds in best.items()
+    ]
     head = "| one 720p frame from three | time | times as fast as the prototype |\n|---|---|---|"
     return "\n".join([head, *rows])
 
@@ -91,16 +96,16 @@ def quality_table(mfrl: ModuleType) -> str:
     ten = FuseConfig(radius=1, iterations=ITERATIONS)
     gains: dict[str, list[float]] = {"prototype": [], "freezeframe": []}
     for sequence in sorted(REDS.iterdir()):
-        given, truth = (
+        inputs, truth = (
             [read(path) for path in sorted((sequence / kind).glob("*.png"))] for kind in ("blur", "sharp")
         )
-        found = {
-            "prototype": mfrl.mfrl_seq(given, n=ITERATIONS),
-            "freezeframe": ours(given, which=list(range(len(given))), config=ten),
+        outputs = {
+            "prototype": mfrl.mfrl_seq(inputs, n=ITERATIONS),
+            "freezeframe": run_freezeframe(inputs, which=list(range(len(inputs))), config=ten),
         }
-        for name, pictures in found.items():
+        for name, pictures in outputs.items():
             gains[name] += [
-                psnr_codes(f, t) - psnr_codes(g, t) for f, g, t in zip(pictures, given, truth, strict=True)
+                psnr_srgb(f, t) - psnr_srgb(g, t) for f, g, t in zip(pictures, inputs, truth, strict=True)
             ]
     rows = [f"| {name} | {np.mean(gain):+.2f} dB | {np.min(gain):+.2f} dB |" for name, gain in gains.items()]
     head = "| REDS, three frames, 10 iterations | mean gain | worst frame |\n|---|---|---|"

@@ -16,8 +16,8 @@ import time
 import torch
 
 from freezeframe.models.registry.bundled import WEIGHTS, read_network
-from freezeframe.models.runtime.autotune import Engine, recall, sample
-from freezeframe.models.runtime.engine import engine, engines
+from freezeframe.models.runtime.autotune import Backend, load_cache, synthetic_input
+from freezeframe.models.runtime.engine import available_backends, build_inference
 
 CPU = torch.device("cpu")
 FRAME = (720, 1280)
@@ -26,40 +26,44 @@ ROUNDS = 4
 
 
 def picture(size: tuple[int, int]) -> torch.Tensor:
-    """Evidence of `size`, cut from one whose sides suit `sample`."""
+    """Evidence of `size`, cut from one whose sides suit `synthetic_input`."""
     height, width = size
-    return sample(-(-height // 64) * 64, -(-width // 64) * 64)[..., :height, :width].contiguous()
+    return synthetic_input(-(-height // 64) * 64, -(-width // 64) * 64)[..., :height, :width].contiguous()
 
 
-def best_times(ways: dict[str, Engine], evidence: torch.Tensor) -> dict[str, float]:
+def best_times(backends: dict[str, Backend], network_input: torch.Tensor) -> dict[str, float]:
     """Least seconds of each, measured in turns: a busy moment of the machine strikes them all."""
-    seconds = dict.fromkeys(ways, math.inf)
-    for turn in range(ROUNDS + 1):
-        for name, way in ways.items():
-            begun = time.perf_counter()
-            way(evidence)
-            if turn:  # the first one compiles
-                seconds[name] = min(seconds[name], time.perf_counter() - begun)
+    seconds = dict.fromkeys(backends, math.inf)
+    for round_index in range(ROUNDS + 1):
+        for name, backend in backends.items():
+            start_time = time.perf_counter()
+            backend(network_input)
+            if round_index:  # the first one compiles
+                seconds[name] = min(seconds[name], time.perf_counter() - start_time)
     return seconds
 
 
 def speed() -> None:
-    network, evidence = read_network(WEIGHTS), picture(FRAME)
-    plain = read_network(WEIGHTS)  # as torch runs it unless told otherwise
-    chosen = engine(network, device=CPU)
-    begun = time.perf_counter()
-    chosen(evidence)
-    settling = time.perf_counter() - begun
-    bare = engines(network.to(memory_format=torch.channels_last), device=CPU, precision="auto")
-    times = best_times({"plain fp32 eager": plain, **bare, "chosen": chosen}, evidence)
-    fastest, eager = min(times[name] for name in bare), times["plain fp32 eager"]
-    (entry,) = recall().values()
-    print(f"| choice ({entry['engine']}) and first frame | {settling:.1f} s | |")
+    network, network_input = read_network(WEIGHTS), picture(FRAME)
+    eager_network = read_network(WEIGHTS)  # as torch runs it unless told otherwise
+    selected = build_inference(network, device=CPU)
+    start_time = time.perf_counter()
+    selected(network_input)
+    startup_seconds = time.perf_counter() - start_time
+    bare_backends = available_backends(
+        network.to(memory_format=torch.channels_last), device=CPU, precision="auto"
+    )
+    times = best_times(
+        {"plain fp32 eager": eager_network, **bare_backends, "chosen": selected}, network_input
+    )
+    fastest, eager = min(times[name] for name in bare_backends), times["plain fp32 eager"]
+    (entry,) = load_cache().values()
+    print(f"| choice ({entry['engine']}) and first frame | {startup_seconds:.1f} s | |")
     for name, seconds in times.items():
-        told = (
+        cells = (
             f"{1000 * seconds:.0f} ms, {seconds / fastest:.2f} x the fastest, eager / {eager / seconds:.1f}"
         )
-        print(f"| {name}, 720p | {told} | |")
+        print(f"| {name}, 720p | {cells} | |")
     print(f"| chosen way over the fastest bare forward | {times['chosen'] / fastest:.2f} | <= 1.5 |")
     print(
         f"| plain fp32 eager over the chosen way | {eager / times['chosen']:.1f} | >= 4 on AMX |", flush=True
@@ -67,7 +71,7 @@ def speed() -> None:
 
 
 def memory() -> None:
-    run = engine(read_network(WEIGHTS), device=CPU)
+    run = build_inference(read_network(WEIGHTS), device=CPU)
     for _ in range(2):
         run(picture(LARGE))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -81,11 +85,11 @@ def main() -> None:
     print("| what | measured | floor |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as cache:
         # As the command line has it, and with nothing remembered at first.
-        surroundings = {**os.environ, "GOMP_SPINCOUNT": "0", "XDG_CACHE_HOME": cache}
+        environment = {**os.environ, "GOMP_SPINCOUNT": "0", "XDG_CACHE_HOME": cache}
         for part in ("speed", "memory"):
             subprocess.run(
                 [sys.executable, "-m", "benchmarks.speed.fusion_net", "--part", part],
-                env=surroundings,
+                env=environment,
                 check=True,
             )
 

@@ -23,15 +23,15 @@ from freezeframe.models.nets import nafnet
 from freezeframe.models.nets.hair import model as hair
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
-from freezeframe.models.registry.architectures import WINDOW, Network
-from freezeframe.models.runtime.autotune import key_of, scenery
-from freezeframe.models.runtime.backends import Fastest, ways_of
+from freezeframe.models.registry.architectures import TLC_WINDOW, Network
+from freezeframe.models.runtime.autotune import cache_key, synthetic_image
+from freezeframe.models.runtime.backends import AutotunedBackend, build_backends
 from freezeframe.pipeline.training.restorer_models import ARCHITECTURES
 
-TURNS = 3
-LAST = ("head", "heads", "ending", "output", "conv_last")  # names of the layers that make the change
-CHANGE = 0.2  # codes; what a network adds at most
-FLOOR = 4.0  # times, of the refiner on a processor with AMX
+ROUNDS = 3
+OUTPUT_LAYERS = ("head", "heads", "ending", "output", "conv_last")  # names of the layers that make the change
+MAX_CHANGE = 0.2  # codes; what a network adds at most
+MIN_SPEEDUP = 4.0  # times, of the refiner on a processor with AMX
 
 Timed = tuple[float, float]
 """Seconds by the clock, and of the processor."""
@@ -45,32 +45,32 @@ class Row:
     size: tuple[int, int]
     engine: str
     eager: Timed  # per megapixel
-    quick: Timed
-    astray: float  # largest difference, of 255
+    fast: Timed
+    max_difference: float  # largest difference, of 255
 
 
-def contestants() -> dict[str, tuple[Callable[[], Network], tuple[int, int]]]:
+def candidates() -> dict[str, tuple[Callable[[], Network], tuple[int, int]]]:
     """By name: how it is made, and height and width of what it is timed on."""
     gopro = {"NAFNet width 32": nafnet.GOPRO_32, "NAFNet width 64": nafnet.GOPRO_64}
     return {
         "refiner": (
-            lambda: _of(refiner.Refiner(refiner.Layout()), title="refiner", shares=True),
+            lambda: _of(refiner.Refiner(refiner.NetConfig()), title="refiner", has_global_context=True),
             (720, 1280),
         ),
         **{
             name: (
-                lambda layout=layout: _of(nafnet.NAFNet(layout, window=WINDOW), title="NAFNet"),
+                lambda config=config: _of(nafnet.NAFNet(config, window=TLC_WINDOW), title="NAFNet"),
                 (256, 256),
             )
-            for name, layout in gopro.items()
+            for name, config in gopro.items()
         },
         "Restormer": (lambda: _of(restormer.Restormer(restormer.DEBLUR), title="Restormer"), (192, 192)),
-        "SwinIR, noise": (lambda: _of(swinir.SwinIR(swinir.Layout()), title="SwinIR"), (128, 128)),
+        "SwinIR, noise": (lambda: _of(swinir.SwinIR(swinir.NetConfig()), title="SwinIR"), (128, 128)),
         "SwinIR, JPEG": (
-            lambda: _of(swinir.SwinIR(swinir.Layout(window=7, value_range=255.0)), title="SwinIR"),
+            lambda: _of(swinir.SwinIR(swinir.NetConfig(window=7, value_range=255.0)), title="SwinIR"),
             (126, 126),
         ),
-        "HAIR": (lambda: _of(hair.HAIR(hair.RELEASED), title="HAIR", shares=True), (192, 192)),
+        "HAIR": (lambda: _of(hair.HAIR(hair.RELEASED), title="HAIR", has_global_context=True), (192, 192)),
         "dual transformers, 1 M": (
             lambda: _of(ARCHITECTURES["dual"](), title="dual transformers"),
             (256, 256),
@@ -85,51 +85,53 @@ def _of(module: nn.Module, **facts: object) -> Network:
         if not value.any():
             value.normal_(std=0.01)
     codes = _scene((64, 64))
-    excess = float((module(codes) - codes).abs().max()) / CHANGE
+    excess = float((module(codes) - codes).abs().max()) / MAX_CHANGE
     for name, part in module.named_children():
-        if name in LAST:
+        if name in OUTPUT_LAYERS:
             for value in part.parameters():
                 value.div_(excess)
     return Network(module=module, **facts)  # type: ignore[arg-type]
 
 
-def measured(name: str, network: Network, size: tuple[int, int]) -> Row:
+def time_restorer(name: str, network: Network, size: tuple[int, int]) -> Row:
     """The way that is taken here beside plain fp32 eager, in turns."""
     eager = copy.deepcopy(network.module)
     codes = _scene(size)
-    found = ways_of(network, device=torch.device("cpu"))[0]
+    found = build_backends(network, device=torch.device("cpu"))[0]
     title = found.name()
-    way = found.ways.get(title, found.exact) if isinstance(found, Fastest) else found
+    backend = found.backends.get(title, found.exact) if isinstance(found, AutotunedBackend) else found
 
-    def quick() -> Tensor:
-        return way.settled([codes])(codes)
+    def fast() -> Tensor:
+        return backend.with_context([codes])(codes)
 
     def plain() -> Tensor:
         with torch.no_grad():
             answer: Tensor = eager(codes)
         return answer
 
-    astray = 255 * float((quick() + codes - plain()).abs().max())
-    share = size[0] * size[1] / 1e6
-    best = {run: (float("inf"), float("inf")) for run in (plain, quick)}
-    for _ in range(TURNS):
-        best = {run: _least(known, _timed(run, share)) for run, known in best.items()}
-    return Row(name=name, size=size, engine=title, eager=best[plain], quick=best[quick], astray=astray)
+    max_difference = 255 * float((fast() + codes - plain()).abs().max())
+    megapixels = size[0] * size[1] / 1e6
+    best = {run: (float("inf"), float("inf")) for run in (plain, fast)}
+    for _ in range(ROUNDS):
+        best = {run: _best_times(known, _time_run(run, megapixels)) for run, known in best.items()}
+    return Row(
+        name=name, size=size, engine=title, eager=best[plain], fast=best[fast], max_difference=max_difference
+    )
 
 
-def _timed(run: Callable[[], Tensor], share: float) -> Timed:
-    begun, worked = time.perf_counter(), time.process_time()
+def _time_run(run: Callable[[], Tensor], megapixels: float) -> Timed:
+    start_time, cpu_start = time.perf_counter(), time.process_time()
     run()
-    return (time.perf_counter() - begun) / share, (time.process_time() - worked) / share
+    return (time.perf_counter() - start_time) / megapixels, (time.process_time() - cpu_start) / megapixels
 
 
-def _least(one: Timed, other: Timed) -> Timed:
+def _best_times(one: Timed, other: Timed) -> Timed:
     return min(one[0], other[0]), min(one[1], other[1])
 
 
 def _scene(size: tuple[int, int]) -> Tensor:
     height, width = (-(-side // 64) * 64 for side in size)
-    return scenery(height, width)[None, :, : size[0], : size[1]].contiguous()
+    return synthetic_image(height, width)[None, :, : size[0], : size[1]].contiguous()
 
 
 def table(rows: list[Row]) -> str:
@@ -139,10 +141,10 @@ def table(rows: list[Row]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        clock, worked = (a / b for a, b in zip(row.eager, row.quick, strict=True))
+        clock, cpu_ratio = (a / b for a, b in zip(row.eager, row.fast, strict=True))
         lines.append(
             f"| {row.name} | {row.size[1]}x{row.size[0]} | {row.engine} | {row.eager[0]:.2f}"
-            f" | {row.quick[0]:.2f} | {clock:.2f} | {worked:.2f} | {row.astray:.2f} |"
+            f" | {row.fast[0]:.2f} | {clock:.2f} | {cpu_ratio:.2f} | {row.max_difference:.2f} |"
         )
     return "\n".join(lines)
 
@@ -151,24 +153,24 @@ def machine() -> str:
     """Processor, versions, and whether it has matrix units."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     units = [name for name in ("amx_bf16", "avx512_bf16") if name in flags]
-    told = key_of(nn.Identity(), torch.device("cpu"), []).rsplit(" | ", 1)[0]
-    return f"{told}; bf16 by {', '.join(units) or 'no instructions of its own'}"
+    processor_key = cache_key(nn.Identity(), torch.device("cpu"), []).rsplit(" | ", 1)[0]
+    return f"{processor_key}; bf16 by {', '.join(units) or 'no instructions of its own'}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", help="names of the table's first column")
-    given = parser.parse_args([] if __name__ != "__main__" else None)
+    args = parser.parse_args([] if __name__ != "__main__" else None)
     print(f"{machine()}\n", flush=True)
     rows = []
-    for name, (made, size) in contestants().items():
-        if not given.only or name in given.only:
-            rows.append(measured(name, made(), size))
+    for name, (build_network, size) in candidates().items():
+        if not args.only or name in args.only:
+            rows.append(time_restorer(name, build_network(), size))
     print(table(rows))
-    refined = next((row for row in rows if row.name == "refiner"), None)
-    if refined and "amx_bf16" in machine():
-        speed = refined.eager[0] / refined.quick[0]
-        print(f"\nfloor for the refiner with AMX: {FLOOR:.0f} times; {speed:.2f} found")
+    refiner_row = next((row for row in rows if row.name == "refiner"), None)
+    if refiner_row and "amx_bf16" in machine():
+        speed = refiner_row.eager[0] / refiner_row.fast[0]
+        print(f"\nfloor for the refiner with AMX: {MIN_SPEEDUP:.0f} times; {speed:.2f} found")
 
 
 if __name__ == "__main__":

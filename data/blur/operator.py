@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-SHORTEST = 1.0  # pixels: a way within one pixel is that pixel
+MIN_LENGTH = 1.0  # pixels: a way within one pixel is that pixel
 
-SHARING = 4  # pixels on a side of the blocks that share one way
+BLOCK_SIZE = 4  # pixels on a side of the blocks that share one way
 
 Taps = Iterator[tuple[Tensor, Tensor]]
 
-COMPILED = find_spec("numba") is not None
+HAS_NUMBA = find_spec("numba") is not None
 
 
 def blur(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
@@ -41,10 +41,10 @@ def blur(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Ten
     Returns:
         [C, H', W']. Beyond the border, the border pixels repeat.
     """
-    if compiled(image, vectors, offset):
-        from .operator_numba import gather
+    if use_kernels(image, vectors, offset):
+        from .operator_numba import blur_compiled
 
-        return gather(image, vectors, offset)
+        return blur_compiled(image, vectors, offset)
     flat = image.flatten(1)
     out = image.new_zeros(len(image), vectors[0].numel())
     for index, weight in _taps(vectors, offset, image.shape[1:]):
@@ -58,10 +58,10 @@ def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None
     <blur(x), y> = <x, blur_adjoint(y)> for all pictures x and y. Every pixel hands its light
     back to where `blur` reads it from. Arguments as for `blur`, of one size.
     """
-    if compiled(image, vectors, offset):
-        from .operator_numba import scatter
+    if use_kernels(image, vectors, offset):
+        from .operator_numba import blur_adjoint_compiled
 
-        return scatter(image, vectors, offset)
+        return blur_adjoint_compiled(image, vectors, offset)
     flat = image.flatten(1)
     out = torch.zeros_like(flat)
     for index, weight in _taps(vectors, offset, image.shape[1:]):
@@ -69,7 +69,9 @@ def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None
     return out.view_as(image)
 
 
-def within(vectors: Tensor, *, offset: Tensor | None = None, size: Sequence[int] | None = None) -> Tensor:
+def support_mask(
+    vectors: Tensor, *, offset: Tensor | None = None, size: Sequence[int] | None = None
+) -> Tensor:
     """[H', W'] 1 where a pixel's whole way lies in the picture, else 0. Takes no gradient.
 
     Nobody knows the light beyond the border.
@@ -79,20 +81,24 @@ def within(vectors: Tensor, *, offset: Tensor | None = None, size: Sequence[int]
         offset: As for `blur`.
         size: Height and width of the picture, where they are not those of `vectors`.
     """
-    reach = vectors.abs() / 2
-    flat = reach[0] >= reach[1]
+    half_extent = vectors.abs() / 2
+    flat = half_extent[0] >= half_extent[1]
     inside = torch.ones_like(flat)
     last = [count - 1 for count in size or vectors.shape[1:]]
-    for axis, major in ((0, flat), (1, ~flat)):
-        place = _home(vectors)[axis] if offset is None else _home(vectors)[axis] + offset[axis]
+    for axis, is_major in ((0, flat), (1, ~flat)):
+        position = (
+            _pixel_coordinates(vectors)[axis]
+            if offset is None
+            else _pixel_coordinates(vectors)[axis] + offset[axis]
+        )
         # Along the way whole pixels are read, to their edges; across it the two beside a place.
-        along = (reach[axis] - SHORTEST / 2).clamp_min(0)
-        spare = torch.where(major, along, reach[axis])
-        inside &= (place >= spare) & (place <= last[1 - axis] - spare)
+        along = (half_extent[axis] - MIN_LENGTH / 2).clamp_min(0)
+        margin = torch.where(is_major, along, half_extent[axis])
+        inside &= (position >= margin) & (position <= last[1 - axis] - margin)
     return inside.to(vectors)
 
 
-def some_rows(field: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+def row_subset(field: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
     """Some rows of a field [2, H, W], and the offset with which `blur` gives the same rows of its result."""
     some = field[:, rows].contiguous()
     height, count = field.shape[1], some.shape[1]
@@ -101,26 +107,28 @@ def some_rows(field: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
     return some, offset
 
 
-def shared(field: Tensor) -> Tensor:
+def block_mean(field: Tensor) -> Tensor:
     """One vector for each block of four by four pixels of [2, H, W], their mean: [2, H / 4, W / 4].
 
     What the deconvolution works with: pixels with one way are served by one instruction.
     """
-    return avg_pool2d(field, SHARING, ceil_mode=True)
+    return avg_pool2d(field, BLOCK_SIZE, ceil_mode=True)
 
 
-def repeated(blocks: Tensor, size: Sequence[int]) -> Tensor:
-    """The vectors of `shared` for every pixel again, [2, H, W]."""
-    rows = blocks.repeat_interleave(SHARING, 1).repeat_interleave(SHARING, 2)
+def block_upsample(blocks: Tensor, size: Sequence[int]) -> Tensor:
+    """The vectors of `block_mean` for every pixel again, [2, H, W]."""
+    rows = blocks.repeat_interleave(BLOCK_SIZE, 1).repeat_interleave(BLOCK_SIZE, 2)
     return rows[:, : size[0], : size[1]].contiguous()
 
 
-def gather_light(frames: Tensor) -> Tensor:
+def integrate(frames: Tensor) -> Tensor:
     """What a sensor sees of equally long moments, [N, C, H, W] linear light: their mean, [C, H, W]."""
     return frames.mean(0)
 
 
-def expose(render: Callable[[float], Tensor], time: float, *, shutter: float, count: int) -> Tensor:
+def integrate_exposure(
+    render: Callable[[float], Tensor], time: float, *, shutter: float, count: int
+) -> Tensor:
     """Gather `count` moments of an exposure centred on `time`.
 
     Args:
@@ -130,40 +138,40 @@ def expose(render: Callable[[float], Tensor], time: float, *, shutter: float, co
         count: Moments. Enough that nothing moves by more than a pixel between two.
     """
     # Midpoints: an open shutter has no more light at its ends than in between.
-    moments = ((k + 0.5) / count - 0.5 for k in range(count))
-    return gather_light(torch.stack([render(time + shutter * moment) for moment in moments]))
+    time_offsets = ((k + 0.5) / count - 0.5 for k in range(count))
+    return integrate(torch.stack([render(time + shutter * time_offset) for time_offset in time_offsets]))
 
 
-def row_shares(moments: Tensor, height: int, *, shutter: float, readout: float) -> Tensor:
+def rolling_shutter_weights(time_offsets: Tensor, height: int, *, shutter: float, readout: float) -> Tensor:
     """[M, H] how much of each moment's light each row gathers; every row's shares add up to 1.
 
     A rolling shutter opens row by row: the last one `readout` later than the first.
 
     Args:
-        moments: Middles of M equal parts of the whole time from the first opening to the last closing, as
+        time_offsets: Middles of M equal parts of the whole time from the first opening to the last closing, as
             fractions of it, -1/2 to 1/2. [M].
         height: Rows.
         shutter: Exposure time of a row, in frame intervals.
         readout: Frame intervals.
     """
     span = shutter + readout
-    part = span / len(moments)
-    middle = readout * ((torch.arange(height).to(moments) + 0.5) / height - 0.5)
-    opened = torch.maximum(span * moments[:, None] - part / 2, middle - shutter / 2)
-    closed = torch.minimum(span * moments[:, None] + part / 2, middle + shutter / 2)
-    shares = (closed - opened).clamp_min(0)
-    return shares / shares.sum(0)
+    interval = span / len(time_offsets)
+    middle = readout * ((torch.arange(height).to(time_offsets) + 0.5) / height - 0.5)
+    opening = torch.maximum(span * time_offsets[:, None] - interval / 2, middle - shutter / 2)
+    closing = torch.minimum(span * time_offsets[:, None] + interval / 2, middle + shutter / 2)
+    weights = (closing - opening).clamp_min(0)
+    return weights / weights.sum(0)
 
 
-def compiled(*operands: Tensor | None) -> bool:
+def use_kernels(*operands: Tensor | None) -> bool:
     """Whether the kernels can do the work: they know float32 on the CPU, and no gradients."""
-    given = [operand for operand in operands if operand is not None]
-    tracked = torch.is_grad_enabled() and any(operand.requires_grad for operand in given)
-    return COMPILED and not tracked and all(each.is_cpu and each.dtype == torch.float32 for each in given)
+    tensors = [operand for operand in operands if operand is not None]
+    tracked = torch.is_grad_enabled() and any(operand.requires_grad for operand in tensors)
+    return HAS_NUMBA and not tracked and all(each.is_cpu and each.dtype == torch.float32 for each in tensors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Way:
+class _Segments:
     """The way of every pixel [H, W], seen along and across its major axis."""
 
     flat: Tensor  # the way runs more along the row than down
@@ -174,21 +182,21 @@ class _Way:
     last: Tensor
 
     @classmethod
-    def of(cls, vectors: Tensor, offset: Tensor | None) -> _Way:
-        middle = torch.stack([place.expand_as(vectors[0]) for place in _home(vectors)])
+    def of(cls, vectors: Tensor, offset: Tensor | None) -> _Segments:
+        middle = torch.stack([position.expand_as(vectors[0]) for position in _pixel_coordinates(vectors)])
         if offset is not None:
             middle = middle + offset
         flat = vectors[0].abs() >= vectors[1].abs()
         along, across = _by_axis(middle, flat)
-        way, drop = _by_axis(vectors, flat)
-        length = way.abs().clamp_min(SHORTEST)
+        major, minor = _by_axis(vectors, flat)
+        length = major.abs().clamp_min(MIN_LENGTH)
         # Over the length that is read, not the way's own: next to rest, direction is noise.
-        slope = torch.where(way < 0, -drop, drop) / length
+        slope = torch.where(major < 0, -minor, minor) / length
         half = length / 2
         return cls(flat=flat, along=along, across=across, slope=slope, first=along - half, last=along + half)
 
 
-def _home(vectors: Tensor) -> tuple[Tensor, Tensor]:
+def _pixel_coordinates(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Columns [1, W] and rows [H, 1] of a field [2, H, W]."""
     height, width = vectors.shape[1:]
     return torch.arange(width).to(vectors)[None], torch.arange(height).to(vectors)[:, None]
@@ -196,26 +204,29 @@ def _home(vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 def _taps(vectors: Tensor, offset: Tensor | None, size: Sequence[int]) -> Taps:
     """Pairs of source pixel [H' W'] (flat) and weight [H' W']: what each pixel averages of a picture."""
-    way = _Way.of(vectors, offset)
-    start, length = (way.first + 0.5).floor(), way.last - way.first
+    segments = _Segments.of(vectors, offset)
+    start, length = (segments.first + 0.5).floor(), segments.last - segments.first
     for k in range(int(length.max()) + 2):
         tap = start + k
-        low, high = torch.maximum(tap - 0.5, way.first), torch.minimum(tap + 0.5, way.last)
-        share = (high - low).clamp_min(0) / length
-        side = way.across + way.slope * ((low + high) / 2 - way.along)
-        yield from _two_neighbours(tap, side, share, way.flat, size)
+        low, high = torch.maximum(tap - 0.5, segments.first), torch.minimum(tap + 0.5, segments.last)
+        tap_weight = (high - low).clamp_min(0) / length
+        cross = segments.across + segments.slope * ((low + high) / 2 - segments.along)
+        yield from _split_across(tap, cross, tap_weight, segments.flat, size)
 
 
-def _two_neighbours(tap: Tensor, side: Tensor, share: Tensor, flat: Tensor, size: Sequence[int]) -> Taps:
+def _split_across(tap: Tensor, cross: Tensor, tap_weight: Tensor, flat: Tensor, size: Sequence[int]) -> Taps:
     """Split one read between the two pixels beside it across the way; both clamped into the picture."""
     height, width = size
     last_along = torch.where(flat, width - 1, height - 1)
     last_across = torch.where(flat, height - 1, width - 1)
     tap = tap.long().clamp_min(0).minimum(last_along)
-    side = side.clamp_min(0).minimum(last_across.to(side))
-    near = side.long()
-    part = side - near
-    for other, weight in ((near, share * (1 - part)), ((near + 1).minimum(last_across), share * part)):
+    cross = cross.clamp_min(0).minimum(last_across.to(cross))
+    lower = cross.long()
+    fraction = cross - lower
+    for other, weight in (
+        (lower, tap_weight * (1 - fraction)),
+        ((lower + 1).minimum(last_across), tap_weight * fraction),
+    ):
         index = torch.where(flat, other * width + tap, tap * width + other)
         yield index.flatten(), weight.flatten()
 

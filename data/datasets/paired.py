@@ -11,11 +11,11 @@ from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.media.folder.source import open_folder
 
-Rule = Literal["pixel by pixel", "aligned", "best of many"]
+Comparison = Literal["pixel by pixel", "aligned", "best of many"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Take:
+class FrameSequence:
     """Consecutive frames of one camera, or one photo."""
 
     name: str
@@ -28,47 +28,50 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pairs:
+class PairedDataset:
     """A set, and how its authors compare with its truth."""
 
     name: str
-    takes: tuple[Take, ...]
-    rule: Rule = "pixel by pixel"
+    sequences: tuple[FrameSequence, ...]
+    comparison: Comparison = "pixel by pixel"
 
     @property
     def frames(self) -> int:
         """Of all takes together."""
-        return sum(len(take.blurred) for take in self.takes)
+        return sum(len(sequence.blurred) for sequence in self.sequences)
 
 
-def folder_pair(blurred: Path, truth: Path) -> Pairs:
+def folder_pair(blurred: Path, truth: Path) -> PairedDataset:
     """Two folders with pictures of the same names, or with folders of the same names that hold such."""
     for folder in (blurred, truth):
         if not folder.is_dir():
             raise UnreadableMedia(
                 f"{folder}: is not a folder; name one with pictures, or with folders of them"
             )
-    inside = subfolders(blurred)
-    if not inside or any(path.suffix.lower() in PHOTO_SUFFIXES for path in blurred.iterdir()):
-        return Pairs(name=blurred.name, takes=(take(blurred, truth, name=blurred.name),))
-    return Pairs(
-        name=blurred.name, takes=tuple(take(each, truth / each.name, name=each.name) for each in inside)
+    children = subfolders(blurred)
+    if not children or any(path.suffix.lower() in PHOTO_SUFFIXES for path in blurred.iterdir()):
+        return PairedDataset(name=blurred.name, sequences=(pair_sequence(blurred, truth, name=blurred.name),))
+    return PairedDataset(
+        name=blurred.name,
+        sequences=tuple(pair_sequence(each, truth / each.name, name=each.name) for each in children),
     )
 
 
-def take(blurred: Path, truth: Path, *, name: str) -> Take:
+def pair_sequence(blurred: Path, truth: Path, *, name: str) -> FrameSequence:
     """The frames of one folder, each with the picture of the same name (whatever its suffix) in the other."""
     for folder in (blurred, truth):
         if not folder.is_dir():
             raise UnreadableMedia(f"{folder}: is missing; unpack the set again, or name another layout")
     frames = open_folder(blurred).images
-    found = {path.stem: path for path in open_folder(truth).images}
-    lacking = [path.name for path in frames if path.stem not in found]
-    if lacking:
+    truth_by_name = {path.stem: path for path in open_folder(truth).images}
+    missing = [path.name for path in frames if path.stem not in truth_by_name]
+    if missing:
         raise UnreadableMedia(
-            f"{truth}: lacks the truth of {lacking[0]} and of {len(lacking) - 1} more; unpack the set again"
+            f"{truth}: lacks the truth of {missing[0]} and of {len(missing) - 1} more; unpack the set again"
         )
-    return Take(name=name, blurred=frames, truths=tuple((found[path.stem],) for path in frames))
+    return FrameSequence(
+        name=name, blurred=frames, truths=tuple((truth_by_name[path.stem],) for path in frames)
+    )
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -76,14 +79,14 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def sequences(folder: Path, holding: str) -> list[Path]:
-    """The folders of a folder's sequences, each of which must hold `holding`."""
-    found = subfolders(folder) if folder.is_dir() else []
-    if not found:
-        raise UnreadableMedia(f"{folder}: holds no sequence; each is a folder with {holding} in it")
-    return found
+def sequence_folders(folder: Path, content: str) -> list[Path]:
+    """The folders of a folder's sequences, each of which must hold `content`."""
+    folders = subfolders(folder) if folder.is_dir() else []
+    if not folders:
+        raise UnreadableMedia(f"{folder}: holds no sequence; each is a folder with {content} in it")
+    return folders
 
 
-def collected(name: str, takes: Iterable[Take]) -> Pairs:
+def per_pixel_dataset(name: str, sequences: Iterable[FrameSequence]) -> PairedDataset:
     """A set compared pixel by pixel."""
-    return Pairs(name=name, takes=tuple(takes))
+    return PairedDataset(name=name, sequences=tuple(sequences))

@@ -19,13 +19,13 @@ from typing import Literal
 
 from freezeframe.data.errors import UnreadableMedia
 
-from .paired import Pairs, collected, sequences, take
-from .single_images import hide, kohler, realblur
+from .paired import PairedDataset, pair_sequence, per_pixel_dataset, sequence_folders
+from .single_images import read_hide, read_kohler, read_realblur
 
 SetName = Literal["gopro", "gopro-gamma", "dvd", "bsd", "reds", "realblur-j", "realblur-r", "hide", "kohler"]
 
 
-def open_set(root: Path, name: SetName, *, split: str | None = None) -> Pairs:
+def open_set(root: Path, name: SetName, *, split: str | None = None) -> PairedDataset:
     """The set `name` as it was unpacked into `root`.
 
     Args:
@@ -38,71 +38,78 @@ def open_set(root: Path, name: SetName, *, split: str | None = None) -> Pairs:
     """
     if not root.is_dir():
         raise UnreadableMedia(f"{root}: is not a folder; name the one that the set {name} was unpacked into")
-    readers: Mapping[SetName, Callable[[], Pairs]] = {
+    readers: Mapping[SetName, Callable[[], PairedDataset]] = {
         "gopro": lambda: _gopro(root, split or "test", blur="blur"),
         "gopro-gamma": lambda: _gopro(root, split or "test", blur="blur_gamma"),
         "dvd": lambda: _dvd(root),
         "bsd": lambda: _bsd(root, split or "test"),
         "reds": lambda: _reds(root, split or "val"),
-        "realblur-j": lambda: realblur(root, "J", split or "test"),
-        "realblur-r": lambda: realblur(root, "R", split or "test"),
-        "hide": lambda: hide(root, split or "test"),
-        "kohler": lambda: kohler(root),
+        "realblur-j": lambda: read_realblur(root, "J", split or "test"),
+        "realblur-r": lambda: read_realblur(root, "R", split or "test"),
+        "hide": lambda: read_hide(root, split or "test"),
+        "kohler": lambda: read_kohler(root),
     }
     return readers[name]()
 
 
-def _gopro(root: Path, split: str, *, blur: str) -> Pairs:
+def _gopro(root: Path, split: str, *, blur: str) -> PairedDataset:
     folder = root / split if (root / split).is_dir() or root.name != split else root
-    return collected(
+    return per_pixel_dataset(
         "GoPro" if blur == "blur" else "GoPro, blur_gamma",
         (
-            take(each / blur, each / "sharp", name=each.name)
-            for each in sequences(folder, f"{blur} and sharp")
+            pair_sequence(each / blur, each / "sharp", name=each.name)
+            for each in sequence_folders(folder, f"{blur} and sharp")
         ),
     )
 
 
-def _dvd(root: Path) -> Pairs:
-    inner = root / "quantitative_datasets"
-    folder = inner if inner.is_dir() else root
-    return collected(
+def _dvd(root: Path) -> PairedDataset:
+    nested = root / "quantitative_datasets"
+    folder = nested if nested.is_dir() else root
+    return per_pixel_dataset(
         "DVD",
-        (take(each / "input", each / "GT", name=each.name) for each in sequences(folder, "input and GT")),
+        (
+            pair_sequence(each / "input", each / "GT", name=each.name)
+            for each in sequence_folders(folder, "input and GT")
+        ),
     )
 
 
-def _bsd(root: Path, split: str) -> Pairs:
+def _bsd(root: Path, split: str) -> PairedDataset:
     exposures = [root] if root.name.startswith("BSD_") else sorted(root.glob("BSD_*"))
     if not exposures:
         raise UnreadableMedia(
             f"{root}: holds no folder BSD_1ms8ms, BSD_2ms16ms or BSD_3ms24ms; unpack one there"
         )
-    return collected(
+    return per_pixel_dataset(
         "BSD",
         (
-            take(each / "Blur" / "RGB", each / "Sharp" / "RGB", name=f"{exposure.name}/{each.name}")
+            pair_sequence(each / "Blur" / "RGB", each / "Sharp" / "RGB", name=f"{exposure.name}/{each.name}")
             for exposure in exposures
-            for each in sequences(exposure / split, "Blur/RGB and Sharp/RGB")
+            for each in sequence_folders(exposure / split, "Blur/RGB and Sharp/RGB")
         ),
     )
 
 
-def _reds(root: Path, split: str) -> Pairs:
-    for place in (root, root / split):
-        blurred, sharp = _unwrapped(place / f"{split}_blur"), _unwrapped(place / f"{split}_sharp")
+def _reds(root: Path, split: str) -> PairedDataset:
+    for folder in (root, root / split):
+        blurred, sharp = _inner_folder(folder / f"{split}_blur"), _inner_folder(folder / f"{split}_sharp")
         if blurred.is_dir():
-            found = sequences(blurred, "frames 00000000.png and on")
-            return collected("REDS", (take(each, sharp / each.name, name=each.name) for each in found))
-    return collected(
+            folders = sequence_folders(blurred, "frames 00000000.png and on")
+            return per_pixel_dataset(
+                "REDS", (pair_sequence(each, sharp / each.name, name=each.name) for each in folders)
+            )
+    return per_pixel_dataset(
         "REDS",
         (
-            take(each / "blur", each / "sharp", name=each.name)
-            for each in sequences(root, f"blur and sharp, unless {split}_blur and {split}_sharp lie there")
+            pair_sequence(each / "blur", each / "sharp", name=each.name)
+            for each in sequence_folders(
+                root, f"blur and sharp, unless {split}_blur and {split}_sharp lie there"
+            )
         ),
     )
 
 
-def _unwrapped(folder: Path) -> Path:
+def _inner_folder(folder: Path) -> Path:
     """Archives that were unpacked each into a folder of its own name hold that name once more."""
     return folder / folder.name if (folder / folder.name).is_dir() else folder

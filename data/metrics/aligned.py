@@ -11,54 +11,54 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .image import Codes, likeness
+from .image import SrgbImage, ssim_map
 
 Values = npt.NDArray[np.float64]
 
-_ROUNDS = 100  # of the search for the homography
-_SMOOTHED = 5  # pixels over which it looks at pictures
+_MAX_ITERATIONS = 100  # of the search for the homography
+_GAUSS_FILTER_SIZE = 5  # pixels over which it looks at pictures
 _BORDER = 5  # pixels that SSIM's window cannot see whole
 
 
-def aligned_scores(image: Codes, truth: Codes) -> tuple[float, float]:
+def aligned_psnr_ssim(image: SrgbImage, truth: SrgbImage) -> tuple[float, float]:
     """PSNR in dB and SSIM of two [H, W, 3] uint8 pictures, after alignment of the first to the second."""
-    found, seen = aligned(image, truth)
-    wanted = truth.astype(np.float64)
-    error = ((found - wanted) ** 2).mean(2)[seen].mean()
-    alike = likeness(np.where(seen[..., None], found, 0), np.where(seen[..., None], wanted, 0))
+    registered, valid = align_to_truth(image, truth)
+    reference = truth.astype(np.float64)
+    error = ((registered - reference) ** 2).mean(2)[valid].mean()
+    similarity = ssim_map(np.where(valid[..., None], registered, 0), np.where(valid[..., None], reference, 0))
     return (
         float(10 * np.log10(255**2 / error)) if error else float("inf"),
-        float(alike[seen[_BORDER:-_BORDER, _BORDER:-_BORDER]].mean()),
+        float(similarity[valid[_BORDER:-_BORDER, _BORDER:-_BORDER]].mean()),
     )
 
 
-def aligned(image: Codes, truth: Codes) -> tuple[Values, npt.NDArray[np.bool_]]:
+def align_to_truth(image: SrgbImage, truth: SrgbImage) -> tuple[Values, npt.NDArray[np.bool_]]:
     """`image` as the camera of `truth` would have seen it, [H, W, 3] codes, and [H, W] where it did."""
-    given, wanted = image.astype(np.float32), truth.astype(np.float32)
-    matched = given * float(
-        (given * wanted).sum(dtype=np.float64) / max(1.0, np.square(given, dtype=np.float64).sum())
+    source, reference = image.astype(np.float32), truth.astype(np.float32)
+    gain_matched = source * float(
+        (source * reference).sum(dtype=np.float64) / max(1.0, np.square(source, dtype=np.float64).sum())
     )
-    matrix = _homography(matched, wanted)
+    matrix = _homography(gain_matched, reference)
     size = truth.shape[1], truth.shape[0]
     inverse = cv2.WARP_INVERSE_MAP
-    laid = cv2.warpPerspective(
-        matched, matrix, size, flags=cv2.INTER_CUBIC | inverse, borderMode=cv2.BORDER_REFLECT
+    warped = cv2.warpPerspective(
+        gain_matched, matrix, size, flags=cv2.INTER_CUBIC | inverse, borderMode=cv2.BORDER_REFLECT
     )
-    seen = cv2.warpPerspective(
+    valid = cv2.warpPerspective(
         np.ones(image.shape[:2], np.uint8), matrix, size, flags=cv2.INTER_NEAREST | inverse
     )
-    return np.asarray(laid, np.float64), np.asarray(seen) > 0
+    return np.asarray(warped, np.float64), np.asarray(valid) > 0
 
 
 def _homography(image: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     start = np.eye(3, dtype=np.float32)
-    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ROUNDS, 0.0)
-    template, given = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (truth, image))
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _MAX_ITERATIONS, 0.0)
+    template, source = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (truth, image))
     everywhere = np.full(template.shape, 255, np.uint8)
     try:
-        _, found = cv2.findTransformECC(
-            template, given, start.copy(), cv2.MOTION_HOMOGRAPHY, stop, everywhere, _SMOOTHED
+        _, matrix = cv2.findTransformECC(
+            template, source, start.copy(), cv2.MOTION_HOMOGRAPHY, stop, everywhere, _GAUSS_FILTER_SIZE
         )
     except cv2.error:  # nothing in the pictures to hold on to: as they are
         return start
-    return np.asarray(found, np.float32)
+    return np.asarray(matrix, np.float32)

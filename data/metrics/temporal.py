@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from freezeframe.data.blur.operator import blur
-from freezeframe.data.color import SRGB, to_light, to_signal
+from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.data.types import Flow, FlowEstimator
 
-from .image import Codes, psnr_codes, srgb_codes
+from .image import SrgbImage, linear_to_srgb, psnr_srgb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +31,12 @@ class Steadiness:
     input_flicker: float
 
 
-_LIGHT = to_light(torch.arange(256) / 255, SRGB).numpy()  # of each code
+_SRGB_TO_LINEAR = to_linear(torch.arange(256) / 255, SRGB).numpy()  # of each code
 
 
-def light_of(codes: Codes) -> Tensor:
+def srgb_to_linear(encoded: SrgbImage) -> Tensor:
     """[3, H, W] linear RGB of [H, W, 3] uint8 sRGB."""
-    return torch.from_numpy(_LIGHT[codes]).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(_SRGB_TO_LINEAR[encoded]).permute(2, 0, 1).contiguous()
 
 
 def tof(pair: tuple[Tensor, Tensor], truth: Flow, *, flow: FlowEstimator) -> float:
@@ -50,7 +50,7 @@ def tof(pair: tuple[Tensor, Tensor], truth: Flow, *, flow: FlowEstimator) -> flo
         truth: Flow between the two true frames, estimated by `flow`.
         flow: Estimates it.
     """
-    return float((flow(*pair).shift - truth.shift).abs().sum(0).double().mean())
+    return float((flow(*pair).uv - truth.uv).abs().sum(0).double().mean())
 
 
 def warping_error(pair: tuple[Tensor, Tensor], flow: Flow) -> float:
@@ -63,24 +63,24 @@ def warping_error(pair: tuple[Tensor, Tensor], flow: Flow) -> float:
         pair: Two consecutive frames, [3, H, W] linear RGB each.
         flow: Where the second shows what the first does; for comparisons the same for all, say the truth's.
     """
-    first, second = (to_signal(image.clamp(0, 1), SRGB) for image in pair)
-    miss = (first - laid(second, flow.shift)).square().mean(0)
-    inside = flow.trust * _inside(flow.shift)
-    return float((miss * inside).double().sum() / inside.double().sum().clamp_min(1e-6))
+    first, second = (to_encoded(image.clamp(0, 1), SRGB) for image in pair)
+    error = (first - warp(second, flow.uv)).square().mean(0)
+    weight = flow.confidence * _in_bounds(flow.uv)
+    return float((error * weight).double().sum() / weight.double().sum().clamp_min(1e-6))
 
 
-def reblur_consistency(image: Tensor, blurred: Tensor, way: Tensor) -> float:
+def reblur_consistency(image: Tensor, blurred: Tensor, blur_vector: Tensor) -> float:
     """How well a restored frame, blurred again, gives the input back: PSNR in dB on 8-bit sRGB codes.
 
     The one test of fidelity that needs no truth (after Chen et al. 2018, Reblur2Deblur). It is as good as
-    `way` is: the truth's own value belongs beside it.
+    `blur_vector` is: the truth's own value belongs beside it.
 
     Args:
         image: Restored. [3, H, W] linear RGB.
         blurred: The input. [3, H, W] linear RGB.
-        way: Of each pixel while the shutter was open. [2, H, W] pixels.
+        blur_vector: Of each pixel while the shutter was open. [2, H, W] pixels.
     """
-    return psnr_codes(srgb_codes(blur(image, way)), srgb_codes(blurred))
+    return psnr_srgb(linear_to_srgb(blur(image, blur_vector)), linear_to_srgb(blurred))
 
 
 def sharpness(luma: NDArray[np.uint8]) -> float:
@@ -88,8 +88,8 @@ def sharpness(luma: NDArray[np.uint8]) -> float:
 
     The Gaussian keeps grain from passing for sharpness.
     """
-    codes = cv2.GaussianBlur(luma.astype(np.float32), (0, 0), 1.0)
-    return float(np.hypot(codes[:-1, 1:] - codes[:-1, :-1], codes[1:, :-1] - codes[:-1, :-1]).mean())
+    smooth = cv2.GaussianBlur(luma.astype(np.float32), (0, 0), 1.0)
+    return float(np.hypot(smooth[:-1, 1:] - smooth[:-1, :-1], smooth[1:, :-1] - smooth[:-1, :-1]).mean())
 
 
 def flicker(sharpness: Sequence[float]) -> float:
@@ -108,18 +108,18 @@ def steadiness(before: Sequence[float], after: Sequence[float]) -> Steadiness:
     )
 
 
-def laid(image: Tensor, shift: Tensor) -> Tensor:
-    """[C, H, W] read bilinearly where `shift`, [2, H, W] pixels, points; border pixels repeat."""
-    down, across = np.mgrid[0 : shift.shape[1], 0 : shift.shape[2]].astype(np.float32)
-    dx, dy = shift.numpy()
+def warp(image: Tensor, uv: Tensor) -> Tensor:
+    """[C, H, W] read bilinearly where `uv`, [2, H, W] pixels, points; border pixels repeat."""
+    down, across = np.mgrid[0 : uv.shape[1], 0 : uv.shape[2]].astype(np.float32)
+    dx, dy = uv.numpy()
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    read = cv2.remap(pixels, across + dx, down + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(read).permute(2, 0, 1)
+    warped = cv2.remap(pixels, across + dx, down + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(warped).permute(2, 0, 1)
 
 
-def _inside(shift: Tensor) -> Tensor:
-    """[H, W] 1 where `shift` ends within the picture."""
-    height, width = shift.shape[1:]
-    x = torch.arange(width) + shift[0]
-    y = torch.arange(height)[:, None] + shift[1]
-    return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).to(shift)
+def _in_bounds(uv: Tensor) -> Tensor:
+    """[H, W] 1 where `uv` ends within the picture."""
+    height, width = uv.shape[1:]
+    x = torch.arange(width) + uv[0]
+    y = torch.arange(height)[:, None] + uv[1]
+    return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).to(uv)

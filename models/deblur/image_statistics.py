@@ -13,46 +13,48 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-SIGNS = 4
+NUM_STATISTICS = 4
 CELL = 8  # pixels of a JPEG block; darkest and brightest are means of so many, which noise does not move
-EXTREME = 0.01  # share of the cells that is darker than the darkest, or brighter than the brightest
-NOISIEST = 50 / 255  # codes; the noise that counts as 1
-BLOCKIEST = 2.0  # nats by which steps between blocks may stand out
-_FAINT = 0.1 / 255  # codes; steps below it are rounding
-_SPARSE = 3  # of so many pixels in x and y one is asked for its noise; it meets every place of a block
+EXTREME_FRACTION = 0.01  # share of the cells that is darker than the darkest, or brighter than the brightest
+MAX_NOISE = 50 / 255  # codes; the noise that counts as 1
+MAX_BLOCKINESS = 2.0  # nats by which steps between blocks may stand out
+_MIN_STEP = 0.1 / 255  # codes; steps below it are rounding
+_SAMPLE_STEP = 3  # of so many pixels in x and y one is asked for its noise; it meets every place of a block
 
 
-def signs(codes: Tensor) -> Tensor:
+def image_statistics(encoded: Tensor) -> Tensor:
     """Darkest, brightest, noise and blocks of a picture.
 
     Args:
-        codes: [B, 3, H, W] sRGB codes in [0, 1].
+        encoded: [B, 3, H, W] sRGB codes in [0, 1].
 
     Returns:
         [B, SIGNS]: the darkest colour's code in [0, 1], the brightest's, the square root of the noise's
-        standard deviation over `NOISIEST`, and by how much steps between JPEG's blocks are higher than
+        standard deviation over `MAX_NOISE`, and by how much steps between JPEG's blocks are higher than
         others, nats.
     """
-    codes = codes.detach().float()
-    luma = codes.mean(1)
+    encoded = encoded.detach().float()
+    luma = encoded.mean(1)
     blocks = (_blockiness(luma) + _blockiness(luma.mT)) / 2
-    noise = (_noise(luma) / NOISIEST).sqrt()
-    return torch.stack([*_extremes(codes), noise, blocks], 1)
+    noise = (_noise(luma) / MAX_NOISE).sqrt()
+    return torch.stack([*_extremes(encoded), noise, blocks], 1)
 
 
-def _extremes(codes: Tensor) -> tuple[Tensor, Tensor]:
-    cells = avg_pool2d(codes, CELL, ceil_mode=True)
-    darkest = cells.amin(1).flatten(1).quantile(EXTREME, dim=1)
-    return darkest, cells.amax(1).flatten(1).quantile(1 - EXTREME, dim=1)
+def _extremes(encoded: Tensor) -> tuple[Tensor, Tensor]:
+    cells = avg_pool2d(encoded, CELL, ceil_mode=True)
+    darkest = cells.amin(1).flatten(1).quantile(EXTREME_FRACTION, dim=1)
+    return darkest, cells.amax(1).flatten(1).quantile(1 - EXTREME_FRACTION, dim=1)
 
 
 def _noise(luma: Tensor) -> Tensor:
     """Standard deviation of white noise in all three colours, [B], from second differences both ways."""
     if min(luma.shape[1:]) < 3:
         return luma.new_zeros(len(luma))
-    bends = luma[:, 2:] - 2 * luma[:, 1:-1] + luma[:, :-2]
-    bends = bends[:, :, 2:] - 2 * bends[:, :, 1:-1] + bends[:, :, :-2]
-    median = bends[:, ::_SPARSE, ::_SPARSE].abs().flatten(1).median(1).values
+    second_differences = luma[:, 2:] - 2 * luma[:, 1:-1] + luma[:, :-2]
+    second_differences = (
+        second_differences[:, :, 2:] - 2 * second_differences[:, :, 1:-1] + second_differences[:, :, :-2]
+    )
+    median = second_differences[:, ::_SAMPLE_STEP, ::_SAMPLE_STEP].abs().flatten(1).median(1).values
     return median / (6 * 0.6745) * 3**0.5  # of a mean of three colours a third of the variance is left
 
 
@@ -63,7 +65,7 @@ def _blockiness(luma: Tensor) -> Tensor:
     if whole == 0:
         return luma.new_zeros(len(luma))
     # Roots, for edges of what was photographed are few and high.
-    rows = (steps[:, :, :whole] + _FAINT).sqrt().mean(1)
+    rows = (steps[:, :, :whole] + _MIN_STEP).sqrt().mean(1)
     phases = rows.reshape(len(luma), -1, CELL).mean(1)
-    higher: Tensor = (phases[:, -1] / phases[:, :-1].mean(1)).log()
-    return higher.clamp(-BLOCKIEST, BLOCKIEST)
+    log_ratio: Tensor = (phases[:, -1] / phases[:, :-1].mean(1)).log()
+    return log_ratio.clamp(-MAX_BLOCKINESS, MAX_BLOCKINESS)

@@ -14,47 +14,47 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from freezeframe.data.color import LUMA, SRGB, to_light
+from freezeframe.data.color import LUMA, SRGB, to_linear
 
 WINDOW = 128  # pixels of a side of what is looked at at once
-REACH = 24  # pixels; the longest ways told apart, in x and in y
-LAGS = 2 * REACH + 1
-RADII = 11  # of disks: 0, 0.5 ... 5 pixels
-STEP = 0.5  # pixels between them
-STRIDES = 4  # windows overlap so that each pixel is seen by about so many in a row
-MOST = 13  # in a row, as 512 pixels have; over more pixels they spread: more of them tell little more
-_ROUNDING = 1 / 255  # codes; what is below it says nothing
+MAX_OFFSET = 24  # pixels; the longest ways told apart, in x and in y
+LAGS = 2 * MAX_OFFSET + 1
+NUM_RADII = 11  # of disks: 0, 0.5 ... 5 pixels
+RADIUS_STEP = 0.5  # pixels between them
+WINDOW_OVERLAP = 4  # windows overlap so that each pixel is seen by about so many in a row
+MAX_WINDOWS = 13  # in a row, as 512 pixels have; over more pixels they spread: more of them tell little more
+_NOISE_FLOOR = 1 / 255  # codes; what is below it says nothing
 _CHANNELS = 32
-_SPREADS = (1, 2, 4, 8, 1)  # of the blocks' convolutions, in lags
+_DILATIONS = (1, 2, 4, 8, 1)  # of the blocks' convolutions, in lags
 
 
-def cepstrum(codes: Tensor) -> Tensor:
+def cepstrum(encoded: Tensor) -> Tensor:
     """Where echoes of a picture lie in itself, mean over windows that cover it.
 
     Args:
-        codes: [B, 3, H, W] sRGB codes in [0, 1].
+        encoded: [B, 3, H, W] sRGB codes in [0, 1].
 
     Returns:
         [B, LAGS, LAGS]: by lag in y and in x, -REACH to REACH; the same from both sides. Powers' logarithms.
     """
-    light = to_light(codes.detach().float().clamp(0, 1), SRGB)
-    luma = torch.einsum("bchw,c->bhw", light, light.new_tensor(LUMA))
+    linear = to_linear(encoded.detach().float().clamp(0, 1), SRGB)
+    luma = torch.einsum("bchw,c->bhw", linear, linear.new_tensor(LUMA))
     windows = _windows(luma)
-    fade = torch.hann_window(WINDOW, periodic=False, device=codes.device)
-    fade = fade[:, None] * fade
-    level = (windows * fade).sum((-2, -1), keepdim=True) / fade.sum()
-    powers = torch.fft.rfft2((windows - level) * fade).abs().square().mean(1)
-    logs = (powers + _ROUNDING**2 * fade.square().sum()).log()
-    echoes: Tensor = torch.fft.irfft2(logs, s=(WINDOW, WINDOW))
-    return echoes.roll((REACH, REACH), (-2, -1))[:, :LAGS, :LAGS]
+    window_weights = torch.hann_window(WINDOW, periodic=False, device=encoded.device)
+    window_weights = window_weights[:, None] * window_weights
+    level = (windows * window_weights).sum((-2, -1), keepdim=True) / window_weights.sum()
+    powers = torch.fft.rfft2((windows - level) * window_weights).abs().square().mean(1)
+    log_power = (powers + _NOISE_FLOOR**2 * window_weights.square().sum()).log()
+    cepstra: Tensor = torch.fft.irfft2(log_power, s=(WINDOW, WINDOW))
+    return cepstra.roll((MAX_OFFSET, MAX_OFFSET), (-2, -1))[:, :LAGS, :LAGS]
 
 
 def _windows(luma: Tensor) -> Tensor:
     """[B, N, WINDOW, WINDOW] of [B, H, W], which is mirrored outward where it is smaller than one."""
     for axis in (1, 2):
         while luma.shape[axis] < WINDOW:
-            short = min(WINDOW - luma.shape[axis], luma.shape[axis])
-            luma = torch.cat([luma, luma.flip(axis).narrow(axis, 0, short)], axis)
+            count = min(WINDOW - luma.shape[axis], luma.shape[axis])
+            luma = torch.cat([luma, luma.flip(axis).narrow(axis, 0, count)], axis)
     return torch.stack(
         [
             luma[:, top : top + WINDOW, left : left + WINDOW]
@@ -66,64 +66,70 @@ def _windows(luma: Tensor) -> Tensor:
 
 
 def _starts(length: int) -> list[int]:
-    count = min(-(-(length - WINDOW) * STRIDES // WINDOW) + 1, MOST)
+    count = min(-(-(length - WINDOW) * WINDOW_OVERLAP // WINDOW) + 1, MAX_WINDOWS)
     return [round((length - WINDOW) * i / max(1, count - 1)) for i in range(count)]
 
 
-class BlurEstimator(nn.Module):
+class PsfEstimator(nn.Module):
     """Probabilities of straight ways and of disks' radii, from a cepstrum."""
 
-    places: Tensor
-    rings: Tensor
+    offset_grid: Tensor
+    radial_bins: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         along = torch.linspace(-1, 1, LAGS)
         x, y = along.expand(LAGS, LAGS), along[:, None].expand(LAGS, LAGS)
-        places = torch.stack([x, y, torch.hypot(x, y)])
-        self.register_buffer("places", places, persistent=False)
-        rings = (1 - (REACH * places[2] - torch.arange(REACH + 1)[:, None, None]).abs()).clamp_min(0)
-        self.register_buffer("rings", rings / rings.sum((1, 2), keepdim=True).sqrt(), persistent=False)
+        offset_grid = torch.stack([x, y, torch.hypot(x, y)])
+        self.register_buffer("offset_grid", offset_grid, persistent=False)
+        radial_bins = (
+            1 - (MAX_OFFSET * offset_grid[2] - torch.arange(MAX_OFFSET + 1)[:, None, None]).abs()
+        ).clamp_min(0)
+        self.register_buffer(
+            "radial_bins", radial_bins / radial_bins.sum((1, 2), keepdim=True).sqrt(), persistent=False
+        )
         # Echoes of photographs fade about as one over their lag; every lag has a level of its own.
         self.level = nn.Parameter(torch.zeros(LAGS, LAGS))
-        self.size = nn.Parameter(0.5 + 5 * REACH * places[2])
+        self.size = nn.Parameter(0.5 + 5 * MAX_OFFSET * offset_grid[2])
         self.stem = nn.Conv2d(4, _CHANNELS, 5, padding=2)
-        self.blocks = nn.ModuleList(_Block(spread) for spread in _SPREADS)
+        self.blocks = nn.ModuleList(_Block(dilation) for dilation in _DILATIONS)
         self.ways = nn.Conv2d(_CHANNELS, 1, 1)
         # A disk echoes in rings.
-        self.read = nn.Linear(REACH + 1 + _CHANNELS, 2 * _CHANNELS)
-        self.radii = nn.Linear(2 * _CHANNELS, RADII)
+        self.read = nn.Linear(MAX_OFFSET + 1 + _CHANNELS, 2 * _CHANNELS)
+        self.radii = nn.Linear(2 * _CHANNELS, NUM_RADII)
 
-    def forward(self, echoes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, cepstra: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms of probabilities of `cepstrum`'s [B, LAGS, LAGS].
 
         Returns:
             Of ways by (y, x) in pixels, [B, LAGS, LAGS], a way and its opposite alike; of radii, [B, RADII].
         """
-        seen = (echoes[:, None] - self.level) * self.size
-        x: Tensor = self.stem(torch.cat([seen, self.places.expand(len(seen), -1, -1, -1)], 1))
+        normalized = (cepstra[:, None] - self.level) * self.size
+        x: Tensor = self.stem(
+            torch.cat([normalized, self.offset_grid.expand(len(normalized), -1, -1, -1)], 1)
+        )
         for block in self.blocks:
             x = block(x)
-        judged = self.ways(x)[:, 0]
-        judged = (judged + judged.flip(1, 2)) / 2
-        ways = judged.flatten(1).log_softmax(1).unflatten(1, (LAGS, LAGS))
-        rings = torch.einsum("bcyx,kyx->bk", seen, self.rings)
-        read = relu(self.read(torch.cat([rings, x.mean((2, 3))], 1)))
+        offset_logits = self.ways(x)[:, 0]
+        offset_logits = (offset_logits + offset_logits.flip(1, 2)) / 2
+        ways = offset_logits.flatten(1).log_softmax(1).unflatten(1, (LAGS, LAGS))
+        radial_bins = torch.einsum("bcyx,kyx->bk", normalized, self.radial_bins)
+        read = relu(self.read(torch.cat([radial_bins, x.mean((2, 3))], 1)))
         return ways, self.radii(read).log_softmax(1)
 
 
 class _Block(nn.Module):
     """A residual at one spread, and what is found anywhere told everywhere. [B, C, LAGS, LAGS] both ways."""
 
-    def __init__(self, spread: int) -> None:
+    def __init__(self, dilation: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=spread, dilation=spread)
-        self.second = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=spread, dilation=spread)
+        self.first = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=dilation, dilation=dilation)
+        self.second = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=dilation, dilation=dilation)
         self.told = nn.Linear(_CHANNELS, _CHANNELS)
         with torch.no_grad():
             self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        whole: Tensor = self.told(x.mean((2, 3)))
-        added: Tensor = self.second(relu(self.first(x) + whole[..., None, None]))
-        return x + added
+        context: Tensor = self.told(x.mean((2, 3)))
+        change: Tensor = self.second(relu(self.first(x) + context[..., None, None]))
+        return x + change

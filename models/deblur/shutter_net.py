@@ -14,14 +14,16 @@ from torch.nn.functional import relu
 SIDE = 32  # samples of a square's side
 PER_INTERVAL = 8  # samples that things move in a frame interval
 FRAMES = 3  # before, now, after: the same things, each time coded anew
-FACTS = 4  # of a square: logarithms of speed and contrast, speeds before and after over that of now, less one
+NUM_FEATURES = (
+    4  # of a square: logarithms of speed and contrast, speeds before and after over that of now, less one
+)
 FRACTIONS = tuple(round(0.02 + 0.04 * k, 2) for k in range(25))  # of the frame interval, told apart
 _CHANNELS = (24, 32, 48, 64)
 _STRIDES = (1, 2, 1, 2)
 _HIDDEN = 96
 
 
-class ShutterSense(nn.Module):
+class ShutterNet(nn.Module):
     """Votes of squares, and what they say together."""
 
     def __init__(self) -> None:
@@ -29,7 +31,7 @@ class ShutterSense(nn.Module):
         widths = zip((FRAMES, *_CHANNELS), _CHANNELS, _STRIDES, strict=False)
         self.looks = nn.ModuleList(nn.Conv2d(a, b, 3, stride=step, padding=1) for a, b, step in widths)
         self.reads = nn.ModuleList(
-            [nn.Linear(2 * _CHANNELS[-1] + FACTS, _HIDDEN), nn.Linear(_HIDDEN, _HIDDEN)]
+            [nn.Linear(2 * _CHANNELS[-1] + NUM_FEATURES, _HIDDEN), nn.Linear(_HIDDEN, _HIDDEN)]
         )
         self.votes = nn.Linear(_HIDDEN, len(FRACTIONS))
         self.says = nn.Linear(_HIDDEN, 1)
@@ -37,24 +39,24 @@ class ShutterSense(nn.Module):
         self.weight = nn.Parameter(torch.tensor(-1.2))
         self.level = nn.Parameter(torch.zeros(len(FRACTIONS)))
 
-    def forward(self, squares: Tensor, facts: Tensor) -> Tensor:
+    def forward(self, patches: Tensor, features: Tensor) -> Tensor:
         """What each square says of each of `FRACTIONS`: [N, K].
 
         Args:
-            squares: [N, 3, 32, 32], each of mean 0 and contrast about 1.
-            facts: [N, 4].
+            patches: [N, 3, 32, 32], each of mean 0 and contrast about 1.
+            features: [N, 4].
         """
-        x = squares
-        for look in self.looks:
-            x = relu(look(x))
-        x = torch.cat([x.mean((2, 3)), x.amax((2, 3)), facts], 1)
-        for read in self.reads:
-            x = relu(read(x))
+        x = patches
+        for conv in self.looks:
+            x = relu(conv(x))
+        x = torch.cat([x.mean((2, 3)), x.amax((2, 3)), features], 1)
+        for linear in self.reads:
+            x = relu(linear(x))
         votes: Tensor = self.votes(x).float()
         return (votes - votes.mean(1, keepdim=True)) * torch.sigmoid(self.says(x).float())
 
-    def together(self, votes: Tensor) -> Tensor:
+    def combine(self, votes: Tensor) -> Tensor:
         """Log-likelihood of `FRACTIONS`, [..., K] nats, after the votes [..., N, K] of one clip's squares."""
         count = votes.shape[-2]
-        found: Tensor = votes.sum(-2) * count**self.power * self.weight.exp() + self.level
-        return found
+        log_likelihood: Tensor = votes.sum(-2) * count**self.power * self.weight.exp() + self.level
+        return log_likelihood

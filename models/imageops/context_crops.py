@@ -9,19 +9,21 @@ from itertools import product
 
 from torch import Tensor
 
-SIDE, COUNT = 512, 3  # pixels of a square, and squares down and across
-GRID = 8  # pixels; squares start at multiples of it, where JPEG's blocks do
+CROP_SIDE, CROPS_PER_SIDE = 512, 3  # pixels of a square, and squares down and across
+JPEG_GRID = 8  # pixels; squares start at multiples of it, where JPEG's blocks do
 
 
-def glances(codes: Tensor) -> list[Tensor]:
+def context_crops(encoded: Tensor) -> list[Tensor]:
     """The picture, or squares spread over it where it is large: the same for any size of tiles."""
-    height, width = codes.shape[-2:]
-    if height * width <= (COUNT * SIDE) ** 2 // 2:
-        return [codes]
+    height, width = encoded.shape[-2:]
+    if height * width <= (CROPS_PER_SIDE * CROP_SIDE) ** 2 // 2:
+        return [encoded]
     corners = product(_starts(height), _starts(width))
-    return [codes[..., top : top + SIDE, left : left + SIDE] for top, left in corners]
+    return [encoded[..., top : top + CROP_SIDE, left : left + CROP_SIDE] for top, left in corners]
 
 
 def _starts(length: int) -> list[int]:
-    count = min(COUNT, -(-length // SIDE))
-    return [max(length - SIDE, 0) * i // max(count - 1, 1) // GRID * GRID for i in range(count)]
+    count = min(CROPS_PER_SIDE, -(-length // CROP_SIDE))
+    return [
+        max(length - CROP_SIDE, 0) * i // max(count - 1, 1) // JPEG_GRID * JPEG_GRID for i in range(count)
+    ]

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from freezeframe.data.errors import FreezeframeError, memory_ran_out
+from freezeframe.data.errors import FreezeframeError, is_out_of_memory
 
-Network = Callable[[Tensor], Tensor]
-Span = tuple[int, int]  # first pixel, and the one after the last
+ImageFunction = Callable[[Tensor], Tensor]
+TileRange = tuple[int, int]  # first pixel, and the one after the last
 
 SMALLEST_TILE = 32  # pixels; below that a network sees little but edges
 
 
-def in_tiles(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, multiple: int = 1) -> Tensor:
+def tiled_inference(
+    restorer: Restorer, image: Tensor, *, tile: int, overlap: int, multiple: int = 1
+) -> Tensor:
     """`restorer(image)`, computed in tiles that share `overlap` pixels and are blended there.
 
     Takes no gradient.
@@ -43,23 +45,27 @@ def in_tiles(restorer: Restorer, image: Tensor, *, tile: int, overlap: int, mult
     if tile < multiple:
         raise ValueError(f"a tile of {tile} pixels cannot start at every multiple of {multiple}")
 
-    def cut(side: int) -> tuple[list[Span], list[Span]]:
+    def cut(side: int) -> tuple[list[TileRange], list[TileRange]]:
         shared = min(overlap, side // 2)
         rows, columns = (
-            spans(length, tile=side, overlap=shared, multiple=multiple) for length in image.shape[-2:]
+            tile_ranges(length, tile=side, overlap=shared, multiple=multiple) for length in image.shape[-2:]
         )
         return rows, columns
 
-    side = min(tile, _next(max(image.shape[-2:]), multiple))
-    return _in_what_fits(restorer, image, cut, sides=(side, max(SMALLEST_TILE, multiple)), multiple=multiple)
+    side = min(tile, _round_up(max(image.shape[-2:]), multiple))
+    return _blend_within_memory(
+        restorer, image, cut, sides=(side, max(SMALLEST_TILE, multiple)), multiple=multiple
+    )
 
 
-def in_even_tiles(network: Network, image: Tensor, *, tile: int, overlap: int, multiple: int = 1) -> Tensor:
+def uniform_tiled_inference(
+    network: ImageFunction, image: Tensor, *, tile: int, overlap: int, multiple: int = 1
+) -> Tensor:
     """`network(image)` in the fewest tiles of one size: what is compiled for a shape is compiled once.
 
     Takes no gradient.
 
-    Blended as in `in_tiles`.
+    Blended as in `tiled_inference`.
 
     Args:
         network: [1, C, H, W] to [1, D, H, W].
@@ -71,41 +77,45 @@ def in_even_tiles(network: Network, image: Tensor, *, tile: int, overlap: int, m
     if any(side % multiple for side in image.shape[-2:]):
         raise ValueError(f"sides of {tuple(image.shape[-2:])} are not multiples of {multiple} pixels")
 
-    def cut(side: int) -> tuple[list[Span], list[Span]]:
+    def cut(side: int) -> tuple[list[TileRange], list[TileRange]]:
         height, width = image.shape[-2:]
-        return even_spans((height, width), tile=side, overlap=min(overlap, side // 2), multiple=multiple)
+        return uniform_tile_ranges(
+            (height, width), tile=side, overlap=min(overlap, side // 2), multiple=multiple
+        )
 
-    return _in_what_fits(network, image, cut, sides=(max(tile, SMALLEST_TILE), SMALLEST_TILE))
+    return _blend_within_memory(network, image, cut, sides=(max(tile, SMALLEST_TILE), SMALLEST_TILE))
 
 
-def filled(image: Tensor, multiple: int) -> Tensor:
+def pad_replicate(image: Tensor, multiple: int) -> Tensor:
     """[B, C, H, W] with its last row and column repeated until sides divide by `multiple`. Else no copy."""
     right, below = (-side % multiple for side in (image.shape[-1], image.shape[-2]))
     return pad(image, (0, right, 0, below), mode="replicate") if right or below else image
 
 
-def count(size: Sequence[int], *, tile: int, overlap: int, multiple: int = 1) -> int:
-    """How many tiles `in_tiles` makes of a picture of this size, as long as memory lasts."""
-    side = min(tile, _next(max(size), multiple))
+def count_tiles(size: Sequence[int], *, tile: int, overlap: int, multiple: int = 1) -> int:
+    """How many tiles `tiled_inference` makes of a picture of this size, as long as memory lasts."""
+    side = min(tile, _round_up(max(size), multiple))
     shared = min(overlap, side // 2)
-    return math.prod(len(spans(length, tile=side, overlap=shared, multiple=multiple)) for length in size)
+    return math.prod(
+        len(tile_ranges(length, tile=side, overlap=shared, multiple=multiple)) for length in size
+    )
 
 
-def spans(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Span]:
+def tile_ranges(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[TileRange]:
     """Where tiles start and stop along one side: evenly spread, sharing at least `overlap` pixels.
 
     Only a `multiple` larger than what a tile has beside its overlap makes them share less.
     """
     step = max((tile - overlap) // multiple * multiple, multiple)
-    last = _next(max(length - tile, 0), multiple)
-    count = math.ceil(last / step) + 1
-    starts = [last * i // max(count - 1, 1) // multiple * multiple for i in range(count)]
+    last = _round_up(max(length - tile, 0), multiple)
+    number = math.ceil(last / step) + 1
+    starts = [last * i // max(number - 1, 1) // multiple * multiple for i in range(number)]
     return [(start, min(start + tile, length)) for start in starts]
 
 
-def even_spans(
+def uniform_tile_ranges(
     size: tuple[int, int], *, tile: int, overlap: int, multiple: int = 1
-) -> tuple[list[Span], list[Span]]:
+) -> tuple[list[TileRange], list[TileRange]]:
     """Rows and columns of equal tiles: the longer side is cut until a tile has at most tile^2 pixels."""
     counts = [1, 1]
     sides = list(size)
@@ -113,27 +123,27 @@ def even_spans(
         longer = int(sides[1] > sides[0])
         counts[longer] += 1
         shared = overlap * (counts[longer] - 1)
-        sides[longer] = _next(math.ceil((size[longer] + shared) / counts[longer]), multiple)
+        sides[longer] = _round_up(math.ceil((size[longer] + shared) / counts[longer]), multiple)
     rows, columns = (
-        spans(length, tile=side, overlap=overlap, multiple=multiple)
+        tile_ranges(length, tile=side, overlap=overlap, multiple=multiple)
         for length, side in zip(size, sides, strict=True)
     )
     return rows, columns
 
 
-def fades(parts: list[Span]) -> list[Tensor]:
+def blend_weights(crops: list[TileRange]) -> list[Tensor]:
     """How much each tile counts at each of its pixels along one side; at every pixel they add up to 1.
 
     A raised cosine, half as long as the shortest shared stretch, rises at the middle of each. A tile counts
     as much as the rise at its start has gained and that at its end has not yet: such a sum telescopes.
     """
-    pixels = torch.arange(parts[-1][1]) + 0.5
-    shared = [(after[0], before[1]) for before, after in pairwise(parts)]
+    pixels = torch.arange(crops[-1][1]) + 0.5
+    shared = [(after[0], before[1]) for before, after in pairwise(crops)]
     width = max(min((stop - start for start, stop in shared), default=0) / 2, 1)
     rises = [_rise((pixels - (start + stop) / 2) / width) for start, stop in shared]
     edges = [torch.ones_like(pixels), *rises, torch.zeros_like(pixels)]
-    counts = [gained - lost for gained, lost in pairwise(edges)]
-    return [count[start:stop] for count, (start, stop) in zip(counts, parts, strict=True)]
+    weights = [linear_gain - stop_rise for linear_gain, stop_rise in pairwise(edges)]
+    return [weight[start:stop] for weight, (start, stop) in zip(weights, crops, strict=True)]
 
 
 def _rise(x: Tensor) -> Tensor:
@@ -143,21 +153,21 @@ def _rise(x: Tensor) -> Tensor:
     return (smooth * 4096).round() / 4096
 
 
-def _next(length: int, multiple: int) -> int:
+def _round_up(length: int, multiple: int) -> int:
     return length + -length % multiple
 
 
-def _in_what_fits(
-    network: Network,
+def _blend_within_memory(
+    network: ImageFunction,
     image: Tensor,
-    cut: Callable[[int], tuple[list[Span], list[Span]]],
+    cut: Callable[[int], tuple[list[TileRange], list[TileRange]]],
     *,
     sides: tuple[int, int],
     multiple: int = 1,
 ) -> Tensor:
     """The blended picture from tiles as large as memory allows, between the largest and the smallest side."""
     side, floor = sides
-    while (blended := _attempt(network, image, *cut(side))) is None:
+    while (blended := _try_blend(network, image, *cut(side))) is None:
         if side <= floor:
             raise FreezeframeError(
                 f"not even {side} x {side} pixels fit into memory; close other programs or use another device"
@@ -167,34 +177,36 @@ def _in_what_fits(
     return blended
 
 
-def _attempt(network: Network, image: Tensor, rows: list[Span], columns: list[Span]) -> Tensor | None:
+def _try_blend(
+    network: ImageFunction, image: Tensor, rows: list[TileRange], columns: list[TileRange]
+) -> Tensor | None:
     """The blended picture, or None where memory ran out."""
     try:
         return _blend(network, image, rows, columns)
     except (RuntimeError, MemoryError) as error:
-        if not memory_ran_out(error):
+        if not is_out_of_memory(error):
             raise
     # Only here, with the error gone, do its stack frames let go of their tensors.
     torch.cuda.empty_cache()
     return None
 
 
-def _blend(network: Network, image: Tensor, rows: list[Span], columns: list[Span]) -> Tensor:
+def _blend(network: ImageFunction, image: Tensor, rows: list[TileRange], columns: list[TileRange]) -> Tensor:
     if len(rows) == len(columns) == 1:
         return network(image)
     blended, factor = image.new_zeros(0), 1
-    down, across = fades(rows), fades(columns)
-    for ((top, bottom), fade), ((left, right), fade_across) in product(
+    down, across = blend_weights(rows), blend_weights(columns)
+    for ((top, bottom), row_weight), ((left, right), column_weight) in product(
         zip(rows, down, strict=True), zip(columns, across, strict=True)
     ):
         answer = network(image[..., top:bottom, left:right])
         if not blended.numel():
             factor = answer.shape[-1] // (right - left)
             blended = answer.new_zeros(*answer.shape[:-2], *(side * factor for side in image.shape[-2:]))
-        weight = (fade[:, None] * fade_across).to(answer)
+        weight = (row_weight[:, None] * column_weight).to(answer)
         weight = weight.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-        place = (slice(top * factor, bottom * factor), slice(left * factor, right * factor))
-        blended[..., *place] += weight * answer
+        region = (slice(top * factor, bottom * factor), slice(left * factor, right * factor))
+        blended[..., *region] += weight * answer
     return blended
 
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from freezeframe.data.color import SRGB, to_light, to_signal
+from freezeframe.data.color import SRGB, to_encoded, to_linear
 
 
-def enlarged(light: Tensor, scale: int) -> Tensor:
+def upsample(linear: Tensor, scale: int) -> Tensor:
     """Bicubic, `scale` times as many pixels on either side; the very light at 1. [B, C, H, W].
 
     Where it overshoots it is cut to [0, 1], but for what was outside before.
     """
     if scale == 1:
-        return light
-    inside = light.clamp(0, 1)
-    return _bicubic(inside, scale).clamp(0, 1) + _bicubic(light - inside, scale)
+        return linear
+    inside = linear.clamp(0, 1)
+    return _bicubic(inside, scale).clamp(0, 1) + _bicubic(linear - inside, scale)
 
 
 def _bicubic(image: Tensor, scale: int) -> Tensor:
     return interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
-def enlarged_codes(codes: Tensor, scale: int) -> Tensor:
+def upsample_encoded(encoded: Tensor, scale: int) -> Tensor:
     """Pictures in sRGB codes in [0, 1], enlarged as light. [B, C, H, W]."""
-    return codes if scale == 1 else to_signal(enlarged(to_light(codes, SRGB), scale), SRGB)
+    return encoded if scale == 1 else to_encoded(upsample(to_linear(encoded, SRGB), scale), SRGB)

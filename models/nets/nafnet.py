@@ -16,7 +16,7 @@ from torch.nn.functional import layer_norm, pad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class NetConfig:
     """How wide the network is, and how many blocks stand at each scale (halved from stage to stage)."""
 
     width: int  # channels at full size, doubled at each smaller scale
@@ -31,11 +31,11 @@ class Layout:
 
 
 # The two published for motion blur (GoPro): 17.11 and 67.89 million parameters.
-GOPRO_32 = Layout(width=32, encoders=(1, 1, 1, 28), middle=1, decoders=(1, 1, 1, 1))
-GOPRO_64 = Layout(width=64, encoders=(1, 1, 1, 28), middle=1, decoders=(1, 1, 1, 1))
+GOPRO_32 = NetConfig(width=32, encoders=(1, 1, 1, 28), middle=1, decoders=(1, 1, 1, 1))
+GOPRO_64 = NetConfig(width=64, encoders=(1, 1, 1, 28), middle=1, decoders=(1, 1, 1, 1))
 
 
-def detect(state: Mapping[str, Tensor]) -> bool:
+def matches(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of a NAFNet for RGB pictures."""
     # KBNet has these too but for the second convolution; M3SNet has more.
     needed = ("intro.weight", "ending.weight", "downs.0.weight", "ups.0.0.weight", "encoders.0.0.beta",
@@ -55,15 +55,15 @@ def load(state: Mapping[str, Tensor], *, window: int | None = None) -> NAFNet:
     """
     # On the meta device a layout costs no memory, and no time for weights that are replaced at once.
     with torch.device("meta"):
-        network = NAFNet(read_layout(state), window=window)
+        network = NAFNet(infer_config(state), window=window)
     network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def read_layout(state: Mapping[str, Tensor]) -> Layout:
+def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """The hyper-parameters, from the shape of the first layer and the number of blocks that have keys."""
     stages = _count(state, "downs.")
-    return Layout(
+    return NetConfig(
         width=state["intro.weight"].shape[0],
         encoders=tuple(_count(state, f"encoders.{i}.") for i in range(stages)),
         middle=_count(state, "middle_blks."),
@@ -84,20 +84,20 @@ class NAFNet(nn.Module):
     256 px crops and quote GoPro figures at window 384.
     """
 
-    def __init__(self, layout: Layout, *, window: int | None = None) -> None:
+    def __init__(self, config: NetConfig, *, window: int | None = None) -> None:
         super().__init__()
-        self.multiple = layout.multiple
-        widths = [layout.width * 2**i for i in range(len(layout.encoders) + 1)]
+        self.multiple = config.multiple
+        widths = [config.width * 2**i for i in range(len(config.encoders) + 1)]
         windows = [window and max(1, window // 2**i) for i in range(len(widths))]
         coarse_first = list(zip(widths, windows, strict=True))[-2::-1]
-        self.intro = nn.Conv2d(3, layout.width, 3, padding=1)
-        self.ending = nn.Conv2d(layout.width, 3, 3, padding=1)
-        self.encoders = nn.ModuleList(map(_stage, layout.encoders, widths, windows))
+        self.intro = nn.Conv2d(3, config.width, 3, padding=1)
+        self.ending = nn.Conv2d(config.width, 3, 3, padding=1)
+        self.encoders = nn.ModuleList(map(_stage, config.encoders, widths, windows))
         self.downs = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
-        self.middle_blks = _stage(layout.middle, widths[-1], windows[-1])
+        self.middle_blks = _stage(config.middle, widths[-1], windows[-1])
         self.ups = nn.ModuleList(_doubling(2 * w) for w, _ in coarse_first)
         self.decoders = nn.ModuleList(
-            _stage(n, *at) for n, at in zip(layout.decoders, coarse_first, strict=True)
+            _stage(n, *at) for n, at in zip(config.decoders, coarse_first, strict=True)
         )
 
     def forward(self, image: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.nets.varformer import model as varformer
 from freezeframe.models.store.state_dict import read_state
 
-from .spandrel_adapter import read_foreign
+from .spandrel_adapter import read_with_spandrel
 
-WINDOW = 384  # pixels over which NAFNet pools, as in the figures that its authors quote for GoPro
+TLC_WINDOW = 384  # pixels over which NAFNet pools, as in the figures that its authors quote for GoPro
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,23 +35,25 @@ class Network:
     multiple: int = 1  # pixels of its own grid: tiles start and stop at multiples of it
     side: int | None = None  # the only size that it takes. Pixels
     fp16: bool = False  # whether its inner numbers stay within fp16's 65,504
-    shares: bool = False  # whether it has statistics of the whole picture, `degradation`, that tiles share
+    has_global_context: bool = (
+        False  # whether it has statistics of the whole picture, `degradation`, that tiles share
+    )
 
 
 Reader = Callable[[Mapping[str, Tensor]], Network]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """One architecture: `detect` says whether weights are of it, `read` makes the network."""
+class Architecture:
+    """One architecture: `matches` says whether weights are of it, `read` makes the network."""
 
     title: str
-    detect: Callable[[Mapping[str, Tensor]], bool]
+    matches: Callable[[Mapping[str, Tensor]], bool]
     read: Reader
 
 
 def _nafnet(state: Mapping[str, Tensor]) -> Network:
-    module = nafnet.load(state, window=WINDOW)
+    module = nafnet.load(state, window=TLC_WINDOW)
     return Network(title="NAFNet", module=module, multiple=module.multiple, fp16=True)
 
 
@@ -63,7 +65,7 @@ def _restormer(state: Mapping[str, Tensor]) -> Network:
 
 def _swinir(state: Mapping[str, Tensor]) -> Network:
     module = swinir.load(state)
-    sizes = module.layout
+    sizes = module.config
     return Network(
         title="SwinIR", module=module, multiple=sizes.multiple, channels=sizes.channels, scale=sizes.scale
     )
@@ -72,12 +74,14 @@ def _swinir(state: Mapping[str, Tensor]) -> Network:
 def _hair(state: Mapping[str, Tensor]) -> Network:
     module = hair.load(state)
     channels = module.get_parameter("output.weight").shape[0]
-    return Network(title="HAIR", module=module, multiple=module.multiple, channels=channels, shares=True)
+    return Network(
+        title="HAIR", module=module, multiple=module.multiple, channels=channels, has_global_context=True
+    )
 
 
 def _refiner(state: Mapping[str, Tensor]) -> Network:
     module = refiner.load(state)
-    return Network(title="refiner", module=module, multiple=module.multiple, shares=True)
+    return Network(title="refiner", module=module, multiple=module.multiple, has_global_context=True)
 
 
 def _dual(state: Mapping[str, Tensor]) -> Network:
@@ -87,7 +91,7 @@ def _dual(state: Mapping[str, Tensor]) -> Network:
 
 def _varformer(state: Mapping[str, Tensor]) -> Network:
     module = varformer.load(state)
-    return Network(title="VarFormer", module=module, side=module.layout.side)
+    return Network(title="VarFormer", module=module, side=module.config.side)
 
 
 def _dreamclear(_state: Mapping[str, Tensor]) -> Network:
@@ -97,15 +101,15 @@ def _dreamclear(_state: Mapping[str, Tensor]) -> Network:
     )
 
 
-KINDS: tuple[Kind, ...] = (
-    Kind(title="refiner", detect=refiner.detect, read=_refiner),
-    Kind(title="dual transformers", detect=dual.detect, read=_dual),
-    Kind(title="NAFNet", detect=nafnet.detect, read=_nafnet),
-    Kind(title="Restormer", detect=restormer.detect, read=_restormer),
-    Kind(title="SwinIR", detect=swinir.detect, read=_swinir),
-    Kind(title="HAIR", detect=hair.detect, read=_hair),
-    Kind(title="VarFormer", detect=varformer.detect, read=_varformer),
-    Kind(title="DreamClear", detect=dreamclear.detect, read=_dreamclear),
+KNOWN_ARCHITECTURES: tuple[Architecture, ...] = (
+    Architecture(title="refiner", matches=refiner.matches, read=_refiner),
+    Architecture(title="dual transformers", matches=dual.matches, read=_dual),
+    Architecture(title="NAFNet", matches=nafnet.matches, read=_nafnet),
+    Architecture(title="Restormer", matches=restormer.matches, read=_restormer),
+    Architecture(title="SwinIR", matches=swinir.matches, read=_swinir),
+    Architecture(title="HAIR", matches=hair.matches, read=_hair),
+    Architecture(title="VarFormer", matches=varformer.matches, read=_varformer),
+    Architecture(title="DreamClear", matches=dreamclear.matches, read=_dreamclear),
 )
 
 
@@ -119,54 +123,54 @@ def read_network(path: Path) -> Network:
         FreezeframeError: spandrel is needed and cannot be imported.
     """
     state = read_state(path)
-    kind = recognise(state)
-    return foreign(state, path) if kind is None else fitted(kind, state, path=path)
+    architecture = identify(state)
+    return load_foreign(state, path) if architecture is None else build(architecture, state, path=path)
 
 
-def fitted(kind: Kind, state: Mapping[str, Tensor], *, path: Path) -> Network:
+def build(architecture: Architecture, state: Mapping[str, Tensor], *, path: Path) -> Network:
     """The network of this kind with these weights.
 
     Raises:
         UnreadableMedia: They do not fit.
     """
     try:
-        return kind.read(state)
+        return architecture.read(state)
     except (RuntimeError, ValueError, KeyError) as error:
         # torch says first that something is wrong and then, a line each, what.
         reason = str(error).splitlines()[:2][-1].strip()
         raise UnreadableMedia(
-            f"{path}: is a {kind.title} whose weights do not fit ({reason}); download it again"
+            f"{path}: is a {architecture.title} whose weights do not fit ({reason}); download it again"
         ) from error
 
 
-def recognise(state: Mapping[str, Tensor]) -> Kind | None:
+def identify(state: Mapping[str, Tensor]) -> Architecture | None:
     """The architecture of ours that has weights of these names."""
-    return next((kind for kind in KINDS if kind.detect(state)), None)
+    return next((architecture for architecture in KNOWN_ARCHITECTURES if architecture.matches(state)), None)
 
 
-def foreign(state: Mapping[str, Tensor], path: Path) -> Network:
+def load_foreign(state: Mapping[str, Tensor], path: Path) -> Network:
     """The network that spandrel recognises.
 
     Raises:
         UnreadableMedia: It knows none, or one that does not turn pictures into pictures of the same channels.
         FreezeframeError: spandrel is needed and cannot be imported.
     """
-    found = read_foreign(state, path=path)
-    if found.input_channels != found.output_channels or found.input_channels not in (1, 3):
+    descriptor = read_with_spandrel(state, path=path)
+    if descriptor.input_channels != descriptor.output_channels or descriptor.input_channels not in (1, 3):
         raise UnreadableMedia(
-            f"{path}: {found.architecture.name} here turns {found.input_channels} channels into"
-            f" {found.output_channels}; name a network from RGB to RGB or from grey to grey"
+            f"{path}: {descriptor.architecture.name} here turns {descriptor.input_channels} channels into"
+            f" {descriptor.output_channels}; name a network from RGB to RGB or from grey to grey"
         )
     return Network(
-        title=str(found.architecture.name),
-        module=_Described(found),
-        channels=found.input_channels,
-        scale=found.scale,
-        multiple=max(1, found.size_requirements.multiple_of),
+        title=str(descriptor.architecture.name),
+        module=_SpandrelModule(descriptor),
+        channels=descriptor.input_channels,
+        scale=descriptor.scale,
+        multiple=max(1, descriptor.size_requirements.multiple_of),
     )
 
 
-class _Described(nn.Module):
+class _SpandrelModule(nn.Module):
     """What spandrel describes, as a module: it pads, crops and cuts to [0, 1] by itself."""
 
     def __init__(self, descriptor: Callable[[Tensor], Tensor]) -> None:
@@ -174,5 +178,5 @@ class _Described(nn.Module):
         self.model = descriptor.model  # type: ignore[attr-defined]
         self._descriptor = [descriptor]  # in a list: it is no module and holds the one above
 
-    def forward(self, codes: Tensor) -> Tensor:
-        return self._descriptor[0](codes)
+    def forward(self, encoded: Tensor) -> Tensor:
+        return self._descriptor[0](encoded)

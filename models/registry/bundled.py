@@ -21,21 +21,21 @@ from freezeframe.models.store.weights_cache import BUNDLED
 WEIGHTS = BUNDLED / "multiframe.safetensors"
 CARD = WEIGHTS.with_suffix(".json")
 REFINER = WEIGHTS.with_name("refiner.safetensors")
-ESTIMATOR = WEIGHTS.with_name("blur.safetensors")
+PSF_ESTIMATOR = WEIGHTS.with_name("blur.safetensors")
 SHUTTER = WEIGHTS.with_name("shutter.safetensors")
 
-Network = Callable[[Tensor], Tensor]
+FusionInference = Callable[[Tensor], Tensor]
 """[1, 16, H, W] evidence to [1, 3, H, W]: what to add to the codes of the deconvolved frame."""
 
 
-def read_network(path: Path) -> multiframe.MultiFrame:
+def read_network(path: Path) -> multiframe.FusionNet:
     """The network in a file, in float32 on the CPU.
 
     Raises:
         UnreadableMedia: Missing, damaged, or the weights of something else.
     """
     state = read_state(path)
-    if not multiframe.detect(state):
+    if not multiframe.matches(state):
         raise UnreadableMedia(
             f"{path}: holds no weights of the multi-frame network; name a file that `freezeframe train` wrote"
         )
@@ -53,36 +53,36 @@ def read_refiner(path: Path = REFINER) -> refiner.Refiner:
         UnreadableMedia: Missing, damaged, or the weights of something else.
     """
     state = read_state(path)
-    if not refiner.detect(state):
+    if not refiner.matches(state):
         raise UnreadableMedia(
             f"{path}: holds no weights of the refiner; name a file of `freezeframe train restorer`"
         )
     return refiner.load(state)
 
 
-def read_estimator(path: Path = ESTIMATOR) -> blind.BlurEstimator:
+def read_psf_estimator(path: Path = PSF_ESTIMATOR) -> blind.PsfEstimator:
     """What tells how a picture was blurred, in float32 on the CPU.
 
     Raises:
         UnreadableMedia: Missing, damaged, or the weights of something else.
     """
-    estimator = blind.BlurEstimator()
-    _fill(estimator, path, "the estimator of blur; name a file of `freezeframe train blur`")
+    estimator = blind.PsfEstimator()
+    _load_weights(estimator, path, "the estimator of blur; name a file of `freezeframe train blur`")
     return estimator
 
 
-def read_shutter_sense(path: Path = SHUTTER) -> shutter.ShutterSense:
+def read_shutter_net(path: Path = SHUTTER) -> shutter.ShutterNet:
     """What tells how long a shutter stood open, in float32 on the CPU.
 
     Raises:
         UnreadableMedia: Missing, damaged, or the weights of something else.
     """
-    sense = shutter.ShutterSense()
-    _fill(sense, path, "the sense for shutters; name a file of `freezeframe train shutter`")
-    return sense
+    net = shutter.ShutterNet()
+    _load_weights(net, path, "the sense for shutters; name a file of `freezeframe train shutter`")
+    return net
 
 
-def _fill(network: nn.Module, path: Path, name: str) -> None:
+def _load_weights(network: nn.Module, path: Path, name: str) -> None:
     try:
         network.load_state_dict({key: value.float() for key, value in read_state(path).items()})
     except RuntimeError as error:
@@ -92,12 +92,12 @@ def _fill(network: nn.Module, path: Path, name: str) -> None:
 
 def card(weights: Path = WEIGHTS) -> dict[str, Any]:
     """What shipped weights are: data, licence, hours, figures, and the SHA-256 of their file."""
-    told: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text())
-    return told
+    content: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text())
+    return content
 
 
 def verify(weights: Path = WEIGHTS) -> None:
     """Raise FreezeframeError where shipped weights are not those of their card."""
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if found != card(weights)["sha256"]:
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if digest != card(weights)["sha256"]:
         raise FreezeframeError(f"{weights}: is not what its card describes; install the package again")

@@ -13,7 +13,7 @@ from torch import Tensor
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
 
 
-def read_foreign(state: Mapping[str, Tensor], *, path: Path) -> Any:
+def read_with_spandrel(state: Mapping[str, Tensor], *, path: Path) -> Any:
     """What spandrel says of these weights, its ImageModelDescriptor, on the CPU and in fp32.
 
     Raises:
@@ -21,12 +21,12 @@ def read_foreign(state: Mapping[str, Tensor], *, path: Path) -> Any:
         UnreadableMedia: No network that spandrel knows, or one that needs more than a picture.
     """
     spandrel = _import_spandrel(path)
-    found = _describe(spandrel, state, path)
-    if not isinstance(found, spandrel.ImageModelDescriptor):
+    descriptor = _describe(spandrel, state, path)
+    if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise UnreadableMedia(
-            f"{path}: {found.architecture.name} needs more than a picture (a mask); name a restorer"
+            f"{path}: {descriptor.architecture.name} needs more than a picture (a mask); name a restorer"
         )
-    return found.eval()
+    return descriptor.eval()
 
 
 def _import_spandrel(path: Path) -> Any:

@@ -12,10 +12,10 @@ from torch import Tensor
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.models.imageops.tiling import Restorer
 from freezeframe.models.nets import nafnet
-from freezeframe.models.registry.architectures import Kind, Network, fitted, foreign, recognise
-from freezeframe.models.runtime.backends import ways_of
+from freezeframe.models.registry.architectures import Architecture, Network, build, identify, load_foreign
+from freezeframe.models.runtime.backends import build_backends
 from freezeframe.models.runtime.device import Precision, find_device
-from freezeframe.models.runtime.engine import Way
+from freezeframe.models.runtime.engine import BackendName
 from freezeframe.models.store.state_dict import read_state
 
 from .restorer import NetworkRestorer
@@ -29,7 +29,7 @@ def load_restorer(
     device: str | torch.device = "auto",
     precision: Precision = "auto",
     window: int | None = None,
-    way: Way = "auto",
+    backend: BackendName = "auto",
 ) -> NetworkRestorer:
     """The restorer whose weights a file holds, for tiles that its caller cuts.
 
@@ -39,34 +39,38 @@ def load_restorer(
         precision: Format of its inner numbers. What overflows is computed again in fp32; `auto` is whatever
             is fastest and agrees with fp32.
         window: Pixels over which a NAFNet pools, see `nafnet.NAFNet`; None pools over each tile.
-        way: See `ways.ways_of`.
+        backend: See `ways.build_backends`.
 
     Raises:
         UnreadableMedia: The file is missing, damaged, unsafe to open, of an unknown network, or of one that
             does not restore RGB pictures in their own size (see `whole.load_whole`).
         FreezeframeError: No such device or format, or an optional package is needed.
     """
-    place = find_device(device)
+    torch_device = find_device(device)
     state = read_state(path)
-    kind = recognise(state)
-    network = foreign(state, path) if kind is None else fitted(_pooling(kind, window), state, path=path)
-    _check_in_place(network, path=path)
-    network.module.to(place)
-    ready = ways_of(network, device=place, precision=precision, way=way)
-    return NetworkRestorer(corrections=ready, device=place, multiple=network.multiple)
+    architecture = identify(state)
+    network = (
+        load_foreign(state, path)
+        if architecture is None
+        else build(_with_pool_window(architecture, window), state, path=path)
+    )
+    _check_same_size(network, path=path)
+    network.module.to(torch_device)
+    backends = build_backends(network, device=torch_device, precision=precision, backend=backend)
+    return NetworkRestorer(corrections=backends, device=torch_device, multiple=network.multiple)
 
 
-def _pooling(kind: Kind, window: int | None) -> Kind:
+def _with_pool_window(architecture: Architecture, window: int | None) -> Architecture:
     """The kind; NAFNet's with the window over which its caller wants it to pool."""
 
     def read(state: Mapping[str, Tensor]) -> Network:
         module = nafnet.load(state, window=window)
-        return Network(title=kind.title, module=module, multiple=module.multiple, fp16=True)
+        return Network(title=architecture.title, module=module, multiple=module.multiple, fp16=True)
 
-    return replace(kind, read=read) if kind.detect is nafnet.detect else kind
+    return replace(architecture, read=read) if architecture.matches is nafnet.matches else architecture
 
 
-def _check_in_place(network: Network, *, path: Path) -> None:
+def _check_same_size(network: Network, *, path: Path) -> None:
     if (network.channels, network.scale) != (3, 1) or network.side is not None:
         what = "grey" if network.channels == 1 else "RGB"
         size = "one size" if network.side else f"{network.scale} times the size"

@@ -40,10 +40,10 @@ def number_format(device: torch.device, precision: Precision) -> torch.dtype:
 
 def formats(device: torch.device) -> dict[str, torch.dtype]:
     """Those that may be the fastest, by name."""
-    quickest = number_format(device, "auto")
+    fastest = number_format(device, "auto")
     # On CUDA neither half is sure to be the quicker one, and fp16 may overflow.
-    wanted = set(FORMATS.values()) if device.type == "cuda" else {quickest, torch.float32}
-    return {name: dtype for name, dtype in FORMATS.items() if dtype in wanted}
+    candidates = set(FORMATS.values()) if device.type == "cuda" else {fastest, torch.float32}
+    return {name: dtype for name, dtype in FORMATS.items() if dtype in candidates}
 
 
 def _cpu_has_bf16() -> bool:

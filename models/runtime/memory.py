@@ -17,12 +17,14 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-SIDE, SMALL_SIDE = 252, 56  # pixels of the picture that is counted on: multiples of 7 and of 4
-USABLE = 0.4  # of the free memory; the rest is for workspace, which is not counted, and for others
-UNKNOWN = 40_000.0  # bytes per pixel of a network that cannot be counted: more than all of ours
+META_SIDE, MEASURED_SIDE = 252, 56  # pixels of the picture that is counted on: multiples of 7 and of 4
+USABLE_FRACTION = 0.4  # of the free memory; the rest is for workspace, which is not counted, and for others
+DEFAULT_BYTES_PER_PIXEL = (
+    40_000.0  # bytes per pixel of a network that cannot be counted: more than all of ours
+)
 THREAD_BYTES = 72 << 20  # of addresses that glibc reserves for one thread: a stack of 8 MB, an arena of 64 MB
 THREAD_POOLS = 5  # with a thread per core each: torch, OpenMP of numba, OpenCV, OpenVINO, FFmpeg
-SMALLEST, LARGEST = 64, 1024  # pixels; larger tiles save less than a tenth of the time
+MIN_TILE, MAX_TILE = 64, 1024  # pixels; larger tiles save less than a tenth of the time
 
 
 class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -30,30 +32,30 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
-        self._holders: Counter[int] = Counter()  # Python tensors over each storage
+        self.live = self.peak = 0
+        self._references: Counter[int] = Counter()  # Python tensors over each storage
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         answer = func(*args, **(kwargs or {}))
         for value in tree_iter(answer):
             if isinstance(value, Tensor):
-                self._hold(value)
+                self._track(value)
         return answer
 
-    def _hold(self, value: Tensor) -> None:
+    def _track(self, value: Tensor) -> None:
         storage = value.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
-        if not self._holders[key]:
-            self.now += size
-            self.peak = max(self.peak, self.now)
-        self._holders[key] += 1
+        if not self._references[key]:
+            self.live += size
+            self.peak = max(self.peak, self.live)
+        self._references[key] += 1
         weakref.finalize(value, self._drop, key, size)
 
     def _drop(self, key: int, size: int) -> None:
-        self._holders[key] -= 1
-        if not self._holders[key]:
-            del self._holders[key]
-            self.now -= size
+        self._references[key] -= 1
+        if not self._references[key]:
+            del self._references[key]
+            self.live -= size
 
 
 def bytes_per_pixel(module: nn.Module, *, channels: int = 3) -> float:
@@ -66,21 +68,24 @@ def bytes_per_pixel(module: nn.Module, *, channels: int = 3) -> float:
         module: [1, channels, H, W] to a picture.
         channels: Of the picture.
     """
-    held = dict(module.named_parameters()) | dict(module.named_buffers())
-    hollow = {name: torch.empty_like(value, device="meta") for name, value in held.items()}
-    place = next((value.device for value in held.values()), torch.device("cpu"))
-    for weights, side, device in ((hollow, SIDE, torch.device("meta")), (held, SMALL_SIDE, place)):
+    tensors = dict(module.named_parameters()) | dict(module.named_buffers())
+    meta_tensors = {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
+    own_device = next((value.device for value in tensors.values()), torch.device("cpu"))
+    for weights, side, device in (
+        (meta_tensors, META_SIDE, torch.device("meta")),
+        (tensors, MEASURED_SIDE, own_device),
+    ):
         with contextlib.suppress(RuntimeError, NotImplementedError, TypeError, ValueError):
             with torch.no_grad(), _Count() as count:
                 functional_call(module, weights, torch.zeros(1, channels, side, side, device=device))
             return float(max(count.peak / side**2, 4.0 * channels))
-    return UNKNOWN
+    return DEFAULT_BYTES_PER_PIXEL
 
 
-def tile_that_fits(per_pixel: float, device: torch.device, *, multiple: int = 1) -> int:
+def max_tile_side(per_pixel: float, device: torch.device, *, multiple: int = 1) -> int:
     """The side of the largest tile that is sure to fit into free memory. Pixels, a multiple of `multiple`."""
-    side = math.isqrt(int(USABLE * free_bytes(device) / per_pixel))
-    side = min(max(side, SMALLEST), LARGEST)
+    side = math.isqrt(int(USABLE_FRACTION * free_bytes(device) / per_pixel))
+    side = min(max(side, MIN_TILE), MAX_TILE)
     return max(side // multiple * multiple, multiple)
 
 

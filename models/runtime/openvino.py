@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .autotune import Engine
+from .autotune import Backend
 
-SHAPES = 4  # compiled ones that are kept: a job has one or two
-TRACED = 64  # pixels; the side of the picture that the graph is read off
+MAX_COMPILED_SHAPES = 4  # compiled ones that are kept: a job has one or two
+TRACE_SIDE = 64  # pixels; the side of the picture that the graph is read off
 CHANNELS = 16  # of the multi-frame network's evidence
-HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+PRECISION_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
 def installed() -> bool:
@@ -25,24 +25,24 @@ def installed() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def in_openvino(network: nn.Module, dtype: torch.dtype, *, channels: int = CHANNELS) -> Engine:
+def openvino_backend(network: nn.Module, dtype: torch.dtype, *, channels: int = CHANNELS) -> Backend:
     """`network`, compiled anew for each shape of [B, C, H, W] and remembered; static shapes are fastest."""
-    kept = copy.deepcopy(network)  # training the network on changes nothing here
+    frozen = copy.deepcopy(network)  # training the network on changes nothing here
 
     @lru_cache(maxsize=1)
     def graph() -> Any:
-        return read_graph(kept, channels=channels)
+        return read_graph(frozen, channels=channels)
 
-    @lru_cache(maxsize=SHAPES)
-    def compiled(shape: tuple[int, ...]) -> Any:
+    @lru_cache(maxsize=MAX_COMPILED_SHAPES)
+    def compiled_model(shape: tuple[int, ...]) -> Any:
         fixed = graph().clone()
         fixed.reshape(list(shape))
         return _core().compile_model(fixed, "CPU", _settings(dtype))
 
-    def run(evidence: Tensor) -> Tensor:
-        given = evidence.float().contiguous().cpu()
-        answer = compiled(tuple(given.shape))(given.numpy())[0]
-        return torch.from_numpy(answer).to(evidence.device)
+    def run(network_input: Tensor) -> Tensor:
+        inputs = network_input.float().contiguous().cpu()
+        answer = compiled_model(tuple(inputs.shape))(inputs.numpy())[0]
+        return torch.from_numpy(answer).to(network_input.device)
 
     return run
 
@@ -57,11 +57,11 @@ def read_graph(network: nn.Module, *, channels: int = CHANNELS) -> Any:
     from openvino.utils import replace_node
 
     weights = network.state_dict()
-    layout = type(network), channels, tuple((name, value.shape) for name, value in weights.items())
-    with _tracing:
-        if layout not in _traced:
-            _traced[layout] = _trace(network, channels=channels)
-        graph = _traced[layout].clone()
+    signature = type(network), channels, tuple((name, value.shape) for name, value in weights.items())
+    with _trace_lock:
+        if signature not in _graphs:
+            _graphs[signature] = _trace(network, channels=channels)
+        graph = _graphs[signature].clone()
     constants = {node.get_friendly_name(): node for node in graph.get_ops()}
     for name, value in weights.items():
         if (node := constants.get(f"self.{name}")) is not None:
@@ -69,8 +69,8 @@ def read_graph(network: nn.Module, *, channels: int = CHANNELS) -> Any:
     return graph
 
 
-_traced: dict[Any, Any] = {}
-_tracing = threading.Lock()
+_graphs: dict[Any, Any] = {}
+_trace_lock = threading.Lock()
 
 
 def _trace(network: nn.Module, *, channels: int) -> Any:
@@ -86,7 +86,7 @@ def _trace(network: nn.Module, *, channels: int) -> Any:
     plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # sizes become constants where they are odd: they never are here
-        picture = torch.zeros(1, channels, TRACED, TRACED)
+        picture = torch.zeros(1, channels, TRACE_SIDE, TRACE_SIDE)
         traced = torch.jit.trace(plain, picture, check_trace=False)  # type: ignore[no-untyped-call]
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced)  # the front end does not keep it alive
@@ -102,7 +102,7 @@ def _core() -> Any:
 
 def _settings(dtype: torch.dtype) -> dict[str, Any]:
     return {
-        "INFERENCE_PRECISION_HINT": HINTS[dtype],
+        "INFERENCE_PRECISION_HINT": PRECISION_HINTS[dtype],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "ENABLE_CPU_PINNING": False,  # two jobs would share one core and leave the next idle

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-Ill = Literal["noise", "jpeg", "blur", "defocus", "rain", "haze", "several", "size"]
-"""What a network cures: `several` of the others at once, `size` is a picture too small."""
+Degradation = Literal["noise", "jpeg", "blur", "defocus", "rain", "haze", "all_in_one", "size"]
+"""What a network cures: `all_in_one` of the others at once, `size` is a picture too small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +20,12 @@ class Release:
     """One published checkpoint."""
 
     name: str  # what the user types
-    cures: Ill
+    target: Degradation
     task: str  # the same in words
     architecture: str
     file: str  # as its authors call it
-    address: str | None  # None: there is no direct link
-    page: str  # where people find it
+    url: str | None  # None: there is no direct link
+    homepage: str  # where people find it
     licence: str
     level: float | None = None  # standard deviation of 255, or JPEG quality, that it was trained for
     channels: int = 3
@@ -41,17 +41,17 @@ _ACADEMIC = "Academic Public License at release, MIT since 2025: see its page"
 _NO_LICENCE = "none given: all rights are its authors'"
 
 
-def _swinir(name: str, file: str, task: str, cures: Ill, **facts: float | int | None) -> Release:
+def _swinir(name: str, file: str, task: str, target: Degradation, **fields: float | int | None) -> Release:
     return Release(
         name=f"swinir-{name}",
-        cures=cures,
+        target=target,
         task=task,
         architecture="SwinIR",
         file=file,
-        address=f"{SWINIR}/download/v0.0/{file}",
-        page=SWINIR,
+        url=f"{SWINIR}/download/v0.0/{file}",
+        homepage=SWINIR,
         licence="Apache-2.0",
-        **facts,  # type: ignore[arg-type]
+        **fields,  # type: ignore[arg-type]
     )
 
 
@@ -119,15 +119,15 @@ def _swinir_enlargers() -> list[Release]:
     return [*classical, *light, *real]
 
 
-def _restormer(name: str, file: str, task: str, cures: Ill, *, level: int | None = None) -> Release:
+def _restormer(name: str, file: str, task: str, target: Degradation, *, level: int | None = None) -> Release:
     return Release(
         name=f"restormer-{name}",
-        cures=cures,
+        target=target,
         task=task,
         architecture="Restormer",
         file=f"{file}.pth",
-        address=f"{RESTORMER}/download/v1.0/{file}.pth",
-        page=RESTORMER,
+        url=f"{RESTORMER}/download/v1.0/{file}.pth",
+        homepage=RESTORMER,
         licence=_ACADEMIC,
         level=level,
         channels=1 if "gray" in file else 3,
@@ -161,7 +161,7 @@ def _restormers() -> list[Release]:
 
 
 # SHA-256 of files taken from NAFNet's page, as another project that uses them has published it.
-_NAFNETS: tuple[tuple[str, Ill, str, str], ...] = (
+_NAFNETS: tuple[tuple[str, Degradation, str, str], ...] = (
     (
         "GoPro-width32",
         "blur",
@@ -199,16 +199,16 @@ def _nafnets() -> list[Release]:
     return [
         Release(
             name=f"nafnet-{title.lower().replace('-width', '-')}",
-            cures=cures,
+            target=target,
             task=task,
             architecture="NAFNet",
             file=f"NAFNet-{title}.pth",
-            address=None,
-            page=NAFNET,
+            url=None,
+            homepage=NAFNET,
             licence="MIT",
             sha256=sha256,
         )
-        for title, cures, task, sha256 in _NAFNETS
+        for title, target, task, sha256 in _NAFNETS
     ]
 
 
@@ -217,44 +217,44 @@ def _others() -> list[Release]:
     return [
         Release(
             name="hair-3",
-            cures="several",
+            target="all_in_one",
             task="noise, rain and haze in one",
             architecture="HAIR",
             file="hair3d.ckpt",
-            address=None,
-            page="https://drive.google.com/file/d/1Zr0gy8MPFI6q0rytGXuqyqLKrk8bBeQg",
+            url=None,
+            homepage="https://drive.google.com/file/d/1Zr0gy8MPFI6q0rytGXuqyqLKrk8bBeQg",
             licence=_NO_LICENCE,
         ),
         Release(
             name="varformer",
-            cures="several",
+            target="all_in_one",
             task="noise, rain, haze, dark and blur, in 256 x 256 pixels",
             architecture="VarFormer",
             file="net_g_last.pth",
-            address=f"{hub}/wsy541/VarFormer/resolve/main/net_g_last.pth",
-            page=f"{hub}/wsy541/VarFormer",
+            url=f"{hub}/wsy541/VarFormer/resolve/main/net_g_last.pth",
+            homepage=f"{hub}/wsy541/VarFormer",
             licence=_NO_LICENCE,
             size=3_600_000_000,
         ),
         Release(
             name="dreamclear",
-            cures="several",
+            target="all_in_one",
             task="badly damaged stills; invents detail; needs a large GPU",
             architecture="DreamClear",
             file="DreamClear-1024.pth",
-            address=f"{hub}/shallowdream204/DreamClear/resolve/main/DreamClear-1024.pth",
-            page=f"{hub}/shallowdream204/DreamClear",
+            url=f"{hub}/shallowdream204/DreamClear/resolve/main/DreamClear-1024.pth",
+            homepage=f"{hub}/shallowdream204/DreamClear",
             licence="Apache-2.0; PixArt's weights within it CreativeML Open RAIL++-M",
             size=8_870_000_000,
         ),
         Release(
             name="dreamclear-coarse",
-            cures="several",
+            target="all_in_one",
             task="the first stage of DreamClear: noise, JPEG and blur, mildly",
             architecture="SwinIR",
             file="general_swinir_v1.ckpt",
-            address=f"{hub}/lxq007/DiffBIR/resolve/main/general_swinir_v1.ckpt",
-            page=f"{hub}/lxq007/DiffBIR",
+            url=f"{hub}/lxq007/DiffBIR/resolve/main/general_swinir_v1.ckpt",
+            homepage=f"{hub}/lxq007/DiffBIR",
             licence="Apache-2.0",
             size=90_200_000,
         ),
@@ -277,6 +277,6 @@ CATALOGUE: Mapping[str, Release] = _indexed(
 )
 
 
-def release_of(file: str) -> Release | None:
+def find_release(file: str) -> Release | None:
     """The release whose authors gave their file this name."""
     return next((release for release in CATALOGUE.values() if release.file == file), None)

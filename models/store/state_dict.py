@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from freezeframe.data.errors import UnreadableMedia, memory_ran_out
+from freezeframe.data.errors import UnreadableMedia, is_out_of_memory
 
 # Where training codes put the weights. A running average (EMA) is what their authors publish figures for.
 CONTAINERS = ("params_ema", "params", "state_dict", "model")
@@ -78,7 +78,7 @@ def _read(path: Path) -> Any:
             warnings.simplefilter("ignore")  # what torch warns of here ends in the sentence below
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        if memory_ran_out(error):
+        if is_out_of_memory(error):
             raise
         # The reader of a damaged pickle fails in whatever way its bytes lead to: no list of types is whole.
         raise UnreadableMedia(f"{path}: {_reason(error)}") from error

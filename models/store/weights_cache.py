@@ -15,10 +15,10 @@ from freezeframe.data.errors import FreezeframeError, UnreadableMedia
 from freezeframe.data.media.files.cache_dir import cache_dir
 from freezeframe.data.media.files.publish import save
 
-from .catalog import CATALOGUE, Release, release_of
+from .catalog import CATALOGUE, Release, find_release
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
-LEDGER = "ledger.json"
+MANIFEST = "ledger.json"
 BUNDLED = Path(__file__).resolve().parents[1] / "weights"  # what comes with the package
 
 
@@ -36,23 +36,23 @@ REFINER = Weights(
     path=BUNDLED / "refiner.safetensors",
     release=Release(
         name="refiner",
-        cures="several",
+        target="all_in_one",
         task="noise, JPEG and blur in one; comes with freezeframe",
         architecture="refiner",
         file="refiner.safetensors",
-        address=None,
-        page="https://pypi.org/project/freezeframe",
+        url=None,
+        homepage="https://pypi.org/project/freezeframe",
         licence="Apache-2.0",
     ),
 )
 
 
-def at_hand() -> list[Weights]:
+def available() -> list[Weights]:
     """What comes with the package, where it does, and all that is in the folder."""
-    return [*([REFINER] if REFINER.path.is_file() else []), *present().values()]
+    return [*([REFINER] if REFINER.path.is_file() else []), *installed().values()]
 
 
-def folder() -> Path:
+def weights_folder() -> Path:
     """Where weights are kept: `models` in freezeframe's cache folder. It need not exist yet."""
     cache = cache_dir()
     if cache is None:
@@ -60,12 +60,12 @@ def folder() -> Path:
     return cache / "models"
 
 
-def present() -> dict[str, Weights]:
+def installed() -> dict[str, Weights]:
     """Everything in the folder, by name, whether it was fetched, added or put there by hand."""
-    place = folder()
-    files = sorted(place.iterdir()) if place.is_dir() else []
-    found = [_weights(file) for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
-    return {weights.name: weights for weights in found}
+    path = weights_folder()
+    files = sorted(path.iterdir()) if path.is_dir() else []
+    entries = [_weights(file) for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+    return {weights.name: weights for weights in entries}
 
 
 def find(name: str) -> Weights:
@@ -77,66 +77,66 @@ def find(name: str) -> Weights:
     """
     if name == REFINER.name and REFINER.path.is_file():
         return REFINER
-    known = present().get(name)
+    known = installed().get(name)
     if known is not None:
-        vouch(known.path)
+        verify_sha256(known.path)
         return known
     path = Path(name)
     if path.is_file():
-        return Weights(name=path.stem, path=path, release=release_of(path.name))
+        return Weights(name=path.stem, path=path, release=find_release(path.name))
     if name in CATALOGUE:
-        raise UnreadableMedia(f"{name}: is not on this machine; {how_to_get(CATALOGUE[name])}")
-    near = get_close_matches(name, [*CATALOGUE, *present()], n=2)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UnreadableMedia(f"{name}: is not on this machine; {download_hint(CATALOGUE[name])}")
+    matches = get_close_matches(name, [*CATALOGUE, *installed()], n=2)
+    hint = f"; did you mean {' or '.join(matches)}?" if matches else ""
     raise UnreadableMedia(
         f"{name}: is neither a file nor a known model; `freezeframe models list` names those that are{hint}"
     )
 
 
-def how_to_get(release: Release) -> str:
+def download_hint(release: Release) -> str:
     """What the user does to have these weights, as the end of a sentence."""
-    if release.address:
+    if release.url:
         return f"run: freezeframe models fetch {release.name}"
-    return f"take {release.file} from {release.page} and run: freezeframe models add {release.file}"
+    return f"take {release.file} from {release.homepage} and run: freezeframe models add {release.file}"
 
 
-def by_hand(release: Release) -> str:
+def manual_hint(release: Release) -> str:
     """Where to put the file without a network, as the end of a sentence."""
-    return f"get {release.file} elsewhere and put it at {folder() / release.file}"
+    return f"get {release.file} elsewhere and put it at {weights_folder() / release.file}"
 
 
-def vouch(path: Path) -> str:
+def verify_sha256(path: Path) -> str:
     """The SHA-256 of a file in the folder: recorded at first use, compared whenever the file has changed.
 
     Raises:
         FreezeframeError: It is another file than at first, or not the one that its authors published.
     """
-    ledger = read_ledger()
-    known = ledger.get(path.name, {})
-    facts = path.stat()
-    seen = {"size": facts.st_size, "changed": facts.st_mtime_ns}
-    if known.get("sha256") and {key: known.get(key) for key in seen} == seen:
+    manifest = read_manifest()
+    known = manifest.get(path.name, {})
+    stat = path.stat()
+    stamp = {"size": stat.st_size, "changed": stat.st_mtime_ns}
+    if known.get("sha256") and {key: known.get(key) for key in stamp} == stamp:
         return str(known["sha256"])
-    found = sha256_of(path)
-    check(path, found, expected=expected_sha256(path.name))
-    write_ledger({**ledger, path.name: {**known, **seen, "sha256": found}})
-    return found
+    digest = sha256_of(path)
+    check_sha256(path, digest, expected=expected_sha256(path.name))
+    write_manifest({**manifest, path.name: {**known, **stamp, "sha256": digest}})
+    return digest
 
 
 def expected_sha256(file: str) -> str | None:
     """What is pinned for a file of this name, else what it was at first use, else None."""
-    release = release_of(file)
+    release = find_release(file)
     if release is not None and release.sha256:
         return release.sha256
-    recorded = read_ledger().get(file, {}).get("sha256")
+    recorded = read_manifest().get(file, {}).get("sha256")
     return str(recorded) if recorded else None
 
 
-def check(path: Path, found: str, *, expected: str | None) -> None:
+def check_sha256(path: Path, digest: str, *, expected: str | None) -> None:
     """Raise FreezeframeError where a file is not the expected one."""
-    if expected is not None and found != expected:
+    if expected is not None and digest != expected:
         raise FreezeframeError(
-            f"{path}: its SHA-256 is {found[:12]}..., not {expected[:12]}... as it should be;"
+            f"{path}: its SHA-256 is {digest[:12]}..., not {expected[:12]}... as it should be;"
             " delete it and get it again, or run `freezeframe models add` if you mean to use another file"
         )
 
@@ -147,28 +147,28 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_ledger() -> dict[str, Any]:
+def read_manifest() -> dict[str, Any]:
     """What is known of each file of the folder, by its name; empty where there is nothing readable."""
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads((folder() / LEDGER).read_text())
+        known = json.loads((weights_folder() / MANIFEST).read_text())
         if isinstance(known, dict):
-            return {name: facts for name, facts in known.items() if isinstance(facts, dict)}
+            return {name: fields for name, fields in known.items() if isinstance(fields, dict)}
     return {}
 
 
-def write_ledger(known: Mapping[str, Any]) -> None:
+def write_manifest(known: Mapping[str, Any]) -> None:
     """Replace the ledger, all or nothing."""
-    place = folder()
-    place.mkdir(parents=True, exist_ok=True)
-    save((json.dumps(known, indent=2) + "\n").encode(), place / LEDGER)
+    path = weights_folder()
+    path.mkdir(parents=True, exist_ok=True)
+    save((json.dumps(known, indent=2) + "\n").encode(), path / MANIFEST)
 
 
-def enter(file: str, **facts: Any) -> None:
-    """Write `facts` about one file into the ledger, beside what is known of it."""
-    ledger = read_ledger()
-    write_ledger({**ledger, file: {**ledger.get(file, {}), **facts}})
+def record(file: str, **fields: Any) -> None:
+    """Write `fields` about one file into the ledger, beside what is known of it."""
+    manifest = read_manifest()
+    write_manifest({**manifest, file: {**manifest.get(file, {}), **fields}})
 
 
 def _weights(file: Path) -> Weights:
-    release = release_of(file.name)
+    release = find_release(file.name)
     return Weights(name=release.name if release else file.stem, path=file, release=release)

@@ -10,12 +10,14 @@ from torch.nn import functional
 
 from freezeframe.data.types import Flow
 
-from .homography import camera_flow
+from .homography import homography_to_flow
 
-_APART = 1.0  # pixels of difference at which a point is as likely a mover as not
-_SLACK = 0.08  # further pixels per pixel of camera motion: homographies and flows err more on long ways
-_PAN = 3.0  # pixels per frame, the least of camera motion that tells an overlay from the scene
-_FEWEST = 2  # pairs of frames with a pan, the least to call something an overlay
+_MOVER_THRESHOLD = 1.0  # pixels of difference at which a point is as likely a mover as not
+_THRESHOLD_SLOPE = (
+    0.08  # further pixels per pixel of camera motion: homographies and flows err more on long ways
+)
+_MIN_PAN = 3.0  # pixels per frame, the least of camera motion that tells an overlay from the scene
+_MIN_PAIRS = 2  # pairs of frames with a pan, the least to call something an overlay
 
 
 def movers(flow: Flow, matrix: Tensor) -> Tensor:
@@ -24,14 +26,14 @@ def movers(flow: Flow, matrix: Tensor) -> Tensor:
     A soft step in the distance between the flow and what the camera's homography [3, 3] predicts. Untrusted
     flow says nothing by itself: there the surroundings speak.
     """
-    camera = camera_flow(matrix, (*flow.trust.shape,)).to(flow.shift)
-    off = (flow.shift - camera).square().sum(0).sqrt()
-    allowed = _APART + _SLACK * camera.square().sum(0).sqrt()
-    apart = torch.sigmoid(4 * (off / allowed - 1))
-    return _trusted_mean(apart, flow.trust)
+    camera_uv = homography_to_flow(matrix, (*flow.confidence.shape,)).to(flow.uv)
+    residual = (flow.uv - camera_uv).square().sum(0).sqrt()
+    threshold = _MOVER_THRESHOLD + _THRESHOLD_SLOPE * camera_uv.square().sum(0).sqrt()
+    probability = torch.sigmoid(4 * (residual / threshold - 1))
+    return _fill_by_confidence(probability, flow.confidence)
 
 
-def overlays(pairs: Sequence[tuple[Flow, Tensor]]) -> Tensor:
+def detect_overlays(pairs: Sequence[tuple[Flow, Tensor]]) -> Tensor:
     """How surely each pixel belongs to a broadcast overlay, [H, W] in [0, 1]. Takes no gradient.
 
     Score boards and logos stay where they are on the screen while the camera pans over the scene. Pairs
@@ -42,24 +44,24 @@ def overlays(pairs: Sequence[tuple[Flow, Tensor]]) -> Tensor:
     """
     if not pairs:
         raise ValueError("overlays needs the flow of at least one pair of frames")
-    votes, weights = torch.zeros_like(pairs[0][0].trust), torch.zeros_like(pairs[0][0].trust)
-    panned = 0
+    votes, weights = torch.zeros_like(pairs[0][0].confidence), torch.zeros_like(pairs[0][0].confidence)
+    pan_count = 0
     for flow, matrix in pairs:
-        camera = camera_flow(matrix, (*flow.trust.shape,)).to(flow.shift).square().sum(0).sqrt()
-        panned += bool(camera.median() > _PAN)
-        weight = (camera > _PAN) * flow.trust
-        votes += weight * torch.sigmoid(8 * (0.5 - flow.shift.square().sum(0).sqrt()))
+        camera_uv = homography_to_flow(matrix, (*flow.confidence.shape,)).to(flow.uv).square().sum(0).sqrt()
+        pan_count += bool(camera_uv.median() > _MIN_PAN)
+        weight = (camera_uv > _MIN_PAN) * flow.confidence
+        votes += weight * torch.sigmoid(8 * (0.5 - flow.uv.square().sum(0).sqrt()))
         weights += weight
-    share = votes / weights.clamp(min=1e-6)
-    enough = (weights >= 0.5 * _FEWEST) & (panned >= _FEWEST)
-    return torch.where(enough, share, torch.zeros_like(share))
+    score = votes / weights.clamp(min=1e-6)
+    enough = (weights >= 0.5 * _MIN_PAIRS) & (pan_count >= _MIN_PAIRS)
+    return torch.where(enough, score, torch.zeros_like(score))
 
 
-def _trusted_mean(values: Tensor, trust: Tensor, *, reach: int = 9) -> Tensor:
+def _fill_by_confidence(values: Tensor, confidence: Tensor, *, window: int = 9) -> Tensor:
     """Values where they are trusted; elsewhere the trusted mean of the surroundings."""
-    stack = torch.stack((values * trust, trust)).unsqueeze(1)
-    sums = functional.avg_pool2d(stack, reach, stride=1, padding=reach // 2, count_include_pad=False).squeeze(
-        1
-    )
-    around = sums[0] / sums[1].clamp(min=1e-3)
-    return trust * values + (1 - trust) * around.clamp(0, 1)
+    stack = torch.stack((values * confidence, confidence)).unsqueeze(1)
+    sums = functional.avg_pool2d(
+        stack, window, stride=1, padding=window // 2, count_include_pad=False
+    ).squeeze(1)
+    local_mean = sums[0] / sums[1].clamp(min=1e-3)
+    return confidence * values + (1 - confidence) * local_mean.clamp(0, 1)

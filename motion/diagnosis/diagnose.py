@@ -19,16 +19,16 @@ from torch import Tensor
 from freezeframe.data.types import Cause, Motion
 from freezeframe.motion.flow.estimators import gamma_luma
 
-from .edge_width import Edges, anisotropy, find_edges
+from .edge_width import Edges, blur_from_edge_widths, find_edges
 
 Array = NDArray[Any]
 
-_VISIBLE = 1.0  # pixels; shorter blur is within what a lens and a codec do anyway
-_BLIND = 3.0  # pixels; scenes alone make edges of one direction wider by as much
-_SOFT = 1.6  # pixels, standard deviation; wider edges on all sides are out of focus
-_SHARE = 0.02  # the blur of a frame or a region is what its most blurred fiftieth exceeds
+_MIN_BLUR = 1.0  # pixels; shorter blur is within what a lens and a codec do anyway
+_MIN_BLIND_BLUR = 3.0  # pixels; scenes alone make edges of one direction wider by as much
+_DEFOCUS_SIGMA = 1.6  # pixels, standard deviation; wider edges on all sides are out of focus
+_TOP_FRACTION = 0.02  # the blur of a frame or a region is what its most blurred fiftieth exceeds
 _GRID = (6, 10)  # rows and columns of regions
-_SMALLEST = 3  # pixels of the shorter side below which no second difference tells of noise
+_MIN_SIDE = 3  # pixels of the shorter side below which no second difference tells of noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +62,10 @@ class Diagnosis:
 def diagnose_clip(images: Tensor, motion: Motion) -> list[Diagnosis]:
     """Diagnose every frame of [T, 3, H, W] linear RGB from the motion measured between them."""
     return [
-        diagnose(image, blur=vectors, movers=movers)
-        for image, vectors, movers in zip(images, motion.blur, motion.movers, strict=True)
+        diagnose(image, blur=vectors, independent_motion=independent_motion)
+        for image, vectors, independent_motion in zip(
+            images, motion.blur, motion.independent_motion, strict=True
+        )
     ]
 
 
@@ -71,7 +73,7 @@ def diagnose(
     image: Tensor,
     *,
     blur: Tensor | None = None,
-    movers: Tensor | None = None,
+    independent_motion: Tensor | None = None,
     grid: tuple[int, int] = _GRID,
 ) -> Diagnosis:
     """Say what blurs a frame, where and how much.
@@ -80,26 +82,28 @@ def diagnose(
         image: [3, H, W] linear RGB.
         blur: [2, H, W] pixels: path of each point while the shutter was open, `Motion.blur`. Without it the
             frame's edges are all there is, and their answer holds for the whole frame.
-        movers: [H, W] in [0, 1]: what moves otherwise than the camera; None for nothing.
+        independent_motion: [H, W] in [0, 1]: what moves otherwise than the camera; None for nothing.
         grid: Rows and columns of regions; fewer where the frame has fewer pixels.
     """
     luma = gamma_luma(image).cpu().numpy()
     noise = noise_level(luma)
     edges = find_edges(luma, noise=noise)
-    vectors = _blind(edges, luma.shape) if blur is None else blur.cpu().numpy()
-    apart = np.zeros_like(luma) if movers is None else movers.cpu().numpy()
+    vectors = _blur_from_edges(edges, luma.shape) if blur is None else blur.cpu().numpy()
+    mover_mask = np.zeros_like(luma) if independent_motion is None else independent_motion.cpu().numpy()
     regions = tuple(
-        tuple(_region(edges, vectors, apart, rows, columns) for columns in _cuts(luma.shape[1], grid[1]))
-        for rows in _cuts(luma.shape[0], grid[0])
+        tuple(
+            _region(edges, vectors, mover_mask, rows, columns) for columns in _split(luma.shape[1], grid[1])
+        )
+        for rows in _split(luma.shape[0], grid[0])
     )
-    length, direction = _strongest(vectors)
+    length, direction = _dominant_blur(vectors)
     defocus = _defocus(edges, length, direction)
     return Diagnosis(
         blur=length,
         direction=direction,
         defocus=defocus,
         cause=_main_cause(regions),
-        sharpness=_half_contrast(edges.typical()),
+        sharpness=_half_contrast(edges.width_quantile()),
         noise=noise,
         blockiness=blockiness(luma),
         regions=regions,
@@ -112,14 +116,14 @@ def noise_level(luma: Array) -> float:
     Immerkaer's (1996) second difference is blind to ramps and straight edges; its quietest blocks show
     noise alone. Blocks at the ends of the scale are left out: clipping hides noise.
     """
-    if min(luma.shape) < _SMALLEST:
+    if min(luma.shape) < _MIN_SIDE:
         return 0.0
-    light = luma.astype(np.float32)
+    encoded = luma.astype(np.float32)
     kernel = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
-    rough = np.abs(cv2.filter2D(light, cv2.CV_32F, kernel)[1:-1, 1:-1])
-    roughness, brightness = _block_means(rough), _block_means(light[1:-1, 1:-1])
-    usable = roughness[(brightness > 0.02) & (brightness < 0.98)]
-    quiet = np.quantile(usable if len(usable) > 20 else roughness.ravel(), 0.05)
+    rough = np.abs(cv2.filter2D(encoded, cv2.CV_32F, kernel)[1:-1, 1:-1])
+    roughness, brightness = _block_means(rough), _block_means(encoded[1:-1, 1:-1])
+    unclipped = roughness[(brightness > 0.02) & (brightness < 0.98)]
+    quiet = np.quantile(unclipped if len(unclipped) > 20 else roughness.ravel(), 0.05)
     # |N(0, 1)| has mean sqrt(2 / pi), the kernel gain 6; a quietest twentieth is quieter by a fourteenth.
     return float(quiet * math.sqrt(math.pi / 2) / 6 * 1.07)
 
@@ -151,34 +155,34 @@ def _block_means(values: Array, side: int = 16) -> Array:
     return np.asarray(blocks.mean((1, 3)))
 
 
-def _cuts(size: int, parts: int) -> Iterator[slice]:
+def _split(size: int, parts: int) -> Iterator[slice]:
     parts = min(parts, size)
     bounds = [round(size * k / parts) for k in range(parts + 1)]
     return (slice(a, b) for a, b in itertools.pairwise(bounds))
 
 
-def _blind(edges: Edges, shape: tuple[int, ...]) -> Array:
-    length, direction = anisotropy(edges)
-    if length < _BLIND:
+def _blur_from_edges(edges: Edges, shape: tuple[int, ...]) -> Array:
+    length, direction = blur_from_edge_widths(edges)
+    if length < _MIN_BLIND_BLUR:
         length = 0.0
     vector = np.array([math.cos(direction), math.sin(direction)], np.float32) * length
     return np.broadcast_to(vector[:, None, None], (2, *shape))
 
 
-def _strongest(vectors: Array) -> tuple[float, float]:
+def _dominant_blur(vectors: Array) -> tuple[float, float]:
     """Length that the most blurred fiftieth exceeds, and that fiftieth's mean direction."""
     x, y = vectors[0, ::4, ::4].ravel(), vectors[1, ::4, ::4].ravel()
     length = np.hypot(x, y)
-    limit = np.quantile(length, 1 - _SHARE)
-    turned = ((x + 1j * y) ** 2)[length >= limit].mean()  # squared: forth and back are one direction
-    return float(limit), float(np.angle(turned) / 2 % np.pi)
+    limit = np.quantile(length, 1 - _TOP_FRACTION)
+    doubled_angle = ((x + 1j * y) ** 2)[length >= limit].mean()  # squared: forth and back are one direction
+    return float(limit), float(np.angle(doubled_angle) / 2 % np.pi)
 
 
-def _region(edges: Edges, vectors: Array, apart: Array, rows: slice, columns: slice) -> Region:
-    length, direction = _strongest(vectors[:, rows, columns])
-    defocus = _defocus(edges.within(rows, columns), length, direction)
-    swift = np.hypot(*vectors[:, rows, columns]) >= 0.9 * length
-    moving: Cause = "object" if apart[rows, columns][swift].mean() > 0.5 else "camera"
+def _region(edges: Edges, vectors: Array, mover_mask: Array, rows: slice, columns: slice) -> Region:
+    length, direction = _dominant_blur(vectors[:, rows, columns])
+    defocus = _defocus(edges.in_rectangle(rows, columns), length, direction)
+    strongly_blurred = np.hypot(*vectors[:, rows, columns]) >= 0.9 * length
+    moving: Cause = "object" if mover_mask[rows, columns][strongly_blurred].mean() > 0.5 else "camera"
     return Region(
         blur=length, direction=direction, defocus=defocus, cause=_cause(length, defocus, moving=moving)
     )
@@ -186,15 +190,15 @@ def _region(edges: Edges, vectors: Array, apart: Array, rows: slice, columns: sl
 
 def _defocus(edges: Edges, length: float, direction: float) -> float:
     """Width of the edges that motion does not widen: those that face across it."""
-    clear = edges.facing_along(direction + math.pi / 2) if length >= _VISIBLE else edges
-    return clear.typical() or 0.0
+    unblurred = edges.select_by_normal(direction + math.pi / 2) if length >= _MIN_BLUR else edges
+    return unblurred.width_quantile() or 0.0
 
 
 def _cause(length: float, defocus: float, *, moving: Cause) -> Cause:
     # Spread evenly over its length L, motion blur has the standard deviation L / sqrt(12).
-    if length >= _VISIBLE and (defocus < _SOFT or length / math.sqrt(12) > defocus):
+    if length >= _MIN_BLUR and (defocus < _DEFOCUS_SIGMA or length / math.sqrt(12) > defocus):
         return moving
-    return "defocus" if defocus >= _SOFT else "none"
+    return "defocus" if defocus >= _DEFOCUS_SIGMA else "none"
 
 
 def _main_cause(regions: tuple[tuple[Region, ...], ...]) -> Cause:

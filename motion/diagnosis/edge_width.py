@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_FINE, _COARSE = 1.0, 2.0  # pixels, standard deviations of the two looks at each edge
-_STENCIL = 1 / 3  # pixels squared: variance that taking slopes from pixel to pixel adds to either look
-_STEEP = 0.012  # gamma-coded contrast per pixel, the least that an edge of the finer look must have
-_WIDEST = 8.0  # pixels; two looks so fine cannot tell wider edges apart
-_FEWEST = 12  # edge points, fewer say nothing
+_FINE_SIGMA, _COARSE_SIGMA = 1.0, 2.0  # pixels, standard deviations of the two looks at each edge
+_SOBEL_VARIANCE = 1 / 3  # pixels squared: variance that taking slopes from pixel to pixel adds to either look
+_MIN_SLOPE = 0.012  # gamma-coded contrast per pixel, the least that an edge of the finer look must have
+_MAX_WIDTH = 8.0  # pixels; two looks so fine cannot tell wider edges apart
+_MIN_EDGES = 12  # edge points, fewer say nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,25 +24,27 @@ class Edges:
 
     x: Array  # [N] columns
     y: Array  # [N] rows
-    facing: Array  # [N] radians in [0, pi): direction of the steepest slope
+    normal_angle: Array  # [N] radians in [0, pi): direction of the steepest slope
     width: Array  # [N] pixels: standard deviation of the blur that made a step into this edge
 
-    def within(self, rows: slice, columns: slice) -> Edges:
+    def in_rectangle(self, rows: slice, columns: slice) -> Edges:
         """The edge points of one rectangle."""
         inside = (self.y >= rows.start) & (self.y < rows.stop)
-        return self.only(inside & (self.x >= columns.start) & (self.x < columns.stop))
+        return self.select(inside & (self.x >= columns.start) & (self.x < columns.stop))
 
-    def facing_along(self, direction: float, *, within: float = np.pi / 6) -> Edges:
+    def select_by_normal(self, direction: float, *, tolerance: float = np.pi / 6) -> Edges:
         """The edge points that face within an angle of `direction`, radians, forth or back."""
-        off = np.abs((self.facing - direction + np.pi / 2) % np.pi - np.pi / 2)
-        return self.only(off < within)
+        angle_error = np.abs((self.normal_angle - direction + np.pi / 2) % np.pi - np.pi / 2)
+        return self.select(angle_error < tolerance)
 
-    def only(self, which: Array) -> Edges:
-        return Edges(x=self.x[which], y=self.y[which], facing=self.facing[which], width=self.width[which])
+    def select(self, index: Array) -> Edges:
+        return Edges(
+            x=self.x[index], y=self.y[index], normal_angle=self.normal_angle[index], width=self.width[index]
+        )
 
-    def typical(self, share: float = 0.5) -> float | None:
-        """Width in pixels that `share` of the edges stay under, None where there are too few edges."""
-        return float(np.quantile(self.width, share)) if len(self.width) >= _FEWEST else None
+    def width_quantile(self, quantile: float = 0.5) -> float | None:
+        """Width in pixels that `quantile` of the edges stay under, None where there are too few edges."""
+        return float(np.quantile(self.width, quantile)) if len(self.width) >= _MIN_EDGES else None
 
 
 def find_edges(luma: Array, *, noise: float = 0.0) -> Edges:
@@ -56,17 +58,17 @@ def find_edges(luma: Array, *, noise: float = 0.0) -> Edges:
         noise: Its standard deviation; weaker slopes than noise makes are left out.
     """
     luma = luma.astype(np.float32)
-    dx, dy = _slopes(luma, _FINE)
-    fine, coarse = np.hypot(dx, dy), np.hypot(*_slopes(luma, _COARSE))
-    rows, columns = np.nonzero(_crests(fine, dx, dy) & (fine > max(_STEEP, 1.5 * noise)))
+    dx, dy = _slopes(luma, _FINE_SIGMA)
+    fine, coarse = np.hypot(dx, dy), np.hypot(*_slopes(luma, _COARSE_SIGMA))
+    rows, columns = np.nonzero(_local_maxima(fine, dx, dy) & (fine > max(_MIN_SLOPE, 1.5 * noise)))
     ratio = (fine[rows, columns] / np.maximum(coarse[rows, columns], 1e-6)) ** 2
-    square = (_COARSE**2 - ratio * _FINE**2) / np.maximum(ratio - 1, 1e-6)
-    width = np.sqrt(np.clip(square - _STENCIL, 0, _WIDEST**2))
-    facing = np.arctan2(dy, dx)[rows, columns] % np.pi
-    return Edges(x=columns, y=rows, facing=facing, width=width)
+    variance = (_COARSE_SIGMA**2 - ratio * _FINE_SIGMA**2) / np.maximum(ratio - 1, 1e-6)
+    width = np.sqrt(np.clip(variance - _SOBEL_VARIANCE, 0, _MAX_WIDTH**2))
+    normal_angle = np.arctan2(dy, dx)[rows, columns] % np.pi
+    return Edges(x=columns, y=rows, normal_angle=normal_angle, width=width)
 
 
-def anisotropy(edges: Edges) -> tuple[float, float]:
+def blur_from_edge_widths(edges: Edges) -> tuple[float, float]:
     """Length in pixels and direction in radians of the straight blur that edges of all directions tell of.
 
     Straight blur of length L widens the edges that face it by L^2 / 12 in variance, and leaves those that
@@ -74,13 +76,13 @@ def anisotropy(edges: Edges) -> tuple[float, float]:
     """
     angles = np.arange(12) * np.pi / 12
     # The sharper edges of each direction: every scene has soft ones too, motion leaves no sharp ones.
-    widths = [edges.facing_along(angle, within=np.pi / 12).typical(0.2) for angle in angles]
+    widths = [edges.select_by_normal(angle, tolerance=np.pi / 12).width_quantile(0.2) for angle in angles]
     if any(width is None for width in widths):
         return 0.0, 0.0
     variance = np.array([width or 0.0 for width in widths]) ** 2
     # The second harmonic: the part of the variance that turns once in half a turn.
-    turning = 2 * (variance * np.exp(2j * angles)).mean()
-    return float(np.sqrt(12 * 2 * abs(turning))), float(np.angle(turning) / 2 % np.pi)
+    second_harmonic = 2 * (variance * np.exp(2j * angles)).mean()
+    return float(np.sqrt(12 * 2 * abs(second_harmonic))), float(np.angle(second_harmonic) / 2 % np.pi)
 
 
 def _slopes(luma: Array, sigma: float) -> tuple[Array, Array]:
@@ -88,13 +90,13 @@ def _slopes(luma: Array, sigma: float) -> tuple[Array, Array]:
     return cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125)
 
 
-def _crests(slope: Array, dx: Array, dy: Array) -> Array:
+def _local_maxima(slope: Array, dx: Array, dy: Array) -> Array:
     """Where the slope is steeper than a step up and a step down the hill."""
     padded = np.pad(slope, 1, mode="edge")
     sideways = np.abs(dx) >= np.abs(dy)
     left, right = padded[1:-1, :-2], padded[1:-1, 2:]
     above, below = padded[:-2, 1:-1], padded[2:, 1:-1]
-    beside = np.where(sideways, np.maximum(left, right), np.maximum(above, below))
-    crest = slope >= beside
-    crest[:3], crest[-3:], crest[:, :3], crest[:, -3:] = False, False, False, False
-    return np.asarray(crest)
+    neighbour = np.where(sideways, np.maximum(left, right), np.maximum(above, below))
+    is_maximum = slope >= neighbour
+    is_maximum[:3], is_maximum[-3:], is_maximum[:, :3], is_maximum[:, -3:] = False, False, False, False
+    return np.asarray(is_maximum)

@@ -21,34 +21,34 @@ Array = NDArray[Any]
 _STEPS = np.array([[16, 11, 10, 16], [12, 12, 14, 19], [14, 13, 16, 24], [14, 17, 22, 29]], float)
 _WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # of the coder's luma
 QUALITIES = tuple(range(5, 96))
-_CLEAR = 0.5  # mean cosine from which on the coefficients do lie at multiples
-_ALIKE = 0.85  # of the best cosine: finer steps that divide the true ones come as close
-_FEWEST = 40  # coefficients beside zero, of one frequency
-_MOST, _SOME = 4096, 1024  # blocks looked at, and to begin with
+_MIN_PERIODICITY = 0.5  # mean cosine from which on the coefficients do lie at multiples
+_NEAR_BEST = 0.85  # of the best cosine: finer steps that divide the true ones come as close
+_MIN_COEFFICIENTS = 40  # coefficients beside zero, of one frequency
+_MAX_BLOCKS, _COARSE_BLOCKS = 4096, 1024  # blocks looked at, and to begin with
 
 
-def jpeg_quality(codes: Array) -> int | None:
+def estimate_jpeg_quality(encoded: Array) -> int | None:
     """The quality, 5 to 95, at which a picture was coded last; None where it does not show.
 
     Not shown are pictures that were scaled since, and those of quality so high that rounding hides it.
 
     Args:
-        codes: [H, W, 3] R'G'B' or [H, W] grey codes, 0 to 255, as decoded.
+        encoded: [H, W, 3] R'G'B' or [H, W] grey codes, 0 to 255, as decoded.
     """
-    luma = codes @ _WEIGHTS if codes.ndim == 3 else codes.astype(np.float32)
+    luma = encoded @ _WEIGHTS if encoded.ndim == 3 else encoded.astype(np.float32)
     if min(luma.shape) < 24:
         return None
     corners = product(_phases(luma), _phases(luma.T))
     spectra = [_spectra(luma[top:, left:] - 128) for top, left in corners]
     # The steps of a photo that was turned by a quarter since are turned as well.
-    tries = [each for one in spectra for each in (one, one.swapaxes(0, 1))]
-    closeness = _closenesses(max(tries, key=_at_a_glance), QUALITIES)
-    if closeness.max() < _CLEAR:
+    candidates = [each for one in spectra for each in (one, one.swapaxes(0, 1))]
+    periodicity = _periodicities(max(candidates, key=_coarse_periodicity), QUALITIES)
+    if periodicity.max() < _MIN_PERIODICITY:
         return None
-    near = closeness >= _ALIKE * closeness.max()
-    first = int(near.argmax())
-    coarsest = first + int(np.append(~near[first:], True).argmax())
-    return QUALITIES[first + int(closeness[first:coarsest].argmax())]
+    plausible = periodicity >= _NEAR_BEST * periodicity.max()
+    first = int(plausible.argmax())
+    coarsest = first + int(np.append(~plausible[first:], True).argmax())
+    return QUALITIES[first + int(periodicity[first:coarsest].argmax())]
 
 
 def _phases(luma: Array) -> set[int]:
@@ -56,9 +56,9 @@ def _phases(luma: Array) -> set[int]:
     steps = np.abs(np.diff(luma, axis=0))
     jumps = steps[1:-1] - (steps[:-2] + steps[2:]) / 2
     # By sign alone, too: the edges of things are far higher than those of blocks.
-    tries = (np.median(_by_phase(jumps.mean(1)), axis=0), _by_phase((jumps > 0).mean(1)).mean(0))
+    candidates = (np.median(_by_phase(jumps.mean(1)), axis=0), _by_phase((jumps > 0).mean(1)).mean(0))
     # Jump k lies between rows k + 1 and k + 2.
-    return {0, *(int(each.argmax() + 2) % 8 for each in tries)}
+    return {0, *(int(each.argmax() + 2) % 8 for each in candidates)}
 
 
 def _by_phase(rows: Array) -> Array:
@@ -70,7 +70,7 @@ def _spectra(luma: Array) -> Array:
     rows, columns = (size // 8 for size in luma.shape)
     grid: Array = luma[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8)
     blocks: Array = grid.transpose(0, 2, 1, 3).reshape(-1, 8, 8)
-    blocks = blocks[:: max(1, len(blocks) // _MOST)]
+    blocks = blocks[:: max(1, len(blocks) // _MAX_BLOCKS)]
     cosines = _cosines()
     return np.asarray(np.einsum("ui,nij,vj->uvn", cosines, blocks, cosines, optimize=True))
 
@@ -84,28 +84,28 @@ def _cosines() -> Array:
     return np.asarray(waves, np.float32)
 
 
-def _at_a_glance(spectra: Array) -> float:
+def _coarse_periodicity(spectra: Array) -> float:
     """The best closeness of some blocks to some qualities: enough to tell where blocks begin."""
-    some = spectra[..., :: max(1, spectra.shape[-1] // _SOME)]
-    return float(_closenesses(some, QUALITIES[1::2]).max())
+    subset = spectra[..., :: max(1, spectra.shape[-1] // _COARSE_BLOCKS)]
+    return float(_periodicities(subset, QUALITIES[1::2]).max())
 
 
-def _closenesses(spectra: Array, qualities: Sequence[int]) -> Array:
-    return np.array([_closeness(spectra, quality) for quality in qualities])
+def _periodicities(spectra: Array, qualities: Sequence[int]) -> Array:
+    return np.array([_periodicity(spectra, quality) for quality in qualities])
 
 
-def _closeness(spectra: Array, quality: int) -> float:
+def _periodicity(spectra: Array, quality: int) -> float:
     """Mean cosine of all that is not zero, one turn per quantisation step: 1 if all lie at multiples."""
-    steps = _steps_of(quality)[..., None]
-    beside = np.abs(spectra) > 0.6 * steps
-    beside[0, 0] = False  # the mean of a block is large: any step comes close to its multiples
-    beside &= beside.sum(-1, keepdims=True) >= _FEWEST
-    if not beside.any():
+    steps = _quantisation_steps(quality)[..., None]
+    nonzero = np.abs(spectra) > 0.6 * steps
+    nonzero[0, 0] = False  # the mean of a block is large: any step comes close to its multiples
+    nonzero &= nonzero.sum(-1, keepdims=True) >= _MIN_COEFFICIENTS
+    if not nonzero.any():
         return 0.0
-    turns = (spectra / steps)[beside]
-    return float(np.cos(2 * np.pi * turns).mean())
+    cycles = (spectra / steps)[nonzero]
+    return float(np.cos(2 * np.pi * cycles).mean())
 
 
-def _steps_of(quality: int) -> Array:
+def _quantisation_steps(quality: int) -> Array:
     scale = 5000 / quality if quality < 50 else 200 - 2 * quality
     return np.asarray(np.floor((_STEPS * scale + 50) / 100).clip(1, 255))

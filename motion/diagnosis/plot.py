@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = {"none": "#8a8f98", "camera": "#2a78d6", "object": "#e2572b", "defocus": "#8c5bd0"}
-_WIDTH, _DOTS = 10.0, 110  # inches of the sheet, dots per inch
-_REACH = 0.45  # share of its region's width that the longest drawn blur may take to either side
-_LEAST = 0.5  # pixels; shorter blur is drawn as a point
+_WIDTH, _DPI = 10.0, 110  # inches of the sheet, dots per inch
+_MAX_STROKE = 0.45  # share of its region's width that the longest drawn blur may take to either side
+_MIN_BLUR = 0.5  # pixels; shorter blur is drawn as a point
 SCALES = (1, 2, 5, 10, 20, 50)  # times by which the blur may be drawn longer than it is
 
 
@@ -34,7 +34,7 @@ def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
     times: Sequence[float],
     frame: Tensor,
     index: int,
-    limit: float | None = None,
+    blur_threshold_px: float | None = None,
 ) -> None:
     """Draw blur and sharpness over time and the blur of one frame.
 
@@ -44,16 +44,16 @@ def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
         times: Seconds, one per frame.
         frame: The frame to draw on, [3, H, W] linear RGB.
         index: Which of `diagnoses` is the frame's.
-        limit: Pixels of blur from which a frame is worked on; None draws no line for it.
+        blur_threshold_px: Pixels of blur from which a frame is worked on; None draws no line for it.
     """
-    figure = _sheet(frame.shape[1] / frame.shape[2])
+    figure = _make_figure(frame.shape[1] / frame.shape[2])
     blur, sharpness, picture = figure.axes
     _draw_blur(blur, diagnoses, times, index)
-    if limit is not None:
-        blur.axhline(limit, color="#20242b", linewidth=0.8, linestyle="--")
+    if blur_threshold_px is not None:
+        blur.axhline(blur_threshold_px, color="#20242b", linewidth=0.8, linestyle="--")
         blur.annotate(
-            f"processed from {limit:.1f} px",
-            (1, limit),
+            f"processed from {blur_threshold_px:.1f} px",
+            (1, blur_threshold_px),
             xycoords=("axes fraction", "data"),
             ha="right",
             va="bottom",
@@ -64,10 +64,10 @@ def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
     _draw_vectors(picture, diagnoses[index], frame, scale)
     title = f"Blur at {times[index]:.2f} s, {diagnoses[index].blur:.1f} px, drawn {scale} times as long"
     picture.set_title(title, loc="left", fontsize=10)
-    figure.savefig(path, dpi=_DOTS)
+    figure.savefig(path, dpi=_DPI)
 
 
-def _sheet(aspect: float) -> Figure:
+def _make_figure(aspect: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as missing:
@@ -81,10 +81,10 @@ def _sheet(aspect: float) -> Figure:
 def _draw_blur(axes: Axes, diagnoses: Sequence[Diagnosis], times: Sequence[float], index: int) -> None:
     axes.plot(times, [d.blur for d in diagnoses], color="#c3c6cc", linewidth=1, zorder=1)
     for cause, colour in _COLOURS.items():
-        which = [k for k, diagnosis in enumerate(diagnoses) if diagnosis.cause == cause]
-        if which:
-            moments, lengths = [times[k] for k in which], [diagnoses[k].blur for k in which]
-            axes.scatter(moments, lengths, color=colour, s=14, label=cause, zorder=2)
+        indices = [k for k, diagnosis in enumerate(diagnoses) if diagnosis.cause == cause]
+        if indices:
+            cause_times, lengths = [times[k] for k in indices], [diagnoses[k].blur for k in indices]
+            axes.scatter(cause_times, lengths, color=colour, s=14, label=cause, zorder=2)
     axes.legend(ncols=4, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     axes.set_title("Motion blur that 2 % of the frame exceeds, pixels, by cause", loc="left", fontsize=10)
     axes.set_ylim(bottom=0)
@@ -99,8 +99,8 @@ def _draw_sharpness(axes: Axes, diagnoses: Sequence[Diagnosis], times: Sequence[
     _tidy(axes, times[index])
 
 
-def _tidy(axes: Axes, moment: float) -> None:
-    axes.axvline(moment, color="#20242b", linewidth=0.8, linestyle=":")
+def _tidy(axes: Axes, time: float) -> None:
+    axes.axvline(time, color="#20242b", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
@@ -108,23 +108,23 @@ def _tidy(axes: Axes, moment: float) -> None:
 def stroke_scale(diagnosis: Diagnosis, size: Sequence[int]) -> int:
     """How many times longer the blur of a frame of `size` (h, w) can be drawn without leaving its region."""
     longest = max(region.blur for row in diagnosis.regions for region in row)
-    room = 2 * _REACH * min(size[0] / len(diagnosis.regions), size[1] / len(diagnosis.regions[0]))
-    return max((scale for scale in SCALES if scale * longest <= room), default=1)
+    available = 2 * _MAX_STROKE * min(size[0] / len(diagnosis.regions), size[1] / len(diagnosis.regions[0]))
+    return max((scale for scale in SCALES if scale * longest <= available), default=1)
 
 
 def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor, scale: int) -> None:
-    codes = frame.clamp(0, 1).pow(1 / 2.2).permute(1, 2, 0).cpu().numpy()
-    axes.imshow(codes, interpolation="nearest")
+    encoded = frame.clamp(0, 1).pow(1 / 2.2).permute(1, 2, 0).cpu().numpy()
+    axes.imshow(encoded, interpolation="nearest")
     axes.set_axis_off()
-    height, width = codes.shape[:2]
+    height, width = encoded.shape[:2]
     rows, columns = len(diagnosis.regions), len(diagnosis.regions[0])
     for i, row in enumerate(diagnosis.regions):
         for j, region in enumerate(row):
             x, y = (j + 0.5) * width / columns, (i + 0.5) * height / rows
-            if region.blur < _LEAST:
+            if region.blur < _MIN_BLUR:
                 axes.plot(x, y, color=_COLOURS["none"], marker=".", markersize=3)
                 continue
-            half = min(scale * region.blur / 2, _REACH * min(width / columns, height / rows))
+            half = min(scale * region.blur / 2, _MAX_STROKE * min(width / columns, height / rows))
             dx, dy = half * np.cos(region.direction), half * np.sin(region.direction)
             _stroke(axes, (x - dx, x + dx), (y - dy, y + dy), _COLOURS[region.cause])
 

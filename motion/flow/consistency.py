@@ -10,11 +10,11 @@ from .warp import warp
 
 # Sundaram, Brox & Keutzer 2010 allow an error that grows with the length of the way. Theirs is tuned for
 # long tracks; measured flows of blurred frames agree to about a quarter of a pixel where they are right.
-_FLOOR = 1.0  # pixels that even a still point may miss by
-_SLACK = 0.05  # further pixels per pixel of way
+_BASE_TOLERANCE = 1.0  # pixels that even a still point may miss by
+_RELATIVE_TOLERANCE = 0.05  # further pixels per pixel of way
 
 
-def trust(forward: Tensor, backward: Tensor) -> Tensor:
+def confidence(forward: Tensor, backward: Tensor) -> Tensor:
     """Belief in `forward`, from the point that `backward` returns to.
 
     Tukey's biweight of the distance between start and return: 1 for a perfect return, exactly 0 for points
@@ -29,19 +29,19 @@ def trust(forward: Tensor, backward: Tensor) -> Tensor:
         [H, W] in [0, 1].
     """
     back = warp(backward, forward)
-    miss = (forward + back).square().sum(0)
-    way = (forward.square().sum(0) + back.square().sum(0)) / 2
-    allowed = (_FLOOR + _SLACK * (way + 1e-12).sqrt()).square()
-    belief = (1 - miss / allowed).clamp(min=0).square()
-    return torch.where(inside(forward), belief, torch.zeros_like(belief))
+    squared_error = (forward + back).square().sum(0)
+    squared_length = (forward.square().sum(0) + back.square().sum(0)) / 2
+    squared_tolerance = (_BASE_TOLERANCE + _RELATIVE_TOLERANCE * (squared_length + 1e-12).sqrt()).square()
+    weight = (1 - squared_error / squared_tolerance).clamp(min=0).square()
+    return torch.where(in_bounds(forward), weight, torch.zeros_like(weight))
 
 
-def inside(shift: Tensor) -> Tensor:
-    """[..., H, W] true where the point that `shift` [..., 2, H, W] leads to lies in the image.
+def in_bounds(uv: Tensor) -> Tensor:
+    """[..., H, W] true where the point that `uv` [..., 2, H, W] leads to lies in the image.
 
     Takes no gradient.
     """
-    x, y = pixel_grid(shift)
-    height, width = shift.shape[-2:]
-    to_x, to_y = x + shift[..., 0, :, :], y + shift[..., 1, :, :]
+    x, y = pixel_grid(uv)
+    height, width = uv.shape[-2:]
+    to_x, to_y = x + uv[..., 0, :, :], y + uv[..., 1, :, :]
     return (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)

@@ -16,8 +16,8 @@ from torch import Tensor
 from freezeframe.data.color import LUMA
 from freezeframe.data.types import Flow
 
-from .consistency import trust
-from .variational import Effort, variational_shift
+from .consistency import confidence
+from .variational import SolverConfig, variational_uv
 from .warp import invert
 
 DisPreset = Literal["ultrafast", "fast", "medium"]
@@ -27,7 +27,7 @@ _DIS = {
     "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
-_SMALLEST = 16  # pixels; smaller pictures have no motion that could be told
+_MIN_SIDE = 16  # pixels; smaller pictures have no motion that could be told
 
 
 def dis_flow(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") -> Flow:
@@ -40,14 +40,14 @@ def dis_flow(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") ->
 
 def dis_pair(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") -> tuple[Flow, Flow]:
     """`dis_flow` from source to target and back. Takes no gradient."""
-    lumas = luma_codes(source), luma_codes(target)
-    forward = dis_shift(*lumas, preset=preset)
-    backward = dis_shift(*lumas[::-1], preset=preset)
-    return paired(forward.to(source.device), backward.to(source.device))
+    lumas = gamma_luma_uint8(source), gamma_luma_uint8(target)
+    forward = dis_uv(*lumas, preset=preset)
+    backward = dis_uv(*lumas[::-1], preset=preset)
+    return make_flow_pair(forward.to(source.device), backward.to(source.device))
 
 
 def kornia_flow(
-    source: Tensor, target: Tensor, *, start: Tensor | None = None, effort: Effort | None = None
+    source: Tensor, target: Tensor, *, start: Tensor | None = None, config: SolverConfig | None = None
 ) -> Flow:
     """Variational flow of Kornia's blocks, differentiable; both frames [3, H, W] linear RGB.
 
@@ -55,37 +55,37 @@ def kornia_flow(
         source: The frame whose pixels are sought.
         target: The frame in which they are sought.
         start: [2, H, W] pixels, a first guess such as DIS gives, source to target.
-        effort: How hard to try.
+        config: How hard to try.
     """
-    return kornia_pair(source, target, start=start, effort=effort)[0]
+    return kornia_pair(source, target, start=start, config=config)[0]
 
 
 def kornia_pair(
-    source: Tensor, target: Tensor, *, start: Tensor | None = None, effort: Effort | None = None
+    source: Tensor, target: Tensor, *, start: Tensor | None = None, config: SolverConfig | None = None
 ) -> tuple[Flow, Flow]:
     """`kornia_flow` from source to target and back, in one batch."""
-    if min(source.shape[-2:]) < _SMALLEST:
+    if min(source.shape[-2:]) < _MIN_SIDE:
         rest = source.new_zeros(2, *source.shape[-2:])
-        return paired(rest, rest)
+        return make_flow_pair(rest, rest)
     lumas = torch.stack((gamma_luma(source), gamma_luma(target))).unsqueeze(1)
     guess = None if start is None else torch.stack((start, invert(start)))
-    shifts = variational_shift(lumas, lumas.flip(0), start=guess, effort=effort or Effort())
-    return paired(shifts[0], shifts[1])
+    uvs = variational_uv(lumas, lumas.flip(0), start=guess, config=config or SolverConfig())
+    return make_flow_pair(uvs[0], uvs[1])
 
 
-def paired(forward: Tensor, backward: Tensor) -> tuple[Flow, Flow]:
+def make_flow_pair(forward: Tensor, backward: Tensor) -> tuple[Flow, Flow]:
     """The two directions of one pair of frames, [2, H, W] each, with the trust that each gives the other."""
-    there = Flow(shift=forward, trust=trust(forward, backward))
-    return there, Flow(shift=backward, trust=trust(backward, forward))
+    forward_flow = Flow(uv=forward, confidence=confidence(forward, backward))
+    return forward_flow, Flow(uv=backward, confidence=confidence(backward, forward))
 
 
-def dis_shift(source: np.ndarray, target: np.ndarray, *, preset: DisPreset = "medium") -> Tensor:
+def dis_uv(source: np.ndarray, target: np.ndarray, *, preset: DisPreset = "medium") -> Tensor:
     """The shift alone, [2, H, W] pixels, between two [H, W] uint8 gamma-coded lumas."""
-    if min(source.shape) < _SMALLEST:
+    if min(source.shape) < _MIN_SIDE:
         return torch.zeros(2, *source.shape)
     start = np.zeros((*source.shape, 2), np.float32)
-    found = np.asarray(cv2.DISOpticalFlow.create(_DIS[preset]).calc(source, target, start))
-    return torch.from_numpy(found).permute(2, 0, 1).contiguous()
+    uv = np.asarray(cv2.DISOpticalFlow.create(_DIS[preset]).calc(source, target, start))
+    return torch.from_numpy(uv).permute(2, 0, 1).contiguous()
 
 
 def gamma_luma(image: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def gamma_luma(image: Tensor) -> Tensor:
     return ((image.clamp(0, 1) * weights).sum(0) + 1e-5).sqrt()
 
 
-def luma_codes(image: Tensor) -> np.ndarray:
+def gamma_luma_uint8(image: Tensor) -> np.ndarray:
     """`gamma_luma` as [H, W] uint8."""
-    codes: np.ndarray = (gamma_luma(image.detach()) * 255 + 0.5).clamp(0, 255).byte().cpu().numpy()
-    return codes
+    encoded: np.ndarray = (gamma_luma(image.detach()) * 255 + 0.5).clamp(0, 255).byte().cpu().numpy()
+    return encoded

@@ -82,13 +82,15 @@ def _catmull_rom(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
     for weight_y, row in zip(
         down, ((top.long() + k).clamp(0, height - 1) * width for k in (-1, 0, 1, 2)), strict=True
     ):
-        line = sum(w.unsqueeze(1) * _take(pixels, row + c) for w, c in zip(across, columns, strict=True))
+        line = sum(
+            w.unsqueeze(1) * _gather_pixels(pixels, row + c) for w, c in zip(across, columns, strict=True)
+        )
         result = result + weight_y.unsqueeze(1) * line
     return result
 
 
-def _take(pixels: Tensor, index: Tensor) -> Tensor:
+def _gather_pixels(pixels: Tensor, index: Tensor) -> Tensor:
     """Pixels [B, C, N] at flat places [B, h, w], as [B, C, h, w]."""
     batch, channels, _ = pixels.shape
-    places = index.reshape(batch, 1, -1).expand(-1, channels, -1)
-    return pixels.gather(-1, places).reshape(batch, channels, *index.shape[-2:])
+    flat_index = index.reshape(batch, 1, -1).expand(-1, channels, -1)
+    return pixels.gather(-1, flat_index).reshape(batch, channels, *index.shape[-2:])

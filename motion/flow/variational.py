@@ -19,18 +19,18 @@ from kornia.geometry import build_pyramid
 from torch import Tensor
 from torch.nn import functional
 
-from .consistency import inside
+from .consistency import in_bounds
 from .warp import warp
 
 _CHARBONNIER = 0.01  # gamma-coded step below which a difference counts as noise
-_FAINT = 0.007  # gamma-coded local contrast that counts as noise
-_EDGE = 0.015  # gamma-coded contrast per pixel across which motion may change
-_RADIUS = 0.995  # spectral radius that the sweeps are tuned for
-_SMALLEST = 24  # pixels of the shorter side of the coarsest level
+_NOISE_CONTRAST = 0.007  # gamma-coded local contrast that counts as noise
+_EDGE_CONTRAST = 0.015  # gamma-coded contrast per pixel across which motion may change
+_SPECTRAL_RADIUS = 0.995  # spectral radius that the sweeps are tuned for
+_MIN_SIDE = 24  # pixels of the shorter side of the coarsest level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
+class SolverConfig:
     """How hard to try. Each level warps `warps` times and relaxes `sweeps` times per warp."""
 
     warps: int = 4
@@ -41,11 +41,11 @@ class Effort:
     step: float = 1.0  # pixels of its level that one warp may move a point
 
 
-_DEFAULT = Effort()
+_DEFAULT = SolverConfig()
 
 
-def variational_shift(
-    source: Tensor, target: Tensor, *, start: Tensor | None = None, effort: Effort = _DEFAULT
+def variational_uv(
+    source: Tensor, target: Tensor, *, start: Tensor | None = None, config: SolverConfig = _DEFAULT
 ) -> Tensor:
     """Find each pixel of `source` in `target`.
 
@@ -53,96 +53,98 @@ def variational_shift(
         source: [B, 1, H, W] gamma-coded luma in [0, 1].
         target: As `source`.
         start: [B, 2, H, W] pixels, a first guess; only the two finest levels run then.
-        effort: How hard to try.
+        config: How hard to try.
 
     Returns:
         [B, 2, H, W] pixels.
     """
-    depth = _levels(source, effort.finest)
+    depth = _levels(source, config.finest)
     sources = build_pyramid(source, depth, border_type="replicate")
     targets = build_pyramid(target, depth, border_type="replicate")
-    top = depth if start is None else min(depth, effort.finest + 2)
-    shift = _resized(source.new_zeros(len(source), 2, 1, 1) if start is None else start, sources[top - 1])
-    for level in reversed(range(min(effort.finest, top - 1), top)):
-        near, far = _even(sources[level]), _even(targets[level])
-        shift = _settle(near, far, _resized(shift, near), effort)
-    return _resized(shift, source)
+    top = depth if start is None else min(depth, config.finest + 2)
+    uv = _resize(source.new_zeros(len(source), 2, 1, 1) if start is None else start, sources[top - 1])
+    for level in reversed(range(min(config.finest, top - 1), top)):
+        source_level, target_level = _normalise_contrast(sources[level]), _normalise_contrast(targets[level])
+        uv = _solve_level(source_level, target_level, _resize(uv, source_level), config)
+    return _resize(uv, source)
 
 
 def _levels(image: Tensor, finest: int) -> int:
     depth, shorter = 1, min(image.shape[-2:])
-    while shorter >= 2 * _SMALLEST:
+    while shorter >= 2 * _MIN_SIDE:
         depth, shorter = depth + 1, shorter // 2
     return max(depth, min(finest + 1, depth))
 
 
-def _resized(shift: Tensor, like: Tensor) -> Tensor:
+def _resize(uv: Tensor, like: Tensor) -> Tensor:
     """The same motion on the grid of `like`, in its pixels."""
-    if shift.shape[-2:] == like.shape[-2:]:
-        return shift
-    height, width = shift.shape[-2:]
-    scale = shift.new_tensor([like.shape[-1] / width, like.shape[-2] / height]).reshape(2, 1, 1)
-    grown: Tensor = functional.interpolate(shift, like.shape[-2:], mode="bilinear", align_corners=False)
-    return grown * scale
+    if uv.shape[-2:] == like.shape[-2:]:
+        return uv
+    height, width = uv.shape[-2:]
+    scale = uv.new_tensor([like.shape[-1] / width, like.shape[-2] / height]).reshape(2, 1, 1)
+    resized: Tensor = functional.interpolate(uv, like.shape[-2:], mode="bilinear", align_corners=False)
+    return resized * scale
 
 
-def _even(luma: Tensor) -> Tensor:
+def _normalise_contrast(luma: Tensor) -> Tensor:
     """Local contrast made even, so that haze moves as readily as chequers; noise is left small."""
     size = (min(17, luma.shape[-2] // 2 * 2 - 1), min(17, luma.shape[-1] // 2 * 2 - 1))
     details = luma - gaussian_blur2d(luma, size, (4.0, 4.0), border_type="replicate")
     contrast = gaussian_blur2d(details.square(), size, (4.0, 4.0), border_type="replicate").sqrt()
-    evened: Tensor = 0.1 * details / (contrast + _FAINT)
-    return evened
+    normalised: Tensor = 0.1 * details / (contrast + _NOISE_CONTRAST)
+    return normalised
 
 
-def _settle(source: Tensor, target: Tensor, shift: Tensor, effort: Effort) -> Tensor:
-    links = _links(source, effort.alpha)
-    for _ in range(effort.warps):
-        moved = shift + _step(source, target, shift, links=links, effort=effort)
-        shift = median_blur(moved, 3)
-    return shift
+def _solve_level(source: Tensor, target: Tensor, uv: Tensor, config: SolverConfig) -> Tensor:
+    smoothness = _smoothness_weights(source, config.alpha)
+    for _ in range(config.warps):
+        updated = uv + _step(source, target, uv, smoothness=smoothness, config=config)
+        uv = median_blur(updated, 3)
+    return uv
 
 
-def _step(source: Tensor, target: Tensor, shift: Tensor, *, links: Tensor, effort: Effort) -> Tensor:
-    """[B, 2, h, w] the best small change of `shift`, by Jacobi sweeps on the linearised equations."""
-    seen = warp(target, shift)
-    dx, dy = spatial_gradient((source + seen) / 2, mode="diff").squeeze(1).unbind(1)
-    change = (seen - source).squeeze(1)
+def _step(source: Tensor, target: Tensor, uv: Tensor, *, smoothness: Tensor, config: SolverConfig) -> Tensor:
+    """[B, 2, h, w] the best small change of `uv`, by Jacobi sweeps on the linearised equations."""
+    warped = warp(target, uv)
+    dx, dy = spatial_gradient((source + warped) / 2, mode="diff").squeeze(1).unbind(1)
+    temporal_difference = (warped - source).squeeze(1)
     # Beyond the target's border nothing was seen: there the surroundings decide.
-    weight = (change.square() + _CHARBONNIER**2).rsqrt() * inside(shift)
-    terms = torch.stack((dx * dx, dx * dy, dy * dy, dx * change, dy * change), dim=1) * weight.unsqueeze(1)
-    size = 2 * round(2 * effort.window) + 1
-    terms = gaussian_blur2d(terms, (size, size), (effort.window, effort.window), border_type="replicate")
+    weight = (temporal_difference.square() + _CHARBONNIER**2).rsqrt() * in_bounds(uv)
+    terms = torch.stack(
+        (dx * dx, dx * dy, dy * dy, dx * temporal_difference, dy * temporal_difference), dim=1
+    ) * weight.unsqueeze(1)
+    size = 2 * round(2 * config.window) + 1
+    terms = gaussian_blur2d(terms, (size, size), (config.window, config.window), border_type="replicate")
     xx, xy, yy, xt, yt = terms.unbind(1)
-    mass = links.sum(1) + 1e-6
-    det = (xx + mass) * (yy + mass) - xy * xy
-    step = last = torch.zeros_like(shift)
+    diagonal = smoothness.sum(1) + 1e-6
+    det = (xx + diagonal) * (yy + diagonal) - xy * xy
+    step = last = torch.zeros_like(uv)
     omega = 1.0
-    for _ in range(effort.sweeps):
-        pull = _pull(shift + step, links) - mass.unsqueeze(1) * shift
-        px, py = pull[:, 0] - xt, pull[:, 1] - yt
-        swept = torch.stack(((yy + mass) * px - xy * py, (xx + mass) * py - xy * px), dim=1)
-        swept = swept / det.unsqueeze(1)
-        last, step = step, omega * (swept - last) + last
+    for _ in range(config.sweeps):
+        smooth_sum = _neighbour_sum(uv + step, smoothness) - diagonal.unsqueeze(1) * uv
+        px, py = smooth_sum[:, 0] - xt, smooth_sum[:, 1] - yt
+        relaxed = torch.stack(((yy + diagonal) * px - xy * py, (xx + diagonal) * py - xy * px), dim=1)
+        relaxed = relaxed / det.unsqueeze(1)
+        last, step = step, omega * (relaxed - last) + last
         # Chebyshev's weights make Jacobi sweeps reach about the square of their usual distance.
-        omega = 1 / (1 - _RADIUS**2 * omega / (4 if omega > 1 else 2))
-    return step.clamp(-effort.step, effort.step)
+        omega = 1 / (1 - _SPECTRAL_RADIUS**2 * omega / (4 if omega > 1 else 2))
+    return step.clamp(-config.step, config.step)
 
 
-def _links(source: Tensor, alpha: float) -> Tensor:
+def _smoothness_weights(source: Tensor, alpha: float) -> Tensor:
     """[B, 4, h, w] how strongly each pixel is tied to its left, right, upper and lower neighbour."""
     padded = functional.pad(source, (1, 1, 1, 1), mode="replicate")
-    jumps = [(near - source).abs() for near in _neighbours(padded)]
-    ties = alpha * torch.exp(-torch.cat(jumps, dim=1) / _EDGE)
+    jumps = [(neighbour - source).abs() for neighbour in _neighbours(padded)]
+    edge_weights = alpha * torch.exp(-torch.cat(jumps, dim=1) / _EDGE_CONTRAST)
     border = functional.pad(torch.ones_like(source), (1, 1, 1, 1))
-    return (ties + alpha * 0.02) * torch.cat(_neighbours(border), dim=1)
+    return (edge_weights + alpha * 0.02) * torch.cat(_neighbours(border), dim=1)
 
 
-def _pull(shift: Tensor, links: Tensor) -> Tensor:
-    padded = functional.pad(shift, (1, 1, 1, 1), mode="replicate")
+def _neighbour_sum(uv: Tensor, smoothness: Tensor) -> Tensor:
+    padded = functional.pad(uv, (1, 1, 1, 1), mode="replicate")
     return sum(
-        (near * links[:, k : k + 1] for k, near in enumerate(_neighbours(padded))),
-        start=torch.zeros_like(shift),
+        (neighbour * smoothness[:, k : k + 1] for k, neighbour in enumerate(_neighbours(padded))),
+        start=torch.zeros_like(uv),
     )
 
 

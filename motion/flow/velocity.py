@@ -9,11 +9,11 @@ from torch import Tensor
 
 from freezeframe.data.types import Flow
 
-_STEADY = 0.4  # change of velocity within a frame interval, relative, at which belief is down to a third
-_JITTER = 0.8  # pixels of change that flow noise alone explains
+_MAX_CHANGE = 0.4  # change of velocity within a frame interval, relative, at which belief is down to a third
+_FLOW_NOISE = 0.8  # pixels of change that flow noise alone explains
 
 
-def velocities(flows: Mapping[tuple[int, int], Flow], count: int) -> tuple[Tensor, Tensor]:
+def estimate_velocities(flows: Mapping[tuple[int, int], Flow], count: int) -> tuple[Tensor, Tensor]:
     """Velocity at every frame, from the flows to its direct neighbours.
 
     The central difference (F(i, i+1) - F(i, i-1)) / 2, leaning to the side that is trusted; one side
@@ -28,7 +28,7 @@ def velocities(flows: Mapping[tuple[int, int], Flow], count: int) -> tuple[Tenso
         was steady.
     """
     if count == 1:
-        shape = next(iter(flows.values())).trust.shape if flows else (1, 1)
+        shape = next(iter(flows.values())).confidence.shape if flows else (1, 1)
         return torch.zeros(1, 2, *shape), torch.zeros(1, *shape)
     frames = [_velocity(flows.get((i, i + 1)), flows.get((i, i - 1))) for i in range(count)]
     return torch.stack([v for v, _ in frames]), torch.stack([b for _, b in frames])
@@ -36,13 +36,13 @@ def velocities(flows: Mapping[tuple[int, int], Flow], count: int) -> tuple[Tenso
 
 def _velocity(ahead: Flow | None, behind: Flow | None) -> tuple[Tensor, Tensor]:
     if ahead is None or behind is None:
-        only = ahead or behind
-        if only is None:
+        one_sided = ahead or behind
+        if one_sided is None:
             raise ValueError("velocities needs the flow of every frame to the frame before or after it")
-        return (only.shift if ahead else -only.shift), only.trust
+        return (one_sided.uv if ahead else -one_sided.uv), one_sided.confidence
     # A little trust on both sides keeps the mean where neither is trusted.
-    a, b = ahead.trust + 0.01, behind.trust + 0.01
-    velocity = (ahead.shift * a - behind.shift * b) / (a + b)
-    change = (ahead.shift + behind.shift).square().sum(0).sqrt()
-    allowed = _JITTER + _STEADY * velocity.square().sum(0).sqrt()
-    return velocity, ahead.trust * behind.trust * torch.exp(-((change / allowed).square()))
+    a, b = ahead.confidence + 0.01, behind.confidence + 0.01
+    velocity = (ahead.uv * a - behind.uv * b) / (a + b)
+    change = (ahead.uv + behind.uv).square().sum(0).sqrt()
+    tolerance = _FLOW_NOISE + _MAX_CHANGE * velocity.square().sum(0).sqrt()
+    return velocity, ahead.confidence * behind.confidence * torch.exp(-((change / tolerance).square()))

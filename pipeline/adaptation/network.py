@@ -9,18 +9,24 @@ from safetensors.torch import save_file
 
 from freezeframe.data.media.files.publish import claim
 from freezeframe.data.types import Source
-from freezeframe.models.deblur.fusion_net import MultiFrame
-from freezeframe.models.registry.bundled import WEIGHTS, Network, read_network
-from freezeframe.models.runtime.engine import engine
+from freezeframe.models.deblur.fusion_net import FusionNet
+from freezeframe.models.registry.bundled import WEIGHTS, FusionInference, read_network
+from freezeframe.models.runtime.engine import build_inference
 from freezeframe.pipeline.config import Config
-from freezeframe.pipeline.support.progress import Advance, quiet
+from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
 from .fine_tuning import adapt
 
 
-def network_of(  # noqa: PLR0913  # the clip, the settings, and who is told
-    config: Config, source: Source, *, shutter: float, output: Path, key: str, progress: Advance = quiet
-) -> tuple[Network | None, tuple[str, ...]]:
+def load_network(  # noqa: PLR0913  # the clip, the settings, and who is told
+    config: Config,
+    source: Source,
+    *,
+    shutter: float,
+    output: Path,
+    key: str,
+    progress: ProgressCallback = null_progress,
+) -> tuple[FusionInference | None, tuple[str, ...]]:
     """What finishes the deconvolved frames of a job, ready to run, and what to tell about it.
 
     Args:
@@ -31,39 +37,39 @@ def network_of(  # noqa: PLR0913  # the clip, the settings, and who is told
         progress: Told of the learning.
         key: Fingerprint of clip and settings: an interrupted job goes on with the weights it began with.
     """
-    network = weights_of(config)
+    network = load_weights(config)
     if network is None:
         return None, ()
-    told: tuple[str, ...] = ()
-    kept = beside(output)
-    if config.fuse.adapt > 0 and kept.exists() and _key_of(kept) == key:
-        network, told = read_network(kept), (f"{kept}: learned from this clip in an earlier run",)
+    message: tuple[str, ...] = ()
+    accepted = adapted_weights_path(output)
+    if config.fuse.adapt > 0 and accepted.exists() and _key_of(accepted) == key:
+        network, message = read_network(accepted), (f"{accepted}: learned from this clip in an earlier run",)
     elif config.fuse.adapt > 0:
         # Weights that learned from another clip, or in another way, are the user's by now.
-        place = claim(kept, force=config.output.force)
-        found = adapt(network, source, shutter=shutter, minutes=config.fuse.adapt, progress=progress)
-        network, told = found.network, (found.told,)
-        if found.kept:
-            with place.draft() as path:
+        destination = claim(accepted, force=config.output.force)
+        result = adapt(network, source, shutter=shutter, minutes=config.fuse.adapt, progress=progress)
+        network, message = result.network, (result.message,)
+        if result.accepted:
+            with destination.draft() as path:
                 save_file(network.state_dict(), path, metadata={"key": key})
-    return engine(network, device=config.device, precision=config.precision), told
+    return build_inference(network, device=config.device, precision=config.precision), message
 
 
-def plain_network(config: Config) -> Network | None:
+def load_plain_network(config: Config) -> FusionInference | None:
     """The network that `config` names, ready to run, without a clip to learn from."""
-    network = weights_of(config)
-    return network and engine(network, device=config.device, precision=config.precision)
+    network = load_weights(config)
+    return network and build_inference(network, device=config.device, precision=config.precision)
 
 
-def beside(output: Path) -> Path:
+def adapted_weights_path(output: Path) -> Path:
     """Where the weights that learned from a clip are kept; `--network` takes them for another clip."""
     return output.with_name(output.name + ".network.safetensors")
 
 
-def weights_of(config: Config) -> MultiFrame | None:
+def load_weights(config: Config) -> FusionNet | None:
     """Those that `config` names, or None."""
     which = config.fuse.network
-    return None if which == "none" else read_network(WEIGHTS if which == "shipped" else Path(which))
+    return None if which == "none" else read_network(WEIGHTS if which == "bundled" else Path(which))
 
 
 def _key_of(path: Path) -> str | None:

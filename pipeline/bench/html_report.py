@@ -11,13 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from freezeframe.data.datasets.paired import Take
-from freezeframe.data.metrics.image import Codes
+from freezeframe.data.datasets.paired import FrameSequence
+from freezeframe.data.metrics.image import SrgbImage
 
 from .methods import INPUT, read
-from .scoring import PERFECT, Figures
+from .scoring import PSNR_CAP_DB, Metrics
 
-SIDE = 224  # pixels of a crop
+CROP_SIZE_PX = 224  # pixels of a crop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,70 +30,74 @@ class Crop:
     decibels: Mapping[str, float]  # of the whole frame, by method
 
 
-def cuts(
-    take: Take, found: Mapping[str, Sequence[Path]], figures: Mapping[str, Sequence[Figures]], *, by: str
+def select_crops(
+    sequence: FrameSequence,
+    outputs: Mapping[str, Sequence[Path]],
+    metrics: Mapping[str, Sequence[Metrics]],
+    *,
+    by: str,
 ) -> list[Crop]:
     """The frames of a take where the method `by` gains least and most, where they were blurred most."""
-    gains = [one["psnr"] - none["psnr"] for one, none in zip(figures[by], figures[INPUT], strict=True)]
-    ends = sorted({int(np.argmin(gains)), int(np.argmax(gains))}, key=lambda frame: gains[frame])
-    return [_cut(take, found, figures, frame=frame, gain=gains[frame]) for frame in ends]
+    gains = [one["psnr"] - none["psnr"] for one, none in zip(metrics[by], metrics[INPUT], strict=True)]
+    extremes = sorted({int(np.argmin(gains)), int(np.argmax(gains))}, key=lambda frame: gains[frame])
+    return [_make_crop(sequence, outputs, metrics, frame=frame, gain=gains[frame]) for frame in extremes]
 
 
-def page(title: str, told: str, crops: Sequence[Crop]) -> str:
+def render_html(title: str, table_text: str, crops: Sequence[Crop]) -> str:
     """Everything in one file that needs no other."""
-    body = "\n".join(_strip(crop) for crop in crops)
+    body = "\n".join(_render_crop(crop) for crop in crops)
     return (
         f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>"
         "body{font:14px system-ui;margin:24px;background:#222;color:#ddd}"
         "section{display:flex;flex-wrap:wrap;gap:8px}figure{margin:0}figcaption{font-size:12px}"
         "img{display:block;image-rendering:pixelated}pre{overflow:auto}</style>"
-        f"<h1>{html.escape(title)}</h1><pre>{html.escape(told)}</pre>"
+        f"<h1>{html.escape(title)}</h1><pre>{html.escape(table_text)}</pre>"
         "<p>Crops at full size of the frames where freezeframe gains least and most.</p>"
         f"{body}\n"
     )
 
 
-def _cut(
-    take: Take,
-    found: Mapping[str, Sequence[Path]],
-    figures: Mapping[str, Sequence[Figures]],
+def _make_crop(
+    sequence: FrameSequence,
+    outputs: Mapping[str, Sequence[Path]],
+    metrics: Mapping[str, Sequence[Metrics]],
     *,
     frame: int,
     gain: float,
 ) -> Crop:
-    truths = take.truths[frame]
-    place = _busiest(read(take.blurred[frame]), read(truths[len(truths) // 2]))
+    truths = sequence.truths[frame]
+    window = _most_blurred_window(read(sequence.blurred[frame]), read(truths[len(truths) // 2]))
     return Crop(
-        title=f"{take.name}, frame {frame}",
+        title=f"{sequence.name}, frame {frame}",
         gain=gain,
-        pictures={name: _png(read(paths[frame])[place]) for name, paths in found.items()},
-        decibels={name: each[frame]["psnr"] for name, each in figures.items()},
+        pictures={name: _png(read(paths[frame])[window]) for name, paths in outputs.items()},
+        decibels={name: each[frame]["psnr"] for name, each in metrics.items()},
     )
 
 
-def _strip(crop: Crop) -> str:
-    shown = "".join(
+def _render_crop(crop: Crop) -> str:
+    figures_html = "".join(
         f'<figure><img alt="{html.escape(name)}" src="data:image/png;base64,{_text(png)}">'
         f"<figcaption>{html.escape(name)}<br>{_decibel(crop.decibels[name])}</figcaption></figure>"
         for name, png in crop.pictures.items()
     )
-    return f"<h2>{html.escape(crop.title)}: {crop.gain:+.2f} dB</h2><section>{shown}</section>"
+    return f"<h2>{html.escape(crop.title)}: {crop.gain:+.2f} dB</h2><section>{figures_html}</section>"
 
 
-def _busiest(blurred: Codes, truth: Codes) -> tuple[slice, slice]:
+def _most_blurred_window(blurred: SrgbImage, truth: SrgbImage) -> tuple[slice, slice]:
     """Where the two differ most over a crop's area."""
     height, width = blurred.shape[:2]
-    tall, wide = min(SIDE, height), min(SIDE, width)
-    miss = np.abs(blurred.astype(np.float32) - truth.astype(np.float32)).mean(2)
-    mean = cv2.boxFilter(miss, -1, (wide, tall), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
-    within = mean[: height - tall + 1, : width - wide + 1]
-    top, left = np.unravel_index(int(np.argmax(within)), within.shape)
+    tall, wide = min(CROP_SIZE_PX, height), min(CROP_SIZE_PX, width)
+    error = np.abs(blurred.astype(np.float32) - truth.astype(np.float32)).mean(2)
+    mean = cv2.boxFilter(error, -1, (wide, tall), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    valid = mean[: height - tall + 1, : width - wide + 1]
+    top, left = np.unravel_index(int(np.argmax(valid)), valid.shape)
     return slice(int(top), int(top) + tall), slice(int(left), int(left) + wide)
 
 
-def _png(codes: Codes) -> bytes:
-    _, packed = cv2.imencode(".png", np.ascontiguousarray(codes[..., ::-1]))
-    return packed.tobytes()
+def _png(encoded: SrgbImage) -> bytes:
+    _, png = cv2.imencode(".png", np.ascontiguousarray(encoded[..., ::-1]))
+    return png.tobytes()
 
 
 def _text(png: bytes) -> str:
@@ -101,4 +105,4 @@ def _text(png: bytes) -> str:
 
 
 def _decibel(value: float) -> str:
-    return "" if value >= PERFECT else f"{value:.2f} dB"
+    return "" if value >= PSNR_CAP_DB else f"{value:.2f} dB"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from freezeframe.data.datasets.paired import Rule
+from freezeframe.data.datasets.paired import Comparison
 
 from .methods import INPUT
-from .scoring import PERFECT, Figures
+from .scoring import PSNR_CAP_DB, Metrics
 
-Cell = Callable[[float], str]
+CellFormat = Callable[[float], str]
 
-COLUMNS: Mapping[str, tuple[str, Cell]] = {
+COLUMNS: Mapping[str, tuple[str, CellFormat]] = {
     "psnr": ("PSNR dB", lambda value: f"{value:.2f}"),
     "gain": ("gain", lambda value: f"{value:+.2f}"),
     "worst": ("worst frame", lambda value: f"{value:+.2f}"),
@@ -25,7 +25,7 @@ COLUMNS: Mapping[str, tuple[str, Cell]] = {
     "megabytes": ("peak MB", lambda value: f"{value:.0f}"),
 }
 
-COMPARED: Mapping[Rule, str] = {
+PROTOCOL_NOTES: Mapping[Comparison, str] = {
     "pixel by pixel": "Compared pixel by pixel, no alignment.",
     "aligned": "Aligned to the truth by brightness and homography (RealBlur), compared where both see.",
     "best of many": "Against the frame of the true trajectory to which it is closest (Köhler), no alignment.",
@@ -39,28 +39,28 @@ again along the measured motion, against the input. Sharpness: gradients over th
 reading and writing; memory is that of the whole process."""
 
 
-def table(rows: Mapping[str, Figures], *, title: str, rule: Rule) -> str:
+def render_table(rows: Mapping[str, Metrics], *, title: str, comparison: Comparison) -> str:
     """Methods down, figures across; a dash where there is nothing to tell."""
     lines = [
         f"### {title}",
         "",
         "| method | " + " | ".join(header for header, _ in COLUMNS.values()) + " |",
         "|---" * (len(COLUMNS) + 1) + "|",
-        *(_line(name, _with_gain(figures, rows[INPUT])) for name, figures in rows.items()),
+        *(_line(name, _with_gain(metrics, rows[INPUT])) for name, metrics in rows.items()),
         "",
-        f"{COMPARED[rule]} {LEGEND}",
+        f"{PROTOCOL_NOTES[comparison]} {LEGEND}",
     ]
     return "\n".join(lines)
 
 
-def _with_gain(figures: Figures, given: Figures) -> Figures:
-    return figures | {"gain": figures["psnr"] - given["psnr"]}
+def _with_gain(metrics: Metrics, baseline: Metrics) -> Metrics:
+    return metrics | {"gain": metrics["psnr"] - baseline["psnr"]}
 
 
-def _line(name: str, figures: Figures) -> str:
-    perfect = {"psnr", "gain", "worst"} if figures["psnr"] >= PERFECT else set()
+def _line(name: str, metrics: Metrics) -> str:
+    perfect = {"psnr", "gain", "worst"} if metrics["psnr"] >= PSNR_CAP_DB else set()
     cells = [
-        cell(figures[key]) if key in figures and key not in perfect else "-"
+        cell(metrics[key]) if key in metrics and key not in perfect else "-"
         for key, (_, cell) in COLUMNS.items()
     ]
     return f"| {name} | " + " | ".join(cells) + " |"

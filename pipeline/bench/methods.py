@@ -20,10 +20,10 @@ from torch import Tensor
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.folder.source import open_folder
-from freezeframe.data.metrics.image import Codes, srgb_codes
-from freezeframe.data.metrics.temporal import light_of
+from freezeframe.data.metrics.image import SrgbImage, linear_to_srgb
+from freezeframe.data.metrics.temporal import srgb_to_linear
 from freezeframe.models.registry.bundled import REFINER
-from freezeframe.models.restorer.image_restorer import load_whole
+from freezeframe.models.restorer.image_restorer import load_image_restorer
 from freezeframe.models.restorer.load import load_restorer
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import Config, RefineConfig
@@ -31,13 +31,13 @@ from freezeframe.pipeline.stages.measure import survey
 from freezeframe.pipeline.stages.refine import refine
 from freezeframe.pipeline.tasks.video import deblur_video
 
-from .classical import Undo, along_motion, richardson_lucy, textbook, wiener
+from .classical import Deconvolver, deconvolve_tiled, load_skimage_restoration, richardson_lucy, wiener
 
 Method = Callable[[Path, Path], None]
 """Restores the numbered pictures of the first folder into the second, which does not exist yet."""
 
-INPUT, TRUTH = "do nothing", "the truth itself"
-OURS, WEIGHTLESS = "freezeframe", "freezeframe, no network"
+INPUT, GROUND_TRUTH = "input", "ground_truth"
+FREEZEFRAME, NO_NETWORK = "freezeframe", "freezeframe_no_network"
 
 
 def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
@@ -47,91 +47,97 @@ def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
         MissingExtra: scikit-image is not there.
         UnreadableMedia: The restorer's checkpoint cannot be loaded.
     """
-    textbook()
-    found: dict[str, Method] = {
-        "unsharp mask": partial(_each, change=unsharp),
-        "Wiener along the motion": partial(_along, undo=wiener),
-        "Richardson-Lucy along the motion": partial(_along, undo=richardson_lucy),
-        WEIGHTLESS: partial(ours, config=replace(config, fuse=replace(config.fuse, network="none"))),
-        OURS: partial(ours, config=config),
+    load_skimage_restoration()
+    methods: dict[str, Method] = {
+        "unsharp_mask": partial(_map_frames, restore_frame=unsharp_mask),
+        "wiener": partial(_deconvolve_frames, deconvolve=wiener),
+        "richardson_lucy": partial(_deconvolve_frames, deconvolve=richardson_lucy),
+        NO_NETWORK: partial(
+            run_freezeframe, config=replace(config, fuse=replace(config.fuse, network="none"))
+        ),
+        FREEZEFRAME: partial(run_freezeframe, config=config),
     }
     if restorer is not None:
-        loaded = load_restorer(restorer, device=config.device, precision=config.precision)
-        found[f"{restorer.stem} alone"] = partial(
-            _each, change=lambda image: refine(image[None], loaded, RefineConfig())[0]
+        network = load_restorer(restorer, device=config.device, precision=config.precision)
+        methods[f"{restorer.stem} alone"] = partial(
+            _map_frames, restore_frame=lambda image: refine(image[None], network, RefineConfig())[0]
         )
-    return found
+    return methods
 
 
-def ours(source: Path, output: Path, *, config: Config) -> None:
+def run_freezeframe(source: Path, output: Path, *, config: Config) -> None:
     """The whole command: `freezeframe video`; for a photo by itself `freezeframe restore` by the refiner."""
     if len(open_folder(source).images) > 1:
         deblur_video(source, output, config=config)
         return
     if config.fuse.network == "none":
-        _each(source, output, change=lambda image: image)
+        _map_frames(source, output, restore_frame=lambda image: image)
         return
-    restorer = load_whole(REFINER, device=config.device, precision=config.precision)
-    _each(source, output, change=lambda image: restorer(image[None])[0])
+    restorer = load_image_restorer(REFINER, device=config.device, precision=config.precision)
+    _map_frames(source, output, restore_frame=lambda image: restorer(image[None])[0])
 
 
-def unsharp(image: Tensor) -> Tensor:
+def unsharp_mask(image: Tensor) -> Tensor:
     """Unsharp mask on gamma-coded light, radius 2 pixels, half of the detail added once more."""
-    codes = srgb_codes(image)
-    sharper = cv2.addWeighted(codes, 1.5, cv2.GaussianBlur(codes, (0, 0), 2), -0.5, 0)
-    return light_of(np.asarray(sharper, np.uint8))
+    encoded = linear_to_srgb(image)
+    sharper = cv2.addWeighted(encoded, 1.5, cv2.GaussianBlur(encoded, (0, 0), 2), -0.5, 0)
+    return srgb_to_linear(np.asarray(sharper, np.uint8))
 
 
-def shutter_of(source: Path) -> float:
+def measure_shutter(source: Path) -> float:
     """Exposure time over frame interval of a folder, as the whole command measures it."""
     opened = open_folder(source)
     return survey(opened, Config().measure).shutter if opened.count > 1 else 1.0
 
 
-def ways(images: Iterable[Tensor], *, shutter: float) -> Iterator[tuple[Tensor, Tensor]]:
+def estimate_blur_vectors(images: Iterable[Tensor], *, shutter: float) -> Iterator[tuple[Tensor, Tensor]]:
     """Each picture, [3, H, W] linear RGB, with its measured way while the shutter was open, [2, H, W] pixels.
 
     Central differences of the flow to both neighbours. Streams: holds three pictures at a time.
     """
-    before: Tensor | None = None
-    behind: list[Tensor] = []
+    previous: Tensor | None = None
+    previous_backward: list[Tensor] = []
     for image in images:
-        if before is None:
-            before = image
+        if previous is None:
+            previous = image
             continue
-        ahead, back = dis_pair(before, image)
-        yield before, shutter * torch.stack([*behind, ahead.shift]).mean(0)
-        before, behind = image, [-back.shift]
-    if before is not None:
-        still = before.new_zeros(2, *before.shape[1:])
-        yield before, shutter * (behind[0] if behind else still)
+        forward, backward = dis_pair(previous, image)
+        yield previous, shutter * torch.stack([*previous_backward, forward.uv]).mean(0)
+        previous, previous_backward = image, [-backward.uv]
+    if previous is not None:
+        zeros = previous.new_zeros(2, *previous.shape[1:])
+        yield previous, shutter * (previous_backward[0] if previous_backward else zeros)
 
 
-def read(path: Path) -> Codes:
+def read(path: Path) -> SrgbImage:
     """[H, W, 3] uint8 sRGB of a picture file, as it is: no turning, no profile."""
-    found = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if found is None:
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
         raise UnreadableMedia(f"{path}: cannot be read as a picture; unpack the set again")
-    return np.ascontiguousarray(np.asarray(found, np.uint8)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(pixels, np.uint8)[..., ::-1])
 
 
-def write(path: Path, codes: Codes) -> None:
+def write(path: Path, encoded: SrgbImage) -> None:
     """[H, W, 3] uint8 sRGB as PNG."""
-    _, packed = cv2.imencode(".png", cv2.cvtColor(codes, cv2.COLOR_RGB2BGR))
+    _, packed = cv2.imencode(".png", cv2.cvtColor(encoded, cv2.COLOR_RGB2BGR))
     path.write_bytes(packed.tobytes())
 
 
-def _each(source: Path, output: Path, *, change: Callable[[Tensor], Tensor]) -> None:
+def _map_frames(source: Path, output: Path, *, restore_frame: Callable[[Tensor], Tensor]) -> None:
     """Frame by frame."""
     output.mkdir()
     for path in open_folder(source).images:
-        write(output / path.name, srgb_codes(change(light_of(read(path)))))
+        write(output / path.name, linear_to_srgb(restore_frame(srgb_to_linear(read(path)))))
 
 
-def _along(source: Path, output: Path, *, undo: Undo) -> None:
+def _deconvolve_frames(source: Path, output: Path, *, deconvolve: Deconvolver) -> None:
     """Frame by frame, each deconvolved along its own measured way."""
     output.mkdir()
     paths = open_folder(source).images
-    images = (light_of(read(path)) for path in paths)
-    for path, (image, way) in zip(paths, ways(images, shutter=shutter_of(source)), strict=True):
-        write(output / path.name, srgb_codes(along_motion(image, way, undo=undo)))
+    images = (srgb_to_linear(read(path)) for path in paths)
+    for path, (image, blur_vectors) in zip(
+        paths, estimate_blur_vectors(images, shutter=measure_shutter(source)), strict=True
+    ):
+        write(
+            output / path.name, linear_to_srgb(deconvolve_tiled(image, blur_vectors, deconvolve=deconvolve))
+        )

@@ -15,22 +15,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from freezeframe.data.datasets.paired import Pairs, Rule, Take, folder_pair
+from freezeframe.data.datasets.paired import Comparison, FrameSequence, PairedDataset, folder_pair
 from freezeframe.data.datasets.sequences import SetName, open_set
 from freezeframe.data.datasets.single_images import photos as lone_photos
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.publish import Claim, claim
 from freezeframe.pipeline.commands.build_config import save_json
 from freezeframe.pipeline.support.media import versions
-from freezeframe.pipeline.support.progress import Advance, quiet
+from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
-from .html_report import Crop, cuts, page
-from .markdown_table import table
-from .methods import INPUT, OURS, TRUTH, Method, read, shutter_of, write
-from .peak_memory import forget_peak, peak_megabytes
-from .scoring import Figures, judge, over_frames, over_takes
+from .html_report import Crop, render_html, select_crops
+from .markdown_table import render_table
+from .methods import FREEZEFRAME, GROUND_TRUTH, INPUT, Method, measure_shutter, read, write
+from .peak_memory import peak_memory_mb, reset_peak_memory
+from .scoring import Metrics, mean_over_frames, mean_over_sequences, score_sequence
 
-SHOWN = 6  # frames on the compare page from either end: where we gain least and most
+CROPS_PER_END = 6  # frames on the compare page from either end: where we gain least and most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,42 +38,44 @@ class Benchmark:
     """What came out."""
 
     name: str
-    rule: Rule
+    comparison: Comparison
     frames: int
-    rows: Mapping[str, Figures]  # by method
-    takes: Mapping[str, Mapping[str, Figures]]  # by take, by method
-    every: Mapping[str, Mapping[str, Sequence[Figures]]]  # by take, by method, by frame
+    rows: Mapping[str, Metrics]  # by method
+    sequences: Mapping[str, Mapping[str, Metrics]]  # by take, by method
+    per_frame: Mapping[str, Mapping[str, Sequence[Metrics]]]  # by take, by method, by frame
     crops: Sequence[Crop] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {
-            "set": self.name,
-            "comparison": self.rule,
+            "dataset": self.name,
+            "comparison": self.comparison,
             "protocol": " ".join((__doc__ or "").split()),
             "frames": self.frames,
             "methods": dict(self.rows),
-            "sequences": dict(self.takes),
-            "every frame": dict(self.every),
+            "sequences": dict(self.sequences),
+            "per_frame": dict(self.per_frame),
             "versions": versions(),
         }
 
     def text(self) -> str:
         """The table, in Markdown."""
-        return table(
+        return render_table(
             self.rows,
-            title=f"{self.name}: {self.frames} frames in {len(self.takes)} sequences",
-            rule=self.rule,
+            title=f"{self.name}: {self.frames} frames in {len(self.sequences)} sequences",
+            comparison=self.comparison,
         )
 
-    def save(self, places: Mapping[str, Claim]) -> None:
-        """Write bench.json, bench.md and compare.html where `claims_in` said that they can go."""
-        save_json(places["bench.json"], self.to_dict())
-        places["bench.md"].write((self.text() + "\n").encode())
-        places["compare.html"].write(page(self.name, self.text(), self.crops).encode())
+    def save(self, claims: Mapping[str, Claim]) -> None:
+        """Write bench.json, bench.md and compare.html where `claim_results` said that they can go."""
+        save_json(claims["bench.json"], self.to_dict())
+        claims["bench.md"].write((self.text() + "\n").encode())
+        claims["compare.html"].write(render_html(self.name, self.text(), self.crops).encode())
 
 
-def bench(pairs: Pairs, methods: Mapping[str, Method], *, progress: Advance = quiet) -> Benchmark:
+def bench(
+    pairs: PairedDataset, methods: Mapping[str, Method], *, progress: ProgressCallback = null_progress
+) -> Benchmark:
     """Let every method restore every take, and judge what it wrote.
 
     Args:
@@ -83,37 +85,53 @@ def bench(pairs: Pairs, methods: Mapping[str, Method], *, progress: Advance = qu
     """
     total = pairs.frames * (len(methods) + 1)
     progress(0, total)
-    every: dict[str, dict[str, list[Figures]]] = {}
-    takes: dict[str, dict[str, Figures]] = {}
+    per_frame: dict[str, dict[str, list[Metrics]]] = {}
+    sequences: dict[str, dict[str, Metrics]] = {}
     crops: list[Crop] = []
-    for take in pairs.takes:
+    for sequence in pairs.sequences:
         with tempfile.TemporaryDirectory(prefix="freezeframe-bench-") as scratch:
-            place = Path(scratch)
-            source = staged(take, place / "input")
-            found, costs = _restored(source, methods, place, done=partial(progress, len(take.blurred), total))
-            found |= {TRUTH: [truths[len(truths) // 2] for truths in take.truths]}
-            figures = judge(
-                take, found, rule=pairs.rule, shutter=shutter_of(source), tell=partial(progress, 1, total)
+            folder = Path(scratch)
+            source = stage_frames(sequence, folder / "input")
+            outputs, costs = _run_methods(
+                source, methods, folder, on_method=partial(progress, len(sequence.blurred), total)
             )
-            means = over_frames(figures, given=INPUT)
-            crops = _notable([*crops, *cuts(take, found, figures, by=OURS if OURS in found else INPUT)])
-        every[take.name] = figures
-        takes[take.name] = {name: mean | costs.get(name, {}) for name, mean in means.items()}
-    rows = {name: over_takes([take[name] for take in takes.values()]) for name in (INPUT, *methods, TRUTH)}
+            outputs |= {GROUND_TRUTH: [truths[len(truths) // 2] for truths in sequence.truths]}
+            metrics = score_sequence(
+                sequence,
+                outputs,
+                comparison=pairs.comparison,
+                shutter=measure_shutter(source),
+                on_frame=partial(progress, 1, total),
+            )
+            means = mean_over_frames(metrics, baseline=INPUT)
+            crops = _extreme_crops(
+                [
+                    *crops,
+                    *select_crops(
+                        sequence, outputs, metrics, by=FREEZEFRAME if FREEZEFRAME in outputs else INPUT
+                    ),
+                ]
+            )
+        per_frame[sequence.name] = metrics
+        sequences[sequence.name] = {name: mean | costs.get(name, {}) for name, mean in means.items()}
+    rows = {
+        name: mean_over_sequences([sequence[name] for sequence in sequences.values()])
+        for name in (INPUT, *methods, GROUND_TRUTH)
+    }
     return Benchmark(
         name=pairs.name,
-        rule=pairs.rule,
+        comparison=pairs.comparison,
         frames=pairs.frames,
         rows=rows,
-        takes=takes,
-        every=every,
+        sequences=sequences,
+        per_frame=per_frame,
         crops=crops,
     )
 
 
-def pairs_of(
+def open_pairs(
     blurred: Path, truth: Path | None, *, name: SetName | None, split: str | None, photos: bool
-) -> Pairs:
+) -> PairedDataset:
     """What the user named: a published set, or two folders."""
     if name is not None and truth is None:
         return open_set(blurred, name, split=split)
@@ -126,20 +144,20 @@ def pairs_of(
     return lone_photos(blurred, truth) if photos else folder_pair(blurred, truth)
 
 
-def staged(take: Take, folder: Path) -> Path:
+def stage_frames(sequence: FrameSequence, folder: Path) -> Path:
     """The blurred frames of a take as numbered PNG in a new folder: what each method gets.
 
     Raises:
         UnreadableMedia: The truth is of another size.
     """
-    sizes = [read(path).shape[1::-1] for path in (take.blurred[0], take.truths[0][0])]
+    sizes = [read(path).shape[1::-1] for path in (sequence.blurred[0], sequence.truths[0][0])]
     if sizes[0] != sizes[1]:
-        given, true = ("x".join(map(str, size)) for size in sizes)
+        input_size, truth_size = ("x".join(map(str, size)) for size in sizes)
         raise UnreadableMedia(
-            f"{take.truths[0][0]}: is {true}, its blurred frame {given}; give both in one size"
+            f"{sequence.truths[0][0]}: is {truth_size}, its blurred frame {input_size}; give both in one size"
         )
     folder.mkdir(parents=True)
-    for number, path in enumerate(take.blurred):
+    for number, path in enumerate(sequence.blurred):
         target = folder / f"{number:06d}.png"
         if path.suffix.lower() == ".png":
             shutil.copyfile(path, target)
@@ -148,7 +166,7 @@ def staged(take: Take, folder: Path) -> Path:
     return folder
 
 
-def claims_in(folder: Path, *, inputs: Iterable[Path] = (), force: bool) -> dict[str, Claim]:
+def claim_results(folder: Path, *, inputs: Iterable[Path] = (), force: bool) -> dict[str, Claim]:
     """Learn before hours of work that results would replace others, or cannot be written."""
     names = ("bench.json", "bench.md", "compare.html")
     if any((folder / name).exists() for name in names) and not force:
@@ -156,26 +174,30 @@ def claims_in(folder: Path, *, inputs: Iterable[Path] = (), force: bool) -> dict
     return {name: claim(folder / name, inputs=inputs, force=force, trial=True) for name in names}
 
 
-def _restored(
-    source: Path, methods: Mapping[str, Method], place: Path, *, done: Callable[[], None]
-) -> tuple[dict[str, Sequence[Path]], dict[str, Figures]]:
+def _run_methods(
+    source: Path, methods: Mapping[str, Method], folder: Path, *, on_method: Callable[[], None]
+) -> tuple[dict[str, Sequence[Path]], dict[str, Metrics]]:
     """Every method's pictures of the frames in `source`, and what they cost."""
-    given = sorted(source.iterdir())
-    found: dict[str, Sequence[Path]] = {INPUT: given}
-    costs: dict[str, Figures] = {}
+    inputs = sorted(source.iterdir())
+    outputs: dict[str, Sequence[Path]] = {INPUT: inputs}
+    costs: dict[str, Metrics] = {}
     for number, (name, method) in enumerate(methods.items()):
-        output = place / str(number)
-        forget_peak()
-        begun = time.perf_counter()
+        output = folder / str(number)
+        reset_peak_memory()
+        start_time = time.perf_counter()
         method(source, output)
-        costs[name] = {"seconds": (time.perf_counter() - begun) / len(given)}
-        peak = peak_megabytes()
+        costs[name] = {"seconds": (time.perf_counter() - start_time) / len(inputs)}
+        peak = peak_memory_mb()
         costs[name] |= {} if peak is None else {"megabytes": peak}
-        found[name] = [output / path.name for path in given]
-        done()
-    return found, costs
+        outputs[name] = [output / path.name for path in inputs]
+        on_method()
+    return outputs, costs
 
 
-def _notable(crops: list[Crop]) -> list[Crop]:
-    ordered = sorted(crops, key=lambda crop: crop.gain)
-    return ordered if len(ordered) <= 2 * SHOWN else [*ordered[:SHOWN], *ordered[-SHOWN:]]
+def _extreme_crops(crops: list[Crop]) -> list[Crop]:
+    by_gain = sorted(crops, key=lambda crop: crop.gain)
+    return (
+        by_gain
+        if len(by_gain) <= 2 * CROPS_PER_END
+        else [*by_gain[:CROPS_PER_END], *by_gain[-CROPS_PER_END:]]
+    )

@@ -11,131 +11,139 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from freezeframe.data.datasets.paired import Rule, Take
-from freezeframe.data.metrics.aligned import aligned_scores
-from freezeframe.data.metrics.image import Codes, flicker, psnr_codes, sharpness, ssim_codes
-from freezeframe.data.metrics.temporal import light_of, reblur_consistency, tof, warping_error
+from freezeframe.data.datasets.paired import Comparison, FrameSequence
+from freezeframe.data.metrics.aligned import aligned_psnr_ssim
+from freezeframe.data.metrics.image import SrgbImage, psnr_srgb, sharpness, ssim_srgb, temporal_flicker
+from freezeframe.data.metrics.temporal import reblur_consistency, srgb_to_linear, tof, warping_error
 from freezeframe.data.types import Flow
 from freezeframe.motion.flow.estimators import dis_flow
 
-from .methods import read, ways
+from .methods import estimate_blur_vectors, read
 
-PERFECT = 100.0  # dB, in place of infinity: a perfect frame must leave a mean finite
+PSNR_CAP_DB = 100.0  # dB, in place of infinity: a perfect frame must leave a mean finite
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 """Values by name; what cannot be told of a frame, such as the motion to one before the first, is absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Moment:
+class _FrameReference:
     """What is known of one frame, whoever restored it."""
 
     blurred: Tensor  # [3, H, W] linear RGB
-    way: Tensor  # [2, H, W] pixels
-    truths: list[Codes]
+    blur_vectors: Tensor  # [2, H, W] pixels
+    truths: list[SrgbImage]
     flow: Flow | None  # from the true frame before to this one
 
     @property
-    def truth(self) -> Codes:
+    def truth(self) -> SrgbImage:
         """The one in the middle of the exposure."""
         return self.truths[len(self.truths) // 2]
 
 
-def judge(
-    take: Take,
-    found: Mapping[str, Sequence[Path]],
+def score_sequence(
+    sequence: FrameSequence,
+    outputs: Mapping[str, Sequence[Path]],
     *,
-    rule: Rule,
+    comparison: Comparison,
     shutter: float,
-    tell: Callable[[], None] = lambda: None,
-) -> dict[str, list[Figures]]:
+    on_frame: Callable[[], None] = lambda: None,
+) -> dict[str, list[Metrics]]:
     """Figures of every frame of a take, by method.
 
     Args:
-        take: The blurred frames and their truth.
-        found: Each method's pictures of these frames.
-        rule: How a picture is compared with its truth.
+        sequence: The blurred frames and their truth.
+        outputs: Each method's pictures of these frames.
+        comparison: How a picture is compared with its truth.
         shutter: Exposure time over frame interval, for the way along which results are blurred again.
-        tell: Called after each frame.
+        on_frame: Called after each frame.
     """
-    figures: dict[str, list[Figures]] = {name: [] for name in found}
-    recent: dict[str, deque[Tensor]] = {name: deque(maxlen=3) for name in found}
-    before: Tensor | None = None
-    blurred = (light_of(read(path)) for path in take.blurred)
-    for t, (image, way) in enumerate(ways(blurred, shutter=shutter)):
-        truths = [read(path) for path in take.truths[t]]
-        now = light_of(truths[len(truths) // 2])
-        flow = dis_flow(before, now) if before is not None else None
-        moment = _Moment(blurred=image, way=way, truths=truths, flow=flow)
-        for name, paths in found.items():
-            codes = read(paths[t])
-            recent[name].append(light_of(codes))
-            figures[name].append(_still(codes, moment, rule) | _moving(list(recent[name]), moment))
-        before = now
-        tell()
-    return figures
+    metrics: dict[str, list[Metrics]] = {name: [] for name in outputs}
+    recent: dict[str, deque[Tensor]] = {name: deque(maxlen=3) for name in outputs}
+    previous: Tensor | None = None
+    blurred = (srgb_to_linear(read(path)) for path in sequence.blurred)
+    for t, (image, blur_vectors) in enumerate(estimate_blur_vectors(blurred, shutter=shutter)):
+        truths = [read(path) for path in sequence.truths[t]]
+        current = srgb_to_linear(truths[len(truths) // 2])
+        flow = dis_flow(previous, current) if previous is not None else None
+        reference = _FrameReference(blurred=image, blur_vectors=blur_vectors, truths=truths, flow=flow)
+        for name, paths in outputs.items():
+            encoded = read(paths[t])
+            recent[name].append(srgb_to_linear(encoded))
+            metrics[name].append(
+                _spatial_metrics(encoded, reference, comparison)
+                | _temporal_metrics(list(recent[name]), reference)
+            )
+        previous = current
+        on_frame()
+    return metrics
 
 
-def over_frames(figures: Mapping[str, Sequence[Figures]], *, given: str) -> dict[str, Figures]:
-    """Each method's figures of a whole take, of the method `given` as the one that does nothing."""
-    means = {name: _mean(frames) for name, frames in figures.items()}
-    still = means[given].get("warping", 0.0)
-    for name, frames in figures.items():
+def mean_over_frames(metrics: Mapping[str, Sequence[Metrics]], *, baseline: str) -> dict[str, Metrics]:
+    """Each method's figures of a whole take, of the method `baseline` as the one that does nothing."""
+    means = {name: _mean(frames) for name, frames in metrics.items()}
+    baseline_warping = means[baseline].get("warping", 0.0)
+    for name, frames in metrics.items():
         mean = means[name]
-        gains = [one["psnr"] - none["psnr"] for one, none in zip(frames, figures[given], strict=True)]
+        gains = [one["psnr"] - none["psnr"] for one, none in zip(frames, metrics[baseline], strict=True)]
         mean["worst"], mean["best"] = min(gains), max(gains)
-        slope = mean.pop("sharpness of truth")
+        slope = mean.pop("sharpness_truth")
         mean["sharpness"] = mean["sharpness"] / slope if slope else 1.0
         if "flicker" in mean:
             mean["flicker"] = math.sqrt(mean["flicker"])
         if "warping" in mean:
-            mean["warping"] = mean["warping"] / still if name != given and still else 1.0
+            mean["warping"] = (
+                mean["warping"] / baseline_warping if name != baseline and baseline_warping else 1.0
+            )
     return means
 
 
-def over_takes(takes: Sequence[Figures]) -> Figures:
+def mean_over_sequences(sequences: Sequence[Metrics]) -> Metrics:
     """The mean of several takes' figures; of gains the worst and best, of memory the most."""
-    ends = {"worst": min, "best": max, "megabytes": max}
-    return _mean(takes) | {
-        name: end(take[name] for take in takes)
-        for name, end in ends.items()
-        if all(name in take for take in takes)
+    extremes = {"worst": min, "best": max, "megabytes": max}
+    return _mean(sequences) | {
+        name: end(sequence[name] for sequence in sequences)
+        for name, end in extremes.items()
+        if all(name in sequence for sequence in sequences)
     }
 
 
-def _still(codes: Codes, moment: _Moment, rule: Rule) -> Figures:
-    decibel, alike = _scores(codes, moment, rule)
-    found = {
-        "psnr": min(decibel, PERFECT),
-        "ssim": alike,
-        "sharpness": sharpness(codes),
-        "sharpness of truth": sharpness(moment.truth),
+def _spatial_metrics(encoded: SrgbImage, reference: _FrameReference, comparison: Comparison) -> Metrics:
+    psnr, ssim = _scores(encoded, reference, comparison)
+    metrics = {
+        "psnr": min(psnr, PSNR_CAP_DB),
+        "ssim": ssim,
+        "sharpness": sharpness(encoded),
+        "sharpness_truth": sharpness(reference.truth),
     }
-    if moment.way.any():
-        consistent = reblur_consistency(light_of(codes), moment.blurred, moment.way)
-        found["reblur"] = min(consistent, PERFECT)
-    return found
+    if reference.blur_vectors.any():
+        consistent = reblur_consistency(srgb_to_linear(encoded), reference.blurred, reference.blur_vectors)
+        metrics["reblur"] = min(consistent, PSNR_CAP_DB)
+    return metrics
 
 
-def _scores(codes: Codes, moment: _Moment, rule: Rule) -> tuple[float, float]:
+def _scores(encoded: SrgbImage, reference: _FrameReference, comparison: Comparison) -> tuple[float, float]:
     """PSNR in dB and SSIM."""
-    if rule == "aligned":
-        return aligned_scores(codes, moment.truth)
-    best = max(moment.truths, key=lambda truth: psnr_codes(codes, truth))
-    return psnr_codes(codes, best), ssim_codes(codes, best)
+    if comparison == "aligned":
+        return aligned_psnr_ssim(encoded, reference.truth)
+    best = max(reference.truths, key=lambda truth: psnr_srgb(encoded, truth))
+    return psnr_srgb(encoded, best), ssim_srgb(encoded, best)
 
 
-def _moving(recent: list[Tensor], moment: _Moment) -> Figures:
-    found: Figures = {}
-    if moment.flow is not None:
+def _temporal_metrics(recent: list[Tensor], reference: _FrameReference) -> Metrics:
+    metrics: Metrics = {}
+    if reference.flow is not None:
         pair = recent[-2], recent[-1]
-        found = {"tof": tof(pair, moment.flow, flow=dis_flow), "warping": warping_error(pair, moment.flow)}
+        metrics = {
+            "tof": tof(pair, reference.flow, flow=dis_flow),
+            "warping": warping_error(pair, reference.flow),
+        }
     if len(recent) == 3:
-        found["flicker"] = flicker(torch.stack(recent)) ** 2
-    return found
+        metrics["flicker"] = temporal_flicker(torch.stack(recent)) ** 2
+    return metrics
 
 
-def _mean(parts: Sequence[Figures]) -> Figures:
+def _mean(parts: Sequence[Metrics]) -> Metrics:
     names = list(dict.fromkeys(name for part in parts for name in part))
-    given = {name: [part[name] for part in parts if name in part] for name in names}
-    return {name: sum(values) / len(values) for name, values in given.items()}
+    values_by_name = {name: [part[name] for part in parts if name in part] for name in names}
+    return {name: sum(values) / len(values) for name, values in values_by_name.items()}

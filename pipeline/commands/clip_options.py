@@ -14,6 +14,7 @@ from .options import (
     Device,
     End,
     Estimator,
+    FrameRate,
     Iterations,
     MinBlur,
     NetworkOption,
@@ -21,7 +22,6 @@ from .options import (
     PresetOption,
     Quality,
     Radius,
-    Rate,
     Restorer,
     Shutter,
     SkipDamaged,
@@ -39,7 +39,7 @@ class ClipOptions:
     min_blur: MinBlur = None
     start: Start = None
     end: End = None
-    fps: Rate = None
+    fps: FrameRate = None
     budget: Budget = None
     codec: Codec = None
     quality: Quality = None
@@ -48,7 +48,7 @@ class ClipOptions:
     estimator: Estimator = "dis"
     radius: Radius = None
     iterations: Iterations = None
-    network: NetworkOption = "shipped"
+    network: NetworkOption = "bundled"
     adapt: Adapt = 0.0
     restorer: Restorer = None
     splat: Splat = "off"
@@ -69,13 +69,13 @@ class ClipOptions:
                   "network": options.network(self.network)},
             splat={"mode": self.splat, "budget": self.budget},
             refine={"checkpoint": self.restorer},
-            gate=options.pixels(self.min_blur),
+            gate=options.blur_limit_fields(self.min_blur),
             strength=self.strength, device=self.device, precision=self.precision, budget=self.budget,
         )  # fmt: skip
 
-    def words(self) -> list[str]:
+    def to_arguments(self) -> list[str]:
         """The same as a command line."""
-        given = asdict(self)
+        values = asdict(self)
         if self.budget is not None:
-            given["budget"] = f"{60 * self.budget:.3f}s"
-        return options.arguments(**given)
+            values["budget"] = f"{60 * self.budget:.3f}s"
+        return options.to_command_line(**values)

@@ -15,22 +15,22 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.media.video_in.stream_info import address
-from freezeframe.data.metrics.image import psnr, srgb_codes
+from freezeframe.data.media.video_in.stream_info import ffmpeg_url
+from freezeframe.data.metrics.image import linear_to_srgb, psnr
 from freezeframe.data.synthesis.demo.scenes import sports_scene
 from freezeframe.pipeline.support.extras import slow_notes
 from freezeframe.pipeline.support.media import versions
 from freezeframe.pipeline.tasks.video import deblur_video
 
 ENCODERS = ("libx264", "libx265", "libsvtav1", "prores_ks", "ffv1")
-SOUND = 0.5  # dB that the self-check must gain; a broken kernel or codec gains nothing
-CHECKED = 4  # frames of the self-check: enough for one with neighbours on both sides
+MIN_GAIN_DB = 0.5  # dB that the self-check must gain; a broken kernel or codec gains nothing
+NUM_FRAMES = 4  # frames of the self-check: enough for one with neighbours on both sides
 
 
-def examine() -> tuple[str, bool]:
+def check_installation() -> tuple[str, bool]:
     """A page of text, and whether everything that matters works."""
     gain = self_check()
-    healthy = gain >= SOUND
+    healthy = gain >= MIN_GAIN_DB
     missing = [name for name in ENCODERS if name not in av.codecs_available]
     lines = [
         "versions  " + ", ".join(f"{name} {version}" for name, version in versions().items()),
@@ -48,10 +48,10 @@ def examine() -> tuple[str, bool]:
 def self_check() -> float:
     """Gain in dB of a short generated clip, through the whole pipeline, over its blurry input."""
     scene = sports_scene(320, 180, seed=1)
-    sharp = [scene.sharp(float(t)) for t in range(CHECKED)]
+    sharp = [scene.sharp(float(t)) for t in range(NUM_FRAMES)]
     with TemporaryDirectory() as folder:
         blurry, restored = Path(folder, "blurry.mkv"), Path(folder, "restored.mkv")
-        _write([scene.blurred(float(t), shutter=0.6) for t in range(CHECKED)], blurry)
+        _write([scene.blurred(float(t), shutter=0.6) for t in range(NUM_FRAMES)], blurry)
         deblur_video(blurry, restored)
         before, after = _mean_psnr(blurry, sharp), _mean_psnr(restored, sharp)
     return after - before
@@ -59,11 +59,11 @@ def self_check() -> float:
 
 def _write(images: list[Tensor], path: Path) -> None:
     """A lossless clip (FFV1) of [3, H, W] linear RGB pictures."""
-    with av.open(address(path), "w") as container:
+    with av.open(ffmpeg_url(path), "w") as container:
         stream = container.add_stream("ffv1", rate=Fraction(25))
         stream.height, stream.width, stream.pix_fmt = *images[0].shape[1:], "bgr0"
         for image in images:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(srgb_codes(image)), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(linear_to_srgb(image)), format="rgb24")
             container.mux(stream.encode(frame.reformat(format="bgr0")))
         container.mux(stream.encode(None))
 

@@ -9,7 +9,7 @@ import typer
 
 from .options import Device, Force, PrecisionOption
 from .parser import Command, Group
-from .terminal import answer, bar, errors, say, show
+from .terminal import errors, print_message, print_path, print_result, progress_bar
 
 app = typer.Typer(cls=Group, no_args_is_help=False, pretty_exceptions_enable=False)
 
@@ -24,16 +24,16 @@ def models(context: typer.Context) -> None:
             for weights in filter(Path.is_file, (WEIGHTS, REFINER)):
                 verify(weights)
                 for name, value in card(weights).items():
-                    show(f"{name}: {value}")
+                    print_result(f"{name}: {value}")
 
 
 @app.command("list", cls=Command)
 def list_() -> None:
     """Every known restorer: whether it is installed, what it restores, its licence."""
     with errors():
-        from freezeframe.pipeline.tasks.restore.model_info import listing
+        from freezeframe.pipeline.tasks.restore.model_info import format_listing
 
-        show(listing())
+        print_result(format_listing())
 
 
 @app.command(cls=Command)
@@ -45,15 +45,15 @@ def info(
 ) -> None:
     """What a restorer restores, its size, licence, and what it costs on this machine."""
     with errors():
-        from freezeframe.pipeline.tasks.restore.model_info import cost, cost_in_words, here, told_of
+        from freezeframe.pipeline.tasks.restore.model_info import cost, describe, find_installed, format_cost
 
-        for key, value in told_of(name).items():
-            show(f"{key}: {value}")
-        weights = here(name)
+        for key, value in describe(name).items():
+            print_result(f"{key}: {value}")
+        weights = find_installed(name)
         if weights is not None:
-            found = cost(weights, device=device, precision=precision, measure=measure)
-            for key, value in cost_in_words(found).items():
-                show(f"{key}: {value}")
+            network_cost = cost(weights, device=device, precision=precision, measure=measure)
+            for key, value in format_cost(network_cost).items():
+                print_result(f"{key}: {value}")
 
 
 @app.command(cls=Command)
@@ -63,11 +63,11 @@ def add(
 ) -> None:
     """Copy a checkpoint of yours into freezeframe's folder, once it is recognised."""
     with errors():
-        from freezeframe.pipeline.tasks.restore.model_info import add as take_in
+        from freezeframe.pipeline.tasks.restore.model_info import add as add_checkpoint
 
-        weights, title = take_in(file, force=force)
-        say(f"{title}; use it by: --model {weights.name}")
-        answer(weights.path)
+        weights, title = add_checkpoint(file, force=force)
+        print_message(f"{title}; use it by: --model {weights.name}")
+        print_path(weights.path)
 
 
 @app.command(cls=Command)
@@ -77,11 +77,11 @@ def fetch(
     """Download a restorer from where its authors published it; a broken download is resumed."""
     with errors(stopped="Stopped. Rerun the same command to resume the download."):
         from freezeframe.models.store.download import fetch as download
-        from freezeframe.pipeline.tasks.restore.model_info import published
+        from freezeframe.pipeline.tasks.restore.model_info import find_published
 
-        release = published(name)
-        if release.address:
-            say(f"from {release.address}; licence: {release.licence}")
-        with bar(name, unit="B") as advance:
-            path = download(release, progress=advance)
-        answer(path)
+        release = find_published(name)
+        if release.url:
+            print_message(f"from {release.url}; licence: {release.licence}")
+        with progress_bar(name, unit="B") as on_progress:
+            path = download(release, progress=on_progress)
+        print_path(path)

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 import typer
 
-UNITS = {"s": 1 / 60, "m": 1.0, "h": 60.0}
-LONGEST = 10**7  # seconds; no film lasts for months
-FASTEST = 10**6  # frames per second
+MINUTES_PER_UNIT = {"s": 1 / 60, "m": 1.0, "h": 60.0}
+MAX_DURATION_S = 10**7  # seconds; no film lasts for months
+MAX_FRAME_RATE = 10**6  # frames per second
 
 OUTPUT, ADVANCED = "Output", "Advanced"  # panels of --help; all else is in the first one
 
@@ -26,50 +26,50 @@ CODECS: dict[str, CodecName] = {
 }
 
 
-def minutes(words: str) -> float:
+def parse_minutes(text: str) -> float:
     """`90s`, `10m`, `1.5h` in minutes."""
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", words.strip())
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if not parts or float(parts[1]) == 0:
-        raise typer.BadParameter(f"{words!r} is not a duration; use e.g. 90s, 10m or 1h")
-    return float(parts[1]) * UNITS[parts[2]]
+        raise typer.BadParameter(f"{text!r} is not a duration; use e.g. 90s, 10m or 1h")
+    return float(parts[1]) * MINUTES_PER_UNIT[parts[2]]
 
 
-def moment(words: str) -> float:
+def parse_timestamp(text: str) -> float:
     """`12.5`, `1:30.5` or `1:02:03` in seconds."""
-    parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", words.strip())
+    parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", text.strip())
     if parts:
         hours, minute, second = (Fraction(part or "0") for part in parts.groups())
         total = 3600 * hours + 60 * minute + second
-        if total <= LONGEST and (not parts[2] or second < 60) and (not parts[1] or minute < 60):
+        if total <= MAX_DURATION_S and (not parts[2] or second < 60) and (not parts[1] or minute < 60):
             return float(total)
-    raise typer.BadParameter(f"{words!r} is not a time; use seconds (12.5), mm:ss (1:30.5) or hh:mm:ss")
+    raise typer.BadParameter(f"{text!r} is not a time; use seconds (12.5), mm:ss (1:30.5) or hh:mm:ss")
 
 
-def frames_per_second(words: str) -> Fraction:
+def parse_frame_rate(text: str) -> Fraction:
     """`25`, `29.97` or `30000/1001`, exactly."""
-    if re.fullmatch(r"\d+(?:\.\d+)?|\d+/0*[1-9]\d*", words.strip()):
-        rate = Fraction(words.strip())
-        if 0 < rate <= FASTEST:
+    if re.fullmatch(r"\d+(?:\.\d+)?|\d+/0*[1-9]\d*", text.strip()):
+        rate = Fraction(text.strip())
+        if 0 < rate <= MAX_FRAME_RATE:
             return rate
-    raise typer.BadParameter(f"{words!r} is not a frame rate; use e.g. 25, 29.97 or 30000/1001")
+    raise typer.BadParameter(f"{text!r} is not a frame rate; use e.g. 25, 29.97 or 30000/1001")
 
 
-def number(words: str) -> float:
+def parse_number(text: str) -> float:
     """A finite number that is not negative."""
     try:
-        value = float(words)
+        value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise typer.BadParameter(f"{words!r} is not a number from 0 up; use e.g. 2.5")
+        raise typer.BadParameter(f"{text!r} is not a number from 0 up; use e.g. 2.5")
     return value
 
 
-def codec(words: str) -> CodecName:
+def parse_codec(text: str) -> CodecName:
     """One of our names for a codec, or one that FFmpeg or its encoders have for it."""
-    if (name := CODECS.get(words.strip().lower())) is None:
+    if (name := CODECS.get(text.strip().lower())) is None:
         raise typer.BadParameter(
-            f"{words!r} is not a codec that can be written; use h264, hevc, av1, prores or ffv1"
+            f"{text!r} is not a codec that can be written; use h264, hevc, av1, prores or ffv1"
         )
     return name
 
@@ -111,26 +111,28 @@ ReportFile = Annotated[
 Codec = Annotated[
     CodecName | None,
     typer.Option(
-        parser=codec, metavar="CODEC", rich_help_panel=OUTPUT,
+        parser=parse_codec, metavar="CODEC", rich_help_panel=OUTPUT,
         help="h264, hevc, av1, prores or ffv1 (default: the codec of the source).",
     ),
 ]  # fmt: skip
 Quality = Annotated[
     float | None,
     typer.Option(
-        parser=number, metavar="CRF", rich_help_panel=OUTPUT,
+        parser=parse_number, metavar="CRF", rich_help_panel=OUTPUT,
         help="CRF, lower is better (default: visually lossless).",
     ),
 ]  # fmt: skip
 Start = Annotated[
     float | None,
-    typer.Option(parser=moment, metavar="TIME", help="Begin at this time: seconds, mm:ss or hh:mm:ss."),
+    typer.Option(
+        parser=parse_timestamp, metavar="TIME", help="Begin at this time: seconds, mm:ss or hh:mm:ss."
+    ),
 ]
-End = Annotated[float | None, typer.Option(parser=moment, metavar="TIME", help="Stop at this time.")]
-Rate = Annotated[
+End = Annotated[float | None, typer.Option(parser=parse_timestamp, metavar="TIME", help="Stop at this time.")]
+FrameRate = Annotated[
     Fraction | None,
     typer.Option(
-        "--fps", parser=frames_per_second, metavar="FPS",
+        "--fps", parser=parse_frame_rate, metavar="FPS",
         help="Frame rate of a folder of images (default: 24).",
     ),
 ]  # fmt: skip
@@ -150,7 +152,7 @@ Radius = Annotated[
 MinBlur = Annotated[
     float | None,
     typer.Option(
-        parser=number, metavar="PX",
+        parser=parse_number, metavar="PX",
         help="Only process frames blurred by more than this (default: height / 110);"
         " 0 processes every frame in which something moves.",
     ),
@@ -187,7 +189,7 @@ SkipDamaged = Annotated[
 ]  # fmt: skip
 Budget = Annotated[
     float | None,
-    typer.Option(parser=minutes, metavar="TIME", help="Be done after this time, e.g. 90s, 10m or 1h."),
+    typer.Option(parser=parse_minutes, metavar="TIME", help="Be done after this time, e.g. 90s, 10m or 1h."),
 ]
 Splat = Annotated[
     Literal["off", "auto", "on"],

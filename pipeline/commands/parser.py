@@ -14,13 +14,13 @@ from typer.core import TyperCommand, TyperGroup
 from freezeframe.data.errors import UnwritableOutput
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 
-WORDS = {
+METAVARS = {
     "<path>": "PATH", "<str>": "TEXT", "<bool>": "",
     "<int>": "N", "<int range>": "N", "<float>": "NUMBER", "<float range>": "NUMBER",
 }  # fmt: skip
 
 
-def output_of(argument: Path | None, option: Path | None, *, folder: bool = False) -> Path:
+def select_output(argument: Path | None, option: Path | None, *, folder: bool = False) -> Path:
     """Where the result goes, named as an argument or by `--output`; a folder may be the current one."""
     if argument and option and argument != option:
         raise UnwritableOutput(f"{argument}: --output names {option} instead; name one output")
@@ -33,36 +33,38 @@ def output_of(argument: Path | None, option: Path | None, *, folder: bool = Fals
     return path
 
 
-def taking(command: Callable[..., Any]) -> Callable[..., Any]:
+def expand_option_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     """`command` with each parameter that is a dataclass of options replaced by those options."""
     signature, hints = inspect.signature(command), get_type_hints(command, include_extras=True)
     groups = {name: hints[name] for name in signature.parameters if is_dataclass(hints[name])}
 
     @wraps(command)
-    def flat(**given: Any) -> Any:
-        built = {
-            name: kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+    def wrapper(**kwargs: Any) -> Any:
+        instances = {
+            name: kind(**{field.name: kwargs.pop(field.name) for field in fields(kind)})
             for name, kind in groups.items()
         }
-        return command(**given, **built)
+        return command(**kwargs, **instances)
 
     options: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
         options += (
-            _options(groups[name]) if name in groups else [_option(name, hints[name], parameter.default)]
+            _group_parameters(groups[name])
+            if name in groups
+            else [_parameter(name, hints[name], parameter.default)]
         )
-    flat.__dict__.pop("__wrapped__")  # else the signature would be looked for there
-    flat.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    flat.__annotations__ = {option.name: option.annotation for option in options}
-    return flat
+    wrapper.__dict__.pop("__wrapped__")  # else the signature would be looked for there
+    wrapper.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {option.name: option.annotation for option in options}
+    return wrapper
 
 
-def _options(kind: Any) -> list[inspect.Parameter]:
+def _group_parameters(kind: Any) -> list[inspect.Parameter]:
     hints = get_type_hints(kind, include_extras=True)
-    return [_option(field.name, hints[field.name], field.default) for field in fields(kind)]
+    return [_parameter(field.name, hints[field.name], field.default) for field in fields(kind)]
 
 
-def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
@@ -71,7 +73,7 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, each with a word for its value."""
-        return [_in_words(param, ctx) for param in super().get_params(ctx)]
+        return [_set_metavar(param, ctx) for param in super().get_params(ctx)]
 
 
 class Group(TyperGroup):
@@ -79,7 +81,7 @@ class Group(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, each with a word for its value."""
-        return [_in_words(param, ctx) for param in super().get_params(ctx)]
+        return [_set_metavar(param, ctx) for param in super().get_params(ctx)]
 
 
 class Commands(Group):
@@ -87,12 +89,12 @@ class Commands(Group):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the first word names."""
-        if args and args[0] not in self.commands and (meant := command_for(Path(args[0]))):
-            ctx.fail(f"{args[0]!r} is not a command; did you mean: freezeframe {meant} {args[0]} OUTPUT")
+        if args and args[0] not in self.commands and (suggestion := suggest_command(Path(args[0]))):
+            ctx.fail(f"{args[0]!r} is not a command; did you mean: freezeframe {suggestion} {args[0]} OUTPUT")
         return super().resolve_command(ctx, args)
 
 
-def command_for(path: Path) -> str | None:
+def suggest_command(path: Path) -> str | None:
     """The command for a clip, a folder or a photo; None for what is none of these."""
     suffix = path.suffix.lower()
     if suffix in PHOTO_SUFFIXES:
@@ -100,7 +102,7 @@ def command_for(path: Path) -> str | None:
     return "video" if suffix in VIDEO_SUFFIXES or path.exists() else None
 
 
-def _in_words(param: Any, ctx: Any) -> Any:
+def _set_metavar(param: Any, ctx: Any) -> Any:
     """Versions of Typer that show types have `display_type_rich`; the others show words anyway."""
     if not hasattr(param, "display_type_rich"):
         return param
@@ -108,5 +110,5 @@ def _in_words(param: Any, ctx: Any) -> Any:
         param.metavar = param.metavar or param.name.upper()
         param.display_type_rich = lambda ctx: ""  # the name says it
     elif param.metavar is None:
-        param.metavar = WORDS.get(param.display_type_rich(ctx))
+        param.metavar = METAVARS.get(param.display_type_rich(ctx))
     return param

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from freezeframe.pipeline.support.signals import what_is_kept
+from freezeframe.pipeline.support.signals import interruption_message
 
 from .options import (
     ADVANCED,
@@ -23,16 +23,16 @@ from .options import (
     Start,
     Strength,
 )
-from .parser import output_of
-from .terminal import answer, bar, errors, say
+from .parser import select_output
+from .terminal import errors, print_message, print_path, progress_bar
 
-STOPPED = "Stopped. Finished photos are kept; rerun the same command to resume."
+RESUME_NOTICE = "Stopped. Finished photos are kept; rerun the same command to resume."
 
 
 def restore(
     source: Annotated[Path, typer.Argument(help="A photo, a folder of photos, or a video.")],
     output: Annotated[Path | None, typer.Argument(help="A photo, a folder, or a video.")] = None,
-    named: OutputOption = None,
+    output_option: OutputOption = None,
     model: Annotated[
         str,
         typer.Option(metavar="NAME", help="A name of `freezeframe models list`, a checkpoint, or auto."),
@@ -58,10 +58,10 @@ def restore(
 ) -> None:
     """Restore noisy, blocky or blurred photos and videos with a network, each picture by itself."""
     with errors():
-        target = output_of(output, named)
-    with errors(stopped=STOPPED if source.is_dir() else what_is_kept(target)):
+        target = select_output(output, output_option)
+    with errors(stopped=RESUME_NOTICE if source.is_dir() else interruption_message(target)):
         from freezeframe.pipeline.tasks.restore.run import configure, table
-        from freezeframe.pipeline.tasks.restore.run import restore as work
+        from freezeframe.pipeline.tasks.restore.run import restore as run_restore
 
         from . import build_config as options
 
@@ -72,12 +72,15 @@ def restore(
                 "force": force, "skip_damaged": skip_damaged,
             },
         )  # fmt: skip
-        kept = options.writable({"--report": report}, inputs=[source], output=target, force=force)
-        with bar(source.name, unit="part") as advance:
-            done = work(source, target, config=config, progress=advance)
-        say(table(done))
-        answer(target)
-        body = {"restored": [each.to_dict() for each in done]}
-        options.save_json(kept.get("--report"), body, beside=target)
-        if any(each.status == "failed" or (each.plumbing and not each.plumbing.passed) for each in done):
+        claims = options.claim_outputs({"--report": report}, inputs=[source], output=target, force=force)
+        with progress_bar(source.name, unit="part") as on_progress:
+            results = run_restore(source, target, config=config, progress=on_progress)
+        print_message(table(results))
+        print_path(target)
+        body = {"restored": [result.to_dict() for result in results]}
+        options.save_json(claims.get("--report"), body, main_output=target)
+        if any(
+            result.status == "failed" or (result.verification and not result.verification.passed)
+            for result in results
+        ):
             raise typer.Exit(1)

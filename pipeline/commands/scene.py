@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from freezeframe.pipeline.support.signals import what_is_kept
+from freezeframe.pipeline.support.signals import interruption_message
 
-from .options import ADVANCED, Budget, Device, End, Estimator, Force, OutputOption, Rate, Shutter, Start
-from .parser import output_of
-from .terminal import answer, bar, errors, fitting, say, staged
+from .options import ADVANCED, Budget, Device, End, Estimator, Force, FrameRate, OutputOption, Shutter, Start
+from .parser import select_output
+from .terminal import errors, fit_progress, print_message, print_path, progress_bar, stage_progress
 
 
 def scene(
@@ -40,7 +40,7 @@ def scene(
     budget: Budget = None,
     start: Start = None,
     end: End = None,
-    fps: Rate = None,
+    fps: FrameRate = None,
     shutter: Shutter = None,
     readout: Annotated[
         float,
@@ -66,10 +66,10 @@ def scene(
 ) -> None:
     """Rebuild a static scene sharp from its own blur; frames, a model and films of it go into a folder."""
     with errors():
-        target = output_of(output, named)
-    with errors(stopped=what_is_kept(target)):
-        from freezeframe.pipeline.tasks.scene.fallback import Instead
-        from freezeframe.pipeline.tasks.scene.run import SceneWish, rebuild
+        target = select_output(output, named)
+    with errors(stopped=interruption_message(target)):
+        from freezeframe.pipeline.tasks.scene.fallback import FallbackResult
+        from freezeframe.pipeline.tasks.scene.run import SceneOptions, rebuild
 
         from . import build_config as options
 
@@ -81,14 +81,16 @@ def scene(
                    "trajectory": trajectory, "densify": densify},
             strength=1.0, device=device, precision="auto", budget=budget,
         )  # fmt: skip
-        wish = SceneWish(subframes=subframes, scene=save_scene, poses=poses, evaluate=evaluate)
-        with bar(source.name) as meter:
+        scene_options = SceneOptions(subframes=subframes, scene=save_scene, poses=poses, evaluate=evaluate)
+        with progress_bar(source.name) as meter:
             done = rebuild(
-                source, target, config=config, wish=wish, advance=meter,
-                prepare=staged(meter, "preparing"), tell=fitting(meter),
-                refuse=lambda why: say(f"No scene: {why}."),
+                source, target, config=config, scene_options=scene_options, on_progress=meter,
+                on_prepare_progress=stage_progress(meter, "preparing"), on_fit_progress=fit_progress(meter),
+                on_rejected=lambda why: print_message(f"No scene: {why}."),
             )  # fmt: skip
-        say(done.outcome if isinstance(done, Instead) else done.text())  # the reason is told by now
-        answer(target)
-        if isinstance(done, Instead) and (save_scene or evaluate):
+        print_message(
+            done.outcome if isinstance(done, FallbackResult) else done.text()
+        )  # the reason is told by now
+        print_path(target)
+        if isinstance(done, FallbackResult) and (save_scene or evaluate):
             raise typer.Exit(1)  # what was asked for by name is not there

@@ -12,73 +12,73 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from freezeframe.data.errors import FreezeframeError, saying_memory_ran_out
+from freezeframe.data.errors import FreezeframeError, translate_out_of_memory
 from freezeframe.data.media.files.printable import printable
-from freezeframe.pipeline.support.signals import begin, end, exit_code
+from freezeframe.pipeline.support.signals import exit_code, finish_interruptible, start_interruptible
 
-from .progress_bar import BLINK, EVERY, Bars, Lines, Meter
+from .progress_bar import LOG_INTERVAL_S, REFRESH_INTERVAL_S, BarDisplay, LineDisplay, ProgressMeter
 
 if TYPE_CHECKING:
-    from freezeframe.pipeline.support.progress import Advance
-    from freezeframe.splatting.optim.optimizer import Told
+    from freezeframe.pipeline.support.progress import ProgressCallback
+    from freezeframe.splatting.optim.optimizer import FitProgress
 
-FIT_PARTS = 100  # per cent
+FIT_PERCENT = 100  # per cent
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Tell the person; stdout is kept for results."""
     bars = sys.modules.get("tqdm")  # a bar that is being drawn makes room
     with bars.tqdm.external_write_mode(sys.stderr) if bars else nullcontext():
         typer.echo(printable(text), err=True)
 
 
-def show(text: str) -> None:
+def print_result(text: str) -> None:
     """Print a result that is text."""
     typer.echo(printable(text).encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
 
-def answer(path: Path) -> None:
+def print_path(path: Path) -> None:
     """Print the path of a result: the very bytes of its name for a script, a legible name for a person."""
     if sys.stdout.isatty():
-        show(str(path))
+        print_result(str(path))
     else:
         typer.echo(os.fsencode(path))
 
 
-def bar(name: str, *, unit: str = "frame", every: float = EVERY) -> Meter:
-    """Progress on stderr: a bar on a terminal, elsewhere a line after `every` so many seconds."""
+def progress_bar(name: str, *, unit: str = "frame", interval: float = LOG_INTERVAL_S) -> ProgressMeter:
+    """Progress on stderr: a bar on a terminal, elsewhere a line after `interval` so many seconds."""
     name = printable(name)
     if sys.stderr.isatty():
-        return Meter(Bars(name, unit), every=BLINK)
-    return Meter(Lines(name, unit, say), every=every)
+        return ProgressMeter(BarDisplay(name, unit), interval=REFRESH_INTERVAL_S)
+    return ProgressMeter(LineDisplay(name, unit, print_message), interval=interval)
 
 
 @contextmanager
 def errors(*, stopped: str | Callable[[], str] = "Stopped. No output written.") -> Iterator[None]:
     """One sentence and exit code 2 for what the user can mend; mistakes of our own stay tracebacks."""
-    begin()
+    start_interruptible()
     try:
-        with saying_memory_ran_out():
+        with translate_out_of_memory():
             yield
     except FreezeframeError as error:
-        say(f"freezeframe: {' '.join(str(error).split())}")  # libraries break their lines
+        print_message(f"freezeframe: {' '.join(str(error).split())}")  # libraries break their lines
         raise typer.Exit(2) from error
     except BrokenPipeError:
         raise  # whoever reads our output has heard enough: no error of the user's
     except OSError as error:
-        say(f"freezeframe: {_trouble(error)}")
+        print_message(f"freezeframe: {_format_os_error(error)}")
         raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:
-        end()  # once more changes nothing
-        say(f"freezeframe: {stopped if isinstance(stopped, str) else stopped()}")
+        finish_interruptible()  # once more changes nothing
+        print_message(f"freezeframe: {stopped if isinstance(stopped, str) else stopped()}")
         raise typer.Exit(exit_code(stop)) from stop
     finally:
-        end()
+        finish_interruptible()
 
 
-def _trouble(error: OSError) -> str:
+def _format_os_error(error: OSError) -> str:
     """What the system refused, where, and what helps."""
-    cures = {
+    remedies = {
         errno.ENOSPC: "free some space and rerun",
         errno.EDQUOT: "free some space and rerun",
         errno.EACCES: "check the permissions",
@@ -86,27 +86,29 @@ def _trouble(error: OSError) -> str:
         errno.EROFS: "choose a place that can be written to",
         errno.ENOENT: "check the spelling",
     }
-    place = f"{error.filename}: " if error.filename else ""
+    filename = f"{error.filename}: " if error.filename else ""
     what = (error.strerror or str(error) or type(error).__name__).lower()
-    return f"{place}{what}; {cures.get(error.errno or 0, 'check the disk and rerun')}"
+    return f"{filename}{what}; {remedies.get(error.errno or 0, 'check the disk and rerun')}"
 
 
-def staged(meter: Advance, stage: str) -> Advance:
+def stage_progress(meter: ProgressCallback, stage: str) -> ProgressCallback:
     """Progress of a stage before the work, on the bar of the work."""
 
-    def advance(done: int, total: int | None, _stage: str = "", left: float | None = None, /) -> None:
-        meter(done, total, stage, left)
+    def on_progress(completed: int, total: int | None, _stage: str = "", eta: float | None = None, /) -> None:
+        meter(completed, total, stage, eta)
 
-    return advance
+    return on_progress
 
 
-def fitting(meter: Advance) -> Callable[[Told], None]:
+def fit_progress(meter: ProgressCallback) -> Callable[[FitProgress], None]:
     """Progress of a fit, as a stage: the share of the work that is done."""
-    reached = 0
+    completed = 0
 
-    def tell(told: Told) -> None:
-        nonlocal reached
-        before, reached = reached, round(FIT_PARTS * told.progress)
-        meter(reached - before, FIT_PARTS, "fitting the scene")  # the first part may be an earlier run's
+    def on_fit_progress(fit_state: FitProgress) -> None:
+        nonlocal completed
+        previous, completed = completed, round(FIT_PERCENT * fit_state.progress)
+        meter(
+            completed - previous, FIT_PERCENT, "fitting the scene"
+        )  # the first part may be an earlier run's
 
-    return tell
+    return on_fit_progress

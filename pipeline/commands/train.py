@@ -13,10 +13,10 @@ import typer
 from freezeframe.pipeline.config import Arch
 
 from .options import ADVANCED, Device, OutputOption
-from .parser import Command, Group, output_of
-from .terminal import answer, bar, errors, say
+from .parser import Command, Group, select_output
+from .terminal import errors, print_message, print_path, progress_bar
 
-Told = dict[str, float]
+Metrics = dict[str, float]
 
 
 class _Group(Group):
@@ -35,174 +35,200 @@ app = typer.Typer(
 )
 
 Photos = Annotated[Path, typer.Argument(help="Folder of photos and videos to cut pictures from.")]
-Out = Annotated[Path | None, typer.Argument(help="Folder for checkpoint, log and weights.")]
-Size = Annotated[int, typer.Option(min=1, metavar="N", help="Patches per step and device.")]
+OutputFolder = Annotated[Path | None, typer.Argument(help="Folder for checkpoint, log and weights.")]
+BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Patches per step and device.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of everything random.", rich_help_panel=ADVANCED)]
-Every = Annotated[float, typer.Option(metavar="MINUTES", help="Minutes between validations and checkpoints.")]
-Board = Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard logs into OUT too.")]
+ValInterval = Annotated[
+    float, typer.Option(metavar="MINUTES", help="Minutes between validations and checkpoints.")
+]
+TensorBoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Write TensorBoard logs into OUT too.")
+]
 
 
 @app.command(cls=Command)
 def multiframe(
     photos: Photos,
-    out: Out = None,
-    named: OutputOption = None,
-    pairs: Annotated[
+    out: OutputFolder = None,
+    output_option: OutputOption = None,
+    val_pairs: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Validation clips: */blur/*.png beside */sharp/*.png."),
     ] = None,
     steps: Annotated[
         int, typer.Option(min=1, metavar="N", help="Steps in all; a later call may raise it.")
     ] = 20000,
-    size: Size = 16,
+    batch_size: BatchSize = 16,
     width: Annotated[
         int, typer.Option(min=8, metavar="N", help="Channels at half size; doubled twice.")
     ] = 32,
-    shards: Annotated[
+    num_shards: Annotated[
         int, typer.Option(min=1, metavar="N", help="Of 16 rendered clips and 40 MB each.")
     ] = 400,
     workers: Annotated[
         int, typer.Option(min=0, metavar="N", help="Processes that make shards meanwhile.")
     ] = 1,
-    start: Annotated[
+    init_weights: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="Weights to begin with; their width replaces --width (default: from scratch).",
         ),
     ] = None,
-    pace: Annotated[float, typer.Option("--lr", "--pace", metavar="RATE", help="Peak learning rate.")] = 1e-3,
-    every: Every = 5.0,
+    lr: Annotated[float, typer.Option("--lr", "--pace", metavar="RATE", help="Peak learning rate.")] = 1e-3,
+    val_interval: ValInterval = 5.0,
     seed: Annotated[
         int, typer.Option(min=0, max=600, metavar="N", help="Another one has other clips too.")
     ] = 0,
     device: Device = "auto",
-    tensorboard: Board = False,
+    tensorboard: TensorBoardOption = False,
 ) -> None:
     """Train the network that finishes deconvolved frames; rerun the same command to resume."""
     with errors():
-        target = output_of(out, named, folder=True)
-    with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
+        target = select_output(out, output_option, folder=True)
+    with (
+        _report_metrics(target if tensorboard else None) as on_metrics,
+        progress_bar("train", unit="step") as on_progress,
+    ):
         from freezeframe.pipeline.training.fusion import TrainConfig, train
         from freezeframe.pipeline.training.fusion_data import SHARD_BYTES
 
         config = TrainConfig(
-            steps=steps, size=size, width=width, shards=shards, workers=workers, start=start, pace=pace,
-            every=every, seed=seed, device=device,
+            steps=steps, batch_size=batch_size, width=width, num_shards=num_shards, workers=workers, init_weights=init_weights, lr=lr,
+            val_interval=val_interval, seed=seed, device=device,
         )  # fmt: skip
-        say(disk_text(target / "shards", shards * SHARD_BYTES, option="--shards"))
-        weights = train(photos, target, pairs=pairs, config=config, progress=advance, tell=tell)
-    answer(weights)
+        print_message(format_disk_usage(target / "shards", num_shards * SHARD_BYTES, option="--num-shards"))
+        weights = train(
+            photos, target, val_pairs=val_pairs, config=config, progress=on_progress, on_metrics=on_metrics
+        )
+    print_path(weights)
 
 
 @app.command(cls=Command)
 def restorer(
     photos: Photos,
-    out: Out = None,
-    named: OutputOption = None,
+    out: OutputFolder = None,
+    output_option: OutputOption = None,
     arch: Annotated[Arch, typer.Option(help="All but refiner have a million parameters.")] = "refiner",
-    judged: Annotated[
+    val_photos: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Validation photos, by which the best weights are chosen."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all.")] = 10000,
-    size: Size = 16,
-    patch: Annotated[int, typer.Option(min=32, metavar="PX", help="Side of a patch.")] = 128,
-    every: Every = 5.0,
+    batch_size: BatchSize = 16,
+    patch_size: Annotated[int, typer.Option(min=32, metavar="PX", help="Side of a patch.")] = 128,
+    val_interval: ValInterval = 5.0,
     seed: Seed = 0,
     device: Device = "auto",
-    tensorboard: Board = False,
+    tensorboard: TensorBoardOption = False,
 ) -> None:
     """Train a single-image restorer on synthetically degraded photos; rerun the same command to resume."""
     with errors():
-        target = output_of(out, named, folder=True)
-    with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
+        target = select_output(out, output_option, folder=True)
+    with (
+        _report_metrics(target if tensorboard else None) as on_metrics,
+        progress_bar("train", unit="step") as on_progress,
+    ):
         from freezeframe.pipeline.training.restorer import RestorerConfig, train_restorer
 
         config = RestorerConfig(
-            arch=arch, steps=steps, size=size, patch=patch, every=every, seed=seed, device=device
+            arch=arch,
+            steps=steps,
+            batch_size=batch_size,
+            patch_size=patch_size,
+            val_interval=val_interval,
+            seed=seed,
+            device=device,
         )
-        weights = train_restorer(photos, target, judged=judged, config=config, progress=advance, tell=tell)
-    answer(weights)
+        weights = train_restorer(
+            photos, target, val_photos=val_photos, config=config, progress=on_progress, on_metrics=on_metrics
+        )
+    print_path(weights)
 
 
 @app.command(cls=Command)
 def blur(
     photos: Photos,
-    out: Out = None,
-    named: OutputOption = None,
-    judged: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Validation photos.")] = None,
+    out: OutputFolder = None,
+    output_option: OutputOption = None,
+    val_photos: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Validation photos.")] = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all.")] = 2500,
-    size: Size = 16,
-    patch: Annotated[int, typer.Option(min=128, metavar="PX", help="Side of a patch.")] = 192,
-    every: Every = 5.0,
+    batch_size: BatchSize = 16,
+    patch_size: Annotated[int, typer.Option(min=128, metavar="PX", help="Side of a patch.")] = 192,
+    val_interval: ValInterval = 5.0,
     seed: Seed = 0,
     device: Device = "auto",
-    tensorboard: Board = False,
+    tensorboard: TensorBoardOption = False,
 ) -> None:
     """Train the blur estimator of the refiner; rerun the same command to resume."""
     with errors():
-        target = output_of(out, named, folder=True)
-    with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
-        from freezeframe.data.synthesis.clips.clips import pictures_in
-        from freezeframe.pipeline.training.loop import LoopConfig, learn
-        from freezeframe.pipeline.training.psf_task import Blurs
+        target = select_output(out, output_option, folder=True)
+    with (
+        _report_metrics(target if tensorboard else None) as on_metrics,
+        progress_bar("train", unit="step") as on_progress,
+    ):
+        from freezeframe.data.synthesis.clips.clips import load_pictures
+        from freezeframe.pipeline.training.loop import LoopConfig, run_training
+        from freezeframe.pipeline.training.psf_task import PsfTask
 
-        course = Blurs(pictures_in(photos), size, patch, seed, judged)
-        config = LoopConfig(steps=steps, seed=seed, every=every, device=device)
-        weights = learn(course, target, config=config, progress=advance, tell=tell)
-    answer(weights)
+        task = PsfTask(load_pictures(photos), batch_size, patch_size, seed, val_photos)
+        config = LoopConfig(steps=steps, seed=seed, val_interval=val_interval, device=device)
+        weights = run_training(task, target, config=config, progress=on_progress, on_metrics=on_metrics)
+    print_path(weights)
 
 
 @app.command(cls=Command)
 def shutter(
     photos: Photos,
-    out: Out = None,
-    named: OutputOption = None,
+    out: OutputFolder = None,
+    output_option: OutputOption = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps in all.")] = 4000,
-    size: Annotated[int, typer.Option(min=1, metavar="N", help="Frames per step and device.")] = 16,
-    clips: Annotated[int, typer.Option(min=1, metavar="N", help="Rendered clips of 1 MB each.")] = 7000,
-    every: Every = 5.0,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Frames per step and device.")] = 16,
+    num_clips: Annotated[int, typer.Option(min=1, metavar="N", help="Rendered clips of 1 MB each.")] = 7000,
+    val_interval: ValInterval = 5.0,
     seed: Seed = 0,
     device: Device = "auto",
-    tensorboard: Board = False,
+    tensorboard: TensorBoardOption = False,
 ) -> None:
     """Train the shutter estimator; rerun the same command to resume."""
     with errors():
-        target = output_of(out, named, folder=True)
-    with _telling(target if tensorboard else None) as tell, bar("train", unit="step") as advance:
-        from freezeframe.data.synthesis.clips.clips import pictures_in
-        from freezeframe.pipeline.training.loop import LoopConfig, learn
-        from freezeframe.pipeline.training.shutter_task import CLIP_BYTES, Shutters
+        target = select_output(out, output_option, folder=True)
+    with (
+        _report_metrics(target if tensorboard else None) as on_metrics,
+        progress_bar("train", unit="step") as on_progress,
+    ):
+        from freezeframe.data.synthesis.clips.clips import load_pictures
+        from freezeframe.pipeline.training.loop import LoopConfig, run_training
+        from freezeframe.pipeline.training.shutter_task import CLIP_BYTES, ShutterTask
 
-        say(disk_text(target / "clips", clips * CLIP_BYTES, option="--clips"))
-        course = Shutters(pictures_in(photos), target / "clips", size, clips, seed)
-        config = LoopConfig(steps=steps, seed=seed, every=every, device=device)
-        weights = learn(course, target, config=config, progress=advance, tell=tell)
-    answer(weights)
+        print_message(format_disk_usage(target / "clips", num_clips * CLIP_BYTES, option="--num-clips"))
+        task = ShutterTask(load_pictures(photos), target / "clips", batch_size, num_clips, seed)
+        config = LoopConfig(steps=steps, seed=seed, val_interval=val_interval, device=device)
+        weights = run_training(task, target, config=config, progress=on_progress, on_metrics=on_metrics)
+    print_path(weights)
 
 
 @contextmanager
-def _telling(folder: Path | None) -> Iterator[Callable[[Told], None]]:
+def _report_metrics(folder: Path | None) -> Iterator[Callable[[Metrics], None]]:
     """Says every trial, and writes it for TensorBoard into `folder`; errors become sentences."""
     with errors(stopped="Stopped. Rerun the same command to resume from the last checkpoint, if any."):
-        from freezeframe.pipeline.training.tensorboard import board
+        from freezeframe.pipeline.training.tensorboard import tensorboard_writer
 
-        boards = [board(folder)] if folder else []
+        boards = [tensorboard_writer(folder)] if folder else []
 
-        def tell(told: Told) -> None:
-            say("  ".join(f"{name} {value:.3f}" for name, value in told.items()))
+        def on_metrics(metrics: Metrics) -> None:
+            print_message("  ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
             for each in boards:
-                each(told)
+                each(metrics)
 
-        yield tell
+        yield on_metrics
 
 
-def disk_text(folder: Path, size: int, *, option: str) -> str:
+def format_disk_usage(folder: Path, num_bytes: int, *, option: str) -> str:
     """How much of a disk a training will fill."""
-    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    free = shutil.disk_usage(place).free
+    existing_folder = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(existing_folder).free
     return (
-        f"{folder}: will take up to {size / 1e9:.1f} GB of disk ({free / 1e9:.1f} GB are free);"
+        f"{folder}: will take up to {num_bytes / 1e9:.1f} GB of disk ({free / 1e9:.1f} GB are free);"
         f" {option} makes it less"
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 class Observation:
     """One frame, and how the sharp picture turned into it."""
 
-    light: Tensor  # [C, H, W] linear light, as recorded
+    linear: Tensor  # [C, H, W] linear light, as recorded
     offset: Tensor | None  # [2, H, W] pixels: where in the sharp picture a pixel's way has its middle
-    way: Tensor  # [2, H, W] pixels travelled while the shutter was open
-    belief: Tensor  # [H, W] in [0, 1]
+    blur_vector: Tensor  # [2, H, W] pixels travelled while the shutter was open
+    weight: Tensor  # [H, W] in [0, 1]

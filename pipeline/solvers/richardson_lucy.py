@@ -26,13 +26,13 @@ from torch import Tensor
 from freezeframe.data.blur import operator as exposure
 
 from .observation import Observation
-from .richardson_lucy_torch import iterate_tensors
+from .richardson_lucy_torch import richardson_lucy_torch
 
-STILL = 0.02  # pace; slower pixels are left alone, and what only they would be told is not computed
+FREEZE_BELOW = 0.02  # pace; slower pixels are left alone, and what only they would be told is not computed
 
 
 def richardson_lucy(
-    start: Tensor, observations: Sequence[Observation], *, steps: int, pace: Tensor, smooth: float
+    start: Tensor, observations: Sequence[Observation], *, steps: int, step_size: Tensor, tv_weight: float
 ) -> Tensor:
     """Sharpen `start` until, blurred, it explains the observations.
 
@@ -40,18 +40,18 @@ def richardson_lucy(
         start: First guess, usually the frame itself. [3, H, W] linear RGB.
         observations: The frame, then its neighbours in order of time.
         steps: Iterations.
-        pace: How much of each step to take, per pixel. [H, W] in [0, 2); below `STILL` the pixel keeps its
+        step_size: How much of each step to take, per pixel. [H, W] in [0, 2); below `FREEZE_BELOW` the pixel keeps its
             bits, above 1 over-relaxes: nearly twice as far in each step, stable below 2.
-        smooth: Weight of the total-variation prior; 0 is none.
+        tv_weight: Weight of the total-variation prior; 0 is none.
 
     Returns:
         [3, H, W] linear RGB.
     """
-    pace = torch.where(pace < STILL, 0.0, pace)
-    if exposure.compiled(start, pace):
+    step_size = torch.where(step_size < FREEZE_BELOW, 0.0, step_size)
+    if exposure.use_kernels(start, step_size):
         from .richardson_lucy_numba import iterate
     else:
-        iterate = iterate_tensors
-    sharp = iterate(start, observations, steps=steps, pace=pace, smooth=smooth)
+        iterate = richardson_lucy_torch
+    sharp = iterate(start, observations, steps=steps, step_size=step_size, tv_weight=tv_weight)
     # Copied: what fast arithmetic multiplies and divides by 1 is a last bit off on some processors.
-    return torch.where(pace > 0, sharp, start)
+    return torch.where(step_size > 0, sharp, start)

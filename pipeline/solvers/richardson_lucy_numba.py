@@ -14,38 +14,46 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from freezeframe.data.blur.operator_numba import DARK, LANES
-from freezeframe.data.blur.richardson_lucy_numba import MARGIN, Witness, counts, sheet
-from freezeframe.data.blur.simd4 import FINITE, one_at_a_time
+from freezeframe.data.blur.operator_numba import LANES, MIN_LINEAR
+from freezeframe.data.blur.richardson_lucy_numba import (
+    MARGIN,
+    ObservationKernelData,
+    live_block_integral,
+    make_padded,
+)
+from freezeframe.data.blur.simd4 import FAST_MATH, with_kernel_lock
 
-from .iteration import FARTHEST, LEAST, MOMENTUM, UNSEEN, asked
+from .iteration import MAX_MOMENTUM_FACTOR, MIN_RATIO, MOMENTUM, PRIOR_WEIGHT, ordered_subset
 from .observation import Observation
 
 BAND = 40  # rows that one thread does in one go
 F = np.float32
-_jit_parallel: Any = njit(parallel=True, fastmath=FINITE, error_model="numpy", cache=True)
-_jit: Any = njit(fastmath=FINITE, error_model="numpy", cache=True)
+_jit_parallel: Any = njit(parallel=True, fastmath=FAST_MATH, error_model="numpy", cache=True)
+_jit: Any = njit(fastmath=FAST_MATH, error_model="numpy", cache=True)
 
 
-@one_at_a_time
+@with_kernel_lock
 def iterate(
-    start: Tensor, observations: Sequence[Observation], *, steps: int, pace: Tensor, smooth: float
+    start: Tensor, observations: Sequence[Observation], *, steps: int, step_size: Tensor, tv_weight: float
 ) -> Tensor:
     """`deconvolve.richardson_lucy` on the CPU."""
     _, height, width = start.shape
-    wanted = counts(pace > 0)
-    witnesses = [Witness(o.light, o.belief, way=o.way, offset=o.offset, wanted=wanted) for o in observations]
-    sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=UNSEEN)
-    light = start.clamp_min(float(DARK)).contiguous().numpy()
-    _pack(light, sharp)
+    region = live_block_integral(step_size > 0)
+    kernel_data = [
+        ObservationKernelData(o.linear, o.weight, blur_vector=o.blur_vector, offset=o.offset, region=region)
+        for o in observations
+    ]
+    sharp, adjoint_sum = make_padded(height, width, value=1.0), make_padded(height, width, value=PRIOR_WEIGHT)
+    linear = start.clamp_min(float(MIN_LINEAR)).contiguous().numpy()
+    _pack(linear, sharp)
     before = sharp.copy()
-    speed = np.ascontiguousarray(pace.numpy(), F)
-    pictures = sharp.reshape(-1), gathered.reshape(-1), before.reshape(-1)
+    step_sizes = np.ascontiguousarray(step_size.numpy(), F)
+    buffers = sharp.reshape(-1), adjoint_sum.reshape(-1), before.reshape(-1)
     for step in range(steps):
-        for k in asked(step, steps=steps, count=len(witnesses)):
-            witnesses[k].hand_back(sharp, gathered)
-        _advance(*pictures, sharp.shape[1], speed, F(smooth))
-    return torch.from_numpy(_unpack(sharp, np.empty_like(light)))
+        for k in ordered_subset(step, steps=steps, count=len(kernel_data)):
+            kernel_data[k].backproject(sharp, adjoint_sum)
+        _step(*buffers, sharp.shape[1], step_sizes, F(tv_weight))
+    return torch.from_numpy(_unpack(sharp, np.empty_like(linear)))
 
 
 @_jit_parallel
@@ -68,24 +76,28 @@ def _unpack(pixels: Any, image: Any) -> Any:
 
 
 @_jit_parallel
-def _advance(sharp: Any, gathered: Any, before: Any, line: Any, pace: Any, smooth: Any) -> None:  # noqa: PLR0917, PLR0913
-    """One multiplicative step, then `deconvolve.calmed`; empties `gathered`.
+def _step(sharp: Any, adjoint_sum: Any, before: Any, line: Any, step_size: Any, tv_weight: Any) -> None:  # noqa: PLR0917, PLR0913
+    """One multiplicative step, then `deconvolve.calmed`; empties `adjoint_sum`.
 
     Sheets are flat, `line` pixels wide. In one pass over bands of rows; what bands need to know of their
     neighbours' rows is found out before any row changes.
     """
-    height, width = pace.shape
+    height, width = step_size.shape
     count = -(-height // BAND)
     edges = np.empty((count + 1, 2, LANES * width), F)
     for band in prange(1, count):
         for side in range(2):
             row = band * BAND - 1 + side
             here = _span(row, line, width)
-            _push(
-                sharp[here].copy(), gathered[here].copy(), before[here].copy(), pace[row], edges[band, side]
+            _multiplicative_step(
+                sharp[here].copy(),
+                adjoint_sum[here].copy(),
+                before[here].copy(),
+                step_size[row],
+                edges[band, side],
             )
     for band in prange(count):
-        _advance_band(sharp, gathered, before, line, pace, smooth, band, edges)
+        _step_band(sharp, adjoint_sum, before, line, step_size, tv_weight, band, edges)
 
 
 @_jit
@@ -96,10 +108,17 @@ def _span(row: Any, line: Any, width: Any) -> Any:
 
 
 @_jit
-def _advance_band(  # noqa: PLR0917, PLR0913
-    sharp: Any, gathered: Any, before: Any, line: Any, pace: Any, smooth: Any, band: Any, edges: Any
+def _step_band(  # noqa: PLR0917, PLR0913
+    sharp: Any,
+    adjoint_sum: Any,
+    before: Any,
+    line: Any,
+    step_size: Any,
+    tv_weight: Any,
+    band: Any,
+    edges: Any,
 ) -> None:
-    height, width = pace.shape
+    height, width = step_size.shape
     top, stop = band * BAND, min((band + 1) * BAND, height)
     # The first pixel of `right` stays empty: the slope before the first pixel.
     right, down = np.zeros(LANES * (width + 1), F), np.zeros(LANES * width, F)
@@ -107,42 +126,42 @@ def _advance_band(  # noqa: PLR0917, PLR0913
     if top > 0:
         _slopes(edges[band, 0], edges[band, 1], right, above)
     span = _span(top, line, width)
-    _push(sharp[span], gathered[span], before[span], pace[top], here)
+    _multiplicative_step(sharp[span], adjoint_sum[span], before[span], step_size[top], here)
     for row in range(top, stop):
         if row + 1 < stop:
             span = _span(row + 1, line, width)
-            _push(sharp[span], gathered[span], before[span], pace[row + 1], below)
+            _multiplicative_step(sharp[span], adjoint_sum[span], before[span], step_size[row + 1], below)
         else:
             below[:] = edges[band + 1, 1] if stop < height else here
         _slopes(here, below, right, down)
-        _calm(sharp[_span(row, line, width)], pace[row], smooth, right, down, above)
+        _tv_step(sharp[_span(row, line, width)], step_size[row], tv_weight, right, down, above)
         here, below, above, down = below, here, down, above
 
 
 @_jit
-def _push(sharp: Any, gathered: Any, before: Any, pace: Any, root: Any) -> None:
-    """The multiplicative step of a row, [4 W] each but `pace` [W]; `root` becomes its light's square root."""
+def _multiplicative_step(sharp: Any, adjoint_sum: Any, before: Any, step_size: Any, root: Any) -> None:
+    """The multiplicative step of a row, [4 W] each but `step_size` [W]; `root` becomes its light's square root."""
     size = len(sharp)
-    speed, told, value = np.empty(size, F), np.empty(size, F), np.empty(size, F)
+    step_sizes, weight_sum, value = np.empty(size, F), np.empty(size, F), np.empty(size, F)
     # Loops of few arrays: those become vectors. In the spare lane all ratios are 1, and it stays 1.
-    for column in range(len(pace)):
+    for column in range(len(step_size)):
         for k in range(LANES):
-            speed[LANES * column + k] = pace[column]
-    for column in range(len(pace)):
+            step_sizes[LANES * column + k] = step_size[column]
+    for column in range(len(step_size)):
         for k in range(LANES):
-            told[LANES * column + k] = gathered[LANES * column + LANES - 1]
+            weight_sum[LANES * column + k] = adjoint_sum[LANES * column + LANES - 1]
     for f in range(size):
-        now, then = sharp[f], before[f]
-        carried = (F(1 - MOMENTUM) * then + F(1 + MOMENTUM) * now) / (
-            F(1 + MOMENTUM) * then + F(1 - MOMENTUM) * now
+        now, previous = sharp[f], before[f]
+        factor = (F(1 - MOMENTUM) * previous + F(1 + MOMENTUM) * now) / (
+            F(1 + MOMENTUM) * previous + F(1 - MOMENTUM) * now
         )
-        pushed = now * max(F(1) + (gathered[f] / told[f] - F(1)) * speed[f], F(LEAST))
-        pushed *= min(max(carried, F(1 / FARTHEST)), F(FARTHEST))
-        value[f] = pushed if speed[f] > F(0) else now
+        updated = now * max(F(1) + (adjoint_sum[f] / weight_sum[f] - F(1)) * step_sizes[f], F(MIN_RATIO))
+        updated *= min(max(factor, F(1 / MAX_MOMENTUM_FACTOR)), F(MAX_MOMENTUM_FACTOR))
+        value[f] = updated if step_sizes[f] > F(0) else now
     for f in range(size):
         before[f], sharp[f] = sharp[f], value[f]
     for f in range(size):
-        root[f], gathered[f] = math.sqrt(max(value[f], DARK)), F(UNSEEN)
+        root[f], adjoint_sum[f] = math.sqrt(max(value[f], MIN_LINEAR)), F(PRIOR_WEIGHT)
 
 
 @_jit
@@ -167,11 +186,11 @@ def _slopes(here: Any, below: Any, right: Any, down: Any) -> None:
 
 
 @_jit
-def _calm(sharp: Any, pace: Any, smooth: Any, right: Any, down: Any, above: Any) -> None:  # noqa: PLR0917, PLR0913
-    speed = np.empty(len(sharp), F)
-    for column in range(len(pace)):
+def _tv_step(sharp: Any, step_size: Any, tv_weight: Any, right: Any, down: Any, above: Any) -> None:  # noqa: PLR0917, PLR0913
+    step_sizes = np.empty(len(sharp), F)
+    for column in range(len(step_size)):
         for k in range(LANES):
-            speed[LANES * column + k] = smooth * pace[column]
+            step_sizes[LANES * column + k] = tv_weight * step_size[column]
     for f in range(len(sharp)):
-        spread = right[f + LANES] - right[f] + down[f] - above[f]
-        sharp[f] /= min(max(F(1) - speed[f] * spread, F(0.5)), F(2))
+        divergence = right[f + LANES] - right[f] + down[f] - above[f]
+        sharp[f] /= min(max(F(1) - step_sizes[f] * divergence, F(0.5)), F(2))

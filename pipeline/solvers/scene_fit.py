@@ -8,31 +8,46 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from freezeframe.data.errors import NoScene, memory_ran_out
+from freezeframe.data.errors import NoScene, is_out_of_memory
 from freezeframe.pipeline.config import SplatConfig
-from freezeframe.splatting.camera.lie import poses
-from freezeframe.splatting.camera.trajectory import BezierTrack, SplineTrack, Track, Views
-from freezeframe.splatting.decision.compositing import SEEN, Candidate, composite
-from freezeframe.splatting.decision.feasibility import Evidence, Ruling, looks, overlaps, rule
-from freezeframe.splatting.optim.initialization import look_for_motion, lucky_weights, sharpness
-from freezeframe.splatting.optim.losses import unsaturated
-from freezeframe.splatting.optim.observations import Footage
-from freezeframe.splatting.optim.optimizer import Fit, Told, shrunk
-from freezeframe.splatting.optim.schedule import Plan, plan
-from freezeframe.splatting.scene.adaptive_density import Growth
-from freezeframe.splatting.scene.gaussian_model import Splats, pixel_at, seeded
-from freezeframe.splatting.scene.mcmc import Sampling
-from freezeframe.splatting.scene.panorama_model import FINER, Canvas, canvas_for
+from freezeframe.splatting.camera.lie import compose_se3
+from freezeframe.splatting.camera.trajectory import (
+    BezierTrajectory,
+    CameraTrajectory,
+    SplineTrajectory,
+    Views,
+)
+from freezeframe.splatting.decision.compositing import MIN_VIEWS, SceneRendering, composite
+from freezeframe.splatting.decision.feasibility import (
+    Feasibility,
+    ShotStatistics,
+    assess_feasibility,
+    count_views,
+    frame_overlaps,
+)
+from freezeframe.splatting.optim.initialization import (
+    lucky_imaging_weights,
+    search_exposure_motion,
+    sharpness,
+)
+from freezeframe.splatting.optim.losses import unsaturated_mask
+from freezeframe.splatting.optim.observations import Observations
+from freezeframe.splatting.optim.optimizer import Fit, FitProgress, downscale_views
+from freezeframe.splatting.optim.schedule import Schedule, build_schedule
+from freezeframe.splatting.scene.adaptive_density import AdaptiveDensityControl
+from freezeframe.splatting.scene.gaussian_model import GaussianModel, init_gaussians, pixel_footprint
+from freezeframe.splatting.scene.mcmc import MCMCStrategy
+from freezeframe.splatting.scene.panorama_model import SUPERSAMPLING, PanoramaModel, build_panorama
 
-from .camera_estimation import Sighting
-from .camera_poses import Located
+from .camera_estimation import CameraEstimate
+from .camera_poses import CameraPoses
 
 STEPS = 800  # of the fit of a turning camera's scene
-DEEP_STEPS = 3000  # of a scene with depth
-CALM = 1e-3  # weight of changes between the moments of a free curve
-CERTAIN = 0.8  # confidence from which a measured shutter fraction is left as it is
+STEPS_3D = 3000  # of a scene with depth
+TEMPORAL_TV_WEIGHT = 1e-3  # weight of changes between the moments of a free curve
+MIN_SHUTTER_CONFIDENCE = 0.8  # confidence from which a measured shutter fraction is left as it is
 
-Tell = Callable[[Told], None]
+OnProgress = Callable[[FitProgress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +63,7 @@ class Shot:
     """What a reconstruction starts from."""
 
     images: Tensor  # [T, 3, H, W] linear light
-    sighting: Sighting
+    camera: CameraEstimate
     shutter: Shutter
     restored: Tensor | None = None  # [T, 3, H, W] the other path's pictures
     points: Tensor | None = None  # [P, 3] of a scene with depth
@@ -59,157 +74,183 @@ class Shot:
         return self.images.shape[2], self.images.shape[3]
 
 
-def judged(shot: Shot) -> Ruling:
+def check_feasibility(shot: Shot) -> Feasibility:
     """Whether the shot's scene can be rebuilt from its blur, as far as is known by now.
 
     What a moving camera's frames share is not known before its cameras are: turns alone do not tell it.
     """
-    seen = shot.sighting
-    somewhere = seen.path.kind == "parallax" and shot.points is None
-    if seen.missing and not somewhere:
-        return Ruling(
-            mode="refused",
-            reason=f"frame {seen.missing[0]} could not be registered with the one before it: too blurred, or"
+    camera = shot.camera
+    poses_unknown = camera.path.kind == "parallax" and shot.points is None
+    if camera.unregistered and not poses_unknown:
+        return Feasibility(
+            mode="rejected",
+            reason=f"frame {camera.unregistered[0]} could not be registered with the one before it: too blurred, or"
             " of something else",
         )
-    evidence = Evidence(
-        static=seen.static.mean((1, 2)),
-        overlap=seen.static.new_ones(0) if somewhere else overlaps(seen.path, shot.size, points=shot.points),
-        blur=seen.velocity * shot.shutter.fraction,
-        sharpness=sharpness(shot.images, seen.static),
-        kind=seen.path.kind,
+    statistics = ShotStatistics(
+        static=camera.static.mean((1, 2)),
+        overlap=camera.static.new_ones(0)
+        if poses_unknown
+        else frame_overlaps(camera.path, shot.size, points=shot.points),
+        blur=camera.velocity * shot.shutter.fraction,
+        sharpness=sharpness(shot.images, camera.static),
+        kind=camera.path.kind,
     )
-    return rule(evidence)
+    return assess_feasibility(statistics)
 
 
-def deep(shot: Shot, found: Located) -> Shot:
+def with_depth(shot: Shot, poses: CameraPoses) -> Shot:
     """What is known of the frames that were placed in a scene with depth."""
-    chosen, seen = list(found.numbers), shot.sighting
-    sighting = replace(
-        seen, path=found.path, static=seen.static[chosen], velocity=seen.velocity[chosen], missing=()
+    indices, estimate = list(poses.numbers), shot.camera
+    camera = replace(
+        estimate,
+        path=poses.path,
+        static=estimate.static[indices],
+        velocity=estimate.velocity[indices],
+        unregistered=(),
     )
-    restored = None if shot.restored is None else shot.restored[chosen]
-    return replace(
-        shot, images=shot.images[chosen], sighting=sighting, restored=restored, points=found.points
-    )
+    restored = None if shot.restored is None else shot.restored[indices]
+    return replace(shot, images=shot.images[indices], camera=camera, restored=restored, points=poses.points)
 
 
-def prepared(shot: Shot, ruling: Ruling, config: SplatConfig, *, place: torch.device | None = None) -> Fit:
+def build_fit(
+    shot: Shot, feasibility: Feasibility, config: SplatConfig, *, device: torch.device | None = None
+) -> Fit:
     """The fit of a shot's scene, ready to run: on a canvas where the camera only turned, else with depth.
 
     Args:
         shot: What is known, on the CPU.
-        ruling: What the gate allows.
+        feasibility: What the gate allows.
         config: How to work.
-        place: Where to work; None for the CPU.
+        device: Where to work; None for the CPU.
     """
-    make = canvas_fit if shot.points is None else splats_fit
-    return make(shot, ruling, config, place=place or torch.device("cpu"))
+    make = build_panorama_fit if shot.points is None else build_gaussian_fit
+    return make(shot, feasibility, config, device=device or torch.device("cpu"))
 
 
-def splats_fit(shot: Shot, ruling: Ruling, config: SplatConfig, *, place: torch.device) -> Fit:
+def build_gaussian_fit(
+    shot: Shot, feasibility: Feasibility, config: SplatConfig, *, device: torch.device
+) -> Fit:
     """The fit of a scene with depth, from known poses and points."""
     if shot.points is None:
         raise ValueError("a scene with depth begins with points")
-    path = shot.sighting.path
+    path = shot.camera.path
     views = Views(
-        poses=poses(path.rotations, path.translations), lenses=path.intrinsics.expand(len(path.times), 3, 3)
+        viewmats=compose_se3(path.rotations, path.translations),
+        Ks=path.intrinsics.expand(len(path.times), 3, 3),
     )
-    pixel = pixel_at(shot.points, views)
+    pixel = pixel_footprint(shot.points, views)
     depth = pixel * float(path.intrinsics[0, 0])
-    track = _track(shot, config, depth=depth)
-    start = seeded(shot.points, views, shot.images, count=config.gaussians)
-    way = (
-        Sampling(cap=config.gaussians)
+    trajectory = _trajectory(shot, config, depth=depth)
+    initial = init_gaussians(shot.points, views, shot.images, count=config.gaussians)
+    strategy = (
+        MCMCStrategy(cap_max=config.gaussians)
         if config.densify == "mcmc"
-        else Growth(extent=depth, cap=config.gaussians)
+        else AdaptiveDensityControl(extent=depth, cap_max=config.gaussians)
     )
-    splats = Splats(start, pixel=pixel, way=way).to(place)
-    return Fit(splats, track.to(place), footage(shot).to(place), _plan(shot, ruling, config))
+    model = GaussianModel(initial, pixel=pixel, strategy=strategy).to(device)
+    return Fit(
+        model,
+        trajectory.to(device),
+        build_observations(shot).to(device),
+        _schedule(shot, feasibility, config),
+    )
 
 
-def canvas_fit(shot: Shot, ruling: Ruling, config: SplatConfig, *, place: torch.device) -> Fit:
+def build_panorama_fit(
+    shot: Shot, feasibility: Feasibility, config: SplatConfig, *, device: torch.device
+) -> Fit:
     """The fit of a turning camera's scene, ready to run."""
-    track = _track(shot, config)
-    work = _plan(shot, ruling, config)
-    shrink = work.stages[0].shrink
-    density = float(shot.sighting.path.intrinsics[0, 0]) * FINER / shrink
-    canvas = canvas_for(track, len(shot.images), shot.size, density=density).to(place)
-    track = track.to(place)
-    fit = Fit(canvas, track, footage(shot).to(place), work)
+    trajectory = _trajectory(shot, config)
+    schedule = _schedule(shot, feasibility, config)
+    downscale = schedule.phases[0].downscale
+    density = float(shot.camera.path.intrinsics[0, 0]) * SUPERSAMPLING / downscale
+    panorama = build_panorama(trajectory, len(shot.images), shot.size, density=density).to(device)
+    trajectory = trajectory.to(device)
+    fit = Fit(panorama, trajectory, build_observations(shot).to(device), schedule)
     with torch.no_grad():
-        views = middles(track, len(shot.images))
-    canvas.paint(fit.small.images, shrunk(views, shrink), lucky_weights(fit.small.images, fit.small.weights))
-    if ruling.mode == "free" and isinstance(track, SplineTrack):
-        look_for_motion(fit, track)
+        views = mid_exposure_views(trajectory, len(shot.images))
+    panorama.backproject(
+        fit.level.images,
+        downscale_views(views, downscale),
+        lucky_imaging_weights(fit.level.images, fit.level.weights),
+    )
+    if feasibility.mode == "per_frame" and isinstance(trajectory, SplineTrajectory):
+        search_exposure_motion(fit, trajectory)
     return fit
 
 
-def _track(shot: Shot, config: SplatConfig, *, depth: float = 1.0) -> SplineTrack | BezierTrack:
-    path = shot.sighting.path
+def _trajectory(
+    shot: Shot, config: SplatConfig, *, depth: float = 1.0
+) -> SplineTrajectory | BezierTrajectory:
+    path = shot.camera.path
     if config.trajectory == "bezier":
-        return BezierTrack(path, shot.size, depth=depth)
-    return SplineTrack(path, shot.size, shutter=shot.shutter.fraction, depth=depth, readout=config.readout)
-
-
-def footage(shot: Shot) -> Footage:
-    """What the fit is held against: the scene's own unsaturated pixels."""
-    return Footage(
-        images=shot.images, weights=shot.sighting.static * unsaturated(shot.images), restored=shot.restored
+        return BezierTrajectory(path, shot.size, depth=depth)
+    return SplineTrajectory(
+        path, shot.size, shutter=shot.shutter.fraction, depth=depth, readout=config.readout
     )
 
 
-def middles(track: Track, count: int) -> Views:
+def build_observations(shot: Shot) -> Observations:
+    """What the fit is held against: the scene's own unsaturated pixels."""
+    return Observations(
+        images=shot.images, weights=shot.camera.static * unsaturated_mask(shot.images), restored=shot.restored
+    )
+
+
+def mid_exposure_views(trajectory: CameraTrajectory, count: int) -> Views:
     """The camera at the middle of each exposure."""
-    views = [track.at(k, torch.zeros(1)) for k in range(count)]
+    views = [trajectory.at(k, torch.zeros(1)) for k in range(count)]
     return Views(
-        poses=torch.cat([view.poses for view in views]), lenses=torch.cat([view.lenses for view in views])
+        viewmats=torch.cat([view.viewmats for view in views]), Ks=torch.cat([view.Ks for view in views])
     )
 
 
 @torch.no_grad()
-def rebuilt(fit: Fit, shot: Shot, frame: int, other: Tensor) -> tuple[Tensor, Tensor]:
+def render_frame(fit: Fit, shot: Shot, frame: int, fallback: Tensor) -> tuple[Tensor, Tensor]:
     """A frame with the scene in it where that may be believed: [3, H, W] and the scene's share [H, W].
 
     Args:
         fit: Done.
         shot: What it was fitted to.
         frame: Number in the shot.
-        other: What the rest of the pipeline makes of the frame. [3, H, W] linear light.
+        fallback: What the rest of the pipeline makes of the frame. [3, H, W] linear light.
     """
-    candidate = Candidate(
-        sharp=fit.sharp(frame).cpu(), reblurred=fit.reblurred(frame).cpu(), length=fit.track.length(frame)
+    rendering = SceneRendering(
+        sharp=fit.sharp(frame).cpu(),
+        reblurred=fit.reblurred(frame).cpu(),
+        blur_length=fit.trajectory.blur_length(frame),
     )
-    static = shot.sighting.static[frame] * (looks(shot.sighting.path, shot.size, frame) >= SEEN)
-    return composite(shot.images[frame], other, candidate, static)
+    static = shot.camera.static[frame] * (count_views(shot.camera.path, shot.size, frame) >= MIN_VIEWS)
+    return composite(shot.images[frame], fallback, rendering, static)
 
 
-def run(fit: Fit, tell: Tell, *, keep: Callable[[Fit], None] | None = None) -> None:
+def run(fit: Fit, on_progress: OnProgress, *, save_checkpoint: Callable[[Fit], None] | None = None) -> None:
     """Work until the plan is done; memory that runs out is the user's sentence, not a trace."""
     try:
-        fit.run(tell, keep)
+        fit.run(on_progress, save_checkpoint)
     except (RuntimeError, MemoryError) as error:
-        if not memory_ran_out(error):
+        if not is_out_of_memory(error):
             raise
         raise NoScene(
             "the scene does not fit into memory; take a shorter part (--start, --end) or smaller frames"
         ) from error
 
 
-def _plan(shot: Shot, ruling: Ruling, config: SplatConfig) -> Plan:
+def _schedule(shot: Shot, feasibility: Feasibility, config: SplatConfig) -> Schedule:
     # Where all are blurred alike only the measured shutter stands against a blurred scene.
-    known = not ruling.telling or shot.shutter.confidence >= CERTAIN
-    work = plan(
+    known = not feasibility.shutter_observable or shot.shutter.confidence >= MIN_SHUTTER_CONFIDENCE
+    schedule = build_schedule(
         shot.size,
-        steps=config.steps or (STEPS if shot.points is None else DEEP_STEPS),
+        steps=config.steps or (STEPS if shot.points is None else STEPS_3D),
         budget=60 * config.budget,
-        tied=ruling.mode == "tied",
+        shared=feasibility.mode == "shared",
         shutter_known=known,
-        trust=config.trust if shot.restored is not None else 0.0,
+        prior_weight=config.prior_weight if shot.restored is not None else 0.0,
     )
-    return replace(work, calm=CALM) if config.trajectory == "bezier" else work
+    return replace(schedule, temporal_tv=TEMPORAL_TV_WEIGHT) if config.trajectory == "bezier" else schedule
 
 
 def is_canvas(fit: Fit) -> bool:
     """Whether the scene is a picture on a sphere, without depth."""
-    return isinstance(fit.scene, Canvas)
+    return isinstance(fit.scene, PanoramaModel)

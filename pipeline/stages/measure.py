@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from freezeframe.data.types import Clip, Flow, Frame, Motion, Source, stack_light
-from freezeframe.motion.camera.homography import homography_of_flow
+from freezeframe.data.types import Clip, Flow, Frame, Motion, Source, stack_linear
+from freezeframe.motion.camera.homography import fit_homography
 from freezeframe.motion.camera.segmentation import movers
 from freezeframe.motion.flow.estimators import dis_pair, kornia_pair
-from freezeframe.motion.flow.thumbnail import closer_speeds
+from freezeframe.motion.flow.thumbnail import fine_speeds
 from freezeframe.motion.flow.warp import warp
-from freezeframe.motion.shutter.estimator import ShutterEstimate, pool_shutters, shutter_fraction
+from freezeframe.motion.shutter.estimator import ShutterEstimate, estimate_shutter, pool_shutters
 from freezeframe.pipeline.config import GateConfig, MeasureConfig
-from freezeframe.pipeline.support.progress import Advance, quiet
+from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
-from .continuity import dilated, widened
-from .first_pass import FirstPass
-from .gate import Extent, blur_weight, excess, extent
+from .continuity import dilate, dilate_mask
+from .first_pass import ThumbnailMotion
+from .gate import Extent, blur_ratio, blur_weight, extent
 from .shots import Window
 
 Pair = tuple[int, int]
@@ -35,21 +35,21 @@ Flows = dict[Pair, Flow]
 FlowPair = Callable[[Tensor, Tensor], tuple[Flow, Flow]]
 
 ESTIMATORS: Mapping[str, FlowPair] = {"dis": dis_pair, "kornia": kornia_pair}
-USUAL_SHUTTER = (
+SHUTTER_PRIOR_MEAN = (
     0.7  # where nothing can be measured: who brings a clip to be sharpened kept the shutter open long
 )
-VARIETY = 0.3  # standard deviation of shutters among such clips
-WARY = 0.85  # share of the threshold at which the first pass asks for a closer look
-PLAIN = 3.0  # times the threshold from which none is needed: on real clips it never says otherwise
-SURER = 0.93  # share of the threshold at which that sends a frame to be measured
-SMALLEST_HALF = 120  # pixels of the shorter side below which half a picture tells no motion
-SURVEYING = "measuring the shutter"  # what `survey` calls its work
-SURVEYED = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
-LOOKS = 32  # closer looks, more than a window's context
-KEPT = 4  # chained flows: with windows of five frames nothing is chained twice
-FEWEST_RUNS = 3  # places looked at in any clip that has so many
-CERTAIN = 0.9  # confidence at which the survey looks no further
-SURE = 0.5  # confidence from which a glimpse counts as a shutter of its own
+SHUTTER_PRIOR_STD = 0.3  # standard deviation of shutters among such clips
+RECHECK_RATIO = 0.85  # share of the threshold at which the first pass asks for a closer look
+CERTAIN_RATIO = 3.0  # times the threshold from which none is needed: on real clips it never says otherwise
+FINE_SPEED_RATIO = 0.93  # share of the threshold at which that sends a frame to be measured
+MIN_HALF_SIZE = 120  # pixels of the shorter side below which half a picture tells no motion
+SURVEY_STAGE = "measuring the shutter"  # what `survey` calls its work
+SURVEY_SIZE = 1280  # pixels of the longer side of what the survey looks at; half of that misleads it
+MAX_FINE_SPEEDS = 32  # closer looks, more than a window's context
+MAX_CHAINED = 4  # chained flows: with windows of five frames nothing is chained twice
+MIN_RUNS = 3  # places looked at in any clip that has so many
+STOP_CONFIDENCE = 0.9  # confidence at which the survey looks no further
+MIN_CONFIDENCE = 0.5  # confidence from which a glimpse counts as a shutter of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,40 +58,44 @@ class Survey:
 
     estimate: ShutterEstimate | None  # None: the user said it
     shutter: float  # exposure time over frame interval
-    longest: float  # of any place that was looked at
+    max_shutter: float  # of any place that was looked at
     confidence: float  # [0, 1]
-    whole: bool = False  # every frame of the clip was looked at
+    exhaustive: bool = False  # every frame of the clip was looked at
 
 
-def survey(source: Source, config: MeasureConfig, *, progress: Advance = quiet) -> Survey:
+def survey(source: Source, config: MeasureConfig, *, progress: ProgressCallback = null_progress) -> Survey:
     """Measure the shutter in a few places spread over the clip; `progress` is told of each."""
     if config.shutter is not None:
-        return Survey(estimate=None, shutter=config.shutter, longest=config.shutter, confidence=1.0)
-    found: list[ShutterEstimate] = []
-    looked_at = 0
-    progress(0, config.survey_runs, SURVEYING)
-    for run in source.glimpses(config.survey_runs, config.survey_length):
+        return Survey(estimate=None, shutter=config.shutter, max_shutter=config.shutter, confidence=1.0)
+    estimates: list[ShutterEstimate] = []
+    frame_count = 0
+    progress(0, config.survey_runs, SURVEY_STAGE)
+    for run in source.sample_clips(config.survey_runs, config.survey_length):
         # A frame seen from one side only tells little: two frames serve where there are no more.
-        looked_at += len(run)
-        if len(run) >= 3 or (len(run) == 2 and not found):
-            found.append(_shutter_of(run, config))
-        progress(1, config.survey_runs, SURVEYING)
-        if len(found) >= FEWEST_RUNS and pool_shutters(found).confidence >= CERTAIN:
+        frame_count += len(run)
+        if len(run) >= 3 or (len(run) == 2 and not estimates):
+            estimates.append(_estimate_shutter(run, config))
+        progress(1, config.survey_runs, SURVEY_STAGE)
+        if len(estimates) >= MIN_RUNS and pool_shutters(estimates).confidence >= STOP_CONFIDENCE:
             break
-    pooled = pool_shutters(found)
-    shutter = _tempered(pooled)
-    sure = [each.fraction for each in found if each.confidence > SURE]
+    pooled = pool_shutters(estimates)
+    shutter = _shrink_to_prior(pooled)
+    confident = [each.fraction for each in estimates if each.confidence > MIN_CONFIDENCE]
     return Survey(
         estimate=pooled,
         shutter=shutter,
-        longest=max([shutter, *sure]),
+        max_shutter=max([shutter, *confident]),
         confidence=pooled.confidence,
-        whole=looked_at == source.count,
+        exhaustive=frame_count == source.count,
     )
 
 
 def candidates(
-    window: Window, look: FirstPass, survey: Survey, memory: Memory, config: GateConfig
+    window: Window,
+    thumbnail_motion: ThumbnailMotion,
+    survey: Survey,
+    flow_cache: FlowCache,
+    config: GateConfig,
 ) -> list[int]:
     """Positions in the window of kept frames that may be blurred, or are near one that may be.
 
@@ -99,56 +103,59 @@ def candidates(
 
     Args:
         window: Frames of one shot.
-        look: What the first pass saw.
+        thumbnail_motion: What the first pass saw.
         survey: The longest shutter of the clip.
-        memory: Closer looks of the window before.
+        flow_cache: Closer looks of the window before.
         config: Thresholds.
     """
 
-    def stirs(i: int) -> bool:
-        first = look.excess(window.frames[i].index, survey.longest, config) / config.soft
-        if first < WARY or first >= PLAIN:
-            return first >= PLAIN
+    def may_be_blurred(i: int) -> bool:
+        first = (
+            thumbnail_motion.blur_ratio(window.frames[i].index, survey.max_shutter, config)
+            / config.ramp_start
+        )
+        if first < RECHECK_RATIO or first >= CERTAIN_RATIO:
+            return first >= CERTAIN_RATIO
         pairs = [(k, k + 1) for k in (i - 1, i) if 0 <= k < len(window.frames) - 1]
-        blur = [memory.closer(window.frames[a], window.frames[b], config) for a, b in pairs]
-        found = [excess(each.times(survey.longest), look.size, config) for each in blur]
-        return max(found, default=0.0) >= SURER * config.soft
+        blur = [flow_cache.fine_speed(window.frames[a], window.frames[b], config) for a, b in pairs]
+        ratios = [blur_ratio(each.scale(survey.max_shutter), thumbnail_motion.size, config) for each in blur]
+        return max(ratios, default=0.0) >= FINE_SPEED_RATIO * config.ramp_start
 
-    chosen = widened([stirs(i) for i in range(len(window.frames))])
-    return [i for i in window.kept if chosen[i]]
+    selected = dilate_mask([may_be_blurred(i) for i in range(len(window.frames))])
+    return [i for i in window.owned if selected[i]]
 
 
-class Memory:
+class FlowCache:
     """What one window hands to the next: flows, for their contexts overlap, and the shutter of the shot."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Fraction, Fraction], tuple[Flow, Flow]] = {}
         self._shutter: tuple[int, float] | None = None
-        self._closer: dict[int, Extent] = {}
+        self._fine_speeds: dict[int, Extent] = {}
 
-    def closer(self, before: Frame, after: Frame, config: GateConfig) -> Extent:
+    def fine_speed(self, before: Frame, after: Frame, config: GateConfig) -> Extent:
         """Speeds between consecutive frames, [pixels per frame interval], by a closer look than the first."""
-        if before.index not in self._closer:
-            while len(self._closer) >= LOOKS:
-                del self._closer[next(iter(self._closer))]
-            speed = closer_speeds(before.picture.luma(), after.picture.luma())
-            self._closer[before.index] = extent(speed, config)
-        return self._closer[before.index]
+        if before.index not in self._fine_speeds:
+            while len(self._fine_speeds) >= MAX_FINE_SPEEDS:
+                del self._fine_speeds[next(iter(self._fine_speeds))]
+            speed = fine_speeds(before.picture.luma(), after.picture.luma())
+            self._fine_speeds[before.index] = extent(speed, config)
+        return self._fine_speeds[before.index]
 
-    def knows_shutter(self, shot: int) -> bool:
+    def has_shutter(self, shot: int) -> bool:
         """Whether the shutter of this shot has been estimated."""
         return self._shutter is not None and self._shutter[0] == shot
 
     def flows(self, clip: Clip, pair: FlowPair) -> Flows:
         """Flows both ways between consecutive frames of `clip`; only unknown ones are estimated."""
-        moments = list(itertools.pairwise(clip.times))
+        time_pairs = list(itertools.pairwise(clip.times))
         self._known = {
-            moment: self._known.get(moment) or pair(clip.images[i], clip.images[i + 1])
-            for i, moment in enumerate(moments)
+            time_pair: self._known.get(time_pair) or pair(clip.images[i], clip.images[i + 1])
+            for i, time_pair in enumerate(time_pairs)
         }
         flows: Flows = {}
-        for i, moment in enumerate(moments):
-            flows[i, i + 1], flows[i + 1, i] = self._known[moment]
+        for i, time_pair in enumerate(time_pairs):
+            flows[i, i + 1], flows[i + 1, i] = self._known[time_pair]
         return flows
 
     def shutter(self, shot: int, estimate: Callable[[], float]) -> float:
@@ -164,8 +171,8 @@ def measure(  # noqa: PLR0913  # one of them each from the window, the clip, the
     survey: Survey,
     *,
     config: MeasureConfig,
-    memory: Memory,
-    tell_movers: bool = False,
+    flow_cache: FlowCache,
+    detect_movers: bool = False,
 ) -> Motion:
     """Flow between each frame and its neighbours, each frame's own velocity, and what moves by itself.
 
@@ -174,31 +181,35 @@ def measure(  # noqa: PLR0913  # one of them each from the window, the clip, the
         shot: Its number.
         survey: What the whole clip told about its shutter.
         config: Which estimator.
-        memory: What the window before measured; brought up to date.
-        tell_movers: Find out what moves otherwise than the camera; else nothing does.
+        flow_cache: What the window before measured; brought up to date.
+        detect_movers: Find out what moves otherwise than the camera; else nothing does.
     """
-    near = memory.flows(clip, ESTIMATORS[config.estimator])
-    velocity = velocities(near, clip.images, intervals(clip.times))
-    still = velocity.new_zeros(velocity.shape[2:])
-    apart = [_movers(near, i, clip.images) if tell_movers else still for i in range(len(velocity))]
+    neighbour_flows = flow_cache.flows(clip, ESTIMATORS[config.estimator])
+    velocity = velocities(neighbour_flows, clip.images, intervals(clip.times))
+    no_motion = velocity.new_zeros(velocity.shape[2:])
+    independent_motion = [
+        _movers(neighbour_flows, i, clip.images) if detect_movers else no_motion for i in range(len(velocity))
+    ]
     return Motion(
-        flows=ChainedFlows(near),
+        flows=ChainedFlows(neighbour_flows),
         velocity=velocity,
-        movers=torch.stack(apart) if tell_movers else still.expand(len(velocity), -1, -1),
-        shutter=memory.shutter(shot, lambda: shot_shutter(clip, near, survey)),
+        independent_motion=torch.stack(independent_motion)
+        if detect_movers
+        else no_motion.expand(len(velocity), -1, -1),
+        shutter=flow_cache.shutter(shot, lambda: shot_shutter(clip, neighbour_flows, survey)),
     )
 
 
-def blur_excess(motion: Motion, i: int, config: GateConfig) -> float:
+def frame_blur_ratio(motion: Motion, i: int, config: GateConfig) -> float:
     """How many times over the gate's threshold the measured blur of frame `i` is."""
     height, width = motion.velocity.shape[2:]
     lengths = torch.hypot(*(motion.velocity[i, :, ::4, ::4] * motion.shutter))
-    return excess(extent(lengths, config), (height, width), config)
+    return blur_ratio(extent(lengths, config), (height, width), config)
 
 
-def blurred(motion: Motion, kept: range, config: GateConfig) -> list[int]:
-    """Which of the frames `kept` are blurred enough to be worked on."""
-    return [i for i in kept if blur_excess(motion, i, config) >= 1]
+def blurred(motion: Motion, owned: range, config: GateConfig) -> list[int]:
+    """Which of the frames `owned` are blurred enough to be worked on."""
+    return [i for i in owned if frame_blur_ratio(motion, i, config) >= 1]
 
 
 def blur_weights(motion: Motion, config: GateConfig) -> list[float]:
@@ -209,22 +220,26 @@ def blur_weights(motion: Motion, config: GateConfig) -> list[float]:
         config: Thresholds.
     """
     count = len(motion.velocity)
-    return dilated([blur_weight(blur_excess(motion, i, config), config) for i in range(count)])
+    return dilate([blur_weight(frame_blur_ratio(motion, i, config), config) for i in range(count)])
 
 
-def shot_shutter(clip: Clip, near: Flows, survey: Survey, *, frames: int = 6) -> float:
+def shot_shutter(clip: Clip, neighbour_flows: Flows, survey: Survey, *, frames: int = 6) -> float:
     """The shutter of one shot, from the survey of the whole clip and from a few of its own frames.
 
     Edited clips join footage of several cameras; the shot's own evidence counts as much as all the rest.
     """
     # What has been seen twice is no more certain for it.
-    if survey.estimate is None or survey.whole:
+    if survey.estimate is None or survey.exhaustive:
         return survey.shutter
     first = max(0, (len(clip.images) - frames) // 2)
-    some = range(first, min(len(clip.images), first + frames))
-    flows = {(i - first, j - first): flow for (i, j), flow in near.items() if i in some and j in some}
-    own = shutter_fraction(clip.images[some.start : some.stop], flows)
-    return _tempered(pool_shutters([survey.estimate, own]))
+    subset = range(first, min(len(clip.images), first + frames))
+    flows = {
+        (i - first, j - first): flow
+        for (i, j), flow in neighbour_flows.items()
+        if i in subset and j in subset
+    }
+    own = estimate_shutter(clip.images[subset.start : subset.stop], flows)
+    return _shrink_to_prior(pool_shutters([survey.estimate, own]))
 
 
 def adjacent_flows(images: Tensor, pair: FlowPair) -> Flows:
@@ -235,46 +250,46 @@ def adjacent_flows(images: Tensor, pair: FlowPair) -> Flows:
     return flows
 
 
-def halved(pair: FlowPair, source: Tensor, target: Tensor) -> tuple[Flow, Flow]:
+def at_half_resolution(pair: FlowPair, source: Tensor, target: Tensor) -> tuple[Flow, Flow]:
     """`pair` on pictures of half the size, a quarter of the work: where motion is asked for, not detail."""
     size = source.shape[1:]
-    if min(size) < 2 * SMALLEST_HALF:
+    if min(size) < 2 * MIN_HALF_SIZE:
         return pair(source, target)
     small = (interpolate(image[None], scale_factor=0.5, mode="area")[0] for image in (source, target))
-    there, back = pair(*small)
-    return _doubled(there, size), _doubled(back, size)
+    forward, backward = pair(*small)
+    return _upsample(forward, size), _upsample(backward, size)
 
 
-def _doubled(flow: Flow, size: Sequence[int]) -> Flow:
-    both = torch.cat([2 * flow.shift, flow.trust[None]])[None]
+def _upsample(flow: Flow, size: Sequence[int]) -> Flow:
+    both = torch.cat([2 * flow.uv, flow.confidence[None]])[None]
     large = interpolate(both, size=tuple(size), mode="bilinear", align_corners=False)[0]
-    return Flow(shift=large[:2].contiguous(), trust=large[2].clamp(0, 1))
+    return Flow(uv=large[:2].contiguous(), confidence=large[2].clamp(0, 1))
 
 
 def intervals(times: Sequence[Fraction]) -> list[int]:
     """Frame intervals between consecutive frames: 1, or more where frames are missing between them."""
     steps = [float(after - before) for before, after in itertools.pairwise(times)]
-    usual = sorted(steps)[len(steps) // 2] if steps else 1.0
-    return [max(1, round(step / usual)) for step in steps]
+    median_step = sorted(steps)[len(steps) // 2] if steps else 1.0
+    return [max(1, round(step / median_step)) for step in steps]
 
 
-def velocities(near: Flows, images: Tensor, gaps: Sequence[int] | None = None) -> Tensor:
+def velocities(neighbour_flows: Flows, images: Tensor, gaps: Sequence[int] | None = None) -> Tensor:
     """[T, 2, H, W] pixels per frame interval at each frame's own time.
 
     Plain central differences: on the REDS pairs, leaning to the trusted side loses 0.05 dB of what follows.
 
     Args:
-        near: Flows both ways between consecutive frames.
+        neighbour_flows: Flows both ways between consecutive frames.
         images: [T, 3, H, W]
         gaps: [T - 1] frame intervals between consecutive frames; None: 1 each.
     """
-    found = images.new_zeros(len(images), 2, *images.shape[2:])
+    velocity = images.new_zeros(len(images), 2, *images.shape[2:])
     for i in range(len(images)):
         sides = [(i + 1, i, 1), (i - 1, i - 1, -1)]  # neighbour, gap, direction of time
-        seen = [(near[i, j].shift, k, sign) for j, k, sign in sides if (i, j) in near]
-        for shift, k, sign in seen:
-            found[i].add_(shift, alpha=sign / (gaps[k] if gaps else 1) / len(seen))
-    return found
+        observed = [(neighbour_flows[i, j].uv, k, sign) for j, k, sign in sides if (i, j) in neighbour_flows]
+        for uv, k, sign in observed:
+            velocity[i].add_(uv, alpha=sign / (gaps[k] if gaps else 1) / len(observed))
+    return velocity
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,50 +301,56 @@ class ChainedFlows(Mapping[Pair, Flow]):
     frame at the other end asks for the same.
     """
 
-    near: Flows
+    neighbour_flows: Flows
     _last: Flows = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getitem__(self, pair: Pair) -> Flow:
-        if pair in self.near:
-            return self.near[pair]
+        if pair in self.neighbour_flows:
+            return self.neighbour_flows[pair]
         if pair not in self._last:
-            found = self._chained(pair)
-            while len(self._last) >= KEPT:
+            chained = self._chained(pair)
+            while len(self._last) >= MAX_CHAINED:
                 del self._last[next(iter(self._last))]
-            self._last[pair] = found
+            self._last[pair] = chained
         return self._last[pair]
 
     def _chained(self, pair: Pair) -> Flow:
         i, j = pair
         if i == j:
             raise KeyError(pair)
-        between = i + (1 if j > i else -1)
-        first, second = self.near[i, between], self[between, j]
-        there = warp(torch.cat([second.shift, second.trust[None]]), first.shift)
-        return Flow(shift=first.shift + there[:2], trust=first.trust * there[2])
+        step = i + (1 if j > i else -1)
+        first, second = self.neighbour_flows[i, step], self[step, j]
+        forward = warp(torch.cat([second.uv, second.confidence[None]]), first.uv)
+        return Flow(uv=first.uv + forward[:2], confidence=first.confidence * forward[2])
 
     def __iter__(self) -> Iterator[Pair]:
-        frames = sorted({i for pair in self.near for i in pair})
+        frames = sorted({i for pair in self.neighbour_flows for i in pair})
         return ((i, j) for i in frames for j in frames if i != j)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-def _tempered(found: ShutterEstimate) -> float:
+def _shrink_to_prior(estimate: ShutterEstimate) -> float:
     """Little evidence moves the estimate little from what cameras usually do."""
-    return found.typical(USUAL_SHUTTER, VARIETY) if found.confidence else USUAL_SHUTTER
+    return (
+        estimate.posterior_median(SHUTTER_PRIOR_MEAN, SHUTTER_PRIOR_STD)
+        if estimate.confidence
+        else SHUTTER_PRIOR_MEAN
+    )
 
 
-def _movers(near: Flows, i: int, images: Tensor) -> Tensor:
-    flow = near.get((i, i + 1)) or near.get((i, i - 1))
-    camera = homography_of_flow(flow.shift, flow.trust) if flow else None
+def _movers(neighbour_flows: Flows, i: int, images: Tensor) -> Tensor:
+    flow = neighbour_flows.get((i, i + 1)) or neighbour_flows.get((i, i - 1))
+    camera = fit_homography(flow.uv, flow.confidence) if flow else None
     return images.new_zeros(images.shape[2:]) if flow is None or camera is None else movers(flow, camera)
 
 
-def _shutter_of(run: Sequence[Frame], config: MeasureConfig) -> ShutterEstimate:
-    images = stack_light(run)
+def _estimate_shutter(run: Sequence[Frame], config: MeasureConfig) -> ShutterEstimate:
+    images = stack_linear(run)
     # A fraction has no unit: a smaller picture tells it as well, and sooner.
-    if (times := round(max(images.shape[2:]) / SURVEYED)) > 1:
-        images = avg_pool2d(images, times)
-    return shutter_fraction(images, adjacent_flows(images, partial(halved, ESTIMATORS[config.estimator])))
+    if (factor := round(max(images.shape[2:]) / SURVEY_SIZE)) > 1:
+        images = avg_pool2d(images, factor)
+    return estimate_shutter(
+        images, adjacent_flows(images, partial(at_half_resolution, ESTIMATORS[config.estimator]))
+    )

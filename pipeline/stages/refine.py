@@ -10,7 +10,7 @@ from math import lcm
 import torch
 from torch import Tensor
 
-from freezeframe.models.imageops.tiling import Restorer, in_tiles
+from freezeframe.models.imageops.tiling import Restorer, tiled_inference
 from freezeframe.models.restorer.restorer import NetworkRestorer
 from freezeframe.pipeline.config import RefineConfig
 
@@ -34,6 +34,6 @@ def refine(images: Tensor, restorer: Restorer | None, config: RefineConfig) -> T
     grid = lcm(GRID, restorer.multiple) if isinstance(restorer, NetworkRestorer) else GRID
     for before, after in zip(images[:, None], refined[:, None], strict=True):
         # What a network knows of a whole picture is the same for all its tiles.
-        known = restorer.settled(before) if isinstance(restorer, NetworkRestorer) else restorer
-        after.copy_(in_tiles(known, before, tile=config.tile, overlap=config.overlap, multiple=grid))
+        known = restorer.with_context(before) if isinstance(restorer, NetworkRestorer) else restorer
+        after.copy_(tiled_inference(known, before, tile=config.tile, overlap=config.overlap, multiple=grid))
     return refined

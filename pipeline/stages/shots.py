@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from freezeframe.data.types import Clip, Frame, stack_light
+from freezeframe.data.types import Clip, Frame, stack_linear
 from freezeframe.pipeline.config import ShotConfig
 
 PIXEL_BYTES = 48  # light 12, flow and trust both ways 24, velocity 8, movers 4
@@ -16,39 +16,39 @@ PIXEL_BYTES = 48  # light 12, flow and trust both ways 24, velocity 8, movers 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Consecutive frames of one shot, not yet decoded to light; `kept` are those this window writes."""
+    """Consecutive frames of one shot, not yet decoded to light; `owned` are those this window writes."""
 
     frames: tuple[Frame, ...]
-    kept: range
+    owned: range
     shot: int
 
     @property
     def written(self) -> tuple[Frame, ...]:
         """The frames that this window writes."""
-        return self.frames[self.kept.start : self.kept.stop]
+        return self.frames[self.owned.start : self.owned.stop]
 
     def clip(self, *, shutter: float) -> Clip:
         """The window as light."""
         times = tuple(frame.time for frame in self.frames)
-        return Clip(images=stack_light(self.frames), times=times, shutter=shutter, kept=self.kept)
+        return Clip(images=stack_linear(self.frames), times=times, shutter=shutter, owned=self.owned)
 
-    def around(self, which: Iterable[int], *, context: int) -> Window:
+    def subwindow(self, which: Iterable[int], *, context: int) -> Window:
         """The smallest part of the window that holds frames `which` and their evidence.
 
         Frames that need no work, far from any that does, then cost no light and no flow.
         """
-        wanted = sorted(which)
-        start = max(0, wanted[0] - context)
-        stop = min(len(self.frames), wanted[-1] + context + 1)
-        kept = range(max(self.kept.start, start) - start, min(self.kept.stop, stop) - start)
-        return Window(frames=self.frames[start:stop], kept=kept, shot=self.shot)
+        positions = sorted(which)
+        start = max(0, positions[0] - context)
+        stop = min(len(self.frames), positions[-1] + context + 1)
+        owned = range(max(self.owned.start, start) - start, min(self.owned.stop, stop) - start)
+        return Window(frames=self.frames[start:stop], owned=owned, shot=self.shot)
 
 
 def frames_per_window(size: tuple[int, int], config: ShotConfig) -> int:
-    """How many frames a window keeps, so that its light and motion fit `config.megabytes`."""
+    """How many frames a window keeps, so that its light and motion fit `config.memory_mb`."""
     height, width = size
-    held = config.megabytes * 10**6 // (PIXEL_BYTES * height * width)
-    return int(min(config.longest, max(2, held - 2 * config.context)))
+    buffer = config.memory_mb * 10**6 // (PIXEL_BYTES * height * width)
+    return int(min(config.max_frames, max(2, buffer - 2 * config.context)))
 
 
 def windows(
@@ -95,22 +95,22 @@ def _shots(frames: Iterable[Frame], cuts: Container[int]) -> Iterator[Iterator[F
 def _windows_of_shot(
     shot: Iterator[Frame], config: ShotConfig, *, number: int, start: int
 ) -> Iterator[Window]:
-    held: list[Frame] = []  # context before, frames to keep, context after
-    done = 0  # how many of `held` need no more writing
+    buffer: list[Frame] = []  # context before, frames to keep, context after
+    done = 0  # how many of `buffer` need no more writing
     for frame in shot:
-        held.append(frame)
+        buffer.append(frame)
         if frame.index < start:
-            done = len(held)
-        keep = frames_per_window(frame.picture.size, config)
-        if len(held) - done == keep + config.context:
-            yield _window(held, range(done, done + keep), number)
-            done += keep
+            done = len(buffer)
+        owned_count = frames_per_window(frame.picture.size, config)
+        if len(buffer) - done == owned_count + config.context:
+            yield _window(buffer, range(done, done + owned_count), number)
+            done += owned_count
         surplus = max(0, done - config.context)
-        del held[:surplus]
+        del buffer[:surplus]
         done -= surplus
-    if done < len(held):
-        yield _window(held, range(done, len(held)), number)
+    if done < len(buffer):
+        yield _window(buffer, range(done, len(buffer)), number)
 
 
-def _window(held: list[Frame], kept: range, shot: int) -> Window:
-    return Window(frames=tuple(held), kept=kept, shot=shot)
+def _window(buffer: list[Frame], owned: range, shot: int) -> Window:
+    return Window(frames=tuple(buffer), owned=owned, shot=shot)

@@ -14,18 +14,26 @@ from torch import Tensor
 from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.types import Clip, Motion
 from freezeframe.pipeline.config import SplatConfig
-from freezeframe.pipeline.solvers.camera_estimation import sight
-from freezeframe.pipeline.solvers.camera_poses import located
-from freezeframe.pipeline.solvers.scene_fit import Shot, Shutter, deep, judged, prepared, rebuilt, run
-from freezeframe.splatting.decision.feasibility import too_few
-from freezeframe.splatting.optim.optimizer import Told
+from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
+from freezeframe.pipeline.solvers.camera_poses import run_sfm
+from freezeframe.pipeline.solvers.scene_fit import (
+    Shot,
+    Shutter,
+    build_fit,
+    check_feasibility,
+    render_frame,
+    run,
+    with_depth,
+)
+from freezeframe.splatting.decision.feasibility import too_few_frames
+from freezeframe.splatting.optim.optimizer import FitProgress
 
 
 @dataclass(slots=True)
-class Scenes:
+class SceneLog:
     """What became of the scenes of a clip, for the report and for whoever waits."""
 
-    tell: Callable[[Told], None] = lambda told: None
+    on_progress: Callable[[FitProgress], None] = lambda progress: None
     reasons: dict[str, str] = field(default_factory=dict)  # by the span of frames
 
     def notes(self) -> list[str]:
@@ -33,7 +41,7 @@ class Scenes:
         spans: dict[str, list[str]] = {}
         for span, reason in self.reasons.items():
             spans.setdefault(reason, []).append(span)
-        return [f"scene of frames {', '.join(found)}: {reason}" for reason, found in spans.items()]
+        return [f"scene of frames {', '.join(labels)}: {reason}" for reason, labels in spans.items()]
 
 
 def splat(  # noqa: PLR0913  # one of them each from the stages before
@@ -44,8 +52,8 @@ def splat(  # noqa: PLR0913  # one of them each from the stages before
     *,
     which: Sequence[int],
     confidence: float,
-    scenes: Scenes,
-    place: torch.device | None = None,
+    scenes: SceneLog,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Put the rebuilt scene into sharpened frames wherever, blurred again, it is what was recorded.
 
@@ -59,24 +67,24 @@ def splat(  # noqa: PLR0913  # one of them each from the stages before
         which: Positions in the clip of the K frames.
         confidence: Of the shutter fraction, [0, 1].
         scenes: Told how it goes.
-        place: Where to work; None for the CPU.
+        device: Where to work; None for the CPU.
     """
     # What takes a GPU seconds takes a CPU minutes: there only those who ask for it wait.
-    wanted = config.mode == "on" or (config.mode == "auto" and torch.cuda.is_available())
-    if not wanted or not which:
+    enabled = config.mode == "on" or (config.mode == "auto" and torch.cuda.is_available())
+    if not enabled or not which:
         return sharp
     span = f"{float(clip.times[0]):.2f} to {float(clip.times[-1]):.2f} s"
     try:
-        done, reason = _rebuilt(
-            sharp, clip, motion, config, which=which, confidence=confidence, scenes=scenes, place=place
+        output, reason = _fit_and_render(
+            sharp, clip, motion, config, which=which, confidence=confidence, scenes=scenes, device=device
         )
     except FreezeframeError as error:
-        done, reason = sharp, str(error)
+        output, reason = sharp, str(error)
     scenes.reasons[span] = reason
-    return done
+    return output
 
 
-def _rebuilt(  # noqa: PLR0913
+def _fit_and_render(  # noqa: PLR0913
     sharp: Tensor,
     clip: Clip,
     motion: Motion,
@@ -84,35 +92,35 @@ def _rebuilt(  # noqa: PLR0913
     *,
     which: Sequence[int],
     confidence: float,
-    scenes: Scenes,
-    place: torch.device | None,
+    scenes: SceneLog,
+    device: torch.device | None,
 ) -> tuple[Tensor, str]:
-    if few := too_few(len(clip.times)):
-        return sharp, few
+    if reason_few := too_few_frames(len(clip.times)):
+        return sharp, reason_few
     times = torch.tensor([float(time) for time in clip.times])
     restored = clip.images.clone()
     restored[list(which)] = sharp
     shot = Shot(
         images=clip.images,
-        sighting=sight(clip.images, times, motion.flows, shutter=motion.shutter),
+        camera=estimate_camera(clip.images, times, motion.flows, shutter=motion.shutter),
         shutter=Shutter(fraction=motion.shutter, confidence=confidence),
         restored=restored,
     )
     numbers = tuple(range(len(times)))
-    if not (early := judged(shot)):
+    if not (early := check_feasibility(shot)):
         return sharp, early.reason
-    if shot.sighting.path.kind == "parallax":
-        found = located(restored, times, order="clip", static=shot.sighting.static)
-        shot, numbers = deep(shot, found), found.numbers
-    ruling = judged(shot)
-    if not ruling:
-        return sharp, ruling.reason
-    fit = prepared(shot, ruling, config, place=place)
-    run(fit, scenes.tell)
-    done, shares = sharp.clone(), [0.0]
+    if shot.camera.path.kind == "parallax":
+        poses = run_sfm(restored, times, order="clip", static=shot.camera.static)
+        shot, numbers = with_depth(shot, poses), poses.numbers
+    feasibility = check_feasibility(shot)
+    if not feasibility:
+        return sharp, feasibility.reason
+    fit = build_fit(shot, feasibility, config, device=device)
+    run(fit, scenes.on_progress)
+    output, shares = sharp.clone(), [0.0]
     for k, frame in enumerate(which):
         if frame in numbers:
-            done[k], share = rebuilt(fit, shot, numbers.index(frame), sharp[k])
+            output[k], share = render_frame(fit, shot, numbers.index(frame), sharp[k])
             shares.append(float(share.mean()))
-    seen = sum(shares) / max(len(shares) - 1, 1)
-    return done, f"rebuilt in {seen:.0%} of the picture ({ruling.reason})"
+    area_fraction = sum(shares) / max(len(shares) - 1, 1)
+    return output, f"rebuilt in {area_fraction:.0%} of the picture ({feasibility.reason})"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from freezeframe.data.errors import NoScene
 
-from .progress import Advance
+from .progress import ProgressCallback
 
-Beat = Callable[[], None]  # called once for each piece of work, before it begins
+DeadlineCheck = Callable[[], None]  # called once for each piece of work, before it begins
 
 
-def unhurried() -> None:
+def no_deadline() -> None:
     """The beat of who has time."""
 
 
@@ -30,20 +30,22 @@ class Deadline:
         return Deadline(time.monotonic() + seconds)
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds, 0 when it has passed."""
         return max(0.0, self.end - time.monotonic())
 
-    def check(self, doing: str) -> None:
-        """Raise NoScene if it has passed while `doing` something."""
-        if not self.left:
-            raise NoScene(f"the time ended while {doing}; give more of it (--budget), or take a shorter part")
+    def check(self, activity: str) -> None:
+        """Raise NoScene if it has passed while `activity` something."""
+        if not self.remaining:
+            raise NoScene(
+                f"the time ended while {activity}; give more of it (--budget), or take a shorter part"
+            )
 
-    def beat(self, doing: str, advance: Advance, total: int) -> Beat:
+    def check_deadline(self, activity: str, on_progress: ProgressCallback, total: int) -> DeadlineCheck:
         """Check, and tell of one of `total` pieces of work."""
 
-        def beat() -> None:
-            self.check(doing)
-            advance(1, total)
+        def check_deadline() -> None:
+            self.check(activity)
+            on_progress(1, total)
 
-        return beat
+        return check_deadline

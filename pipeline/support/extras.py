@@ -12,8 +12,8 @@ class Extra(NamedTuple):
 
     package: str
     module: str
-    what: str  # runs on it
-    slower: str  # without it
+    component: str  # runs on it
+    slowdown: str  # without it
 
 
 EXTRAS = (
@@ -22,12 +22,12 @@ EXTRAS = (
 )
 
 
-def missing() -> tuple[Extra, ...]:
+def missing_extras() -> tuple[Extra, ...]:
     """Those that are not installed."""
     return tuple(extra for extra in EXTRAS if find_spec(extra.module) is None)
 
 
 def slow_notes() -> Iterator[str]:
     """A sentence for each package whose lack makes sharpening slow."""
-    for extra in missing():
-        yield f"without {extra.package} {extra.what} is {extra.slower}; run: pip install {extra.package}"
+    for extra in missing_extras():
+        yield f"without {extra.package} {extra.component} is {extra.slowdown}; run: pip install {extra.package}"

@@ -32,19 +32,19 @@ def open_source(path: Path, output: OutputConfig) -> VideoSource | ImageFolderSo
 
 
 def open_sink(
-    source: VideoSource | ImageFolderSource, path: Path, wish: OutputConfig, *, key: str
+    source: VideoSource | ImageFolderSource, path: Path, options: OutputConfig, *, key: str
 ) -> VideoSink | ImageFolderSink:
     """A video file where the name has a video suffix, else a folder of numbered images.
 
     What an earlier run of the same `key` finished is kept.
     """
     if path.suffix.lower() not in VIDEO_SUFFIXES:
-        _refuse_odd_suffix(path)
-        return ImageFolderSink(source, path, force=wish.force, key=key)
-    return VideoSink(source, path, codec=wish.codec, quality=wish.quality, force=wish.force, key=key)
+        _check_suffix(path)
+        return ImageFolderSink(source, path, force=options.force, key=key)
+    return VideoSink(source, path, codec=options.codec, quality=options.quality, force=options.force, key=key)
 
 
-def _refuse_odd_suffix(path: Path) -> None:
+def _check_suffix(path: Path) -> None:
     """A mistyped file must not become a folder of that name."""
     kind = path.suffix.lower()
     if not kind or kind[1:].isdecimal() or path.is_dir():
@@ -57,15 +57,15 @@ def _refuse_odd_suffix(path: Path) -> None:
 
 def settings_key(config: Config) -> str:
     """A fingerprint of everything that changes a frame, so that a resumed run joins only its own kind."""
-    what = asdict(replace(config, output=replace(config.output, force=False)))
-    return hashlib.sha256(json.dumps([what, _own_version()], default=str).encode()).hexdigest()[:16]
+    payload = asdict(replace(config, output=replace(config.output, force=False)))
+    return hashlib.sha256(json.dumps([payload, _own_version()], default=str).encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
     """What ran, for the report."""
     names = ("torch", "kornia", "av", "opencv-python-headless", "numpy", "numba")
-    found = {name: _version(name) for name in names}
-    return {"freezeframe": _own_version(), "python": platform.python_version(), **found}
+    installed = {name: _version(name) for name in names}
+    return {"freezeframe": _own_version(), "python": platform.python_version(), **installed}
 
 
 def _own_version() -> str:

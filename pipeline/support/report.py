@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from freezeframe.data.media.files.publish import claim
-from freezeframe.data.media.video_out.verify import PlumbingSheet
+from freezeframe.data.media.video_out.verify import VerificationReport
 from freezeframe.data.types import ShotReport, Verdict
 from freezeframe.pipeline.config import Config
 
-from .summary import counts_text, remarks
-from .units import clock, counted
+from .summary import format_counts, format_remarks
+from .units import format_clock, pluralize
 
 
 class Stopwatch:
@@ -39,11 +39,11 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time spent inside to stage `name`."""
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - begun
+            self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - start_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Report:
     seconds: Mapping[str, float]  # wall time per stage
     config: Config
     notes: tuple[str, ...] = ()
-    plumbing: PlumbingSheet | None = None
+    verification: VerificationReport | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -75,7 +75,7 @@ class Report:
         """Plain values, ready for JSON."""
         body = asdict(self)
         body["frames"] = dict(self.counts)
-        body["plumbing"] = self.plumbing.to_dict() if self.plumbing else None
+        body["verification"] = self.verification.to_dict() if self.verification else None
         return body
 
     def save(self, path: Path, *, force: bool = False) -> None:
@@ -88,11 +88,11 @@ class Report:
         """A few lines for a person."""
         verdicts = list(self.verdicts)
         lines = [
-            f"{self.source}: {counted(len(verdicts), 'frame')} in {counted(len(self.shots), 'shot')},"
+            f"{self.source}: {pluralize(len(verdicts), 'frame')} in {pluralize(len(self.shots), 'shot')},"
             f" shutter {360 * self.shutter:.0f}° (confidence {self.shutter_confidence:.2f}),"
-            f" {clock(sum(self.seconds.values()))} in all",
-            f"  {counts_text(verdicts)}",
-            *(f"  {remark}" for remark in remarks(verdicts)),
+            f" {format_clock(sum(self.seconds.values()))} in all",
+            f"  {format_counts(verdicts)}",
+            *(f"  {remark}" for remark in format_remarks(verdicts)),
             *(f"  note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Being stopped: by Ctrl-C, by a service manager, by a terminal that closes.
 
-Once the work has begun, a signal raises `Stopped`. Before, and in the middle of an import, where exceptions
+Once the work has begun, a signal raises `Interruption`. Before, and in the middle of an import, where exceptions
 are swallowed or end in a traceback, it ends the process at once, in one sentence. Nothing heavy is imported.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 from types import FrameType
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-PARENT = "FREEZEFRAME_PARENT"  # in a child's environment: its standard input ends with its parent
+PARENT_VARIABLE = "FREEZEFRAME_PARENT"  # in a child's environment: its standard input ends with its parent
 
-_begun = _done = False
+_interruptible = _finished = False
 
 
-class Stopped(KeyboardInterrupt):
+class Interruption(KeyboardInterrupt):
     """A signal asked this process to stop. The work that is finished is kept, as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
@@ -28,62 +28,62 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-def listen() -> None:
+def install_handlers() -> None:
     """From now on signals end this command in a sentence, and a child ends with its parent."""
     if (processes := sys.modules.get("multiprocessing.process")) and processes.parent_process():
         return  # a helper of this command, which imports its main module again; its parent ends it
     for number in SIGNALS:
         # `nohup` and shells have some signals ignored, and that is to stay so.
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _stop)
-    if os.environ.pop(PARENT, None):
+            signal.signal(number, _handle_signal)
+    if os.environ.pop(PARENT_VARIABLE, None):
         threading.Thread(target=_end_with_parent, daemon=True, name="freezeframe-parent").start()
 
 
-def begin() -> None:
+def start_interruptible() -> None:
     """The work begins: from now on there may be something to tidy up."""
-    global _begun, _done  # a process has one state, and a handler no arguments of its own
-    _begun, _done = True, False
+    global _interruptible, _finished  # a process has one state, and a handler no arguments of its own
+    _interruptible, _finished = True, False
 
 
-def end() -> None:
+def finish_interruptible() -> None:
     """The work is done, and what is left takes no time: nobody need be told of a signal any more."""
-    global _done  # noqa: PLW0603
-    _done = True
+    global _finished  # noqa: PLW0603
+    _finished = True
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
     """What shells call the end by a signal: 130 for Ctrl-C, 143 for SIGTERM."""
-    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+    return 128 + (stop.number if isinstance(stop, Interruption) else signal.SIGINT)
 
 
-def what_is_kept(output: Path) -> Callable[[], str]:
+def interruption_message(output: Path) -> Callable[[], str]:
     """What a command that is stopped can truly say about its output, which is looked at then."""
-    before = _changed(output)
+    before = _change_time(output)
 
-    def words() -> str:
-        job = output.with_name(f".{output.name}.freezeframe")
-        if job.exists():
-            return f"Stopped. No output written; rerun the same command to resume (kept in {job})."
-        if _changed(output) != before:
+    def message() -> str:
+        work_folder = output.with_name(f".{output.name}.freezeframe")
+        if work_folder.exists():
+            return f"Stopped. No output written; rerun the same command to resume (kept in {work_folder})."
+        if _change_time(output) != before:
             return f"Stopped. {output} is complete."
         return "Stopped. No output written, and nothing was finished yet that could be kept."
 
-    return words
+    return message
 
 
-def _changed(path: Path) -> int | None:
+def _change_time(path: Path) -> int | None:
     try:
         return path.stat().st_ctime_ns
     except OSError:
         return None
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    if _done:
+def _handle_signal(number: int, frame: FrameType | None) -> None:
+    if _finished:
         return
-    if _begun and not _importing(frame):
-        raise Stopped(number)
+    if _interruptible and not _importing(frame):
+        raise Interruption(number)
     os.write(2, b"freezeframe: Stopped. No output written.\n")
     os._exit(128 + number)
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from freezeframe.data.types import Verdict
 
-from .units import about, counted, lower_limit
+from .units import format_duration, pluralize, suggest_min_blur
 
-MOST = 4  # reasons that are named one by one
+MAX_REASONS = 4  # reasons that are named one by one
 
 
 class Size(NamedTuple):
@@ -22,7 +22,7 @@ class Size(NamedTuple):
     width: int
 
 
-def plan_text(  # noqa: PLR0913  # one for each word of the line
+def format_plan(  # noqa: PLR0913  # one for each word of the line
     name: str,
     *,
     frames: int | None,
@@ -42,57 +42,57 @@ def plan_text(  # noqa: PLR0913  # one for each word of the line
         seconds: What this will take, in all; None where nothing tells.
     """
     facts = [
-        counted(frames, "frame") if frames is not None else "",
+        pluralize(frames, "frame") if frames is not None else "",
         f"{size[1]}x{size[0]}" if size else "",
         f"{float(rate):.4g} fps" if rate else "",
     ]
-    wish = "nothing to sharpen" if work == 0 else f"{work} to sharpen" if work is not None else ""
-    plan = ", ".join(filter(None, [wish, about(seconds) if seconds is not None else ""]))
+    work_text = "nothing to sharpen" if work == 0 else f"{work} to sharpen" if work is not None else ""
+    plan = ", ".join(filter(None, [work_text, format_duration(seconds) if seconds is not None else ""]))
     return f"{name}: " + "; ".join(filter(None, [", ".join(filter(None, facts)), plan]))
 
 
-def counts_text(verdicts: Iterable[Verdict]) -> str:
+def format_counts(verdicts: Iterable[Verdict]) -> str:
     """How many frames were sharpened, left as they are, and rejected."""
     counts = Counter(verdict.action for verdict in verdicts)
     return (
-        f"{counts['sharpened']} sharpened, {counts['untouched']} left unchanged,"
-        f" {counts['fell back']} rejected (original frame kept)"
+        f"{counts['deblurred']} sharpened, {counts['passthrough']} left unchanged,"
+        f" {counts['fallback']} rejected (original frame kept)"
     )
 
 
-def remarks(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def format_remarks(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """Why frames were left as they are, and what may help."""
-    untouched = [verdict for verdict in verdicts if verdict.action == "untouched"]
-    rejected = [verdict for verdict in verdicts if verdict.action == "fell back"]
-    if untouched:
-        yield f"left unchanged: {_reasons(untouched)}"
+    passthrough = [verdict for verdict in verdicts if verdict.action == "passthrough"]
+    rejected = [verdict for verdict in verdicts if verdict.action == "fallback"]
+    if passthrough:
+        yield f"left unchanged: {_format_reasons(passthrough)}"
     if rejected:
-        frames, them = counted(len(rejected), "frame"), "keeps its" if len(rejected) == 1 else "keep their"
-        yield f"rejected: {_reasons(rejected)}; {frames} {them} original picture and may flicker"
-    yield from _hint(verdicts)
+        frames, them = pluralize(len(rejected), "frame"), "keeps its" if len(rejected) == 1 else "keep their"
+        yield f"rejected: {_format_reasons(rejected)}; {frames} {them} original picture and may flicker"
+    yield from _min_blur_hint(verdicts)
 
 
-def _hint(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _min_blur_hint(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """What to type where nothing was done although something is blurred."""
-    lower = lower_limit([verdict.blur for verdict in verdicts])
-    if lower is None or any(verdict.action != "untouched" for verdict in verdicts):
+    lower = suggest_min_blur([verdict.blur for verdict in verdicts])
+    if lower is None or any(verdict.action != "passthrough" for verdict in verdicts):
         return
     limit, count = lower
     yield (
         "hint: nothing was sharpened, but something moves;"
-        f" --min-blur {limit:g} would process {counted(count, 'frame')}"
+        f" --min-blur {limit:g} would process {pluralize(count, 'frame')}"
     )
 
 
-def _reasons(verdicts: Sequence[Verdict]) -> str:
-    counts = Counter(_kind(verdict.reason) for verdict in verdicts)
-    named = counts.most_common(MOST if len(counts) > MOST + 1 else None)
-    others = len(verdicts) - sum(count for _, count in named)
-    parts = [f"{count} {reason}" for reason, count in named]
+def _format_reasons(verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(_reason_category(verdict.reason) for verdict in verdicts)
+    listed = counts.most_common(MAX_REASONS if len(counts) > MAX_REASONS + 1 else None)
+    others = len(verdicts) - sum(count for _, count in listed)
+    parts = [f"{count} {reason}" for reason, count in listed]
     return ", ".join([*parts, f"{others} for other reasons"] if others else parts)
 
 
-def _kind(reason: str) -> str:
+def _reason_category(reason: str) -> str:
     """A reason without its figures, so that those of many frames count as one."""
-    words, *_ = re.split(r"(?: by| over| of|,)? *\(?\d", reason)
-    return f"({words})"
+    category, *_ = re.split(r"(?: by| over| of|,)? *\(?\d", reason)
+    return f"({category})"

@@ -17,16 +17,16 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
-from freezeframe.data.media.files.publish import refuse_place
+from freezeframe.data.media.files.publish import check_writable
 from freezeframe.data.media.files.suffixes import CONTAINERS, VIDEO_SUFFIXES
-from freezeframe.pipeline.support.signals import PARENT
-from freezeframe.pipeline.support.units import clock, counted
+from freezeframe.pipeline.support.signals import PARENT_VARIABLE
+from freezeframe.pipeline.support.units import format_clock, pluralize
 
 COMMAND = Path(__file__).resolve().parents[2] / "cli.py"  # also runs where the package is not installed
 
 
-ACTIONS = ("sharpened", "untouched", "fell back")
-HEADS = ("clip", "result", "sharpened", "left unchanged", "rejected", "time", "note")
+ACTIONS = ("deblurred", "passthrough", "fallback")
+COLUMNS = ("clip", "result", "deblurred", "left unchanged", "rejected", "time", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class BatchEnvironment:
     """What is the same for every job."""
 
     force: bool
@@ -46,7 +46,7 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class JobResult:
     """What became of one job."""
 
     job: Job
@@ -60,10 +60,10 @@ class Outcome:
         """Frames sharpened, left unchanged and rejected, and the time; empty where nothing was done."""
         if self.status != "done":
             return ("",) * (len(ACTIONS) + 1)
-        return (*(str(self.frames.get(action, 0)) for action in ACTIONS), clock(self.seconds))
+        return (*(str(self.frames.get(action, 0)) for action in ACTIONS), format_clock(self.seconds))
 
 
-def jobs_in(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
+def find_jobs(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
     """All clips below `folder`, each with its place in the same tree below `output`.
 
     Hidden files and folders are left out, and so is `output` where it lies inside `folder`.
@@ -75,7 +75,7 @@ def jobs_in(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
     if output.exists() and not output.is_dir():
         raise UnwritableOutput(f"{output}: is a file; name a folder")
     clips = _clips(folder, output, recursive=recursive)
-    jobs = [Job(source=path, output=place(output / path.relative_to(folder))) for path in clips]
+    jobs = [Job(source=path, output=resolve_output(output / path.relative_to(folder))) for path in clips]
     if not jobs:
         deeper = "" if recursive else " (--recursive looks into its folders too)"
         raise UnreadableMedia(f"{folder}: holds no video files{deeper}")
@@ -83,16 +83,16 @@ def jobs_in(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
     return jobs
 
 
-def notes_on(jobs: Sequence[Job], folder: Path, output: Path) -> Iterator[str]:
+def collect_notes(jobs: Sequence[Job], folder: Path, output: Path) -> Iterator[str]:
     """What the user may not expect: other names, and clips in sub-folders that are left out."""
     for job in jobs:
         if job.output.name != job.source.name:
             yield f"{job.source}: becomes {job.output.name}, as {job.source.suffix} cannot keep every time"
     if deeper := len(_clips(folder, output, recursive=True)) - len(jobs):
-        yield f"{counted(deeper, 'clip')} in sub-folders left out; add --recursive to include them"
+        yield f"{pluralize(deeper, 'clip')} in sub-folders left out; add --recursive to include them"
 
 
-def place(output: Path) -> Path:
+def resolve_output(output: Path) -> Path:
     """Where the result really goes: containers that cannot keep every time (AVI, MPEG) become Matroska."""
     return output if output.suffix.lower() in CONTAINERS else output.with_name(output.name + ".mkv")
 
@@ -103,8 +103,8 @@ def run_batch(
     options: Sequence[str],
     workers: int,
     force: bool,
-    tell: Callable[[Outcome], None],
-) -> list[Outcome]:
+    on_result: Callable[[JobResult], None],
+) -> list[JobResult]:
     """Run every job, `workers` at a time; finished outputs are skipped unless `force`.
 
     Args:
@@ -112,59 +112,61 @@ def run_batch(
         options: Command-line options of `freezeframe video`, the same for every clip.
         workers: How many clips at once.
         force: Do finished clips again.
-        tell: Called with each outcome as it comes.
+        on_result: Called with each outcome as it comes.
     """
-    outcomes: list[Outcome] = []
-    with _Children() as children, ThreadPoolExecutor(max_workers=workers) as pool:
-        waiting = [pool.submit(_run, job, options, _surroundings(workers, force), children) for job in jobs]
+    results: list[JobResult] = []
+    with _ChildProcesses() as processes, ThreadPoolExecutor(max_workers=workers) as pool:
+        futures = [
+            pool.submit(_run, job, options, _batch_environment(workers, force), processes) for job in jobs
+        ]
         try:
-            for future in as_completed(waiting):
-                outcomes.append(future.result())
-                tell(outcomes[-1])
+            for future in as_completed(futures):
+                results.append(future.result())
+                on_result(results[-1])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            children.stop()
+            processes.stop()
             raise
     order = {job.source: number for number, job in enumerate(jobs)}
-    return sorted(outcomes, key=lambda outcome: order[outcome.job.source])
+    return sorted(results, key=lambda result: order[result.job.source])
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def format_table(results: Sequence[JobResult]) -> str:
     """One line per clip and a sum."""
-    rows = [HEADS, *((str(o.job.source), o.status, *o.counts, o.message) for o in outcomes)]
+    rows = [COLUMNS, *((str(o.job.source), o.status, *o.counts, o.message) for o in results)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_row(row, widths) for row in rows]
     sums = [
-        f"{sum(o.status == status for o in outcomes)} {status}" for status in ("done", "skipped", "failed")
+        f"{sum(o.status == status for o in results)} {status}" for status in ("done", "skipped", "failed")
     ]
     return "\n".join([*lines, ", ".join(sums)])
 
 
-def to_dict(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def to_dict(results: Sequence[JobResult]) -> dict[str, Any]:
     """Plain values, ready for JSON."""
     return {
         "clips": [
-            {"source": str(o.job.source), "output": str(o.job.output), "result": o.status,
+            {"source": str(o.job.source), "output": str(o.job.output), "status": o.status,
              "frames": dict(o.frames), "seconds": o.seconds, "note": o.message}
-            for o in outcomes
+            for o in results
         ]
     }  # fmt: skip
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Words to the left, numbers to the right."""
-    words = {0, 1, len(HEADS) - 1}
-    laid = [
-        f"{cell:<{width}}" if place in words else f"{cell:>{width}}"
-        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    text_columns = {0, 1, len(COLUMNS) - 1}
+    padded = [
+        f"{cell:<{width}}" if column in text_columns else f"{cell:>{width}}"
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
-    return "  ".join(laid).rstrip()
+    return "  ".join(padded).rstrip()
 
 
 def _clips(folder: Path, output: Path, *, recursive: bool) -> list[Path]:
-    results = output.resolve() if output.resolve().is_relative_to(folder.resolve()) else None
+    output_root = output.resolve() if output.resolve().is_relative_to(folder.resolve()) else None
     clips = (path for path in _walk(folder, recursive) if path.suffix.lower() in VIDEO_SUFFIXES)
-    return sorted(path for path in clips if results not in path.resolve().parents)
+    return sorted(path for path in clips if output_root not in path.resolve().parents)
 
 
 def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
@@ -176,16 +178,16 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
     """a.avi becomes a.avi.mkv, which another clip may be called already."""
-    taken: dict[Path, Path] = {}
+    owners: dict[Path, Path] = {}
     for job in jobs:
-        other = taken.setdefault(job.output, job.source)
+        other = owners.setdefault(job.output, job.source)
         if other != job.source:
             raise UnwritableOutput(
                 f"{job.output}: both {other} and {job.source} would become this file; rename one of them"
             )
 
 
-class _Children:
+class _ChildProcesses:
     """The processes at work. They stop when they are told to, and die with this one however it dies."""
 
     def __init__(self) -> None:
@@ -195,7 +197,7 @@ class _Children:
         # Nothing is ever written into it: it ends when nobody holds the other end any more.
         self._read, self._write = os.pipe()
 
-    def __enter__(self) -> _Children:
+    def __enter__(self) -> _ChildProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -209,15 +211,15 @@ class _Children:
                 return 128 + signal.SIGINT, ""
             child = subprocess.Popen(
                 command, stdin=self._read, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                text=True, errors="replace", env={**os.environ, **variables, PARENT: "1"},
+                text=True, errors="replace", env={**os.environ, **variables, PARENT_VARIABLE: "1"},
                 start_new_session=True,  # Ctrl-C in a terminal reaches them once, from here
             )  # fmt: skip
             self._running.add(child)
         try:
-            _, said = child.communicate()
+            _, stderr = child.communicate()
         finally:
             self._running.discard(child)
-        return child.returncode, said
+        return child.returncode, stderr
 
     def stop(self) -> None:
         """Stop those at work, and start no more."""
@@ -227,43 +229,49 @@ class _Children:
                 child.send_signal(signal.SIGINT)
 
 
-def _run(job: Job, options: Sequence[str], surroundings: Surroundings, children: _Children) -> Outcome:
-    if job.output.exists() and not surroundings.force:
-        return Outcome(job=job, status="skipped", message="is there already")
+def _run(
+    job: Job, options: Sequence[str], environment: BatchEnvironment, processes: _ChildProcesses
+) -> JobResult:
+    if job.output.exists() and not environment.force:
+        return JobResult(job=job, status="skipped", message="is there already")
     try:
-        refuse_place(job.output)
+        check_writable(job.output)
     except UnwritableOutput as error:
-        return Outcome(job=job, status="failed", message=str(error))
+        return JobResult(job=job, status="failed", message=str(error))
     with TemporaryDirectory() as folder:
         report = Path(folder, "report.json")
         command = [sys.executable, str(COMMAND), "video", "--report", str(report), *options]
-        command += ["--force"] * surroundings.force
-        begun = time.monotonic()
-        code, said = children.run([*command, "--", str(job.source), str(job.output)], surroundings.variables)
-        return _outcome(job, (code, said, time.monotonic() - begun), report)
+        command += ["--force"] * environment.force
+        start_time = time.monotonic()
+        code, stderr = processes.run(
+            [*command, "--", str(job.source), str(job.output)], environment.variables
+        )
+        return _job_result(job, (code, stderr, time.monotonic() - start_time), report)
 
 
-def _outcome(job: Job, run: tuple[int, str, float], report: Path) -> Outcome:
-    code, said, seconds = run
+def _job_result(job: Job, process: tuple[int, str, float], report: Path) -> JobResult:
+    code, stderr, seconds = process
     if code:
-        message = _reason(said) or f"exit code {code}"
-        return Outcome(job=job, status="failed", message=message, seconds=seconds)
+        message = _reason(stderr) or f"exit code {code}"
+        return JobResult(job=job, status="failed", message=message, seconds=seconds)
     frames = json.loads(report.read_text(encoding="utf-8"))["frames"]
-    return Outcome(job=job, status="done", message=_hint(said), seconds=seconds, frames=frames)
+    return JobResult(job=job, status="done", message=_hint(stderr), seconds=seconds, frames=frames)
 
 
-def _hint(said: str) -> str:
-    lines = (line.strip() for line in said.splitlines())
+def _hint(stderr: str) -> str:
+    lines = (line.strip() for line in stderr.splitlines())
     return "; ".join(line.removeprefix("hint: ") for line in lines if line.startswith("hint: "))
 
 
-def _reason(said: str) -> str:
+def _reason(stderr: str) -> str:
     """The last thing that a failed run said, which names its file."""
-    lines = [line for line in said.splitlines() if line.strip()]
+    lines = [line for line in stderr.splitlines() if line.strip()]
     return lines[-1].removeprefix("freezeframe: ") if lines else ""
 
 
-def _surroundings(workers: int, force: bool) -> Surroundings:
+def _batch_environment(workers: int, force: bool) -> BatchEnvironment:
     # So many processes must not fight over the cores.
-    share = str(max(1, (os.cpu_count() or 1) // workers))
-    return Surroundings(force=force, variables={"OMP_NUM_THREADS": share, "NUMBA_NUM_THREADS": share})
+    threads_per_job = str(max(1, (os.cpu_count() or 1) // workers))
+    return BatchEnvironment(
+        force=force, variables={"OMP_NUM_THREADS": threads_per_job, "NUMBA_NUM_THREADS": threads_per_job}
+    )

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from freezeframe.data.media.photo.files import claim_photo, encoded, read_burst
-from freezeframe.data.media.photo.photo import photo_of
-from freezeframe.data.media.video_out.fingerprint import unchanged
+from freezeframe.data.media.photo.files import claim_photo, encode_photo, read_burst
+from freezeframe.data.media.photo.photo import to_photo
+from freezeframe.data.media.video_out.fingerprint import unchanged_check
 from freezeframe.pipeline.config import Config, Preset, preset
-from freezeframe.pipeline.prepare import ready
-from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, require
+from freezeframe.pipeline.prepare import prepare_restorer
+from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory
 from freezeframe.pipeline.stages.refine import refine
 from freezeframe.pipeline.support.media import PathLike
-from freezeframe.pipeline.support.progress import Advance, quiet
+from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ def deblur_burst(
     output: PathLike,
     *,
     config: Config | Preset = "burst",
-    progress: Advance = quiet,
+    progress: ProgressCallback = null_progress,
 ) -> BurstResult:
     """Make one sharp photo from several blurred ones of the same scene.
 
@@ -51,18 +51,18 @@ def deblur_burst(
     settings = preset(config) if isinstance(config, str) else config
     paths = [Path(image) for image in images]
     target = Path(output)
-    place = claim_photo(target, inputs=paths, force=settings.output.force)
-    restorer, check = ready(settings), unchanged(*paths)
+    destination = claim_photo(target, inputs=paths, force=settings.output.force)
+    restorer, check = prepare_restorer(settings), unchanged_check(*paths)
     from freezeframe.pipeline.solvers.fourier_burst import fuse_burst
 
     frames = read_burst(paths)
-    require(str(paths[0]), frames[0].picture.size, bytes_per_pixel=PHOTO_BYTES * len(paths))
-    light = [frame.picture.linear() for frame in frames]
-    merged = fuse_burst(light, strength=settings.strength, progress=progress)
+    check_memory(str(paths[0]), frames[0].picture.size, bytes_per_pixel=PHOTO_BYTES * len(paths))
+    linear = [frame.picture.linear() for frame in frames]
+    merged = fuse_burst(linear, strength=settings.strength, progress=progress)
     image = refine(merged.image[None], restorer, settings.refine)[0]
-    picture = frames[merged.reference].picture.with_light(image)
+    picture = frames[merged.reference].picture.with_linear(image)
     check()
-    place.write(encoded(photo_of(picture), target))
+    destination.write(encode_photo(to_photo(picture), target))
     return BurstResult(
         output=target, reference=paths[merged.reference], image=image, confidence=merged.confidence
     )

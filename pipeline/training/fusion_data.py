@@ -23,31 +23,31 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from freezeframe.data.color import SRGB, to_light
-from freezeframe.data.synthesis.clips.clips import SynthClip, pictures_in, synth_clip
-from freezeframe.data.synthesis.scene2d.patterns import Codes
+from freezeframe.data.color import SRGB, to_linear
+from freezeframe.data.synthesis.clips.clips import SynthClip, load_pictures, synth_clip
+from freezeframe.data.synthesis.scene2d.patterns import SrgbImage
 from freezeframe.data.types import Clip, Motion
-from freezeframe.models.deblur.fusion_net import AFTER, BEFORE, CHANNELS, FRAME, FUSED, WAY
+from freezeframe.models.deblur.fusion_net import AFTER, BEFORE, BLUR_VECTOR, CHANNELS, FRAME, FUSED
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import FuseConfig
 from freezeframe.pipeline.stages.fuse import fuse
-from freezeframe.pipeline.stages.fusion_network import seen
+from freezeframe.pipeline.stages.fusion_network import fusion_input
 from freezeframe.pipeline.stages.measure import ChainedFlows, adjacent_flows, velocities
 
 Half = npt.NDArray[np.float16]
 
-PER_SHARD = 16  # clips
-SIDE = 256  # pixels of a clip's frames
-SHARD_BYTES = PER_SHARD * (CHANNELS + 3) * SIDE * SIDE * 2
-HELD_OUT = 10**9  # seeds from here on are never trained on
-DETAIL = 2.0  # codes; mean step between pixels that a clip must have to teach anything
+CLIPS_PER_SHARD = 16  # clips
+FRAME_SIZE_PX = 256  # pixels of a clip's frames
+SHARD_BYTES = CLIPS_PER_SHARD * (CHANNELS + 3) * FRAME_SIZE_PX * FRAME_SIZE_PX * 2
+HELD_OUT_SEED = 10**9  # seeds from here on are never trained on
+MIN_GRADIENT = 2.0  # codes; mean step between pixels that a clip must have to teach anything
 TRUTH = slice(CHANNELS, CHANNELS + 3)  # of a sample
-MIRRORS = 4  # ways in which a sample may be turned, see `turned`
-RECOLOURED = 0.5  # share of patches whose colours change places: fewer can be known by heart
-MISJUDGED = 0.15  # by how much, relatively, the shutter fraction may be wrong
+NUM_FLIPS = 4  # ways in which a sample may be turned, see `augment_flip`
+PERMUTE_PROBABILITY = 0.5  # share of patches whose colours change places: fewer can be known by heart
+SHUTTER_ERROR = 0.15  # by how much, relatively, the shutter fraction may be wrong
 
 
-def sample(clip: SynthClip, *, seed: int, config: FuseConfig | None = None) -> Half:
+def make_sample(clip: SynthClip, *, seed: int, config: FuseConfig | None = None) -> Half:
     """Evidence and truth of the middle frame of a clip: [16 + 3, H, W], codes in [0, 1].
 
     Args:
@@ -55,110 +55,120 @@ def sample(clip: SynthClip, *, seed: int, config: FuseConfig | None = None) -> H
         seed: Chooses how wrong the shutter fraction is.
         config: Of the deconvolution; None: as in use.
     """
-    images = torch.stack([as_light(frame) for frame in clip.frames])
-    wrong = np.random.default_rng((seed, 2)).uniform(1 - MISJUDGED, 1 + MISJUDGED)
-    shutter = min(1.0, float(wrong) * clip.exposed.shutter)
+    images = torch.stack([srgb_to_linear(frame) for frame in clip.frames])
+    shutter_scale = np.random.default_rng((seed, 2)).uniform(1 - SHUTTER_ERROR, 1 + SHUTTER_ERROR)
+    shutter = min(1.0, float(shutter_scale) * clip.exposure.shutter)
     i = clip.middle
-    taken = Clip(
+    window = Clip(
         images=images,
         times=tuple(Fraction(k, 25) for k in range(len(images))),
         shutter=shutter,
-        kept=range(i, i + 1),
+        owned=range(i, i + 1),
     )
-    motion = as_measured(taken)
-    fused = fuse(taken, motion, config or FuseConfig(), which=[i])
+    motion = measure_training_motion(window)
+    fused = fuse(window, motion, config or FuseConfig(), which=[i])
     truth = torch.from_numpy(clip.truth).permute(2, 0, 1) / 255
-    return torch.cat([seen(fused, taken, motion, (0, i)), truth]).numpy().astype(np.float16)
+    return torch.cat([fusion_input(fused, window, motion, (0, i)), truth]).numpy().astype(np.float16)
 
 
-def as_measured(clip: Clip) -> Motion:
+def measure_training_motion(clip: Clip) -> Motion:
     """The clip's motion as the pipeline would measure it, its shutter as the clip says."""
-    near = adjacent_flows(clip.images, dis_pair)
-    velocity = velocities(near, clip.images)
-    still = velocity.new_zeros(len(velocity), *velocity.shape[2:])
-    return Motion(flows=ChainedFlows(near), velocity=velocity, movers=still, shutter=clip.shutter)
+    flows = adjacent_flows(clip.images, dis_pair)
+    velocity = velocities(flows, clip.images)
+    zeros = velocity.new_zeros(len(velocity), *velocity.shape[2:])
+    return Motion(
+        flows=ChainedFlows(flows), velocity=velocity, independent_motion=zeros, shutter=clip.shutter
+    )
 
 
-def as_light(codes: Codes) -> Tensor:
+def srgb_to_linear(codes: SrgbImage) -> Tensor:
     """[H, W, 3] sRGB codes as [3, H, W] linear RGB."""
-    return to_light(torch.from_numpy(np.ascontiguousarray(codes)).permute(2, 0, 1).float() / 255, SRGB)
+    return to_linear(torch.from_numpy(np.ascontiguousarray(codes)).permute(2, 0, 1).float() / 255, SRGB)
 
 
-def shard(number: int, pictures: Sequence[Codes]) -> Half:
+def make_shard(number: int, pictures: Sequence[SrgbImage]) -> Half:
     """The samples of shard `number`, [16, 19, 256, 256]; clips without detail are left out for the next."""
     samples: list[Half] = []
-    seed = number * 10 * PER_SHARD
-    while len(samples) < PER_SHARD:
-        clip = synth_clip(seed, pictures, side=SIDE)
-        if detail(clip.truth) >= DETAIL:
-            samples.append(sample(clip, seed=seed))
+    seed = number * 10 * CLIPS_PER_SHARD
+    while len(samples) < CLIPS_PER_SHARD:
+        clip = synth_clip(seed, pictures, side=FRAME_SIZE_PX)
+        if mean_gradient(clip.truth) >= MIN_GRADIENT:
+            samples.append(make_sample(clip, seed=seed))
         seed += 1
     return np.stack(samples)
 
 
-def detail(codes: Codes) -> float:
+def mean_gradient(codes: SrgbImage) -> float:
     """Mean step between neighbouring pixels, in codes."""
     return float(np.abs(np.diff(codes.astype(np.int16), axis=1)).mean())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class ShardPool:
     """Shards in a folder."""
 
     folder: Path
-    pictures: Sequence[Codes]
+    pictures: Sequence[SrgbImage]
 
     def make(self, number: int) -> Path:
         """The file of a shard, made where it is missing."""
         path = self.folder / f"shard_{number:05d}.npy"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(f".{os.getpid()}.part")
-            with unfinished.open("wb") as file:
-                np.save(file, shard(number, self.pictures))
-            unfinished.rename(path)
+            partial_path = path.with_suffix(f".{os.getpid()}.part")
+            with partial_path.open("wb") as file:
+                np.save(file, make_shard(number, self.pictures))
+            partial_path.rename(path)
         return path
 
-    def batch(self, step: int, *, size: int, patch: int, shards: range, seed: int) -> Tensor:
+    def batch(self, step: int, *, batch_size: int, patch_size: int, shards: range, seed: int) -> Tensor:
         """Random patches, [size, 19, patch, patch] float32, mirrored and so on; a function of `step`."""
         rng = np.random.default_rng((seed, step))
         chosen = []
-        for number, clip in zip(rng.choice(shards, size), rng.integers(PER_SHARD, size=size), strict=True):
+        for number, clip in zip(
+            rng.choice(shards, batch_size), rng.integers(CLIPS_PER_SHARD, size=batch_size), strict=True
+        ):
             stored = np.load(self.make(int(number)), mmap_mode="r")[clip]
-            top, left = rng.integers(SIDE - patch + 1, size=2)
-            piece = torch.from_numpy(stored[:, top : top + patch, left : left + patch].astype(np.float32))
-            piece = turned(piece, mirror=rng.random(MIRRORS) < 0.5)
-            chosen.append(recoloured(piece, rng.permutation(3)) if rng.random() < RECOLOURED else piece)
+            top, left = rng.integers(FRAME_SIZE_PX - patch_size + 1, size=2)
+            patch_tensor = torch.from_numpy(
+                stored[:, top : top + patch_size, left : left + patch_size].astype(np.float32)
+            )
+            patch_tensor = augment_flip(patch_tensor, mirror=rng.random(NUM_FLIPS) < 0.5)
+            chosen.append(
+                permute_channels(patch_tensor, rng.permutation(3))
+                if rng.random() < PERMUTE_PROBABILITY
+                else patch_tensor
+            )
         return torch.stack(chosen)
 
 
 @contextmanager
-def made_ahead(photos: Path, folder: Path, numbers: Iterable[int], *, workers: int) -> Iterator[None]:
+def prefetch_shards(photos: Path, folder: Path, numbers: Iterable[int], *, workers: int) -> Iterator[None]:
     """While inside, other processes make the shards `numbers`, in this order. 0 workers: nobody does."""
     if workers == 0:
         yield
         return
     # Spawned, not forked: threads of torch and OpenCV do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_apprentice) as others:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_init_worker) as executor:
         for number in numbers:
-            others.submit(_make, photos, folder, number)
+            executor.submit(_make_shard_file, photos, folder, number)
         try:
             yield
         finally:
-            others.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
-_pools: dict[Path, Pool] = {}  # of a worker process: pictures are read once
+_pools: dict[Path, ShardPool] = {}  # of a worker process: pictures are read once
 
 
-def _make(photos: Path, folder: Path, number: int) -> None:
+def _make_shard_file(photos: Path, folder: Path, number: int) -> None:
     if folder not in _pools:
-        _pools[folder] = Pool(folder=folder, pictures=pictures_in(photos))
+        _pools[folder] = ShardPool(folder=folder, pictures=load_pictures(photos))
     _pools[folder].make(number)
 
 
-def _apprentice() -> None:
+def _init_worker() -> None:
     """One thread each, and behind everybody else: the one that learns comes first."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -167,33 +177,33 @@ def _apprentice() -> None:
         os.nice(10)
 
 
-def turned(piece: Tensor, *, mirror: npt.NDArray[np.bool_]) -> Tensor:
-    """`piece` mirrored left to right, top to bottom and along its diagonal, and time turned round."""
+def augment_flip(patch_tensor: Tensor, *, mirror: npt.NDArray[np.bool_]) -> Tensor:
+    """`patch_tensor` mirrored left to right, top to bottom and along its diagonal, and time turned round."""
     across, down, diagonal, backwards = mirror.tolist()
-    sign = piece.new_ones(len(piece), 1, 1)
-    order = list(range(len(piece)))
+    sign = patch_tensor.new_ones(len(patch_tensor), 1, 1)
+    order = list(range(len(patch_tensor)))
     if across:
-        piece, sign[WAY.start] = piece.flip(-1), -1
+        patch_tensor, sign[BLUR_VECTOR.start] = patch_tensor.flip(-1), -1
     if down:
-        piece, sign[WAY.start + 1] = piece.flip(-2), -1
+        patch_tensor, sign[BLUR_VECTOR.start + 1] = patch_tensor.flip(-2), -1
     if backwards:
-        sign[WAY] *= -1
+        sign[BLUR_VECTOR] *= -1
         order[BEFORE], order[AFTER] = order[AFTER], order[BEFORE]
-    piece = piece * sign
+    patch_tensor = patch_tensor * sign
     if diagonal:
-        piece = piece.transpose(-1, -2)
-        order[WAY] = reversed(order[WAY])
-    return piece[order].contiguous()
+        patch_tensor = patch_tensor.transpose(-1, -2)
+        order[BLUR_VECTOR] = reversed(order[BLUR_VECTOR])
+    return patch_tensor[order].contiguous()
 
 
-def recoloured(piece: Tensor, colours: npt.NDArray[np.int64]) -> Tensor:
-    """`piece` with its three colours in another order: blur treats all alike."""
-    order = np.arange(len(piece))
+def permute_channels(patch_tensor: Tensor, permutation: npt.NDArray[np.int64]) -> Tensor:
+    """`patch_tensor` with its three colours in another order: blur treats all alike."""
+    order = np.arange(len(patch_tensor))
     for picture in (FRAME, FUSED, BEFORE, AFTER, TRUTH):
-        order[picture] = order[picture][colours]
-    return piece[torch.from_numpy(order)]
+        order[picture] = order[picture][permutation]
+    return patch_tensor[torch.from_numpy(order)]
 
 
-def parted(batch: Tensor) -> tuple[Tensor, Tensor]:
+def split_input_target(batch: Tensor) -> tuple[Tensor, Tensor]:
     """Evidence [B, 16, H, W] and truth [B, 3, H, W]."""
     return batch[:, :CHANNELS], batch[:, TRUTH]

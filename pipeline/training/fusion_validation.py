@@ -13,75 +13,82 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from freezeframe.data.synthesis.scene2d.patterns import Codes
+from freezeframe.data.synthesis.scene2d.patterns import SrgbImage
 from freezeframe.data.types import Clip
-from freezeframe.models.deblur.fusion_net import ALONE, FRAME, FUSED
+from freezeframe.models.deblur.fusion_net import FRAME, FUSED, SINGLE_FRAME
 from freezeframe.pipeline.config import FuseConfig
 from freezeframe.pipeline.stages.fuse import fuse
-from freezeframe.pipeline.stages.fusion_network import seen, share_of
+from freezeframe.pipeline.stages.fusion_network import fusion_input, residual_scale
 
-from .fusion_data import HELD_OUT, PER_SHARD, Pool, as_light, as_measured, parted
-from .loop import Trial
+from .fusion_data import (
+    CLIPS_PER_SHARD,
+    HELD_OUT_SEED,
+    ShardPool,
+    measure_training_motion,
+    split_input_target,
+    srgb_to_linear,
+)
+from .loop import Validator
 
-SHARDS = 3  # of held-out clips
-USUAL = 0.8  # shutter fraction of the real pairs
+NUM_VAL_SHARDS = 3  # of held-out clips
+REAL_SHUTTER = 0.8  # shutter fraction of the real pairs
 
 
-def trials(pool: Pool, pairs: Path | None) -> list[Trial]:
+def validators(pool: ShardPool, val_pairs: Path | None) -> list[Validator]:
     """Mean gains over the blurred frames in decibels, by name of what was tried."""
-    first = HELD_OUT // (10 * PER_SHARD)
-    kept = torch.cat(
-        [torch.from_numpy(np.load(pool.make(first + k)).astype(np.float32)) for k in range(SHARDS)]
+    first = HELD_OUT_SEED // (10 * CLIPS_PER_SHARD)
+    val_samples = torch.cat(
+        [torch.from_numpy(np.load(pool.make(first + k)).astype(np.float32)) for k in range(NUM_VAL_SHARDS)]
     )
-    found: list[Trial] = [lambda network: _rendered(network, kept)]
-    if pairs is not None:
-        real = [sample for folder in sorted(pairs.iterdir()) for sample in _real(folder)]
-        found.append(lambda network: {"real": _mean(gains(network, real))})
-    return found
+    results: list[Validator] = [lambda network: _score_rendered(network, val_samples)]
+    if val_pairs is not None:
+        real = [sample for folder in sorted(val_pairs.iterdir()) for sample in _real_samples(folder)]
+        results.append(lambda network: {"real": _mean(psnr_gains(network, real))})
+    return results
 
 
-def gains(network: nn.Module, samples: list[tuple[Tensor, Tensor]]) -> list[float]:
+def psnr_gains(network: nn.Module, samples: list[tuple[Tensor, Tensor]]) -> list[float]:
     """Decibels that each sample (evidence, truth) gains over its blurred frame, in 8-bit codes."""
-    found = []
-    for evidence, truth in samples:
+    gains_db = []
+    for network_input, truth in samples:
         device = next(network.parameters()).device
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
-            given = evidence[None].to(device, memory_format=torch.channels_last)
-            change = network(given)[0].float().cpu()
-        mended = evidence[FUSED] + share_of(evidence) * change
-        found.append(_db(mended, truth) - _db(evidence[FRAME], truth))
-    return found
+            batch = network_input[None].to(device, memory_format=torch.channels_last)
+            change = network(batch)[0].float().cpu()
+        restored = network_input[FUSED] + residual_scale(network_input) * change
+        gains_db.append(_psnr(restored, truth) - _psnr(network_input[FRAME], truth))
+    return gains_db
 
 
-def _rendered(network: nn.Module, kept: Tensor) -> dict[str, float]:
-    evidence, truth = parted(kept)
-    alone = evidence[:, ALONE].mean((1, 2, 3)) > 0.5
-    several = list(zip(evidence[~alone], truth[~alone], strict=True))
-    single = list(zip(evidence[alone], truth[alone], strict=True))
-    return {"clips": _mean(gains(network, several)), "photos": _mean(gains(network, single))}
+def _score_rendered(network: nn.Module, val_samples: Tensor) -> dict[str, float]:
+    network_input, truth = split_input_target(val_samples)
+    is_single = network_input[:, SINGLE_FRAME].mean((1, 2, 3)) > 0.5
+    several = list(zip(network_input[~is_single], truth[~is_single], strict=True))
+    single = list(zip(network_input[is_single], truth[is_single], strict=True))
+    return {"clips": _mean(psnr_gains(network, several)), "photos": _mean(psnr_gains(network, single))}
 
 
-def _real(folder: Path) -> list[tuple[Tensor, Tensor]]:
+def _real_samples(folder: Path) -> list[tuple[Tensor, Tensor]]:
     """Evidence and truth of every frame of a clip in `folder`/blur and `folder`/sharp."""
     blurred, sharp = (
         [_picture(path) for path in sorted((folder / kind).glob("*.png"))] for kind in ("blur", "sharp")
     )
-    images = torch.stack([as_light(codes) for codes in blurred])
+    images = torch.stack([srgb_to_linear(encoded) for encoded in blurred])
     times = tuple(Fraction(k, 25) for k in range(len(images)))
-    clip = Clip(images=images, times=times, shutter=USUAL, kept=range(len(images)))
-    motion, which = as_measured(clip), list(clip.kept)
+    clip = Clip(images=images, times=times, shutter=REAL_SHUTTER, owned=range(len(images)))
+    motion, which = measure_training_motion(clip), list(clip.owned)
     fused = fuse(clip, motion, FuseConfig(), which=which)
-    truths = [torch.from_numpy(codes).permute(2, 0, 1) / 255 for codes in sharp]
-    return [(seen(fused, clip, motion, (i, i)), truths[i]) for i in which]
+    truths = [torch.from_numpy(encoded).permute(2, 0, 1) / 255 for encoded in sharp]
+    return [(fusion_input(fused, clip, motion, (i, i)), truths[i]) for i in which]
 
 
-def _picture(path: Path) -> Codes:
+def _picture(path: Path) -> SrgbImage:
     return np.ascontiguousarray(np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1])
 
 
-def _db(codes: Tensor, truth: Tensor) -> float:
-    miss = (codes.clamp(0, 1) * 255).round() - truth * 255
-    return float(10 * torch.log10(255**2 / miss.double().square().mean().clamp_min(1e-3)))
+def _psnr(encoded: Tensor, truth: Tensor) -> float:
+    error = (encoded.clamp(0, 1) * 255).round() - truth * 255
+    return float(10 * torch.log10(255**2 / error.double().square().mean().clamp_min(1e-3)))
 
 
 def _mean(values: list[float]) -> float:

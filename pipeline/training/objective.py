@@ -10,35 +10,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Inner = Callable[[str, Tensor], bool]
+ParameterFilter = Callable[[str, Tensor], bool]
 """Whether a weight, by name and shape, is moved by Muon."""
 
-NEAR = 1e-3  # codes in [0, 1] below which an error counts as its square
-SMALL = 4 / 255  # mean errors of a patch below count as this
-SPECTRAL = 0.1  # weight of errors seen as frequencies: blur is the loss of the high ones
-MEMORY = 0.999  # of the average over steps
-CLIPPED = 1.0  # norm of the gradient
-WARM = 200  # steps until full pace
-LEAST = 16  # rows and columns of a matrix whose gradient has directions to balance
-LAST = 0.01  # of the pace at the end
+CHARBONNIER_EPS = 1e-3  # codes in [0, 1] below which an error counts as its square
+MIN_MEAN_ERROR = 4 / 255  # mean errors of a patch below count as this
+SPECTRAL_WEIGHT = 0.1  # weight of errors seen as frequencies: blur is the loss of the high ones
+EMA_DECAY = 0.999  # of the average over steps
+GRAD_CLIP_NORM = 1.0  # norm of the gradient
+WARMUP_STEPS = 200  # steps until full pace
+MIN_MATRIX_DIM = 16  # rows and columns of a matrix whose gradient has directions to balance
+FINAL_LR_RATIO = 0.01  # of the pace at the end
 
 
-def loss(answer: Tensor, truth: Tensor, counts: Tensor | None = None) -> Tensor:
+def charbonnier_spectral_loss(output: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
     """Charbonnier on codes and on their spectrum.
 
     Args:
-        answer: [B, 3, H, W] codes. Not clamped: codes beyond black or white have a slope to come back on.
+        output: [B, 3, H, W] codes. Not clamped: codes beyond black or white have a slope to come back on.
         truth: [B, 3, H, W] codes in [0, 1].
-        counts: [B] how much each patch counts, see `worth`; None: all the same.
+        weights: [B] how much each patch counts, see `sample_weights`; None: all the same.
     """
-    miss = (answer - truth).float()
-    spectrum = torch.fft.rfft2(miss, norm="ortho").abs().mean((1, 2, 3))
-    each = (miss.square() + NEAR**2).sqrt().mean((1, 2, 3)) + SPECTRAL * spectrum
-    total: Tensor = each.mean() if counts is None else (counts * each).sum() / counts.sum()
+    error = (output - truth).float()
+    spectrum = torch.fft.rfft2(error, norm="ortho").abs().mean((1, 2, 3))
+    per_patch = (error.square() + CHARBONNIER_EPS**2).sqrt().mean((1, 2, 3)) + SPECTRAL_WEIGHT * spectrum
+    total: Tensor = per_patch.mean() if weights is None else (weights * per_patch).sum() / weights.sum()
     return total
 
 
-def worth(start: Tensor, truth: Tensor) -> Tensor:
+def sample_weights(start: Tensor, truth: Tensor) -> Tensor:
     """How much each patch counts, [B]: the better it was to `start` with, the more a code of error.
 
     Takes no gradient.
@@ -47,44 +47,44 @@ def worth(start: Tensor, truth: Tensor) -> Tensor:
     halfway between counting codes and counting decibels.
     """
     error = (start - truth).float().abs().mean((1, 2, 3))
-    return error.clamp_min(SMALL).rsqrt()
+    return error.clamp_min(MIN_MEAN_ERROR).rsqrt()
 
 
-def coders(name: str, weight: Tensor) -> bool:
+def is_coder_weight(name: str, weight: Tensor) -> bool:
     """The convolutions of encoders and decoders."""
     return weight.ndim == 4 and "coders" in name
 
 
-def matrices(name: str, weight: Tensor) -> bool:
+def is_matrix_weight(name: str, weight: Tensor) -> bool:
     """All that mixes many channels into many: not the layers that pictures enter and leave by."""
-    return weight.ndim in (2, 4) and min(weight.flatten(1).shape) >= LEAST
+    return weight.ndim in (2, 4) and min(weight.flatten(1).shape) >= MIN_MATRIX_DIM
 
 
-class Optimisers:
+class Optimizers:
     """Muon for the inner convolutions, whose gradients have few directions; AdamW for the rest.
 
     Muon (Jordan et al. 2024) takes matrices: a kernel is seen as one row per output channel.
     """
 
-    def __init__(self, network: nn.Module, *, pace: float, inner: Inner = coders) -> None:
+    def __init__(
+        self, network: nn.Module, *, lr: float, uses_muon: ParameterFilter = is_coder_weight
+    ) -> None:
         named = dict(network.named_parameters())
-        self.kernels = [named[name] for name in sorted(named) if inner(name, named[name])]
+        self.kernels = [named[name] for name in sorted(named) if uses_muon(name, named[name])]
         self.matrices = [kernel.data.flatten(1) for kernel in self.kernels]
-        rest = [p for name, p in named.items() if not inner(name, p)]
-        self.muon = torch.optim.Muon(
-            self.matrices, lr=pace, weight_decay=1e-3, adjust_lr_fn="match_rms_adamw"
-        )
-        self.adam = torch.optim.AdamW(rest, lr=pace, weight_decay=1e-4, betas=(0.9, 0.99), fused=True)
-        self.pace = pace
+        rest = [p for name, p in named.items() if not uses_muon(name, p)]
+        self.muon = torch.optim.Muon(self.matrices, lr=lr, weight_decay=1e-3, adjust_lr_fn="match_rms_adamw")
+        self.adam = torch.optim.AdamW(rest, lr=lr, weight_decay=1e-4, betas=(0.9, 0.99), fused=True)
+        self.lr = lr
 
-    def step(self, *, share: float) -> None:
-        """Move the weights along their gradients at `share` of the full pace."""
+    def step(self, *, lr_scale: float) -> None:
+        """Move the weights along their gradients at `lr_scale` of the full pace."""
         for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
             matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
-        for optimiser in (self.muon, self.adam):
-            for group in optimiser.param_groups:
-                group["lr"] = self.pace * share
-            optimiser.step()  # type: ignore[no-untyped-call]
+        for optimizer in (self.muon, self.adam):
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * lr_scale
+            optimizer.step()  # type: ignore[no-untyped-call]
 
     def state_dict(self) -> dict[str, Any]:
         return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
@@ -94,20 +94,20 @@ class Optimisers:
         self.adam.load_state_dict(state["adam"])
 
 
-def pace_at(step: int, steps: int) -> float:
+def lr_schedule(step: int, steps: int) -> float:
     """Warm up, then fall along a cosine."""
-    warm = min(1.0, (step + 1) / WARM)
-    return warm * (LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    warmup = min(1.0, (step + 1) / WARMUP_STEPS)
+    return warmup * (FINAL_LR_RATIO + (1 - FINAL_LR_RATIO) * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def averaged(network: nn.Module) -> nn.Module:
+def ema_copy(network: nn.Module) -> nn.Module:
     """A copy that will follow `network` slowly."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def follow(average: nn.Module, network: nn.Module, *, step: int) -> None:
+def ema_update(average: nn.Module, network: nn.Module, *, step: int) -> None:
     """Move the average towards the network; faster at first, so that it forgets where it came from."""
-    memory = min(MEMORY, (1 + step) / (10 + step))
-    for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
-        slow.lerp_(fast, 1 - memory)
+    decay = min(EMA_DECAY, (1 + step) / (10 + step))
+    for ema_weight, weight in zip(average.parameters(), network.parameters(), strict=True):
+        ema_weight.lerp_(weight, 1 - decay)

@@ -14,165 +14,182 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from freezeframe.data.color import SRGB, to_light, to_signal
-from freezeframe.data.synthesis.clips.clips import pictures_in
-from freezeframe.data.synthesis.degradations.psf import blurred, disk_kernel, line_kernel, shake_kernel
-from freezeframe.data.synthesis.degradations.sensor import compressed, gaussian_noise, shot_noise
-from freezeframe.data.synthesis.scene2d.patterns import Chance, Codes
-from freezeframe.models.deblur.psf_estimator import LAGS, RADII, REACH, STEP, WINDOW, BlurEstimator, cepstrum
+from freezeframe.data.color import SRGB, to_encoded, to_linear
+from freezeframe.data.synthesis.clips.clips import load_pictures
+from freezeframe.data.synthesis.degradations.psf import convolve, disk_kernel, line_kernel, shake_kernel
+from freezeframe.data.synthesis.degradations.sensor import compress_jpeg, gaussian_noise, shot_noise
+from freezeframe.data.synthesis.scene2d.patterns import Generator, SrgbImage
+from freezeframe.models.deblur.psf_estimator import (
+    LAGS,
+    MAX_OFFSET,
+    NUM_RADII,
+    RADIUS_STEP,
+    WINDOW,
+    PsfEstimator,
+    cepstrum,
+)
 
-from .loop import Trial
-from .objective import matrices
-from .restorer_task import as_codes, cut, middle
+from .loop import Validator
+from .objective import is_matrix_weight
+from .restorer_task import bytes_to_float, center_crop, random_crop
 
-LONGEST, WIDEST = 18.0, 5.0  # pixels
+MAX_LENGTH_PX, MAX_RADIUS_PX = 18.0, 5.0  # pixels
 
-Truth = tuple[float, float, float]
+PsfLabel = tuple[float, float, float]
 """The straight way (y, x) that a kernel is most like, and its radius. Pixels."""
 
-Drawn = tuple[Tensor, Truth]
+PsfSample = tuple[Tensor, PsfLabel]
 """A kernel, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Blurs:
+class PsfTask:
     """Cepstra of patches, with what blurred them."""
 
-    pictures: Sequence[Codes]
-    size: int
-    patch: int
+    pictures: Sequence[SrgbImage]
+    batch_size: int
+    patch_size: int
     seed: int
-    judged: Path | None = None
-    inner = staticmethod(matrices)
+    val_photos: Path | None = None
+    uses_muon = staticmethod(is_matrix_weight)
 
     def network(self) -> nn.Module:
-        return BlurEstimator()
+        return PsfEstimator()
 
     def batch(self, step: int, *, rank: int) -> Tensor:
         """[B, LAGS * LAGS + 3]: a cepstrum, the way in y and x, and the radius."""
         rng = np.random.default_rng((self.seed, rank, step, 7))
-        made = [self._one(rng) for _ in range(self.size)]
-        echoes = cepstrum(torch.stack([codes for codes, _ in made])).flatten(1)
-        return torch.cat([echoes, torch.tensor([told for _, told in made])], 1)
+        samples = [self._make_sample(rng) for _ in range(self.batch_size)]
+        cepstra = cepstrum(torch.stack([encoded for encoded, _ in samples])).flatten(1)
+        return torch.cat([cepstra, torch.tensor([label for _, label in samples])], 1)
 
-    def miss(self, model: nn.Module, batch: Tensor) -> Tensor:
+    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
         """Cross-entropy of both answers."""
-        ways, radii = model(batch[:, :-3].reshape(-1, LAGS, LAGS))
-        wanted, width = shares(batch[:, -3:-1]), shares_of_radius(batch[:, -1])
-        total: Tensor = -(ways * wanted).sum((1, 2)).mean() - (radii * width).sum(1).mean()
+        offset_log_probs, radius_log_probs = model(batch[:, :-3].reshape(-1, LAGS, LAGS))
+        offset_targets, radius_targets = soft_targets(batch[:, -3:-1]), radius_soft_targets(batch[:, -1])
+        total: Tensor = (
+            -(offset_log_probs * offset_targets).sum((1, 2)).mean()
+            - (radius_log_probs * radius_targets).sum(1).mean()
+        )
         return total
 
-    def trials(self) -> list[Trial]:
-        if self.judged is None:
+    def validators(self) -> list[Validator]:
+        if self.val_photos is None:
             return []
-        photos = [middle(as_codes(codes), 2 * WINDOW) for codes in pictures_in(self.judged)]
-        return [lambda network: likelihoods(network, photos)]
+        photos = [
+            center_crop(bytes_to_float(encoded), 2 * WINDOW) for encoded in load_pictures(self.val_photos)
+        ]
+        return [lambda network: estimator_accuracy(network, photos)]
 
-    def _one(self, rng: Chance) -> Drawn:
-        light = to_light(as_codes(cut(rng, self.pictures, side=self.patch)), SRGB)
-        kernel, told = drawn(rng)
-        codes = to_signal(blurred(light, kernel).clamp(0, 1), SRGB)
-        return recorded(rng, codes), told
+    def _make_sample(self, rng: Generator) -> PsfSample:
+        linear = to_linear(bytes_to_float(random_crop(rng, self.pictures, side=self.patch_size)), SRGB)
+        kernel, label = draw_psf(rng)
+        encoded = to_encoded(convolve(linear, kernel).clamp(0, 1), SRGB)
+        return add_sensor_artifacts(rng, encoded), label
 
 
-def _line(rng: Chance) -> Drawn:
-    length, angle = float(rng.uniform(1, LONGEST)), float(rng.uniform(0, math.pi))
+def _line(rng: Generator) -> PsfSample:
+    length, angle = float(rng.uniform(1, MAX_LENGTH_PX)), float(rng.uniform(0, math.pi))
     return line_kernel(length, angle=angle), (length * math.sin(angle), length * math.cos(angle), 0.0)
 
 
-def _shaken(rng: Chance) -> Drawn:
-    kernel = shake_kernel(float(rng.uniform(1, LONGEST)), seed=int(rng.integers(2**31)))
-    return kernel, (*straight(kernel), 0.0)
+def _shake(rng: Generator) -> PsfSample:
+    kernel = shake_kernel(float(rng.uniform(1, MAX_LENGTH_PX)), seed=int(rng.integers(2**31)))
+    return kernel, (*equivalent_line(kernel), 0.0)
 
 
-def _disk(rng: Chance) -> Drawn:
-    radius = float(rng.uniform(0.6, WIDEST))
+def _disk(rng: Generator) -> PsfSample:
+    radius = float(rng.uniform(0.6, MAX_RADIUS_PX))
     return disk_kernel(radius), (0.0, 0.0, radius)
 
 
-def _none(rng: Chance) -> Drawn:
+def _none(rng: Generator) -> PsfSample:
     return torch.ones(1, 1), (0.0, 0.0, 0.0)
 
 
 # How often each is drawn.
-BLURS: dict[str, tuple[float, Callable[[Chance], Drawn]]] = {
-    "line": (0.45, _line), "shake": (0.12, _shaken), "disk": (0.18, _disk), "sharp": (0.25, _none)
+PSF_SAMPLERS: dict[str, tuple[float, Callable[[Generator], PsfSample]]] = {
+    "line": (0.45, _line), "shake": (0.12, _shake), "disk": (0.18, _disk), "sharp": (0.25, _none)
 }  # fmt: skip
 
 
-def drawn(rng: Chance) -> Drawn:
-    """One of `BLURS`."""
-    name = rng.choice(list(BLURS), p=[share for share, _ in BLURS.values()])
-    return BLURS[name][1](rng)
+def draw_psf(rng: Generator) -> PsfSample:
+    """One of `PSF_SAMPLERS`."""
+    name = rng.choice(list(PSF_SAMPLERS), p=[probability for probability, _ in PSF_SAMPLERS.values()])
+    return PSF_SAMPLERS[name][1](rng)
 
 
-def straight(kernel: Tensor) -> tuple[float, float]:
+def equivalent_line(kernel: Tensor) -> tuple[float, float]:
     """The line (y, x), in pixels, that spreads light as far as `kernel` [K, K] does where it is widest."""
     at = torch.arange(len(kernel)).double() - len(kernel) // 2
     weights = kernel.double()
     y, x = at[:, None].expand_as(weights), at.expand_as(weights)
     y, x = y - (weights * y).sum(), x - (weights * x).sum()
-    spread = torch.stack([(weights * a * b).sum() for a, b in ((y, y), (y, x), (x, x))])
-    values, axes = torch.linalg.eigh(spread[[0, 1, 1, 2]].reshape(2, 2))
+    moments = torch.stack([(weights * a * b).sum() for a, b in ((y, y), (y, x), (x, x))])
+    values, axes = torch.linalg.eigh(moments[[0, 1, 1, 2]].reshape(2, 2))
     # An even line of length L has variance L^2 / 12; drawing it between pixels adds 1 / 6.
     length = float((12 * values[1] - 2).clamp_min(0).sqrt())
     return length * float(axes[0, 1]), length * float(axes[1, 1])
 
 
-def recorded(rng: Chance, codes: Tensor) -> Tensor:
+def add_sensor_artifacts(rng: Generator, encoded: Tensor) -> Tensor:
     """Photons, noise and JPEG now and then, then whole 255ths."""
     chance, strength, seed = rng.random(), float(rng.uniform(0, 1)), int(rng.integers(2**31))
     if chance < 0.15:
-        codes = gaussian_noise(codes, sigma=strength**2 * 25 / 255, seed=seed)
+        encoded = gaussian_noise(encoded, sigma=strength**2 * 25 / 255, seed=seed)
     elif chance < 0.25:
-        light = to_light(codes.clamp(0, 1), SRGB)
-        codes = to_signal(shot_noise(light, strength=0.01 * strength**2, seed=seed).clamp(0, 1), SRGB)
+        linear = to_linear(encoded.clamp(0, 1), SRGB)
+        encoded = to_encoded(shot_noise(linear, strength=0.01 * strength**2, seed=seed).clamp(0, 1), SRGB)
     if rng.random() < 0.3:
-        codes = compressed(codes.clamp(0, 1), quality=int(rng.integers(25, 99)))
-    return (codes.clamp(0, 1) * 255).round() / 255
+        encoded = compress_jpeg(encoded.clamp(0, 1), quality=int(rng.integers(25, 99)))
+    return (encoded.clamp(0, 1) * 255).round() / 255
 
 
-def shares(ways: Tensor) -> Tensor:
+def soft_targets(blur_vectors: Tensor) -> Tensor:
     """[B, 2] ways (y, x) as shares [B, LAGS, LAGS] of the whole lags around each, and around its opposite."""
-    found = torch.zeros(len(ways), LAGS, LAGS, device=ways.device)
-    rows = torch.arange(len(ways), device=ways.device)
+    targets = torch.zeros(len(blur_vectors), LAGS, LAGS, device=blur_vectors.device)
+    rows = torch.arange(len(blur_vectors), device=blur_vectors.device)
     for sign in (1, -1):
-        low = (sign * ways).clamp(-REACH, REACH - 1e-3).floor()
-        part = (sign * ways) - low
+        low = (sign * blur_vectors).clamp(-MAX_OFFSET, MAX_OFFSET - 1e-3).floor()
+        part = (sign * blur_vectors) - low
         for dy in (0, 1):
             for dx in (0, 1):
-                share = (part[:, 0] if dy else 1 - part[:, 0]) * (part[:, 1] if dx else 1 - part[:, 1])
-                at = (low + low.new_tensor([dy, dx])).long() + REACH
-                found.index_put_((rows, at[:, 0], at[:, 1]), share / 2, accumulate=True)
-    return found
+                weight = (part[:, 0] if dy else 1 - part[:, 0]) * (part[:, 1] if dx else 1 - part[:, 1])
+                at = (low + low.new_tensor([dy, dx])).long() + MAX_OFFSET
+                targets.index_put_((rows, at[:, 0], at[:, 1]), weight / 2, accumulate=True)
+    return targets
 
 
-def shares_of_radius(radius: Tensor) -> Tensor:
+def radius_soft_targets(radius: Tensor) -> Tensor:
     """[B] pixels as shares [B, RADII] of the two radii around each."""
-    at = (radius / STEP).clamp(0, RADII - 1)
-    return (1 - (at[:, None] - torch.arange(RADII, device=radius.device)).abs()).clamp_min(0)
+    at = (radius / RADIUS_STEP).clamp(0, NUM_RADII - 1)
+    return (1 - (at[:, None] - torch.arange(NUM_RADII, device=radius.device)).abs()).clamp_min(0)
 
 
-def likelihoods(network: nn.Module, photos: Sequence[Tensor]) -> dict[str, float]:
+def estimator_accuracy(network: nn.Module, photos: Sequence[Tensor]) -> dict[str, float]:
     """Share of photos, 8 of each, whose way is told within 1.5 px, whose radius within 0.5 px."""
     rng = np.random.default_rng(0)
-    found = {}
-    for name, (_, make) in BLURS.items():
-        hits = [_told(network, photo, *make(rng)) for photo in photos for _ in range(8)]
-        found[name] = sum(hits) / len(hits)
-    return found
+    accuracy = {}
+    for name, (_, make) in PSF_SAMPLERS.items():
+        hits = [_is_correct(network, photo, *make(rng)) for photo in photos for _ in range(8)]
+        accuracy[name] = sum(hits) / len(hits)
+    return accuracy
 
 
-def _told(network: nn.Module, photo: Tensor, kernel: Tensor, truth: Truth) -> bool:
-    codes = to_signal(blurred(to_light(photo, SRGB), kernel).clamp(0, 1), SRGB)
+def _is_correct(network: nn.Module, photo: Tensor, kernel: Tensor, truth: PsfLabel) -> bool:
+    encoded = to_encoded(convolve(to_linear(photo, SRGB), kernel).clamp(0, 1), SRGB)
     with torch.no_grad():
-        ways, radii = network(cepstrum((codes * 255).round()[None] / 255))
-    way, radius, wanted = best(ways[0]), STEP * float(radii[0].argmax()), torch.tensor(truth[:2])
-    off = min(float((way - wanted).norm()), float((way + wanted).norm()))
-    return off < 1.5 and abs(radius - truth[2]) <= STEP
+        offset_log_probs, radius_log_probs = network(cepstrum((encoded * 255).round()[None] / 255))
+    blur_vector, radius, true_vector = (
+        most_likely_vector(offset_log_probs[0]),
+        RADIUS_STEP * float(radius_log_probs[0].argmax()),
+        torch.tensor(truth[:2]),
+    )
+    error = min(float((blur_vector - true_vector).norm()), float((blur_vector + true_vector).norm()))
+    return error < 1.5 and abs(radius - truth[2]) <= RADIUS_STEP
 
 
-def best(ways: Tensor) -> Tensor:
+def most_likely_vector(log_probs: Tensor) -> Tensor:
     """The likeliest way (y, x) of [LAGS, LAGS] logarithms, in pixels."""
-    at = int(ways.argmax())
-    return torch.tensor([at // LAGS - REACH, at % LAGS - REACH]).float()
+    at = int(log_probs.argmax())
+    return torch.tensor([at // LAGS - MAX_OFFSET, at % LAGS - MAX_OFFSET]).float()

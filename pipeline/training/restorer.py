@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from freezeframe.data.synthesis.clips.clips import pictures_in
+from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.pipeline.config import Arch
-from freezeframe.pipeline.support.progress import Advance, quiet
+from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
-from .loop import LoopConfig, Told, learn
+from .loop import LoopConfig, Metrics, run_training
 from .restorer_models import ARCHITECTURES
-from .restorer_task import Patches
+from .restorer_task import RestorationTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +21,11 @@ class RestorerConfig:
 
     arch: Arch = "refiner"
     steps: int = 10000
-    size: int = 16  # patches in a step, on each device
-    patch: int = 128  # pixels
-    pace: float = 1e-3  # learning rate
+    batch_size: int = 16  # patches in a step, on each device
+    patch_size: int = 128  # pixels
+    lr: float = 1e-3  # learning rate
     seed: int = 0
-    every: float = 5.0  # minutes between trials and checkpoints
+    val_interval: float = 5.0  # minutes between trials and checkpoints
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class RestorerConfig:
     @property
     def loop(self) -> LoopConfig:
         return LoopConfig(
-            steps=self.steps, pace=self.pace, seed=self.seed, every=self.every, device=self.device
+            steps=self.steps, lr=self.lr, seed=self.seed, val_interval=self.val_interval, device=self.device
         )
 
 
@@ -43,30 +43,30 @@ def train_restorer(  # noqa: PLR0913  # two folders, what to steer by, how, and 
     photos: Path,
     out: Path,
     *,
-    judged: Path | None,
+    val_photos: Path | None,
     config: RestorerConfig,
-    progress: Advance = quiet,
-    tell: Callable[[Told], None],
+    progress: ProgressCallback = null_progress,
+    on_metrics: Callable[[Metrics], None],
 ) -> Path:
     """Train on `photos` made worse in many ways; go on where an interrupted training in `out` stopped.
 
     Args:
         photos: Folder of photos and videos to cut patches from.
         out: Folder of checkpoint, log and weights.
-        judged: Folder of other photos, to say how good it is meanwhile and to choose the best weights by.
+        val_photos: Folder of other photos, to say how good it is meanwhile and to choose the best weights by.
         config: See there.
         progress: Told of steps done.
-        tell: Told of every trial.
+        on_metrics: Told of every trial.
 
     Returns:
         The best weights so far, bf16 safetensors.
     """
-    course = Patches(
-        made=ARCHITECTURES[config.arch],
-        pictures=pictures_in(photos),
-        size=config.size,
-        patch=config.patch,
+    task = RestorationTask(
+        build_network=ARCHITECTURES[config.arch],
+        pictures=load_pictures(photos),
+        batch_size=config.batch_size,
+        patch_size=config.patch_size,
         seed=config.seed,
-        judged=judged,
+        val_photos=val_photos,
     )
-    return learn(course, out, config=config.loop, progress=progress, tell=tell)
+    return run_training(task, out, config=config.loop, progress=progress, on_metrics=on_metrics)

@@ -8,7 +8,7 @@ from pathlib import Path
 from freezeframe.data.errors import FreezeframeError
 
 
-def board(folder: Path) -> Callable[[dict[str, float]], None]:
+def tensorboard_writer(folder: Path) -> Callable[[dict[str, float]], None]:
     """Writes every trial as scalars into `folder`.
 
     Raises:
@@ -20,9 +20,9 @@ def board(folder: Path) -> Callable[[dict[str, float]], None]:
         raise FreezeframeError("--tensorboard needs TensorBoard; pip install tensorboard") from error
     writer = SummaryWriter(str(folder))
 
-    def tell(told: dict[str, float]) -> None:
-        for name, value in told.items():
-            writer.add_scalar(name, value, int(told["step"]))
+    def write_metrics(metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, int(metrics["step"]))
         writer.flush()
 
-    return tell
+    return write_metrics

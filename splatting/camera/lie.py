@@ -12,48 +12,48 @@ from torch import Tensor
 _TINY = 1e-12  # radians^2 added to an angle's square
 
 
-def rotations(vectors: Tensor) -> Tensor:
+def so3_exp(vectors: Tensor) -> Tensor:
     """[..., 3, 3] turns about the axes `vectors` [..., 3] by their lengths in radians; any length."""
     cross, sine, cosine, _ = _rodrigues(vectors)
     return torch.eye(3).to(vectors) + sine * cross + cosine * (cross @ cross)
 
 
-def rigid_motions(vectors: Tensor) -> Tensor:
+def se3_exp(vectors: Tensor) -> Tensor:
     """[..., 4, 4] exponentials of twists [..., 6], rotation first: motions at an even rate for unit time."""
-    turn, way = vectors[..., :3], vectors[..., 3:]
-    cross, _, cosine, left = _rodrigues(turn)
-    mean = torch.eye(3).to(vectors) + cosine * cross + left * (cross @ cross)
-    return poses(rotations(turn), (mean @ way[..., None])[..., 0])
+    omega, v = vectors[..., :3], vectors[..., 3:]
+    cross, _, cosine, left = _rodrigues(omega)
+    left_jacobian = torch.eye(3).to(vectors) + cosine * cross + left * (cross @ cross)
+    return compose_se3(so3_exp(omega), (left_jacobian @ v[..., None])[..., 0])
 
 
-def poses(rotation: Tensor, translation: Tensor) -> Tensor:
+def compose_se3(rotation: Tensor, translation: Tensor) -> Tensor:
     """[..., 4, 4] of rotations [..., 3, 3] and translations [..., 3]."""
     top = torch.cat([rotation, translation[..., None]], dim=-1)
     bottom = torch.tensor([0.0, 0, 0, 1]).to(top).expand(*top.shape[:-2], 1, 4)
     return torch.cat([top, bottom], dim=-2)
 
 
-def turn_vectors(rotation: Tensor) -> Tensor:
-    """[T, 3] radians whose `rotations` are these [T, 3, 3], each the nearest to the one before.
+def so3_log(rotation: Tensor) -> Tensor:
+    """[T, 3] radians whose `so3_exp` are these [T, 3, 3], each the nearest to the one before.
 
     Takes no gradient.
     """
-    found = So3.from_matrix(rotation.double()).log()
-    unwound = [found[0]]
-    for vector in found[1:]:
-        unwound.append(_nearest(vector, unwound[-1]))
-    return torch.stack(unwound).to(rotation)
+    vectors = So3.from_matrix(rotation.double()).log()
+    unwrapped = [vectors[0]]
+    for vector in vectors[1:]:
+        unwrapped.append(_unwrap(vector, unwrapped[-1]))
+    return torch.stack(unwrapped).to(rotation)
 
 
-def _nearest(vector: Tensor, before: Tensor) -> Tensor:
+def _unwrap(vector: Tensor, previous: Tensor) -> Tensor:
     """The same turn by full circles more or less."""
     angle = vector.norm()
     if float(angle) < 1e-9:
         return vector
     axis = vector / angle
-    circles = ((before @ axis - angle) / (2 * torch.pi)).round()
-    unwound: Tensor = vector + 2 * torch.pi * circles * axis
-    return unwound
+    full_turns = ((previous @ axis - angle) / (2 * torch.pi)).round()
+    unwrapped: Tensor = vector + 2 * torch.pi * full_turns * axis
+    return unwrapped
 
 
 def _rodrigues(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

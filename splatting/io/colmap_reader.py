@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.errors import UnreadableMedia
-from freezeframe.splatting.camera.lie import poses
+from freezeframe.splatting.camera.lie import compose_se3
 from freezeframe.splatting.rasterizer.projected import covariance_roots
 
 # How many of a lens' numbers are no distortion, and how many are; in the order of COLMAP's own numbers.
@@ -31,8 +31,8 @@ MODELS = {
     "RADIAL_FISHEYE": (3, 2),
     "THIN_PRISM_FISHEYE": (4, 8),
 }
-BENT = {"FOV", *(kind for kind in MODELS if kind.endswith("FISHEYE"))}
-CURE = "run `colmap image_undistorter` and name its folder"
+NONLINEAR_MODELS = {"FOV", *(kind for kind in MODELS if kind.endswith("FISHEYE"))}
+UNDISTORT_HINT = "run `colmap image_undistorter` and name its folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +40,8 @@ class Model:
     """N images in the order of their names, and P points."""
 
     names: tuple[str, ...]
-    poses: Tensor  # [N, 4, 4] world to camera
-    lenses: Tensor  # [N, 3, 3] pixels of `sizes`, pixel centres at integers
+    viewmats: Tensor  # [N, 4, 4] world to camera
+    Ks: Tensor  # [N, 3, 3] pixels of `sizes`, pixel centres at integers
     sizes: tuple[tuple[int, int], ...]  # height and width of each image as COLMAP saw it
     points: Tensor  # [P, 3]
     colours: Tensor  # [P, 3] sRGB codes in [0, 1]
@@ -58,8 +58,8 @@ class _Camera:
 class _Image:
     name: str
     camera: int
-    turn: tuple[float, ...]  # w, x, y, z
-    way: tuple[float, ...]
+    quaternion: tuple[float, ...]  # w, x, y, z
+    translation: tuple[float, ...]
 
 
 _Point = tuple[tuple[float, ...], tuple[int, ...]]  # place, colour in bytes
@@ -68,7 +68,7 @@ _Point = tuple[tuple[float, ...], tuple[int, ...]]  # place, colour in bytes
 def find_model(folder: str | Path) -> Path | None:
     """The folder with COLMAP's files: this one, or where COLMAP puts it within a project."""
     places = [Path(folder) / inner for inner in ("", "sparse/0", "sparse", "colmap/sparse/0", "0")]
-    return next((each for each in places if _either(each, "images") and _either(each, "cameras")), None)
+    return next((each for each in places if _find_file(each, "images") and _find_file(each, "cameras")), None)
 
 
 def read_model(folder: str | Path) -> Model:
@@ -84,7 +84,7 @@ def read_model(folder: str | Path) -> Model:
         )
     cameras = dict(_read(place, "cameras", (_binary_cameras, _text_cameras)))
     images = sorted(_read(place, "images", (_binary_images, _text_images)), key=lambda image: image.name)
-    seen = _read(place, "points3D", (_binary_points, _text_points)) if _either(place, "points3D") else []
+    seen = _read(place, "points3D", (_binary_points, _text_points)) if _find_file(place, "points3D") else []
     if not images:
         raise UnreadableMedia(f"{place}: COLMAP found the place of no image; give it sharper ones")
     for image in images:
@@ -92,35 +92,37 @@ def read_model(folder: str | Path) -> Model:
             raise UnreadableMedia(
                 f"{place}: {image.name} is of camera {image.camera}, which is not there; export anew"
             )
-    lenses = {number: _lens(camera, place) for number, camera in cameras.items()}
-    turns = covariance_roots(
-        torch.tensor([each.turn for each in images], dtype=torch.float64), torch.ones(1, 3)
+    Ks = {number: _intrinsics(camera, place) for number, camera in cameras.items()}
+    rotations = covariance_roots(
+        torch.tensor([each.quaternion for each in images], dtype=torch.float64), torch.ones(1, 3)
     )
     return Model(
         names=tuple(each.name for each in images),
-        poses=poses(turns, torch.tensor([each.way for each in images], dtype=torch.float64)).float(),
-        lenses=torch.stack([lenses[each.camera] for each in images]),
+        viewmats=compose_se3(
+            rotations, torch.tensor([each.translation for each in images], dtype=torch.float64)
+        ).float(),
+        Ks=torch.stack([Ks[each.camera] for each in images]),
         sizes=tuple(cameras[each.camera].size for each in images),
         points=torch.tensor([place for place, _ in seen]).reshape(-1, 3),
         colours=torch.tensor([colour for _, colour in seen]).reshape(-1, 3) / 255,
     )
 
 
-def _lens(camera: _Camera, place: Path) -> Tensor:
+def _intrinsics(camera: _Camera, place: Path) -> Tensor:
     """[3, 3] of a camera that draws straight lines straight."""
-    plain, _ = MODELS[camera.kind]
-    if camera.kind in BENT or any(camera.numbers[plain:]):
-        raise UnreadableMedia(f"{place}: the {camera.kind} lens bends straight lines; {CURE}")
-    fx, fy, cx, cy = camera.numbers[:4] if plain == 4 else (camera.numbers[0], *camera.numbers[:3])
+    num_linear, _ = MODELS[camera.kind]
+    if camera.kind in NONLINEAR_MODELS or any(camera.numbers[num_linear:]):
+        raise UnreadableMedia(f"{place}: the {camera.kind} lens bends straight lines; {UNDISTORT_HINT}")
+    fx, fy, cx, cy = camera.numbers[:4] if num_linear == 4 else (camera.numbers[0], *camera.numbers[:3])
     return torch.tensor([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
 
 
-def _either(place: Path, name: str) -> Path | None:
+def _find_file(place: Path, name: str) -> Path | None:
     return next((file for end in (".bin", ".txt") if (file := place / (name + end)).is_file()), None)
 
 
 def _read(place: Path, name: str, readers: tuple[Callable, Callable]) -> list:  # type: ignore[type-arg]
-    file = _either(place, name)
+    file = _find_file(place, name)
     assert file is not None
     try:
         return list(readers[0](file.read_bytes()) if file.suffix == ".bin" else readers[1](_lines(file)))
@@ -132,19 +134,19 @@ def _lines(file: Path) -> list[str]:
     return [line for line in file.read_text().splitlines() if not line.startswith("#")]
 
 
-class _Bytes:
+class _BinaryReader:
     """Numbers from the front of a file, one group after the other."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
 
-    def take(self, form: str) -> tuple[float, ...]:
+    def read(self, form: str) -> tuple[float, ...]:
         values = struct.unpack_from("<" + form, self.data, self.at)
         self.at += struct.calcsize("<" + form)
         return values
 
-    def one(self, form: str) -> int:
-        return int(self.take(form)[0])
+    def read_int(self, form: str) -> int:
+        return int(self.read(form)[0])
 
     def skip(self, count: int) -> None:
         self.at += count
@@ -157,13 +159,13 @@ class _Bytes:
 
 
 def _binary_cameras(data: bytes) -> Iterator[tuple[int, _Camera]]:
-    source = _Bytes(data)
-    for _ in range(source.one("Q")):
-        number, kind, width, height = (int(value) for value in source.take("iiQQ"))
+    source = _BinaryReader(data)
+    for _ in range(source.read_int("Q")):
+        number, kind, width, height = (int(value) for value in source.read("iiQQ"))
         if not 0 <= kind < len(MODELS):
             raise ValueError(f"lens number {kind} is not known")
         name = list(MODELS)[kind]
-        yield number, _Camera(name, (height, width), source.take(f"{sum(MODELS[name])}d"))
+        yield number, _Camera(name, (height, width), source.read(f"{sum(MODELS[name])}d"))
 
 
 def _text_cameras(lines: Sequence[str]) -> Iterator[tuple[int, _Camera]]:
@@ -174,12 +176,17 @@ def _text_cameras(lines: Sequence[str]) -> Iterator[tuple[int, _Camera]]:
 
 
 def _binary_images(data: bytes) -> Iterator[_Image]:
-    source = _Bytes(data)
-    for _ in range(source.one("Q")):
-        source.one("i")
-        turn, way, camera, name = source.take("4d"), source.take("3d"), source.one("i"), source.word()
-        source.skip(24 * source.one("Q"))  # where it shows which points
-        yield _Image(name, camera, turn, way)
+    source = _BinaryReader(data)
+    for _ in range(source.read_int("Q")):
+        source.read_int("i")
+        quaternion, translation, camera, name = (
+            source.read("4d"),
+            source.read("3d"),
+            source.read_int("i"),
+            source.word(),
+        )
+        source.skip(24 * source.read_int("Q"))  # where it shows which points
+        yield _Image(name, camera, quaternion, translation)
 
 
 def _text_images(lines: Sequence[str]) -> Iterator[_Image]:
@@ -191,12 +198,12 @@ def _text_images(lines: Sequence[str]) -> Iterator[_Image]:
 
 
 def _binary_points(data: bytes) -> Iterator[_Point]:
-    source = _Bytes(data)
-    for _ in range(source.one("Q")):
-        source.one("Q")
-        place, colour = source.take("3d"), tuple(int(value) for value in source.take("3B"))
-        source.take("d")
-        source.skip(8 * source.one("Q"))  # the images that show it
+    source = _BinaryReader(data)
+    for _ in range(source.read_int("Q")):
+        source.read_int("Q")
+        place, colour = source.read("3d"), tuple(int(value) for value in source.read("3B"))
+        source.read("d")
+        source.skip(8 * source.read_int("Q"))  # the images that show it
         yield place, colour
 
 

@@ -21,7 +21,7 @@ from freezeframe.splatting.camera.trajectory import Views
 from freezeframe.splatting.scene.gaussians import Gaussians
 
 from .ply import columns, read_elements, write_elements
-from .ply_compressed import expanded
+from .ply_compressed import decompress
 
 CONVENTION = (
     "world_to_camera: 4x4, rows first, takes a point of the scene (x, y, z, 1) to the camera's axes: x right,"
@@ -41,11 +41,11 @@ def write_ply(scene: Gaussians, path: str | Path, *, compressed: bool = False, f
         force: Replace an existing file.
     """
     path = Path(path)
-    _refuse(path, force=force)
-    scene = _finite(scene)
+    _check_writable(path, force=force)
+    scene = _drop_non_finite(scene)
     if not len(scene):
         raise FreezeframeError(f"{path}: there are no Gaussians to write; fit the scene anew")
-    save(_compressed(scene) if compressed else write_elements("vertex", _table(scene)), path)
+    save(_compressed(scene) if compressed else write_elements("vertex", _to_vertex_table(scene)), path)
 
 
 def read_ply(path: str | Path) -> Gaussians:
@@ -57,9 +57,9 @@ def read_ply(path: str | Path) -> Gaussians:
     path = Path(path)
     elements = read_elements(path)
     vertices = _vertices(elements, path)
-    wanted = ["x", "y", "z", "opacity", *columns("f_dc", 3), *columns("scale", 3), *columns("rot", 4)]
+    required = ["x", "y", "z", "opacity", *columns("f_dc", 3), *columns("scale", 3), *columns("rot", 4)]
     names = () if vertices is None else vertices.dtype.names or ()
-    missing = [name for name in wanted if name not in names]
+    missing = [name for name in required if name not in names]
     if vertices is None or missing:
         raise UnreadableMedia(
             f"{path}: holds no Gaussians ({', '.join(missing)} missing); name a splatted scene"
@@ -84,7 +84,7 @@ def read_ply(path: str | Path) -> Gaussians:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filming:
+class CameraPathExport:
     """Where a camera was, frame by frame."""
 
     views: Views  # of the M frames
@@ -93,40 +93,42 @@ class Filming:
     shutter: float  # exposure time over frame interval
 
     def __post_init__(self) -> None:
-        if not len(self.views.poses) == len(self.views.lenses) == len(self.times):
+        if not len(self.views.viewmats) == len(self.views.Ks) == len(self.times):
             raise ValueError("as many times as poses and lenses")
 
 
-def write_cameras(filming: Filming, path: str | Path, *, force: bool = False) -> None:
+def write_cameras(camera_path: CameraPathExport, path: str | Path, *, force: bool = False) -> None:
     """Write a camera path as JSON, which tells its own conventions."""
     path = Path(path)
-    _refuse(path, force=force)
-    height, width = filming.size
-    rows = zip(filming.times, filming.views.poses.tolist(), filming.views.lenses.tolist(), strict=True)
-    told = {
+    _check_writable(path, force=force)
+    height, width = camera_path.size
+    rows = zip(
+        camera_path.times, camera_path.views.viewmats.tolist(), camera_path.views.Ks.tolist(), strict=True
+    )
+    document = {
         "kind": KIND,
         "convention": CONVENTION,
         "width": width,
         "height": height,
-        "shutter": filming.shutter,
-        "frames": [{"time": time, "world_to_camera": pose, "intrinsics": lens} for time, pose, lens in rows],
+        "shutter": camera_path.shutter,
+        "frames": [{"time": time, "world_to_camera": pose, "intrinsics": K} for time, pose, K in rows],
     }
-    save((json.dumps(told, indent=1) + "\n").encode(), path)
+    save((json.dumps(document, indent=1) + "\n").encode(), path)
 
 
-def read_cameras(path: str | Path) -> Filming:
+def read_cameras(path: str | Path) -> CameraPathExport:
     """Read what `write_cameras` wrote."""
     try:
-        told = json.loads(Path(path).read_bytes())
-        frames = told["frames"]
-        return Filming(
+        document = json.loads(Path(path).read_bytes())
+        frames = document["frames"]
+        return CameraPathExport(
             views=Views(
-                poses=torch.tensor([frame["world_to_camera"] for frame in frames]).reshape(-1, 4, 4),
-                lenses=torch.tensor([frame["intrinsics"] for frame in frames]).reshape(-1, 3, 3),
+                viewmats=torch.tensor([frame["world_to_camera"] for frame in frames]).reshape(-1, 4, 4),
+                Ks=torch.tensor([frame["intrinsics"] for frame in frames]).reshape(-1, 3, 3),
             ),
             times=tuple(float(frame["time"]) for frame in frames),
-            size=(int(told["height"]), int(told["width"])),
-            shutter=float(told["shutter"]),
+            size=(int(document["height"]), int(document["width"])),
+            shutter=float(document["shutter"]),
         )
     except OSError as error:
         raise UnreadableMedia(f"{path}: {error.strerror}; name a camera path") from error
@@ -140,14 +142,14 @@ def _vertices(elements: dict[str, Any], path: Path) -> Any:
     if "chunk" not in elements:
         return elements.get("vertex")
     try:
-        return expanded(elements)
+        return decompress(elements)
     except (ValueError, KeyError, IndexError) as error:
         raise UnreadableMedia(
             f"{path}: its compressed tables lack {error}; compress the scene anew"
         ) from error
 
 
-def _refuse(path: Path, *, force: bool) -> None:
+def _check_writable(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise UnwritableOutput(f"{path}: is a folder; name a file")
     if path.exists() and not force:
@@ -156,15 +158,15 @@ def _refuse(path: Path, *, force: bool) -> None:
         raise UnwritableOutput(f"{path}: there is no folder {path.parent}; create it first")
 
 
-def _finite(scene: Gaussians) -> Gaussians:
+def _drop_non_finite(scene: Gaussians) -> Gaussians:
     parts = {name: value.detach().cpu().float() for name, value in scene.parts().items()}
-    sound = torch.stack(
+    is_finite = torch.stack(
         [value.isfinite().reshape(len(scene), value[:1].numel()).all(1) for value in parts.values()]
     )
-    return Gaussians(**{name: value[sound.all(0)] for name, value in parts.items()})
+    return Gaussians(**{name: value[is_finite.all(0)] for name, value in parts.items()})
 
 
-def _table(scene: Gaussians) -> Any:
+def _to_vertex_table(scene: Gaussians) -> Any:
     """The Gaussians as the rows of a standard file. Normals are there for readers that ask, and are zero."""
     rest = 3 * (scene.colours.shape[1] - 1)
     fields = {

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
-from freezeframe.data.media.photo.decode import upright_size
+from freezeframe.data.media.photo.decode import display_size
 from freezeframe.data.media.photo.files import read_photo
-from freezeframe.splatting.camera.lie import poses
+from freezeframe.splatting.camera.lie import compose_se3
 from freezeframe.splatting.camera.trajectory import Views
 
 from .colmap_reader import find_model, read_model
@@ -34,11 +34,11 @@ TOLERANCE = 0.02  # share by which a picture may be scaled otherwise in width th
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shots:
+class PosedImages:
     """N photographs of one scene and the cameras that took them."""
 
     paths: tuple[Path, ...]
-    held: tuple[bool, ...]  # kept for the test: sharp, and no part of any fit
+    is_holdout: tuple[bool, ...]  # kept for the test: sharp, and no part of any fit
     truths: tuple[Path | None, ...]  # the sharp picture of the same view, where there is one
     views: Views  # in the middle of the exposures; lenses for pictures of `size`
     size: tuple[int, int]  # height and width in pixels
@@ -50,13 +50,15 @@ class Shots:
         return len(self.paths)
 
 
-def read_shots(folder: str | Path, *, images: str | None = None, hold: int | None = None) -> Shots:
+def read_posed_images(
+    folder: str | Path, *, images: str | None = None, holdout: int | None = None
+) -> PosedImages:
     """Read such a folder.
 
     Args:
         folder: Of one scene.
         images: Name of the folder of pictures within; the largest ones if not given.
-        hold: Keep every so many-th picture for the test, 0 none; what the file `hold=N` says if not given.
+        holdout: Keep every so many-th picture for the test, 0 none; what the file `hold=N` says if not given.
 
     Raises:
         UnreadableMedia: Cameras or pictures are missing, or do not belong together.
@@ -65,14 +67,16 @@ def read_shots(folder: str | Path, *, images: str | None = None, hold: int | Non
     if not folder.is_dir():
         raise UnreadableMedia(f"{folder}: is not a folder; name one with images/ and sparse/0/ or {TABLE}")
     if find_model(folder) is not None:
-        shots = _of_colmap(folder, images)
+        posed_images = _read_colmap(folder, images)
     elif (folder / TABLE).is_file():
-        shots = _of_llff(folder, images)
+        posed_images = _read_llff(folder, images)
     else:
         raise UnreadableMedia(f"{folder}: has neither sparse/0/ nor {TABLE}; run COLMAP on its images first")
-    every = _told_hold(folder) if hold is None else hold
-    held = tuple(every > 0 and k % every == 0 for k in range(len(shots)))
-    return replace(shots, held=held, truths=_truths(folder, shots.paths, held))
+    every = _read_holdout_file(folder) if holdout is None else holdout
+    is_holdout = tuple(every > 0 and k % every == 0 for k in range(len(posed_images)))
+    return replace(
+        posed_images, is_holdout=is_holdout, truths=_truths(folder, posed_images.paths, is_holdout)
+    )
 
 
 def llff_views(table: Tensor, size: tuple[int, int]) -> tuple[Views, Tensor]:
@@ -88,54 +92,64 @@ def llff_views(table: Tensor, size: tuple[int, int]) -> tuple[Views, Tensor]:
         *matrix[..., :4].unbind(2),
         matrix[..., 4].unbind(1),
     )
-    turn = torch.stack([right, down, -backwards], dim=1)
-    lenses = torch.eye(3).repeat(len(matrix), 1, 1).double()
-    lenses[:, 0, 0] = lenses[:, 1, 1] = focal
-    lenses[:, 0, 2], lenses[:, 1, 2] = width / 2 - 0.5, height / 2 - 0.5
-    found = Views(poses=poses(turn, -(turn @ centre[..., None])[..., 0]).float(), lenses=lenses.float())
-    return _resized(found, (int(height[0]), int(width[0])), size), depths.float()
+    rotation = torch.stack([right, down, -backwards], dim=1)
+    Ks = torch.eye(3).repeat(len(matrix), 1, 1).double()
+    Ks[:, 0, 0] = Ks[:, 1, 1] = focal
+    Ks[:, 0, 2], Ks[:, 1, 2] = width / 2 - 0.5, height / 2 - 0.5
+    views = Views(
+        viewmats=compose_se3(rotation, -(rotation @ centre[..., None])[..., 0]).float(), Ks=Ks.float()
+    )
+    return _rescale_intrinsics(views, (int(height[0]), int(width[0])), size), depths.float()
 
 
-def guessed_points(shots: Shots, count: int, *, seed: int = 0) -> Tensor:
+def random_points(posed_images: PosedImages, count: int, *, seed: int = 0) -> Tensor:
     """[count, 3] points anywhere that the cameras look, for scenes of which only the depths are known."""
-    if shots.depths is None:
+    if posed_images.depths is None:
         raise ValueError("these shots have points of their own")
     random = torch.Generator().manual_seed(seed)
-    camera = torch.randint(len(shots), (count,), generator=random)
-    height, width = shots.size
+    camera = torch.randint(len(posed_images), (count,), generator=random)
+    height, width = posed_images.size
     place = torch.rand(count, 3, generator=random)
-    near, far = shots.depths[camera].unbind(1)
+    near, far = posed_images.depths[camera].unbind(1)
     depth = 1 / (place[:, 2] / near + (1 - place[:, 2]) / far)  # even in what the picture moves
     pixel = torch.stack([place[:, 0] * width - 0.5, place[:, 1] * height - 0.5, torch.ones(count)], dim=1)
-    ray = (torch.linalg.inv(shots.views.lenses[camera]) @ pixel[..., None])[..., 0] * depth[:, None]
-    view = shots.views.poses[camera]
+    ray = (torch.linalg.inv(posed_images.views.Ks[camera]) @ pixel[..., None])[..., 0] * depth[:, None]
+    view = posed_images.views.viewmats[camera]
     points: Tensor = (view[:, :3, :3].mT @ (ray - view[:, :3, 3])[..., None])[..., 0]
     return points
 
 
-def _of_colmap(folder: Path, images: str | None) -> Shots:
+def _read_colmap(folder: Path, images: str | None) -> PosedImages:
     model = read_model(folder)
-    paths = _named(folder, images, model.names)
+    paths = _match_names(folder, images, model.names)
     if len(set(model.sizes)) > 1:
         raise UnreadableMedia(f"{folder}: has pictures of several sizes; leave those of one size")
-    size = _one_size(paths)
-    views = _resized(Views(poses=model.poses, lenses=model.lenses), model.sizes[0], size, of=folder)
+    size = _check_one_size(paths)
+    views = _rescale_intrinsics(Views(viewmats=model.viewmats, Ks=model.Ks), model.sizes[0], size, of=folder)
     return _shots(paths, views, size, points=model.points, colours=model.colours)
 
 
-def _of_llff(folder: Path, images: str | None) -> Shots:
+def _read_llff(folder: Path, images: str | None) -> PosedImages:
     try:
         table = torch.from_numpy(np.load(folder / TABLE, allow_pickle=False))
     except (OSError, ValueError) as error:
         raise UnreadableMedia(f"{folder / TABLE}: cannot be read ({error}); copy it anew") from error
     if table.ndim != 2 or table.shape[1] != 17 or not len(table):
         raise UnreadableMedia(f"{folder / TABLE}: has shape {tuple(table.shape)}; LLFF's has 17 columns")
-    counts = {place: _pictures(place) for place in _places(folder, images)}
+    counts = {
+        folder_candidate: _list_images(folder_candidate)
+        for folder_candidate in _image_folders(folder, images)
+    }
     paths = next((found for found in counts.values() if len(found) == len(table)), None)
     if paths is None:
-        told = ", ".join(f"{place.name} {len(found)}" for place, found in counts.items()) or "none"
-        raise UnreadableMedia(f"{folder}: {TABLE} tells of {len(table)} pictures, but there are: {told}")
-    size = _one_size(paths)
+        counts_text = (
+            ", ".join(f"{folder_candidate.name} {len(found)}" for folder_candidate, found in counts.items())
+            or "none"
+        )
+        raise UnreadableMedia(
+            f"{folder}: {TABLE} tells of {len(table)} pictures, but there are: {counts_text}"
+        )
+    size = _check_one_size(paths)
     views, depths = llff_views(table, size)
     nothing = torch.zeros(0, 3)
     return replace(_shots(paths, views, size, points=nothing, colours=nothing), depths=depths)
@@ -143,30 +157,32 @@ def _of_llff(folder: Path, images: str | None) -> Shots:
 
 def _shots(
     paths: Sequence[Path], views: Views, size: tuple[int, int], *, points: Tensor, colours: Tensor
-) -> Shots:
+) -> PosedImages:
     nobody = (False,) * len(paths)
-    return Shots(
-        paths=tuple(paths), held=nobody, truths=(None,) * len(paths), views=views, size=size, points=points,
+    return PosedImages(
+        paths=tuple(paths), is_holdout=nobody, truths=(None,) * len(paths), views=views, size=size, points=points,
         colours=colours,
     )  # fmt: skip
 
 
-def _resized(views: Views, told: tuple[int, int], size: tuple[int, int], *, of: object = TABLE) -> Views:
+def _rescale_intrinsics(
+    views: Views, nominal_size: tuple[int, int], size: tuple[int, int], *, of: object = TABLE
+) -> Views:
     """The views for pictures that were scaled from the size told of them."""
-    down, across = size[0] / told[0], size[1] / told[1]
+    down, across = size[0] / nominal_size[0], size[1] / nominal_size[1]
     if abs(down / across - 1) > TOLERANCE:
         raise UnreadableMedia(
-            f"{of}: its cameras are of {told[1]}x{told[0]} pictures, but these are of {size[1]}x{size[0]};"
+            f"{of}: its cameras are of {nominal_size[1]}x{nominal_size[0]} pictures, but these are of {size[1]}x{size[0]};"
             " name the folder of the right ones"
         )
-    lenses = views.lenses.clone()
-    lenses[:, :2, 2] += 0.5
-    lenses[:, :2] *= lenses.new_tensor([across, down])[:, None]
-    lenses[:, :2, 2] -= 0.5
-    return replace(views, lenses=lenses)
+    Ks = views.Ks.clone()
+    Ks[:, :2, 2] += 0.5
+    Ks[:, :2] *= Ks.new_tensor([across, down])[:, None]
+    Ks[:, :2, 2] -= 0.5
+    return replace(views, Ks=Ks)
 
 
-def _places(folder: Path, images: str | None) -> list[Path]:
+def _image_folders(folder: Path, images: str | None) -> list[Path]:
     """Folders of pictures, the largest pictures first."""
     if images is not None:
         return [folder / images]
@@ -178,16 +194,16 @@ def _places(folder: Path, images: str | None) -> list[Path]:
     return [folder / "images", *(each for _, each in sorted(numbered))]
 
 
-def _pictures(place: Path) -> list[Path]:
+def _list_images(place: Path) -> list[Path]:
     if not place.is_dir():
         return []
     return sorted(file for file in place.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
 
 
-def _named(folder: Path, images: str | None, names: Sequence[str]) -> list[Path]:
+def _match_names(folder: Path, images: str | None, names: Sequence[str]) -> list[Path]:
     """The files that COLMAP calls by these names; copies of another kind will do."""
-    lacking = names
-    for place in _places(folder, images):
+    missing = names
+    for place in _image_folders(folder, images):
         stems = {
             file.with_suffix(""): file for file in place.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES
         }
@@ -195,31 +211,31 @@ def _named(folder: Path, images: str | None, names: Sequence[str]) -> list[Path]
         paths = [file for file in found if file is not None]
         if len(paths) == len(names):
             return paths
-        lacking = min(lacking, [n for n, file in zip(names, found, strict=True) if file is None], key=len)
+        missing = min(missing, [n for n, file in zip(names, found, strict=True) if file is None], key=len)
     where = images or "images"
     raise UnreadableMedia(
-        f"{folder / where}: lacks {len(lacking)} pictures of the model, such as {lacking[0]}"
+        f"{folder / where}: lacks {len(missing)} pictures of the model, such as {missing[0]}"
     )
 
 
-def _one_size(paths: Sequence[Path]) -> tuple[int, int]:
-    sizes = {upright_size(path) or read_photo(path).size for path in paths}
+def _check_one_size(paths: Sequence[Path]) -> tuple[int, int]:
+    sizes = {display_size(path) or read_photo(path).size for path in paths}
     if len(sizes) > 1:
         raise UnreadableMedia(f"{paths[0].parent}: has pictures of several sizes; leave those of one size")
     return sizes.pop()
 
 
-def _told_hold(folder: Path) -> int:
+def _read_holdout_file(folder: Path) -> int:
     for file in folder.glob("hold=*"):
         if match := re.fullmatch(r"hold=(-?\d+)", file.name):
             return int(match[1])
     return 0
 
 
-def _truths(folder: Path, paths: Sequence[Path], held: Sequence[bool]) -> tuple[Path | None, ...]:
+def _truths(folder: Path, paths: Sequence[Path], is_holdout: Sequence[bool]) -> tuple[Path | None, ...]:
     """Sharp pictures: those held out are their own."""
-    sharp = _pictures(folder / "images_test")
-    blurred = held.count(False)
+    sharp = _list_images(folder / "images_test")
+    blurred = is_holdout.count(False)
     if sharp and len(sharp) not in (blurred, len(paths)):
         raise UnreadableMedia(
             f"{folder / 'images_test'}: has {len(sharp)} sharp pictures for {blurred} blurred ones;"
@@ -228,4 +244,4 @@ def _truths(folder: Path, paths: Sequence[Path], held: Sequence[bool]) -> tuple[
     if len(sharp) == len(paths):
         return tuple(sharp)
     rest = iter(sharp)
-    return tuple(path if kept else next(rest, None) for path, kept in zip(paths, held, strict=True))
+    return tuple(path if kept else next(rest, None) for path, kept in zip(paths, is_holdout, strict=True))

@@ -17,25 +17,25 @@ from freezeframe.splatting.rasterizer.spherical_harmonics import CONSTANT
 from .ply import columns
 
 CHUNK = 256
-SOLID = 1 - 1e-6  # opacity whose logit is still a number
+OPACITY_MAX = 1 - 1e-6  # opacity whose logit is still a number
 HARMONICS = 8.0  # range of the coefficients in a byte
 
 
-def expanded(elements: Mapping[str, Any]) -> Any:
+def decompress(elements: Mapping[str, Any]) -> Any:
     """The rows of a standard file, from the tables `chunk`, `vertex` and perhaps `sh` of a compressed one."""
     chunks, packed = elements["chunk"], elements["vertex"]
-    where = np.arange(len(packed)) // CHUNK
-    own = chunks[np.minimum(where, len(chunks) - 1)]
-    x, y, z = _within(own, _three(packed["packed_position"]), ("x", "y", "z"))
-    sizes = _within(own, _three(packed["packed_scale"]), ("scale_x", "scale_y", "scale_z"))
-    *codes, opacity = _bits(packed["packed_color"], ((24, 8), (16, 8), (8, 8), (0, 8)))
-    colours = _within(own, codes, ("r", "g", "b"))
-    opacity = np.clip(opacity, 1 - SOLID, SOLID)
+    chunk_index = np.arange(len(packed)) // CHUNK
+    chunk = chunks[np.minimum(chunk_index, len(chunks) - 1)]
+    x, y, z = _lerp_chunk(chunk, _unpack_11_10_11(packed["packed_position"]), ("x", "y", "z"))
+    sizes = _lerp_chunk(chunk, _unpack_11_10_11(packed["packed_scale"]), ("scale_x", "scale_y", "scale_z"))
+    *encoded, opacity = _unpack_fractions(packed["packed_color"], ((24, 8), (16, 8), (8, 8), (0, 8)))
+    colours = _lerp_chunk(chunk, encoded, ("r", "g", "b"))
+    opacity = np.clip(opacity, 1 - OPACITY_MAX, OPACITY_MAX)
     fields = {
         "x": x, "y": y, "z": z, "opacity": np.log(opacity / (1 - opacity)),
         **dict(zip(columns("scale", 3), sizes, strict=True)),
         **{name: (each - 0.5) / CONSTANT for name, each in zip(columns("f_dc", 3), colours, strict=True)},
-        **dict(zip(columns("rot", 4), _turns(packed["packed_rotation"]), strict=True)),
+        **dict(zip(columns("rot", 4), _unpack_quaternions(packed["packed_rotation"]), strict=True)),
     }  # fmt: skip
     if (harmonics := elements.get("sh")) is not None and harmonics.dtype.names:
         # Bytes are the floors of fractions: the middle of each step.
@@ -47,16 +47,16 @@ def expanded(elements: Mapping[str, Any]) -> Any:
     return table
 
 
-def _bits(packed: Any, places: tuple[tuple[int, int], ...]) -> list[Any]:
+def _unpack_fractions(packed: Any, places: tuple[tuple[int, int], ...]) -> list[Any]:
     """Fractions in [0, 1] from groups of bits, each given by its lowest bit and its length."""
     return [((packed >> low) & ((1 << bits) - 1)) / ((1 << bits) - 1) for low, bits in places]
 
 
-def _three(packed: Any) -> list[Any]:
-    return _bits(packed, ((21, 11), (11, 10), (0, 11)))
+def _unpack_11_10_11(packed: Any) -> list[Any]:
+    return _unpack_fractions(packed, ((21, 11), (11, 10), (0, 11)))
 
 
-def _within(chunks: Any, fractions: list[Any], names: tuple[str, ...]) -> list[Any]:
+def _lerp_chunk(chunks: Any, fractions: list[Any], names: tuple[str, ...]) -> list[Any]:
     """Values between the ends that the chunks tell; version 1 told none of colours."""
     found = []
     for fraction, name in zip(fractions, names, strict=True):
@@ -66,9 +66,9 @@ def _within(chunks: Any, fractions: list[Any], names: tuple[str, ...]) -> list[A
     return found
 
 
-def _turns(packed: Any) -> Any:
+def _unpack_quaternions(packed: Any) -> Any:
     """[4, N] unit quaternions (w, x, y, z): three of their numbers, and which one was the largest."""
-    small = [(each - 0.5) * 2**0.5 for each in _bits(packed, ((20, 10), (10, 10), (0, 10)))]
+    small = [(each - 0.5) * 2**0.5 for each in _unpack_fractions(packed, ((20, 10), (10, 10), (0, 10)))]
     largest = packed >> 30
     rest = np.sqrt(np.maximum(0, 1 - sum(each * each for each in small)))
     found = np.empty((4, len(packed)))

@@ -19,21 +19,21 @@ from tempfile import TemporaryDirectory
 import cv2
 from torch import Tensor
 
-from freezeframe.data.color import SRGB, to_signal
+from freezeframe.data.color import SRGB, to_encoded
 from freezeframe.data.errors import MissingExtra, NoScene
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.splatting.camera.trajectory import Views
 
 from .colmap_reader import Model, read_model
-from .colmap_worker import EXHAUSTIVE, FEWEST, STEPS, Order, Work
+from .colmap_worker import EXHAUSTIVE_MAX_FRAMES, MIN_CAMERAS, STEPS, ColmapJob, FrameOrder
 
-ENOUGH = 0.5  # of the frames that must be placed
-LONGEST = 60.0  # seconds that COLMAP may take where nobody says how long
-LOOK = 0.2  # seconds between looks at how far it is
+MIN_REGISTERED_FRACTION = 0.5  # of the frames that must be placed
+TIMEOUT_SECONDS = 60.0  # seconds that COLMAP may take where nobody says how long
+POLL_SECONDS = 0.2  # seconds between looks at how far it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class Registration:
     """What of N frames was placed."""
 
     numbers: tuple[int, ...]  # [M] of the frames, rising
@@ -42,24 +42,24 @@ class Placed:
     colours: Tensor  # [P, 3] sRGB codes in [0, 1]
 
 
-def poses_from(  # noqa: PLR0913
+def run_colmap(  # noqa: PLR0913
     images: Sequence[Path | Tensor],
     *,
-    order: Order = "clip",
-    lens: Tensor | None = None,
+    order: FrameOrder = "clip",
+    K: Tensor | None = None,
     static: Tensor | None = None,
-    seconds: float = LONGEST,
-    beat: Callable[[], None] = lambda: None,
-) -> Placed:
+    seconds: float = TIMEOUT_SECONDS,
+    check_deadline: Callable[[], None] = lambda: None,
+) -> Registration:
     """Find the cameras that took some frames of one scene, and points of it. Takes no gradient.
 
     Args:
         images: Photo files, or [3, H, W] linear light; all of one size, by one lens.
         order: Frames of a `clip` are compared with their neighbours, `photos` with each other.
-        lens: [3, 3] pixels, pixel centres at integers, if it is known.
+        K: [3, 3] pixels, pixel centres at integers, if it is known.
         static: [N, H, W], more than 1/2 where features may lie: not on movers, not on overlays.
         seconds: How long COLMAP may work.
-        beat: Called now and then while it works.
+        check_deadline: Called now and then while it works.
 
     Raises:
         MissingExtra: pycolmap is not installed.
@@ -67,17 +67,17 @@ def poses_from(  # noqa: PLR0913
     """
     _pycolmap()
     with TemporaryDirectory(prefix="freezeframe-") as folder:
-        sharp, size = _laid_out(images, Path(folder), static)
-        work = Work(
+        sharpest_first, size = _write_images(images, Path(folder), static)
+        job = ColmapJob(
             folder=Path(folder),
-            sharp=tuple(sharp),
-            side=max(size),
-            lens=_as_colmap(lens),
+            sharpest_first=tuple(sharpest_first),
+            long_side=max(size),
+            K=_as_colmap(K),
             masked=static is not None,
-            every=order == "photos" or len(images) <= EXHAUSTIVE,
+            exhaustive=order == "photos" or len(images) <= EXHAUSTIVE_MAX_FRAMES,
         )
-        found = _worked(work, seconds=seconds, beat=beat)
-    return _placed(found, images)
+        model = _run_subprocess(job, seconds=seconds, check_deadline=check_deadline)
+    return _to_registration(model, images)
 
 
 def _pycolmap() -> None:
@@ -86,43 +86,43 @@ def _pycolmap() -> None:
         raise MissingExtra("pycolmap", "sfm", "finding the cameras of a scene with depth")
 
 
-def _as_colmap(lens: Tensor | None) -> tuple[float, float, float, float] | None:
+def _as_colmap(K: Tensor | None) -> tuple[float, float, float, float] | None:
     """The numbers of a lens; COLMAP counts from the corner of the first pixel."""
-    if lens is None:
+    if K is None:
         return None
-    fx, fy, cx, cy = (float(lens[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    fx, fy, cx, cy = (float(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     return fx, fy, cx + 0.5, cy + 0.5
 
 
-def _worked(work: Work, *, seconds: float, beat: Callable[[], None]) -> Model | None:
+def _run_subprocess(job: ColmapJob, *, seconds: float, check_deadline: Callable[[], None]) -> Model | None:
     """The model that COLMAP makes of the frames in a folder, in a process that ends when time does."""
-    work.save()
+    job.save()
     # -P: what lies in the folder that the user stands in is not imported.
-    command = [sys.executable, "-P", "-m", "freezeframe.splatting.io.colmap_worker", str(work.folder)]
+    command = [sys.executable, "-P", "-m", "freezeframe.splatting.io.colmap_worker", str(job.folder)]
     end = time.monotonic() + seconds
     with (
-        (work.folder / "steps").open("w+") as steps,
-        (work.folder / "trouble").open("w+") as trouble,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=steps, stderr=trouble) as child,
+        (job.folder / "steps").open("w+") as steps,
+        (job.folder / "trouble").open("w+") as stderr_file,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=steps, stderr=stderr_file) as child,
     ):
         try:
             while child.poll() is None:
-                beat()
+                check_deadline()
                 if time.monotonic() > end:
-                    raise NoScene(_too_slow(work, seconds))
-                time.sleep(LOOK)
+                    raise NoScene(_timeout_message(job, seconds))
+                time.sleep(POLL_SECONDS)
         finally:
             child.kill()
         if child.returncode:
-            trouble.seek(0)
-            last = trouble.read().strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
+            stderr_file.seek(0)
+            last = stderr_file.read().strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
             raise NoScene(f"COLMAP failed ({last[0]}); give poses of your own (--poses)")
-    best = work.folder / "best"
+    best = job.folder / "best"
     return read_model(best) if best.is_dir() else None
 
 
-def _too_slow(work: Work, seconds: float) -> str:
-    done = len((work.folder / "steps").read_text().splitlines())
+def _timeout_message(job: ColmapJob, seconds: float) -> str:
+    done = len((job.folder / "steps").read_text().splitlines())
     at = ("finding features", "comparing frames", "placing cameras")[min(done, len(STEPS) - 1)]
     return (
         f"COLMAP was still {at} after {math.ceil(seconds)} s; give it more time (--budget), fewer or smaller"
@@ -130,7 +130,7 @@ def _too_slow(work: Work, seconds: float) -> str:
     )
 
 
-def _laid_out(
+def _write_images(
     images: Sequence[Path | Tensor], folder: Path, static: Tensor | None
 ) -> tuple[list[str], tuple[int, int]]:
     """Write the frames where COLMAP looks for them; their names, the sharpest first, and their size."""
@@ -139,15 +139,19 @@ def _laid_out(
     sharpness: dict[str, float] = {}
     sizes = set()
     for k, image in enumerate(images):
-        light = image if isinstance(image, Tensor) else read_photo(image).linear()
-        codes = (
-            (to_signal(light.detach().cpu().clamp(0, 1), SRGB) * 255).round().byte().permute(1, 2, 0).numpy()
+        linear = image if isinstance(image, Tensor) else read_photo(image).linear()
+        encoded = (
+            (to_encoded(linear.detach().cpu().clamp(0, 1), SRGB) * 255)
+            .round()
+            .byte()
+            .permute(1, 2, 0)
+            .numpy()
         )
-        cv2.imwrite(str(folder / "images" / _name(k)), codes[..., ::-1])
+        cv2.imwrite(str(folder / "images" / _name(k)), encoded[..., ::-1])
         if static is not None:
-            kept = (static[k] > 0.5).byte().cpu().numpy() * 255
-            cv2.imwrite(str(folder / "masks" / f"{_name(k)}.png"), kept)
-        grey = cv2.cvtColor(codes, cv2.COLOR_RGB2GRAY)
+            mask = (static[k] > 0.5).byte().cpu().numpy() * 255
+            cv2.imwrite(str(folder / "masks" / f"{_name(k)}.png"), mask)
+        grey = cv2.cvtColor(encoded, cv2.COLOR_RGB2GRAY)
         sharpness[_name(k)] = float(cv2.Laplacian(grey, cv2.CV_32F).var())
         sizes.add(grey.shape)
     if len(sizes) != 1:
@@ -160,18 +164,18 @@ def _name(number: int) -> str:
     return f"{number:06d}.png"
 
 
-def _placed(found: Model | None, images: Sequence[Path | Tensor]) -> Placed:
-    numbers = tuple(int(Path(name).stem) for name in found.names) if found else ()
-    if found is None or len(numbers) < max(FEWEST, ENOUGH * len(images)):
-        lost = [_called(images[k], k) for k in range(len(images)) if k not in numbers]
+def _to_registration(model: Model | None, images: Sequence[Path | Tensor]) -> Registration:
+    numbers = tuple(int(Path(name).stem) for name in model.names) if model else ()
+    if model is None or len(numbers) < max(MIN_CAMERAS, MIN_REGISTERED_FRACTION * len(images)):
+        unregistered = [_frame_label(images[k], k) for k in range(len(images)) if k not in numbers]
         raise NoScene(
-            f"COLMAP placed {len(numbers)} of {len(images)} frames, not {', '.join(lost[:5])}"
-            f"{' ...' if len(lost) > 5 else ''}: too blurred, sharing too little, or without depth; give"
+            f"COLMAP placed {len(numbers)} of {len(images)} frames, not {', '.join(unregistered[:5])}"
+            f"{' ...' if len(unregistered) > 5 else ''}: too blurred, sharing too little, or without depth; give"
             " sharper or more frames, or poses of your own (--poses)"
         )
-    views = Views(poses=found.poses, lenses=found.lenses)
-    return Placed(numbers=numbers, views=views, points=found.points, colours=found.colours)
+    views = Views(viewmats=model.viewmats, Ks=model.Ks)
+    return Registration(numbers=numbers, views=views, points=model.points, colours=model.colours)
 
 
-def _called(image: Path | Tensor, number: int) -> str:
+def _frame_label(image: Path | Tensor, number: int) -> str:
     return f"frame {number}" if isinstance(image, Tensor) else Path(image).name

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-_STEADY = 1.0  # weight of the prior that exposure does not change
+_PRIOR_WEIGHT = 1.0  # weight of the prior that exposure does not change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Footage:
+class Observations:
     """Frames of one static scene."""
 
     images: Tensor  # [T, 3, H, W] linear light
@@ -28,25 +28,25 @@ class Footage:
         height, width = self.images.shape[2:]
         return height, width
 
-    def to(self, device: torch.device) -> Footage:
+    def to(self, device: torch.device) -> Observations:
         """The same on a device."""
         restored = None if self.restored is None else self.restored.to(device)
-        return Footage(images=self.images.to(device), weights=self.weights.to(device), restored=restored)
+        return Observations(images=self.images.to(device), weights=self.weights.to(device), restored=restored)
 
-    def reduced(self, shrink: int) -> Footage:
-        """The footage with `shrink` times fewer pixels on a side; what is left over is cut."""
-        if shrink == 1:
+    def downsample(self, downscale: int) -> Observations:
+        """The footage with `downscale` times fewer pixels on a side; what is left over is cut."""
+        if downscale == 1:
             return self
-        height, width = (side // shrink * shrink for side in self.size)
+        height, width = (side // downscale * downscale for side in self.size)
 
-        def small(field: Tensor) -> Tensor:
-            return avg_pool2d(field[..., :height, :width], shrink)
+        def pool(field: Tensor) -> Tensor:
+            return avg_pool2d(field[..., :height, :width], downscale)
 
-        restored = None if self.restored is None else small(self.restored)
-        return Footage(images=small(self.images), weights=small(self.weights), restored=restored)
+        restored = None if self.restored is None else pool(self.restored)
+        return Observations(images=pool(self.images), weights=pool(self.weights), restored=restored)
 
 
-class Shade(nn.Module):
+class ExposureCompensation(nn.Module):
     """Each frame's exposure and white balance beside the mean of all: gain and bias per channel."""
 
     def __init__(self, count: int) -> None:
@@ -54,11 +54,11 @@ class Shade(nn.Module):
         self.gain = nn.Parameter(torch.zeros(count, 3))
         self.bias = nn.Parameter(torch.zeros(count, 3))
 
-    def forward(self, light: Tensor, frame: int) -> Tensor:
+    def forward(self, linear: Tensor, frame: int) -> Tensor:
         """[3, H, W] as frame number `frame` recorded it."""
         gain, bias = (each[frame] - each.mean(0) for each in (self.gain, self.bias))
-        return light * gain.exp()[:, None, None] + bias[:, None, None]
+        return linear * gain.exp()[:, None, None] + bias[:, None, None]
 
     def prior(self) -> Tensor:
         """What is held against changes of exposure."""
-        return _STEADY * (self.gain.square().mean() + self.bias.square().mean())
+        return _PRIOR_WEIGHT * (self.gain.square().mean() + self.bias.square().mean())

@@ -10,26 +10,26 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from freezeframe.data.blur.operator import row_shares
+from freezeframe.data.blur.operator import rolling_shutter_weights
 from freezeframe.data.errors import NoScene
-from freezeframe.splatting.camera.trajectory import Track, Views
+from freezeframe.splatting.camera.trajectory import CameraTrajectory, Views
 
 from .losses import photometric, psnr_of_reblur
-from .observations import Footage, Shade
-from .schedule import Plan, Stage
+from .observations import ExposureCompensation, Observations
+from .schedule import Phase, Schedule
 
-SPACING = 1.5  # pixels that the picture moves between two moments
-FEWEST, MOST = 3, 21  # moments of an exposure
+SUBFRAME_SPACING_PX = 1.5  # pixels that the picture moves between two moments
+MIN_SUBFRAMES, MAX_SUBFRAMES = 3, 21  # moments of an exposure
 
 
-class Scene(Protocol):
+class SceneModel(Protocol):
     """What is looked at."""
 
     def __call__(self, views: Views, size: Sequence[int], /) -> Tensor:
         """[M, 3, H, W] linear light."""
         ...
 
-    def groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:
         """What may change, with its learning rate, as an optimiser takes it."""
         ...
 
@@ -37,11 +37,11 @@ class Scene(Protocol):
         """What is held against this scene before anything is seen."""
         ...
 
-    def resized(self, factor: float, /) -> Scene:
+    def resize(self, factor: float, /) -> SceneModel:
         """The scene for pictures with `factor` times as many pixels on a side."""
         ...
 
-    def tend(self, optimiser: torch.optim.Optimizer, *, step: int, progress: float) -> None:
+    def step_post_backward(self, optimizer: torch.optim.Optimizer, *, step: int, progress: float) -> None:
         """What has to be done after a step."""
         ...
 
@@ -51,7 +51,7 @@ class Scene(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class FitProgress:
     """How a fit is going."""
 
     progress: float  # [0, 1]
@@ -64,99 +64,118 @@ class Fit:
 
     Args:
         scene: What is looked at, made for frames `plan.stages[0].shrink` times smaller.
-        track: Where the camera was.
-        footage: What was recorded.
-        plan: How it is worked through.
+        trajectory: Where the camera was.
+        observations: What was recorded.
+        schedule: How it is worked through.
     """
 
-    def __init__(self, scene: Scene, track: Track, footage: Footage, plan: Plan) -> None:
-        self.scene, self.track, self.footage, self.plan = scene, track, footage, plan
-        self.shade = Shade(len(footage)).to(footage.images.device)
+    def __init__(
+        self, scene: SceneModel, trajectory: CameraTrajectory, observations: Observations, schedule: Schedule
+    ) -> None:
+        self.scene, self.trajectory, self.observations, self.schedule = (
+            scene,
+            trajectory,
+            observations,
+            schedule,
+        )
+        self.exposure_compensation = ExposureCompensation(len(observations)).to(observations.images.device)
         self.step, self.seconds = 0, 0.0
         self.random = torch.Generator().manual_seed(0)
-        self._enter(plan.stages[0])
+        self._begin_phase(schedule.phases[0])
 
     @property
     def progress(self) -> float:
         """[0, 1]: by steps or by time, whichever is further."""
-        return min(1.0, max(self.step / self.plan.steps, self.seconds / self.plan.budget))
+        return min(1.0, max(self.step / self.schedule.steps, self.seconds / self.schedule.budget))
 
-    def run(self, tell: Callable[[Told], None], keep: Callable[[Fit], None] | None = None) -> None:
-        """Work until the plan is done; `keep` is called now and then, and must be quick.
+    def run(
+        self, on_progress: Callable[[FitProgress], None], save_checkpoint: Callable[[Fit], None] | None = None
+    ) -> None:
+        """Work until the plan is done; `save_checkpoint` is called now and then, and must be quick.
 
         Raises:
             NoScene: The loss is not a number.
         """
         while self.progress < 1:
-            begun = time.monotonic()
-            if (stage := self.plan.stage_at(self.progress)) is not self.stage:
-                self.scene = self.scene.resized(self.stage.shrink / stage.shrink)
-                self._enter(stage)
-            tell(self.advance())
-            self.seconds += time.monotonic() - begun
-            if keep is not None:
-                keep(self)
+            start_time = time.monotonic()
+            if (phase := self.schedule.phase_at(self.progress)) is not self.phase:
+                self.scene = self.scene.resize(self.phase.downscale / phase.downscale)
+                self._begin_phase(phase)
+            on_progress(self.optimize_step())
+            self.seconds += time.monotonic() - start_time
+            if save_checkpoint is not None:
+                save_checkpoint(self)
 
-    def advance(self) -> Told:
+    def optimize_step(self) -> FitProgress:
         """One step, on a few frames."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["start"] * self.plan.slowed(self.progress)
-        frames = torch.randperm(len(self.footage), generator=self.random)[: self.plan.frames].tolist()
-        exposures = [self.exposure(frame, jitter=True) for frame in frames]
-        answers = torch.stack([answer for answer, _ in exposures])
-        unrest = torch.stack([found for _, found in exposures]).mean()
-        seen, weights = self.small.images[frames], self.small.weights[frames]
-        loss = photometric(answers, seen, weights) + self._held_against(frames)
-        loss = loss + self.plan.calm_at(self.progress) * unrest
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["start"] * self.schedule.lr_scale_at(self.progress)
+        frames = torch.randperm(len(self.observations), generator=self.random)[
+            : self.schedule.frames
+        ].tolist()
+        exposures = [self.render_exposure(frame, jitter=True) for frame in frames]
+        rendered = torch.stack([image for image, _ in exposures])
+        temporal_change = torch.stack([change for _, change in exposures]).mean()
+        observed, weights = self.level.images[frames], self.level.weights[frames]
+        loss = photometric(rendered, observed, weights) + self._regularization(frames)
+        loss = loss + self.schedule.temporal_tv_at(self.progress) * temporal_change
         if not bool(loss.isfinite()):
             raise NoScene(
                 f"the fit of the scene fell apart at step {self.step}; give it steadier footage or poses"
             )
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         torch.autograd.backward(loss)
-        self.optimiser.step()
+        self.optimizer.step()
         self.step += 1
-        if "scene" in self.stage.free:
-            self.scene.tend(self.optimiser, step=self.step, progress=self.progress)
+        if "scene" in self.phase.trainable:
+            self.scene.step_post_backward(self.optimizer, step=self.step, progress=self.progress)
         with torch.no_grad():
-            return Told(
-                progress=self.progress, loss=float(loss.detach()), psnr=psnr_of_reblur(answers, seen, weights)
+            return FitProgress(
+                progress=self.progress,
+                loss=float(loss.detach()),
+                psnr=psnr_of_reblur(rendered, observed, weights),
             )
 
     def reblurred(self, frame: int, *, jitter: bool = False) -> Tensor:
         """[3, h, w] linear light that the exposure of frame number `frame` would have recorded."""
-        return self.exposure(frame, jitter=jitter)[0]
+        return self.render_exposure(frame, jitter=jitter)[0]
 
-    def exposure(self, frame: int, *, jitter: bool) -> tuple[Tensor, Tensor]:
+    def render_exposure(self, frame: int, *, jitter: bool) -> tuple[Tensor, Tensor]:
         """What a frame would have recorded, and the mean change from one of its moments to the next."""
-        if not self.stage.blurred:
-            return self.sharp(frame), self.small.images.new_zeros(())
-        moments = self.track.moments(frame, self.count(frame))
+        if not self.phase.blurred:
+            return self.sharp(frame), self.level.images.new_zeros(())
+        subframe_times = self.trajectory.subframe_times(frame, self.subframe_count(frame))
         if jitter:
-            moments = moments + (float(torch.rand(1, generator=self.random)) - 0.5) / len(moments)
-        views = shrunk(self.track.at(frame, moments), self.stage.shrink)
-        light = self.scene(views, self.small.size)
-        return self._shaded(self._gathered(light, moments), frame), light.diff(dim=0).abs().mean()
+            subframe_times = subframe_times + (float(torch.rand(1, generator=self.random)) - 0.5) / len(
+                subframe_times
+            )
+        views = downscale_views(self.trajectory.at(frame, subframe_times), self.phase.downscale)
+        linear = self.scene(views, self.level.size)
+        return self._compensate(self._integrate(linear, subframe_times), frame), linear.diff(
+            dim=0
+        ).abs().mean()
 
-    def sharp(self, frame: int, moment: float = 0.0) -> Tensor:
+    def sharp(self, frame: int, subframe_time: float = 0.0) -> Tensor:
         """[3, h, w] linear light at one moment of the exposure of frame number `frame`, -1/2 to 1/2."""
-        views = shrunk(self.track.at(frame, torch.tensor([moment])), self.stage.shrink)
-        return self._shaded(self.scene(views, self.small.size)[0], frame)
+        views = downscale_views(
+            self.trajectory.at(frame, torch.tensor([subframe_time])), self.phase.downscale
+        )
+        return self._compensate(self.scene(views, self.level.size)[0], frame)
 
-    def count(self, frame: int) -> int:
+    def subframe_count(self, frame: int) -> int:
         """How many moments the exposure of a frame needs."""
-        reach = self.track.length(frame) / self.stage.shrink
-        return min(MOST, max(FEWEST, round(reach / SPACING + 0.5)))
+        blur_px = self.trajectory.blur_length(frame) / self.phase.downscale
+        return min(MAX_SUBFRAMES, max(MIN_SUBFRAMES, round(blur_px / SUBFRAME_SPACING_PX + 0.5)))
 
     def state(self) -> dict[str, Any]:
         """Everything that another `Fit` of the same footage and plan needs to go on from here."""
         return {
             "scene": self.scene.state_dict(),
-            "track": self.track.state_dict(),
-            "shade": self.shade.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "trajectory": self.trajectory.state_dict(),
+            "exposure_compensation": self.exposure_compensation.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "random": self.random.get_state(),
-            "stage": self.plan.stages.index(self.stage),
+            "phase": self.schedule.phases.index(self.phase),
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -164,61 +183,72 @@ class Fit:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where the fit stood that gave this `state`."""
         self.step, self.seconds = state["step"], state["seconds"]
-        stage = self.plan.stages[state["stage"]]
-        self.scene = self.scene.resized(self.stage.shrink / stage.shrink)
+        phase = self.schedule.phases[state["phase"]]
+        self.scene = self.scene.resize(self.phase.downscale / phase.downscale)
         self.scene.load_state_dict(state["scene"])
-        self.track.load_state_dict(state["track"])
-        self.shade.load_state_dict(state["shade"])
-        self._enter(stage)
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.trajectory.load_state_dict(state["trajectory"])
+        self.exposure_compensation.load_state_dict(state["exposure_compensation"])
+        self._begin_phase(phase)
+        self.optimizer.load_state_dict(state["optimizer"])
         self.random.set_state(state["random"])
 
-    def _gathered(self, moments_light: Tensor, moments: Tensor) -> Tensor:
-        if not self.track.readout:
-            return moments_light.mean(0)
-        shares = row_shares(
-            moments.detach(),
-            moments_light.shape[2],
-            shutter=float(self.track.shutter.detach()),
-            readout=self.track.readout,
+    def _integrate(self, subframes: Tensor, subframe_times: Tensor) -> Tensor:
+        if not self.trajectory.readout:
+            return subframes.mean(0)
+        row_weights = rolling_shutter_weights(
+            subframe_times.detach(),
+            subframes.shape[2],
+            shutter=float(self.trajectory.shutter.detach()),
+            readout=self.trajectory.readout,
         )
-        return (moments_light * shares[:, None, :, None]).sum(0)
+        return (subframes * row_weights[:, None, :, None]).sum(0)
 
-    def _shaded(self, light: Tensor, frame: int) -> Tensor:
-        shaded: Tensor = self.shade(light, frame)
-        return shaded
+    def _compensate(self, linear: Tensor, frame: int) -> Tensor:
+        compensated: Tensor = self.exposure_compensation(linear, frame)
+        return compensated
 
-    def _held_against(self, frames: Sequence[int]) -> Tensor:
-        held = self.scene.prior() + self.plan.sway * self.track.restlessness() + self.shade.prior()
-        weight = self.plan.trust_at(self.progress)
-        if self.small.restored is None or not weight:
-            return held
+    def _regularization(self, frames: Sequence[int]) -> Tensor:
+        total = (
+            self.scene.prior()
+            + self.schedule.offset_weight * self.trajectory.regularization()
+            + self.exposure_compensation.prior()
+        )
+        weight = self.schedule.prior_weight_at(self.progress)
+        if self.level.restored is None or not weight:
+            return total
         for frame in frames:
-            part = slice(frame, frame + 1)
-            held = held + weight / len(frames) * photometric(
-                self.sharp(frame)[None], self.small.restored[part], self.small.weights[part]
+            index = slice(frame, frame + 1)
+            total = total + weight / len(frames) * photometric(
+                self.sharp(frame)[None], self.level.restored[index], self.level.weights[index]
             )
-        return held
+        return total
 
-    def _enter(self, stage: Stage) -> None:
+    def _begin_phase(self, phase: Phase) -> None:
         """Begin a stage: its own size, its own free parameters."""
-        self.stage, self.small = stage, self.footage.reduced(stage.shrink)
-        groups = (
-            [{"name": "scene", **group} for group in self.scene.groups()] if "scene" in stage.free else []
+        self.phase, self.level = phase, self.observations.downsample(phase.downscale)
+        param_groups = (
+            [{"name": "scene", **group} for group in self.scene.param_groups()]
+            if "scene" in phase.trainable
+            else []
         )
-        groups += [
-            {"name": name, "params": [value], "lr": self.plan.rates[name]}
-            for name, value in (*self.track.named_parameters(), *self.shade.named_parameters())
-            if name in stage.free
+        param_groups += [
+            {"name": name, "params": [value], "lr": self.schedule.learning_rates[name]}
+            for name, value in (
+                *self.trajectory.named_parameters(),
+                *self.exposure_compensation.named_parameters(),
+            )
+            if name in phase.trainable
         ]
-        self.optimiser = torch.optim.Adam([{**group, "start": group["lr"]} for group in groups], eps=1e-12)
+        self.optimizer = torch.optim.Adam(
+            [{**group, "start": group["lr"]} for group in param_groups], eps=1e-12
+        )
 
 
-def shrunk(views: Views, shrink: int) -> Views:
-    """The same views by cameras with `shrink` times larger pixels."""
-    if shrink == 1:
+def downscale_views(views: Views, downscale: int) -> Views:
+    """The same views by cameras with `downscale` times larger pixels."""
+    if downscale == 1:
         return views
-    lenses = views.lenses.clone()
-    lenses[:, :2] = lenses[:, :2] / shrink
-    lenses[:, :2, 2] = lenses[:, :2, 2] - (shrink - 1) / (2 * shrink)
-    return replace(views, lenses=lenses)
+    Ks = views.Ks.clone()
+    Ks[:, :2] = Ks[:, :2] / downscale
+    Ks[:, :2, 2] = Ks[:, :2, 2] - (downscale - 1) / (2 * downscale)
+    return replace(views, Ks=Ks)

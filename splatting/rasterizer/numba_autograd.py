@@ -11,31 +11,41 @@ from torch import Tensor
 
 from . import numba_compositing as layers
 from . import numba_projection as kernels
-from .numba_covariance import spread, spread_gradients
-from .numba_projection import RECORD, SEEN
-from .projected import Lens, Screen
-from .simd16 import SCREEN
+from .numba_covariance import build_covariance, build_covariance_gradients
+from .numba_projection import RECORD_FLOATS, SORTED_FLOATS
+from .projected import ProjectedGaussians, RasterSettings
+from .simd16 import PROJECTED_GRADS
 
 F = np.float32
-BLOCKS = 32  # of Gaussians whose pull on the cameras is summed separately, so that the sum has a fixed order
+GRADIENT_BLOCKS = (
+    32  # of Gaussians whose pull on the cameras is summed separately, so that the sum has a fixed order
+)
 
 
 def project(  # noqa: PLR0913, PLR0917  # the call's own order
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor, ks: Tensor, lens: Lens
-) -> Screen:
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    settings: RasterSettings,
+) -> ProjectedGaussians:
     """See `reference.project`."""
     middle, conics, strengths, depths, radii, records = _Project.apply(
-        means, quats, scales, opacities, viewmats, ks, lens
+        means, quats, scales, opacities, viewmats, Ks, settings
     )  # type: ignore[no-untyped-call]
-    return Screen(
+    return ProjectedGaussians(
         means=middle, conics=conics, opacities=strengths, depths=depths, radii=radii, records=records
     )
 
 
-def composite(screen: Screen, colours: Tensor, backgrounds: Tensor, lens: Lens) -> tuple[Tensor, Tensor]:
+def composite(
+    projected: ProjectedGaussians, colours: Tensor, backgrounds: Tensor, settings: RasterSettings
+) -> tuple[Tensor, Tensor]:
     """See `reference.composite`."""
     pictures: tuple[Tensor, Tensor] = _Composite.apply(
-        screen.means, screen.conics, screen.opacities, colours, screen, backgrounds, lens
+        projected.means, projected.conics, projected.opacities, colours, projected, backgrounds, settings
     )  # type: ignore[no-untyped-call]
     return pictures
 
@@ -44,94 +54,102 @@ class _Project(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0913, PLR0917
         ctx: Any, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor,
-        ks: Tensor, lens: Lens,
+        Ks: Tensor, settings: RasterSettings,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        turned, sized = _array(quats), _array(scales)
+        quats_array, scales_array = _array(quats), _array(scales)
         cov = np.empty((len(means), 6), F)
-        spread(turned, sized, cov)
-        given = [_array(means), cov, *(_array(each) for each in (opacities, viewmats, ks))]
+        build_covariance(quats_array, scales_array, cov)
+        inputs = [_array(means), cov, *(_array(each) for each in (opacities, viewmats, Ks))]
         count, cameras = len(means), len(viewmats)
         # Zeros: what is not seen keeps a finite record.
-        records, radii = np.zeros((cameras, count, RECORD), F), np.empty((cameras, count), np.int32)
-        width, height = lens.size
+        records, radii = np.zeros((cameras, count, RECORD_FLOATS), F), np.empty((cameras, count), np.int32)
+        width, height = settings.size
         kernels.project(
-            *given,
+            *inputs,
             F(width),
             F(height),
-            F(lens.blur),
-            F(lens.near),
-            F(lens.far),
-            lens.antialiased,
+            F(settings.blur),
+            F(settings.near),
+            F(settings.far),
+            settings.antialiased,
             records,
             radii,
         )
-        ctx.kept = given, turned, sized, records, radii, lens
-        found = torch.from_numpy(records)
-        seen = torch.from_numpy(radii)
+        ctx.saved = inputs, quats_array, scales_array, records, radii, settings
+        outputs = torch.from_numpy(records)
+        visible_radii = torch.from_numpy(radii)
         parts = [
-            found[..., 0:2].clone(),
-            found[..., 2:5].clone(),
-            found[..., 5].clone(),
-            found[..., 6].clone(),
+            outputs[..., 0:2].clone(),
+            outputs[..., 2:5].clone(),
+            outputs[..., 5].clone(),
+            outputs[..., 6].clone(),
         ]
-        ctx.mark_non_differentiable(seen, found)
-        return (*parts, seen, found)
+        ctx.mark_non_differentiable(visible_radii, outputs)
+        return (*parts, visible_radii, outputs)
 
     @staticmethod
-    def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
-        given, turned, sized, records, radii, lens = ctx.kept
-        by_middle, by_conic, by_opacity, by_depth = by[:4]
-        screen = np.concatenate(
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, quats_array, scales_array, records, radii, settings = ctx.saved
+        by_middle, by_conic, by_opacity, by_depth = grads[:4]
+        grad_projected = np.concatenate(
             [_array(by_middle), _array(by_conic), _array(by_opacity)[..., None]], axis=-1, dtype=F
         )
-        means, cov, opacities, views, ks = given
+        means, cov, opacities, views, Ks = inputs
         by_mean, by_cov, by_strength = (np.zeros_like(each) for each in (means, cov, opacities))
-        by_view = np.zeros((max(1, min(BLOCKS, len(means) // 64)), len(views), 12), np.float64)
-        width, height = lens.size
+        by_view = np.zeros((max(1, min(GRADIENT_BLOCKS, len(means) // 64)), len(views), 12), np.float64)
+        width, height = settings.size
         kernels.project_gradients(
-            means, cov, opacities, views, ks, F(width), F(height), F(lens.blur), lens.antialiased, records,
-            radii, screen, _array(by_depth), by_mean, by_cov, by_strength, by_view,
+            means, cov, opacities, views, Ks, F(width), F(height), F(settings.blur), settings.antialiased, records,
+            radii, grad_projected, _array(by_depth), by_mean, by_cov, by_strength, by_view,
         )  # fmt: skip
-        by_quat, by_scale = np.empty_like(turned), np.empty_like(sized)
-        spread_gradients(turned, sized, by_cov, by_quat, by_scale)
-        pull = np.zeros_like(views)
-        pull[:, :3] = by_view.sum(0).reshape(-1, 3, 4)
-        found = (by_mean, by_quat, by_scale, by_strength, pull)
-        return *(torch.from_numpy(each) for each in found), None, None
+        by_quat, by_scale = np.empty_like(quats_array), np.empty_like(scales_array)
+        build_covariance_gradients(quats_array, scales_array, by_cov, by_quat, by_scale)
+        grad_viewmats = np.zeros_like(views)
+        grad_viewmats[:, :3] = by_view.sum(0).reshape(-1, 3, 4)
+        outputs = (by_mean, by_quat, by_scale, by_strength, grad_viewmats)
+        return *(torch.from_numpy(each) for each in outputs), None, None
 
 
 class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0913, PLR0917
-        ctx: Any, means: Tensor, conics: Tensor, opacities: Tensor, colours: Tensor, screen: Screen,
-        backgrounds: Tensor, lens: Lens,
+        ctx: Any, means: Tensor, conics: Tensor, opacities: Tensor, colours: Tensor, projected: ProjectedGaussians,
+        backgrounds: Tensor, settings: RasterSettings,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         del means, conics, opacities  # gradients flow to them; their values lie in the records
-        assert screen.records is not None
-        records, radii = screen.records.numpy(), screen.radii.numpy()
-        painted = _array(colours)
-        cameras, count, depth = painted.shape
-        width, height = lens.size
+        assert projected.records is not None
+        records, radii = projected.records.numpy(), projected.radii.numpy()
+        features = _array(colours)
+        cameras, count, depth = features.shape
+        width, height = settings.size
         order, counts = np.empty((cameras, count), np.int32), np.empty(cameras, np.int64)
         layers.sort_by_depth(records, radii, order, counts)
-        near = np.empty((cameras, count, SEEN + depth), F)
-        layers.line_up(records, painted, order, counts, near)
+        sorted_records = np.empty((cameras, count, SORTED_FLOATS + depth), F)
+        layers.gather_sorted(records, features, order, counts, sorted_records)
         out, alphas = np.empty((cameras, depth, height, width), F), np.empty((cameras, height, width), F)
         bands, channels = _bands(cameras), (0,) * depth
-        layers.composite(near, counts, channels, bands, _array(backgrounds), out, alphas)
-        ctx.kept = near, order, counts, channels, bands, out, alphas
+        layers.composite(sorted_records, counts, channels, bands, _array(backgrounds), out, alphas)
+        ctx.saved = sorted_records, order, counts, channels, bands, out, alphas
         return torch.from_numpy(out), torch.from_numpy(alphas)
 
     @staticmethod
-    def backward(ctx: Any, *by: Tensor) -> tuple[Tensor | None, ...]:
-        near, order, counts, channels, bands, out, alphas = ctx.kept
-        by_out, by_alpha = _array(by[0]), _array(by[1])
-        gradients = np.zeros((bands, *order.shape, SCREEN + len(channels)), F)
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        sorted_records, order, counts, channels, bands, out, alphas = ctx.saved
+        by_out, by_alpha = _array(grads[0]), _array(grads[1])
+        gradients = np.zeros((bands, *order.shape, PROJECTED_GRADS + len(channels)), F)
         layers.composite_gradients(
-            near, order, counts, channels, bands, out, alphas, by_out, by_alpha, gradients
+            sorted_records, order, counts, channels, bands, out, alphas, by_out, by_alpha, gradients
         )
-        found = torch.from_numpy(gradients[0] if bands == 1 else gradients.sum(0))
-        return found[..., 0:2], found[..., 2:5], found[..., 5], found[..., SCREEN:], None, None, None
+        outputs = torch.from_numpy(gradients[0] if bands == 1 else gradients.sum(0))
+        return (
+            outputs[..., 0:2],
+            outputs[..., 2:5],
+            outputs[..., 5],
+            outputs[..., PROJECTED_GRADS:],
+            None,
+            None,
+            None,
+        )
 
 
 def _bands(cameras: int) -> int:

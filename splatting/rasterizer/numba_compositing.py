@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .numba_projection import SEEN
-from .simd16 import LANES, SCREEN, add_run, add_run_gradients, colour_at
+from .numba_projection import SORTED_FLOATS
+from .simd16 import LANES, PROJECTED_GRADS, colour_at, composite_span, composite_span_gradients
 
 F = np.float32
 _HALF, _ONE, _ZERO = F(0.5), F(1), F(0)
@@ -61,16 +61,16 @@ def sort_by_depth(records: Any, radii: Any, order: Any, counts: Any) -> None:
 
 
 @_jit
-def line_up(records: Any, colours: Any, order: Any, counts: Any, near: Any) -> None:
-    """Fill `near` [C, N, SEEN + K] with records and colours [C, N, K], in order."""
+def gather_sorted(records: Any, colours: Any, order: Any, counts: Any, sorted_records: Any) -> None:
+    """Fill `sorted_records` [C, N, SEEN + K] with records and colours [C, N, K], in order."""
     cameras, _, depth = colours.shape
     for c in prange(cameras):
         for i in range(counts[c]):
             n = order[c, i]
-            for k in range(SEEN):
-                near[c, i, k] = records[c, n, k]
+            for k in range(SORTED_FLOATS):
+                sorted_records[c, i, k] = records[c, n, k]
             for k in range(depth):
-                near[c, i, SEEN + k] = colours[c, n, k]
+                sorted_records[c, i, SORTED_FLOATS + k] = colours[c, n, k]
 
 
 @_inline
@@ -92,33 +92,33 @@ def _box(r: Any, width: Any) -> Any:
 def _span(r: Any, dy: Any, width: Any) -> Any:
     """First and last column of one row in which alpha reaches 1/255."""
     inverse = _ONE / r[2]
-    lean = r[3] * dy * inverse
-    square = (r[7] - r[4] * dy * dy) * inverse + lean * lean
+    skew = r[3] * dy * inverse
+    square = (r[7] - r[4] * dy * dy) * inverse + skew * skew
     if not square > _ZERO:
         return 0, -1
-    half, middle = math.sqrt(square) + _SLACK, r[0] + lean - _HALF
+    half, middle = math.sqrt(square) + _SLACK, r[0] + skew - _HALF
     return max(0, math.ceil(middle - half)), min(width - 1, math.floor(middle + half))
 
 
 @_jit
 def composite(  # noqa: PLR0917, PLR0913
-    near: Any, counts: Any, channels: Any, bands: Any, backgrounds: Any, out: Any, alphas: Any
+    sorted_records: Any, counts: Any, channels: Any, bands: Any, backgrounds: Any, out: Any, alphas: Any
 ) -> None:
     """Fill `out` [C, K, H, W] and `alphas` [C, H, W]."""
     cameras, depth, height, width = out.shape
-    flat, step, stride = near.reshape(-1), SEEN + depth, width + LANES
+    flat, step, stride = sorted_records.reshape(-1), SORTED_FLOATS + depth, width + LANES
     band_height = (height + bands - 1) // bands
     for task in prange(cameras * bands):
         c, low = task // bands, (task % bands) * band_height
         high = min(height, low + band_height)
         size = max(0, high - low) * stride
-        light, planes = np.ones(size, F), np.zeros(depth * size, F)
+        transmittance, planes = np.ones(size, F), np.zeros(depth * size, F)
         for i in range(counts[c]):
-            r = near[c, i]
+            r = sorted_records[c, i]
             top, bottom = _rows(r, low, high)
             first, last = _box(r, width)
             narrow = last - first < LANES
-            colour = colour_at(flat, (c * near.shape[1] + i) * step + SEEN, channels)
+            colour = colour_at(flat, (c * sorted_records.shape[1] + i) * step + SORTED_FLOATS, channels)
             mx, my, opacity = r[0] - _HALF, r[1] - _HALF, r[5]
             a, b, half_c = r[2] * _HALF, r[3], r[4] * _HALF
             for row in range(top, bottom + 1):
@@ -128,32 +128,32 @@ def composite(  # noqa: PLR0917, PLR0913
                 for x in range(first, last + 1, LANES):
                     shape = (mx - F(x), a, b * dy, half_c * dy * dy, opacity)
                     at = start + x
-                    add_run(light, planes, size, at, shape, colour)
+                    composite_span(transmittance, planes, size, at, shape, colour)
         for row in range(low, high):
             at = (row - low) * stride
             for k in range(depth):
                 behind, plane = backgrounds[c, k], k * size + at
                 for x in range(width):
-                    out[c, k, row, x] = planes[plane + x] + abs(light[at + x]) * behind
+                    out[c, k, row, x] = planes[plane + x] + abs(transmittance[at + x]) * behind
             for x in range(width):
-                alphas[c, row, x] = _ONE - abs(light[at + x])
+                alphas[c, row, x] = _ONE - abs(transmittance[at + x])
 
 
 @_jit
 def composite_gradients(  # noqa: PLR0917, PLR0913, PLR0912
-    near: Any, order: Any, counts: Any, channels: Any, bands: Any, out: Any, alphas: Any, by_out: Any,
+    sorted_records: Any, order: Any, counts: Any, channels: Any, bands: Any, out: Any, alphas: Any, by_out: Any,
     by_alpha: Any, gradients: Any,
 ) -> None:  # fmt: skip
     """Fill `gradients` [bands, C, N, 6 + K], zero before: by what is on the screen, then by colour."""
     cameras, depth, height, width = out.shape
-    flat, step, stride = near.reshape(-1), SEEN + depth, width + LANES
+    flat, step, stride = sorted_records.reshape(-1), SORTED_FLOATS + depth, width + LANES
     band_height = (height + bands - 1) // bands
     for task in prange(cameras * bands):
         c, low = task // bands, (task % bands) * band_height
         high = min(height, low + band_height)
         size = max(0, high - low) * stride
-        light, behind, upstream = np.ones(size, F), np.zeros(size, F), np.zeros((depth + 1) * size, F)
-        sums, total = np.zeros((SCREEN + depth) * LANES, F), np.zeros(SCREEN + depth, F)
+        transmittance, behind, upstream = np.ones(size, F), np.zeros(size, F), np.zeros((depth + 1) * size, F)
+        sums, total = np.zeros((PROJECTED_GRADS + depth) * LANES, F), np.zeros(PROJECTED_GRADS + depth, F)
         for row in range(low, high):
             at = (row - low) * stride
             plane = depth * size + at
@@ -166,13 +166,13 @@ def composite_gradients(  # noqa: PLR0917, PLR0913, PLR0912
                     upstream[plane + x] = by_out[c, k, row, x]
                     behind[at + x] += by_out[c, k, row, x] * out[c, k, row, x]
         for i in range(counts[c]):
-            r = near[c, i]
+            r = sorted_records[c, i]
             top, bottom = _rows(r, low, high)
             if top > bottom:
                 continue
             first, last = _box(r, width)
             narrow = last - first < LANES
-            colour = colour_at(flat, (c * near.shape[1] + i) * step + SEEN, channels)
+            colour = colour_at(flat, (c * sorted_records.shape[1] + i) * step + SORTED_FLOATS, channels)
             mx, my, opacity = r[0] - _HALF, r[1] - _HALF, r[5]
             a, b, half_c = r[2] * _HALF, r[3], r[4] * _HALF
             sums[:] = _ZERO
@@ -183,10 +183,10 @@ def composite_gradients(  # noqa: PLR0917, PLR0913, PLR0912
                 for x in range(first, last + 1, LANES):
                     shape = (mx - F(x), a, b * dy, half_c * dy * dy, opacity)
                     at = start + x
-                    add_run_gradients(
-                        light, behind, upstream, size, at, shape, dy, colour, sums
+                    composite_span_gradients(
+                        transmittance, behind, upstream, size, at, shape, dy, colour, sums
                     )  # fmt: skip
-            for k in range(SCREEN + depth):
+            for k in range(PROJECTED_GRADS + depth):
                 lanes = _ZERO
                 for lane in range(LANES):
                     lanes += sums[k * LANES + lane]
@@ -197,4 +197,4 @@ def composite_gradients(  # noqa: PLR0917, PLR0913, PLR0912
             g[2], g[3], g[4] = _HALF * total[2], total[4], _HALF * total[5]
             g[5] = -total[0] / opacity
             for k in range(depth):
-                g[SCREEN + k] = total[SCREEN + k]
+                g[PROJECTED_GRADS + k] = total[PROJECTED_GRADS + k]

@@ -27,7 +27,7 @@ def _unit(quats: Any, n: Any) -> Any:
 
 
 @_inline
-def _turn(w: Any, x: Any, y: Any, z: Any) -> Any:
+def _rotation(w: Any, x: Any, y: Any, z: Any) -> Any:
     """Its rotation, by rows."""
     return (
         (_ONE - _TWO * (y * y + z * z), _TWO * (x * y - w * z), _TWO * (x * z + w * y)),
@@ -42,7 +42,7 @@ def _dot(a: Any, b: Any) -> Any:
 
 
 @_inline
-def _scaled(a: Any, scales: Any, n: Any) -> Any:
+def _scale_row(a: Any, scales: Any, n: Any) -> Any:
     return a[0] * scales[n, 0], a[1] * scales[n, 1], a[2] * scales[n, 2]
 
 
@@ -57,22 +57,22 @@ def _column(g: Any, p: Any, q: Any, r: Any) -> Any:
 
 
 @_jit
-def spread(quats: Any, scales: Any, cov: Any) -> None:
+def build_covariance(quats: Any, scales: Any, cov: Any) -> None:
     """Fill `cov` [N, 6]."""
     for n in range(quats.shape[0]):
         w, x, y, z, _ = _unit(quats, n)
-        a, b, c = _turn(w, x, y, z)
-        a, b, c = _scaled(a, scales, n), _scaled(b, scales, n), _scaled(c, scales, n)
+        a, b, c = _rotation(w, x, y, z)
+        a, b, c = _scale_row(a, scales, n), _scale_row(b, scales, n), _scale_row(c, scales, n)
         cov[n, 0], cov[n, 1], cov[n, 2] = _dot(a, a), _dot(a, b), _dot(a, c)
         cov[n, 3], cov[n, 4], cov[n, 5] = _dot(b, b), _dot(b, c), _dot(c, c)
 
 
 @_jit
-def spread_gradients(quats: Any, scales: Any, by_cov: Any, by_quat: Any, by_scale: Any) -> None:
+def build_covariance_gradients(quats: Any, scales: Any, by_cov: Any, by_quat: Any, by_scale: Any) -> None:
     """From gradients by covariance [N, 6] to those by quaternion [N, 4] and by scale [N, 3]."""
     for n in range(quats.shape[0]):
         w, x, y, z, inverse = _unit(quats, n)
-        a, b, c = _turn(w, x, y, z)
+        a, b, c = _rotation(w, x, y, z)
         g = by_cov[n]
         # cov = M M', M = R diag(s): the gradient by M is (G + G') M.
         p, q, r = _column(g, a[0], b[0], c[0]), _column(g, a[1], b[1], c[1]), _column(g, a[2], b[2], c[2])

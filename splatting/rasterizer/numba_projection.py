@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from .projected import FAINT
+from .projected import ALPHA_MIN
 
 F = np.float32
-MEAN, CONIC, OPACITY, DEPTH, REACH, EXTENT, SHRINK, COVARIANCE = 0, 2, 5, 6, 7, 8, 10, 11
-SEEN, RECORD = 10, 14  # floats; REACH is 2 ln(255 opacity), SHRINK the factor of the antialiased mode
+MEAN, CONIC, OPACITY, DEPTH, POWER, EXTENT, COMPENSATION, COVARIANCE = 0, 2, 5, 6, 7, 8, 10, 11
+SORTED_FLOATS, RECORD_FLOATS = (
+    10,
+    14,
+)  # floats; REACH is 2 ln(255 opacity), SHRINK the factor of the antialiased mode
 _HALF, _ONE, _TWO, _ZERO = F(0.5), F(1), F(2), F(0)
-_BESIDE = F(0.15)  # of the frame: how far outside a Gaussian may lie before its perspective is held
+_FRUSTUM_MARGIN = F(0.15)  # of the frame: how far outside a Gaussian may lie before its perspective is held
 _BLOCK = 512
 
 _jit: Any = njit(parallel=True, fastmath=True, error_model="numpy", cache=True)
@@ -34,16 +37,16 @@ def _camera_space(v: Any, x: Any, y: Any, z: Any, row: Any) -> Any:
 
 
 @_inline
-def _held(ratio: Any, centre: Any, focal: Any, side: Any) -> Any:
+def _clamp_to_frustum(ratio: Any, centre: Any, focal: Any, side: Any) -> Any:
     """X / z kept near the frame: the linear perspective of far-off Gaussians would explode."""
-    beside = _BESIDE * side / focal
-    return min(max(ratio, -(centre / focal + beside)), (side - centre) / focal + beside)
+    margin = _FRUSTUM_MARGIN * side / focal
+    return min(max(ratio, -(centre / focal + margin)), (side - centre) / focal + margin)
 
 
 @_inline
-def _jacobian_row(focal: Any, held: Any, v: Any, row: Any, inverse_depth: Any) -> Any:
+def _jacobian_row(focal: Any, clamped: Any, v: Any, row: Any, inverse_depth: Any) -> Any:
     """One row of J R: how a screen coordinate changes with the world's, (x, y, z)."""
-    j, k = focal * inverse_depth, -focal * held * inverse_depth
+    j, k = focal * inverse_depth, -focal * clamped * inverse_depth
     return j * v[row, 0] + k * v[2, 0], j * v[row, 1] + k * v[2, 1], j * v[row, 2] + k * v[2, 2]
 
 
@@ -75,8 +78,12 @@ def project(  # noqa: PLR0917, PLR0913
                     continue
                 inverse = _ONE / depth
                 across, down = _camera_space(v, x, y, z, 0) * inverse, _camera_space(v, x, y, z, 1) * inverse
-                a0, a1, a2 = _jacobian_row(k[0, 0], _held(across, k[0, 2], k[0, 0], width), v, 0, inverse)
-                b0, b1, b2 = _jacobian_row(k[1, 1], _held(down, k[1, 2], k[1, 1], height), v, 1, inverse)
+                a0, a1, a2 = _jacobian_row(
+                    k[0, 0], _clamp_to_frustum(across, k[0, 2], k[0, 0], width), v, 0, inverse
+                )
+                b0, b1, b2 = _jacobian_row(
+                    k[1, 1], _clamp_to_frustum(down, k[1, 2], k[1, 1], height), v, 1, inverse
+                )
                 u0, u1, u2 = _times(cov, n, a0, a1, a2)
                 w0, w1, w2 = _times(cov, n, b0, b1, b2)
                 xx, xy = a0 * u0 + a1 * u1 + a2 * u2, b0 * u0 + b1 * u1 + b2 * u2
@@ -84,26 +91,26 @@ def project(  # noqa: PLR0917, PLR0913
                 sharp = max(xx * yy - xy * xy, F(0))
                 xx, yy = xx + blur, yy + blur
                 det = max(xx * yy - xy * xy, F(1e-10))
-                shrink = math.sqrt(sharp / det) if antialiased else _ONE
-                opacity = opacities[n] * shrink
-                if opacity < F(FAINT):
+                compensation = math.sqrt(sharp / det) if antialiased else _ONE
+                opacity = opacities[n] * compensation
+                if opacity < F(ALPHA_MIN):
                     continue
                 mx, my = k[0, 0] * across + k[0, 2], k[1, 1] * down + k[1, 2]
-                reach = _TWO * math.log(opacity * F(255))
-                ex, ey = math.sqrt(reach * xx), math.sqrt(reach * yy)
+                power = _TWO * math.log(opacity * F(255))
+                ex, ey = math.sqrt(power * xx), math.sqrt(power * yy)
                 if mx + ex <= _ZERO or mx - ex >= width or my + ey <= _ZERO or my - ey >= height:
                     continue
                 radii[c, n] = np.int32(math.ceil(max(ex, ey)))
                 r = records[c, n]
                 r[0], r[1], r[2], r[3], r[4] = mx, my, yy / det, -xy / det, xx / det
-                r[5], r[6], r[7], r[8], r[9], r[10] = opacity, depth, reach, ex, ey, shrink
+                r[5], r[6], r[7], r[8], r[9], r[10] = opacity, depth, power, ex, ey, compensation
                 r[11], r[12], r[13] = xx, xy, yy
 
 
 @_jit
 def project_gradients(  # noqa: PLR0917, PLR0913, PLR0915
     means: Any, cov: Any, opacities: Any, views: Any, intrinsics: Any, width: Any, height: Any, blur: Any,
-    antialiased: Any, records: Any, radii: Any, screen: Any, depths: Any, by_mean: Any, by_cov: Any,
+    antialiased: Any, records: Any, radii: Any, grad_projected: Any, grad_depths: Any, by_mean: Any, by_cov: Any,
     by_opacity: Any, by_view: Any,
 ) -> None:  # fmt: skip
     """From gradients on the screens, [C, N, 6], and by depth, [C, N], to those in the world.
@@ -118,13 +125,13 @@ def project_gradients(  # noqa: PLR0917, PLR0913, PLR0915
             for c in range(cameras):
                 if radii[c, n] == 0:
                     continue
-                v, k, r, g = views[c], intrinsics[c], records[c, n], screen[c, n]
+                v, k, r, g = views[c], intrinsics[c], records[c, n], grad_projected[c, n]
                 inverse = _ONE / r[6]
                 across, down = _camera_space(v, x, y, z, 0) * inverse, _camera_space(v, x, y, z, 1) * inverse
-                held_x = _held(across, k[0, 2], k[0, 0], width)
-                held_y = _held(down, k[1, 2], k[1, 1], height)
-                a0, a1, a2 = _jacobian_row(k[0, 0], held_x, v, 0, inverse)
-                b0, b1, b2 = _jacobian_row(k[1, 1], held_y, v, 1, inverse)
+                clamped_x = _clamp_to_frustum(across, k[0, 2], k[0, 0], width)
+                clamped_y = _clamp_to_frustum(down, k[1, 2], k[1, 1], height)
+                a0, a1, a2 = _jacobian_row(k[0, 0], clamped_x, v, 0, inverse)
+                b0, b1, b2 = _jacobian_row(k[1, 1], clamped_y, v, 1, inverse)
                 # d inverse(S) = -inverse(S) dS inverse(S)
                 p, q, s, half = r[2], r[3], r[4], g[3] * _HALF
                 t00, t01 = p * g[2] + q * half, p * half + q * g[4]
@@ -137,11 +144,11 @@ def project_gradients(  # noqa: PLR0917, PLR0913, PLR0915
                     det = max(xx * yy - xy * xy, F(1e-10))
                     sharp = (xx - blur) * (yy - blur) - xy * xy
                     if sharp > _ZERO:
-                        pull = g[5] * opacities[n] * _HALF / (r[10] * det)
+                        grad_det = g[5] * opacities[n] * _HALF / (r[10] * det)
                         ratio = sharp / det
-                        g00 += pull * ((yy - blur) - ratio * yy)
-                        g11 += pull * ((xx - blur) - ratio * xx)
-                        g01 += pull * (ratio - _ONE) * xy
+                        g00 += grad_det * ((yy - blur) - ratio * yy)
+                        g11 += grad_det * ((xx - blur) - ratio * xx)
+                        g01 += grad_det * (ratio - _ONE) * xy
                 # S = P cov P', P = J R
                 w00, w01, w02 = g00 * a0 + g01 * b0, g00 * a1 + g01 * b1, g00 * a2 + g01 * b2
                 w10, w11, w12 = g01 * a0 + g11 * b0, g01 * a1 + g11 * b1, g01 * a2 + g11 * b2
@@ -166,15 +173,15 @@ def project_gradients(  # noqa: PLR0917, PLR0913, PLR0915
                     p10 * v[2, 0] + p11 * v[2, 1] + p12 * v[2, 2],
                 )
                 gx, gy = j0 * g[0], j1 * g[1]
-                gz = depths[c, n] - (across * gx + down * gy) - inverse * (j0 * by_j0 + j1 * by_j1)
-                gz += inverse * (j0 * held_x * by_j02 + j1 * held_y * by_j12)
-                if held_x == across:
+                gz = grad_depths[c, n] - (across * gx + down * gy) - inverse * (j0 * by_j0 + j1 * by_j1)
+                gz += inverse * (j0 * clamped_x * by_j02 + j1 * clamped_y * by_j12)
+                if clamped_x == across:
                     gx, gz = gx - j0 * inverse * by_j02, gz + j0 * across * inverse * by_j02
-                if held_y == down:
+                if clamped_y == down:
                     gy, gz = gy - j1 * inverse * by_j12, gz + j1 * down * inverse * by_j12
                 for i in range(3):
                     by_mean[n, i] += v[0, i] * gx + v[1, i] * gy + v[2, i] * gz
-                j02, j12 = -j0 * held_x, -j1 * held_y
+                j02, j12 = -j0 * clamped_x, -j1 * clamped_y
                 out = by_view[block, c]
                 out[0] += j0 * p00 + gx * x
                 out[1] += j0 * p01 + gx * y

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FAINT = 1 / 255  # alpha below which a Gaussian is not seen
-SOLID = 0.999  # alpha that no Gaussian exceeds
-OPAQUE = 1e-4  # transmittance at which nothing behind is seen
+ALPHA_MIN = 1 / 255  # alpha below which a Gaussian is not seen
+ALPHA_MAX = 0.999  # alpha that no Gaussian exceeds
+TRANSMITTANCE_MIN = 1e-4  # transmittance at which nothing behind is seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lens:
+class RasterSettings:
     """What is the same for all Gaussians and cameras of a call."""
 
     size: tuple[int, int]  # width, height
@@ -24,7 +24,7 @@ class Lens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Screen:
+class ProjectedGaussians:
     """N Gaussians on C screens. Conics are inverse covariances (a, b, c) = (xx, xy, yy)."""
 
     means: Tensor  # [C, N, 2] pixels, centres at +0.5

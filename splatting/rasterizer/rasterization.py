@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import spherical_harmonics as harmonics
 from . import torch_reference as reference
-from .projected import Lens
+from .projected import RasterSettings
 
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]
@@ -69,13 +69,13 @@ def rasterization(  # noqa: PLR0913, PLR0917  # gsplat's call
     if means.is_cuda:
         from gsplat import rasterization as on_cuda
 
-        drawn: Rendering = on_cuda(
+        rendering: Rendering = on_cuda(
             means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane=near_plane,
             far_plane=far_plane, eps2d=eps2d, sh_degree=sh_degree, backgrounds=backgrounds,
             render_mode=render_mode, rasterize_mode=rasterize_mode, packed=False,
         )  # fmt: skip
-        return drawn
-    lens = Lens(
+        return rendering
+    settings = RasterSettings(
         size=(width, height),
         near=near_plane,
         far=far_plane,
@@ -84,16 +84,16 @@ def rasterization(  # noqa: PLR0913, PLR0917  # gsplat's call
     )
     if sh_degree is not None:
         colors = harmonics.colours(colors, means, viewmats, degree=sh_degree)
-    draw = kernels_for(means)
-    screen = draw.project(means, quats, scales, opacities, viewmats, Ks, lens)
-    painted = _painted(colors, screen.depths, mode=render_mode)
-    pictures, alphas = draw.composite(screen, painted, _behind(backgrounds, painted), lens)
+    kernels = kernels_for(means)
+    projected = kernels.project(means, quats, scales, opacities, viewmats, Ks, settings)
+    features = _features(colors, projected.depths, mode=render_mode)
+    pictures, alphas = kernels.composite(projected, features, _backgrounds(backgrounds, features), settings)
     if render_mode.endswith("ED"):
         pictures = torch.cat([pictures[:, :-1], pictures[:, -1:] / alphas[:, None].clamp_min(1e-10)], dim=1)
     info = {
-        "means2d": screen.means,
-        "radii": screen.radii[..., None].expand(-1, -1, 2),
-        "depths": screen.depths,
+        "means2d": projected.means,
+        "radii": projected.radii[..., None].expand(-1, -1, 2),
+        "depths": projected.depths,
         "width": width,
         "height": height,
         "n_cameras": len(viewmats),
@@ -110,7 +110,7 @@ def kernels_for(means: Tensor) -> Any:
     return reference
 
 
-def _painted(colours: Tensor, depths: Tensor, *, mode: RenderMode) -> Tensor:
+def _features(colours: Tensor, depths: Tensor, *, mode: RenderMode) -> Tensor:
     """[C, N, K] what each Gaussian shows to each camera."""
     parts = []
     if mode.startswith("RGB"):
@@ -120,9 +120,9 @@ def _painted(colours: Tensor, depths: Tensor, *, mode: RenderMode) -> Tensor:
     return torch.cat(parts, dim=-1)
 
 
-def _behind(backgrounds: Tensor | None, painted: Tensor) -> Tensor:
+def _backgrounds(backgrounds: Tensor | None, features: Tensor) -> Tensor:
     """[C, K] light behind everything; depth has none."""
-    behind = painted.new_zeros(len(painted), painted.shape[-1])
+    behind = features.new_zeros(len(features), features.shape[-1])
     if backgrounds is not None:
         behind[:, : backgrounds.shape[-1]] = backgrounds
     return behind

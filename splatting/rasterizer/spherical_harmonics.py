@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-HIGHEST = 3
+MAX_DEGREE = 3
 CONSTANT = 0.28209479177387814
 _C1 = 0.4886025119029199
 _C2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396)
@@ -25,30 +25,30 @@ def colours(coefficients: Tensor, means: Tensor, viewmats: Tensor, *, degree: in
         viewmats: World to camera. [C, 4, 4].
         degree: Of the harmonics used, 0 to 3.
     """
-    if not 0 <= degree <= HIGHEST or coefficients.shape[-2] < (degree + 1) ** 2:
+    if not 0 <= degree <= MAX_DEGREE or coefficients.shape[-2] < (degree + 1) ** 2:
         raise ValueError(
-            f"spherical harmonics of degree {degree} need {(degree + 1) ** 2} coefficients (0 to {HIGHEST})"
+            f"spherical harmonics of degree {degree} need {(degree + 1) ** 2} coefficients (0 to {MAX_DEGREE})"
         )
-    eyes = -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
+    centres = -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
     # As gsplat does: directions move colours, not cameras.
-    basis = harmonics(normalize(means - eyes[:, None].detach(), dim=-1), degree=degree)
+    basis = harmonics(normalize(means - centres[:, None].detach(), dim=-1), degree=degree)
     return (torch.einsum("cnm,nmk->cnk", basis, coefficients[:, : basis.shape[-1]]) + 0.5).clamp_min(0)
 
 
 def harmonics(directions: Tensor, *, degree: int) -> Tensor:
     """[..., (degree + 1)^2] real spherical harmonics of unit vectors [..., 3], orthonormal on the sphere."""
     x, y, z = directions.unbind(-1)
-    found = [torch.full_like(x, CONSTANT)]
+    basis = [torch.full_like(x, CONSTANT)]
     if degree > 0:
-        found += [-_C1 * y, _C1 * z, -_C1 * x]
+        basis += [-_C1 * y, _C1 * z, -_C1 * x]
     if degree > 1:
-        shapes = (x * y, y * z, 2 * z * z - x * x - y * y, x * z, x * x - y * y)
-        found += [c * shape for c, shape in zip(_C2, shapes, strict=True)]
+        polynomials = (x * y, y * z, 2 * z * z - x * x - y * y, x * z, x * x - y * y)
+        basis += [c * shape for c, shape in zip(_C2, polynomials, strict=True)]
     if degree > 2:
         xx, yy, zz = x * x, y * y, z * z
-        shapes3 = (
+        polynomials3 = (
             y * (3 * xx - yy), x * y * z, y * (4 * zz - xx - yy), z * (2 * zz - 3 * xx - 3 * yy),
             x * (4 * zz - xx - yy), z * (xx - yy), x * (xx - 3 * yy),
         )  # fmt: skip
-        found += [c * shape for c, shape in zip(_C3, shapes3, strict=True)]
-    return torch.stack(found, dim=-1)
+        basis += [c * shape for c, shape in zip(_C3, polynomials3, strict=True)]
+    return torch.stack(basis, dim=-1)

@@ -8,58 +8,79 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .projected import FAINT, OPAQUE, SOLID, Lens, Screen, covariances
+from .projected import (
+    ALPHA_MAX,
+    ALPHA_MIN,
+    TRANSMITTANCE_MIN,
+    ProjectedGaussians,
+    RasterSettings,
+    covariances,
+)
 
-BESIDE = 0.15  # of the frame: how far outside a Gaussian may lie before its perspective is held
+FRUSTUM_MARGIN = 0.15  # of the frame: how far outside a Gaussian may lie before its perspective is held
 
 
 def project(  # noqa: PLR0913, PLR0917  # the call's own order
-    means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, viewmats: Tensor, ks: Tensor, lens: Lens
-) -> Screen:
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    settings: RasterSettings,
+) -> ProjectedGaussians:
     """Where Gaussians lie on each screen, by a perspective that is linear around each mean (Zwicker 2001)."""
     cov = covariances(quats, scales)
-    seen = [_onto(means, cov, opacities, view, k, lens) for view, k in zip(viewmats, ks, strict=True)]
-    middle, conics, strengths, depths, radii = (torch.stack(part) for part in zip(*seen, strict=True))
-    return Screen(means=middle, conics=conics, opacities=strengths, depths=depths, radii=radii)
+    seen = [
+        _project_one(means, cov, opacities, view, k, settings) for view, k in zip(viewmats, Ks, strict=True)
+    ]
+    mean2d, conics, compensated_opacities, depths, radii = (
+        torch.stack(part) for part in zip(*seen, strict=True)
+    )
+    return ProjectedGaussians(
+        means=mean2d, conics=conics, opacities=compensated_opacities, depths=depths, radii=radii
+    )
 
 
-def composite(screen: Screen, colours: Tensor, backgrounds: Tensor, lens: Lens) -> tuple[Tensor, Tensor]:
+def composite(
+    projected: ProjectedGaussians, colours: Tensor, backgrounds: Tensor, settings: RasterSettings
+) -> tuple[Tensor, Tensor]:
     """Nearest over farther: pictures [C, K, H, W] and alphas [C, H, W].
 
     Args:
-        screen: The Gaussians.
+        projected: The Gaussians.
         colours: [C, N, K].
         backgrounds: [C, K].
-        lens: Size of the pictures.
+        settings: Size of the pictures.
     """
-    drawn = [_over(screen, c, colours[c], lens.size) for c in range(len(colours))]
-    alphas = torch.stack([alpha for _, alpha in drawn])
+    images = [_composite_one(projected, c, colours[c], settings.size) for c in range(len(colours))]
+    alphas = torch.stack([alpha for _, alpha in images])
     behind = (1 - alphas)[:, None] * backgrounds[:, :, None, None]
-    return torch.stack([picture for picture, _ in drawn]) + behind, alphas
+    return torch.stack([picture for picture, _ in images]) + behind, alphas
 
 
-def _onto(  # noqa: PLR0913, PLR0917
-    means: Tensor, cov: Tensor, opacities: Tensor, view: Tensor, k: Tensor, lens: Lens
+def _project_one(  # noqa: PLR0913, PLR0917
+    means: Tensor, cov: Tensor, opacities: Tensor, view: Tensor, k: Tensor, settings: RasterSettings
 ) -> tuple[Tensor, ...]:
-    width, height = lens.size
+    width, height = settings.size
     x, y, z = (means @ view[:3, :3].T + view[:3, 3]).unbind(-1)
-    beside_x, beside_y = BESIDE * width / k[0, 0], BESIDE * height / k[1, 1]
-    held_x = (x / z).clamp(-(k[0, 2] / k[0, 0] + beside_x), (width - k[0, 2]) / k[0, 0] + beside_x)
-    held_y = (y / z).clamp(-(k[1, 2] / k[1, 1] + beside_y), (height - k[1, 2]) / k[1, 1] + beside_y)
+    margin_x, margin_y = FRUSTUM_MARGIN * width / k[0, 0], FRUSTUM_MARGIN * height / k[1, 1]
+    clamped_x = (x / z).clamp(-(k[0, 2] / k[0, 0] + margin_x), (width - k[0, 2]) / k[0, 0] + margin_x)
+    clamped_y = (y / z).clamp(-(k[1, 2] / k[1, 1] + margin_y), (height - k[1, 2]) / k[1, 1] + margin_y)
     zero = torch.zeros_like(z)
     jacobian = torch.stack(
-        [k[0, 0] / z, zero, -k[0, 0] * held_x / z, zero, k[1, 1] / z, -k[1, 1] * held_y / z], dim=-1
+        [k[0, 0] / z, zero, -k[0, 0] * clamped_x / z, zero, k[1, 1] / z, -k[1, 1] * clamped_y / z], dim=-1
     ).reshape(-1, 2, 3)
     flat = jacobian @ view[:3, :3]
     sharp = flat @ cov @ flat.mT
-    wide = sharp + lens.blur * torch.eye(2).to(sharp)
-    det = _det(wide).clamp_min(1e-10)
-    strength = opacities
-    if lens.antialiased:
-        strength = opacities * (_det(sharp) / det).clamp_min(1e-20).sqrt()
-    conic = torch.stack([wide[:, 1, 1], -wide[:, 0, 1], wide[:, 0, 0]], dim=-1) / det[:, None]
-    middle = torch.stack([k[0, 0] * x / z + k[0, 2], k[1, 1] * y / z + k[1, 2]], dim=-1)
-    return middle, conic, strength, z, _radii(middle, wide, strength, z, lens)
+    cov2d = sharp + settings.blur * torch.eye(2).to(sharp)
+    det = _det(cov2d).clamp_min(1e-10)
+    compensated_opacity = opacities
+    if settings.antialiased:
+        compensated_opacity = opacities * (_det(sharp) / det).clamp_min(1e-20).sqrt()
+    conic = torch.stack([cov2d[:, 1, 1], -cov2d[:, 0, 1], cov2d[:, 0, 0]], dim=-1) / det[:, None]
+    mean2d = torch.stack([k[0, 0] * x / z + k[0, 2], k[1, 1] * y / z + k[1, 2]], dim=-1)
+    return mean2d, conic, compensated_opacity, z, _radii(mean2d, cov2d, compensated_opacity, z, settings)
 
 
 def _det(matrix: Tensor) -> Tensor:
@@ -67,32 +88,34 @@ def _det(matrix: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _radii(middle: Tensor, cov: Tensor, opacity: Tensor, depth: Tensor, lens: Lens) -> Tensor:
+def _radii(mean2d: Tensor, cov: Tensor, opacity: Tensor, depth: Tensor, settings: RasterSettings) -> Tensor:
     """Reach in pixels of what a camera sees; 0 behind it, beside the frame and for the faint."""
-    reach = (2 * torch.log(opacity.clamp_min(FAINT) / FAINT)).clamp_min(0)
+    reach = (2 * torch.log(opacity.clamp_min(ALPHA_MIN) / ALPHA_MIN)).clamp_min(0)
     extent = (reach[:, None] * torch.stack([cov[:, 0, 0], cov[:, 1, 1]], dim=-1)).sqrt()
-    size = torch.tensor(lens.size).to(middle)
-    inside = ((middle + extent > 0) & (middle - extent < size)).all(-1)
-    shown = inside & (depth > lens.near) & (depth < lens.far) & (opacity >= FAINT)
+    size = torch.tensor(settings.size).to(mean2d)
+    inside = ((mean2d + extent > 0) & (mean2d - extent < size)).all(-1)
+    shown = inside & (depth > settings.near) & (depth < settings.far) & (opacity >= ALPHA_MIN)
     return torch.where(shown, extent.amax(-1).ceil(), 0).int()
 
 
-def _over(screen: Screen, c: int, colour: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    seen = screen.radii[c] > 0
+def _composite_one(
+    projected: ProjectedGaussians, c: int, colour: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    seen = projected.radii[c] > 0
     # By the precision that the kernels sort with.
-    order = seen.nonzero()[:, 0][torch.argsort(screen.depths[c][seen].float(), stable=True)]
+    order = seen.nonzero()[:, 0][torch.argsort(projected.depths[c][seen].float(), stable=True)]
     width, height = size
     rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 1, 2).to(colour)
-    dx, dy = (screen.means[c][order] - pixels).unbind(-1)
-    a, b, half = screen.conics[c][order].unbind(-1)
-    alpha = screen.opacities[c][order] * torch.exp(-0.5 * (a * dx * dx + half * dy * dy) - b * dx * dy)
-    alpha = alpha.clamp(max=SOLID)
-    alpha = torch.where(alpha >= FAINT, alpha, torch.zeros_like(alpha))
+    dx, dy = (projected.means[c][order] - pixels).unbind(-1)
+    a, b, half = projected.conics[c][order].unbind(-1)
+    alpha = projected.opacities[c][order] * torch.exp(-0.5 * (a * dx * dx + half * dy * dy) - b * dx * dy)
+    alpha = alpha.clamp(max=ALPHA_MAX)
+    alpha = torch.where(alpha >= ALPHA_MIN, alpha, torch.zeros_like(alpha))
     with torch.no_grad():
-        alive = (torch.cumprod(1 - alpha, 1) <= OPAQUE).cumsum(1) == 0
-    alpha = alpha * alive
-    clear = torch.cumprod(1 - alpha, 1)
-    weight = alpha * torch.cat([torch.ones_like(clear[:, :1]), clear[:, :-1]], dim=1)
+        before_cutoff = (torch.cumprod(1 - alpha, 1) <= TRANSMITTANCE_MIN).cumsum(1) == 0
+    alpha = alpha * before_cutoff
+    transmittance = torch.cumprod(1 - alpha, 1)
+    weight = alpha * torch.cat([torch.ones_like(transmittance[:, :1]), transmittance[:, :-1]], dim=1)
     picture = (weight @ colour[order]).T.reshape(-1, height, width)
     return picture, weight.sum(1).reshape(height, width)

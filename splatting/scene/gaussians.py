@@ -33,9 +33,9 @@ class Gaussians:
         n = len(self.means)
         shapes = {each.name: tuple(getattr(self, each.name).shape) for each in fields(self)}
         bands = shapes["colours"][1] if len(shapes["colours"]) == 3 else 0
-        wanted = {"means": (n, 3), "quats": (n, 4), "scales": (n, 3), "opacities": (n,),
+        expected_shapes = {"means": (n, 3), "quats": (n, 4), "scales": (n, 3), "opacities": (n,),
                   "colours": (n, bands, 3)}  # fmt: skip
-        if shapes != wanted or bands not in (1, 4, 9, 16):
+        if shapes != expected_shapes or bands not in (1, 4, 9, 16):
             raise ValueError(f"Gaussians of shapes {shapes} are not N of each with 1, 4, 9 or 16 harmonics")
 
     def __len__(self) -> int:
@@ -50,7 +50,7 @@ class Gaussians:
         """Name to tensor: the very tensors, for optimisers."""
         return {name: getattr(self, name) for name in FIELDS}
 
-    def having(self, parts: Mapping[str, Tensor]) -> Gaussians:
+    def with_tensors(self, parts: Mapping[str, Tensor]) -> Gaussians:
         """The same Gaussians with some parts replaced."""
         return replace(self, **parts)
 
@@ -59,10 +59,10 @@ class Gaussians:
         return Gaussians(**{name: value.detach().clone() for name, value in self.parts().items()})
 
 
-def draw(
+def render_gaussians(
     scene: Gaussians,
-    views: Tensor,
-    lens: Tensor,
+    viewmats: Tensor,
+    K: Tensor,
     size: tuple[int, int],
     *,
     mode: RenderMode = "RGB",
@@ -71,8 +71,8 @@ def draw(
 
     Args:
         scene: The Gaussians.
-        views: World to camera. [C, 4, 4].
-        lens: Intrinsics in pixels, pixel centres at integers. [3, 3] or [C, 3, 3].
+        viewmats: World to camera. [C, 4, 4].
+        K: Intrinsics in pixels, pixel centres at integers. [3, 3] or [C, 3, 3].
         size: Height and width in pixels.
         mode: As `rasterization`'s.
 
@@ -80,17 +80,17 @@ def draw(
         [C, X, H, W], coverage [C, 1, H, W], and what `rasterization` tells of the Gaussians.
     """
     height, width = size
-    ks = lens.expand(len(views), 3, 3).to(views).clone()
-    ks[:, :2, 2] += 0.5  # gsplat counts from the corner of the first pixel, we from its centre
+    Ks = K.expand(len(viewmats), 3, 3).to(viewmats).clone()
+    Ks[:, :2, 2] += 0.5  # gsplat counts from the corner of the first pixel, we from its centre
     pictures, alphas, info = rasterization(
-        scene.means, scene.quats, scene.scales.exp(), scene.opacities.sigmoid(), scene.colours, views, ks,
+        scene.means, scene.quats, scene.scales.exp(), scene.opacities.sigmoid(), scene.colours, viewmats, Ks,
         width, height, sh_degree=scene.degree, render_mode=mode,
     )  # fmt: skip
     return pictures.permute(0, 3, 1, 2), alphas.permute(0, 3, 1, 2), info
 
 
-def flat_colours(codes: Tensor, *, degree: int = 0) -> Tensor:
+def flat_colours(encoded: Tensor, *, degree: int = 0) -> Tensor:
     """Harmonics [N, M, 3] of Gaussians that show the codes [N, 3] from every side."""
-    bands = codes.new_zeros(len(codes), (degree + 1) ** 2, 3)
-    bands[:, 0] = (codes - 0.5) / CONSTANT
+    bands = encoded.new_zeros(len(encoded), (degree + 1) ** 2, 3)
+    bands[:, 0] = (encoded - 0.5) / CONSTANT
     return bands

@@ -14,78 +14,86 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate
 
-from freezeframe.splatting.camera.trajectory import Track, Views
-from freezeframe.splatting.optim.losses import roughness
+from freezeframe.splatting.camera.trajectory import CameraTrajectory, Views
+from freezeframe.splatting.optim.losses import total_variation
 
-BENT = 0.02  # pixels by which the sphere may be taken for flat between two rays that are followed
-MARGIN = 6.0  # pixels of canvas around what is seen
-FINER = 1.5  # canvas pixels per pixel of a frame: read between its own, a coarser one blurs
-LARGEST = 40e6  # pixels of a canvas
-DARKEST = 1e-4  # light, the least to start from: at zero a square does not move
-SMOOTH = 5e-4  # weight of the canvas's total variation
+RAY_GRID_ERROR_PX = (
+    0.02  # pixels by which the sphere may be taken for flat between two rays that are followed
+)
+MARGIN_PX = 6.0  # pixels of canvas around what is seen
+SUPERSAMPLING = 1.5  # canvas pixels per pixel of a frame: read between its own, a coarser one blurs
+MAX_PIXELS = 40e6  # pixels of a canvas
+MIN_LINEAR = 1e-4  # light, the least to start from: at zero a square does not move
+TV_WEIGHT = 5e-4  # weight of the canvas's total variation
 
 
-class Canvas(nn.Module):
+class PanoramaModel(nn.Module):
     """The light of a scene over longitude and latitude.
 
     Args:
         bounds: Longitudes and latitudes, (west, north, east, south) in radians; south is down, positive.
         density: Canvas pixels per radian.
-        middle: World to camera turn of the view that looks at longitude 0. [3, 3].
+        reference_rotation: World to camera turn of the view that looks at longitude 0. [3, 3].
     """
 
-    def __init__(self, bounds: Sequence[float], density: float, middle: Tensor) -> None:
+    def __init__(self, bounds: Sequence[float], density: float, reference_rotation: Tensor) -> None:
         super().__init__()
         west, north, east, south = bounds
         self.bounds, self.density = (west, north, east, south), density
         size = (math.ceil((south - north) * density), math.ceil((east - west) * density))
         # The root of light: steps of one size look the same in shadows and in highlights.
-        self.roots = nn.Parameter(torch.full((3, *size), 0.5))
-        self.register_buffer("middle", middle.float())
+        self.sqrt_linear = nn.Parameter(torch.full((3, *size), 0.5))
+        self.register_buffer("reference_rotation", reference_rotation.float())
 
-    middle: Tensor
+    reference_rotation: Tensor
 
     @property
-    def light(self) -> Tensor:
+    def linear(self) -> Tensor:
         """[3, h, w] linear RGB over latitude and longitude."""
-        return self.roots.square()
+        return self.sqrt_linear.square()
 
     def forward(self, views: Views, size: Sequence[int]) -> Tensor:
         """[M, 3, H, W] linear light that M views see."""
-        return sampled(self.light, self.grid(views, size))
+        return sample_panorama(self.linear, self.sampling_grid(views, size))
 
-    def grid(self, views: Views, size: Sequence[int]) -> Tensor:
+    def sampling_grid(self, views: Views, size: Sequence[int]) -> Tensor:
         """[M, H, W, 2] where on the canvas each pixel looks, as `grid_sample` counts."""
-        rays = coarse_rays(views.lenses, size).to(views.poses)
-        toward = torch.einsum("mij,mjhw->mihw", self.middle @ views.poses[:, :3, :3].mT, rays)
-        x, y, z = toward.unbind(1)
+        rays = ray_grid(views.Ks, size).to(views.viewmats)
+        directions = torch.einsum(
+            "mij,mjhw->mihw", self.reference_rotation @ views.viewmats[:, :3, :3].mT, rays
+        )
+        x, y, z = directions.unbind(1)
         longitude, latitude = torch.atan2(x, z), torch.atan2(y, torch.hypot(x, z))
         west, north, east, south = self.bounds
         across = 2 * (longitude - west) / (east - west) - 1
         down = 2 * (latitude - north) / (south - north) - 1
-        return fine(torch.stack([across, down], dim=1), size)
+        return upsample_rays(torch.stack([across, down], dim=1), size)
 
-    def groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:
         """What may change, as an optimiser takes it."""
-        return [{"params": [self.roots], "lr": 2e-2}]
+        return [{"params": [self.sqrt_linear], "lr": 2e-2}]
 
     def prior(self) -> Tensor:
-        return SMOOTH * roughness(self.roots)
+        return TV_WEIGHT * total_variation(self.sqrt_linear)
 
-    def tend(self, optimiser: torch.optim.Optimizer, *, step: int, progress: float) -> None:
+    def step_post_backward(self, optimizer: torch.optim.Optimizer, *, step: int, progress: float) -> None:
         """A canvas needs no care between steps."""
 
-    def resized(self, factor: float) -> Canvas:
+    def resize(self, factor: float) -> PanoramaModel:
         """The same picture with `factor` times as many pixels on a side."""
         if factor == 1:
             return self
-        larger = Canvas(self.bounds, self.density * factor, self.middle).to(self.roots.device)
+        larger = PanoramaModel(self.bounds, self.density * factor, self.reference_rotation).to(
+            self.sqrt_linear.device
+        )
         with torch.no_grad():
-            size = larger.roots.shape[1:]
-            larger.roots.copy_(interpolate(self.roots[None], size, mode="bicubic")[0].clamp_min(0))
+            size = larger.sqrt_linear.shape[1:]
+            larger.sqrt_linear.copy_(
+                interpolate(self.sqrt_linear[None], size, mode="bicubic")[0].clamp_min(0)
+            )
         return larger
 
-    def paint(self, frames: Tensor, views: Views, weights: Tensor) -> None:
+    def backproject(self, frames: Tensor, views: Views, weights: Tensor) -> None:
         """Start from the mean of frames [T, 3, H, W], each laid where its view looks.
 
         Args:
@@ -94,72 +102,81 @@ class Canvas(nn.Module):
             weights: [T, H, W] how much each pixel counts.
         """
         with torch.enable_grad():
-            blank = torch.zeros_like(self.roots).repeat(2, 1, 1)[:4].requires_grad_()
+            blank = torch.zeros_like(self.sqrt_linear).repeat(2, 1, 1)[:4].requires_grad_()
             total = blank.new_zeros(())
             for k in range(len(frames)):
-                one = Views(poses=views.poses[k : k + 1], lenses=views.lenses[k : k + 1])
-                laid = sampled(blank, self.grid(one, frames.shape[2:]).detach())[0]
-                told = torch.cat([frames[k], torch.ones_like(frames[k, :1])]) * weights[k]
-                total = total + (laid * told).sum()
+                view = Views(viewmats=views.viewmats[k : k + 1], Ks=views.Ks[k : k + 1])
+                warped = sample_panorama(blank, self.sampling_grid(view, frames.shape[2:]).detach())[0]
+                weighted_frame = torch.cat([frames[k], torch.ones_like(frames[k, :1])]) * weights[k]
+                total = total + (warped * weighted_frame).sum()
             # The transpose of looking is laying: autograd knows it.
             (sums,) = torch.autograd.grad(total, blank)
-        seen = sums[3:] > 1e-3
+        observed = sums[3:] > 1e-3
         mean = sums[:3] / sums[3:].clamp_min(1e-3)
-        usual = mean[:, seen[0]].mean(1) if bool(seen.any()) else mean.new_full((3,), 0.25)
+        mean_colour = mean[:, observed[0]].mean(1) if bool(observed.any()) else mean.new_full((3,), 0.25)
         with torch.no_grad():
-            self.roots.copy_(torch.where(seen, mean, usual[:, None, None]).clamp_min(DARKEST).sqrt())
+            self.sqrt_linear.copy_(
+                torch.where(observed, mean, mean_colour[:, None, None]).clamp_min(MIN_LINEAR).sqrt()
+            )
 
 
-def canvas_for(track: Track, frames: int, size: Sequence[int], *, density: float) -> Canvas:
-    """A canvas that holds all that `frames` exposures see, and `MARGIN` more.
+def build_panorama(
+    trajectory: CameraTrajectory, frames: int, size: Sequence[int], *, density: float
+) -> PanoramaModel:
+    """A canvas that holds all that `frames` exposures see, and `MARGIN_PX` more.
 
     Args:
-        track: Where the camera was.
+        trajectory: Where the camera was.
         frames: How many there are.
         size: Height and width of the frames in pixels.
         density: Canvas pixels per radian.
     """
     ends = torch.tensor([-0.5, 0.0, 0.5])
     with torch.no_grad():
-        seen = [track.at(frame, ends) for frame in range(frames)]
+        frame_views = [trajectory.at(frame, ends) for frame in range(frames)]
     views = Views(
-        poses=torch.cat([each.poses for each in seen]), lenses=torch.cat([each.lenses for each in seen])
+        viewmats=torch.cat([each.viewmats for each in frame_views]),
+        Ks=torch.cat([each.Ks for each in frame_views]),
     )
-    middle = views.poses[3 * (frames // 2) + 1, :3, :3]
-    rays = coarse_rays(views.lenses, size)
-    x, y, z = torch.einsum("mij,mjhw->mihw", middle @ views.poses[:, :3, :3].mT, rays).unbind(1)
+    reference_rotation = views.viewmats[3 * (frames // 2) + 1, :3, :3]
+    rays = ray_grid(views.Ks, size)
+    x, y, z = torch.einsum("mij,mjhw->mihw", reference_rotation @ views.viewmats[:, :3, :3].mT, rays).unbind(
+        1
+    )
     longitude, latitude = torch.atan2(x, z), torch.atan2(y, torch.hypot(x, z))
-    edge = MARGIN / density
+    edge = MARGIN_PX / density
     bounds = (
         float(longitude.min()) - edge, float(latitude.min()) - edge,
         float(longitude.max()) + edge, float(latitude.max()) + edge,
     )  # fmt: skip
     pixels = (bounds[2] - bounds[0]) * (bounds[3] - bounds[1]) * density**2
-    return Canvas(bounds, density * min(1, (LARGEST / pixels) ** 0.5), middle)
+    return PanoramaModel(bounds, density * min(1, (MAX_PIXELS / pixels) ** 0.5), reference_rotation)
 
 
-def coarse_rays(lenses: Tensor, size: Sequence[int]) -> Tensor:
+def ray_grid(Ks: Tensor, size: Sequence[int]) -> Tensor:
     """[M, 3, h, w] rays through every few pixels of frames of `size`, from corner to corner."""
-    step = max(1.0, (8 * BENT * float(lenses[0, 0, 0].detach())) ** 0.5)  # an arc's height over its chord
-    rows, columns = (_places(side, step).to(lenses) for side in size)
-    x = (columns - lenses[:, 0, 2, None]) / lenses[:, 0, 0, None]
-    y = (rows - lenses[:, 1, 2, None]) / lenses[:, 1, 1, None]
-    shape = (len(lenses), len(rows), len(columns))
+    step = max(
+        1.0, (8 * RAY_GRID_ERROR_PX * float(Ks[0, 0, 0].detach())) ** 0.5
+    )  # an arc's height over its chord
+    rows, columns = (_grid_coordinates(side, step).to(Ks) for side in size)
+    x = (columns - Ks[:, 0, 2, None]) / Ks[:, 0, 0, None]
+    y = (rows - Ks[:, 1, 2, None]) / Ks[:, 1, 1, None]
+    shape = (len(Ks), len(rows), len(columns))
     x, y = x[:, None, :].expand(shape), y[:, :, None].expand(shape)
     return torch.stack([x, y, torch.ones_like(x)], dim=1)
 
 
-def fine(field: Tensor, size: Sequence[int]) -> Tensor:
-    """[M, H, W, 2] of what is known at `coarse_rays`, [M, 2, h, w]."""
-    whole = interpolate(field, tuple(size), mode="bilinear", align_corners=True)
-    return whole.permute(0, 2, 3, 1)
+def upsample_rays(field: Tensor, size: Sequence[int]) -> Tensor:
+    """[M, H, W, 2] of what is known at `ray_grid`, [M, 2, h, w]."""
+    upsampled = interpolate(field, tuple(size), mode="bilinear", align_corners=True)
+    return upsampled.permute(0, 2, 3, 1)
 
 
-def sampled(picture: Tensor, grid: Tensor) -> Tensor:
-    """[M, C, H, W] of a picture [C, h, w] at `grid` [M, H, W, 2]."""
-    many = picture.expand(len(grid), *picture.shape)
-    return grid_sample(many, grid, mode="bilinear", padding_mode="border", align_corners=False)
+def sample_panorama(picture: Tensor, sampling_grid: Tensor) -> Tensor:
+    """[M, C, H, W] of a picture [C, h, w] at `sampling_grid` [M, H, W, 2]."""
+    batch = picture.expand(len(sampling_grid), *picture.shape)
+    return grid_sample(batch, sampling_grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _places(side: int, step: float) -> Tensor:
+def _grid_coordinates(side: int, step: float) -> Tensor:
     return torch.linspace(0, side - 1, math.ceil((side - 1) / step) + 1)

@@ -10,17 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from freezeframe.tests.campaigns.kills import FAST, REACTION, SIGNALS, stop_fault
-from freezeframe.tests.campaigns.process import Ended, alive_in, fork, run, start
-from freezeframe.tests.campaigns.promises import Contents, Outcome, words_fault
-from freezeframe.tests.campaigns.results import difference, facts_of
+from freezeframe.tests.campaigns.kills import FAST, REACTION_S, SIGNALS, stop_fault
+from freezeframe.tests.campaigns.process import ProcessResult, alive_in, fork, run, start
+from freezeframe.tests.campaigns.promises import Contents, Outcome, message_fault
+from freezeframe.tests.campaigns.results import difference, probe_output
 from freezeframe.tests.campaigns.seeds import write_clip
 
 CASES = 30
 CLIPS = ("a.mp4", "b.mkv", "c.mp4")
 JOBS = (1, 2, 3)  # clips at once, which share the cores: sums of other threads differ in their last bits
-GRACE = 5.0  # seconds after its parent's end in which a child must be gone
-PATIENCE = 600.0
+GRACE_S = 5.0  # seconds after its parent's end in which a child must be gone
+TIMEOUT_S = 600.0
 
 
 def prepare(folder: Path) -> None:
@@ -36,32 +36,35 @@ def prepare(folder: Path) -> None:
     assert not fork(write, folder=folder).wait().code
     for jobs in JOBS:
         ended = run(_command(jobs), folder=folder)
-        assert ended.code == 0, ended.said
+        assert ended.code == 0, ended.log
         (folder / "out").rename(folder / f"out{jobs}")
         (folder / f"work{jobs}").write_text(str(ended.work))
 
 
-def case(random: Random, whole: Path, folder: Path) -> Outcome:
+def case(random: Random, baseline: Path, folder: Path) -> Outcome:
     number, jobs, at_once = random.choice(SIGNALS), random.choice(JOBS), random.random() < 0.5
-    moment = random.uniform(0.02, 1.05) * float((whole / f"work{jobs}").read_text())
-    shutil.copytree(whole / "clips", folder / "clips")
+    signal_delay = random.uniform(0.02, 1.05) * float((baseline / f"work{jobs}").read_text())
+    shutil.copytree(baseline / "clips", folder / "clips")
     before = Contents.of(folder)
-    about = (
-        f"{' '.join(_command(jobs))}, {number.name} after {moment:.1f} s of work, rerun {'at once' * at_once}"
+    description = (
+        f"{' '.join(_command(jobs))}, {number.name} after {signal_delay:.1f} s of work,"
+        f" rerun {'at once' * at_once}"
     )
 
     running = start(_command(jobs), folder=folder)
-    late = running.ended_before(moment)
+    late = running.ended_before(signal_delay)
     running.send(number)
-    ended = running.wait_for(REACTION)
+    ended = running.wait_for(REACTION_S)
     fault = stop_fault(ended, number, late=late)
     if not at_once:
         fault = fault or _orphans(folder, number)
-    ended = start(_command(jobs), folder=folder).wait(PATIENCE)
-    fault = fault or _rerun_fault(ended, before, folder) or _unlike(whole / f"out{jobs}", folder)
+    ended = start(_command(jobs), folder=folder).wait(TIMEOUT_S)
+    fault = fault or _rerun_fault(ended, before, folder) or _mismatch(baseline / f"out{jobs}", folder)
     _end_all(folder)
     kind = f"{number.name}, {jobs} at once" + (", done already" if late else "")
-    return Outcome(kind=kind, fault=fault, about=about, seconds=ended.seconds, peak=ended.peak)
+    return Outcome(
+        kind=kind, fault=fault, description=description, seconds=ended.seconds, peak_mb=ended.peak_mb
+    )
 
 
 def _command(jobs: int) -> tuple[str, ...]:
@@ -69,32 +72,34 @@ def _command(jobs: int) -> tuple[str, ...]:
 
 
 def _orphans(folder: Path, number: signal.Signals) -> str:
-    until = time.monotonic() + GRACE
+    until = time.monotonic() + GRACE_S
     while (alive := alive_in(folder)) and time.monotonic() < until:
         time.sleep(0.1)
     _end_all(folder)
-    return f"{number.name}: {len(alive)} clips work on {GRACE:.0f} s after their batch ended" if alive else ""
+    return (
+        f"{number.name}: {len(alive)} clips work on {GRACE_S:.0f} s after their batch ended" if alive else ""
+    )
 
 
-def _rerun_fault(ended: Ended, before: Contents, folder: Path) -> str:
+def _rerun_fault(ended: ProcessResult, before: Contents, folder: Path) -> str:
     after = Contents.of(folder)
-    if fault := words_fault(ended, names=("clips", "out"), allowed=(0,)):
-        return f"rerun: {fault} {_failures(ended.said)}".strip()
-    if harmed := before.harmed_in(after):
-        return f"harmed: {', '.join(harmed)}"
-    strays = set(before.new_in(after)) - {f"out/{name}" for name in CLIPS}
-    return f"left behind: {', '.join(sorted(strays))}" if strays else ""
+    if fault := message_fault(ended, names=("clips", "out"), allowed=(0,)):
+        return f"rerun: {fault} {_failures(ended.log)}".strip()
+    if modified := before.modified_in(after):
+        return f"harmed: {', '.join(modified)}"
+    extra_files = set(before.new_in(after)) - {f"out/{name}" for name in CLIPS}
+    return f"left behind: {', '.join(sorted(extra_files))}" if extra_files else ""
 
 
-def _failures(said: str) -> str:
-    return " / ".join(line.strip() for line in said.splitlines() if "  failed  " in line)
+def _failures(log: str) -> str:
+    return " / ".join(line.strip() for line in log.splitlines() if "  failed  " in line)
 
 
-def _unlike(whole: Path, folder: Path) -> str:
+def _mismatch(baseline: Path, folder: Path) -> str:
     for name in CLIPS:
-        unlike = difference(facts_of(whole / name), facts_of(folder / "out" / name))
-        if unlike:
-            return f"{name}: {unlike}"
+        mismatch = difference(probe_output(baseline / name), probe_output(folder / "out" / name))
+        if mismatch:
+            return f"{name}: {mismatch}"
     return ""
 
 

@@ -16,7 +16,7 @@ from freezeframe.tests.campaigns.promises import Outcome
 
 
 @dataclass(frozen=True)
-class Given:
+class FolderCampaign:
     """The files of a folder and of all folders in it, as a campaign of one case a file."""
 
     folder: Path
@@ -31,12 +31,14 @@ class Given:
     def CASES(self) -> int:  # noqa: N802  # as every campaign says it
         return len(self.files)
 
-    def prepare(self, whole: Path) -> None:
+    def prepare(self, baseline: Path) -> None:
         """The files are there already."""
 
-    def case(self, random: Random, whole: Path, folder: Path) -> Outcome:
+    def case(self, random: Random, baseline: Path, folder: Path) -> Outcome:
         file = self.files[int(folder.name.removeprefix("case"))]
         row = check_file(file, folder, options=("--end", "0.5"))
         held = row.outcome in {"whole", "refused"}
-        about = f"{file.relative_to(self.folder).as_posix()}: {row.words}"
-        return Outcome(kind=row.outcome, fault="" if held else f"{row.outcome}: {row.words}", about=about)
+        description = f"{file.relative_to(self.folder).as_posix()}: {row.words}"
+        return Outcome(
+            kind=row.outcome, fault="" if held else f"{row.outcome}: {row.words}", description=description
+        )

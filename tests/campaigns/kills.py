@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from freezeframe.tests.campaigns.process import Ended, Running, fork, nothing, start
-from freezeframe.tests.campaigns.promises import Contents, Outcome, place_fault, sheet_fault, words_fault
-from freezeframe.tests.campaigns.results import difference, facts_of
+from freezeframe.tests.campaigns.process import ProcessResult, Running, fork, nothing, start
+from freezeframe.tests.campaigns.promises import (
+    Contents,
+    Outcome,
+    file_fault,
+    message_fault,
+    verification_fault,
+)
+from freezeframe.tests.campaigns.results import difference, probe_output
 from freezeframe.tests.campaigns.seeds import write_clip, write_folder
 
 CASES = 100
@@ -18,8 +24,8 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 130, -15), signal.SIGINT: (130, -2)}
 FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
 SEGMENT = 5  # frames: a clip of 20 then has segments to go on from
-REACTION = 30.0  # seconds from the signal to the end, on a machine that has other work too
-ANEW = 3.0  # seconds of work until Python and the libraries have started
+REACTION_S = 30.0  # seconds from the signal to the end, on a machine that has other work too
+STARTUP_S = 3.0  # seconds of work until Python and the libraries have started
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,8 @@ class Scenario:
         """Keep every frame that is done: what half a minute of work is on a real clip."""
         from freezeframe.data.media.video_out import sink as encode
 
-        assert isinstance(encode.SHORTEST, int)
-        encode.SHORTEST, encode.SAVED = self.segment, 0.0
+        assert isinstance(encode.MIN_SEGMENT_FRAMES, int)
+        encode.MIN_SEGMENT_FRAMES, encode.SAVE_INTERVAL_S = self.segment, 0.0
 
 
 SCENARIOS = (
@@ -68,62 +74,70 @@ def prepare(folder: Path) -> None:
         place.mkdir()
         _copy(folder / scenario.source, place / scenario.source)
         ended = start(scenario.command, folder=place, prepare=scenario.prepare).wait()
-        assert ended.code == 0, ended.said
+        assert ended.code == 0, ended.log
         (place / "work").write_text(str(ended.work))
 
 
-def case(random: Random, whole: Path, folder: Path) -> Outcome:
+def case(random: Random, baseline: Path, folder: Path) -> Outcome:
     scenario = random.choice(SCENARIOS)
-    number, anew = random.choice(SIGNALS), random.random() < 0.3
-    lasts = float((whole / scenario.name / "work").read_text()) + ANEW * anew
+    number, is_fresh = random.choice(SIGNALS), random.random() < 0.3
+    lasts = float((baseline / scenario.name / "work").read_text()) + STARTUP_S * is_fresh
     # Before the first lines of the command nothing but Python itself could answer.
-    moment = random.uniform(0.1 * anew, 1.1 * lasts)
-    _copy(whole / scenario.source, folder / scenario.source)
+    signal_delay = random.uniform(0.1 * is_fresh, 1.1 * lasts)
+    _copy(baseline / scenario.source, folder / scenario.source)
     before = Contents.of(folder)
-    about = f"{' '.join(scenario.command)}, {number.name} after {moment:.2f} s of work{' anew' * anew}"
-    wanted = facts_of(whole / scenario.name / scenario.output)
+    description = (
+        f"{' '.join(scenario.command)}, {number.name} after {signal_delay:.2f} s of work{' anew' * is_fresh}"
+    )
+    expected = probe_output(baseline / scenario.name / scenario.output)
 
-    ended, late = _stopped(scenario, folder, number, moment, anew=anew)
-    fault = stop_fault(ended, number, late=late) or _whole_or_absent(scenario, folder, wanted)
+    ended, late = _run_and_signal(scenario, folder, number, signal_delay, is_fresh=is_fresh)
+    fault = stop_fault(ended, number, late=late) or _whole_or_absent(scenario, folder, expected)
     if random.random() < 0.3:
-        again, _ = _stopped(scenario, folder, signal.SIGKILL, random.uniform(0, lasts), anew=False)
-        about += f", SIGKILL of the next run ({again.code})"
-        fault = fault or _whole_or_absent(scenario, folder, wanted)
+        again, _ = _run_and_signal(scenario, folder, signal.SIGKILL, random.uniform(0, lasts), is_fresh=False)
+        description += f", SIGKILL of the next run ({again.code})"
+        fault = fault or _whole_or_absent(scenario, folder, expected)
     published = (folder / scenario.output).exists()
     kind = f"{scenario.name}, {number.name}: " + ("was done already" if published else "went on")
     if not published:
         ended = start(scenario.command, folder=folder, prepare=scenario.prepare).wait()
-        fault = fault or words_fault(ended, names=(scenario.source,), allowed=(0,)) or sheet_fault(ended.said)
+        fault = (
+            fault
+            or message_fault(ended, names=(scenario.source,), allowed=(0,))
+            or verification_fault(ended.log)
+        )
         after = Contents.of(folder)
-        fault = fault or place_fault(
+        fault = fault or file_fault(
             before, after, written=[scenario.output], done=True, output=scenario.output
         )
-    got = facts_of(folder / scenario.output)
-    fault = fault or difference(wanted, got)
-    if not fault and got.get("bytes") != wanted.get("bytes"):
+    actual = probe_output(folder / scenario.output)
+    fault = fault or difference(expected, actual)
+    if not fault and actual.get("bytes") != expected.get("bytes"):
         kind += ", other bytes"
-    return Outcome(kind=kind, fault=fault, about=about, seconds=ended.seconds, peak=ended.peak)
+    return Outcome(
+        kind=kind, fault=fault, description=description, seconds=ended.seconds, peak_mb=ended.peak_mb
+    )
 
 
-def _stopped(
-    scenario: Scenario, folder: Path, number: signal.Signals, moment: float, *, anew: bool
-) -> tuple[Ended, bool]:
+def _run_and_signal(
+    scenario: Scenario, folder: Path, number: signal.Signals, signal_delay: float, *, is_fresh: bool
+) -> tuple[ProcessResult, bool]:
     """Start, send the signal at its moment; and whether the run had ended before."""
     running: Running = start(
-        scenario.command, folder=folder, prepare=nothing if anew else scenario.prepare, fresh=anew
+        scenario.command, folder=folder, prepare=nothing if is_fresh else scenario.prepare, fresh=is_fresh
     )
-    if running.ended_before(moment):
+    if running.ended_before(signal_delay):
         return running.wait(), True
     running.send(number)
-    return running.wait_for(REACTION), False
+    return running.wait_for(REACTION_S), False
 
 
-def stop_fault(ended: Ended, number: signal.Signals, *, late: bool) -> str:
+def stop_fault(ended: ProcessResult, number: signal.Signals, *, late: bool) -> str:
     """What is wrong with how a run ended that was sent a signal, `late` where it had ended before."""
     if late or ended.code == 0:
-        return words_fault(ended, names=(), allowed=(0,))
-    fault = words_fault(ended, names=(), allowed=CODES[number])
-    lines = ended.said.strip().splitlines()
+        return message_fault(ended, names=(), allowed=(0,))
+    fault = message_fault(ended, names=(), allowed=CODES[number])
+    lines = ended.log.strip().splitlines()
     if (
         not fault
         and number != signal.SIGKILL
@@ -133,11 +147,11 @@ def stop_fault(ended: Ended, number: signal.Signals, *, late: bool) -> str:
     return fault and f"{number.name}: {fault}"
 
 
-def _whole_or_absent(scenario: Scenario, folder: Path, wanted: dict[str, object]) -> str:
+def _whole_or_absent(scenario: Scenario, folder: Path, expected: dict[str, object]) -> str:
     if not (folder / scenario.output).exists():
         return ""
-    unlike = difference(wanted, facts_of(folder / scenario.output))
-    return unlike and f"an output that is not whole: {unlike}"
+    mismatch = difference(expected, probe_output(folder / scenario.output))
+    return mismatch and f"an output that is not whole: {mismatch}"
 
 
 def _copy(source: Path, target: Path) -> None:

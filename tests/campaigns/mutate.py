@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Sequence
 from random import Random
 
-Harm = Callable[[bytes, Random], bytes]
+Mutation = Callable[[bytes, Random], bytes]
 
 HEAD = 4096  # bytes in which most headers lie
 NUMBERS = (0, 1, 2, 255, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -24,10 +24,10 @@ def flip(content: bytes, random: Random) -> bytes:
 
 def flip_many(content: bytes, random: Random) -> bytes:
     """One byte in two hundred, as a failing card does."""
-    harmed = bytearray(content)
+    mutated = bytearray(content)
     for _ in range(1 + len(content) // 200):
-        harmed[_place(content, random)] = random.randrange(256)
-    return bytes(harmed)
+        mutated[_place(content, random)] = random.randrange(256)
+    return bytes(mutated)
 
 
 def truncate(content: bytes, random: Random) -> bytes:
@@ -98,16 +98,16 @@ def move_box(content: bytes, random: Random) -> bytes:
     return _written(content, at, struct.pack(">I", random.choice((*NUMBERS, size - 1, size + 8))))
 
 
-HARMS: tuple[Harm, ...] = (
+MUTATIONS: tuple[Mutation, ...] = (
     flip, flip_many, truncate, insert, drop, repeat, swap, blank, edit_header, edit_field, move_box,
 )  # fmt: skip
 
 
-def harmed(content: bytes, random: Random, others: Sequence[bytes]) -> tuple[bytes, str]:
+def mutate_bytes(content: bytes, random: Random, others: Sequence[bytes]) -> tuple[bytes, str]:
     """The content after one to three harms, or with another file's put behind it; and what was done."""
     if random.random() < 0.04:
         return content + random.choice(others), "another file behind it"
-    chosen = random.choices(HARMS, k=random.choice((1, 1, 2, 3)))
+    chosen = random.choices(MUTATIONS, k=random.choice((1, 1, 2, 3)))
     for harm in chosen:
         content = harm(content, random) if content else content
     return content, ", ".join(harm.__name__ for harm in chosen)

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from freezeframe.tests.campaigns.mutate import harmed
+from freezeframe.tests.campaigns.mutate import mutate_bytes
 from freezeframe.tests.campaigns.process import fork, run
 from freezeframe.tests.campaigns.promises import (
     Contents,
     Outcome,
-    cure_fault,
-    place_fault,
-    reading_fault,
-    refusal,
-    sheet_fault,
-    words_fault,
+    decode_fault,
+    file_fault,
+    hint_fault,
+    message_fault,
+    rejection_kind,
+    verification_fault,
 )
 from freezeframe.tests.campaigns.seeds import PHOTOS, whole_files, write_folder
 
@@ -40,26 +40,26 @@ def prepare(folder: Path) -> None:
     ended = fork(
         lambda: (whole_files(folder / "whole"), write_folder(folder / "frames")), folder=folder
     ).wait()
-    assert not ended.code, ended.said
+    assert not ended.code, ended.log
 
 
-def case(random: Random, whole: Path, folder: Path) -> Outcome:
+def case(random: Random, baseline: Path, folder: Path) -> Outcome:
     """Harm one file, give it to one command, see whether all promises hold."""
-    files = sorted((whole / "whole").iterdir())
+    files = sorted((baseline / "whole").iterdir())
     chosen = random.choice(files)
-    content, harms = harmed(
+    content, mutations = mutate_bytes(
         chosen.read_bytes(), random, [file.read_bytes() for file in random.choices(files, k=2)]
     )
     source = folder / f"in{chosen.suffix}"
     source.write_bytes(content)
     photo = chosen.suffix.lower() in PHOTOS
-    plans = _photo_plans(source, whole, random) if photo else _video_plans(source, chosen.name, random)
+    plans = _photo_plans(source, baseline, random) if photo else _video_plans(source, chosen.name, random)
     plan = random.choice(plans)()
-    about = f"{chosen.name} ({harms}): {' '.join(plan.arguments)}"
-    return judged(plan, folder, about)
+    description = f"{chosen.name} ({mutations}): {' '.join(plan.arguments)}"
+    return evaluate_command(plan, folder, description)
 
 
-def judged(plan: Plan, folder: Path, about: str) -> Outcome:
+def evaluate_command(plan: Plan, folder: Path, description: str) -> Outcome:
     """Run the command and hold it to the promises."""
     before = Contents.of(folder)
     ended = run(plan.arguments, folder=folder)
@@ -68,16 +68,18 @@ def judged(plan: Plan, folder: Path, about: str) -> Outcome:
     allowed = (0, 1, 2) if plan.arguments[0] == "restore" and plan.output == "out" else (0, 2)
     done = ended.code in {0, 1}
     fault = (
-        words_fault(ended, names=(*plan.names, plan.output or plan.names[0]), allowed=allowed)
-        or cure_fault(ended.said, plan.arguments[0])
-        or place_fault(
+        message_fault(ended, names=(*plan.names, plan.output or plan.names[0]), allowed=allowed)
+        or hint_fault(ended.log, plan.arguments[0])
+        or file_fault(
             before, after, written=[plan.output], done=done and bool(plan.output), output=plan.output
         )
-        or sheet_fault(ended.said)
-        or reading_fault(folder, new)
+        or verification_fault(ended.log)
+        or decode_fault(folder, new)
     )
-    kind = f"{plan.arguments[0]}: " + ("done" if done else f"refused ({refusal(ended.said)})")
-    return Outcome(kind=kind, fault=fault, about=about, seconds=ended.seconds, peak=ended.peak)
+    kind = f"{plan.arguments[0]}: " + ("done" if done else f"refused ({rejection_kind(ended.log)})")
+    return Outcome(
+        kind=kind, fault=fault, description=description, seconds=ended.seconds, peak_mb=ended.peak_mb
+    )
 
 
 def _video_plans(source: Path, chosen: str, random: Random) -> list[Callable[[], Plan]]:
@@ -99,37 +101,37 @@ def _video_plans(source: Path, chosen: str, random: Random) -> list[Callable[[],
     return [*[video(f"out{suffix}")] * 13, *[video("out")] * 3, *[probe] * 3, restore]
 
 
-def _photo_plans(source: Path, whole: Path, random: Random) -> list[Callable[[], Plan]]:
+def _photo_plans(source: Path, baseline: Path, random: Random) -> list[Callable[[], Plan]]:
     name, suffix = source.name, random.choice((".png", ".jpg", ".tif"))
 
     def restore() -> Plan:
         return Plan(("restore", name, f"out{suffix}"), f"out{suffix}", (name,))
 
     def restore_folder() -> Plan:
-        _beside(source, whole, "album", count=1)
+        _beside(source, baseline, "album", count=1)
         return Plan(("restore", "album", "out"), "out", (name, "album"))
 
     def probe() -> Plan:
         return Plan(("probe", name), "", (name,))
 
     def burst() -> Plan:
-        names = _beside(source, whole, "shots", count=2)
+        names = _beside(source, baseline, "shots", count=2)
         return Plan(("burst", *names, "--out", f"out{suffix}"), f"out{suffix}", (name,))
 
     def video() -> Plan:
-        _beside(source, whole, "frames", count=4)
+        _beside(source, baseline, "frames", count=4)
         return Plan(("video", "frames", "out", *FAST), "out", (name, "frames"))
 
     return [*[restore] * 3, restore_folder, *[probe] * 2, *[burst] * 2, *[video] * 2]
 
 
-def _beside(source: Path, whole: Path, place: str, *, count: int) -> list[str]:
+def _beside(source: Path, baseline: Path, place: str, *, count: int) -> list[str]:
     """Put the harmed picture among whole ones of the same size, in a folder of its own."""
     folder = source.parent / place
     folder.mkdir()
     source.rename(folder / source.name)
     for number in range(count):
-        shutil.copyfile(whole / "frames" / f"{number:06d}.png", folder / f"{number:06d}.png")
+        shutil.copyfile(baseline / "frames" / f"{number:06d}.png", folder / f"{number:06d}.png")
     return [f"{place}/{name}" for name in _order(folder)]
 
 

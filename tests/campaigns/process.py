@@ -22,30 +22,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / "cli.py"
-PATIENCE = 240.0  # seconds on the clock, on a machine that has other work too
-WORK = 90  # seconds on the processor; a case needs one or two
-ROOM = 2500.0  # megabytes; the libraries alone take 300
+TIMEOUT_S = 240.0  # seconds on the clock, on a machine that has other work too
+CPU_LIMIT_S = 90  # seconds on the processor; a case needs one or two
+MEMORY_LIMIT_MB = 2500.0  # megabytes; the libraries alone take 300
 _PAUSE = 0.02  # seconds between looks at a running process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class ProcessResult:
     """How a process ended."""
 
     code: int  # the exit code, or minus the signal that it died of
-    said: str  # stdout and stderr
+    log: str  # stdout and stderr
     seconds: float  # on the clock
     work: float  # seconds on the processor, of its children too
-    peak: float  # megabytes
-    stopped: str = ""  # why it was stopped from here: it took too long, or too much
+    peak_mb: float  # megabytes
+    stop_reason: str = ""  # why it was stopped from here: it took too long, or too much
 
 
 class Running:
     """A process at work."""
 
     def __init__(self, pid: int, log: Path, folder: Path) -> None:
-        self.pid, self._log, self._folder, self._begun = pid, log, folder, time.monotonic()
-        self._ended: Ended | None = None
+        self.pid, self._log, self._folder, self._start_time = pid, log, folder, time.monotonic()
+        self._ended: ProcessResult | None = None
 
     def send(self, number: signal.Signals) -> None:
         if self._ended is None:
@@ -55,44 +55,44 @@ class Running:
     def ended_within(self, seconds: float) -> bool:
         """Whether it ends by itself in that time."""
         until = time.monotonic() + seconds
-        while not self._look() and time.monotonic() < until:
+        while not self._poll() and time.monotonic() < until:
             time.sleep(min(_PAUSE, max(0.0, until - time.monotonic())))
         return self._ended is not None
 
     def ended_before(self, work: float) -> bool:
         """Whether it ends before it and its children have worked for so many seconds, however busy we are."""
-        while not self._look() and _work_in(self.pid, self._folder) < work:
+        while not self._poll() and _work_in(self.pid, self._folder) < work:
             time.sleep(_PAUSE)
         return self._ended is not None
 
-    def wait(self, patience: float = PATIENCE) -> Ended:
+    def wait(self, timeout_s: float = TIMEOUT_S) -> ProcessResult:
         """Wait for the end; what takes longer or more memory than allowed is stopped."""
         reason = ""
-        while not self._look():
-            if time.monotonic() - self._begun > patience:
-                reason = f"was still running after {patience:.0f} s"
-            elif _resident(self.pid) > ROOM:
-                reason = f"took more than {ROOM:.0f} MB"
+        while not self._poll():
+            if time.monotonic() - self._start_time > timeout_s:
+                reason = f"was still running after {timeout_s:.0f} s"
+            elif _resident(self.pid) > MEMORY_LIMIT_MB:
+                reason = f"took more than {MEMORY_LIMIT_MB:.0f} MB"
             if reason:
                 self.send(signal.SIGKILL)
             time.sleep(_PAUSE)
         assert self._ended is not None
         return self._ended if not reason else _with_reason(self._ended, reason)
 
-    def wait_for(self, seconds: float) -> Ended:
+    def wait_for(self, seconds: float) -> ProcessResult:
         """`wait`, from now on."""
-        return self.wait(time.monotonic() - self._begun + seconds)
+        return self.wait(time.monotonic() - self._start_time + seconds)
 
-    def _look(self) -> bool:
+    def _poll(self) -> bool:
         if self._ended is None:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
-                self._ended = Ended(
+                self._ended = ProcessResult(
                     code=os.waitstatus_to_exitcode(status),
-                    said=self._log.read_text(errors="replace"),
-                    seconds=time.monotonic() - self._begun,
+                    log=self._log.read_text(errors="replace"),
+                    seconds=time.monotonic() - self._start_time,
                     work=usage.ru_utime + usage.ru_stime,
-                    peak=usage.ru_maxrss / 1024,
+                    peak_mb=usage.ru_maxrss / 1024,
                 )
         return self._ended is not None
 
@@ -148,7 +148,7 @@ def fork(call: Callable[[], object], *, folder: Path, prepare: Callable[[], None
     return Running(pid, log, folder)
 
 
-def run(arguments: Sequence[str | Path], *, folder: Path, fresh: bool = False) -> Ended:
+def run(arguments: Sequence[str | Path], *, folder: Path, fresh: bool = False) -> ProcessResult:
     """`start` and wait."""
     return start(arguments, folder=folder, fresh=fresh).wait()
 
@@ -172,7 +172,7 @@ def _log(folder: Path) -> Path:
 
 
 def _prepared(prepare: Callable[[], None]) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (WORK, WORK + 5))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 5))
     # A shell has it ignored by what it starts in the background, and so would every process from here on.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     prepare()
@@ -180,10 +180,10 @@ def _prepared(prepare: Callable[[], None]) -> None:
 
 def _command(words: Sequence[str]) -> None:
     from freezeframe import cli
-    from freezeframe.pipeline.support.signals import listen
+    from freezeframe.pipeline.support.signals import install_handlers
 
     sys.argv = ["freezeframe", *words]
-    listen()
+    install_handlers()
     cli.main()
 
 
@@ -239,5 +239,5 @@ def _resident(pid: int) -> float:
     return 0.0
 
 
-def _with_reason(ended: Ended, reason: str) -> Ended:
-    return replace(ended, stopped=reason)
+def _with_reason(ended: ProcessResult, reason: str) -> ProcessResult:
+    return replace(ended, stop_reason=reason)

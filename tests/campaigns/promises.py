@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from freezeframe.tests.campaigns.process import Ended, fork
+from freezeframe.tests.campaigns.process import ProcessResult, fork
 
 STATE = re.compile(r"\.(?P<name>.+)\.freezeframe(-.*|\..*)?")  # what waits for a resume, beside its output
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic"}
@@ -20,9 +20,9 @@ class Outcome:
 
     kind: str  # a few words, the same for alike cases: they are counted by it
     fault: str = ""  # the promise that was broken; empty where all held
-    about: str = ""  # what was done, for whoever looks at the fault
+    description: str = ""  # what was done, for whoever looks at the fault
     seconds: float = 0.0
-    peak: float = 0.0
+    peak_mb: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Contents:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return cls({path.relative_to(folder).as_posix(): _digest(path) for path in files})
 
-    def harmed_in(self, later: Contents) -> list[str]:
+    def modified_in(self, later: Contents) -> list[str]:
         """What was there and is gone or has changed."""
         return [name for name, digest in self.digests.items() if later.digests.get(name) != digest]
 
@@ -44,14 +44,14 @@ class Contents:
         return sorted(later.digests.keys() - self.digests.keys())
 
 
-def words_fault(ended: Ended, *, names: Iterable[str], allowed: Iterable[int] = (0, 2)) -> str:
+def message_fault(ended: ProcessResult, *, names: Iterable[str], allowed: Iterable[int] = (0, 2)) -> str:
     """What is wrong with how a run ended and what it said; nothing where it is as promised."""
-    lines = [line for line in ended.said.splitlines() if line.strip()]
+    lines = [line for line in ended.log.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
-    if ended.stopped:
-        return ended.stopped
-    if "Traceback (most recent call last)" in ended.said:
-        return f"traceback: {last} {_innermost(ended.said)}"
+    if ended.stop_reason:
+        return ended.stop_reason
+    if "Traceback (most recent call last)" in ended.log:
+        return f"traceback: {last} {_innermost(ended.log)}"
     if ended.code not in allowed:
         return f"exit code {ended.code}: {_failed(lines) or last}"
     if ended.code == 2:
@@ -59,10 +59,10 @@ def words_fault(ended: Ended, *, names: Iterable[str], allowed: Iterable[int] = 
     return ""
 
 
-def place_fault(before: Contents, after: Contents, *, written: Iterable[str], done: bool, output: str) -> str:
+def file_fault(before: Contents, after: Contents, *, written: Iterable[str], done: bool, output: str) -> str:
     """What is wrong on the disk: a source harmed, an output where none should be, something left behind."""
-    if harmed := before.harmed_in(after):
-        return f"harmed: {', '.join(harmed)}"
+    if modified := before.modified_in(after):
+        return f"harmed: {', '.join(modified)}"
     new = set(before.new_in(after))
     results = new & set(written) | {name for name in new if name.startswith(f"{output}/")}
     if results and not done:
@@ -72,32 +72,32 @@ def place_fault(before: Contents, after: Contents, *, written: Iterable[str], do
     state = {
         name for name in new if (found := STATE.fullmatch(name.split("/")[0])) and found["name"] == output
     }
-    if strays := new - results - (set() if done else state):
-        return f"left behind: {', '.join(sorted(strays)[:4])}"
+    if extra_files := new - results - (set() if done else state):
+        return f"left behind: {', '.join(sorted(extra_files)[:4])}"
     return ""
 
 
-def reading_fault(folder: Path, names: Iterable[str]) -> str:
+def decode_fault(folder: Path, names: Iterable[str]) -> str:
     """What a second reader, plain PyAV or Pillow in a process of its own, says against the written files."""
     paths = [folder / name for name in names]
     ended = fork(lambda: _read_all(paths), folder=folder).wait()
     if ended.code:
-        said = ended.said.strip().splitlines()
-        return f"cannot be read back: {said[-1] if said else ended.code}"
+        log = ended.log.strip().splitlines()
+        return f"cannot be read back: {log[-1] if log else ended.code}"
     return ""
 
 
-def sheet_fault(said: str) -> str:
+def verification_fault(log: str) -> str:
     """What the plumbing sheet failed."""
-    failed = _failed(said.splitlines())
+    failed = _failed(log.splitlines())
     return f"the sheet fails: {failed}" if failed else ""
 
 
-def refusal(said: str) -> str:
+def rejection_kind(log: str) -> str:
     """The kind of a refusal: its sentence without names and numbers."""
-    lines = [line for line in said.splitlines() if line.startswith("freezeframe: ")]
+    lines = [line for line in log.splitlines() if line.startswith("freezeframe: ")]
     if not lines:
-        return "usage" if "Usage:" in said else ""
+        return "usage" if "Usage:" in log else ""
     sentence = re.sub(r"\([^)]*\)", "(...)", lines[-1].split(": ", 2)[-1])
     return re.sub(r"\d+(\.\d+)?", "N", re.sub(r"\S*[./]\S+", "NAME", sentence))[:90]
 
@@ -111,20 +111,20 @@ def _failed(lines: Iterable[str]) -> str:
 
 
 def _sentence_fault(lines: list[str], names: Iterable[str]) -> str:
-    told = [line for line in lines if line.startswith("freezeframe: ")]
-    if not told:
+    messages = [line for line in lines if line.startswith("freezeframe: ")]
+    if not messages:
         return "" if any(line.startswith("Usage:") for line in lines) else f"no sentence: {lines[-1:]}"
-    if len(told) > 1 or told[0] != lines[-1]:
-        return f"more than one sentence: {' / '.join(lines[lines.index(told[0]) :])[:200]}"
+    if len(messages) > 1 or messages[0] != lines[-1]:
+        return f"more than one sentence: {' / '.join(lines[lines.index(messages[0]) :])[:200]}"
     # Memory is short for all files alike.
-    if not any(name in told[0] for name in (*names, "not enough memory")):
-        return f"names no file: {told[0]}"
-    if ";" not in told[0]:
-        return f"names no cure: {told[0]}"
+    if not any(name in messages[0] for name in (*names, "not enough memory")):
+        return f"names no file: {messages[0]}"
+    if ";" not in messages[0]:
+        return f"names no cure: {messages[0]}"
     return ""
 
 
-def cure_fault(said: str, command: str) -> str:
+def hint_fault(log: str, command: str) -> str:
     """An option that the sentence sends the user to and that this command does not have."""
     import typer
 
@@ -132,13 +132,13 @@ def cure_fault(said: str, command: str) -> str:
 
     parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
     known = {option for parameter in parameters for option in parameter.opts}
-    told = " ".join(line for line in said.splitlines() if line.startswith("freezeframe: "))
-    unknown = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", told)) - known
+    messages = " ".join(line for line in log.splitlines() if line.startswith("freezeframe: "))
+    unknown = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", messages)) - known
     return f"names a cure that {command} does not have: {', '.join(sorted(unknown))}" if unknown else ""
 
 
-def _innermost(said: str) -> str:
-    places = re.findall(r'File "[^"]*?([\w.-]+/[\w.-]+\.py)", line (\d+)', said)
+def _innermost(log: str) -> str:
+    places = re.findall(r'File "[^"]*?([\w.-]+/[\w.-]+\.py)", line (\d+)', log)
     ours = [f"{file}:{line}" for file, line in places if "site-packages" not in file]
     return f"({ours[-1]})" if ours else ""
 

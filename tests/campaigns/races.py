@@ -8,9 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
-from freezeframe.tests.campaigns.process import Ended, fork, run, start
-from freezeframe.tests.campaigns.promises import Contents, Outcome, place_fault, sheet_fault, words_fault
-from freezeframe.tests.campaigns.results import difference, facts_of
+from freezeframe.tests.campaigns.process import ProcessResult, fork, run, start
+from freezeframe.tests.campaigns.promises import (
+    Contents,
+    Outcome,
+    file_fault,
+    message_fault,
+    verification_fault,
+)
+from freezeframe.tests.campaigns.results import difference, probe_output
 from freezeframe.tests.campaigns.seeds import write_clip, write_folder
 
 CASES = 150
@@ -29,115 +35,121 @@ def prepare(folder: Path) -> None:
 
     assert not fork(write, folder=folder).wait().code
     for source in ("one.mp4", "two.mp4", "one"):
-        (folder / f"{source}.work").write_text(str(_alone(folder, source, "out.mp4").work))
+        (folder / f"{source}.work").write_text(str(_run_reference(folder, source, "out.mp4").work))
 
 
-def case(random: Random, whole: Path, folder: Path) -> Outcome:
+def case(random: Random, baseline: Path, folder: Path) -> Outcome:
     kind = random.choice(tuple(KINDS))
-    return KINDS[kind](random, whole, folder, kind)
+    return KINDS[kind](random, baseline, folder, kind)
 
 
-def two_runs(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+def two_runs(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
     """Two runs on one output: one does it, the other says so."""
-    one = _bring(whole, folder, random.choice(("one.mp4", "one")))
-    two = random.choice((one, _bring(whole, folder, "two.mp4")))
+    one = _copy_source(baseline, folder, random.choice(("one.mp4", "one")))
+    two = random.choice((one, _copy_source(baseline, folder, "two.mp4")))
     output = random.choice(OUTPUTS)
-    wait = random.uniform(0, 1.2) * _work(whole, one)
+    wait = random.uniform(0, 1.2) * _work(baseline, one)
     before = Contents.of(folder)
     first = start(("video", one, output, *FAST), folder=folder)
     first.ended_before(wait)
     second = start(("video", two, output, *FAST), folder=folder)
     ends = [(one, first.wait()), (two, second.wait())]
     done = [(source, ended) for source, ended in ends if ended.code == 0]
-    faults = [words_fault(ended, names=(output,)) for _, ended in ends]
+    faults = [message_fault(ended, names=(output,)) for _, ended in ends]
     faults += [_not_said(ended, "another run", "exists already") for _, ended in ends if ended.code == 2]
-    faults += [sheet_fault(ended.said) for _, ended in done]
+    faults += [verification_fault(ended.log) for _, ended in done]
     faults.append("" if len(done) == 1 else f"{len(done)} of two runs ended well")
-    faults.append(place_fault(before, Contents.of(folder), written=[output], done=True, output=output))
-    faults += [_not_as_alone(whole, folder, source, output) for source, _ in done[:1]]
-    about = f"video {one} {output} and, {wait:.2f} s later, video {two} {output}"
-    return _outcome(kind, faults, about, ends[0][1])
+    faults.append(file_fault(before, Contents.of(folder), written=[output], done=True, output=output))
+    faults += [_differs_from_reference(baseline, folder, source, output) for source, _ in done[:1]]
+    description = f"video {one} {output} and, {wait:.2f} s later, video {two} {output}"
+    return _outcome(kind, faults, description, ends[0][1])
 
 
-def output_appears(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+def output_appears(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
     """A file, or a filled folder, comes under the output's name: it stays as it is, and the run says so."""
-    source = _bring(whole, folder, random.choice(("one.mp4", "one")))
+    source = _copy_source(baseline, folder, random.choice(("one.mp4", "one")))
     output = random.choice(OUTPUTS)
-    moment = random.uniform(0, 1) * _work(whole, source)
+    signal_delay = random.uniform(0, 1) * _work(baseline, source)
     running = start(("video", source, output, *FAST), folder=folder)
-    late = running.ended_before(moment) or (folder / output).exists()
+    late = running.ended_before(signal_delay) or (folder / output).exists()
     if not late:
-        _foreign(folder / output)
+        _write_foreign(folder / output)
     foreign = Contents.of(folder / output) if output == "out" else Contents.of(folder)
     ended = running.wait()
     later = Contents.of(folder / output) if output == "out" else Contents.of(folder)
     mine = [name for name in foreign.digests if output in {"out", name}]
     lost = [name for name in mine if later.digests.get(name) != foreign.digests[name]]
     faults = [f"what appeared as {output} was overwritten" if lost and not late else ""]
-    faults.append(words_fault(ended, names=(output,)))
+    faults.append(message_fault(ended, names=(output,)))
     if not late and ended.code == 0:
         faults.append("said nothing of the output that appeared")
-    return _outcome(kind, faults, f"video {source} {output}, which appears after {moment:.2f} s", ended)
+    return _outcome(kind, faults, f"video {source} {output}, which appears after {signal_delay:.2f} s", ended)
 
 
-def source_changes(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+def source_changes(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
     """The source is another file before the run ends: the result is of one of them, never of both."""
-    source = _bring(whole, folder, "one.mp4")
+    source = _copy_source(baseline, folder, "one.mp4")
     output, change = random.choice(OUTPUTS), random.choice(tuple(CHANGES))
-    moment = random.uniform(0, 1) * _work(whole, source)
+    signal_delay = random.uniform(0, 1) * _work(baseline, source)
     running = start(("video", source, output, *FAST), folder=folder)
-    running.ended_before(moment)
-    CHANGES[change](folder / source, whole / "two.mp4", random)
+    running.ended_before(signal_delay)
+    CHANGES[change](folder / source, baseline / "two.mp4", random)
     ended = running.wait()
-    faults = [words_fault(ended, names=(source, output)), sheet_fault(ended.said)]
+    faults = [message_fault(ended, names=(source, output)), verification_fault(ended.log)]
     if ended.code == 0:
-        alike = [_not_as_alone(whole, folder, name, output) for name in ("one.mp4", "two.mp4")]
-        faults.append(alike[0] and alike[1] and f"mixed of two sources: {alike[0]}")
+        normalize_fault = [
+            _differs_from_reference(baseline, folder, name, output) for name in ("one.mp4", "two.mp4")
+        ]
+        faults.append(
+            normalize_fault[0] and normalize_fault[1] and f"mixed of two sources: {normalize_fault[0]}"
+        )
     elif (folder / output).exists():
         faults.append("left an output although it failed")
-    about = f"video {source} {output}; {change} after {moment:.2f} s"
-    return _outcome(f"{kind}: {change}", faults, about, ended)
+    description = f"video {source} {output}; {change} after {signal_delay:.2f} s"
+    return _outcome(f"{kind}: {change}", faults, description, ended)
 
 
-def image_changes(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+def image_changes(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
     """One image of a folder is replaced or removed on the way."""
-    source = _bring(whole, folder, "one")
+    source = _copy_source(baseline, folder, "one")
     image = folder / source / f"{random.randrange(FRAMES):06d}.png"
-    moment, gone = random.uniform(0, 1) * _work(whole, source), random.random() < 0.5
+    signal_delay, gone = random.uniform(0, 1) * _work(baseline, source), random.random() < 0.5
     output = random.choice(OUTPUTS)
     running = start(("video", source, output, *FAST), folder=folder)
-    running.ended_before(moment)
+    running.ended_before(signal_delay)
     if gone:
         image.unlink()
     else:
-        shutil.copyfile(whole / "two" / "000003.png", image)
+        shutil.copyfile(baseline / "two" / "000003.png", image)
     ended = running.wait()
-    faults = [words_fault(ended, names=(source, image.name, output)), sheet_fault(ended.said)]
+    faults = [message_fault(ended, names=(source, image.name, output)), verification_fault(ended.log)]
     if ended.code == 0:
-        faults.append(_not_as_alone(whole, folder, source, output))
+        faults.append(_differs_from_reference(baseline, folder, source, output))
     elif (folder / output).exists():
         faults.append("left an output although it failed")
-    about = f"video {source} {output}; {image.name} {'goes' if gone else 'changes'} after {moment:.2f} s"
-    return _outcome(kind, faults, about, ended)
+    description = (
+        f"video {source} {output}; {image.name} {'goes' if gone else 'changes'} after {signal_delay:.2f} s"
+    )
+    return _outcome(kind, faults, description, ended)
 
 
-def names_collide(random: Random, whole: Path, folder: Path, kind: str) -> Outcome:
+def names_collide(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
     """Report, JSON or plot under the name of something else: refused, and everything is as it was."""
-    _bring(whole, folder, "one.mp4")
-    _bring(whole, folder, "two")
-    shutil.copyfile(whole / "one" / "000000.png", folder / "photo.png")
+    _copy_source(baseline, folder, "one.mp4")
+    _copy_source(baseline, folder, "two")
+    shutil.copyfile(baseline / "one" / "000000.png", folder / "photo.png")
     os.link(folder / "photo.png", folder / "linked.png")
     (folder / "words.json").write_text("{}\n")
     words = random.choice(COLLISIONS)
     before = Contents.of(folder)
     ended = run(words, folder=folder)
     after = Contents.of(folder)
-    harmed = [name for name in before.harmed_in(after) if name != "words.json"]  # an earlier report may go
+    harmed = [name for name in before.modified_in(after) if name != "words.json"]  # an earlier report may go
     new = [name for name in before.new_in(after) if not name.startswith(".")]
     faults = [f"harmed: {', '.join(harmed)}" if harmed else ""]
     faults.append("" if ended.code == 2 else f"exit code {ended.code}, though two things have one name")
     faults.append(f"wrote {', '.join(new)} all the same" if new else "")
-    faults.append(words_fault(ended, names=words[1:]))
+    faults.append(message_fault(ended, names=words[1:]))
     return _outcome(kind, faults, " ".join(words), ended)
 
 
@@ -201,18 +213,20 @@ CHANGES: Mapping[str, Callable[[Path, Path, Random], None]] = {
 }
 
 
-def _outcome(kind: str, faults: list[str], about: str, ended: Ended) -> Outcome:
+def _outcome(kind: str, faults: list[str], description: str, ended: ProcessResult) -> Outcome:
     fault = next(filter(None, faults), "")
-    return Outcome(kind=kind, fault=fault, about=about, seconds=ended.seconds, peak=ended.peak)
+    return Outcome(
+        kind=kind, fault=fault, description=description, seconds=ended.seconds, peak_mb=ended.peak_mb
+    )
 
 
-def _bring(whole: Path, folder: Path, name: str) -> str:
-    copy = shutil.copytree if (whole / name).is_dir() else shutil.copy2
-    copy(whole / name, folder / name)
+def _copy_source(baseline: Path, folder: Path, name: str) -> str:
+    copy = shutil.copytree if (baseline / name).is_dir() else shutil.copy2
+    copy(baseline / name, folder / name)
     return name
 
 
-def _foreign(path: Path) -> None:
+def _write_foreign(path: Path) -> None:
     if path.suffix:
         path.write_bytes(b"precious")
         return
@@ -220,20 +234,20 @@ def _foreign(path: Path) -> None:
     (path / "notes.txt").write_text("precious")
 
 
-def _not_said(ended: Ended, *words: str) -> str:
-    return "" if any(word in ended.said for word in words) else f"names no cause: {ended.said.strip()[-160:]}"
+def _not_said(ended: ProcessResult, *words: str) -> str:
+    return "" if any(word in ended.log for word in words) else f"names no cause: {ended.log.strip()[-160:]}"
 
 
-def _not_as_alone(whole: Path, folder: Path, source: str, output: str) -> str:
-    reference = whole / _reference(source, output)
+def _differs_from_reference(baseline: Path, folder: Path, source: str, output: str) -> str:
+    reference = baseline / _reference(source, output)
     if not reference.exists():
-        _alone(whole, source, output)
-    return difference(facts_of(reference), facts_of(folder / output))
+        _run_reference(baseline, source, output)
+    return difference(probe_output(reference), probe_output(folder / output))
 
 
-def _alone(whole: Path, source: str, output: str) -> Ended:
-    ended = run(("video", source, _reference(source, output), *FAST), folder=whole)
-    assert ended.code == 0, ended.said
+def _run_reference(baseline: Path, source: str, output: str) -> ProcessResult:
+    ended = run(("video", source, _reference(source, output), *FAST), folder=baseline)
+    assert ended.code == 0, ended.log
     return ended
 
 
@@ -241,5 +255,5 @@ def _reference(source: str, output: str) -> str:
     return f"{source.replace('.', '_')}_{output}"
 
 
-def _work(whole: Path, source: str) -> float:
-    return float((whole / f"{source}.work").read_text())
+def _work(baseline: Path, source: str) -> float:
+    return float((baseline / f"{source}.work").read_text())

@@ -9,32 +9,32 @@ from typing import Any
 
 from freezeframe.tests.campaigns.process import fork
 
-Facts = dict[str, Any]
+OutputFacts = dict[str, Any]
 
 
-def facts_of(path: Path) -> Facts:
+def probe_output(path: Path) -> OutputFacts:
     """Pictures, times, sound and bytes of a file, or of every file of a folder."""
-    ended = fork(lambda: print(json.dumps(_facts(path))), folder=path.parent).wait()  # noqa: T201
+    ended = fork(lambda: print(json.dumps(_probe_output(path))), folder=path.parent).wait()  # noqa: T201
     try:
-        return dict(json.loads(ended.said.splitlines()[-1]))
+        return dict(json.loads(ended.log.splitlines()[-1]))
     except (ValueError, IndexError):
-        return {"unreadable": ended.said.strip()[-200:] or ended.code}
+        return {"unreadable": ended.log.strip()[-200:] or ended.code}
 
 
-def difference(wanted: Facts, got: Facts) -> str:
-    """How the pictures, times or sound of `got` differ; nothing where they are the same."""
+def difference(expected: OutputFacts, actual: OutputFacts) -> str:
+    """How the pictures, times or sound of `actual` differ; nothing where they are the same."""
     for name in ("unreadable", "files", "times", "sound", "pictures"):
-        ours, theirs = wanted.get(name), got.get(name)
+        ours, theirs = expected.get(name), actual.get(name)
         if ours == theirs:
             continue
         if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-            unlike = [k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
-            return f"other {name}: {len(unlike)} of {len(ours)}, the first is number {unlike[0]}"
+            mismatch = [k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
+            return f"other {name}: {len(mismatch)} of {len(ours)}, the first is number {mismatch[0]}"
         return f"other {name}: {_short(theirs)}, not {_short(ours)}"
     return ""
 
 
-def _facts(path: Path) -> Facts:
+def _probe_output(path: Path) -> OutputFacts:
     if path.is_dir():
         return {"files": [f"{file.name} {_digest(file.read_bytes())}" for file in sorted(path.iterdir())]}
     import av

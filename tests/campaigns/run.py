@@ -19,7 +19,7 @@ from typing import Protocol, cast
 from freezeframe.tests.campaigns.process import fork, preload, run
 from freezeframe.tests.campaigns.promises import Outcome
 from freezeframe.tests.campaigns.seeds import write_clip
-from freezeframe.tests.campaigns.table import Tally, page
+from freezeframe.tests.campaigns.table import Tally, format_page
 
 CAMPAIGNS = ("mutations", "kills", "batches", "races", "limits")
 SEED = 16
@@ -31,45 +31,45 @@ class Campaign(Protocol):
     @property
     def CASES(self) -> int: ...  # noqa: N802
 
-    def prepare(self, whole: Path, /) -> None: ...
+    def prepare(self, baseline: Path, /) -> None: ...
 
-    def case(self, random: Random, whole: Path, folder: Path, /) -> Outcome: ...
+    def case(self, random: Random, baseline: Path, folder: Path, /) -> Outcome: ...
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    given = _arguments(words)
+    args = _arguments(words)
     preload()
-    tallies = [_campaign(name, campaign, given) for name, campaign in _chosen(given)]
-    if given.out:
-        given.out.write_text(page(tallies, seed=given.seed))
-    sys.stdout.write(page(tallies, seed=given.seed))
+    tallies = [_campaign(name, campaign, args) for name, campaign in _chosen(args)]
+    if args.out:
+        args.out.write_text(format_page(tallies, seed=args.seed))
+    sys.stdout.write(format_page(tallies, seed=args.seed))
     return int(any(tally.faults for tally in tallies))
 
 
-def _chosen(given: argparse.Namespace) -> Iterator[tuple[str, Campaign]]:
-    if given.folder:
-        from freezeframe.tests.campaigns.given import Given
+def _chosen(args: argparse.Namespace) -> Iterator[tuple[str, Campaign]]:
+    if args.folder:
+        from freezeframe.tests.campaigns.given import FolderCampaign
 
-        yield given.folder.name, Given(given.folder)
+        yield args.folder.name, FolderCampaign(args.folder)
         return
-    for name in given.names or CAMPAIGNS:
+    for name in args.names or CAMPAIGNS:
         yield name, cast("Campaign", importlib.import_module(f"{__package__}.{name}"))
 
 
-def _campaign(name: str, campaign: Campaign, given: argparse.Namespace) -> Tally:
-    end = given.first + given.count if given.count else campaign.CASES
-    numbers = range(given.first, end) if given.case is None else [given.case]
-    tally = Tally(name=name, begun=time.monotonic())
+def _campaign(name: str, campaign: Campaign, args: argparse.Namespace) -> Tally:
+    end = args.first + args.count if args.count else campaign.CASES
+    numbers = range(args.first, end) if args.case is None else [args.case]
+    tally = Tally(name=name, start_time=time.monotonic())
     # Not a TemporaryDirectory: it would be removed at the end of every forked process too.
     place = Path(tempfile.mkdtemp(prefix="campaign"))
     try:
-        whole = place / "whole"
-        whole.mkdir()
+        baseline = place / "whole"
+        baseline.mkdir()
         _compile(place)
-        campaign.prepare(whole)
-        for number, outcome in _cases(campaign, numbers, whole, given):
+        campaign.prepare(baseline)
+        for number, outcome in _cases(campaign, numbers, baseline, args):
             tally.add(number, outcome)
-            _tell(f"{name} {number}", given, outcome)
+            _print_outcome(f"{name} {number}", args, outcome)
     finally:
         shutil.rmtree(place)
     return tally.ended(time.monotonic())
@@ -82,23 +82,23 @@ def _compile(place: Path) -> None:
 
 
 def _cases(
-    campaign: Campaign, numbers: Sequence[int], whole: Path, given: argparse.Namespace
+    campaign: Campaign, numbers: Sequence[int], baseline: Path, args: argparse.Namespace
 ) -> Iterator[tuple[int, Outcome]]:
     for number in numbers:
-        folder = whole.parent / f"case{number}"
+        folder = baseline.parent / f"case{number}"
         folder.mkdir()
-        yield number, campaign.case(Random(f"{given.seed} {number}"), whole, folder)
-        if given.keep:
+        yield number, campaign.case(Random(f"{args.seed} {number}"), baseline, folder)
+        if args.keep:
             shutil.copytree(
-                whole.parent, given.keep, ignore=shutil.ignore_patterns("whole*"), dirs_exist_ok=True
+                baseline.parent, args.keep, ignore=shutil.ignore_patterns("whole*"), dirs_exist_ok=True
             )
-        for left in whole.parent.glob(f"{folder.name}*"):
+        for left in baseline.parent.glob(f"{folder.name}*"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def _tell(case: str, given: argparse.Namespace, outcome: Outcome) -> None:
-    if outcome.fault or given.verbose or given.case is not None:
-        sys.stdout.write(f"{case}: {outcome.fault or 'held'} [{outcome.kind}] {outcome.about}\n")
+def _print_outcome(case: str, args: argparse.Namespace, outcome: Outcome) -> None:
+    if outcome.fault or args.verbose or args.case is not None:
+        sys.stdout.write(f"{case}: {outcome.fault or 'held'} [{outcome.kind}] {outcome.description}\n")
         sys.stdout.flush()
 
 

@@ -27,7 +27,7 @@ class Tally:
     """The outcomes of one campaign."""
 
     name: str
-    begun: float
+    start_time: float
     minutes: float = 0.0
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
 
@@ -35,7 +35,7 @@ class Tally:
         self.outcomes.append((number, outcome))
 
     def ended(self, now: float) -> Tally:
-        return replace(self, minutes=(now - self.begun) / 60)
+        return replace(self, minutes=(now - self.start_time) / 60)
 
     @property
     def faults(self) -> dict[str, list[int]]:
@@ -43,11 +43,11 @@ class Tally:
         found: defaultdict[str, list[int]] = defaultdict(list)
         for number, outcome in self.outcomes:
             if outcome.fault:
-                found[alike(outcome.fault)].append(number)
+                found[normalize_fault(outcome.fault)].append(number)
         return dict(sorted(found.items(), key=lambda kind: -len(kind[1])))
 
 
-def page(tallies: Sequence[Tally], *, seed: int) -> str:
+def format_page(tallies: Sequence[Tally], *, seed: int) -> str:
     """All campaigns as Markdown."""
     rows = [_row(tally) for tally in tallies]
     parts = [
@@ -62,7 +62,7 @@ def page(tallies: Sequence[Tally], *, seed: int) -> str:
     return "\n".join(parts)
 
 
-def alike(fault: str) -> str:
+def normalize_fault(fault: str) -> str:
     """A fault without its numbers and names, so that alike ones are counted together."""
     bare = re.sub(r"'[^']*'|\([^)]*\)", "...", fault) if not fault.startswith("traceback") else fault
     return (
@@ -76,7 +76,7 @@ def _row(tally: Tally) -> str:
     outcomes = [outcome for _, outcome in tally.outcomes]
     broken = sum(bool(outcome.fault) for outcome in outcomes)
     longest = max((outcome.seconds for outcome in outcomes), default=0.0)
-    peak = max((outcome.peak for outcome in outcomes), default=0.0)
+    peak_mb = max((outcome.peak_mb for outcome in outcomes), default=0.0)
     cells = (
         tally.name,
         len(outcomes),
@@ -84,7 +84,7 @@ def _row(tally: Tally) -> str:
         broken,
         f"{tally.minutes:.0f}",
         f"{longest:.0f}",
-        f"{peak:.0f}",
+        f"{peak_mb:.0f}",
     )
     return f"| {' | '.join(map(str, cells))} |"
 

@@ -11,17 +11,17 @@ from random import Random
 
 import pytest
 
-from tests.campaigns.mutate import HARMS, Harm, harmed
-from tests.campaigns.process import ROOT, Ended
-from tests.campaigns.promises import Contents, Outcome, place_fault, words_fault
+from tests.campaigns.mutate import MUTATIONS, Mutation, mutate_bytes
+from tests.campaigns.process import ROOT, ProcessResult
+from tests.campaigns.promises import Contents, Outcome, file_fault, message_fault
 from tests.campaigns.results import difference
-from tests.campaigns.table import Tally, page
+from tests.campaigns.table import Tally, format_page
 
 WHOLE = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 8
 
 
-@pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
-def test_the_same_number_gives_the_same_harm(harm: Harm):
+@pytest.mark.parametrize("harm", MUTATIONS, ids=lambda harm: harm.__name__)
+def test_the_same_number_gives_the_same_harm(harm: Mutation):
     cases = [harm(WHOLE, Random(number)) for number in range(20)]
     assert cases == [harm(WHOLE, Random(number)) for number in range(20)]
     assert sum(case != WHOLE for case in cases) >= 15, "it harms"
@@ -29,11 +29,11 @@ def test_the_same_number_gives_the_same_harm(harm: Harm):
 
 def test_every_harm_takes_what_another_left():
     for number in range(300):
-        harmed(WHOLE[: number % 7], Random(number), [WHOLE])
+        mutate_bytes(WHOLE[: number % 7], Random(number), [WHOLE])
 
 
-def ended(code: int, said: str = "", stopped: str = "") -> Ended:
-    return Ended(code=code, said=said, seconds=0.0, work=0.0, peak=0.0, stopped=stopped)
+def ended(code: int, log: str = "", stop_reason: str = "") -> ProcessResult:
+    return ProcessResult(code=code, log=log, seconds=0.0, work=0.0, peak_mb=0.0, stop_reason=stop_reason)
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def ended(code: int, said: str = "", stopped: str = "") -> Ended:
         (ended(-9, "", "was still running after 240 s"), "was still running"),
     ],
 )
-def test_words_that_break_a_promise_are_seen(end: Ended, fault: str):
-    said = words_fault(end, names=["in.mp4"])
-    assert said.startswith(fault)
-    assert bool(said) == bool(fault)
+def test_words_that_break_a_promise_are_seen(end: ProcessResult, fault: str):
+    log = message_fault(end, names=["in.mp4"])
+    assert log.startswith(fault)
+    assert bool(log) == bool(fault)
 
 
 def test_harm_on_the_disk_is_seen(tmp_path: Path):
@@ -63,7 +63,7 @@ def test_harm_on_the_disk_is_seen(tmp_path: Path):
     before = Contents.of(tmp_path)
 
     def fault(*, done: bool) -> str:
-        return place_fault(before, Contents.of(tmp_path), written=["out.mp4"], done=done, output="out.mp4")
+        return file_fault(before, Contents.of(tmp_path), written=["out.mp4"], done=done, output="out.mp4")
 
     assert fault(done=False) == ""
     assert fault(done=True) == "said that it was done, and wrote nothing"
@@ -80,32 +80,32 @@ def test_harm_on_the_disk_is_seen(tmp_path: Path):
 
 
 def test_results_differ_in_one_picture():
-    wanted = {"pictures": ["a", "b", "c"], "times": ["0", "1", "2"], "sound": []}
-    assert difference(wanted, wanted) == ""
-    assert difference(wanted, wanted | {"pictures": ["a", "x", "c"]}) == (
+    expected = {"pictures": ["a", "b", "c"], "times": ["0", "1", "2"], "sound": []}
+    assert difference(expected, expected) == ""
+    assert difference(expected, expected | {"pictures": ["a", "x", "c"]}) == (
         "other pictures: 1 of 3, the first is number 1"
     )
-    assert difference(wanted, wanted | {"sound": ["s"]}) == "other sound: 1 of them, not 0 of them"
+    assert difference(expected, expected | {"sound": ["s"]}) == "other sound: 1 of them, not 0 of them"
 
 
 WATCHED = """
 import signal, sys, time
 from pathlib import Path
 from tests.campaigns.process import alive_in, fork
-from tests.campaigns.promises import reading_fault
+from tests.campaigns.promises import decode_fault
 
 place = Path(sys.argv[1])
 assert fork(lambda: sys.exit("words"), folder=place).wait().code == 1
-assert fork(lambda: print("words"), folder=place).wait().said == "words\\n"
+assert fork(lambda: print("words"), folder=place).wait().log == "words\\n"
 slow = fork(lambda: time.sleep(60), folder=place)
 assert not slow.ended_within(0.2)
 assert alive_in(place) == [slow.pid]
 slow.send(signal.SIGTERM)
 assert slow.wait().code == -signal.SIGTERM
 assert not alive_in(place)
-assert fork(lambda: time.sleep(60), folder=place).wait(0.2).stopped == "was still running after 0 s"
+assert fork(lambda: time.sleep(60), folder=place).wait(0.2).stop_reason == "was still running after 0 s"
 (place / "out.png").write_bytes(b"half")
-assert reading_fault(place, ["out.png"]).startswith("cannot be read back")
+assert decode_fault(place, ["out.png"]).startswith("cannot be read back")
 """
 
 
@@ -120,10 +120,10 @@ def test_a_process_is_watched(tmp_path: Path):
 
 
 def test_the_page_counts_what_happened():
-    tally = Tally(name="kills", begun=0.0)
-    tally.add(0, Outcome(kind="went on", seconds=2.0, peak=300.0))
-    tally.add(7, Outcome(kind="went on", fault="left behind: x1", seconds=3.0, peak=200.0))
-    text = page([tally.ended(120.0)], seed=1)
+    tally = Tally(name="kills", start_time=0.0)
+    tally.add(0, Outcome(kind="went on", seconds=2.0, peak_mb=300.0))
+    tally.add(7, Outcome(kind="went on", fault="left behind: x1", seconds=3.0, peak_mb=200.0))
+    text = format_page([tally.ended(120.0)], seed=1)
     assert "| kills | 2 | 1 | 1 | 2 | 3 | 300 |" in text
     assert "| left behind: xN | 1 | 7 |" in text
 

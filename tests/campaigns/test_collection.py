@@ -81,9 +81,9 @@ def awkward(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.mark.slow
 @pytest.mark.parametrize("name", AWKWARD)
 def test_an_awkward_file(awkward: Path, tmp_path: Path, name: str) -> None:
-    wanted, words = AWKWARD[name]
+    expected, words = AWKWARD[name]
     row = check_file(awkward / name, tmp_path)
-    assert row.outcome == wanted, row
+    assert row.outcome == expected, row
     assert words in row.words
     assert words or not row.words, "nothing is said where nothing is left out"
 
@@ -91,9 +91,9 @@ def test_an_awkward_file(awkward: Path, tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_file(shared_data: Path, tmp_path: Path, name: str) -> None:
-    wanted, words = REAL[name]
-    row = check_file(shared_data / "files" / name, tmp_path, options=("--end", "0.5"), patience=900.0)
-    assert row.outcome == wanted, row
+    expected, words = REAL[name]
+    row = check_file(shared_data / "files" / name, tmp_path, options=("--end", "0.5"), timeout_s=900.0)
+    assert row.outcome == expected, row
     assert words in row.words
 
 

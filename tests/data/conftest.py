@@ -74,14 +74,14 @@ def add_subtitles(container: Any, *, codec: str, start: Fraction) -> Callable[[]
 def make_video(tmp_path: Path) -> MakeVideo:
     """Write a small video file and give its path.
 
-    `ticks` are the display times in units of `tick`; everything else is what the tests are about.
+    `ticks` are the display times in units of `time_base`; everything else is what the tests are about.
     """
 
     def make(
         name: str = "in.mp4",
         *,
         ticks: Sequence[int] = range(0, 12 * 3600, 3600),
-        tick: Fraction = Fraction(1, 90_000),
+        time_base: Fraction = Fraction(1, 90_000),
         size: tuple[int, int] = (96, 128),
         pix_fmt: str = "yuv420p",
         codec: str = "libx264",
@@ -99,19 +99,19 @@ def make_video(tmp_path: Path) -> MakeVideo:
         frames: Sequence[av.VideoFrame] | None = None,
     ) -> Path:
         path = tmp_path / name
-        start = ticks[0] * tick
+        start = ticks[0] * time_base
         with av.open(str(path), "w", container_options=container_options or {}) as container:
             container.metadata.update(metadata or {})
             stream: Any = container.add_stream(codec, rate=25, options=options or {})
             context = stream.codec_context
             context.height, context.width = size
-            context.pix_fmt, context.time_base = pix_fmt, tick
+            context.pix_fmt, context.time_base = pix_fmt, time_base
             context.color_range, context.color_primaries, context.color_trc, context.colorspace = tags
             if aspect:
                 context.sample_aspect_ratio = aspect
             if matrix:
                 stream.set_display_matrix(matrix)
-            seconds = float((ticks[-1] - ticks[0]) * tick) + 0.04
+            seconds = float((ticks[-1] - ticks[0]) * time_base) + 0.04
             others = [add_sound(container, start=start, seconds=seconds)] if sound else []
             others += [add_subtitles(container, codec=subtitles, start=start)] if subtitles else []
             others += [part(container)] if part else []
@@ -119,7 +119,7 @@ def make_video(tmp_path: Path) -> MakeVideo:
             if chapters:
                 container.set_chapters(list(_chapters(start)))
             for frame, time in zip(frames or moving_frames(len(ticks), size, pix_fmt), ticks, strict=True):
-                frame.pts, frame.time_base = time, tick
+                frame.pts, frame.time_base = time, time_base
                 frame.color_range, frame.color_primaries, frame.color_trc, frame.colorspace = tags
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))

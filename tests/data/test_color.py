@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freezeframe.data.color import HLG, LINEAR, PQ, SRGB, ColorSpec, resolve_matrix, to_light, to_signal
+from freezeframe.data.color import HLG, LINEAR, PQ, SRGB, ColorSpec, resolve_matrix, to_encoded, to_linear
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.video_in.chroma import downsample, upsample
-from freezeframe.data.media.video_in.frame_picture import VideoPicture, converted, layout_of
+from freezeframe.data.media.video_in.frame_picture import VideoPicture, convert_format, planar_layout
 
 CURVES = [1, 4, 5, 6, LINEAR, 14, SRGB, PQ, HLG]
 FORMATS = [
@@ -25,7 +25,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(
-    ("transfer", "signal", "light"),
+    ("transfer", "signal", "linear"),
     [
         (SRGB, 0.5, 0.21404114),  # IEC 61966-2-1
         (1, 0.5, 0.21404114),  # BT.709, as players show it
@@ -37,22 +37,22 @@ FORMATS = [
         (4, 0.5, 0.5**2.2),
     ],
 )
-def test_curves_meet_their_standards(transfer: int, signal: float, light: float):
+def test_curves_meet_their_standards(transfer: int, signal: float, linear: float):
     """To four digits, as the standards give their constants."""
-    assert float(to_light(torch.tensor(signal), transfer)) == pytest.approx(light, rel=4e-4)
-    assert float(to_signal(torch.tensor(light), transfer)) == pytest.approx(signal, rel=4e-4)
+    assert float(to_linear(torch.tensor(signal), transfer)) == pytest.approx(linear, rel=4e-4)
+    assert float(to_encoded(torch.tensor(linear), transfer)) == pytest.approx(signal, rel=4e-4)
 
 
 @pytest.mark.parametrize("transfer", CURVES)
 def test_curves_are_undone_and_rise(transfer: int):
     signal = torch.linspace(0, 1.09 if transfer not in (PQ, HLG) else 1, 4096)
-    light = to_light(signal, transfer)
-    assert (light.diff() >= 0).all()
+    linear = to_linear(signal, transfer)
+    assert (linear.diff() >= 0).all()
     # Float32 keeps seven digits; PQ spends three of them on its span of five powers of ten.
-    torch.testing.assert_close(to_signal(light, transfer), signal, atol=2e-4, rtol=0)
+    torch.testing.assert_close(to_encoded(linear, transfer), signal, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize("curve", [to_light, to_signal])
+@pytest.mark.parametrize("curve", [to_linear, to_encoded])
 @pytest.mark.parametrize("transfer", CURVES)
 def test_gradients_pass_through_every_curve(curve, transfer: int):
     """Against finite differences in float64, on both parts of each curve."""
@@ -63,11 +63,11 @@ def test_gradients_pass_through_every_curve(curve, transfer: int):
 def test_a_gradient_at_black_is_a_number():
     """The power of the sRGB curve is infinitely steep at 0, but what is black lies on its straight part."""
     black = torch.zeros(3, requires_grad=True)
-    torch.autograd.backward(to_signal(black, SRGB).sum())
+    torch.autograd.backward(to_encoded(black, SRGB).sum())
     torch.testing.assert_close(black.grad, torch.full((3,), 12.92))
 
 
-@pytest.mark.parametrize("curve", [to_light, to_signal])
+@pytest.mark.parametrize("curve", [to_linear, to_encoded])
 @pytest.mark.parametrize("transfer", CURVES)
 def test_a_curve_leaves_what_it_was_given_alone(curve, transfer: int):
     values = torch.linspace(-0.1, 1.1, 64)
@@ -83,18 +83,18 @@ def test_matrix_agrees_with_swscale(matrix: int, name: str, span: int):
     rgb = av.VideoFrame.from_ndarray(np.full((16, 16, 3), (red, green, blue), np.uint8), format="rgb24")
     frame = rgb.reformat(format="yuv444p10le", dst_colorspace=name, dst_color_range=span)
     frame.colorspace, frame.color_range = matrix, span
-    found = VideoPicture(frame).signal()[:, 8, 8] * 255
-    torch.testing.assert_close(found, torch.tensor([red, green, blue]).float(), atol=1.0, rtol=0)
+    decoded_rgb = VideoPicture(frame).signal()[:, 8, 8] * 255
+    torch.testing.assert_close(decoded_rgb, torch.tensor([red, green, blue]).float(), atol=1.0, rtol=0)
 
 
 @pytest.mark.parametrize("matrix", [0, 1, 4, 5, 6, 7, 8, 9])
 def test_gray_has_no_colour(matrix: int):
     spec = ColorSpec(matrix=matrix, full=False, primaries=1, transfer=1, depth=8)
     gain, offset = spec.encoder
-    codes = (gain @ torch.full((3, 1), 0.5) + offset).flatten()
+    code_planes = (gain @ torch.full((3, 1), 0.5) + offset).flatten()
     black_to_white = 16 + 219 / 2
     expected = [black_to_white] * 3 if matrix == 0 else [black_to_white, 128, 128]
-    torch.testing.assert_close(codes, torch.tensor(expected), atol=1e-3, rtol=0)
+    torch.testing.assert_close(code_planes, torch.tensor(expected), atol=1e-3, rtol=0)
 
 
 def test_untagged_means_what_players_take_it_for():
@@ -115,8 +115,8 @@ def natural(pix_fmt: str, size: tuple[int, int], seed: int = 0) -> av.VideoFrame
     return frame.reformat(format=pix_fmt, dst_colorspace="itu709")
 
 
-def codes(frame: av.VideoFrame) -> list[np.ndarray]:
-    kind = np.uint8 if layout_of(frame.format.name).depth == 8 else np.uint16
+def code_planes(frame: av.VideoFrame) -> list[np.ndarray]:
+    kind = np.uint8 if planar_layout(frame.format.name).depth == 8 else np.uint16
     return [
         np.frombuffer(bytes(plane), kind).reshape(plane.height, -1)[:, : plane.width].astype(int)
         for plane in frame.planes
@@ -132,11 +132,13 @@ def test_light_and_back_is_within_a_code(pix_fmt: str, size: tuple[int, int], tr
     picture = VideoPicture(frame)
     image = picture.linear()
     assert image.shape == (3, *size)
-    again = picture.with_light(image)
-    planar = converted(picture, picture.layout.pix_fmt)
-    worst = [int(np.abs(a - b).max()) for a, b in zip(codes(planar), codes(again.frame), strict=True)]
+    decoded = picture.with_linear(image)
+    planar = convert_format(picture, picture.layout.pix_fmt)
+    worst = [
+        int(np.abs(a - b).max()) for a, b in zip(code_planes(planar), code_planes(decoded.frame), strict=True)
+    ]
     assert max(worst) <= 1, worst
-    assert (again.frame.color_trc, again.frame.color_range) == (frame.color_trc, frame.color_range)
+    assert (decoded.frame.color_trc, decoded.frame.color_range) == (frame.color_trc, frame.color_range)
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
@@ -151,25 +153,25 @@ def test_codes_outside_of_rgb_stay(pix_fmt: str):
     picture = VideoPicture(frame)
     image = picture.linear()
     assert image.min() >= 0
-    for a, b in zip(codes(frame), codes(picture.with_light(image).frame), strict=True):
+    for a, b in zip(code_planes(frame), code_planes(picture.with_linear(image).frame), strict=True):
         assert np.abs(a - b).max() <= 1
 
 
 @given(
     height=st.integers(1, 24), width=st.integers(1, 24), seed=st.integers(0, 999),
-    halved=st.sampled_from([(False, False), (False, True), (True, True), (True, False)]),
+    subsampled=st.sampled_from([(False, False), (False, True), (True, True), (True, False)]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_chroma_up_and_down_is_exact(height: int, width: int, seed: int, halved: tuple[bool, bool]):
+def test_chroma_up_and_down_is_exact(height: int, width: int, seed: int, subsampled: tuple[bool, bool]):
     """Perfect reconstruction of both filter pairs, borders and odd sizes included; float32 of 0 to 255."""
-    rows, columns = halved
+    rows, columns = subsampled
     small = ((height + 1) // 2 if rows else height, (width + 1) // 2 if columns else width)
     if height == 1 and rows:
         return  # one row says nothing about the row that it is paired with
     plane = np.random.default_rng(seed).uniform(0, 255, small).astype(np.float32)
-    up = upsample(plane, (height, width), halved)
+    up = upsample(plane, (height, width), subsampled)
     assert up.shape == (height, width)
-    np.testing.assert_allclose(downsample(np.ascontiguousarray(up), halved), plane, atol=2e-3)
+    np.testing.assert_allclose(downsample(np.ascontiguousarray(up), subsampled), plane, atol=2e-3)
 
 
 def test_chroma_lies_on_even_columns():
@@ -184,25 +186,25 @@ def test_highlights_of_hdr_survive():
     frame = natural("yuv420p10le", (16, 16))
     frame.color_trc, frame.colorspace, frame.color_range = PQ, 9, 1
     bright = torch.full((3, 16, 16), 4.0)  # 4,000 cd/m2
-    again = VideoPicture(frame).with_light(bright).linear()
+    decoded = VideoPicture(frame).with_linear(bright).linear()
     # A 10-bit step of PQ is 1 % of light there.
-    torch.testing.assert_close(again, bright, rtol=0.01, atol=0)
+    torch.testing.assert_close(decoded, bright, rtol=0.01, atol=0)
 
 
 def test_side_data_and_time_follow_the_picture():
     frame = natural("yuv420p", (16, 16))
     frame.pts, frame.time_base = 77, Fraction(1, 90_000)
-    copy = VideoPicture(frame).with_light(torch.zeros(3, 16, 16)).frame
+    copy = VideoPicture(frame).with_linear(torch.zeros(3, 16, 16)).frame
     assert (copy.pts, copy.time_base, copy.format.name) == (77, Fraction(1, 90_000), "yuv420p")
     assert frame.color_range == 0, "the original is not touched"
 
 
 def test_luma_is_the_plane():
     frame = natural("yuv420p10le", (16, 24))
-    plane = codes(frame)[0]
+    plane = code_planes(frame)[0]
     np.testing.assert_array_equal(VideoPicture(frame).luma().numpy(), plane >> 2)
 
 
 def test_formats_that_cannot_be_read_are_told():
     with pytest.raises(UnreadableMedia, match="gbrpf32le"):
-        layout_of("gbrpf32le")
+        planar_layout("gbrpf32le")

@@ -45,14 +45,14 @@ def film(scene: np.ndarray) -> Callable[..., Tensor]:
 
 
 def view(scene: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    place = np.array([[1, 0, -MARGIN], [0, 1, -MARGIN], [0, 0, 1.0]])
+    offset = np.array([[1, 0, -MARGIN], [0, 1, -MARGIN], [0, 0, 1.0]])
     flags = cv2.INTER_LANCZOS4
-    return cv2.warpPerspective(scene, matrix @ place, SIZE[::-1], flags=flags).clip(0, 1)
+    return cv2.warpPerspective(scene, matrix @ offset, SIZE[::-1], flags=flags).clip(0, 1)
 
 
-def grainy(light: np.ndarray, noise: float) -> Tensor:
+def grainy(image: np.ndarray, noise: float) -> Tensor:
     """Noise of a standard deviation in gamma-coded units, as sensors and codecs make it."""
-    coded = light**0.5 + np.random.default_rng(0).normal(0, noise, light.shape) if noise else light**0.5
+    coded = image**0.5 + np.random.default_rng(0).normal(0, noise, image.shape) if noise else image**0.5
     linear = np.clip(coded, 0, 1).astype(np.float32) ** 2
     return torch.from_numpy(linear).permute(0, 3, 1, 2).contiguous()
 

@@ -82,7 +82,7 @@ def known_motion(steady) -> Callable[..., Motion]:
         along = steady(velocity)
         sure = torch.ones(along.shape[1:])
         flows = {
-            (i, j): Flow(shift=(j - i) * along, trust=sure)
+            (i, j): Flow(uv=(j - i) * along, confidence=sure)
             for i in range(count)
             for j in range(count)
             if i != j
@@ -90,7 +90,7 @@ def known_motion(steady) -> Callable[..., Motion]:
         return Motion(
             flows=flows,
             velocity=along.expand(count, *along.shape),
-            movers=torch.zeros(count, *along.shape[1:]),
+            independent_motion=torch.zeros(count, *along.shape[1:]),
             shutter=shutter,
         )
 
@@ -103,6 +103,6 @@ def clip_of() -> Callable[..., Clip]:
 
     def clip(images: Tensor, *, shutter: float) -> Clip:
         times = tuple(Fraction(i, 25) for i in range(len(images)))
-        return Clip(images=images, times=times, shutter=shutter, kept=range(len(images)))
+        return Clip(images=images, times=times, shutter=shutter, owned=range(len(images)))
 
     return clip

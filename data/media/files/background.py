@@ -9,10 +9,10 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 0.1  # seconds between looks at whether the other side has gone
+_POLL_INTERVAL_S = 0.1  # seconds between looks at whether the other side has gone
 
 
-class _End:
+class _EndOfQueue:
     """The last thing in a queue: nothing more comes, and why."""
 
     def __init__(self, error: BaseException | None = None) -> None:
@@ -24,14 +24,16 @@ def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
 
     What goes wrong there is raised here, in its place in the order. Closing this generator stops the thread.
     """
-    queue: Queue[T | _End] = Queue(depth)
+    queue: Queue[T | _EndOfQueue] = Queue(depth)
     stop = threading.Event()
-    thread = threading.Thread(target=_fill, args=(items, queue, stop), daemon=True, name="freezeframe-read")
+    thread = threading.Thread(
+        target=_produce, args=(items, queue, stop), daemon=True, name="freezeframe-read"
+    )
     thread.start()
     try:
         while True:
             item = queue.get()
-            if isinstance(item, _End):
+            if isinstance(item, _EndOfQueue):
                 if item.error is not None:
                     raise item.error
                 return
@@ -41,25 +43,25 @@ def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
         thread.join()
 
 
-def _fill(items: Iterator[T], queue: Queue[T | _End], stop: threading.Event) -> None:
+def _produce(items: Iterator[T], queue: Queue[T | _EndOfQueue], stop: threading.Event) -> None:
     try:
         for item in items:
-            if not _offer(queue, item, stop):
+            if not _put(queue, item, stop):
                 break
         else:
-            _offer(queue, _End(), stop)
+            _put(queue, _EndOfQueue(), stop)
     except BaseException as error:  # it belongs to whoever waits for the next item
-        _offer(queue, _End(error), stop)
+        _put(queue, _EndOfQueue(error), stop)
     finally:
         if close := getattr(items, "close", None):
             close()
 
 
-def _offer(queue: Queue[T], item: T, stop: threading.Event) -> bool:
+def _put(queue: Queue[T], item: T, stop: threading.Event) -> bool:
     """Put `item` into a full queue as soon as there is room; give up when told to stop."""
     while not stop.is_set():
         try:
-            queue.put(item, timeout=_PATIENCE)
+            queue.put(item, timeout=_POLL_INTERVAL_S)
         except Full:
             continue
         return True
@@ -74,7 +76,7 @@ class Worker(Generic[T]):
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:
         self._work = work
-        self._queue: Queue[T | _End] = Queue(depth)
+        self._queue: Queue[T | _EndOfQueue] = Queue(depth)
         self._error: BaseException | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="freezeframe-write")
@@ -82,12 +84,12 @@ class Worker(Generic[T]):
 
     def put(self, item: T) -> None:
         self._raise()
-        _offer(self._queue, item, self._stop)
+        _put(self._queue, item, self._stop)
         self._raise()
 
     def join(self) -> None:
         """Wait until everything put so far is done."""
-        _offer(self._queue, _End(), self._stop)
+        _put(self._queue, _EndOfQueue(), self._stop)
         self._thread.join()
         self._raise()
 
@@ -104,10 +106,10 @@ class Worker(Generic[T]):
         try:
             while not self._stop.is_set():
                 try:
-                    item = self._queue.get(timeout=_PATIENCE)
+                    item = self._queue.get(timeout=_POLL_INTERVAL_S)
                 except Empty:
                     continue
-                if isinstance(item, _End):
+                if isinstance(item, _EndOfQueue):
                     return
                 self._work(item)
         except BaseException as error:  # raised again at the next put or join

@@ -18,8 +18,8 @@ except ImportError:  # no such lock on this system
     fcntl = None  # type: ignore[assignment]
 
 NAME = "lock"
-PATIENCE = 5.0  # seconds for a run that was just stopped to go
-_PAUSE = 0.05
+TIMEOUT_S = 5.0  # seconds for a run that was just stopped to go
+_POLL_INTERVAL_S = 0.05
 
 
 class Lock:
@@ -31,15 +31,15 @@ class Lock:
         Raises:
             UnwritableOutput: Another run holds it; says which.
         """
-        end = time.monotonic() + PATIENCE
-        while (file := _locked(folder)) is None:
-            if time.monotonic() >= end:
+        deadline = time.monotonic() + TIMEOUT_S
+        while (file := _try_lock(folder)) is None:
+            if time.monotonic() >= deadline:
                 raise UnwritableOutput(
-                    f"{output}: another run is writing it{_holder(folder)}; wait for it, or stop it and rerun"
+                    f"{output}: another run is writing it{_describe_owner(folder)}; wait for it, or stop it and rerun"
                 )
-            time.sleep(_PAUSE)
+            time.sleep(_POLL_INTERVAL_S)
         self._file = file
-        self._sign()
+        self._write_owner()
 
     @property
     def held(self) -> bool:
@@ -48,14 +48,14 @@ class Lock:
     def release(self) -> None:
         self._file.close()
 
-    def _sign(self) -> None:
+    def _write_owner(self) -> None:
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         self._file.truncate(0)
         json.dump({"pid": os.getpid(), "host": platform.node(), "since": since}, self._file)
         self._file.flush()
 
 
-def _locked(folder: Path) -> TextIOWrapper | None:
+def _try_lock(folder: Path) -> TextIOWrapper | None:
     """The file of a lock that is ours now; None where it is another's."""
     folder.mkdir(exist_ok=True)
     try:
@@ -75,9 +75,9 @@ def _locked(folder: Path) -> TextIOWrapper | None:
     return None
 
 
-def _holder(folder: Path) -> str:
+def _describe_owner(folder: Path) -> str:
     try:
-        facts = json.loads((folder / NAME).read_text())
+        owner = json.loads((folder / NAME).read_text())
     except (OSError, ValueError):
         return ""
-    return f" (process {facts['pid']} on {facts['host']}, since {facts['since']})"
+    return f" (process {owner['pid']} on {owner['host']}, since {owner['since']})"

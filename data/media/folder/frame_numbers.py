@@ -7,43 +7,45 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import gcd
 
-_SPARSE = 2  # frames per image, on average; where more are missing, numbers count something else
+_MAX_FRAMES_PER_IMAGE = (
+    2  # frames per image, on average; where more are missing, numbers count something else
+)
 
 
-def places_of(names: Sequence[str]) -> tuple[list[int], str | None]:
+def frame_positions(names: Sequence[str]) -> tuple[list[int], str | None]:
     """The place of each image on an even grid of frames, from 0, and words about gaps.
 
     Names whose last number rises count frames (00001, 00002, 00004: number 3 is missing). Every second or
     tenth frame of a clip is an even grid of its own. Other names lie side by side.
     """
-    plain = list(range(len(names)))
-    numbers = [int(found[-1]) if (found := re.findall(r"\d+", _stem(name))) else -1 for name in names]
+    consecutive = list(range(len(names)))
+    numbers = [int(digits[-1]) if (digits := re.findall(r"\d+", _stem(name))) else -1 for name in names]
     steps = [b - a for a, b in pairwise(numbers)]
-    if not steps or min(steps) <= 0 or min(numbers) < 0 or len(_frames_of(names)) > 1:
-        return plain, None
+    if not steps or min(steps) <= 0 or min(numbers) < 0 or len(_name_patterns(names)) > 1:
+        return consecutive, None
     step = gcd(*steps)
-    places = [(number - numbers[0]) // step for number in numbers]
-    missing = places[-1] + 1 - len(places)
+    positions = [(number - numbers[0]) // step for number in numbers]
+    missing = positions[-1] + 1 - len(positions)
     if not missing:
-        return places, None
-    if places[-1] > _SPARSE * len(places):
-        return plain, "its numbers leave out most frames: the images are taken as evenly spaced in time"
-    return places, f"{_missing(numbers, step)} missing: taken as a gap in time"
+        return positions, None
+    if positions[-1] > _MAX_FRAMES_PER_IMAGE * len(positions):
+        return consecutive, "its numbers leave out most frames: the images are taken as evenly spaced in time"
+    return positions, f"{_describe_gaps(numbers, step)} missing: taken as a gap in time"
 
 
 def _stem(name: str) -> str:
     return name.rpartition(".")[0]
 
 
-def _frames_of(names: Sequence[str]) -> set[str]:
+def _name_patterns(names: Sequence[str]) -> set[str]:
     """What stands around the last number of each name."""
     return {re.sub(r"\d+(?=\D*$)", "#", _stem(name)) for name in names}
 
 
-def _missing(numbers: Sequence[int], step: int) -> str:
+def _describe_gaps(numbers: Sequence[int], step: int) -> str:
     """`numbers 3, 7 to 9 are`, in words."""
     gaps = [(a + step, b - step) for a, b in pairwise(numbers) if b - a > step]
     parts = [str(first) if first == last else f"{first} to {last}" for first, last in gaps]
-    shown = ", ".join(parts[:5]) + (f" and {len(parts) - 5} more" if len(parts) > 5 else "")
-    one = len(gaps) == 1 and gaps[0][0] == gaps[0][1]
-    return f"number {shown} is" if one else f"numbers {shown} are"
+    listed = ", ".join(parts[:5]) + (f" and {len(parts) - 5} more" if len(parts) > 5 else "")
+    is_single = len(gaps) == 1 and gaps[0][0] == gaps[0][1]
+    return f"number {listed} is" if is_single else f"numbers {listed} are"

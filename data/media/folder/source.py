@@ -12,15 +12,15 @@ from pathlib import Path
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.files.background import prefetch
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
-from freezeframe.data.media.photo.decode import decode, upright_size
+from freezeframe.data.media.photo.decode import decode, display_size
 from freezeframe.data.types import Frame
 
-from .frame_numbers import places_of
+from .frame_numbers import frame_positions
 from .sink import ImageFolderSink
 
 __all__ = ["ImageFolderSink", "ImageFolderSource", "open_folder"]
 
-AHEAD = 4  # decoded images that wait for their turn
+PREFETCH_FRAMES = 4  # decoded images that wait for their turn
 
 
 def open_folder(
@@ -54,37 +54,45 @@ def open_folder(
         raise UnreadableMedia(
             f"{path}: holds no images; name a folder of numbered ones (0001.png, 0002.png ...)"
         )
-    places, gaps = places_of([image.name for image in images])
-    kept = part_of(path, [place / rate for place in places], start=start, end=end)
-    images, places = images[kept], places[kept]
-    _refuse_odd_sizes(images)
-    return ImageFolderSource(path, images, rate=rate, places=places, notes=[gaps] if gaps else [])
+    positions, gaps = frame_positions([image.name for image in images])
+    selection = select_time_range(path, [position / rate for position in positions], start=start, end=end)
+    images, positions = images[selection], positions[selection]
+    _check_sizes(images)
+    return ImageFolderSource(path, images, rate=rate, positions=positions, notes=[gaps] if gaps else [])
 
 
-def part_of(path: Path, times: Sequence[Fraction], *, start: float | None, end: float | None) -> slice:
+def select_time_range(
+    path: Path, times: Sequence[Fraction], *, start: float | None, end: float | None
+) -> slice:
     """Which of the rising `times`, in seconds, lie from `start` on and before `end`."""
     first = Fraction(str(start or 0))
     last = times[-1] + 1 if end is None else Fraction(str(end))
     if first >= last and end is not None:
         raise UnreadableMedia(f"{path}: the end, {end:g} s, must come after the start")
-    kept = slice(bisect_left(times, first), bisect_left(times, last))
-    if kept.start == kept.stop:
+    selection = slice(bisect_left(times, first), bisect_left(times, last))
+    if selection.start == selection.stop:
         raise UnreadableMedia(
             f"{path}: has no image in the part asked for, its last is at {float(times[-1]):g} s;"
             " look at --start, --end and the frame rate"
         )
-    return kept
+    return selection
 
 
 class ImageFolderSource:
     """The images of one folder in the order of their numbers."""
 
     def __init__(
-        self, path: Path, images: Sequence[Path], *, rate: Fraction, places: Sequence[int], notes: list[str]
+        self,
+        path: Path,
+        images: Sequence[Path],
+        *,
+        rate: Fraction,
+        positions: Sequence[int],
+        notes: list[str],
     ) -> None:
         self.path = path
         self.images = tuple(images)
-        self.places = tuple(place - places[0] for place in places)  # of each image, in frames
+        self.positions = tuple(position - positions[0] for position in positions)  # of each image, in frames
         self.notes = notes  # words to the user
         self.damage: list[int] = []  # frames for which a neighbour was shown: an image is never replaced
         self._rate = rate
@@ -103,24 +111,24 @@ class ImageFolderSource:
 
     def frames(self, *, first: int = 0) -> Iterator[Frame]:
         """All images from number `first` on, decoded ahead on a thread of their own."""
-        return prefetch(self._read(range(first, self.count)), AHEAD)
+        return prefetch(self._read(range(first, self.count)), PREFETCH_FRAMES)
 
-    def glimpses(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
+    def sample_clips(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
         """`runs` short runs of `length` consecutive images; fewer where they would overlap."""
-        begin = 0
-        for run in range(runs):
-            middle = self.count * (2 * run + 1) // (2 * runs)
-            start = max(begin, min(middle - length // 2, self.count - length))
-            begin = min(start + length, self.count)
-            if start < begin:
-                yield tuple(self._read(range(start, begin)))
+        next_index = 0
+        for clip_index in range(runs):
+            middle = self.count * (2 * clip_index + 1) // (2 * runs)
+            start = max(next_index, min(middle - length // 2, self.count - length))
+            next_index = min(start + length, self.count)
+            if start < next_index:
+                yield tuple(self._read(range(start, next_index)))
 
     def fingerprint(self) -> str:
         """Tells the folder from another and from its own later state."""
         digest = hashlib.sha256(f"{self.path.resolve()} {self._rate}".encode())
         for image in self.images:
-            facts = image.stat()
-            digest.update(f"{image.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+            status = image.stat()
+            digest.update(f"{image.name} {status.st_size} {status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
     def _read(self, numbers: range) -> Iterator[Frame]:
@@ -129,23 +137,23 @@ class ImageFolderSource:
             picture = decode(self.images[index])
             size = size or picture.size
             if picture.size != size:
-                raise _odd(self.images[index], picture.size, size)
-            yield Frame(index=index, time=self.places[index] / self._rate, picture=picture)
+                raise _size_mismatch(self.images[index], picture.size, size)
+            yield Frame(index=index, time=self.positions[index] / self._rate, picture=picture)
 
 
-def _refuse_odd_sizes(images: Sequence[Path]) -> None:
+def _check_sizes(images: Sequence[Path]) -> None:
     """Look at all headers now, rather than stop in the middle."""
-    usual: tuple[int, int] | None = None
+    expected_size: tuple[int, int] | None = None
     for image in images:
-        size = upright_size(image)
-        usual = usual or size
-        if size is not None and size != usual and usual is not None:
-            raise _odd(image, size, usual)
+        size = display_size(image)
+        expected_size = expected_size or size
+        if size is not None and size != expected_size and expected_size is not None:
+            raise _size_mismatch(image, size, expected_size)
 
 
-def _odd(image: Path, size: tuple[int, int], usual: tuple[int, int]) -> UnreadableMedia:
+def _size_mismatch(image: Path, size: tuple[int, int], expected_size: tuple[int, int]) -> UnreadableMedia:
     return UnreadableMedia(
-        f"{image}: is {size[1]}x{size[0]}, but the images before it are {usual[1]}x{usual[0]};"
+        f"{image}: is {size[1]}x{size[0]}, but the images before it are {expected_size[1]}x{expected_size[0]};"
         " leave it out, or give all the same size"
     )
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, TiffTags
 
-from .exif import EXIF, GPS, PREFIX, TOLD, hushed, told
-from .photo import PhotoPicture, Pixels, in_8_bits
+from .exif import EXIF, GPS, IFD0_TAGS, PREFIX, parse_tags, suppress_warnings
+from .photo import PhotoPicture, Pixels, to_8_bit
 
 Encoder = Callable[[PhotoPicture, int], bytes]
 
@@ -24,10 +24,12 @@ def encode(picture: PhotoPicture, suffix: str, *, quality: int) -> bytes:
     return ENCODERS[suffix](picture, quality)
 
 
-def _by_pillow(picture: PhotoPicture, quality: int, *, kind: str, clear: bool, **options: Any) -> bytes:
-    """Eight bits per sample; `clear` says whether the format holds transparency."""
-    picture = in_8_bits(picture)
-    image = Image.fromarray(_joined(picture) if clear else picture.pixels)
+def _encode_pillow(
+    picture: PhotoPicture, quality: int, *, kind: str, supports_alpha: bool, **options: Any
+) -> bytes:
+    """Eight bits per sample; `supports_alpha` says whether the format holds transparency."""
+    picture = to_8_bit(picture)
+    image = Image.fromarray(_interleave_alpha(picture) if supports_alpha else picture.pixels)
     if picture.profile and kind != "BMP":
         options["icc_profile"] = picture.profile
     if picture.exif and kind != "BMP":
@@ -40,8 +42,8 @@ def _by_pillow(picture: PhotoPicture, quality: int, *, kind: str, clear: bool, *
 def _png(picture: PhotoPicture, _quality: int) -> bytes:
     """Eight or sixteen bits; profile and EXIF as chunks after the header (PNG 3rd edition, 11.3)."""
     channels = [2, 1, 0, 3][: 3 + (picture.alpha is not None)]
-    _, coded = cv2.imencode(".png", _joined(picture)[..., channels])
-    data = coded.tobytes()
+    _, buffer = cv2.imencode(".png", _interleave_alpha(picture)[..., channels])
+    data = buffer.tobytes()
     chunks = b""
     if picture.profile:
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.profile))
@@ -60,11 +62,11 @@ def _tiff(picture: PhotoPicture, _quality: int) -> bytes:
 
     The directory is made anew, so maker notes are kept as bytes, but what they point to may have moved.
     """
-    codes = _joined(picture)
-    height, width, channels = codes.shape
-    strip = zlib.compress(codes.astype(codes.dtype.newbyteorder("<")).tobytes(), 6)
+    samples = _interleave_alpha(picture)
+    height, width, channels = samples.shape
+    strip = zlib.compress(samples.astype(samples.dtype.newbyteorder("<")).tobytes(), 6)
     tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
-    _describe(tags, picture.exif)
+    _copy_exif_tags(tags, picture.exif)
     tags[256], tags[257] = width, height
     tags[258], tags[339] = (picture.depth,) * channels, (1,) * channels  # bits, unsigned
     tags[259], tags[262], tags[277], tags[278] = 8, 2, channels, height
@@ -74,31 +76,31 @@ def _tiff(picture: PhotoPicture, _quality: int) -> bytes:
         tags[338] = 2  # transparency that colours were not multiplied with
     if picture.profile:
         tags[34675] = picture.profile
-    with hushed():
+    with suppress_warnings():
         return struct.pack("<2sHI", b"II", 42, 8) + bytes(tags.tobytes(8)) + strip
 
 
-def _describe(tags: TiffImagePlugin.ImageFileDirectory_v2, exif: bytes | None) -> None:
+def _copy_exif_tags(tags: TiffImagePlugin.ImageFileDirectory_v2, exif: bytes | None) -> None:
     """Put what EXIF says about a photo into the directory of a TIFF."""
-    said = told(exif)
-    for tag in TOLD:
+    exif_tags = parse_tags(exif)
+    for tag in IFD0_TAGS:
         if tag in (EXIF, GPS):
-            if part := said.get_ifd(tag):
-                tags[tag] = dict(part)
-        elif tag in said:
-            tags[tag] = said[tag]
+            if ifd_tags := exif_tags.get_ifd(tag):
+                tags[tag] = dict(ifd_tags)
+        elif tag in exif_tags:
+            tags[tag] = exif_tags[tag]
 
 
-def _joined(picture: PhotoPicture) -> Pixels:
+def _interleave_alpha(picture: PhotoPicture) -> Pixels:
     """[H, W, 3], or [H, W, 4] with transparency."""
     if picture.alpha is None:
         return picture.pixels
     return np.concatenate([picture.pixels, picture.alpha[..., None]], axis=2)
 
 
-_jpeg: Encoder = partial(_by_pillow, kind="JPEG", clear=False, subsampling=0)
-_webp: Encoder = partial(_by_pillow, kind="WEBP", clear=True, exact=True)
-_avif: Encoder = partial(_by_pillow, kind="AVIF", clear=True, subsampling="4:4:4")
+_jpeg: Encoder = partial(_encode_pillow, kind="JPEG", supports_alpha=False, subsampling=0)
+_webp: Encoder = partial(_encode_pillow, kind="WEBP", supports_alpha=True, exact=True)
+_avif: Encoder = partial(_encode_pillow, kind="AVIF", supports_alpha=True, subsampling="4:4:4")
 
 # The suffix decides; all but PNG and TIFF hold eight bits per sample.
 ENCODERS: dict[str, Encoder] = {
@@ -109,5 +111,5 @@ ENCODERS: dict[str, Encoder] = {
     ".tiff": _tiff,
     ".webp": _webp,
     ".avif": _avif,
-    ".bmp": partial(_by_pillow, kind="BMP", clear=False),
+    ".bmp": partial(_encode_pillow, kind="BMP", supports_alpha=False),
 }

@@ -21,17 +21,17 @@ _DATE, _SUBSECOND = 0x9003, 0x9291
 _EXPOSURE, _SHUTTER_SPEED = 0x829A, 0x9201
 # What of a TIFF's first directory speaks of the picture, not of how the file is laid out: description, make,
 # model, orientation, resolution, software, date, artist, computer, copyright, and the two sub-directories.
-TOLD = (270, 271, 272, ORIENTATION, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS)
+IFD0_TAGS = (270, 271, 272, ORIENTATION, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS)
 
 # What Pillow raises on bad tags.
-_DAMAGE = (
+_PARSE_ERRORS = (
     *(SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError),
     *(OSError, RuntimeError, ArithmeticError, struct.error),
 )
-_WARNINGS = threading.RLock()  # the filter of warnings is one for all threads
+_WARNINGS_LOCK = threading.RLock()  # the filter of warnings is one for all threads
 
 
-def upright(exif: bytes, *, turned: bool) -> bytes:
+def normalize_orientation(exif: bytes, *, rotated_90: bool) -> bytes:
     """The same EXIF for a photo whose pixels were put upright.
 
     Nothing moves, so that maker notes, which point into the file, stay readable. The orientation becomes 1,
@@ -41,13 +41,13 @@ def upright(exif: bytes, *, turned: bool) -> bytes:
     patched = bytearray(exif)
     try:
         order = _byte_order(exif)
-        for spot in _entries(exif, order, _first(exif, order)):
-            tag, _, _, value = struct.unpack_from(order + "HHII", exif, spot)
+        for entry_offset in _entries(exif, order, _ifd0_offset(exif, order)):
+            tag, _, _, value = struct.unpack_from(order + "HHII", exif, entry_offset)
             if tag == ORIENTATION:
-                struct.pack_into(order + "H", patched, spot + 8, 1)
-            if tag == EXIF and turned:
+                struct.pack_into(order + "H", patched, entry_offset + 8, 1)
+            if tag == EXIF and rotated_90:
                 _swap_size(patched, order, value)
-        end = _first(exif, order)
+        end = _ifd0_offset(exif, order)
         (count,) = struct.unpack_from(order + "H", exif, end)
         struct.pack_into(order + "I", patched, end + 2 + 12 * count, 0)
     except (struct.error, ValueError):
@@ -55,13 +55,13 @@ def upright(exif: bytes, *, turned: bool) -> bytes:
     return bytes(patched)
 
 
-def sized(exif: bytes | None, *, height: int, width: int) -> bytes | None:
+def with_dimensions(exif: bytes | None, *, height: int, width: int) -> bytes | None:
     """The same EXIF for a photo of another size. Nothing moves; what tells no size still tells none."""
     patched = bytearray(exif or b"")
     try:
         order = _byte_order(patched)
-        for spot in _entries(patched, order, _first(patched, order)):
-            tag, _, _, value = struct.unpack_from(order + "HHII", patched, spot)
+        for entry_offset in _entries(patched, order, _ifd0_offset(patched, order)):
+            tag, _, _, value = struct.unpack_from(order + "HHII", patched, entry_offset)
             if tag == EXIF:
                 _write_size(patched, order, value, {_WIDTH: width, _HEIGHT: height})
     except (struct.error, ValueError):
@@ -69,56 +69,58 @@ def sized(exif: bytes | None, *, height: int, width: int) -> bytes | None:
     return bytes(patched)
 
 
-def told(exif: bytes | None) -> Image.Exif:
+def parse_tags(exif: bytes | None) -> Image.Exif:
     """The tags of EXIF bytes; none where there are none or they cannot be read."""
     tags = Image.Exif()
-    with hushed():
+    with suppress_warnings():
         try:
             tags.load(exif or b"")
-        except _DAMAGE:
+        except _PARSE_ERRORS:
             return Image.Exif()
-        return _sound(tags)
+        return _valid_tags(tags)
 
 
-def gathered(tags: Image.Exif) -> bytes | None:
+def serialize_tags(tags: Image.Exif) -> bytes | None:
     """EXIF bytes from the directories of a TIFF, without what describes the file's layout."""
-    with hushed():
-        kept = _sound(tags)
-        for tag in set(kept) - set(TOLD):
-            del kept[tag]
-        if not kept and not any(kept.get_ifd(part) for part in (EXIF, GPS)):
+    with suppress_warnings():
+        valid = _valid_tags(tags)
+        for tag in set(valid) - set(IFD0_TAGS):
+            del valid[tag]
+        if not valid and not any(valid.get_ifd(ifd) for ifd in (EXIF, GPS)):
             return None
-        return bytes(kept.tobytes()).removeprefix(PREFIX)
+        return bytes(valid.tobytes()).removeprefix(PREFIX)
 
 
-def _sound(tags: Image.Exif) -> Image.Exif:
+def _valid_tags(tags: Image.Exif) -> Image.Exif:
     """The tags whose values can be read and written again."""
-    kept = Image.Exif()
+    valid = Image.Exif()
     for tag in set(tags) - {EXIF, GPS}:
-        with suppress(*_DAMAGE):
-            if _writable(tag, tags[tag], group=None):
-                kept[tag] = tags[tag]
-    for part in (EXIF, GPS):
-        with suppress(*_DAMAGE):
-            found = tags.get_ifd(part).items()
-            kept.get_ifd(part).update({tag: v for tag, v in found if _writable(tag, v, group=part)})
-    return kept
+        with suppress(*_PARSE_ERRORS):
+            if _is_serializable(tag, tags[tag], group=None):
+                valid[tag] = tags[tag]
+    for ifd in (EXIF, GPS):
+        with suppress(*_PARSE_ERRORS):
+            items = tags.get_ifd(ifd).items()
+            valid.get_ifd(ifd).update(
+                {tag: value for tag, value in items if _is_serializable(tag, value, group=ifd)}
+            )
+    return valid
 
 
-def _writable(tag: int, value: Any, *, group: int | None) -> bool:
+def _is_serializable(tag: int, value: Any, *, group: int | None) -> bool:
     directory = ImageFileDirectory_v2(group=group)
     try:
         directory[tag] = value
         directory.tobytes()
-    except _DAMAGE:
+    except _PARSE_ERRORS:
         return False
     return True
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def suppress_warnings() -> Iterator[None]:
     """Pillow's remarks about odd tags are of no use to anyone here."""
-    with _WARNINGS, warnings.catch_warnings():
+    with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -129,21 +131,21 @@ def orientation(tags: Image.Exif) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def moment(exif: bytes | None) -> Fraction | None:
+def capture_time(exif: bytes | None) -> Fraction | None:
     """Seconds, on a clock of their own, at which the photo was taken; None where the EXIF does not say."""
-    tags = told(exif).get_ifd(EXIF)
+    tags = parse_tags(exif).get_ifd(EXIF)
     try:
         day = datetime.strptime(str(tags[_DATE]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
-        part = str(tags.get(_SUBSECOND, "")).strip("\0 ") or "0"
+        fraction_digits = str(tags.get(_SUBSECOND, "")).strip("\0 ") or "0"
         seconds = (day - datetime(1970, 1, 1)) // timedelta(seconds=1)
-        return seconds + Fraction(int(part), 10 ** len(part))
+        return seconds + Fraction(int(fraction_digits), 10 ** len(fraction_digits))
     except (KeyError, ValueError):
         return None
 
 
-def exposure(exif: bytes | None) -> float | None:
+def exposure_time(exif: bytes | None) -> float | None:
     """Seconds for which the shutter was open; None where the EXIF does not say."""
-    tags = told(exif).get_ifd(EXIF)
+    tags = parse_tags(exif).get_ifd(EXIF)
     try:
         # Where the time is not given, its APEX value may be.
         seconds = float(tags[_EXPOSURE] if _EXPOSURE in tags else 2.0 ** -float(tags[_SHUTTER_SPEED]))
@@ -158,9 +160,9 @@ def _byte_order(exif: bytes | bytearray) -> str:
     return "<" if exif[:2] == b"II" else ">"
 
 
-def _first(exif: bytes | bytearray, order: str) -> int:
-    (spot,) = struct.unpack_from(order + "I", exif, 4)
-    return int(spot)
+def _ifd0_offset(exif: bytes | bytearray, order: str) -> int:
+    (offset,) = struct.unpack_from(order + "I", exif, 4)
+    return int(offset)
 
 
 def _entries(exif: bytes | bytearray, order: str, directory: int) -> Iterator[int]:
@@ -171,14 +173,19 @@ def _entries(exif: bytes | bytearray, order: str, directory: int) -> Iterator[in
 
 def _write_size(exif: bytearray, order: str, directory: int, sizes: dict[int, int]) -> None:
     """Put new numbers into those tags of `sizes` that are there, as LONG: wide enough for any photo."""
-    for spot in _entries(exif, order, directory):
-        (tag,) = struct.unpack_from(order + "H", exif, spot)
+    for entry_offset in _entries(exif, order, directory):
+        (tag,) = struct.unpack_from(order + "H", exif, entry_offset)
         if tag in sizes:
-            struct.pack_into(order + "HII", exif, spot + 2, 4, 1, sizes[tag])
+            struct.pack_into(order + "HII", exif, entry_offset + 2, 4, 1, sizes[tag])
 
 
 def _swap_size(exif: bytearray, order: str, directory: int) -> None:
-    spots = {struct.unpack_from(order + "H", exif, at)[0]: at for at in _entries(exif, order, directory)}
-    if _WIDTH in spots and _HEIGHT in spots:
-        a, b = spots[_WIDTH] + 2, spots[_HEIGHT] + 2  # type, count and value; the tags stay in order
+    entry_offsets = {
+        struct.unpack_from(order + "H", exif, entry)[0]: entry for entry in _entries(exif, order, directory)
+    }
+    if _WIDTH in entry_offsets and _HEIGHT in entry_offsets:
+        a, b = (
+            entry_offsets[_WIDTH] + 2,
+            entry_offsets[_HEIGHT] + 2,
+        )  # type, count and value; the tags stay in order
         exif[a : a + 10], exif[b : b + 10] = exif[b : b + 10], exif[a : a + 10]

@@ -8,15 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
-from freezeframe.data.media.files.inputs import refuse_pipe
+from freezeframe.data.media.files.inputs import reject_pipe
 from freezeframe.data.media.files.publish import Claim, claim
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.types import Frame, Picture
 
 from .decode import decode
 from .encode import ENCODERS, encode
-from .exif import exposure, moment
-from .photo import PhotoPicture, photo_of
+from .exif import capture_time, exposure_time
+from .photo import PhotoPicture, to_photo
 
 __all__ = [
     "PHOTO_SUFFIXES",
@@ -42,7 +42,7 @@ def read_photo(path: str | Path) -> PhotoPicture:
     path = Path(path)
     if path.is_dir():
         raise UnreadableMedia(f"{path}: is a folder; name a photo")
-    refuse_pipe(path)
+    reject_pipe(path)
     return decode(path)
 
 
@@ -58,8 +58,8 @@ def write_photo(picture: Picture, path: str | Path, *, force: bool = False, qual
         force: Replace an existing file.
         quality: 1 to 100, of JPEG (colour at full resolution), WebP and AVIF.
     """
-    place = claim_photo(Path(path), force=force)
-    place.write(encoded(photo_of(picture), place.path, quality=quality))
+    output_claim = claim_photo(Path(path), force=force)
+    output_claim.write(encode_photo(to_photo(picture), output_claim.path, quality=quality))
 
 
 def claim_photo(path: Path, *, inputs: Iterable[Path] = (), force: bool, trial: bool = True) -> Claim:
@@ -71,7 +71,7 @@ def claim_photo(path: Path, *, inputs: Iterable[Path] = (), force: bool, trial: 
     return claim(path, inputs=inputs, force=force, trial=trial)
 
 
-def encoded(picture: PhotoPicture, path: Path, *, quality: int = 95) -> bytes:
+def encode_photo(picture: PhotoPicture, path: Path, *, quality: int = 95) -> bytes:
     """The file that shows `picture`, of the kind that the suffix of `path` names."""
     try:
         return encode(picture, path.suffix.lower(), quality=quality)
@@ -88,13 +88,13 @@ def read_burst(paths: Sequence[str | Path]) -> list[Frame]:
     photo before; else the photos count as a second apart.
     """
     if len(paths) < 2:
-        what = f"{paths[0]}: is a single photo" if paths else "no photo was given"
-        raise UnreadableMedia(f"{what}; a burst needs two or more of the same scene")
+        subject = f"{paths[0]}: is a single photo" if paths else "no photo was given"
+        raise UnreadableMedia(f"{subject}; a burst needs two or more of the same scene")
     photos = [read_photo(path) for path in paths]
     for path, photo in zip(paths, photos, strict=True):
         if photo.size != photos[0].size:
             raise UnreadableMedia(
-                f"{path}: is {_said(photo.size)}, but {paths[0]} is {_said(photos[0].size)};"
+                f"{path}: is {_format_size(photo.size)}, but {paths[0]} is {_format_size(photos[0].size)};"
                 " a burst needs photos of one size: leave it out, or cut all to the same size"
             )
     times = _times(photos)
@@ -104,17 +104,17 @@ def read_burst(paths: Sequence[str | Path]) -> list[Frame]:
 
 def exposure_seconds(picture: Picture) -> float | None:
     """How long the shutter was open, in seconds, if the photo's EXIF tells."""
-    return exposure(picture.exif) if isinstance(picture, PhotoPicture) else None
+    return exposure_time(picture.exif) if isinstance(picture, PhotoPicture) else None
 
 
 def _times(photos: Sequence[PhotoPicture]) -> list[Fraction]:
-    told = [moment(photo.exif) for photo in photos]
-    moments = [time for time in told if time is not None]
-    rising = all(a < b for a, b in pairwise(moments))
-    if len(moments) < len(photos) or not rising:
+    capture_times = [capture_time(photo.exif) for photo in photos]
+    known_times = [time for time in capture_times if time is not None]
+    rising = all(a < b for a, b in pairwise(known_times))
+    if len(known_times) < len(photos) or not rising:
         return [Fraction(index) for index in range(len(photos))]
-    return [time - moments[0] for time in moments]
+    return [time - known_times[0] for time in known_times]
 
 
-def _said(size: tuple[int, int]) -> str:
+def _format_size(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"

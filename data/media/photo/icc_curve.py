@@ -16,41 +16,45 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from freezeframe.data.color import SRGB, to_light, to_signal
+from freezeframe.data.color import SRGB, to_encoded, to_linear
 
-NODES = 65536  # signal steps at which a curve is known
-_SAME = 2e-4  # light; nearer than this a profile's curve is sRGB itself, rounded (1/20 of an 8-bit step)
+CURVE_SAMPLES = 65536  # signal steps at which a curve is known
+_SRGB_TOLERANCE = (
+    2e-4  # light; nearer than this a profile's curve is sRGB itself, rounded (1/20 of an 8-bit step)
+)
 
 Lut = npt.NDArray[np.float32]
 Curve = npt.NDArray[np.float64]
 
 
-def light_of_codes(profile: bytes | None, depth: int) -> Lut:
+def linear_lut(profile: bytes | None, depth: int) -> Lut:
     """[3, 2^depth] linear light in [0, 1] of each code, per channel."""
-    curves = _curves(profile) or (_srgb_nodes(),) * 3
-    at = np.linspace(0, NODES - 1, 1 << depth)
-    return np.stack([np.interp(at, np.arange(NODES), curve) for curve in curves]).astype(np.float32)
+    curves = _curves(profile) or (_srgb_curve(),) * 3
+    positions = np.linspace(0, CURVE_SAMPLES - 1, 1 << depth)
+    return np.stack([np.interp(positions, np.arange(CURVE_SAMPLES), curve) for curve in curves]).astype(
+        np.float32
+    )
 
 
-def signal_of_light(image: Tensor, profile: bytes | None) -> Tensor:
+def encode_with_profile(image: Tensor, profile: bytes | None) -> Tensor:
     """[3, H, W] signal in [0, 1] that shows linear light; what is brighter than white becomes white."""
-    light = image.detach().cpu().float().clamp(0, 1)
+    linear = image.detach().cpu().float().clamp(0, 1)
     curves = _curves(profile)
     if curves is None:
-        return to_signal(light, SRGB).clamp_(0, 1)
-    signal = np.linspace(0, 1, NODES, dtype=np.float32)
-    bent = [np.interp(plane, curve, signal) for plane, curve in zip(light.numpy(), curves, strict=True)]
-    return torch.from_numpy(np.stack(bent).astype(np.float32))
+        return to_encoded(linear, SRGB).clamp_(0, 1)
+    signal = np.linspace(0, 1, CURVE_SAMPLES, dtype=np.float32)
+    encoded = [np.interp(plane, curve, signal) for plane, curve in zip(linear.numpy(), curves, strict=True)]
+    return torch.from_numpy(np.stack(encoded).astype(np.float32))
 
 
 @lru_cache(maxsize=1)
-def _srgb_nodes() -> Curve:
-    return to_light(torch.linspace(0, 1, NODES, dtype=torch.float64), SRGB).numpy()
+def _srgb_curve() -> Curve:
+    return to_linear(torch.linspace(0, 1, CURVE_SAMPLES, dtype=torch.float64), SRGB).numpy()
 
 
 @lru_cache(maxsize=8)
 def _curves(profile: bytes | None) -> tuple[Curve, ...] | None:
-    """Light at `NODES` signal steps, per channel; None where sRGB's curve is to be used."""
+    """Light at `CURVE_SAMPLES` signal steps, per channel; None where sRGB's curve is to be used."""
     if profile is None:
         return None
     try:
@@ -61,8 +65,8 @@ def _curves(profile: bytes | None) -> tuple[Curve, ...] | None:
         return None
     if any(np.any(np.diff(curve) < 0) or curve[-1] - curve[0] < 0.5 for curve in curves):
         return None  # no tone curve that could be undone
-    same = all(np.abs(curve - _srgb_nodes()).max() < _SAME for curve in curves)
-    return None if same else curves
+    is_srgb = all(np.abs(curve - _srgb_curve()).max() < _SRGB_TOLERANCE for curve in curves)
+    return None if is_srgb else curves
 
 
 def _tags(profile: bytes) -> dict[bytes, bytes]:
@@ -73,19 +77,19 @@ def _tags(profile: bytes) -> dict[bytes, bytes]:
 
 
 def _curve(tag: bytes) -> Curve:
-    signal = np.linspace(0, 1, NODES)
+    signal = np.linspace(0, 1, CURVE_SAMPLES)
     if tag[:4] == b"para":
-        light = _parametric(tag, signal)
+        linear = _parametric_curve(tag, signal)
     elif tag[:4] == b"curv":
-        light = _sampled(tag, signal)
+        linear = _table_curve(tag, signal)
     else:
         raise ValueError(f"a tone curve of kind {tag[:4]!r}")
-    if not np.isfinite(light).all():
+    if not np.isfinite(linear).all():
         raise ValueError("a tone curve without end")
-    return np.clip(light, 0, 1)
+    return np.clip(linear, 0, 1)
 
 
-def _sampled(tag: bytes, signal: Curve) -> Curve:
+def _table_curve(tag: bytes, signal: Curve) -> Curve:
     """A table of light at even signal steps, a bare exponent, or nothing: the identity."""
     (count,) = struct.unpack_from(">I", tag, 8)
     if count == 0:
@@ -96,16 +100,16 @@ def _sampled(tag: bytes, signal: Curve) -> Curve:
     return np.asarray(np.interp(signal, np.linspace(0, 1, count), table / 65535))
 
 
-def _parametric(tag: bytes, signal: Curve) -> Curve:
+def _parametric_curve(tag: bytes, signal: Curve) -> Curve:
     """(a x + b)^g + e above the knee d, c x + f below; the five kinds leave out ever fewer of these."""
     (kind,) = struct.unpack_from(">H", tag, 8)
     count = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}.get(kind)
     if count is None:
         raise ValueError(f"a tone curve of parametric kind {kind}")
-    given = [value / 65536 for value in struct.unpack_from(f">{count}i", tag, 12)]
-    g, a, b, c, d, e, f = given + [1.0, 0.0, 0.0, 0.0, 0.0, 0.0][count - 1 :]
+    parameters = [value / 65536 for value in struct.unpack_from(f">{count}i", tag, 12)]
+    g, a, b, c, d, e, f = parameters + [1.0, 0.0, 0.0, 0.0, 0.0, 0.0][count - 1 :]
     if kind in (1, 2):
         # Below -b/a the curve is flat, at zero or at the offset that this kind calls c.
         c, d, e, f = 0.0, -b / a if a else 0.0, c * (kind == 2), c * (kind == 2)
-    bent = np.power(np.clip(a * signal + b, 0, None), g) + e
-    return np.asarray(np.where(signal >= d, bent, c * signal + f))
+    power_segment = np.power(np.clip(a * signal + b, 0, None), g) + e
+    return np.asarray(np.where(signal >= d, power_segment, c * signal + f))

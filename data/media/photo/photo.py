@@ -16,13 +16,13 @@ from torch import Tensor
 
 from freezeframe.data.types import Picture
 
-from .exif import sized
-from .icc_curve import Lut, light_of_codes, signal_of_light
+from .exif import with_dimensions
+from .icc_curve import Lut, encode_with_profile, linear_lut
 
 Pixels = npt.NDArray[Any]
 
 # From an EXIF orientation (EXIF 2.32, tag 0112) to what puts stored pixels upright.
-TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+EXIF_TRANSPOSE: dict[int, Callable[[Pixels], Pixels]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -76,46 +76,46 @@ class PhotoPicture:
         gray: Pixels = cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY)
         return torch.from_numpy(gray if self.depth == 8 else (gray // 256).astype(np.uint8))
 
-    def with_light(self, image: Tensor) -> PhotoPicture:
+    def with_linear(self, image: Tensor) -> PhotoPicture:
         """The same kind of photo (depth, profile, EXIF, alpha) showing `image`, [3, H, W] linear RGB.
 
         Of another size, its transparency is scaled and its EXIF tells the new size.
         """
-        pixels = _codes(signal_of_light(image, self.profile), self.depth)
+        pixels = _quantize(encode_with_profile(image, self.profile), self.depth)
         height, width = pixels.shape[:2]
         if (height, width) == self.size:
             return replace(self, pixels=pixels, file=None)
         alpha = None if self.alpha is None else cv2.resize(self.alpha, (width, height))
-        exif = sized(self.exif, height=height, width=width)
+        exif = with_dimensions(self.exif, height=height, width=width)
         return replace(self, pixels=pixels, alpha=alpha, exif=exif, file=None)
 
 
-def photo_of(picture: Picture) -> PhotoPicture:
+def to_photo(picture: Picture) -> PhotoPicture:
     """Any picture as a photo in sRGB's curve, with 16 bits where it had more than 8."""
     if isinstance(picture, PhotoPicture):
         return picture
     depth = 16 if getattr(picture, "depth", 8) > 8 else 8
-    return PhotoPicture(pixels=_codes(signal_of_light(picture.linear(), None), depth))
+    return PhotoPicture(pixels=_quantize(encode_with_profile(picture.linear(), None), depth))
 
 
-def in_8_bits(picture: PhotoPicture) -> PhotoPicture:
+def to_8_bit(picture: PhotoPicture) -> PhotoPicture:
     """The photo for a format that holds no more; the file it came from is no longer it."""
     if picture.depth == 8:
         return picture
-    alpha = None if picture.alpha is None else _halved(picture.alpha)
-    return replace(picture, pixels=_halved(picture.pixels), alpha=alpha, file=None)
+    alpha = None if picture.alpha is None else _quantize_to_8_bit(picture.alpha)
+    return replace(picture, pixels=_quantize_to_8_bit(picture.pixels), alpha=alpha, file=None)
 
 
 @lru_cache(maxsize=4)
 def _lut(profile: bytes | None, depth: int) -> Lut:
-    return light_of_codes(profile, depth)
+    return linear_lut(profile, depth)
 
 
-def _codes(signal: Tensor, depth: int) -> Pixels:
+def _quantize(signal: Tensor, depth: int) -> Pixels:
     """[H, W, 3] codes of [3, H, W] signal in [0, 1]."""
     scaled = signal.mul((1 << depth) - 1).round_().numpy().transpose(1, 2, 0)
     return np.ascontiguousarray(scaled, dtype=np.uint8 if depth == 8 else np.uint16)
 
 
-def _halved(codes: Pixels) -> Pixels:
-    return ((codes.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _quantize_to_8_bit(encoded: Pixels) -> Pixels:
+    return ((encoded.astype(np.uint32) + 128) // 257).astype(np.uint8)

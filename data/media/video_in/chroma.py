@@ -15,15 +15,15 @@ import numpy.typing as npt
 Plane = npt.NDArray[np.float32]
 
 # Taps, and which of them is the kept sample's own.
-_WHOLE = (np.array([1], np.float32), 0)
-_COLUMNS = (np.array([-1, 2, 6, 2, -1], np.float32) / 8, 2)
-_ROWS = (np.array([-1, 3, 3, -1], np.float32) / 4, 1)
+_IDENTITY_FILTER = (np.array([1], np.float32), 0)
+_COLUMN_FILTER = (np.array([-1, 2, 6, 2, -1], np.float32) / 8, 2)
+_ROW_FILTER = (np.array([-1, 3, 3, -1], np.float32) / 4, 1)
 
 
-def upsample(plane: npt.NDArray[np.generic], size: tuple[int, int], halved: tuple[bool, bool]) -> Plane:
+def upsample(plane: npt.NDArray[np.generic], size: tuple[int, int], subsampled: tuple[bool, bool]) -> Plane:
     """Interpolate a plane to `size` (height, width) along the axes (rows, columns) in which it is halved."""
     full = plane.astype(np.float32)
-    rows, columns = halved
+    rows, columns = subsampled
     if columns:
         full = _double_columns(full)
     if rows:
@@ -32,25 +32,28 @@ def upsample(plane: npt.NDArray[np.generic], size: tuple[int, int], halved: tupl
     return full[: size[0], : size[1]]
 
 
-def downsample(plane: Plane, halved: tuple[bool, bool]) -> Plane:
+def downsample(plane: Plane, subsampled: tuple[bool, bool]) -> Plane:
     """Thin a plane out along the axes (rows, columns) so that `upsample` is undone exactly."""
-    rows, columns = halved
+    rows, columns = subsampled
     if rows and plane.shape[0] % 2:
         plane = _pair_last_row(plane)
-    (across, x), (down, y) = _COLUMNS if columns else _WHOLE, _ROWS if rows else _WHOLE
+    (row_kernel, x), (column_kernel, y) = (
+        _COLUMN_FILTER if columns else _IDENTITY_FILTER,
+        _ROW_FILTER if rows else _IDENTITY_FILTER,
+    )
     border = cv2.BORDER_REPLICATE
-    smooth = cv2.sepFilter2D(plane, -1, across, down, anchor=(x, y), borderType=border)
-    return np.asarray(smooth, np.float32)[:: 1 + rows, :: 1 + columns]
+    filtered = cv2.sepFilter2D(plane, -1, row_kernel, column_kernel, anchor=(x, y), borderType=border)
+    return np.asarray(filtered, np.float32)[:: 1 + rows, :: 1 + columns]
 
 
 def _double_columns(plane: Plane) -> Plane:
     """Each column, and its mean with the next; the last has no neighbour and repeats."""
-    beside = np.concatenate([plane[:, 1:], plane[:, -1:]], axis=1)
-    pairs = cv2.merge([plane, (plane + beside) / 2])
+    next_columns = np.concatenate([plane[:, 1:], plane[:, -1:]], axis=1)
+    pairs = cv2.merge([plane, (plane + next_columns) / 2])
     return np.asarray(pairs, np.float32).reshape(plane.shape[0], -1)
 
 
 def _pair_last_row(plane: Plane) -> Plane:
     """The row that would pair an odd last one: it shows the chroma sample on which interpolation ends."""
-    before = plane[-2:-1] if len(plane) > 1 else plane[-1:]
-    return np.concatenate([plane, 1.5 * plane[-1:] - 0.5 * before])
+    previous_row = plane[-2:-1] if len(plane) > 1 else plane[-1:]
+    return np.concatenate([plane, 1.5 * plane[-1:] - 0.5 * previous_row])

@@ -18,8 +18,8 @@ from freezeframe.data.color import (
     UNSPECIFIED,
     ColorSpec,
     resolve_matrix,
-    to_light_,
-    to_signal,
+    to_encoded,
+    to_linear_,
 )
 from freezeframe.data.errors import UnreadableMedia
 
@@ -38,7 +38,7 @@ class Layout:
     pix_fmt: str
     depth: int  # bits
     rgb: bool
-    halved: tuple[bool, bool]  # chroma has half the rows, half the columns
+    subsampled: tuple[bool, bool]  # chroma has half the rows, half the columns
 
     @property
     def gray(self) -> bool:
@@ -46,11 +46,11 @@ class Layout:
 
 
 @lru_cache(maxsize=64)
-def layout_of(pix_fmt: str) -> Layout:
+def planar_layout(pix_fmt: str) -> Layout:
     """The planar format that holds all of `pix_fmt` but its transparency."""
     fmt = VideoFormat(pix_fmt, 64, 64)
-    shown = [part for part in fmt.components if not part.is_alpha]
-    bits = 8 if fmt.has_palette else max(part.bits for part in shown)
+    components = [part for part in fmt.components if not part.is_alpha]
+    bits = 8 if fmt.has_palette else max(part.bits for part in components)
     if bits > 16 or "f16" in pix_fmt or fmt.is_bayer:
         raise UnreadableMedia(
             f"pixel format {pix_fmt} cannot be read; convert it to 16 bits or fewer per sample"
@@ -59,23 +59,23 @@ def layout_of(pix_fmt: str) -> Layout:
     rgb = fmt.is_rgb or fmt.has_palette
     step = (64 // fmt.chroma_width(64), 64 // fmt.chroma_height(64))
     chroma = _CHROMA.get(step, "444")
-    stem = "gbrp" if rgb else "gray" if len(shown) == 1 else f"yuv{'j' * ('yuvj' in pix_fmt)}{chroma}p"
+    stem = "gbrp" if rgb else "gray" if len(components) == 1 else f"yuv{'j' * ('yuvj' in pix_fmt)}{chroma}p"
     return Layout(
         pix_fmt=stem + (f"{depth}le" if depth > 8 else ""),
         depth=depth,
         rgb=rgb,
-        halved=(chroma == "420" and not rgb, chroma != "444" and not rgb),
+        subsampled=(chroma == "420" and not rgb, chroma != "444" and not rgb),
     )
 
 
-def spec_of(frame: VideoFrame) -> ColorSpec:
+def color_spec(frame: VideoFrame) -> ColorSpec:
     """What the codes of a frame mean; what it leaves untagged is settled by custom."""
-    layout = layout_of(frame.format.name)
-    by_nature_full = layout.rgb or layout.gray or layout.pix_fmt.startswith("yuvj")
+    layout = planar_layout(frame.format.name)
+    is_full_by_format = layout.rgb or layout.gray or layout.pix_fmt.startswith("yuvj")
     untagged = frame.color_trc == UNSPECIFIED
     return ColorSpec(
         matrix=IDENTITY if layout.rgb else resolve_matrix(frame.colorspace, frame.height),
-        full=frame.color_range == FULL or (by_nature_full and frame.color_range != 1),
+        full=frame.color_range == FULL or (is_full_by_format and frame.color_range != 1),
         primaries=frame.color_primaries,
         transfer=SRGB if untagged and layout.rgb else frame.color_trc,
         depth=layout.depth,
@@ -87,7 +87,7 @@ class VideoPicture:
     """One video frame. Nothing is converted before it is asked for."""
 
     frame: VideoFrame
-    original: bool = True  # as the decoder gave it
+    unmodified: bool = True  # as the decoder gave it
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,15 +100,15 @@ class VideoPicture:
 
     @cached_property
     def layout(self) -> Layout:
-        return layout_of(self.frame.format.name)
+        return planar_layout(self.frame.format.name)
 
     @cached_property
     def spec(self) -> ColorSpec:
-        return spec_of(self.frame)
+        return color_spec(self.frame)
 
     def linear(self) -> Tensor:
         """[3, H, W] linear float32 RGB; 1 is white (1,000 cd/m2 with PQ), highlights may exceed it."""
-        return to_light_(self.signal(), self.spec.transfer)
+        return to_linear_(self.signal(), self.spec.transfer)
 
     def luma(self) -> Tensor:
         """[H, W] uint8: the luma plane as it is, or the green of RGB, most of its brightness."""
@@ -117,13 +117,13 @@ class VideoPicture:
             plane = np.right_shift(plane, self.depth - 8)
         return torch.from_numpy(plane.astype(np.uint8, order="C"))
 
-    def with_light(self, image: Tensor) -> VideoPicture:
+    def with_linear(self, image: Tensor) -> VideoPicture:
         """The same kind of frame (format, tags, side data) showing `image`, [3, H, W] linear RGB."""
-        signal = to_signal(image.detach().cpu().float(), self.spec.transfer)
+        signal = to_encoded(image.detach().cpu().float(), self.spec.transfer)
         signal += self._below_black(signal)
         frame = _blank_like(self._planar())
-        _write_codes(frame, signal, self.spec)
-        return VideoPicture(frame, original=False)
+        _write_encoded(frame, signal, self.spec)
+        return VideoPicture(frame, unmodified=False)
 
     def _planar(self) -> VideoFrame:
         if self.frame.format.name == self.layout.pix_fmt:
@@ -133,8 +133,8 @@ class VideoPicture:
     def signal(self) -> Tensor:
         """[3, H, W] R'G'B'; below 0 where the codes lie outside what RGB can show."""
         gain, offset = self.spec.decoder
-        codes = _read_codes(self._planar(), self.layout, self.size)
-        return torch.addmm(offset, gain, codes.view(3, -1)).view(codes.shape)
+        encoded = _read_encoded(self._planar(), self.layout, self.size)
+        return torch.addmm(offset, gain, encoded.view(3, -1)).view(encoded.shape)
 
     def _below_black(self, signal: Tensor) -> Tensor:
         """What `linear` cut off as less than no light, where `signal` is still dark.
@@ -142,45 +142,45 @@ class VideoPicture:
         Strong colours and noisy shadows hold codes that no light makes. They stay in the picture, or it would
         change its tint wherever it is worked on.
         """
-        cut = self.signal().clamp_(max=0)
-        return cut.mul_((1 - signal / _NEAR_BLACK).clamp_(0, 1))
+        negative = self.signal().clamp_(max=0)
+        return negative.mul_((1 - signal / _NEAR_BLACK).clamp_(0, 1))
 
 
-def converted(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
+def convert_format(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
     """The picture's frame in another pixel format, with its own range and matrix; RGB becomes BT.709."""
     if picture.frame.format.name == pix_fmt:
         return picture.frame
-    if picture.layout.rgb and not layout_of(pix_fmt).rgb:
-        return _as_video(picture, pix_fmt)
+    if picture.layout.rgb and not planar_layout(pix_fmt).rgb:
+        return _rgb_to_bt709(picture, pix_fmt)
     span = FULL if picture.spec.full else 1
     return picture.frame.reformat(
         format=pix_fmt, src_color_range=span, dst_color_range=span, threads=_THREADS
     )
 
 
-def _as_video(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
+def _rgb_to_bt709(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
     height, width = picture.size
     frame = VideoFrame(width, height, pix_fmt)
     frame.colorspace, frame.color_range = 1, 1
     frame.color_primaries, frame.color_trc = picture.frame.color_primaries, picture.frame.color_trc
-    _write_codes(frame, picture.signal(), spec_of(frame))
+    _write_encoded(frame, picture.signal(), color_spec(frame))
     return frame
 
 
-def frame_showing(image: Tensor, *, depth: int) -> VideoFrame:
+def frame_from_linear(image: Tensor, *, depth: int) -> VideoFrame:
     """A BT.709 frame of 8 or 10 bits from [3, H, W] linear RGB; odd sizes keep all their colour samples."""
     height, width = image.shape[1:]
     stem = "yuv444p" if height % 2 or width % 2 else "yuv420p"
     frame = VideoFrame(width, height, stem + ("10le" if depth > 8 else ""))
     frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range = 1, 1, 1, 1
-    spec = spec_of(frame)
-    _write_codes(frame, to_signal(image.detach().cpu().float(), spec.transfer), spec)
+    spec = color_spec(frame)
+    _write_encoded(frame, to_encoded(image.detach().cpu().float(), spec.transfer), spec)
     return frame
 
 
 def _planes(frame: VideoFrame) -> list[npt.NDArray[np.generic]]:
     """The samples of each plane, [h, w] uint8 or uint16, in the frame's own memory."""
-    kind = np.dtype(np.uint8 if layout_of(frame.format.name).depth == 8 else np.uint16)
+    kind = np.dtype(np.uint8 if planar_layout(frame.format.name).depth == 8 else np.uint16)
     return [
         np.frombuffer(memoryview(plane), kind).reshape(plane.height, plane.line_size // kind.itemsize)[
             :, : plane.width
@@ -189,41 +189,41 @@ def _planes(frame: VideoFrame) -> list[npt.NDArray[np.generic]]:
     ]
 
 
-def _read_codes(frame: VideoFrame, layout: Layout, size: tuple[int, int]) -> Tensor:
+def _read_encoded(frame: VideoFrame, layout: Layout, size: tuple[int, int]) -> Tensor:
     """[3, H, W] float32 codes: Y'CbCr, or R'G'B'. Gray gets colourless chroma."""
     planes = _planes(frame)
-    codes = torch.empty(3, *size)
-    out = codes.numpy()
+    encoded = torch.empty(3, *size)
+    out = encoded.numpy()
     if layout.gray:
         out[0], out[1:] = planes[0], 1 << (layout.depth - 1)
-        return codes
+        return encoded
     if layout.rgb:
         out[1], out[2], out[0] = planes
-        return codes
+        return encoded
     out[0] = planes[0]
     for k in (1, 2):
-        out[k] = upsample(planes[k], size, layout.halved)
-    return codes
+        out[k] = upsample(planes[k], size, layout.subsampled)
+    return encoded
 
 
-def _write_codes(frame: VideoFrame, signal: Tensor, spec: ColorSpec) -> None:
+def _write_encoded(frame: VideoFrame, signal: Tensor, spec: ColorSpec) -> None:
     """Quantise [3, H, W] R'G'B' into the planes of `frame`."""
-    layout = layout_of(frame.format.name)
+    layout = planar_layout(frame.format.name)
     gain, offset = spec.encoder
-    codes = torch.addmm(offset, gain, signal.reshape(3, -1)).view(signal.shape).numpy()
+    encoded = torch.addmm(offset, gain, signal.reshape(3, -1)).view(signal.shape).numpy()
     order = (1, 2, 0) if layout.rgb else range(len(frame.planes))
     for plane, k in zip(_planes(frame), order, strict=True):
-        whole = k == 0 or layout.rgb
-        samples = codes[k] if whole else downsample(codes[k], layout.halved)
-        top = float((1 << layout.depth) - 1)
-        np.copyto(plane, np.rint(np.clip(samples, 0, top)), casting="unsafe")
+        is_full_resolution = k == 0 or layout.rgb
+        samples = encoded[k] if is_full_resolution else downsample(encoded[k], layout.subsampled)
+        max_value = float((1 << layout.depth) - 1)
+        np.copyto(plane, np.rint(np.clip(samples, 0, max_value)), casting="unsafe")
 
 
 def _blank_like(frame: VideoFrame) -> VideoFrame:
     """A frame of the same kind that carries the same tags and side data (captions, HDR10+), other pixels."""
     # A change of range is the one copy PyAV offers that keeps the format and brings side data along.
-    other = 1 if frame.color_range == FULL else FULL
-    copy = frame.reformat(dst_color_range=other, src_color_range=3 - other, threads=_THREADS)
+    other_range = 1 if frame.color_range == FULL else FULL
+    copy = frame.reformat(dst_color_range=other_range, src_color_range=3 - other_range, threads=_THREADS)
     if copy is frame:
         copy = VideoFrame(frame.width, frame.height, frame.format.name)
     for tag in ("colorspace", "color_range", "color_primaries", "color_trc", "pts"):
@@ -233,15 +233,15 @@ def _blank_like(frame: VideoFrame) -> VideoFrame:
     return copy
 
 
-def samples_of(picture: VideoPicture) -> npt.NDArray[np.generic]:
+def flatten_samples(picture: VideoPicture) -> npt.NDArray[np.generic]:
     """All samples of a picture, plane after plane, [n] uint8 or uint16."""
     return np.concatenate([plane.ravel() for plane in _planes(picture._planar())])
 
 
-def showing_samples(like: VideoPicture, samples: npt.NDArray[np.generic]) -> VideoPicture:
-    """A changed picture with the tags and side data of `like`, of samples as `samples_of` gives them."""
-    frame, first = _blank_like(like._planar()), 0
+def with_samples(template: VideoPicture, samples: npt.NDArray[np.generic]) -> VideoPicture:
+    """A changed picture with the tags and side data of `template`, of samples as `flatten_samples` gives them."""
+    frame, first = _blank_like(template._planar()), 0
     for plane in _planes(frame):
         np.copyto(plane, samples[first : first + plane.size].reshape(plane.shape), casting="no")
         first += plane.size
-    return VideoPicture(frame, original=False)
+    return VideoPicture(frame, unmodified=False)

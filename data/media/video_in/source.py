@@ -15,13 +15,13 @@ from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.files.background import prefetch
 from freezeframe.data.types import Frame
 
-from .decoder import Decoding, Stamped, deinterlaced
+from .decoder import Decoding, TimedPicture, deinterlace
 from .stream_info import VideoInfo, describe, open_container, video_stream
 
-_INDEXED = ("mov", "matroska")  # containers
-_WORTH_SEEKING = 5  # seconds
-_LEAD = 1  # seconds before the start: decoding order runs ahead of what is shown
-AHEAD = 6  # decoded frames that wait for their turn
+_SEEKABLE_CONTAINERS = ("mov", "matroska")  # containers
+_MIN_SEEK_S = 5  # seconds
+_SEEK_MARGIN_S = 1  # seconds before the start: decoding order runs ahead of what is shown
+PREFETCH_FRAMES = 6  # decoded frames that wait for their turn
 
 __all__ = ["VideoInfo", "VideoSource", "open_video"]
 
@@ -48,7 +48,9 @@ def open_video(
             info = describe(path, container, stream, first[1])
         except UnreadableMedia as error:
             raise UnreadableMedia(f"{path}: {error}") from error
-    return VideoSource(info, start=_exact(start), end=_exact(end), skip_damaged=skip_damaged)
+    return VideoSource(
+        info, start=_exact_fraction(start), end=_exact_fraction(end), skip_damaged=skip_damaged
+    )
 
 
 class VideoSource:
@@ -95,32 +97,34 @@ class VideoSource:
 
     def frames(self, *, first: int = 0) -> Iterator[Frame]:
         """All frames from number `first` on, counted from the file's start: seeking is less exact."""
-        return prefetch(islice(self._read(), first, None), AHEAD)
+        return prefetch(islice(self._read(), first, None), PREFETCH_FRAMES)
 
-    def glimpses(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
+    def sample_clips(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
         """`runs` short runs of `length` consecutive frames; the first ones where seeking fails."""
         try:
-            yield from self._spread(runs, length)
+            yield from self._seek_clips(runs, length)
         except (FFmpegError, UnreadableMedia):
-            opening = tuple(islice(self._read(), length))
-            yield opening
+            first_frames = tuple(islice(self._read(), length))
+            yield first_frames
 
     def _read(self) -> Iterator[Frame]:
         index = 0
-        for sought in (True, False) if self._far else (False,):
+        for after_seek in (True, False) if self._should_seek else (False,):
             with open_container(self.info.path) as container:
                 stream = video_stream(container, self.info.path)
-                decoding = self._decoding(container, stream, skip_damaged=self.skip_damaged, sought=sought)
-                pictures = self._from_before(decoding) if sought else decoding.pictures()
+                decoding = self._decoding(
+                    container, stream, skip_damaged=self.skip_damaged, after_seek=after_seek
+                )
+                pictures = self._pictures_before_start(decoding) if after_seek else decoding.pictures()
                 if pictures is None:
                     continue
-                for frame in self._framed(pictures):
+                for frame in self._to_frames(pictures):
                     if self.end is not None and self._since_origin(frame.time) >= self.end:
                         break
                     if self.start is None or self._since_origin(frame.time) >= self.start:
                         yield Frame(index=index, time=frame.time, picture=frame.picture)
                         index += 1
-            self._sum_up(decoding)
+            self._report_damage(decoding)
             break
         if not index:
             raise UnreadableMedia(
@@ -128,17 +132,17 @@ class VideoSource:
             )
 
     @property
-    def _far(self) -> bool:
+    def _should_seek(self) -> bool:
         """Whether the start is worth seeking, in a file that knows where its key frames are."""
-        known = self.info.container.startswith(_INDEXED)
-        return known and self.start is not None and self.start > _WORTH_SEEKING
+        is_seekable = self.info.container.startswith(_SEEKABLE_CONTAINERS)
+        return is_seekable and self.start is not None and self.start > _MIN_SEEK_S
 
-    def _from_before(self, decoding: Decoding) -> Iterator[Stamped] | None:
+    def _pictures_before_start(self, decoding: Decoding) -> Iterator[TimedPicture] | None:
         """Pictures from a key frame before the start on; None where seeking leads elsewhere."""
         start = self.info.origin + (self.start or 0)
         try:
-            place = int((start - _LEAD) / self.info.time_base)
-            decoding.container.seek(place, stream=decoding.stream)
+            seek_target = int((start - _SEEK_MARGIN_S) / self.info.time_base)
+            decoding.container.seek(seek_target, stream=decoding.stream)
             pictures = decoding.pictures()
             first = next(pictures, None)
         except (FFmpegError, UnreadableMedia):
@@ -148,53 +152,57 @@ class VideoSource:
         return chain([first], pictures)
 
     def _decoding(
-        self, container: InputContainer, stream: VideoStream, *, skip_damaged: bool, sought: bool
+        self, container: InputContainer, stream: VideoStream, *, skip_damaged: bool, after_seek: bool
     ) -> Decoding:
-        declared = self.info.declared
+        declared_packets = self.info.declared_packets
         decoding = Decoding.of(
-            self.info.path, container, stream, skip_damaged=skip_damaged, declared=declared
+            self.info.path, container, stream, skip_damaged=skip_damaged, declared_packets=declared_packets
         )
-        decoding.sought = sought
+        decoding.after_seek = after_seek
         return decoding
 
-    def _framed(self, pictures: Iterator[Stamped]) -> Iterator[Frame]:
+    def _to_frames(self, pictures: Iterator[TimedPicture]) -> Iterator[Frame]:
         """Whole frames with times in seconds, numbered as in the file."""
-        for index, (ticks, picture) in enumerate(deinterlaced(self._watched(pictures))):
+        for index, (ticks, picture) in enumerate(deinterlace(self._detect_interlacing(pictures))):
             yield Frame(index=index, time=ticks * self.info.time_base, picture=picture)
 
-    def _watched(self, pictures: Iterator[Stamped]) -> Iterator[Stamped]:
+    def _detect_interlacing(self, pictures: Iterator[TimedPicture]) -> Iterator[TimedPicture]:
         for ticks, picture in pictures:
             if picture.frame.interlaced_frame:
                 self._note_interlacing()
             yield ticks, picture
 
-    def _spread(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
+    def _seek_clips(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
         if self.info.duration is None:
             raise UnreadableMedia(f"{self.name}: does not say how long it is")
         start, end = self._span(self.info.duration)
-        onward: Iterator[Frame] | None = None  # set once seeking leads back to what was seen already
-        seen: Fraction | None = None
+        forward_frames: Iterator[Frame] | None = None  # set once seeking leads back to what was seen already
+        last_time: Fraction | None = None
         with open_container(self.info.path) as container:
             stream = video_stream(container, self.info.path)
-            for run in range(runs):
-                target = self.info.origin + start + (end - start) * (2 * run + 1) / (2 * runs)
-                frames = onward or self._sought(container, stream, target)
-                head = next(frames, None)
-                if seen is not None and head is not None and head.time <= seen:
-                    onward = frames
-                if onward is not None:
-                    frames = dropwhile(lambda frame, target=target: frame.time < target, onward)  # type: ignore[misc]
+            for clip_index in range(runs):
+                target = self.info.origin + start + (end - start) * (2 * clip_index + 1) / (2 * runs)
+                frames = forward_frames or self._frames_from(container, stream, target)
+                first_frame = next(frames, None)
+                if last_time is not None and first_frame is not None and first_frame.time <= last_time:
+                    forward_frames = frames
+                if forward_frames is not None:
+                    frames = dropwhile(lambda frame, target=target: frame.time < target, forward_frames)  # type: ignore[misc]
                 else:
-                    frames = chain([head] if head else [], frames)
-                glimpse = tuple(islice(frames, length))
-                if glimpse:
-                    yield glimpse
-                    seen = glimpse[-1].time
+                    frames = chain([first_frame] if first_frame else [], frames)
+                clip = tuple(islice(frames, length))
+                if clip:
+                    yield clip
+                    last_time = clip[-1].time
 
-    def _sought(self, container: InputContainer, stream: VideoStream, target: Fraction) -> Iterator[Frame]:
+    def _frames_from(
+        self, container: InputContainer, stream: VideoStream, target: Fraction
+    ) -> Iterator[Frame]:
         """Frames from the last key frame before `target` on."""
         container.seek(int(target / self.info.time_base), stream=stream)
-        return self._framed(self._decoding(container, stream, skip_damaged=True, sought=True).pictures())
+        return self._to_frames(
+            self._decoding(container, stream, skip_damaged=True, after_seek=True).pictures()
+        )
 
     def _since_origin(self, time: Fraction) -> Fraction:
         return time - self.info.origin
@@ -202,14 +210,18 @@ class VideoSource:
     def _span(self, duration: Fraction) -> tuple[Fraction, Fraction]:
         return self.start or Fraction(0), duration if self.end is None else min(self.end, duration)
 
-    def _sum_up(self, decoding: Decoding) -> None:
-        self.damage = [f"{place} is damaged and shows its neighbour" for place in decoding.losses]
-        if decoding.cut_off:
-            self.damage.append(f"{decoding.place} is missing: the file was cut off there")
-        if decoding.headless:
-            self._note(f"begins with {decoding.headless} packets that need a key frame before them: left out")
-        if decoding.moved:
-            self._note(f"{decoding.moved} timestamps did not increase and were moved")
+    def _report_damage(self, decoding: Decoding) -> None:
+        self.damage = [
+            f"{position} is damaged and shows its neighbour" for position in decoding.concealed_frames
+        ]
+        if decoding.is_truncated:
+            self.damage.append(f"{decoding.position} is missing: the file was cut off there")
+        if decoding.leading_packets:
+            self._note(
+                f"begins with {decoding.leading_packets} packets that need a key frame before them: left out"
+            )
+        if decoding.adjusted_timestamps:
+            self._note(f"{decoding.adjusted_timestamps} timestamps did not increase and were moved")
 
     def _note_interlacing(self) -> None:
         self._note("interlaced: its fields are woven into whole frames (bwdif)")
@@ -219,6 +231,6 @@ class VideoSource:
             self.notes.append(words)
 
 
-def _exact(seconds: float | None) -> Fraction | None:
+def _exact_fraction(seconds: float | None) -> Fraction | None:
     """The decimal number that was typed, not its binary neighbour."""
     return None if seconds is None else Fraction(str(seconds))

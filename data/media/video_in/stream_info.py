@@ -19,13 +19,13 @@ from av.video.stream import VideoStream
 
 from freezeframe.data.color import ColorSpec
 from freezeframe.data.errors import UnreadableMedia
-from freezeframe.data.media.files.inputs import refuse_pipe
+from freezeframe.data.media.files.inputs import reject_pipe
 
 from .frame_picture import VideoPicture
 
 SCHEME = "file:"  # else FFmpeg takes what stands before a colon for a protocol
-USUAL_RATE = Fraction(25)
-FASTEST = 2000  # frames per second; a file that claims more counts ticks, not frames
+DEFAULT_FRAME_RATE = Fraction(25)
+MAX_FRAME_RATE = 2000  # frames per second; a file that claims more counts ticks, not frames
 # What FFmpeg also opens: playlists that lead to other files, pictures, and any text as an animated terminal.
 _NOT_VIDEO = {
     *(
@@ -45,9 +45,9 @@ _NOT_VIDEO = {
         "xbin",
     )
 }
-_FURTHER = {"probesize": "100M", "analyzeduration": "60M"}  # bytes, microseconds
-_GLANCE = 200  # packets that show which of several streams moves
-_STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_LONG_PROBE_OPTIONS = {"probesize": "100M", "analyzeduration": "60M"}  # bytes, microseconds
+_PROBE_PACKETS = 200  # packets that show which of several streams moves
+_STILL_DISPOSITIONS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class VideoInfo:
     time_base: Fraction  # seconds per tick
     rate: Fraction  # average frames per second
     count: int | None  # frames that there should be
-    declared: int | None  # packets that the header promises
+    declared_packets: int | None  # packets that the header promises
     origin: Fraction  # seconds; what players show as zero
     duration: Fraction | None  # seconds
     sample_aspect: Fraction | None  # width over height of a pixel
@@ -78,10 +78,10 @@ class VideoInfo:
     interlaced: bool
     transparent: bool
     dolby_vision: bool
-    richness: float | None  # bits per pixel that the source spends, sound included
+    bits_per_pixel: float | None  # bits per pixel that the source spends, sound included
 
     @property
-    def meaning(self) -> tuple[int, int, int, int]:
+    def effective_tags(self) -> tuple[int, int, int, int]:
         """The tags, with full range also where it lies in the nature of the format: RGB and gray."""
         return 2 if self.spec.full else self.tags[0], *self.tags[1:]
 
@@ -91,7 +91,7 @@ class VideoInfo:
         return self.spec.depth
 
 
-def address(path: Path | None) -> str:
+def ffmpeg_url(path: Path | None) -> str:
     """What FFmpeg calls a file."""
     return f"{SCHEME}{path}"
 
@@ -102,13 +102,13 @@ def open_container(path: Path) -> InputContainer:
         raise UnreadableMedia(f"{path}: there is no such file")
     if path.is_dir():
         raise UnreadableMedia(f"{path}: is a folder; name a video file")
-    refuse_pipe(path)
+    reject_pipe(path)
     try:
         container = _open(path)
         if any(stream.codec_context and not stream.width for stream in container.streams.video):
             # A broadcast says how large it is when the next key frame comes.
             container.close()
-            container = _open(path, _FURTHER)
+            container = _open(path, _LONG_PROBE_OPTIONS)
     except PermissionError as error:
         raise UnreadableMedia(f"{path}: may not be read; check the file's permissions") from error
     except (FFmpegError, OSError, ValueError) as error:
@@ -130,16 +130,20 @@ def open_container(path: Path) -> InputContainer:
 
 def _open(path: Path, options: dict[str, str] | None = None) -> InputContainer:
     # Tags that are not UTF-8 are carried through byte by byte.
-    return av.open(address(path), "r", metadata_errors="surrogateescape", options=options)
+    return av.open(ffmpeg_url(path), "r", metadata_errors="surrogateescape", options=options)
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """The file's moving picture: not its cover, flagged or not, and not its thumbnails."""
-    moving = [stream for stream in container.streams.video if not stream.disposition & _STILL]
-    if not moving:
+    candidates = [
+        stream for stream in container.streams.video if not stream.disposition & _STILL_DISPOSITIONS
+    ]
+    if not candidates:
         raise UnreadableMedia(f"{path}: has no video stream; name a file with moving pictures")
-    several = _moving(path) if len(moving) > 1 else ()
-    stream = max(moving, key=lambda s: (s.index in several, bool(s.disposition & Disposition.default)))
+    moving_indices = _moving_streams(path) if len(candidates) > 1 else ()
+    stream = max(
+        candidates, key=lambda s: (s.index in moving_indices, bool(s.disposition & Disposition.default))
+    )
     if stream.codec_context is None:
         raise UnreadableMedia(f"{path}: its video codec is not known here; convert the file to H.264 or HEVC")
     # With a thread per frame, FFmpeg's H.264 decoder hands frames out before their damage is known, now and
@@ -148,26 +152,26 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     return stream
 
 
-def _moving(path: Path) -> Sequence[int]:
+def _moving_streams(path: Path) -> Sequence[int]:
     """The streams that hold more than one picture."""
     with _open(path) as container:
-        packets = islice(container.demux(container.streams.video), _GLANCE)
+        packets = islice(container.demux(container.streams.video), _PROBE_PACKETS)
         counts = Counter(packet.stream_index for packet in packets if packet.size)
     return [index for index, count in counts.items() if count > 1]
 
 
 def _transparent(stream: VideoStream, pix_fmt: str) -> bool:
     """Whether pictures carry an alpha channel; that of VP8 and VP9 lies beside them."""
-    beside = stream.metadata.get("alpha_mode") == "1"
-    return beside or any(part.is_alpha for part in av.VideoFormat(pix_fmt).components)
+    has_alpha_mode = stream.metadata.get("alpha_mode") == "1"
+    return has_alpha_mode or any(part.is_alpha for part in av.VideoFormat(pix_fmt).components)
 
 
 def describe(path: Path, container: InputContainer, stream: VideoStream, picture: VideoPicture) -> VideoInfo:
     """Gather what the file and its first decoded picture say."""
     frame = picture.frame
-    side = {data.type.name: bytes(data) for data in _side_data(frame)}
-    matrix = np.frombuffer(side.get("DISPLAYMATRIX", b""), "<i4")
-    rate = rate_of(stream)
+    side_data = {data.type.name: bytes(data) for data in _side_data(frame)}
+    matrix = np.frombuffer(side_data.get("DISPLAYMATRIX", b""), "<i4")
+    rate = frame_rate(stream)
     return VideoInfo(
         path=path,
         container=container.format.name,
@@ -181,17 +185,17 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, picture
         time_base=stream.time_base or 1 / rate,
         rate=rate,
         count=_count(stream, rate, container),
-        declared=_declared(stream) if container.format.name.startswith("mov") else None,
+        declared_packets=_declared_packets(stream) if container.format.name.startswith("mov") else None,
         origin=max(Fraction(0), Fraction(container.start_time or 0, av.time_base)),
         duration=_duration(stream, container),
         sample_aspect=stream.sample_aspect_ratio or None,
         display_matrix=tuple(int(v) for v in matrix) if len(matrix) else None,
-        mastering=side.get("MASTERING_DISPLAY_METADATA"),
-        light_level=side.get("CONTENT_LIGHT_LEVEL"),
+        mastering=side_data.get("MASTERING_DISPLAY_METADATA"),
+        light_level=side_data.get("CONTENT_LIGHT_LEVEL"),
         interlaced=frame.interlaced_frame,
         transparent=_transparent(stream, frame.format.name),
-        dolby_vision=any(name.startswith("DOVI") for name in side),
-        richness=_richness(path, frame, _duration(stream, container), rate),
+        dolby_vision=any(name.startswith("DOVI") for name in side_data),
+        bits_per_pixel=_bits_per_pixel(path, frame, _duration(stream, container), rate),
     )
 
 
@@ -200,13 +204,15 @@ def _side_data(frame: av.VideoFrame) -> list[Any]:
     return [container[k] for k in range(len(container))]
 
 
-def rate_of(stream: VideoStream) -> Fraction:
+def frame_rate(stream: VideoStream) -> Fraction:
     """Average frames per second: a claim of the file, good for pace, not for times."""
-    claims = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-    return next((rate for rate in claims if rate and 0 < rate <= FASTEST), USUAL_RATE)
+    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    return next((rate for rate in rates if rate and 0 < rate <= MAX_FRAME_RATE), DEFAULT_FRAME_RATE)
 
 
-def _richness(path: Path, frame: av.VideoFrame, duration: Fraction | None, rate: Fraction) -> float | None:
+def _bits_per_pixel(
+    path: Path, frame: av.VideoFrame, duration: Fraction | None, rate: Fraction
+) -> float | None:
     if not duration or duration <= 0:
         return None
     return float(path.stat().st_size * 8 / (frame.width * frame.height * rate * duration))
@@ -218,7 +224,7 @@ def _duration(stream: VideoStream, container: InputContainer) -> Fraction | None
     return Fraction(container.duration, av.time_base) if container.duration else None
 
 
-def _declared(stream: VideoStream) -> int | None:
+def _declared_packets(stream: VideoStream) -> int | None:
     """Packets that an MP4's header promises, without those that its edit list cuts off."""
     return min(stream.frames, len(stream.index_entries) or stream.frames) or None
 
@@ -226,7 +232,7 @@ def _declared(stream: VideoStream) -> int | None:
 def _count(stream: VideoStream, rate: Fraction, container: InputContainer) -> int | None:
     """Frames to expect. A header also counts those that an edit list hides; the duration does not."""
     duration = _duration(stream, container)
-    shown = round(duration * rate) if duration and duration > 0 else 0
-    if stream.frames and (not shown or shown > 0.9 * stream.frames):
+    frame_count = round(duration * rate) if duration and duration > 0 else 0
+    if stream.frames and (not frame_count or frame_count > 0.9 * stream.frames):
         return stream.frames
-    return shown or None
+    return frame_count or None

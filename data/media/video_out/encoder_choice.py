@@ -15,7 +15,7 @@ import av
 import torch
 
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.video_in.frame_picture import Layout, layout_of
+from freezeframe.data.media.video_in.frame_picture import Layout, planar_layout
 
 Codec = Literal["h264", "hevc", "av1", "prores", "ffv1"]
 
@@ -27,7 +27,7 @@ LIBRARIES: dict[Codec, str] = {
     "ffv1": "ffv1",
 }
 # Whose successor writes on where the codec itself has no encoder here; all others become H.264.
-_SUCCESSORS: dict[str, Codec] = {
+_REPLACEMENTS: dict[str, Codec] = {
     **dict.fromkeys(("hevc", "vvc"), "hevc"),
     **dict.fromkeys(("av1", "vp9", "vp8"), "av1"),
     **dict.fromkeys(("prores", "dnxhd", "cfhd"), "prores"),
@@ -35,13 +35,17 @@ _SUCCESSORS: dict[str, Codec] = {
     **dict.fromkeys(("v210", "png", "qtrle", "apng", "v308", "v410", "r210", "r10k"), "ffv1"),
 }
 # Where a codec cannot hold a picture without loss, the next that can is taken.
-_NEXT: tuple[Codec, ...] = ("h264", "hevc", "ffv1")
+_FALLBACK_CODECS: tuple[Codec, ...] = ("h264", "hevc", "ffv1")
 # Constant rate factors that cost less than 0.1 dB beside what the source already lost, for a source of
 # _TYPICAL bits per pixel, and the worst factor that a codec takes.
-_QUALITY: dict[Codec, tuple[float, float]] = {"h264": (10, 51), "hevc": (12, 51), "av1": (12, 63)}
-_TYPICAL = 0.35
-_STEP, _FINEST, _COARSEST = 2.0, -6.0, 4.0  # factors per doubling of those bits, and the limits of that
-_EVEN = ("h264", "hevc")
+_CRF: dict[Codec, tuple[float, float]] = {"h264": (10, 51), "hevc": (12, 51), "av1": (12, 63)}
+_REFERENCE_BITS_PER_PIXEL = 0.35
+_CRF_PER_DOUBLING, _MIN_CRF_OFFSET, _MAX_CRF_OFFSET = (
+    2.0,
+    -6.0,
+    4.0,
+)  # factors per doubling of those bits, and the limits of that
+_EVEN_SIZE_CODECS = ("h264", "hevc")
 _PRESETS: dict[Codec, str] = {"h264": "medium", "hevc": "fast", "av1": "8"}
 
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints its banner to stderr otherwise
@@ -63,45 +67,52 @@ class Encoder:
 def choose_encoder(
     pix_fmt: str,
     source_codec: str,
-    wish: Codec | None,
+    requested_codec: Codec | None,
     *,
     size: tuple[int, int],
-    holdable: Iterable[Codec],
+    supported_codecs: Iterable[Codec],
 ) -> tuple[Encoder, list[str]]:
     """The encoder for a picture of `pix_fmt`, and words to the user about what changes by it.
 
     Args:
         pix_fmt: Of the decoded source.
         source_codec: Its codec, which is kept where that loses nothing.
-        wish: The codec asked for, taken even if it must lose something.
+        requested_codec: The codec asked for, taken even if it must lose something.
         size: Height and width.
-        holdable: The codecs that the output's container can hold.
+        supported_codecs: The codecs that the output's container can hold.
     """
-    layout, odd = layout_of(pix_fmt), (bool(size[0] % 2), bool(size[1] % 2))
-    holdable = set(holdable)
-    if wish is not None:
-        encoder = _fit(wish, layout, odd)
-        return encoder, [f"{wish} cannot hold {loss}" for loss in encoder.losses]
-    usual = _SUCCESSORS.get(source_codec, "h264")
-    order = [codec for codec in dict.fromkeys((usual, *_NEXT, "av1")) if codec in holdable]
-    encoders = [_fit(codec, layout, odd) for codec in order]
+    layout, is_odd = planar_layout(pix_fmt), (bool(size[0] % 2), bool(size[1] % 2))
+    supported_codecs = set(supported_codecs)
+    if requested_codec is not None:
+        encoder = _best_format(requested_codec, layout, is_odd)
+        return encoder, [f"{requested_codec} cannot hold {loss}" for loss in encoder.losses]
+    default_codec = _REPLACEMENTS.get(source_codec, "h264")
+    order = [
+        codec
+        for codec in dict.fromkeys((default_codec, *_FALLBACK_CODECS, "av1"))
+        if codec in supported_codecs
+    ]
+    encoders = [_best_format(codec, layout, is_odd) for codec in order]
     best = min(encoders, key=lambda encoder: len(encoder.losses))
     notes = [f"{best.codec} cannot hold {loss}" for loss in best.losses]
-    if best.codec != usual:
-        reason = ", ".join(_fit(usual, layout, odd).losses) or "in this kind of file"
-        notes.append(f"written as {best.codec}: {usual} cannot be used ({reason})")
+    if best.codec != default_codec:
+        reason = ", ".join(_best_format(default_codec, layout, is_odd).losses) or "in this kind of file"
+        notes.append(f"written as {best.codec}: {default_codec} cannot be used ({reason})")
     return best, notes
 
 
-def _leaning(richness: float | None) -> float:
+def _crf_offset(bits_per_pixel: float | None) -> float:
     """A source that spends more has more to lose."""
-    if not richness:
+    if not bits_per_pixel:
         return 0.0
-    return min(_COARSEST, max(_FINEST, -_STEP * math.log2(richness / _TYPICAL)))
+    return min(
+        _MAX_CRF_OFFSET,
+        max(_MIN_CRF_OFFSET, -_CRF_PER_DOUBLING * math.log2(bits_per_pixel / _REFERENCE_BITS_PER_PIXEL)),
+    )
 
 
 def encoder_options(
-    codec: Codec, quality: float | None = None, *, richness: float | None = None
+    codec: Codec, quality: float | None = None, *, bits_per_pixel: float | None = None
 ) -> dict[str, str]:
     """What the encoder is told besides size, pixel format and colour; for comparisons with a bare transcode.
 
@@ -109,20 +120,20 @@ def encoder_options(
         codec: Which.
         quality: Constant rate factor: small is better, 0 the best there is. None fits the source, so that
             encoding it again costs next to nothing.
-        richness: Bits per pixel of the source.
+        bits_per_pixel: Bits per pixel of the source.
     """
-    if codec not in _QUALITY:
+    if codec not in _CRF:
         return {"vendor": "apl0"} if codec == "prores" else {"level": "3"}
-    usual, worst = _QUALITY[codec]
-    factor = usual + _leaning(richness) if quality is None else quality
-    if not 0 <= factor <= worst:
-        raise UnwritableOutput(f"quality {factor:g} is not known to {codec}; choose 0 (best) to {worst:g}")
+    default_crf, max_crf = _CRF[codec]
+    crf = default_crf + _crf_offset(bits_per_pixel) if quality is None else quality
+    if not 0 <= crf <= max_crf:
+        raise UnwritableOutput(f"quality {crf:g} is not known to {codec}; choose 0 (best) to {max_crf:g}")
     if codec == "av1":
-        factor = max(1, round(factor))  # it takes 0 for "not set"
-    return {"crf": f"{factor:g}", "preset": _PRESETS[codec]} | _quirks(codec)
+        crf = max(1, round(crf))  # it takes 0 for "not set"
+    return {"crf": f"{crf:g}", "preset": _PRESETS[codec]} | _private_options(codec)
 
 
-def _quirks(codec: Codec) -> dict[str, str]:
+def _private_options(codec: Codec) -> dict[str, str]:
     """What keeps an encoder quiet, and the same pictures the same file."""
     if codec == "hevc":
         return {"x265-params": "log-level=error"}
@@ -133,18 +144,18 @@ def _quirks(codec: Codec) -> dict[str, str]:
     return {}
 
 
-def hdr_options(codec: Codec, mastering: bytes | None, light: bytes | None) -> dict[str, str]:
+def hdr_options(codec: Codec, mastering: bytes | None, light_level: bytes | None) -> dict[str, str]:
     """Encoder options that write mastering display and content light level into the stream."""
-    words = {}
+    metadata = {}
     if mastering is not None and (display := _mastering(mastering, codec)):
-        words["master-display" if codec == "hevc" else "mastering-display"] = display
-    if light is not None:
-        peak, average = struct.unpack_from("<2I", light)
+        metadata["master-display" if codec == "hevc" else "mastering-display"] = display
+    if light_level is not None:
+        peak, average = struct.unpack_from("<2I", light_level)
         key = {"hevc": "max-cll", "h264": "cll", "av1": "content-light"}.get(codec, "")
-        words[key] = f"{peak},{average}"
-    joined = ":".join(f"{key}={value}" for key, value in words.items())
+        metadata[key] = f"{peak},{average}"
+    parameters = ":".join(f"{key}={value}" for key, value in metadata.items())
     name = {"hevc": "x265-params", "h264": "x264-params", "av1": "svtav1-params"}.get(codec)
-    return {name: joined} if name and joined else {}
+    return {name: parameters} if name and parameters else {}
 
 
 def mastering_values(data: bytes) -> list[Fraction]:
@@ -161,11 +172,11 @@ def _mastering(data: bytes, codec: Codec) -> str | None:
     if not brightest:
         return None
 
-    def place(point: list[Fraction], unit: int) -> str:
+    def format_point(point: list[Fraction], unit: int) -> str:
         return "({},{})".format(*(f"{float(v):g}" if codec == "av1" else round(v * unit) for v in point))
 
-    corners = f"G{place(green, 50_000)}B{place(blue, 50_000)}R{place(red, 50_000)}WP{place(white, 50_000)}"
-    return f"{corners}L{place([brightest, darkest], 10_000)}"
+    primaries = f"G{format_point(green, 50_000)}B{format_point(blue, 50_000)}R{format_point(red, 50_000)}WP{format_point(white, 50_000)}"
+    return f"{primaries}L{format_point([brightest, darkest], 10_000)}"
 
 
 @lru_cache(maxsize=8)
@@ -177,37 +188,39 @@ def _formats(codec: Codec) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
-def _fit(codec: Codec, layout: Layout, odd: tuple[bool, bool]) -> Encoder:
+def _best_format(codec: Codec, layout: Layout, is_odd: tuple[bool, bool]) -> Encoder:
     """The pixel format of `codec` that holds most of `layout`, with the least to spare."""
 
     def cost(pix_fmt: str) -> tuple[int, ...]:
-        offer = layout_of(pix_fmt)
+        candidate = planar_layout(pix_fmt)
         return (
-            len(_losses(offer, layout)),
-            offer.rgb != layout.rgb,
-            abs(offer.depth - layout.depth),
-            offer.gray != layout.gray,
-            sum(a != b for a, b in zip(offer.halved, layout.halved, strict=True)),
-            offer.pix_fmt != layout.pix_fmt,
-            pix_fmt != offer.pix_fmt,
+            len(_losses(candidate, layout)),
+            candidate.rgb != layout.rgb,
+            abs(candidate.depth - layout.depth),
+            candidate.gray != layout.gray,
+            sum(a != b for a, b in zip(candidate.subsampled, layout.subsampled, strict=True)),
+            candidate.pix_fmt != layout.pix_fmt,
+            pix_fmt != candidate.pix_fmt,
         )
 
     def encodable(pix_fmt: str) -> bool:
         # x264 and x265 halve colour only along an even size; with whole colour any size goes.
-        halved = layout_of(pix_fmt).halved
-        return codec not in _EVEN or not any(a and b for a, b in zip(halved, odd, strict=True))
+        subsampled = planar_layout(pix_fmt).subsampled
+        return codec not in _EVEN_SIZE_CODECS or not any(
+            a and b for a, b in zip(subsampled, is_odd, strict=True)
+        )
 
     best = min(filter(encodable, _formats(codec)), key=cost)
-    return Encoder(codec=codec, pix_fmt=best, losses=_losses(layout_of(best), layout))
+    return Encoder(codec=codec, pix_fmt=best, losses=_losses(planar_layout(best), layout))
 
 
-def _losses(offer: Layout, wanted: Layout) -> tuple[str, ...]:
-    """What `wanted` has and `offer` has not, in words."""
+def _losses(candidate: Layout, target: Layout) -> tuple[str, ...]:
+    """What `target` has and `candidate` has not, in words."""
     losses = []
-    if offer.depth < wanted.depth:
-        losses.append(f"{wanted.depth} bits per sample, only {offer.depth}")
-    if not wanted.gray and (
-        offer.gray or any(a > b for a, b in zip(offer.halved, wanted.halved, strict=True))
+    if candidate.depth < target.depth:
+        losses.append(f"{target.depth} bits per sample, only {candidate.depth}")
+    if not target.gray and (
+        candidate.gray or any(a > b for a, b in zip(candidate.subsampled, target.subsampled, strict=True))
     ):
         losses.append("the full resolution of colour")
     return tuple(losses)

@@ -13,36 +13,36 @@ from freezeframe.data.types import Source
 from .segment_store import fingerprint
 
 
-def state_of(source: Source) -> str:
+def source_state(source: Source) -> str:
     """Changes with the files that are read, without reading them whole."""
     if isinstance(source, VideoSource):
         return fingerprint(source.info.path)
-    tell = getattr(source, "fingerprint", None)
-    return tell() if tell else f"{source.name} {source.count} {source.rate}"
+    fingerprint_method = getattr(source, "fingerprint", None)
+    return fingerprint_method() if fingerprint_method else f"{source.name} {source.count} {source.rate}"
 
 
-def refuse_changed(source: Source, before: str) -> None:
+def check_unchanged(source: Source, expected_state: str) -> None:
     """What was read before a change and after it must not end in one result."""
-    _compare(source.name, lambda: state_of(source), before)
+    _check_state(source.name, lambda: source_state(source), expected_state)
 
 
-def unchanged(*files: Path) -> Callable[[], None]:
+def unchanged_check(*files: Path) -> Callable[[], None]:
     """A check that all files are what they are now; it raises UnreadableMedia where one is not."""
-    before = [(file, fingerprint(file)) for file in files if file.is_file()]
+    expected_state = [(file, fingerprint(file)) for file in files if file.is_file()]
 
     def check() -> None:
-        for file, state in before:
-            _compare(str(file), partial(fingerprint, file), state)
+        for file, state in expected_state:
+            _check_state(str(file), partial(fingerprint, file), state)
 
     return check
 
 
-def _compare(name: str, state: Callable[[], str], before: str) -> None:
+def _check_state(name: str, state: Callable[[], str], expected_state: str) -> None:
     try:
-        same = state() == before
+        is_same = state() == expected_state
     except OSError:
-        same = False
-    if not same:
+        is_same = False
+    if not is_same:
         raise UnreadableMedia(
             f"{name}: changed while it was read; nothing was written: rerun when it no longer changes"
         )

@@ -14,24 +14,27 @@ import av
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.suffixes import CONTAINERS
-from freezeframe.data.media.video_in.frame_picture import layout_of
+from freezeframe.data.media.video_in.frame_picture import planar_layout
 from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.media.video_in.stream_info import VideoInfo, open_container
 from freezeframe.data.types import Source
 
 from .encoder_choice import LIBRARIES, Codec, choose_encoder, encoder_options, hdr_options
-from .muxer import Track, kept_chapters
-from .other_streams import carried_streams
+from .muxer import Track, trim_chapters
+from .other_streams import copyable_streams
 from .segment_store import Segment
-from .stream_digest import SEEN_AND_HEARD, Chapter, Ledger, chapters_in, hull, tags_of
-from .verify import Promise
+from .stream_digest import AUDIO_VIDEO, Chapter, StreamRecord, read_chapters, read_tags, union_span
+from .verify import ExpectedOutput
 
-_PACES = (Fraction(1), Fraction(120))  # frames per second that every encoder's rate control understands
-_USUAL_PACE = Fraction(30)
+_FRAME_RATE_RANGE = (
+    Fraction(1),
+    Fraction(120),
+)  # frames per second that every encoder's rate control understands
+_DEFAULT_FRAME_RATE = Fraction(30)
 
 
 @runtime_checkable
-class Deep(Protocol):
+class HasDepth(Protocol):
     """A picture that knows how many bits its samples have."""
 
     @property
@@ -46,7 +49,7 @@ class Encoding:
     pix_fmt: str
     width: int
     height: int
-    pace: Fraction  # frames per second, as far as rate control is concerned
+    frame_rate: Fraction  # frames per second, as far as rate control is concerned
     tags: tuple[int, int, int, int]  # range, primaries, transfer, matrix
     sample_aspect: Fraction | None
     options: tuple[tuple[str, str], ...]
@@ -64,53 +67,60 @@ class Plan:
     encoding: Encoding
     track: Track
     info: VideoInfo | None  # the source whose other streams come along
-    copyable: bool  # if no frame is changed, the source's own video may stand
+    stream_copy: bool  # if no frame is changed, the source's own video may stand
     notes: tuple[str, ...]
 
-    def track_from(self, segments: Sequence[Segment]) -> Track:
+    def trimmed_track(self, segments: Sequence[Segment]) -> Track:
         """The track, moved so that a trimmed video begins at zero."""
         if self.track.start is None and self.track.end is None:
             return self.track
-        return replace(self.track, start=segments[0].times[0] * self.track.tick)
+        return replace(self.track, start=segments[0].times[0] * self.track.time_base)
 
-    def promise(
-        self, segments: Sequence[Segment], own: Ledger | None, copied: Sequence[Ledger], track: Track
-    ) -> Promise:
+    def expected_output(
+        self,
+        segments: Sequence[Segment],
+        video_record: StreamRecord | None,
+        copied_records: Sequence[StreamRecord],
+        track: Track,
+    ) -> ExpectedOutput:
         """What the file must hold, for the plumbing sheet."""
-        shift = round(track.shift / track.tick)
-        times = [time - shift for segment in segments for time in segment.times]
+        start_offset = round(track.start_offset / track.time_base)
+        times = [time - start_offset for segment in segments for time in segment.times]
         info, encoding = self.info, self.encoding
-        tags, chapters = _about(info, track)
-        video = (times[0] * track.tick, (times[-1] + segments[-1].tail) * track.tick)
-        spans = [(ledger.kind, ledger.span) for ledger in copied if ledger.span]
-        heard = [span for kind, span in spans if kind in SEEN_AND_HEARD]
-        codec = info.codec if own and info else encoding.codec
-        return Promise(
-            own=own,
-            video="copied bit for bit: no frame needed work" if own else f"encoded as {codec}",
+        tags, chapters = _read_metadata(info, track)
+        video = (times[0] * track.time_base, (times[-1] + segments[-1].last_duration) * track.time_base)
+        spans = [(record.kind, record.span) for record in copied_records if record.span]
+        audio_video_spans = [span for kind, span in spans if kind in AUDIO_VIDEO]
+        codec = info.codec if video_record and info else encoding.codec
+        return ExpectedOutput(
+            video_record=video_record,
+            video="copied bit for bit: no frame needed work" if video_record else f"encoded as {codec}",
             codec=codec,
             size=(encoding.height, encoding.width),
             times=times,
-            tick=track.tick,
-            step=1 / track.rate,
-            spans=(hull([video, *heard]), hull([video, *(span for _, span in spans)])),
-            depth=info.depth if own and info else layout_of(encoding.pix_fmt).depth,
-            tags=info.meaning if own and info else encoding.tags,
+            time_base=track.time_base,
+            frame_interval=1 / track.rate,
+            spans=(
+                union_span([video, *audio_video_spans]),
+                union_span([video, *(span for _, span in spans)]),
+            ),
+            depth=info.depth if video_record and info else planar_layout(encoding.pix_fmt).depth,
+            tags=info.effective_tags if video_record and info else encoding.tags,
             sample_aspect=track.sample_aspect or Fraction(1),
             display_matrix=track.display_matrix,
             mastering=info.mastering if info else None,
             light_level=info.light_level if info else None,
-            copied=copied,
+            copied_records=copied_records,
             metadata=tags,
             chapters=chapters,
         )
 
 
-def plan_for(source: Source, path: Path, *, codec: Codec | None, quality: float | None) -> Plan:
+def make_plan(source: Source, path: Path, *, codec: Codec | None, quality: float | None) -> Plan:
     """Settle everything from what was asked for and what the source is."""
     kind = CONTAINERS[path.suffix.lower()]
-    holdable = _holdable(kind)
-    if codec is not None and codec not in holdable:
+    supported_codecs = _supported_codecs(kind)
+    if codec is not None and codec not in supported_codecs:
         raise UnwritableOutput(f"{path}: a {path.suffix} file cannot hold {codec}; write a .mkv or .mov")
     if isinstance(source, VideoSource):
         try:
@@ -123,41 +133,47 @@ def plan_for(source: Source, path: Path, *, codec: Codec | None, quality: float 
 def _plan_video(source: VideoSource, kind: str, codec: Codec | None, quality: float | None) -> Plan:
     info = source.info
     encoder, notes = choose_encoder(
-        info.pix_fmt, info.codec, codec, size=(info.height, info.width), holdable=_holdable(kind)
+        info.pix_fmt,
+        info.codec,
+        codec,
+        size=(info.height, info.width),
+        supported_codecs=_supported_codecs(kind),
     )
-    options = _joined(
-        encoder_options(encoder.codec, quality, richness=info.richness),
+    options = _merge_options(
+        encoder_options(encoder.codec, quality, bits_per_pixel=info.bits_per_pixel),
         hdr_options(encoder.codec, info.mastering, info.light_level),
     )
-    recoded = layout_of(info.pix_fmt).rgb and not layout_of(encoder.pix_fmt).rgb
+    is_rgb_to_yuv = planar_layout(info.pix_fmt).rgb and not planar_layout(encoder.pix_fmt).rgb
     span = info.tags[0] if not info.spec.full else 2
     encoding = Encoding(
         codec=encoder.codec,
         pix_fmt=encoder.pix_fmt,
         width=info.width,
         height=info.height,
-        pace=_pace(info.rate),
-        tags=(1, *info.tags[1:3], 1) if recoded else (span, *info.tags[1:]),
+        frame_rate=_clamp_frame_rate(info.rate),
+        tags=(1, *info.tags[1:3], 1) if is_rgb_to_yuv else (span, *info.tags[1:]),
         sample_aspect=info.sample_aspect,
         options=tuple(options.items()),
     )
     track = Track(
-        tick=info.time_base,
+        time_base=info.time_base,
         rate=info.rate,
         sample_aspect=info.sample_aspect,
         display_matrix=info.display_matrix,
         start=None if source.start is None else source.start + info.origin,
         end=None if source.end is None else source.end + info.origin,
     )
-    streams, left_out = carried_streams(info.path, info.stream, kind, keeps=track.keeps, end=track.end)
-    asked = codec is not None or quality is not None or source.trimmed
+    streams, dropped_notes = copyable_streams(
+        info.path, info.stream, kind, contains=track.contains, end=track.end
+    )
+    must_encode = codec is not None or quality is not None or source.trimmed
     return Plan(
         container=kind,
         encoding=encoding,
         track=replace(track, streams=streams),
         info=info,
-        copyable=not asked,
-        notes=(*notes, *left_out),
+        stream_copy=not must_encode,
+        notes=(*notes, *dropped_notes),
     )
 
 
@@ -167,49 +183,58 @@ def _plan_images(source: Source, kind: str, codec: Codec | None, quality: float 
     if first is None:
         raise UnreadableMedia(f"{source.name}: has no image in it")
     height, width = first.picture.size
-    deep = isinstance(first.picture, Deep) and first.picture.depth > 8
+    is_deep = isinstance(first.picture, HasDepth) and first.picture.depth > 8
     stem = "yuv444p" if height % 2 or width % 2 else "yuv420p"
     encoder, notes = choose_encoder(
-        stem + "10le" * deep, "images", codec, size=(height, width), holdable=_holdable(kind)
+        stem + "10le" * is_deep,
+        "images",
+        codec,
+        size=(height, width),
+        supported_codecs=_supported_codecs(kind),
     )
     encoding = Encoding(
         codec=encoder.codec,
         pix_fmt=encoder.pix_fmt,
         width=width,
         height=height,
-        pace=_pace(source.rate),
+        frame_rate=_clamp_frame_rate(source.rate),
         tags=(1, 1, 1, 1),
         sample_aspect=None,
         options=tuple(encoder_options(encoder.codec, quality).items()),
     )
     track = Track(
-        tick=Fraction(1, source.rate.numerator), rate=source.rate, sample_aspect=None, display_matrix=None
+        time_base=Fraction(1, source.rate.numerator),
+        rate=source.rate,
+        sample_aspect=None,
+        display_matrix=None,
     )
-    return Plan(container=kind, encoding=encoding, track=track, info=None, copyable=False, notes=tuple(notes))
+    return Plan(
+        container=kind, encoding=encoding, track=track, info=None, stream_copy=False, notes=tuple(notes)
+    )
 
 
-def _pace(rate: Fraction) -> Fraction:
-    slowest, fastest = _PACES
-    return rate.limit_denominator(1001) if slowest <= rate <= fastest else _USUAL_PACE
+def _clamp_frame_rate(rate: Fraction) -> Fraction:
+    slowest, fastest = _FRAME_RATE_RANGE
+    return rate.limit_denominator(1001) if slowest <= rate <= fastest else _DEFAULT_FRAME_RATE
 
 
-def _joined(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+def _merge_options(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
     """Both sets of options; those of one name are lists, which are joined."""
     return {**first, **second} | {key: f"{first[key]}:{second[key]}" for key in first.keys() & second.keys()}
 
 
 @lru_cache(maxsize=8)
-def _holdable(kind: str) -> frozenset[Codec]:
+def _supported_codecs(kind: str) -> frozenset[Codec]:
     """The codecs that a container can hold."""
     with av.open(os.devnull, "w", format=kind) as container:
         supported = container.supported_codecs
-    held = frozenset(codec for codec, library in LIBRARIES.items() if library in supported)
-    return held - {"av1"} if kind == "mov" else held  # its list says AV1, its header writer refuses
+    codecs = frozenset(codec for codec, library in LIBRARIES.items() if library in supported)
+    return codecs - {"av1"} if kind == "mov" else codecs  # its list says AV1, its header writer refuses
 
 
-def _about(info: VideoInfo | None, track: Track) -> tuple[dict[str, str], list[Chapter]]:
+def _read_metadata(info: VideoInfo | None, track: Track) -> tuple[dict[str, str], list[Chapter]]:
     """What the source says about itself and must still be said: tags and chapters."""
     if info is None:
         return {}, []
     with open_container(info.path) as source:
-        return tags_of(source), chapters_in(kept_chapters(source, track))
+        return read_tags(source), read_chapters(trim_chapters(source, track))

@@ -14,17 +14,17 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.files.publish import writing
-from freezeframe.data.media.video_in.frame_picture import VideoPicture, converted, frame_showing
-from freezeframe.data.media.video_in.stream_info import address, open_container
+from freezeframe.data.media.files.publish import translate_os_errors
+from freezeframe.data.media.video_in.frame_picture import VideoPicture, convert_format, frame_from_linear
+from freezeframe.data.media.video_in.stream_info import ffmpeg_url, open_container
 from freezeframe.data.types import Frame, Picture
 
-from .muxer import add_streams, create
+from .muxer import add_streams, create_container
 from .plan import Encoding, Plan
-from .segment_store import INDEX, Segment
+from .segment_store import INDEX_TIME_BASE, Segment
 
-_LONG_BEFORE = 1000  # places; no encoder brings a frame that much later than it is shown
-_TRIAL = 200  # packets of the source that are tried before any work
+_DTS_OFFSET = 1000  # places; no encoder brings a frame that much later than it is shown
+_TRIAL_PACKETS = 200  # packets of the source that are tried before any work
 
 
 class SegmentWriter:
@@ -33,10 +33,10 @@ class SegmentWriter:
     def __init__(self, file: Path, plan: Plan) -> None:
         self._file, self._plan = file, plan
         self._times: list[int] = []
-        self._tail = 0
-        self._delay = self._packets = 0
-        self._original = True
-        self._container = av.open(address(file), "w", format="matroska")
+        self._last_duration = 0
+        self._reorder_delay = self._packets = 0
+        self._unmodified = True
+        self._container = av.open(ffmpeg_url(file), "w", format="matroska")
         self._stream = add_encoder(self._container, plan.encoding)
 
     @property
@@ -45,9 +45,9 @@ class SegmentWriter:
 
     def encode(self, frame: Frame) -> None:
         image = self._image(frame)
-        self._original = self._original and is_original(frame)
-        time, self._tail = shown(frame, self._plan)
-        image.pts, image.time_base = self.frames, 1 / self._plan.encoding.pace
+        self._unmodified = self._unmodified and is_unmodified(frame)
+        time, self._last_duration = display_time(frame, self._plan)
+        image.pts, image.time_base = self.frames, 1 / self._plan.encoding.frame_rate
         image.pict_type = 0  # else the source's choice of I, P and B would be forced upon the encoder
         self._times.append(time)
         self._mux(self._stream.encode(image))
@@ -59,9 +59,9 @@ class SegmentWriter:
         return Segment(
             file=self._file,
             times=tuple(self._times),
-            tail=self._tail,
-            delay=self._delay,
-            original=self._original,
+            last_duration=self._last_duration,
+            reorder_delay=self._reorder_delay,
+            unmodified=self._unmodified,
         )
 
     def abandon(self) -> None:
@@ -73,36 +73,36 @@ class SegmentWriter:
         encoding = self._plan.encoding
         if frame.picture.size != (encoding.height, encoding.width):  # it would read past the frame's end
             raise UnwritableOutput(f"frame {frame.index} is of another size than the first")
-        return converted(as_video(frame.picture, self._plan), encoding.pix_fmt)
+        return convert_format(to_video_picture(frame.picture, self._plan), encoding.pix_fmt)
 
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
-            self._delay = max(self._delay, self._packets - packet.pts)
+            self._reorder_delay = max(self._reorder_delay, self._packets - packet.pts)
             # Only the order counts until segments are joined; x265's own times of very short runs may clash.
-            packet.dts = self._packets - _LONG_BEFORE
+            packet.dts = self._packets - _DTS_OFFSET
             self._packets += 1
-            packet.time_base = INDEX
+            packet.time_base = INDEX_TIME_BASE
             self._container.mux_one(packet)
 
 
-def is_original(frame: Frame) -> bool:
+def is_unmodified(frame: Frame) -> bool:
     """Whether a frame is the very one that was decoded."""
-    return isinstance(frame.picture, VideoPicture) and frame.picture.original
+    return isinstance(frame.picture, VideoPicture) and frame.picture.unmodified
 
 
-def as_video(picture: Picture, plan: Plan) -> VideoPicture:
+def to_video_picture(picture: Picture, plan: Plan) -> VideoPicture:
     """The picture as a frame of video, of the depth that will be encoded."""
     if isinstance(picture, VideoPicture):
         return picture
     depth = av.VideoFormat(plan.encoding.pix_fmt).components[0].bits
-    return VideoPicture(frame_showing(picture.linear(), depth=depth), original=False)
+    return VideoPicture(frame_from_linear(picture.linear(), depth=depth), unmodified=False)
 
 
-def shown(frame: Frame, plan: Plan) -> tuple[int, int]:
+def display_time(frame: Frame, plan: Plan) -> tuple[int, int]:
     """When a frame is shown and for how long, in ticks of the job."""
-    picture, tick = frame.picture, plan.track.tick
-    lasts = picture.frame.duration if isinstance(picture, VideoPicture) and picture.original else None
-    return round(frame.time / tick), lasts or round(1 / plan.track.rate / tick)
+    picture, time_base = frame.picture, plan.track.time_base
+    duration = picture.frame.duration if isinstance(picture, VideoPicture) and picture.unmodified else None
+    return round(frame.time / time_base), duration or round(1 / plan.track.rate / time_base)
 
 
 def add_encoder(container: OutputContainer, encoding: Encoding) -> Any:
@@ -111,7 +111,7 @@ def add_encoder(container: OutputContainer, encoding: Encoding) -> Any:
     if encoding.codec == "ffv1" and encoding.width == 1:
         options["level"] = "1"  # its later versions divide each row
     stream: Any = container.add_stream(
-        encoding.library, rate=encoding.pace, options=options, time_base=1 / encoding.pace
+        encoding.library, rate=encoding.frame_rate, options=options, time_base=1 / encoding.frame_rate
     )
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = encoding.width, encoding.height, encoding.pix_fmt
@@ -121,48 +121,48 @@ def add_encoder(container: OutputContainer, encoding: Encoding) -> Any:
     return stream
 
 
-def rehearse(plan: Plan, path: Path) -> None:
+def dry_run_mux(plan: Plan, path: Path) -> None:
     """Write the file's beginning into nothing, to learn now whether encoder and container take it all."""
     if plan.info is None:
         return
     try:
         with open_container(plan.info.path) as source:
-            _write_nowhere(plan, source, plan.info.stream)
+            _mux_to_null(plan, source, plan.info.stream)
     except (FFmpegError, ValueError) as error:
         raise UnwritableOutput(
             f"{path}: this kind of file cannot hold {plan.encoding.codec} with the source's other streams"
-            f" ({reason(error)}); write a .mkv or the source's own kind"
+            f" ({error_text(error)}); write a .mkv or the source's own kind"
         ) from error
     except UnwritableOutput as error:
         raise UnwritableOutput(f"{path}: {error}") from error
 
 
-def _write_nowhere(plan: Plan, source: InputContainer, own: int) -> None:
-    with create(Path(os.devnull), plan.container, source, plan.track) as out:
+def _mux_to_null(plan: Plan, source: InputContainer, video_index: int) -> None:
+    with create_container(Path(os.devnull), plan.container, source, plan.track) as out:
         _, routes = add_streams(
-            out, source, own, plan.track.streams, lambda _: add_encoder(out, plan.encoding)
+            out, source, video_index, plan.track.streams, lambda _: add_encoder(out, plan.encoding)
         )
         out.start_encoding()
-        for packet in islice(source.demux(), _TRIAL):
+        for packet in islice(source.demux(), _TRIAL_PACKETS):
             # Some muxers look at a stream only when its first packet comes.
             if packet.stream_index in routes and packet.dts is not None:
                 packet.stream = routes[packet.stream_index]
                 out.mux_one(packet)
 
 
-def reason(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """What FFmpeg logged about an error, which tells more than its number."""
     if not isinstance(error, FFmpegError):
         return str(error)
-    logged = error.log[1] if error.log else None
-    return logged[2].strip() if logged else str(error.strerror)
+    log_entry = error.log[1] if error.log else None
+    return log_entry[2].strip() if log_entry else str(error.strerror)
 
 
 @contextmanager
-def saying_why(path: Path) -> Iterator[None]:
+def translate_write_errors(path: Path) -> Iterator[None]:
     """Turn what the system or FFmpeg says about a failed write into a sentence about the output."""
     try:
-        with writing(path):
+        with translate_os_errors(path):
             yield
     except FFmpegError as error:
-        raise UnwritableOutput(f"{path}: cannot be encoded ({reason(error)})") from error
+        raise UnwritableOutput(f"{path}: cannot be encoded ({error_text(error)})") from error

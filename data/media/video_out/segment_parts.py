@@ -19,87 +19,87 @@ import numpy as np
 import numpy.typing as npt
 from av.error import FFmpegError
 
-from freezeframe.data.media.video_in.frame_picture import VideoPicture, samples_of, showing_samples
-from freezeframe.data.media.video_in.stream_info import address
+from freezeframe.data.media.video_in.frame_picture import VideoPicture, flatten_samples, with_samples
+from freezeframe.data.media.video_in.stream_info import ffmpeg_url
 from freezeframe.data.types import Frame
 
 from .plan import Plan
-from .segment_encoder import as_video, is_original
+from .segment_encoder import is_unmodified, to_video_picture
 from .segment_store import Part
 
 Samples = npt.NDArray[np.generic]
 
-NARROWEST = 64  # samples in a row: FFV1 cannot slice narrower pictures
-_GREYS = {8: "gray", 10: "gray10le", 12: "gray12le", 16: "gray16le"}
+MIN_ROW_SAMPLES = 64  # samples in a row: FFV1 cannot slice narrower pictures
+_GRAY_FORMATS = {8: "gray", 10: "gray10le", 12: "gray12le", 16: "gray16le"}
 
 
 class PartWriter:
-    """Takes frames one by one; those up to the last `mark` count."""
+    """Takes frames one by one; those up to the last `commit` count."""
 
     def __init__(self, file: Path, plan: Plan) -> None:
         self._file, self._plan = file, plan
-        self._frames = self._marked = 0
+        self._frames = self._committed_frames = 0
         self._changed: list[int] = []
         self._container: Any = None
         self._stream: Any = None
 
     @property
-    def marked(self) -> int:
-        return self._marked
+    def committed_frames(self) -> int:
+        return self._committed_frames
 
     def add(self, frame: Frame) -> None:
-        if not is_original(frame):
+        if not is_unmodified(frame):
             self._changed.append(self._frames)
-            self._keep(as_video(frame.picture, self._plan))
+            self._write_samples(to_video_picture(frame.picture, self._plan))
         self._frames += 1
 
-    def mark(self) -> None:
+    def commit(self) -> None:
         """A window ends here."""
-        self._marked = self._frames
+        self._committed_frames = self._frames
 
     def close(self) -> Part:
         """Finish the file and force it to disk."""
-        changed = tuple(place for place in self._changed if place < self._marked)
+        changed = tuple(index for index in self._changed if index < self._committed_frames)
         if self._container is not None:
             self._container.mux(self._stream.encode(None))
             self._container.close()
             with self._file.open("rb") as file:
                 os.fsync(file.fileno())
-        return Part(file=self._file if changed else None, frames=self._marked, changed=changed)
+        return Part(file=self._file if changed else None, frames=self._committed_frames, changed=changed)
 
     def abandon(self) -> None:
         with suppress(FFmpegError, OSError, ValueError):
             if self._container is not None:
                 self._container.close()
 
-    def _keep(self, picture: VideoPicture) -> None:
-        samples = samples_of(picture)
-        width = max(NARROWEST, picture.size[1])
+    def _write_samples(self, picture: VideoPicture) -> None:
+        samples = flatten_samples(picture)
+        width = max(MIN_ROW_SAMPLES, picture.size[1])
         rows = np.zeros((-(-len(samples) // width), width), samples.dtype)
         rows.reshape(-1)[: len(samples)] = samples
-        grey = av.VideoFrame.from_ndarray(rows, format=_GREYS[picture.depth])
+        grey = av.VideoFrame.from_ndarray(rows, format=_GRAY_FORMATS[picture.depth])
         if self._container is None:
-            self._container = av.open(address(self._file), "w", format="matroska")
+            self._container = av.open(ffmpeg_url(self._file), "w", format="matroska")
             self._stream = self._container.add_stream("ffv1", rate=25, options={"level": "3"})
             self._stream.height, self._stream.width = rows.shape
             self._stream.pix_fmt = grey.format.name
         self._container.mux(self._stream.encode(grey))
 
 
-def frames_of(part: Part, source: Iterator[Frame], plan: Plan) -> Iterator[Frame]:
+def read_part(part: Part, source: Iterator[Frame], plan: Plan) -> Iterator[Frame]:
     """The frames of a part, given those of the source from its first one on."""
-    pictures, changed = _pictures(part), set(part.changed)
-    for place, frame in enumerate(islice(source, part.frames)):
-        if place not in changed:
+    pictures, changed = _read_samples(part), set(part.changed)
+    for index, frame in enumerate(islice(source, part.frames)):
+        if index not in changed:
             yield frame
             continue
-        like = as_video(frame.picture, plan)
-        yield replace(frame, picture=showing_samples(like, next(pictures)))
+        template = to_video_picture(frame.picture, plan)
+        yield replace(frame, picture=with_samples(template, next(pictures)))
 
 
-def _pictures(part: Part) -> Iterator[Samples]:
+def _read_samples(part: Part) -> Iterator[Samples]:
     if part.file is None:
         return
-    with av.open(address(part.file)) as container:
+    with av.open(ffmpeg_url(part.file)) as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray().reshape(-1)

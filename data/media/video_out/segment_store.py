@@ -22,11 +22,11 @@ from av.video.stream import VideoStream
 
 from freezeframe.data.media.files.lock import NAME as LOCK
 from freezeframe.data.media.files.lock import Lock
-from freezeframe.data.media.files.publish import remove, remove_job, save
-from freezeframe.data.media.video_in.stream_info import address
+from freezeframe.data.media.files.publish import remove, remove_work_dir, save
+from freezeframe.data.media.video_in.stream_info import ffmpeg_url
 
-INDEX = Fraction(1, 1000)  # Matroska's own tick: frame numbers in it are exact
-_ENDS = 1 << 20  # bytes at either end of a source that stand for all of it
+INDEX_TIME_BASE = Fraction(1, 1000)  # Matroska's own tick: frame numbers in it are exact
+_FINGERPRINT_BYTES = 1 << 20  # bytes at either end of a source that stand for all of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,9 @@ class Segment:
 
     file: Path | None  # None: as the source has it, and not encoded unless another part of the clip must be
     times: tuple[int, ...]  # ticks of the job's time base, increasing
-    tail: int  # ticks that the last frame lasts
-    delay: int  # by how many places the encoder brings a frame later than it is shown
-    original: bool  # every frame is as the source had it
+    last_duration: int  # ticks that the last frame lasts
+    reorder_delay: int  # by how many places the encoder brings a frame later than it is shown
+    unmodified: bool  # every frame is as the source had it
 
     @property
     def frames(self) -> int:
@@ -55,16 +55,16 @@ class Part:
 
 def fingerprint(path: Path) -> str:
     """Tells a file from another and from its own later version, without reading it whole."""
-    facts = path.stat()
-    digest = hashlib.sha256(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+    status = path.stat()
+    digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
     with path.open("rb") as file:
-        digest.update(file.read(_ENDS))
-        file.seek(max(0, facts.st_size - _ENDS))
-        digest.update(file.read(_ENDS))
+        digest.update(file.read(_FINGERPRINT_BYTES))
+        file.seek(max(0, status.st_size - _FINGERPRINT_BYTES))
+        digest.update(file.read(_FINGERPRINT_BYTES))
     return digest.hexdigest()
 
 
-class Job:
+class SegmentStore:
     """The folder of segments of one output; those of other settings or of another source are thrown away."""
 
     def __init__(self, folder: Path, identity: str, *, output: Path) -> None:
@@ -72,15 +72,15 @@ class Job:
         self.segments: list[Segment] = []
         self.parts: list[Part] = []  # of the segment that is running
         self._lock = Lock(folder, output)
-        label = folder / "job.json"
-        if _read_json(label) == {"identity": identity}:
-            self.segments = list(self._finished())
-            self.parts = list(self._finished_parts())
-            self._sweep()
+        identity_file = folder / "job.json"
+        if _read_json(identity_file) == {"identity": identity}:
+            self.segments = list(self._read_segments())
+            self.parts = list(self._read_parts())
+            self._remove_stale()
             return
         self.segments = []
-        self._sweep()
-        _write_json(label, {"identity": identity})
+        self._remove_stale()
+        _write_json(identity_file, {"identity": identity})
 
     @property
     def frames(self) -> int:
@@ -88,12 +88,12 @@ class Job:
         return sum(segment.frames for segment in self.segments)
 
     @property
-    def finished(self) -> int:
+    def finished_frames(self) -> int:
         """How many frames are done, those of the running segment included."""
         return self.frames + sum(part.frames for part in self.parts)
 
     @property
-    def put_off(self) -> list[int]:
+    def deferred_segments(self) -> list[int]:
         """The numbers of segments that are not encoded yet."""
         return [number for number, segment in enumerate(self.segments) if segment.file is None]
 
@@ -110,8 +110,8 @@ class Job:
         """Count a segment as finished. Its parts are needed no more."""
         self._describe(len(self.segments), segment)
         self.segments.append(segment)
-        old, self.parts = len(self.parts), []
-        for number in range(old + 1):  # one more may have been begun
+        part_count, self.parts = len(self.parts), []
+        for number in range(part_count + 1):  # one more may have been begun
             for suffix in (".json", ".mkv"):
                 self._part_file(len(self.segments) - 1, number).with_suffix(suffix).unlink(missing_ok=True)
 
@@ -131,32 +131,32 @@ class Job:
         self._describe(number, segment)
         self.segments[number] = segment
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Stop working on it. What is finished stays for the next run; without any, the folder goes too."""
-        if self._lock.held and self.finished:
-            self._sweep()
+        if self._lock.held and self.finished_frames:
+            self._remove_stale()
             self._lock.release()
         else:
             self.discard()
 
     def discard(self) -> None:
         if self._lock.held:  # else the folder is another run's by now
-            remove_job(self.folder)
+            remove_work_dir(self.folder)
             self._lock.release()
 
-    def _finished(self) -> Iterator[Segment]:
+    def _read_segments(self) -> Iterator[Segment]:
         number = 0
-        while facts := _read_json(self.folder / f"{number:06d}.json"):
-            file = facts["file"] and self.folder / facts["file"]
-            facts |= {"file": file, "times": tuple(facts["times"])}
-            yield Segment(**facts)
+        while record := _read_json(self.folder / f"{number:06d}.json"):
+            file = record["file"] and self.folder / record["file"]
+            record |= {"file": file, "times": tuple(record["times"])}
+            yield Segment(**record)
             number += 1
 
-    def _finished_parts(self) -> Iterator[Part]:
+    def _read_parts(self) -> Iterator[Part]:
         number = 0
-        while facts := _read_json(self._part_file(len(self.segments), number).with_suffix(".json")):
-            file = facts["file"] and self.folder / facts["file"]
-            yield Part(**facts | {"file": file, "changed": tuple(facts["changed"])})
+        while record := _read_json(self._part_file(len(self.segments), number).with_suffix(".json")):
+            file = record["file"] and self.folder / record["file"]
+            yield Part(**record | {"file": file, "changed": tuple(record["changed"])})
             number += 1
 
     def _part_file(self, segment: int, number: int) -> Path:
@@ -170,54 +170,58 @@ class Job:
         name = segment.file and segment.file.name
         _write_json(self.file(number).with_suffix(".json"), asdict(segment) | {"file": name})
 
-    def _sweep(self) -> None:
+    def _remove_stale(self) -> None:
         """Remove what does not count."""
         files = [segment.file for segment in self.segments] + [part.file for part in self.parts]
-        kept = {"job.json", LOCK, *(file.name for file in files if file)}
-        kept |= {self.file(number).with_suffix(".json").name for number in range(len(self.segments))}
-        here = len(self.segments)
-        kept |= {self._part_file(here, k).with_suffix(".json").name for k in range(len(self.parts))}
+        valid_names = {"job.json", LOCK, *(file.name for file in files if file)}
+        valid_names |= {self.file(number).with_suffix(".json").name for number in range(len(self.segments))}
+        segment_number = len(self.segments)
+        valid_names |= {
+            self._part_file(segment_number, k).with_suffix(".json").name for k in range(len(self.parts))
+        }
         for entry in self.folder.iterdir():
-            if entry.name not in kept:
+            if entry.name not in valid_names:
                 remove(entry)
 
 
-def joined(segments: list[Segment], *, tick: Fraction, shift: int = 0) -> Iterator[av.Packet[VideoStream]]:
+def concatenate_packets(
+    segments: list[Segment], *, time_base: Fraction, start_offset: int = 0
+) -> Iterator[av.Packet[VideoStream]]:
     """The packets of all segments in decoding order, at their true times.
 
     Frames are decoded in another order than they are shown, so each is due before its own time. The decoding
     times are the sorted display times, late by the largest reordering of any segment, which keeps every one
-    at or before its frame's display time. `shift` ticks are taken off all times.
+    at or before its frame's display time. `start_offset` ticks are taken off all times.
     """
-    times = [time - shift for segment in segments for time in segment.times]
-    times.append(times[-1] + max(1, segments[-1].tail))
-    delay = max(segment.delay for segment in segments)
+    times = [time - start_offset for segment in segments for time in segment.times]
+    times.append(times[-1] + max(1, segments[-1].last_duration))
+    reorder_delay = max(segment.reorder_delay for segment in segments)
     step = max(1, (times[-1] - times[0]) // (len(times) - 1))
     first = number = 0
     for segment in segments:
-        with av.open(address(segment.file)) as container:
+        with av.open(ffmpeg_url(segment.file)) as container:
             for packet in container.demux(video=0):
                 if not packet.size or packet.pts is None:
                     continue
-                shown = first + packet.pts
-                due = number - delay
-                packet.time_base = tick
-                packet.pts = times[shown]
-                packet.dts = times[due] if due >= 0 else times[0] + due * step
-                packet.duration = times[shown + 1] - times[shown]
+                display_index = first + packet.pts
+                decode_index = number - reorder_delay
+                packet.time_base = time_base
+                packet.pts = times[display_index]
+                packet.dts = times[decode_index] if decode_index >= 0 else times[0] + decode_index * step
+                packet.duration = times[display_index + 1] - times[display_index]
                 number += 1
                 yield packet
         first += segment.frames
 
 
-def due_times(shown: Sequence[int]) -> list[int]:
+def decode_timestamps(pts: Sequence[int]) -> list[int]:
     """Decoding times of packets in decoding order, given when each is shown: rising, never after that."""
-    times = sorted(shown)
-    rank = {time: place for place, time in enumerate(times)}
-    delay = max((number - rank[time] for number, time in enumerate(shown)), default=0)
+    times = sorted(pts)
+    rank = {time: position for position, time in enumerate(times)}
+    reorder_delay = max((number - rank[time] for number, time in enumerate(pts)), default=0)
     step = max(1, (times[-1] - times[0]) // max(1, len(times) - 1)) if times else 1
-    early = [times[0] - k * step for k in range(delay, 0, -1)] if times else []
-    return (early + times)[: len(times)]
+    early_timestamps = [times[0] - k * step for k in range(reorder_delay, 0, -1)] if times else []
+    return (early_timestamps + times)[: len(times)]
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -10,30 +10,30 @@ import av
 import numpy as np
 from torch import Tensor
 
-from freezeframe.data.color import SRGB, to_signal
+from freezeframe.data.color import SRGB, to_encoded
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.video_in.stream_info import address
+from freezeframe.data.media.video_in.stream_info import ffmpeg_url
 
-QUALITY = "16"  # constant rate factor of x264
+CRF = "16"  # constant rate factor of x264
 
 
-def film(pictures: Iterable[Tensor], path: Path, *, rate: Fraction) -> Path:
+def write_video(pictures: Iterable[Tensor], path: Path, *, rate: Fraction) -> Path:
     """Write [3, H, W] linear light pictures as H.264, 4:2:0, tagged BT.709; odd sides lose a pixel.
 
     Raises:
         UnwritableOutput: There are no pictures, or the file cannot be written.
     """
     try:
-        with av.open(address(path), "w") as container:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": QUALITY})
+        with av.open(ffmpeg_url(path), "w") as container:
+            stream = container.add_stream("libx264", rate=rate, options={"crf": CRF})
             stream.pix_fmt = "yuv420p"
             count = 0
             for count, picture in enumerate(pictures, 1):
-                codes = _codes(picture)
+                encoded = _encode_rgb24(picture)
                 if count == 1:
-                    stream.height, stream.width = codes.shape[:2]
+                    stream.height, stream.width = encoded.shape[:2]
                     _tag(stream.codec_context)
-                frame = av.VideoFrame.from_ndarray(codes, format="rgb24").reformat(
+                frame = av.VideoFrame.from_ndarray(encoded, format="rgb24").reformat(
                     format="yuv420p", dst_colorspace="ITU709"
                 )
                 container.mux(stream.encode(frame))
@@ -45,10 +45,10 @@ def film(pictures: Iterable[Tensor], path: Path, *, rate: Fraction) -> Path:
     return path
 
 
-def _codes(picture: Tensor) -> np.ndarray:
+def _encode_rgb24(picture: Tensor) -> np.ndarray:
     height, width = (side // 2 * 2 for side in picture.shape[1:])
-    codes = to_signal(picture[:, :height, :width].clamp(0, 1), SRGB)
-    return np.ascontiguousarray((codes * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+    encoded = to_encoded(picture[:, :height, :width].clamp(0, 1), SRGB)
+    return np.ascontiguousarray((encoded * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
 def _tag(codec: av.VideoCodecContext) -> None:

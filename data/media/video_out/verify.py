@@ -17,7 +17,7 @@ from freezeframe.data.media.video_in.decoder import Decoding
 from freezeframe.data.media.video_in.stream_info import VideoInfo, describe, open_container, video_stream
 
 from .encoder_choice import mastering_values
-from .stream_digest import Chapter, Ledger, Span, chapters_in, same_tag, tags_of
+from .stream_digest import Chapter, Span, StreamRecord, read_chapters, read_tags, same_tag
 
 _FULL = 2  # AVCOL_RANGE_JPEG
 
@@ -25,47 +25,47 @@ Timing = tuple[Sequence[int], Fraction]  # ticks, seconds per tick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Check:
     """One promise and what the finished file says to it."""
 
     name: str
-    promised: str
-    found: str
+    expected: str
+    actual: str
     passed: bool
 
 
 @dataclass(frozen=True, slots=True)
-class PlumbingSheet:
+class VerificationReport:
     """All promises about one file."""
 
-    lines: tuple[Line, ...]
+    checks: tuple[Check, ...]
 
     @property
     def passed(self) -> bool:
-        return all(line.passed for line in self.lines)
+        return all(check.passed for check in self.checks)
 
     def text(self) -> str:
         """One line per promise, PASS or FAIL first."""
-        width = max(len(line.name) for line in self.lines)
-        return "\n".join(_row(line, width) for line in self.lines)
+        width = max(len(check.name) for check in self.checks)
+        return "\n".join(_format_row(check, width) for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        lines = [{name: getattr(line, name) for name in Line.__slots__} for line in self.lines]
-        return {"passed": self.passed, "lines": lines}
+        checks = [{name: getattr(check, name) for name in Check.__slots__} for check in self.checks]
+        return {"passed": self.passed, "checks": checks}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
+class ExpectedOutput:
     """What a finished file must hold."""
 
     video: str  # how its pictures came about, in words
-    own: Ledger | None  # of the video, where it was copied
+    video_record: StreamRecord | None  # of the video, where it was copied
     codec: str
     size: tuple[int, int]  # height, width
     times: Sequence[int]  # ticks, increasing
-    tick: Fraction  # seconds
-    step: Fraction  # seconds from frame to frame, on average
+    time_base: Fraction  # seconds
+    frame_interval: Fraction  # seconds from frame to frame, on average
     spans: Sequence[Span]  # of what is seen and heard, and with data and words
     depth: int  # bits per sample
     tags: tuple[int, int, int, int]  # range, primaries, transfer, matrix
@@ -73,34 +73,34 @@ class Promise:
     display_matrix: tuple[int, ...] | None
     mastering: bytes | None
     light_level: bytes | None
-    copied: Sequence[Ledger]
+    copied_records: Sequence[StreamRecord]
     metadata: Mapping[str, str]
     chapters: Sequence[Chapter]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ProbedOutput:
     """What a finished file holds."""
 
     info: VideoInfo
-    ledgers: Sequence[Ledger]  # of its streams, the video first
+    records: Sequence[StreamRecord]  # of its streams, the video first
     duration: Fraction | None  # seconds, as the file says
     metadata: Mapping[str, str]
     chapters: Sequence[Chapter]
 
     @property
-    def grid(self) -> Fraction:
+    def timestamp_resolution(self) -> Fraction:
         """Seconds between the times that the container can write; 0 where it is as fine as any stream."""
         return Fraction(1, 1000) if "matroska" in self.info.container else Fraction(0)
 
 
-def check(path: Path, promise: Promise) -> PlumbingSheet:
+def verify(path: Path, expected_output: ExpectedOutput) -> VerificationReport:
     """Open a finished file and compare it with what was promised."""
-    finding = _look_into(path)
-    return PlumbingSheet(tuple(_lines(promise, finding)))
+    probed = _probe(path)
+    return VerificationReport(tuple(_checks(expected_output, probed)))
 
 
-def _look_into(path: Path) -> Finding:
+def _probe(path: Path) -> ProbedOutput:
     with open_container(path) as container:
         stream = video_stream(container, path)
         first = next(Decoding.of(path, container, stream, skip_damaged=False).pictures(), None)
@@ -108,155 +108,180 @@ def _look_into(path: Path) -> Finding:
             raise UnreadableMedia(f"{path}: the new file has no frame in it")
         info = describe(path, container, stream, first[1])
         duration = container.duration
-        metadata, chapters = tags_of(container), chapters_in(container.chapters())
+        metadata, chapters = read_tags(container), read_chapters(container.chapters())
     with open_container(path) as container:
-        ledgers = {stream.index: Ledger.of(stream) for stream in container.streams}
+        records = {stream.index: StreamRecord.of(stream) for stream in container.streams}
         for packet in container.demux():
             if packet.size or packet.pts is not None:  # the empty ones at the end only flush decoders
-                ledgers[packet.stream_index].enter(packet)
-    return Finding(
+                records[packet.stream_index].add_packet(packet)
+    return ProbedOutput(
         info=info,
-        ledgers=[ledgers.pop(info.stream), *ledgers.values()],
+        records=[records.pop(info.stream), *records.values()],
         duration=Fraction(duration, av.time_base) if duration else None,
         metadata=metadata,
         chapters=chapters,
     )
 
 
-def _lines(promise: Promise, finding: Finding) -> Iterator[Line]:
-    info, video = finding.info, finding.ledgers[0]
-    offset = _offset(promise, finding)
-    yield _line("video", promise.codec, info.codec, said=promise.video)
-    if promise.own:
-        yield _line("video bytes", promise.own.summary, video.summary)
-    yield _line("frames", len(promise.times), len(video.times))
-    wanted, got = (promise.times, promise.tick), (video.times, video.tick)
-    yield _times("timestamps", wanted, got, finding, offset)
-    yield from _copies(promise, finding, offset)
-    yield _line("size", "{1}x{0}".format(*promise.size), f"{info.width}x{info.height}")
-    yield _line("bit depth", promise.depth, info.depth)
-    yield _line("colour tags", _tags(promise.tags), _tags(info.meaning))
-    yield _line("sample aspect", promise.sample_aspect, info.sample_aspect or Fraction(1))
-    turns = (_matrix(side.display_matrix, moved=not finding.grid) for side in (promise, info))
-    yield _line("rotation and flip", *turns)
-    if promise.mastering or promise.light_level:
-        lights = (_light(side.mastering, side.light_level) for side in (promise, info))
-        yield _line("HDR mastering", *lights)
-    yield _duration(promise, finding, offset)
-    yield _line("chapters", _chapters(promise.chapters, Fraction(0)), _chapters(finding.chapters, offset))
-    yield _metadata(promise.metadata, finding.metadata)
+def _checks(expected_output: ExpectedOutput, probed: ProbedOutput) -> Iterator[Check]:
+    info, video = probed.info, probed.records[0]
+    offset = _start_offset(expected_output, probed)
+    yield _check("video", expected_output.codec, info.codec, detail=expected_output.video)
+    if expected_output.video_record:
+        yield _check("video bytes", expected_output.video_record.summary, video.summary)
+    yield _check("frames", len(expected_output.times), len(video.times))
+    expected_timing, actual_timing = (
+        (expected_output.times, expected_output.time_base),
+        (video.times, video.time_base),
+    )
+    yield _times("timestamps", expected_timing, actual_timing, probed, offset)
+    yield from _copies(expected_output, probed, offset)
+    yield _check("size", "{1}x{0}".format(*expected_output.size), f"{info.width}x{info.height}")
+    yield _check("bit depth", expected_output.depth, info.depth)
+    yield _check("colour tags", _tags(expected_output.tags), _tags(info.effective_tags))
+    yield _check("sample aspect", expected_output.sample_aspect, info.sample_aspect or Fraction(1))
+    matrices = (
+        _matrix(side.display_matrix, has_translation=not probed.timestamp_resolution)
+        for side in (expected_output, info)
+    )
+    yield _check("rotation and flip", *matrices)
+    if expected_output.mastering or expected_output.light_level:
+        light_metadata = (
+            _format_light_metadata(side.mastering, side.light_level) for side in (expected_output, info)
+        )
+        yield _check("HDR mastering", *light_metadata)
+    yield _duration(expected_output, probed, offset)
+    yield _check(
+        "chapters", _chapters(expected_output.chapters, Fraction(0)), _chapters(probed.chapters, offset)
+    )
+    yield _metadata(expected_output.metadata, probed.metadata)
 
 
-def _copies(promise: Promise, finding: Finding, offset: Fraction) -> Iterator[Line]:
+def _copies(expected_output: ExpectedOutput, probed: ProbedOutput, offset: Fraction) -> Iterator[Check]:
     """Each copied stream against its like in the file: bytes, times, language."""
-    found = list(finding.ledgers[1:])
-    for number, wanted in enumerate(promise.copied, start=1):
-        alike = [ledger for ledger in found if ledger.kind == wanted.kind]
-        same = [ledger for ledger in alike if ledger.codec == wanted.codec]
-        got = next(iter(same or alike), None)
-        name = f"{wanted.kind} {number}"
-        if got is None:
-            yield Line(name=name, promised=wanted.codec, found="is missing", passed=False)
+    actual = list(probed.records[1:])
+    for number, source_record in enumerate(expected_output.copied_records, start=1):
+        same_kind = [record for record in actual if record.kind == source_record.kind]
+        same_codec = [record for record in same_kind if record.codec == source_record.codec]
+        output_record = next(iter(same_codec or same_kind), None)
+        name = f"{source_record.kind} {number}"
+        if output_record is None:
+            yield Check(name=name, expected=source_record.codec, actual="is missing", passed=False)
             continue
-        found.remove(got)
-        yield _line(
+        actual.remove(output_record)
+        yield _check(
             f"{name} bytes",
-            wanted.summary,
-            got.summary,
-            said=f"{wanted.codec}, {wanted.size} bytes identical",
+            source_record.summary,
+            output_record.summary,
+            detail=f"{source_record.codec}, {source_record.size} bytes identical",
         )
         # PCM is cut into packets as each reader likes; its bytes and its start are what can be compared.
-        few = 1 if wanted.codec.startswith("pcm_") else None
-        ours, theirs = ((sorted(book.times)[:few], book.tick) for book in (wanted, got))
-        if not wanted.timeless and not got.timeless:
-            yield _times(f"{name} times", ours, theirs, finding, offset)
-        yield _line(f"{name} language", wanted.label, got.label)
+        max_times = 1 if source_record.codec.startswith("pcm_") else None
+        expected_times, actual_times = (
+            (sorted(side.times)[:max_times], side.time_base) for side in (source_record, output_record)
+        )
+        if not source_record.is_attached_pic and not output_record.is_attached_pic:
+            yield _times(f"{name} times", expected_times, actual_times, probed, offset)
+        yield _check(f"{name} language", source_record.label, output_record.label)
 
 
-def _times(name: str, wanted: Timing, got: Timing, finding: Finding, offset: Fraction) -> Line:
+def _times(
+    name: str, expected_timing: Timing, actual_timing: Timing, probed: ProbedOutput, offset: Fraction
+) -> Check:
     """Two lists of times: equal, or as near as the found list's own ticks allow."""
-    (times, tick), (found, found_tick) = wanted, got
-    promised = f"all {len(times)} exact"
-    if len(times) != len(found):
-        return Line(name=name, promised=promised, found=f"{len(found)} times", passed=False)
-    unit = lcm(tick.denominator, found_tick.denominator, offset.denominator)
-    ours, theirs, late = (int(part * unit) for part in (tick, found_tick, offset))
-    pairs = zip(sorted(times), sorted(found), strict=True)
-    worst = max((abs(a * ours + late - b * theirs) for a, b in pairs), default=0)
-    said = promised if worst == 0 else f"all {len(times)} within {float(worst / unit) * 1e3:.3g} ms"
-    if finding.grid and worst:
-        said += " (the container's grid is 1 ms)"
+    (times, time_base), (actual, actual_time_base) = expected_timing, actual_timing
+    expected = f"all {len(times)} exact"
+    if len(times) != len(actual):
+        return Check(name=name, expected=expected, actual=f"{len(actual)} times", passed=False)
+    unit = lcm(time_base.denominator, actual_time_base.denominator, offset.denominator)
+    expected_scale, actual_scale, offset_units = (
+        int(part * unit) for part in (time_base, actual_time_base, offset)
+    )
+    pairs = zip(sorted(times), sorted(actual), strict=True)
+    max_error = max((abs(a * expected_scale + offset_units - b * actual_scale) for a, b in pairs), default=0)
+    detail = expected if max_error == 0 else f"all {len(times)} within {float(max_error / unit) * 1e3:.3g} ms"
+    if probed.timestamp_resolution and max_error:
+        detail += " (the container's grid is 1 ms)"
     if offset:
-        said += f", all streams {float(offset) * 1e3:+.0f} ms"
-    fine = found_tick <= Fraction(1, 1000) and 2 * worst <= theirs
-    return Line(name=name, promised=promised, found=said, passed=worst == 0 or fine)
+        detail += f", all streams {float(offset) * 1e3:+.0f} ms"
+    is_within_tick = actual_time_base <= Fraction(1, 1000) and 2 * max_error <= actual_scale
+    return Check(name=name, expected=expected, actual=detail, passed=max_error == 0 or is_within_tick)
 
 
-def _offset(promise: Promise, finding: Finding) -> Fraction:
+def _start_offset(expected_output: ExpectedOutput, probed: ProbedOutput) -> Fraction:
     """How much later Matroska starts all streams together, as it cannot write times before zero."""
-    video = finding.ledgers[0]
-    if not finding.grid or not video.times:
+    video = probed.records[0]
+    if not probed.timestamp_resolution or not video.times:
         return Fraction(0)
-    late = min(video.times) * video.tick - promise.times[0] * promise.tick
-    return late if late > finding.grid else Fraction(0)
+    delay = min(video.times) * video.time_base - expected_output.times[0] * expected_output.time_base
+    return delay if delay > probed.timestamp_resolution else Fraction(0)
 
 
-def _duration(promise: Promise, finding: Finding, offset: Fraction) -> Line:
+def _duration(expected_output: ExpectedOutput, probed: ProbedOutput, offset: Fraction) -> Check:
     """What the file says of its length: counted from zero or the first frame, with or without data."""
-    wanted = promise.spans[0][1] - promise.spans[0][0]
-    lengths = [length for start, end in promise.spans for length in (end - start, end + offset)]
-    got, near = finding.duration, promise.step + Fraction(1, 20)
-    fits = got is not None and any(abs(got - length) <= near for length in lengths)
-    found = "not stated" if got is None else _seconds(wanted if fits else got)
-    return Line(name="duration", promised=_seconds(wanted), found=found, passed=fits)
+    expected_duration = expected_output.spans[0][1] - expected_output.spans[0][0]
+    lengths = [length for start, end in expected_output.spans for length in (end - start, end + offset)]
+    actual_duration, tolerance = probed.duration, expected_output.frame_interval + Fraction(1, 20)
+    fits = actual_duration is not None and any(
+        abs(actual_duration - length) <= tolerance for length in lengths
+    )
+    actual = (
+        "not stated" if actual_duration is None else _seconds(expected_duration if fits else actual_duration)
+    )
+    return Check(name="duration", expected=_seconds(expected_duration), actual=actual, passed=fits)
 
 
-def _metadata(wanted: Mapping[str, str], got: Mapping[str, str]) -> Line:
-    lost = [key for key, value in wanted.items() if not same_tag(key, value, got)]
-    found = "all there" if not lost else f"lost or changed: {', '.join(lost)}"
-    return Line(name="tags", promised=f"{len(wanted)} tags", found=f"{len(wanted)}: {found}", passed=not lost)
-
-
-def _line(name: str, promised: object, found: object, *, said: str | None = None) -> Line:
-    passed = promised == found
-    return Line(
-        name=name, promised=str(promised), found=said if said and passed else str(found), passed=passed
+def _metadata(expected_tags: Mapping[str, str], actual_tags: Mapping[str, str]) -> Check:
+    missing = [key for key, value in expected_tags.items() if not same_tag(key, value, actual_tags)]
+    actual = "all there" if not missing else f"lost or changed: {', '.join(missing)}"
+    return Check(
+        name="tags",
+        expected=f"{len(expected_tags)} tags",
+        actual=f"{len(expected_tags)}: {actual}",
+        passed=not missing,
     )
 
 
-def _row(line: Line, width: int) -> str:
-    verdict = "PASS" if line.passed else "FAIL"
-    said = line.found if line.passed else f"{line.found} (promised: {line.promised})"
-    return f"{verdict}  {line.name:<{width}}  {said}"
+def _check(name: str, expected: object, actual: object, *, detail: str | None = None) -> Check:
+    passed = expected == actual
+    return Check(
+        name=name, expected=str(expected), actual=detail if detail and passed else str(actual), passed=passed
+    )
+
+
+def _format_row(check: Check, width: int) -> str:
+    verdict = "PASS" if check.passed else "FAIL"
+    detail = check.actual if check.passed else f"{check.actual} (promised: {check.expected})"
+    return f"{verdict}  {check.name:<{width}}  {detail}"
 
 
 def _tags(tags: tuple[int, int, int, int]) -> str:
-    span = "full" if tags[0] == _FULL else "limited"  # untagged means limited
-    return f"{span} range, primaries {tags[1]}, transfer {tags[2]}, matrix {tags[3]}"
+    range_name = "full" if tags[0] == _FULL else "limited"  # untagged means limited
+    return f"{range_name} range, primaries {tags[1]}, transfer {tags[2]}, matrix {tags[3]}"
 
 
-def _matrix(matrix: tuple[int, ...] | None, *, moved: bool) -> str:
+def _matrix(matrix: tuple[int, ...] | None, *, has_translation: bool) -> str:
     """Matroska holds no shift of the picture, which players ignore."""
-    if matrix and not moved:
+    if matrix and not has_translation:
         matrix = (*matrix[:6], 0, 0, *matrix[8:])
-    upright = (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
-    return "none" if matrix in (None, upright) else " ".join(str(v) for v in matrix or ())
+    identity = (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+    return "none" if matrix in (None, identity) else " ".join(str(v) for v in matrix or ())
 
 
-def _light(mastering: bytes | None, light: bytes | None) -> str:
+def _format_light_metadata(mastering: bytes | None, light_level: bytes | None) -> str:
     """SMPTE ST 2086 and CTA-861.3 in words, to the digits that every codec keeps."""
     words = "no mastering display"
     if mastering:
         numbers = mastering_values(mastering)
-        places = " ".join(f"{float(v):.3f}" for v in numbers[:8])
-        words = f"primaries and white {places}, {float(numbers[9]):.0f} cd/m2"
-    peak, average = struct.unpack_from("<2I", light) if light else (0, 0)
+        coordinates = " ".join(f"{float(v):.3f}" for v in numbers[:8])
+        words = f"primaries and white {coordinates}, {float(numbers[9]):.0f} cd/m2"
+    peak, average = struct.unpack_from("<2I", light_level) if light_level else (0, 0)
     return f"{words}, content {peak}/{average} cd/m2"
 
 
 def _chapters(chapters: Sequence[Chapter], offset: Fraction) -> str:
-    named = [f"{title or 'untitled'} at {_seconds(start - offset)}" for start, _, title in chapters]
-    return ", ".join(named) or "none"
+    titles = [f"{title or 'untitled'} at {_seconds(start - offset)}" for start, _, title in chapters]
+    return ", ".join(titles) or "none"
 
 
 def _seconds(time: Fraction) -> str:

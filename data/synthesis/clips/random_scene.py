@@ -12,27 +12,34 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from freezeframe.data.synthesis.scene2d.cutouts import bar, blob, covered, cut, disc, piece
-from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Matrix, Motion, Scene
-from freezeframe.data.synthesis.scene2d.motion import about, shift, smooth_noise, turn, zoom
-from freezeframe.data.synthesis.scene2d.patterns import Chance, Codes, pattern
-from freezeframe.data.synthesis.scene2d.vector_canvas import glowing
+from freezeframe.data.synthesis.scene2d.cutouts import (
+    bar,
+    blob,
+    cutout_layer,
+    disc,
+    premultiply,
+    random_texture,
+)
+from freezeframe.data.synthesis.scene2d.layered_scene import HomographyFunction, Layer, Matrix, Scene
+from freezeframe.data.synthesis.scene2d.motion import about, rotation, smooth_noise, translation, zoom
+from freezeframe.data.synthesis.scene2d.patterns import Generator, SrgbImage, pattern
+from freezeframe.data.synthesis.scene2d.vector_canvas import boost_highlights
 
-from .parallax import FASTEST, View, nearer
+from .parallax import MAX_SPEED, CameraMotion, foreground_layers
 
-SHORTEST, LONGEST = 1.5, 24.0  # pixels of blur by the camera
-_TREMBLING = (0.0, 0.03, 0.08)  # of its speed: unsteadiness within an exposure, standard deviation
-_STEADY = 10.0  # pixels per frame interval beyond which it trembles no more
-COARSEST, FINEST = 1.8, 5.0  # pixels of a photograph per pixel of background
-LENSES = (0.28, 0.4, 0.55, 0.8)  # standard deviation of their softness, pixels of a frame
-_OFTEN = (0.5, 0.25, 0.15, 0.1)
-STILL = 0.12  # share of cameras on a tripod
-_LAMPS = 0.3  # share of scenes with light above white
-_OVERLAID = 0.08  # share of scenes with a caption that does not move
+MIN_BLUR, MAX_BLUR = 1.5, 24.0  # pixels of blur by the camera
+_TREMOR = (0.0, 0.03, 0.08)  # of its speed: unsteadiness within an exposure, standard deviation
+_MAX_TREMOR_SPEED = 10.0  # pixels per frame interval beyond which it trembles no more
+MIN_DENSITY, MAX_DENSITY = 1.8, 5.0  # pixels of a photograph per pixel of background
+LENS_SIGMAS = (0.28, 0.4, 0.55, 0.8)  # standard deviation of their softness, pixels of a frame
+_LENS_PROBABILITIES = (0.5, 0.25, 0.15, 0.1)
+TRIPOD_PROBABILITY = 0.12  # share of cameras on a tripod
+_HIGHLIGHT_PROBABILITY = 0.3  # share of scenes with light above white
+_CAPTION_PROBABILITY = 0.08  # share of scenes with a caption that does not move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exposed:
+class SceneExposure:
     """A scene, and how a camera exposes it."""
 
     scene: Scene
@@ -40,7 +47,7 @@ class Exposed:
     readout: float  # frame intervals between the exposures of the first and the last row
 
 
-def random_scene(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Exposed:
+def random_scene(rng: Generator, pictures: Sequence[SrgbImage], *, side: int) -> SceneExposure:
     """A scene of `side` x `side` pixels.
 
     Args:
@@ -50,53 +57,56 @@ def random_scene(rng: Chance, pictures: Sequence[Codes], *, side: int) -> Expose
     """
     shutter = float(rng.uniform(0.45, 1) if rng.random() < 0.75 else rng.uniform(0.1, 0.45))
     camera = _camera(rng, shutter=shutter, side=side)
-    lamps = bool(rng.random() < _LAMPS)
+    highlights = bool(rng.random() < _HIGHLIGHT_PROBABILITY)
     layers = [_background(rng, pictures, camera, side=side)]
-    layers += nearer(rng.spawn(1)[0], pictures, camera, side=side)
+    layers += foreground_layers(rng.spawn(1)[0], pictures, camera, side=side)
     for _ in range(int(rng.choice(4, p=[0.45, 0.3, 0.15, 0.1]))):
         layers += _mover(rng, pictures, camera, side=side)
-    if rng.random() < _OVERLAID:
+    if rng.random() < _CAPTION_PROBABILITY:
         layers.append(_caption(rng, side))
-    if lamps:
-        layers = [_lit(layer) for layer in layers]
+    if highlights:
+        layers = [_with_highlights(layer) for layer in layers]
     readout = float(rng.uniform(0.2, 0.8)) if rng.random() < 0.2 else 0.0
-    return Exposed(
+    return SceneExposure(
         scene=Scene(layers=tuple(layers), size=(side, side)), shutter=shutter, readout=min(readout, shutter)
     )
 
 
-def _camera(rng: Chance, *, shutter: float, side: int) -> View:
+def _camera(rng: Generator, *, shutter: float, side: int) -> CameraMotion:
     """Pan, shake, roll and zoom. Chosen by the length of its blur, which is what training must cover."""
-    if rng.random() < STILL:
-        return View(held=lambda t: np.eye(3), way=lambda t: (0.0, 0.0), speed=0.0)
-    speed = min(FASTEST, math.exp(rng.uniform(math.log(SHORTEST), math.log(LONGEST))) / shutter)
+    if rng.random() < TRIPOD_PROBABILITY:
+        return CameraMotion(orientation=lambda t: np.eye(3), background_shift=lambda t: (0.0, 0.0), speed=0.0)
+    speed = min(MAX_SPEED, math.exp(rng.uniform(math.log(MIN_BLUR), math.log(MAX_BLUR))) / shutter)
     heading = rng.uniform(0, 2 * math.pi)
     vx, vy = speed * math.cos(heading), speed * math.sin(heading) * rng.uniform(0.2, 1)
     shake = rng.choice([0.0, 0.08, 0.25]) * speed
     wander = [smooth_noise(rng, size=shake, rate=0.35) for _ in range(2)]
-    hand = rng.spawn(1)[0]  # its own, so that what is drawn after stays what it was
-    tremble = hand.choice(_TREMBLING) * min(speed, _STEADY)
-    tremor = [smooth_noise(hand, size=tremble, rate=1.2) for _ in range(2)]
+    tremor_rng = rng.spawn(1)[0]  # its own, so that what is drawn after stays what it was
+    tremble = tremor_rng.choice(_TREMOR) * min(speed, _MAX_TREMOR_SPEED)
+    tremor = [smooth_noise(tremor_rng, size=tremble, rate=1.2) for _ in range(2)]
     spin, growth = rng.normal(0, 0.012, 2) * (rng.random(2) < 0.5)
     middle = (side / 2 + rng.normal(0, side / 4), side / 2 + rng.normal(0, side / 4))
-    return View(
-        held=lambda t: about(middle, turn(spin * t) @ zoom(math.exp(growth * t))),
-        way=lambda t: (vx * t + wander[0](t) + tremor[0](t), vy * t + wander[1](t) + tremor[1](t)),
+    return CameraMotion(
+        orientation=lambda t: about(middle, rotation(spin * t) @ zoom(math.exp(growth * t))),
+        background_shift=lambda t: (
+            vx * t + wander[0](t) + tremor[0](t),
+            vy * t + wander[1](t) + tremor[1](t),
+        ),
         speed=speed,
     )
 
 
-def _background(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -> Layer:
-    density = float(np.exp(rng.uniform(math.log(COARSEST), math.log(FINEST))))
-    texture = cut(rng, pictures, size=(round(density * side * 1.4),) * 2)
-    lens = float(rng.spawn(1)[0].choice(LENSES, p=_OFTEN))
+def _background(rng: Generator, pictures: Sequence[SrgbImage], camera: CameraMotion, *, side: int) -> Layer:
+    density = float(np.exp(rng.uniform(math.log(MIN_DENSITY), math.log(MAX_DENSITY))))
+    texture = random_texture(rng, pictures, size=(round(density * side * 1.4),) * 2)
+    lens_sigma = float(rng.spawn(1)[0].choice(LENS_SIGMAS, p=_LENS_PROBABILITIES))
     height, width = texture.shape[:2]
-    home = shift(side / 2, side / 2) @ zoom(1 / density) @ shift(-width / 2, -height / 2)
-    sheet = covered(texture, None, soft=lens * density)
-    return Layer(texture=sheet, place=lambda t: camera(t) @ home, endless=True)
+    placement = translation(side / 2, side / 2) @ zoom(1 / density) @ translation(-width / 2, -height / 2)
+    premultiplied = premultiply(texture, None, sigma=lens_sigma * density)
+    return Layer(texture=premultiplied, homography=lambda t: camera(t) @ placement, mirrored=True)
 
 
-def _mover(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -> list[Layer]:
+def _mover(rng: Generator, pictures: Sequence[SrgbImage], camera: CameraMotion, *, side: int) -> list[Layer]:
     """A ball, a blob or a figure with limbs, going its own way or followed by the camera."""
     kind = rng.choice(["ball", "blob", "figure"], p=[0.25, 0.4, 0.35])
     reach = {"ball": rng.uniform(3, 16), "blob": rng.uniform(14, 70), "figure": rng.uniform(25, 80)}[kind]
@@ -108,37 +118,48 @@ def _mover(rng: Chance, pictures: Sequence[Codes], camera: View, *, side: int) -
     followed = bool(rng.random() < 0.4)
 
     def body(t: float) -> Matrix:
-        own: Matrix = shift(x + vx * t + wander[0](t), y + vy * t + wander[1](t)) @ turn(spin * t)
-        return own if followed else camera(t) @ own
+        own_motion: Matrix = translation(x + vx * t + wander[0](t), y + vy * t + wander[1](t)) @ rotation(
+            spin * t
+        )
+        return own_motion if followed else camera(t) @ own_motion
 
     if kind == "figure":
         return [_limb(rng, pictures, body, reach=reach) for _ in range(int(rng.integers(3, 6)))]
     mask = disc(reach) if kind == "ball" else blob(rng, reach)
-    return [piece(rng, pictures, mask, body)]
+    return [cutout_layer(rng, pictures, mask, body)]
 
 
-def _limb(rng: Chance, pictures: Sequence[Codes], body: Motion, *, reach: float) -> Layer:
+def _limb(rng: Generator, pictures: Sequence[SrgbImage], body: HomographyFunction, *, reach: float) -> Layer:
     """A rounded bar that swings about one of its ends."""
     long, thick = reach * rng.uniform(0.5, 1), reach * rng.uniform(0.15, 0.35)
     rest, swing = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.5)
     rate, phase = rng.uniform(0.05, 0.2), rng.uniform(0, 2 * math.pi)
     joint = rng.normal(0, reach / 5, 2).tolist()
 
-    def place(t: float) -> Matrix:
+    def homography(t: float) -> Matrix:
         angle = rest + swing * math.sin(2 * math.pi * rate * t + phase)
-        moved: Matrix = body(t) @ shift(*joint) @ turn(angle) @ shift(long / 2, 0)
-        return moved
+        matrix: Matrix = body(t) @ translation(*joint) @ rotation(angle) @ translation(long / 2, 0)
+        return matrix
 
-    return piece(rng, pictures, bar(long, thick), place)
+    return cutout_layer(rng, pictures, bar(long, thick), homography)
 
 
-def _caption(rng: Chance, side: int) -> Layer:
+def _caption(rng: Generator, side: int) -> Layer:
     width, height = int(rng.integers(side // 4, side)), int(rng.integers(14, 40))
-    drawn = pattern(rng, side=2 * width)
-    texture = np.asarray(cv2.resize(drawn, (2 * width, 2 * height), interpolation=cv2.INTER_AREA), np.uint8)
-    home = shift(*rng.uniform(0, side - height, 2).tolist()) @ zoom(0.5)
-    return Layer(texture=covered(texture, np.ones(texture.shape[:2], np.float32)), place=lambda t: home)
+    pattern_image = pattern(rng, side=2 * width)
+    texture = np.asarray(
+        cv2.resize(pattern_image, (2 * width, 2 * height), interpolation=cv2.INTER_AREA), np.uint8
+    )
+    placement = translation(*rng.uniform(0, side - height, 2).tolist()) @ zoom(0.5)
+    return Layer(
+        texture=premultiply(texture, np.ones(texture.shape[:2], np.float32)), homography=lambda t: placement
+    )
 
 
-def _lit(layer: Layer) -> Layer:
-    return Layer(texture=glowing(layer.texture), place=layer.place, mover=layer.mover, endless=layer.endless)
+def _with_highlights(layer: Layer) -> Layer:
+    return Layer(
+        texture=boost_highlights(layer.texture),
+        homography=layer.homography,
+        mover=layer.mover,
+        mirrored=layer.mirrored,
+    )

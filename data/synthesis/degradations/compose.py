@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freezeframe.data.color import SRGB, to_light, to_signal
+from freezeframe.data.color import SRGB, to_encoded, to_linear
 
-from .psf import blurred, disk_kernel, line_kernel, shake_kernel
-from .sensor import compressed, darkened, gaussian_noise, shot_noise
+from .psf import convolve, disk_kernel, line_kernel, shake_kernel
+from .sensor import compress_jpeg, gaussian_noise, shot_noise, simulate_low_light
 from .weather import haze, rain
 
 Kind = Literal[
@@ -28,8 +28,8 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-WEAKEST, STRONGEST = 0.1, 0.8  # strengths that are drawn where none is given
-HALF = 0.5  # the strength that restorers are judged at: sigma 25, JPEG quality 20, 9 px of way
+MIN_STRENGTH, MAX_STRENGTH = 0.1, 0.8  # strengths that are drawn where none is given
+EVAL_STRENGTH = 0.5  # the strength that restorers are judged at: sigma 25, JPEG quality 20, 9 px of way
 _ORDER: tuple[tuple[Kind, ...], ...] = (  # of what happens to light on its way into a file
     ("rain",),
     ("motion", "shake", "defocus"),
@@ -56,96 +56,96 @@ def degrade(sharp: Tensor, kind: Kind, *, seed: int, strength: float | None = No
         [3, H, W] sRGB codes, whole 255ths.
     """
     rng = np.random.default_rng((seed, KINDS.index(kind)))
-    drawn = float(rng.uniform(WEAKEST, STRONGEST))
-    strength = drawn if strength is None else strength
+    random_strength = float(rng.uniform(MIN_STRENGTH, MAX_STRENGTH))
+    strength = random_strength if strength is None else strength
     if kind == "clean" or strength == 0:
         return sharp
-    worse = _STEPS[kind](sharp, strength, int(rng.integers(2**31)))
-    return (worse.clamp(0, 1) * 255).round() / 255
+    degraded = _STEPS[kind](sharp, strength, int(rng.integers(2**31)))
+    return (degraded.clamp(0, 1) * 255).round() / 255
 
 
-def _noise(codes: Tensor, strength: float, seed: int) -> Tensor:
-    return gaussian_noise(codes, sigma=strength * 50 / 255, seed=seed)
+def _noise(encoded: Tensor, strength: float, seed: int) -> Tensor:
+    return gaussian_noise(encoded, sigma=strength * 50 / 255, seed=seed)
 
 
-def _jpeg(codes: Tensor, strength: float, seed: int) -> Tensor:
-    return compressed(codes, quality=round(100 ** (1 - strength) * 4**strength))
+def _jpeg(encoded: Tensor, strength: float, seed: int) -> Tensor:
+    return compress_jpeg(encoded, quality=round(100 ** (1 - strength) * 4**strength))
 
 
-def _motion(light: Tensor, strength: float, seed: int) -> Tensor:
+def _motion(linear: Tensor, strength: float, seed: int) -> Tensor:
     angle = np.random.default_rng(seed).uniform(0, math.pi)
-    return blurred(light, line_kernel(18 * strength, angle=angle))
+    return convolve(linear, line_kernel(18 * strength, angle=angle))
 
 
-def _shake(light: Tensor, strength: float, seed: int) -> Tensor:
-    return blurred(light, shake_kernel(24 * strength, seed=seed))
+def _shake(linear: Tensor, strength: float, seed: int) -> Tensor:
+    return convolve(linear, shake_kernel(24 * strength, seed=seed))
 
 
-def _defocus(light: Tensor, strength: float, seed: int) -> Tensor:
-    return blurred(light, disk_kernel(5 * strength))
+def _defocus(linear: Tensor, strength: float, seed: int) -> Tensor:
+    return convolve(linear, disk_kernel(5 * strength))
 
 
-def _shot(light: Tensor, strength: float, seed: int) -> Tensor:
-    return shot_noise(light, strength=0.04 * strength**2, seed=seed)
+def _shot(linear: Tensor, strength: float, seed: int) -> Tensor:
+    return shot_noise(linear, strength=0.04 * strength**2, seed=seed)
 
 
-def _rain(light: Tensor, strength: float, seed: int) -> Tensor:
-    return rain(light, amount=strength, seed=seed)
+def _rain(linear: Tensor, strength: float, seed: int) -> Tensor:
+    return rain(linear, amount=strength, seed=seed)
 
 
-def _haze(light: Tensor, strength: float, seed: int) -> Tensor:
-    return haze(light, depth=2 * strength, seed=seed)
+def _haze(linear: Tensor, strength: float, seed: int) -> Tensor:
+    return haze(linear, depth=2 * strength, seed=seed)
 
 
-def _dark(light: Tensor, strength: float, seed: int) -> Tensor:
-    return darkened(light, gain=10 ** (-1.5 * strength), seed=seed)
+def _dark(linear: Tensor, strength: float, seed: int) -> Tensor:
+    return simulate_low_light(linear, gain=10 ** (-1.5 * strength), seed=seed)
 
 
-def _mixed(codes: Tensor, strength: float, seed: int) -> Tensor:
+def _mixed(encoded: Tensor, strength: float, seed: int) -> Tensor:
     """Two to four groups of `_ORDER`, one of each, none as strong as it would be alone."""
     rng = np.random.default_rng(seed)
     chosen = sorted(rng.choice(4, int(rng.integers(2, 5)), replace=False, p=(0.16, 0.28, 0.28, 0.28)))
     for group in chosen:
         kind = _ORDER[group][int(rng.integers(len(_ORDER[group])))]
-        share = strength * float(rng.uniform(0.4, 0.9))
-        codes = _STEPS[kind](codes, share, int(rng.integers(2**31)))
-    return codes
+        part_strength = strength * float(rng.uniform(0.4, 0.9))
+        encoded = _STEPS[kind](encoded, part_strength, int(rng.integers(2**31)))
+    return encoded
 
 
-def _uneven(codes: Tensor, strength: float, seed: int) -> Tensor:
+def _spatially_varying(encoded: Tensor, strength: float, seed: int) -> Tensor:
     """One degradation that comes and goes over the picture."""
     rng = np.random.default_rng(seed)
     kind = rng.choice([kind for kind in KINDS if kind not in ("clean", "mixed", "uneven", "dark")])
-    worse = _STEPS[kind](codes, strength, int(rng.integers(2**31)))
-    return torch.lerp(codes, worse, _patchy(codes.shape[1:], rng))
+    degraded = _STEPS[kind](encoded, strength, int(rng.integers(2**31)))
+    return torch.lerp(encoded, degraded, _random_mask(encoded.shape[1:], rng))
 
 
-def _patchy(size: torch.Size, rng: np.random.Generator) -> Tensor:
+def _random_mask(size: torch.Size, rng: np.random.Generator) -> Tensor:
     """A smooth mask [H, W] in [0, 1], about half of it at either end."""
     coarse = rng.normal(0, 1.5, (4, 4)).astype(np.float32)
     smooth = cv2.resize(coarse, tuple(size)[::-1], interpolation=cv2.INTER_CUBIC)
     return torch.from_numpy(np.clip(0.5 + smooth, 0, 1))
 
 
-def _in_light(step: Step) -> Step:
+def _in_linear(step: Step) -> Step:
     """`step` of linear light as one of codes."""
 
-    def coded(codes: Tensor, strength: float, seed: int) -> Tensor:
-        return to_signal(step(to_light(codes, SRGB), strength, seed).clamp(0, 1), SRGB)
+    def on_encoded(encoded: Tensor, strength: float, seed: int) -> Tensor:
+        return to_encoded(step(to_linear(encoded, SRGB), strength, seed).clamp(0, 1), SRGB)
 
-    return coded
+    return on_encoded
 
 
 _STEPS: dict[Kind, Step] = {
     "noise": _noise,
-    "shot": _in_light(_shot),
+    "shot": _in_linear(_shot),
     "jpeg": _jpeg,
-    "motion": _in_light(_motion),
-    "shake": _in_light(_shake),
-    "defocus": _in_light(_defocus),
-    "rain": _in_light(_rain),
-    "haze": _in_light(_haze),
-    "dark": _in_light(_dark),
+    "motion": _in_linear(_motion),
+    "shake": _in_linear(_shake),
+    "defocus": _in_linear(_defocus),
+    "rain": _in_linear(_rain),
+    "haze": _in_linear(_haze),
+    "dark": _in_linear(_dark),
     "mixed": _mixed,
-    "uneven": _uneven,
+    "uneven": _spatially_varying,
 }

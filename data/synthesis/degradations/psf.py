@@ -17,64 +17,64 @@ from torch import Tensor
 
 from freezeframe.data.synthesis.scene2d.motion import smooth_noise
 
-_FINE = 8  # samples per pixel of a path, and across a pixel of a disk
-_BENDS = 3.0  # of a shaken path, about, while the shutter is open
+_OVERSAMPLING = 8  # samples per pixel of a path, and across a pixel of a disk
+_CYCLES = 3.0  # of a shaken path, about, while the shutter is open
 
 
-def blurred(light: Tensor, kernel: Tensor) -> Tensor:
-    """`light` [3, H, W] spread by `kernel` [K, K], K odd; beyond the edge lies the picture's mirror image."""
+def convolve(linear: Tensor, kernel: Tensor) -> Tensor:
+    """`linear` [3, H, W] spread by `kernel` [K, K], K odd; beyond the edge lies the picture's mirror image."""
     if kernel.numel() == 1:
-        return light
-    pixels = np.ascontiguousarray(light.permute(1, 2, 0).numpy())
+        return linear
+    pixels = np.ascontiguousarray(linear.permute(1, 2, 0).numpy())
     # filter2D correlates; a convolution spreads a point into the kernel itself, not into its mirror image.
-    spread = cv2.filter2D(pixels, -1, kernel.flip(0, 1).numpy(), borderType=cv2.BORDER_REFLECT_101)
-    return torch.from_numpy(spread).permute(2, 0, 1).contiguous()
+    filtered = cv2.filter2D(pixels, -1, kernel.flip(0, 1).numpy(), borderType=cv2.BORDER_REFLECT_101)
+    return torch.from_numpy(filtered).permute(2, 0, 1).contiguous()
 
 
 def line_kernel(length: float, *, angle: float) -> Tensor:
     """The way of a point that moved `length` pixels at `angle` (radians, from x towards y) at even speed."""
-    at = _moments(length) * length
+    at = _time_offsets(length) * length
     return path_kernel(np.stack([at * math.cos(angle), at * math.sin(angle)]))
 
 
 def shake_kernel(length: float, *, seed: int) -> Tensor:
     """The way of a point in an unsteady hand: about `length` pixels long, bent, at uneven speed."""
     rng = np.random.default_rng(seed)
-    waves = [smooth_noise(rng, size=1.0, rate=_BENDS) for _ in range(2)]
-    way = np.array([[wave(float(t)) for t in _moments(length)] for wave in waves])
-    travelled = float(np.hypot(*np.diff(way, axis=1)).sum())
-    return path_kernel(way * (length / max(travelled, 1e-6)))
+    waves = [smooth_noise(rng, size=1.0, rate=_CYCLES) for _ in range(2)]
+    trajectory = np.array([[wave(float(t)) for t in _time_offsets(length)] for wave in waves])
+    path_length = float(np.hypot(*np.diff(trajectory, axis=1)).sum())
+    return path_kernel(trajectory * (length / max(path_length, 1e-6)))
 
 
 def disk_kernel(radius: float) -> Tensor:
     """A point out of focus: the picture of a round aperture, `radius` in pixels."""
-    reach = math.ceil(radius)
-    fine = (np.arange((2 * reach + 1) * _FINE) + 0.5) / _FINE - reach - 0.5
+    half_size = math.ceil(radius)
+    fine = (np.arange((2 * half_size + 1) * _OVERSAMPLING) + 0.5) / _OVERSAMPLING - half_size - 0.5
     inside = np.hypot(fine[:, None], fine[None]) <= max(radius, 0.5)
-    side = 2 * reach + 1
-    share = inside.reshape(side, _FINE, side, _FINE).mean((1, 3), dtype=np.float32)
-    return torch.from_numpy(share / share.sum())
+    side = 2 * half_size + 1
+    coverage = inside.reshape(side, _OVERSAMPLING, side, _OVERSAMPLING).mean((1, 3), dtype=np.float32)
+    return torch.from_numpy(coverage / coverage.sum())
 
 
-def path_kernel(way: np.ndarray) -> Tensor:
+def path_kernel(trajectory: np.ndarray) -> Tensor:
     """What a moving point leaves: [K, K], sum one, its mean place in the middle.
 
     Args:
-        way: [2, N] (x, y) in pixels at N evenly spaced moments.
+        trajectory: [2, N] (x, y) in pixels at N evenly spaced moments.
     """
-    x, y = way - way.mean(axis=1, keepdims=True)
-    reach = math.ceil(float(max(np.abs(x).max(), np.abs(y).max())))
-    kernel = np.zeros((2 * reach + 3, 2 * reach + 3), np.float64)
+    x, y = trajectory - trajectory.mean(axis=1, keepdims=True)
+    half_size = math.ceil(float(max(np.abs(x).max(), np.abs(y).max())))
+    kernel = np.zeros((2 * half_size + 3, 2 * half_size + 3), np.float64)
     left, top = np.floor(x), np.floor(y)
     for dx, part_x in ((0, 1 - (x - left)), (1, x - left)):
         for dy, part_y in ((0, 1 - (y - top)), (1, y - top)):
-            rows, columns = (top + dy + reach + 1).astype(int), (left + dx + reach + 1).astype(int)
+            rows, columns = (top + dy + half_size + 1).astype(int), (left + dx + half_size + 1).astype(int)
             np.add.at(kernel, (rows, columns), part_x * part_y)
-    inner = kernel if reach else kernel[1:-1, 1:-1]
+    inner = kernel if half_size else kernel[1:-1, 1:-1]
     return torch.from_numpy((inner / kernel.sum()).astype(np.float32))
 
 
-def _moments(length: float) -> np.ndarray:
+def _time_offsets(length: float) -> np.ndarray:
     """Evenly spaced middles of short times while the shutter is open, in [-0.5, 0.5]."""
-    count = max(1, math.ceil(length * _FINE))
+    count = max(1, math.ceil(length * _OVERSAMPLING))
     return np.asarray((np.arange(count) + 0.5) / count - 0.5)

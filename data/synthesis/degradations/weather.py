@@ -10,53 +10,53 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .psf import blurred, line_kernel
+from .psf import convolve, line_kernel
 
-_DROPS = 0.012  # of all pixels that a downpour begins a streak in
-_GUST = 0.35  # radians by which streaks lean at most
+_DROP_DENSITY = 0.012  # of all pixels that a downpour begins a streak in
+_MAX_LEAN = 0.35  # radians by which streaks lean at most
 
 
-def rain(light: Tensor, *, amount: float, seed: int) -> Tensor:
+def rain(linear: Tensor, *, amount: float, seed: int) -> Tensor:
     """Streaks of drops that fell while the shutter was open: each hides some scene and shows some sky.
 
     Args:
-        light: [3, H, W] linear RGB in [0, 1].
+        linear: [3, H, W] linear RGB in [0, 1].
         amount: 0 is dry, 1 a downpour.
         seed: Chooses where, how long and how slanted.
     """
     if amount == 0:
-        return light
+        return linear
     rng = np.random.default_rng(seed)
-    angle, length = np.pi / 2 + rng.uniform(-_GUST, _GUST), rng.uniform(10, 30)
-    cover = np.zeros(light.shape[1:], np.float32)
-    for thick, share in ((0.5, 0.75), (1.0, 0.25)):
-        drops = rng.random(cover.shape, np.float32) < _DROPS * amount * share
-        light_caught = np.where(drops, rng.uniform(0.5, 1.5, cover.shape), 0).astype(np.float32)
-        cover += cv2.GaussianBlur(light_caught, (0, 0), thick) * length * thick
-    streaks = blurred(torch.from_numpy(cover)[None].expand(3, -1, -1), line_kernel(length, angle=angle))
+    angle, length = np.pi / 2 + rng.uniform(-_MAX_LEAN, _MAX_LEAN), rng.uniform(10, 30)
+    cover = np.zeros(linear.shape[1:], np.float32)
+    for thick, fraction in ((0.5, 0.75), (1.0, 0.25)):
+        drops = rng.random(cover.shape, np.float32) < _DROP_DENSITY * amount * fraction
+        drop_brightness = np.where(drops, rng.uniform(0.5, 1.5, cover.shape), 0).astype(np.float32)
+        cover += cv2.GaussianBlur(drop_brightness, (0, 0), thick) * length * thick
+    streaks = convolve(torch.from_numpy(cover)[None].expand(3, -1, -1), line_kernel(length, angle=angle))
     veil = (0.5 * streaks).clamp(max=0.8)
-    return light * (1 - veil) + rng.uniform(0.6, 1.0) * veil
+    return linear * (1 - veil) + rng.uniform(0.6, 1.0) * veil
 
 
-def haze(light: Tensor, *, depth: float, seed: int) -> Tensor:
+def haze(linear: Tensor, *, depth: float, seed: int) -> Tensor:
     """Atmospheric scattering (Koschmieder 1924): light * t + air * (1 - t), t = exp(-depth * distance).
 
     Args:
-        light: [3, H, W] linear RGB in [0, 1].
+        linear: [3, H, W] linear RGB in [0, 1].
         depth: Optical depth of the farthest place; 0 is clear air.
         seed: Chooses how far each place is, and the colour of the air.
     """
     rng = np.random.default_rng(seed)
-    distance = _distances(light.shape[1:], rng)
+    distance = _distance_map(linear.shape[1:], rng)
     air = torch.tensor(rng.uniform(0.5, 0.9) + rng.uniform(-0.04, 0.04, 3), dtype=torch.float32)
-    passing = torch.exp(-depth * distance)
-    return light * passing + air[:, None, None] * (1 - passing)
+    transmission = torch.exp(-depth * distance)
+    return linear * transmission + air[:, None, None] * (1 - transmission)
 
 
-def _distances(size: torch.Size, rng: np.random.Generator) -> Tensor:
+def _distance_map(size: torch.Size, rng: np.random.Generator) -> Tensor:
     """A smooth map [H, W] in [0.2, 1]: as a rule the farther, the higher in the picture."""
     height, width = size
     coarse = rng.uniform(0, 1, (4, 4)).astype(np.float32) + np.linspace(rng.uniform(0, 2), 0, 4)[:, None]
-    hills = cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    near, far = float(hills.min()), float(hills.max())
-    return torch.from_numpy(0.2 + 0.8 * (hills - near) / max(far - near, 1e-6))
+    smooth_map = cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    near, far = float(smooth_map.min()), float(smooth_map.max())
+    return torch.from_numpy(0.2 + 0.8 * (smooth_map - near) / max(far - near, 1e-6))

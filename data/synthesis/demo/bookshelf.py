@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.synthesis.scene2d.layered_scene import Array
-from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, Sheet, grained
+from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, VectorCanvas, add_grain
 
 _ROW = 118.0  # units from board to board
 _BOARD = 9.0
@@ -33,43 +33,43 @@ def bookshelf(width: int, height: int, *, seed: int) -> Tensor:
     rows = [_row(rng, width=width / scale, scale=scale) for _ in range(6)]
     tall = np.concatenate(rows)[:, : 2 * width]
     shelf = tall[: 2 * height, :, :3] * _lamp(2 * height, tall.shape[1])
-    seen = cv2.resize(shelf, (width, height), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(np.ascontiguousarray(seen.transpose(2, 0, 1)))
+    resized = cv2.resize(shelf, (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
 
 
 def _row(rng: np.random.Generator, *, width: float, scale: float) -> Array:
-    """One row of books on its board, drawn lying and then stood up. [h, w, 4] as `Sheet.texture`."""
-    sheet = Sheet(_ROW, width + 4, scale)
-    sheet.box(0, 0, (_ROW, width + 4), (34, 24, 18))
-    sheet.box(0, 0, (_BOARD, width + 4), (150, 106, 66))
-    sheet.box(_BOARD - 1.2, 0, (1.2, width + 4), (92, 60, 36))
-    at = 0.0
-    while at < width + 4:
+    """One row of books on its board, drawn lying and then stood up. [h, w, 4] as `VectorCanvas.texture`."""
+    canvas = VectorCanvas(_ROW, width + 4, scale)
+    canvas.box(0, 0, (_ROW, width + 4), (34, 24, 18))
+    canvas.box(0, 0, (_BOARD, width + 4), (150, 106, 66))
+    canvas.box(_BOARD - 1.2, 0, (1.2, width + 4), (92, 60, 36))
+    offset = 0.0
+    while offset < width + 4:
         thick = float(rng.uniform(11, 27))
-        _book(sheet, rng, at=at, thick=thick)
-        at += thick + float(rng.choice([0.5, 0.8, 1.2, 7.0], p=[0.4, 0.3, 0.22, 0.08]))
-    lying = grained(sheet.texture(), rng, strength=0.10, size=1.2)
-    return np.rot90(lying)
+        _book(canvas, rng, offset=offset, thick=thick)
+        offset += thick + float(rng.choice([0.5, 0.8, 1.2, 7.0], p=[0.4, 0.3, 0.22, 0.08]))
+    drawn_row = add_grain(canvas.texture(), rng, strength=0.10, size=1.2)
+    return np.rot90(drawn_row)
 
 
-def _book(sheet: Sheet, rng: np.random.Generator, *, at: float, thick: float) -> None:
+def _book(canvas: VectorCanvas, rng: np.random.Generator, *, offset: float, thick: float) -> None:
     """A spine from the board (left) to the book's upper edge (right), with bands, a title and a name."""
     cloth = _CLOTH[int(rng.integers(len(_CLOTH)))]
     ink: Colour = (
         (34, 28, 26) if sum(cloth) > 420 else ((236, 206, 132), (240, 236, 228))[int(rng.integers(2))]
     )
     length = float(rng.uniform(74, 102))
-    sheet.box(_BOARD, at, (length, thick), cloth)
-    sheet.box(_BOARD, at, (length, 1.0), _shaded(cloth, 1.25))
-    sheet.box(_BOARD, at + thick - 1.4, (length, 1.4), _shaded(cloth, 0.6))
-    for place in (0.05, 0.08, 0.24, 0.93):
-        sheet.box(_BOARD + place * length, at + 0.6, (1.1, thick - 1.4), ink)
+    canvas.box(_BOARD, offset, (length, thick), cloth)
+    canvas.box(_BOARD, offset, (length, 1.0), _shaded(cloth, 1.25))
+    canvas.box(_BOARD, offset + thick - 1.4, (length, 1.4), _shaded(cloth, 0.6))
+    for position in (0.05, 0.08, 0.24, 0.93):
+        canvas.box(_BOARD + position * length, offset + 0.6, (1.1, thick - 1.4), ink)
     title = _TITLES[int(rng.integers(len(_TITLES)))]
     size = min(0.62 * thick, 1.15 * length / len(title), 13)
-    sheet.text(title, (_BOARD + 0.58 * length, at + thick / 2), size, ink)
+    canvas.text(title, (_BOARD + 0.58 * length, offset + thick / 2), size, ink)
     if thick > 15:
         name = _NAMES[int(rng.integers(len(_NAMES)))]
-        sheet.text(name[:7], (_BOARD + 0.16 * length, at + thick / 2), 3.6, ink)
+        canvas.text(name[:7], (_BOARD + 0.16 * length, offset + thick / 2), 3.6, ink)
 
 
 def _lamp(height: int, width: int) -> Array:

@@ -12,9 +12,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Matrix, Motion, Scene
-from freezeframe.data.synthesis.scene2d.motion import Course, about, shift, smooth_noise, turn, zoom
-from freezeframe.data.synthesis.scene2d.vector_canvas import Sheet, glowing
+from freezeframe.data.synthesis.scene2d.layered_scene import HomographyFunction, Layer, Matrix, Scene
+from freezeframe.data.synthesis.scene2d.motion import (
+    ScalarFunction,
+    about,
+    rotation,
+    smooth_noise,
+    translation,
+    zoom,
+)
+from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas, boost_highlights
 
 from .player import HIP_TO_SOLE, Kit, runner
 from .stadium import ground
@@ -38,23 +45,23 @@ _KEEPER = Kit(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Camera:
+class PanningCamera:
     """Pans along the pitch with a hand's unrest; `travel` units lie between its first and last view."""
 
     width: float  # units that a frame shows
     scale: float  # frame pixels per unit
-    pan: Course
-    rise: Course
-    roll: Course
-    zoom: Course
+    pan: ScalarFunction
+    rise: ScalarFunction
+    roll: ScalarFunction
+    zoom: ScalarFunction
 
     def view(self, t: float, *, parallax: float = 1.0) -> Matrix:
         """World units to frame pixels; `parallax` above 1 is nearer than the crowd."""
         centre = (self.width / 2, HEIGHT / 2)
-        held = about(centre, turn(self.roll(t)) @ zoom(1 + self.zoom(t)))
-        aimed = held @ shift(-self.pan(t) * parallax, -self.rise(t) * parallax)
+        orientation = about(centre, rotation(self.roll(t)) @ zoom(1 + self.zoom(t)))
+        world_to_view = orientation @ translation(-self.pan(t) * parallax, -self.rise(t) * parallax)
         # Units have their origin on the frame's edge, pixels in the middle of the first one.
-        return shift(-0.5, -0.5) @ zoom(self.scale) @ aimed
+        return translation(-0.5, -0.5) @ zoom(self.scale) @ world_to_view
 
 
 def sports_scene(width: int, height: int, *, seed: int, frames: int = 24) -> Scene:
@@ -65,20 +72,20 @@ def sports_scene(width: int, height: int, *, seed: int, frames: int = 24) -> Sce
     rng = np.random.default_rng(seed)
     camera = _camera(rng, width=width, height=height)
     world = (camera.pan(frames) + camera.width + 2 * MARGIN, HEIGHT + 2 * MARGIN)
-    back = _standing(ground(rng, size=world, margin=MARGIN, scale=camera.scale), camera)
+    back = _background_layer(ground(rng, size=world, margin=MARGIN, scale=camera.scale), camera)
     goal = _goal(camera, x=0.62 * camera.pan(min(frames, 60)) + 260)
     layers = (back, goal, *_players(rng, camera), *_ball(rng, camera))
     return Scene(layers=layers, size=(height, width))
 
 
-def _camera(rng: np.random.Generator, *, width: int, height: int) -> Camera:
+def _camera(rng: np.random.Generator, *, width: int, height: int) -> PanningCamera:
     surge = 2 * math.pi * _SURGE_RATE
     phase = rng.uniform(0, 0.6)
 
     def pan(t: float) -> float:
         return _PAN * t + _SURGE / surge * (math.cos(phase) - math.cos(surge * t + phase))
 
-    return Camera(
+    return PanningCamera(
         width=width / height * HEIGHT,
         scale=height / HEIGHT,
         pan=pan,
@@ -88,96 +95,110 @@ def _camera(rng: np.random.Generator, *, width: int, height: int) -> Camera:
     )
 
 
-def _standing(sheet: Layer, camera: Camera) -> Layer:
+def _background_layer(ground_layer: Layer, camera: PanningCamera) -> Layer:
     """The world's own picture, seen by the camera."""
-    home = sheet.place(0)
-    return Layer(texture=sheet.texture, place=lambda t: camera.view(t) @ home, endless=True)
+    placement = ground_layer.homography(0)
+    return Layer(texture=ground_layer.texture, homography=lambda t: camera.view(t) @ placement, mirrored=True)
 
 
-def _goal(camera: Camera, *, x: float) -> Layer:
+def _goal(camera: PanningCamera, *, x: float) -> Layer:
     width, height = 190.0, 92.0
-    sheet = Sheet(width + 12, height + 8, camera.scale)
+    canvas = VectorCanvas(width + 12, height + 8, camera.scale)
     for k in range(1, 32):  # the net's two sets of threads, slanted as it hangs
-        sheet.line((6 + 6 * k, 8), (6 + 6 * k + 0.03 * (96 - 6 * k), height), 0.9, (226, 230, 236))
+        canvas.line((6 + 6 * k, 8), (6 + 6 * k + 0.03 * (96 - 6 * k), height), 0.9, (226, 230, 236))
     for k in range(1, 14):
         sag = 4 * math.sin(k)
-        sheet.line((6, 6 + 6.4 * k), (width / 2 + 6, 6 + 6.4 * k + sag), 0.9, (226, 230, 236))
-        sheet.line((width / 2 + 6, 6 + 6.4 * k + sag), (width + 6, 6 + 6.4 * k), 0.9, (226, 230, 236))
+        canvas.line((6, 6 + 6.4 * k), (width / 2 + 6, 6 + 6.4 * k + sag), 0.9, (226, 230, 236))
+        canvas.line((width / 2 + 6, 6 + 6.4 * k + sag), (width + 6, 6 + 6.4 * k), 0.9, (226, 230, 236))
     white = (250, 250, 250)
     for start, end in (((6, 5), (6, 96)), ((width + 6, 5), (width + 6, 96)), ((6, 5), (width + 6, 5))):
-        sheet.line(start, end, 5, white)
-    home = shift(x, 224 - height) @ sheet.in_units()
-    return Layer(texture=sheet.texture(), place=lambda t: camera.view(t, parallax=1.03) @ home)
+        canvas.line(start, end, 5, white)
+    placement = translation(x, 224 - height) @ canvas.pixel_to_unit()
+    return Layer(texture=canvas.texture(), homography=lambda t: camera.view(t, parallax=1.03) @ placement)
 
 
-def _players(rng: np.random.Generator, camera: Camera) -> tuple[Layer, ...]:
+def _players(rng: np.random.Generator, camera: PanningCamera) -> tuple[Layer, ...]:
     """A keeper far off, an opponent who falls behind, and the one whom the camera follows."""
     drift = smooth_noise(rng, size=26, rate=0.02)
     middle = camera.width / 2
-    keeper = _figure(_KEEPER, camera, lambda t: 640 + 5.0 * t, ground=236, size=0.62, pace=0.028)
-    away = _figure(
-        _AWAY, camera, lambda t: camera.pan(t) + middle + 170 - 4.2 * t, ground=288, size=0.95, pace=0.05
+    keeper = _figure(_KEEPER, camera, lambda t: 640 + 5.0 * t, ground=236, size=0.62, stride_rate=0.028)
+    away_player = _figure(
+        _AWAY,
+        camera,
+        lambda t: camera.pan(t) + middle + 170 - 4.2 * t,
+        ground=288,
+        size=0.95,
+        stride_rate=0.05,
     )
-    home = _figure(
-        _HOME, camera, lambda t: camera.pan(t) + middle - 40 + drift(t), ground=334, size=1.2, pace=0.047
+    home_player = _figure(
+        _HOME,
+        camera,
+        lambda t: camera.pan(t) + middle - 40 + drift(t),
+        ground=334,
+        size=1.2,
+        stride_rate=0.047,
     )
-    return (*keeper, *away, *home)
+    return (*keeper, *away_player, *home_player)
 
 
 def _figure(  # noqa: PLR0913
-    kit: Kit, camera: Camera, along: Course, *, ground: float, size: float, pace: float
+    kit: Kit, camera: PanningCamera, track: ScalarFunction, *, ground: float, size: float, stride_rate: float
 ) -> tuple[Layer, ...]:
-    """A runner and the shadow below; `along` is where in the world, `ground` the height of the soles."""
-    phase = 2 * math.pi * pace * float(kit.number)
+    """A runner and the shadow below; `track` is where in the world, `ground` the height of the soles."""
+    phase = 2 * math.pi * stride_rate * float(kit.number)
 
     def hips(t: float) -> Matrix:
-        bob = 3.0 * math.cos(2 * (2 * math.pi * pace * t + phase))
-        here = shift(along(t), ground - size * (HIP_TO_SOLE - 6 + bob))
-        placed: Matrix = camera.view(t) @ here @ zoom(size)
-        return placed
+        bob = 3.0 * math.cos(2 * (2 * math.pi * stride_rate * t + phase))
+        position = translation(track(t), ground - size * (HIP_TO_SOLE - 6 + bob))
+        matrix: Matrix = camera.view(t) @ position @ zoom(size)
+        return matrix
 
-    shadow = _shadow(camera, along, ground=ground, radius=36 * size)
-    return (shadow, *runner(kit, hips, scale=camera.scale * size, pace=pace, phase=phase))
-
-
-def _shadow(camera: Camera, along: Course, *, ground: float, radius: float) -> Layer:
-    sheet = Sheet(4 * radius, radius, camera.scale)
-    sheet.ellipse((2 * radius, radius / 2), (radius, radius / 6), (6, 16, 6, 130))
-    soft = np.asarray(cv2.GaussianBlur(sheet.texture(), (0, 0), radius * camera.scale / 8), np.float32)
-    home = shift(-2 * radius, ground - radius / 2) @ sheet.in_units()
-    return Layer(texture=soft, place=_moved(camera, lambda t: shift(along(t), 0) @ home), mover=True)
+    shadow = _shadow(camera, track, ground=ground, radius=36 * size)
+    return (shadow, *runner(kit, hips, scale=camera.scale * size, stride_rate=stride_rate, phase=phase))
 
 
-def _ball(rng: np.random.Generator, camera: Camera) -> tuple[Layer, Layer]:
+def _shadow(camera: PanningCamera, track: ScalarFunction, *, ground: float, radius: float) -> Layer:
+    canvas = VectorCanvas(4 * radius, radius, camera.scale)
+    canvas.ellipse((2 * radius, radius / 2), (radius, radius / 6), (6, 16, 6, 130))
+    soft = np.asarray(cv2.GaussianBlur(canvas.texture(), (0, 0), radius * camera.scale / 8), np.float32)
+    placement = translation(-2 * radius, ground - radius / 2) @ canvas.pixel_to_unit()
+    return Layer(
+        texture=soft,
+        homography=_follow_camera(camera, lambda t: translation(track(t), 0) @ placement),
+        mover=True,
+    )
+
+
+def _ball(rng: np.random.Generator, camera: PanningCamera) -> tuple[Layer, Layer]:
     start = rng.uniform(0, 0.5)
     middle = camera.width / 2
 
-    def along(t: float) -> float:
+    def track(t: float) -> float:
         return camera.pan(t) + middle + 40 + 0.33 * camera.width * math.sin(2 * math.pi * t / 95 + start)
 
     def at(t: float) -> Matrix:
         fall = (t / 27 + start) % 1
         bounce = 4 * fall * (1 - fall)
-        return shift(along(t), 322 - 105 * bounce) @ turn(0.16 * t)
+        return translation(track(t), 322 - 105 * bounce) @ rotation(0.16 * t)
 
-    sheet = _ball_sheet(camera.scale)
-    home = shift(-12, -12) @ sheet.in_units()
-    shine = glowing(sheet.texture(), above=0.93)
-    ball = Layer(texture=shine, place=_moved(camera, lambda t: at(t) @ home), mover=True)
-    return _shadow(camera, along, ground=332, radius=14), ball
+    canvas = _ball_sheet(camera.scale)
+    placement = translation(-12, -12) @ canvas.pixel_to_unit()
+    shine = boost_highlights(canvas.texture(), above=0.93)
+    ball = Layer(texture=shine, homography=_follow_camera(camera, lambda t: at(t) @ placement), mover=True)
+    return _shadow(camera, track, ground=332, radius=14), ball
 
 
-def _ball_sheet(scale: float) -> Sheet:
-    sheet = Sheet(24, 24, scale)
-    sheet.disc((12, 12), 9.5, (240, 240, 236))
+def _ball_sheet(scale: float) -> VectorCanvas:
+    canvas = VectorCanvas(24, 24, scale)
+    canvas.disc((12, 12), 9.5, (240, 240, 236))
     for k in range(5):
         angle = 2 * math.pi * k / 5
         x, y = 12 + 7.2 * math.cos(angle), 12 + 7.2 * math.sin(angle)
-        sheet.disc((x, y), 2.4, (26, 26, 32))
-        sheet.line((12, 12), (x, y), 0.9, (70, 70, 76))
-    sheet.disc((12, 12), 3.1, (26, 26, 32))
-    return sheet
+        canvas.disc((x, y), 2.4, (26, 26, 32))
+        canvas.line((12, 12), (x, y), 0.9, (70, 70, 76))
+    canvas.disc((12, 12), 3.1, (26, 26, 32))
+    return canvas
 
 
-def _moved(camera: Camera, way: Callable[[float], Matrix]) -> Motion:
-    return lambda t: camera.view(t) @ way(t)
+def _follow_camera(camera: PanningCamera, motion: Callable[[float], Matrix]) -> HomographyFunction:
+    return lambda t: camera.view(t) @ motion(t)

@@ -1,7 +1,7 @@
 """Fast action and hand shake with exactly known truth: for samples, self-checks, tests and benchmarks.
 
 `sports_scene` draws a whole match; `handheld_scene` shakes any picture. Both give a `Scene`: its sharp
-frames, its exposures, its flows and its movers at any time. `with_noise` adds what a sensor adds.
+frames, its exposures, its flows and its movers at any time. `add_poisson_gaussian_noise` adds what a sensor adds.
 
 Nothing here takes a gradient.
 """
@@ -16,14 +16,29 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Matrix, Scene
-from freezeframe.data.synthesis.scene2d.motion import Course, about, shift, smooth_noise, steady, turn
+from freezeframe.data.synthesis.scene2d.motion import (
+    ScalarFunction,
+    about,
+    constant_velocity,
+    rotation,
+    smooth_noise,
+    translation,
+)
 
 from .bookshelf import bookshelf
 from .football import sports_scene
 
-__all__ = ["Layer", "Scene", "bookshelf", "handheld_scene", "sports_scene", "steady", "with_noise"]
+__all__ = [
+    "Layer",
+    "Scene",
+    "add_poisson_gaussian_noise",
+    "bookshelf",
+    "constant_velocity",
+    "handheld_scene",
+    "sports_scene",
+]
 
-_STRAY = 8.0  # pixels (standard deviation) by which photos of a burst miss each other
+_AIM_SIGMA = 8.0  # pixels (standard deviation) by which photos of a burst miss each other
 _ROLL = 0.012  # radians of roll per pixel of shake, over a frame's half width
 
 
@@ -42,21 +57,21 @@ def handheld_scene(picture: Tensor, *, shake: float, seed: int, margin: int = 0)
     size = (h - 2 * margin, w - 2 * margin)
     centre = ((w - 1) / 2, (h - 1) / 2)
 
-    def place(t: float) -> Matrix:
+    def homography(t: float) -> Matrix:
         photo = round(t)
         aimed = _photo_path(
-            t - photo, shake=shake, reach=w / 2, rng=np.random.default_rng((seed, photo + 1000))
+            t - photo, shake=shake, half_width=w / 2, rng=np.random.default_rng((seed, photo + 1000))
         )
-        framed: Matrix = shift(-margin, -margin) @ about(centre, aimed)
+        framed: Matrix = translation(-margin, -margin) @ about(centre, aimed)
         return framed
 
     cover = np.ones((h, w, 1), np.float32)
     texture = np.concatenate([picture.permute(1, 2, 0).numpy(), cover], axis=-1, dtype=np.float32)
-    layer = Layer(texture=texture, place=place, endless=True, read=cv2.INTER_LANCZOS4)
+    layer = Layer(texture=texture, homography=homography, mirrored=True, interpolation=cv2.INTER_LANCZOS4)
     return Scene(layers=(layer,), size=size)
 
 
-def with_noise(image: Tensor, *, shot: float, read: float, seed: int) -> Tensor:
+def add_poisson_gaussian_noise(image: Tensor, *, shot: float, read: float, seed: int) -> Tensor:
     """`image` as a sensor counts it: variance shot * light + read^2, clipped to [0, 1].
 
     Args:
@@ -65,28 +80,28 @@ def with_noise(image: Tensor, *, shot: float, read: float, seed: int) -> Tensor:
         read: Noise in the dark, standard deviation as a part of white.
         seed: Chooses the noise.
     """
-    chance = torch.Generator().manual_seed(seed)
-    spread = (shot * image.clamp(min=0) + read**2).sqrt()
-    return (image + spread * torch.randn(image.shape, generator=chance)).clamp(0, 1)
+    generator = torch.Generator().manual_seed(seed)
+    sigma = (shot * image.clamp(min=0) + read**2).sqrt()
+    return (image + sigma * torch.randn(image.shape, generator=generator)).clamp(0, 1)
 
 
-def _photo_path(dt: float, *, shake: float, reach: float, rng: np.random.Generator) -> Matrix:
+def _photo_path(dt: float, *, shake: float, half_width: float, rng: np.random.Generator) -> Matrix:
     """Where one photo's shake has carried the picture `dt` intervals after its own middle."""
-    aim = rng.normal(0, _STRAY, 2)
+    aim = rng.normal(0, _AIM_SIGMA, 2)
     tilt = rng.normal(0, 0.004)
     luck = rng.uniform(0.4, 1.3)
     heading = rng.uniform(0, 2 * math.pi)
-    bend = [_balanced(smooth_noise(rng, size=0.2 * shake * luck, rate=0.9)) for _ in range(2)]
-    spin = rng.normal(0, 1) * _ROLL * shake / reach * 10
+    bend = [_centred(smooth_noise(rng, size=0.2 * shake * luck, rate=0.9)) for _ in range(2)]
+    spin = rng.normal(0, 1) * _ROLL * shake / half_width * 10
     x, y = (
         luck * shake * part * dt + wave(dt)
         for part, wave in zip((math.cos(heading), math.sin(heading)), bend, strict=True)
     )
-    moved: Matrix = shift(aim[0] + x, aim[1] + y) @ turn(tilt + spin * dt)
+    moved: Matrix = translation(aim[0] + x, aim[1] + y) @ rotation(tilt + spin * dt)
     return moved
 
 
-def _balanced(wave: Course) -> Course:
+def _centred(wave: ScalarFunction) -> ScalarFunction:
     """`wave` bent so that its mean over an open shutter is where it is at mid-exposure, that is, 0.
 
     A smear then lies evenly around the true picture, and a photo and its truth share one grid.

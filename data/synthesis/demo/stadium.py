@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from freezeframe.data.synthesis.scene2d.layered_scene import Layer
-from freezeframe.data.synthesis.scene2d.motion import shift
-from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, Sheet, grained
+from freezeframe.data.synthesis.scene2d.motion import translation
+from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, VectorCanvas, add_grain
 
 Span = tuple[float, float]  # width and height in units
 
@@ -32,69 +32,69 @@ _HAIR: Sequence[Colour] = ((28, 22, 20), (74, 48, 30), (130, 96, 60), (176, 150,
 def ground(rng: np.random.Generator, *, size: Span, margin: float, scale: float) -> Layer:
     """The whole still world as one picture, `margin` units of which lie above and left of its origin."""
     width, height = size
-    sheet = Sheet(width, height, scale)
-    _pitch(sheet, margin + _PITCH)
-    _crowd(sheet, rng, margin + _BOARDS)
-    _boards(sheet, margin + _BOARDS)
-    texture = grained(sheet.texture(), rng, strength=0.09, size=1.1 * max(scale, 0.75))
-    home = shift(-margin, -margin) @ sheet.in_units()
-    return Layer(texture=texture, place=lambda t: home, endless=True)
+    canvas = VectorCanvas(width, height, scale)
+    _pitch(canvas, margin + _PITCH)
+    _crowd(canvas, rng, margin + _BOARDS)
+    _boards(canvas, margin + _BOARDS)
+    texture = add_grain(canvas.texture(), rng, strength=0.09, size=1.1 * max(scale, 0.75))
+    canvas_to_world = translation(-margin, -margin) @ canvas.pixel_to_unit()
+    return Layer(texture=texture, homography=lambda t: canvas_to_world, mirrored=True)
 
 
-def _crowd(sheet: Sheet, rng: np.random.Generator, bottom: float) -> None:
-    sheet.box(0, 0, (sheet.width, bottom), (44, 46, 56))
+def _crowd(canvas: VectorCanvas, rng: np.random.Generator, bottom: float) -> None:
+    canvas.box(0, 0, (canvas.width, bottom), (44, 46, 56))
     for row, y in enumerate(np.arange(4.0, bottom + 8, 11.5).tolist()):
-        sheet.box(0, y + 5, (sheet.width, 1.6), (92, 94, 104))
-        for x in np.arange(3.0, sheet.width, 9.5).tolist():
+        canvas.box(0, y + 5, (canvas.width, 1.6), (92, 94, 104))
+        for x in np.arange(3.0, canvas.width, 9.5).tolist():
             if x % 210 > 196:  # a stairway
                 continue
             if rng.random() < 0.93:
                 _spectator(
-                    sheet, rng, (x + 4.7 * (row % 2) + rng.uniform(-1.4, 1.4), y + rng.uniform(-1.2, 1.2))
+                    canvas, rng, (x + 4.7 * (row % 2) + rng.uniform(-1.4, 1.4), y + rng.uniform(-1.2, 1.2))
                 )
-    for x in np.arange(203.0, sheet.width, 210).tolist():
+    for x in np.arange(203.0, canvas.width, 210).tolist():
         for y in np.arange(0.0, bottom, 4).tolist():
-            sheet.box(x - 6, y, (12, 2), (150, 150, 154))
-    _banners(sheet, bottom)
+            canvas.box(x - 6, y, (12, 2), (150, 150, 154))
+    _banners(canvas, bottom)
 
 
-def _spectator(sheet: Sheet, rng: np.random.Generator, at: tuple[float, float]) -> None:
+def _spectator(canvas: VectorCanvas, rng: np.random.Generator, at: tuple[float, float]) -> None:
     x, y = at
-    coat = _far(_jittered(_pick(rng, _SCARVES), rng))
-    sheet.ellipse((x, y + 8), (4.6, 6), coat)
+    coat = _aerial_tint(_jitter(_choose(rng, _SCARVES), rng))
+    canvas.ellipse((x, y + 8), (4.6, 6), coat)
     if rng.random() < 0.3:
-        sheet.box(x - 3.6, y + 3.4, (7.2, 1.7), _far(_pick(rng, _SCARVES)))
-    sheet.ellipse((x, y), (2.6, 3.2), _far(_jittered(_pick(rng, _SKINS), rng)))
-    sheet.ellipse((x, y - 1.6), (2.7, 2.0), _far(_pick(rng, _HAIR)))
+        canvas.box(x - 3.6, y + 3.4, (7.2, 1.7), _aerial_tint(_choose(rng, _SCARVES)))
+    canvas.ellipse((x, y), (2.6, 3.2), _aerial_tint(_jitter(_choose(rng, _SKINS), rng)))
+    canvas.ellipse((x, y - 1.6), (2.7, 2.0), _aerial_tint(_choose(rng, _HAIR)))
     if rng.random() < 0.14:  # arms up
         for side in (-1, 1):
-            sheet.line((x + 4 * side, y + 5), (x + 5 * side, y - 4), 1.7, coat)
+            canvas.line((x + 4 * side, y + 5), (x + 5 * side, y - 4), 1.7, coat)
 
 
-def _banners(sheet: Sheet, bottom: float) -> None:
+def _banners(canvas: VectorCanvas, bottom: float) -> None:
     words = ("CURVA NORD", "7 ISO 7", "ALLEZ ALLEZ", "SINCE 1888", "COME ON!")
-    for k, x in enumerate(np.arange(90.0, sheet.width - 110, 262).tolist()):
+    for k, x in enumerate(np.arange(90.0, canvas.width - 110, 262).tolist()):
         paper, ink = _BOARD_COLOURS[(2 * k + 2) % len(_BOARD_COLOURS)]
         y = bottom - 88 + 22 * (k % 3)
-        sheet.box(x, y, (98, 19), paper)
-        sheet.text(words[k % len(words)], (x + 49, y + 9.5), 14, ink)
+        canvas.box(x, y, (98, 19), paper)
+        canvas.text(words[k % len(words)], (x + 49, y + 9.5), 14, ink)
 
 
-def _boards(sheet: Sheet, top: float) -> None:
-    sheet.box(0, top - 3, (sheet.width, 46), (24, 26, 30))
-    for k, x in enumerate(np.arange(0.0, sheet.width, _BOARD_WIDTH).tolist()):
+def _boards(canvas: VectorCanvas, top: float) -> None:
+    canvas.box(0, top - 3, (canvas.width, 46), (24, 26, 30))
+    for k, x in enumerate(np.arange(0.0, canvas.width, _BOARD_WIDTH).tolist()):
         paper, ink = _BOARD_COLOURS[k % len(_BOARD_COLOURS)]
         words = _WORDS[k % len(_WORDS)]
-        sheet.box(x + 1, top, (_BOARD_WIDTH - 2, 37), paper)
+        canvas.box(x + 1, top, (_BOARD_WIDTH - 2, 37), paper)
         middle = x + _BOARD_WIDTH / 2
-        sheet.text(words, (middle, top + 15), min(24, 240 / len(words)), ink)
-        sheet.text("freely licensed · rendered light · exact truth", (middle, top + 30.5), 6.2, ink)
+        canvas.text(words, (middle, top + 15), min(24, 240 / len(words)), ink)
+        canvas.text("freely licensed · rendered light · exact truth", (middle, top + 30.5), 6.2, ink)
 
 
-def _pitch(sheet: Sheet, top: float) -> None:
-    sheet.box(0, top, (sheet.width, sheet.height - top), (58, 124, 52))
-    depth = sheet.height - top
-    for k in range(-8, int(sheet.width / 60) + 8):
+def _pitch(canvas: VectorCanvas, top: float) -> None:
+    canvas.box(0, top, (canvas.width, canvas.height - top), (58, 124, 52))
+    depth = canvas.height - top
+    for k in range(-8, int(canvas.width / 60) + 8):
         if k % 2:
             left, slant = 60.0 * k, 0.9 * depth
             corners = [
@@ -103,41 +103,41 @@ def _pitch(sheet: Sheet, top: float) -> None:
                 (left + 60 - slant, top + depth),
                 (left - slant, top + depth),
             ]
-            sheet.polygon(corners, (72, 142, 60))
-    _tufts(sheet, top)
-    _lines(sheet, top)
+            canvas.polygon(corners, (72, 142, 60))
+    _tufts(canvas, top)
+    _lines(canvas, top)
 
 
-def _tufts(sheet: Sheet, top: float) -> None:
+def _tufts(canvas: VectorCanvas, top: float) -> None:
     """Blades and worn patches: a pan shows on grass only by its unevenness."""
-    rng = np.random.default_rng(int(sheet.width))
-    count = int(sheet.width * (sheet.height - top) / 26)
+    rng = np.random.default_rng(int(canvas.width))
+    count = int(canvas.width * (canvas.height - top) / 26)
     shades: Sequence[Colour] = ((40, 92, 38), (96, 168, 78), (50, 108, 44), (128, 150, 84))
     for x, y, grow in rng.random((count, 3)).tolist():
         depth = 0.35 + y  # nearer blades are larger
-        at = (x * sheet.width, top + y * (sheet.height - top))
+        at = (x * canvas.width, top + y * (canvas.height - top))
         tip = (at[0] + 2.4 * (grow - 0.5), at[1] - 3.2 * depth)
-        sheet.line(at, tip, 0.8 * depth + 0.25, shades[int(grow * 997) % len(shades)])
+        canvas.line(at, tip, 0.8 * depth + 0.25, shades[int(grow * 997) % len(shades)])
 
 
-def _lines(sheet: Sheet, top: float) -> None:
+def _lines(canvas: VectorCanvas, top: float) -> None:
     chalk = (238, 244, 236)
-    sheet.box(0, top + 14, (sheet.width, 2.6), chalk)
-    sheet.box(0, top + 92, (sheet.width, 4.0), chalk)
-    for x in np.arange(150.0, sheet.width + 200, 330).tolist():
-        sheet.line((x, top + 15), (x - 90, top + 94), 3.2, chalk)
-        sheet.line((x + 130, top + 94), (x + 10, top + 215), 4.4, chalk)
-        sheet.disc((x + 180, top + 56), 3.2, chalk)
+    canvas.box(0, top + 14, (canvas.width, 2.6), chalk)
+    canvas.box(0, top + 92, (canvas.width, 4.0), chalk)
+    for x in np.arange(150.0, canvas.width + 200, 330).tolist():
+        canvas.line((x, top + 15), (x - 90, top + 94), 3.2, chalk)
+        canvas.line((x + 130, top + 94), (x + 10, top + 215), 4.4, chalk)
+        canvas.disc((x + 180, top + 56), 3.2, chalk)
 
 
-def _far(colour: Colour) -> Colour:
+def _aerial_tint(colour: Colour) -> Colour:
     """In the shade of the stands, seen through the air: darker, and nearer to the same blue."""
     return tuple(round(0.55 * part + 0.18 * air) for part, air in zip(colour, (70, 84, 120), strict=True))
 
 
-def _pick(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
+def _choose(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
     return colours[int(rng.integers(len(colours)))]
 
 
-def _jittered(colour: Colour, rng: np.random.Generator) -> Colour:
+def _jitter(colour: Colour, rng: np.random.Generator) -> Colour:
     return tuple(int(np.clip(part + rng.integers(-26, 27), 0, 255)) for part in colour)

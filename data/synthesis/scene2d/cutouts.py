@@ -9,48 +9,59 @@ import cv2
 import numpy as np
 import torch
 
-from freezeframe.data.color import SRGB, to_light
+from freezeframe.data.color import SRGB, to_linear
 
-from .layered_scene import Array, Layer, Motion
-from .motion import shift, zoom
-from .patterns import Chance, Codes, pattern
+from .layered_scene import Array, HomographyFunction, Layer
+from .motion import translation, zoom
+from .patterns import Generator, SrgbImage, pattern
 
-DRAWN = 0.25  # share of pictures that are drawn, not photographed
-SOFT = 0.8  # standard deviation in texture pixels: what a lens and a pixel's own area leave of an edge
-FINE = 2  # texture pixels per pixel of a piece
+PATTERN_PROBABILITY = 0.25  # share of pictures that are drawn, not photographed
+PIXEL_SIGMA = 0.8  # standard deviation in texture pixels: what a lens and a pixel's own area leave of an edge
+TEXTURE_SCALE = 2  # texture pixels per pixel of a piece
 
 
-def piece(rng: Chance, pictures: Sequence[Codes], mask: Array, place: Motion, *, mover: bool = True) -> Layer:
-    """What `mask`, [h, w] at `FINE` texture pixels per pixel, cuts from a picture, its middle at `place`."""
+def cutout_layer(
+    rng: Generator,
+    pictures: Sequence[SrgbImage],
+    mask: Array,
+    homography: HomographyFunction,
+    *,
+    mover: bool = True,
+) -> Layer:
+    """What `mask`, [h, w] at `TEXTURE_SCALE` texture pixels per pixel, cuts from a picture, its middle at `homography`."""
     height, width = mask.shape
-    texture = cut(rng, pictures, size=(max(height, width),) * 2)
+    texture = random_texture(rng, pictures, size=(max(height, width),) * 2)
     texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    home = zoom(1 / FINE) @ shift(-width / 2, -height / 2)
-    return Layer(texture=covered(texture, mask), place=lambda t: place(t) @ home, mover=mover)
+    placement = zoom(1 / TEXTURE_SCALE) @ translation(-width / 2, -height / 2)
+    return Layer(
+        texture=premultiply(texture, mask), homography=lambda t: homography(t) @ placement, mover=mover
+    )
 
 
-def cut(rng: Chance, pictures: Sequence[Codes], *, size: tuple[int, int]) -> Codes:
+def random_texture(rng: Generator, pictures: Sequence[SrgbImage], *, size: tuple[int, int]) -> SrgbImage:
     """A piece of a picture, up to `size` rows and columns, turned and mirrored by chance; or one drawn."""
-    if not pictures or rng.random() < DRAWN:
+    if not pictures or rng.random() < PATTERN_PROBABILITY:
         return pattern(rng, side=max(size))
     picture = pictures[int(rng.integers(len(pictures)))]
     height, width = min(size[0], picture.shape[0]), min(size[1], picture.shape[1])
     top = int(rng.integers(picture.shape[0] - height + 1))
     left = int(rng.integers(picture.shape[1] - width + 1))
-    piece = np.rot90(picture[top : top + height, left : left + width], int(rng.integers(4)))
-    piece = piece[:, ::-1] if rng.random() < 0.5 else piece
-    return piece[..., rng.permutation(3)] if rng.random() < 0.2 else piece
+    crop = np.rot90(picture[top : top + height, left : left + width], int(rng.integers(4)))
+    crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+    return crop[..., rng.permutation(3)] if rng.random() < 0.2 else crop
 
 
-def covered(codes: Codes, mask: Array | None, *, soft: float = SOFT) -> Array:
+def premultiply(encoded: SrgbImage, mask: Array | None, *, sigma: float = PIXEL_SIGMA) -> Array:
     """[h, w, 4] light times cover, and cover; smoothed to what a frame's pixel can hold.
 
-    `soft`: standard deviation in texture pixels.
+    `sigma`: standard deviation in texture pixels.
     """
-    light = to_light(torch.from_numpy(np.ascontiguousarray(codes)).float() / 255, SRGB).numpy()
-    cover = np.ones(codes.shape[:2], np.float32) if mask is None else mask
-    sheet = np.concatenate([light * cover[..., None], cover[..., None]], axis=-1, dtype=np.float32)
-    return np.asarray(cv2.GaussianBlur(sheet, (0, 0), soft, borderType=cv2.BORDER_REPLICATE), np.float32)
+    linear = to_linear(torch.from_numpy(np.ascontiguousarray(encoded)).float() / 255, SRGB).numpy()
+    cover = np.ones(encoded.shape[:2], np.float32) if mask is None else mask
+    premultiplied = np.concatenate([linear * cover[..., None], cover[..., None]], axis=-1, dtype=np.float32)
+    return np.asarray(
+        cv2.GaussianBlur(premultiplied, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32
+    )
 
 
 def disc(radius: float) -> Array:
@@ -67,13 +78,13 @@ def bar(long: float, thick: float) -> Array:
     return np.asarray(np.clip(thick - np.hypot(beyond, y) + 0.5, 0, 1), np.float32)
 
 
-def blob(rng: Chance, reach: float) -> Array:
+def blob(rng: Generator, mean_radius: float) -> Array:
     """A lump with a wavy outline."""
-    side = math.ceil(4 * reach) + 8
+    side = math.ceil(4 * mean_radius) + 8
     y, x = np.mgrid[:side, :side].astype(np.float32) - (side - 1) / 2
     angle, radius = np.arctan2(y, x), np.hypot(x, y)
     waves = range(2, 6)
-    edge = 1.3 * reach + sum(
-        rng.normal(0, reach / 7) * np.cos(k * angle + rng.uniform(0, 2 * math.pi)) for k in waves
+    edge = 1.3 * mean_radius + sum(
+        rng.normal(0, mean_radius / 7) * np.cos(k * angle + rng.uniform(0, 2 * math.pi)) for k in waves
     )
     return np.asarray(np.clip(edge - radius + 0.5, 0, 1), np.float32)

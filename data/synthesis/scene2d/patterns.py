@@ -8,22 +8,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Codes = npt.NDArray[np.uint8]  # [h, w, 3] sRGB codes
-Chance = np.random.Generator
+SrgbImage = npt.NDArray[np.uint8]  # [h, w, 3] sRGB codes
+Generator = np.random.Generator
 
 _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX)
 _LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.:-/!?&%")
 
 
-def pattern(rng: Chance, *, side: int) -> Codes:
+def pattern(rng: Generator, *, side: int) -> SrgbImage:
     """One drawn picture, [side, side, 3]; `rng` chooses which and how."""
     paper = np.full((side, side, 3), _colour(rng), np.uint8)
-    draw = _DRAWN[int(rng.integers(len(_DRAWN)))]
+    draw = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
     draw(paper, rng)
-    return _uneven(paper, rng)
+    return _shade(paper, rng)
 
 
-def _stripes(paper: Codes, rng: Chance) -> None:
+def _stripes(paper: SrgbImage, rng: Generator) -> None:
     side = len(paper)
     period, angle = rng.uniform(6, 60), rng.uniform(0, np.pi)
     y, x = np.mgrid[:side, :side]
@@ -34,7 +34,7 @@ def _stripes(paper: Codes, rng: Chance) -> None:
         paper[other < 0.5] = _colour(rng)
 
 
-def _net(paper: Codes, rng: Chance) -> None:
+def _net(paper: SrgbImage, rng: Generator) -> None:
     side = len(paper)
     step, thick, ink = int(rng.integers(10, 50)), int(rng.integers(1, 5)), _colour(rng)
     lean = int(rng.integers(-step, step + 1))
@@ -43,7 +43,7 @@ def _net(paper: Codes, rng: Chance) -> None:
         cv2.line(paper, (0, at), (side, at + lean), ink, thick, cv2.LINE_AA)
 
 
-def _words(paper: Codes, rng: Chance) -> None:
+def _words(paper: SrgbImage, rng: Generator) -> None:
     side, y = len(paper), 0
     while y < side:
         size = rng.uniform(0.5, 3.0)
@@ -54,7 +54,7 @@ def _words(paper: Codes, rng: Chance) -> None:
         cv2.putText(paper, letters, at, font, size, _colour(rng), max(1, round(2 * size)), cv2.LINE_AA)
 
 
-def _numbers(paper: Codes, rng: Chance) -> None:
+def _numbers(paper: SrgbImage, rng: Generator) -> None:
     """Shirts: a large number on a block of colour."""
     side = len(paper)
     for _ in range(int(rng.integers(3, 9))):
@@ -68,7 +68,7 @@ def _numbers(paper: Codes, rng: Chance) -> None:
         )
 
 
-def _line_art(paper: Codes, rng: Chance) -> None:
+def _line_art(paper: SrgbImage, rng: Generator) -> None:
     side = len(paper)
     for _ in range(int(rng.integers(15, 70))):
         points = rng.integers(-20, side + 20, (int(rng.integers(2, 6)), 2)).astype(np.int32)
@@ -83,7 +83,7 @@ def _line_art(paper: Codes, rng: Chance) -> None:
         )
 
 
-def _crowd(paper: Codes, rng: Chance) -> None:
+def _crowd(paper: SrgbImage, rng: Generator) -> None:
     """Rows of small round things, each of its own colour."""
     side, step = len(paper), int(rng.integers(9, 30))
     for y in range(0, side, step):
@@ -92,20 +92,27 @@ def _crowd(paper: Codes, rng: Chance) -> None:
             cv2.circle(paper, centre, int(step * rng.uniform(0.25, 0.5)), _colour(rng), -1, cv2.LINE_AA)
 
 
-_DRAWN: tuple[Callable[[Codes, Chance], None], ...] = (_stripes, _net, _words, _numbers, _line_art, _crowd)
+_PATTERNS: tuple[Callable[[SrgbImage, Generator], None], ...] = (
+    _stripes,
+    _net,
+    _words,
+    _numbers,
+    _line_art,
+    _crowd,
+)
 
 
-def _uneven(paper: Codes, rng: Chance) -> Codes:
+def _shade(paper: SrgbImage, rng: Generator) -> SrgbImage:
     """Light that falls off to one side, and a grain: nothing real is one colour all over."""
     side = len(paper)
     ramp = np.linspace(rng.uniform(0.6, 1), rng.uniform(0.6, 1), side, dtype=np.float32)
     grain = rng.standard_normal((side, side, 1)).astype(np.float32)
     grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.8, 2))[..., None] * rng.uniform(0, 20)
-    lit = paper.astype(np.float32) * ramp[:, None, None] + grain
-    return np.asarray(np.clip(lit, 0, 255), np.uint8)
+    shaded = paper.astype(np.float32) * ramp[:, None, None] + grain
+    return np.asarray(np.clip(shaded, 0, 255), np.uint8)
 
 
-def _colour(rng: Chance) -> tuple[int, ...]:
+def _colour(rng: Generator) -> tuple[int, ...]:
     """Any colour, black and white more often than chance would."""
     if rng.random() < 0.3:
         return (int(rng.choice([12, 30, 225, 248])),) * 3

@@ -54,19 +54,21 @@ def denoiser(network: DreamClearNet, conditions: Conditions, *, settings: Settin
 
     def denoise(latent: Tensor, step: int) -> Tensor:
         def one(rows: slice, columns: slice) -> Tensor:
-            cut = (..., rows, columns)
+            index = (..., rows, columns)
             here = Conditions(
-                degraded=conditions.degraded[cut], coarse=conditions.coarse[cut], caption=conditions.caption
+                degraded=conditions.degraded[index],
+                coarse=conditions.coarse[index],
+                caption=conditions.caption,
             )
-            both = network(*doubled(network, latent[cut], step, here)).to(latent)
+            both = network(*guidance_batch(network, latent[index], step, here)).to(latent)
             return guided(both[:1], both[1:], scale=settings.guidance, channels=channels)
 
-        return in_bells(one, latent, tile=settings.tile, overlap=settings.overlap)
+        return gaussian_tiled(one, latent, tile=settings.tile, overlap=settings.overlap)
 
     return denoise
 
 
-def doubled(
+def guidance_batch(
     network: DreamClearNet, latent: Tensor, step: int, conditions: Conditions
 ) -> tuple[Tensor, Tensor, Conditions]:
     """The network's inputs twice, the second time without caption, in the network's number format."""
@@ -81,7 +83,9 @@ def doubled(
     return noisy, level, Conditions(degraded=degraded, coarse=coarse, caption=both)
 
 
-def in_bells(one: Callable[[slice, slice], Tensor], latent: Tensor, *, tile: int, overlap: int) -> Tensor:
+def gaussian_tiled(
+    one: Callable[[slice, slice], Tensor], latent: Tensor, *, tile: int, overlap: int
+) -> Tensor:
     """What `one` says of each tile of a latent [1, C, h, w], weighed by a bell: [1, 2C, h, w]."""
     height, width = latent.shape[-2:]
     if height <= tile and width <= tile:
@@ -89,22 +93,24 @@ def in_bells(one: Callable[[slice, slice], Tensor], latent: Tensor, *, tile: int
     # A bell's corner is 1e-11 of its middle: too little for half precision to add up.
     total = torch.zeros(1, 2 * latent.shape[1], height, width, device=latent.device)
     weight = torch.zeros(height, width, device=latent.device)
-    for rows, columns in product(_cuts(height, tile, overlap), _cuts(width, tile, overlap)):
+    for rows, columns in product(_tile_slices(height, tile, overlap), _tile_slices(width, tile, overlap)):
         answer = one(rows, columns)
-        bell = (_bell(answer.shape[-2])[:, None] * _bell(answer.shape[-1])).to(weight)
-        total[..., rows, columns] += answer.float() * bell
-        weight[rows, columns] += bell
+        weights = (_gaussian_window(answer.shape[-2])[:, None] * _gaussian_window(answer.shape[-1])).to(
+            weight
+        )
+        total[..., rows, columns] += answer.float() * weights
+        weight[rows, columns] += weights
     return (total / weight).to(latent)
 
 
-def _cuts(length: int, tile: int, overlap: int) -> list[slice]:
+def _tile_slices(length: int, tile: int, overlap: int) -> list[slice]:
     """Tiles that share `overlap`, the last ending where the latent does."""
     last = max(length - tile, 0)
     starts = [*range(0, last, tile - overlap), last]
     return [slice(start, min(start + tile, length)) for start in starts]
 
 
-def _bell(length: int) -> Tensor:
+def _gaussian_window(length: int) -> Tensor:
     """A Gaussian a tenth as wide as the tile."""
-    place = (torch.arange(length, dtype=torch.float64) - (length - 1) / 2) / length
-    return torch.exp(-(place**2) / (2 * 0.01))
+    position = (torch.arange(length, dtype=torch.float64) - (length - 1) / 2) / length
+    return torch.exp(-(position**2) / (2 * 0.01))

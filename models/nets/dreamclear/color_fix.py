@@ -13,11 +13,11 @@ LEVELS = 5  # each blurs twice as far as the one before
 ColorFix = Literal["wavelet", "adain", "none"]
 
 
-def fix_color(picture: Tensor, reference: Tensor, *, way: ColorFix) -> Tensor:
+def fix_color(picture: Tensor, reference: Tensor, *, method: ColorFix) -> Tensor:
     """`picture` in the colours of `reference`. [B, 3, H, W] codes both."""
-    if way == "none":
+    if method == "none":
         return picture
-    return wavelet(picture, reference) if way == "wavelet" else adain(picture, reference)
+    return wavelet(picture, reference) if method == "wavelet" else adain(picture, reference)
 
 
 def wavelet(picture: Tensor, reference: Tensor) -> Tensor:
@@ -38,8 +38,8 @@ def coarse(x: Tensor) -> Tensor:
 def adain(picture: Tensor, reference: Tensor) -> Tensor:
     """Mean and deviation of each channel as in `reference` (Huang & Belongie 2017, arXiv 1703.06868)."""
     mean, deviation = _moments(picture)
-    wanted_mean, wanted_deviation = _moments(reference)
-    return (picture - mean) / deviation * wanted_deviation + wanted_mean
+    target_mean, target_deviation = _moments(reference)
+    return (picture - mean) / deviation * target_deviation + target_mean
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from .pixart_dit import Block, Caption, Context, Patches, PixArt, Transformer, by_head, joined
+from .pixart_dit import Block, Caption, Context, Patches, PixArt, Transformer, merge_heads, split_heads
 
 Crossing = Literal["released", "correct"]
 
@@ -52,7 +52,7 @@ class DreamClearNet(nn.Module):
         self.crossing = crossing
         self.base_model = PixArt(sizes)
         self.controlnet_lq, self.controlnet_pre = (_copies(width, control.blocks) for _ in range(2))
-        self.c_embedder_lq, self.c_embedder_pre = (_silent_patches(sizes) for _ in range(2))
+        self.c_embedder_lq, self.c_embedder_pre = (_zero_init_patches(sizes) for _ in range(2))
         self.x_embedder_lq, self.x_embedder_pre = (Patches(sizes) for _ in range(2))
         self.cross_de = nn.ModuleList(Comparison(width) for _ in copies)
         self.am_pre = nn.ModuleList(Modulator(width, control.modulator) for _ in copies)
@@ -62,10 +62,10 @@ class DreamClearNet(nn.Module):
         """`level` is the number of the noise step, [B], 0 for almost none."""
         base = self.base_model
         context = base.context(level, conditions.caption)
-        places = base.positions(latent)
-        x = base.x_embedder(latent) + places
-        degraded = self.x_embedder_lq(latent) + places + self.c_embedder_lq(conditions.degraded)
-        coarse = self.x_embedder_pre(latent) + places + self.c_embedder_pre(conditions.coarse)
+        positions = base.positions(latent)
+        x = base.x_embedder(latent) + positions
+        degraded = self.x_embedder_lq(latent) + positions + self.c_embedder_lq(conditions.degraded)
+        coarse = self.x_embedder_pre(latent) + positions + self.c_embedder_pre(conditions.coarse)
         for i, block in enumerate(base.blocks):
             x = block(x, context)
             if i < len(self.cross_de):
@@ -76,11 +76,11 @@ class DreamClearNet(nn.Module):
 
     def _steer(self, i: int, x: Tensor, degraded: Tensor, coarse: Tensor) -> Tensor:
         change, difference = self.cross_de[i](degraded, coarse, crossing=self.crossing)
-        x = scaled(x + change, *self.am_pre[i](coarse))
-        return scaled(x, *self.am_lq[i](degraded, difference))
+        x = scale_shift(x + change, *self.am_pre[i](coarse))
+        return scale_shift(x, *self.am_lq[i](degraded, difference))
 
 
-def scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Each token's channels times 1 + scale, plus shift."""
     return (1 + scale) * x + shift
 
@@ -104,7 +104,7 @@ class Comparison(nn.Module):
         super().__init__()
         self.q_linear = nn.Linear(width, width)
         self.kv_linear = nn.Linear(width, 2 * width)
-        self.proj = _silent(nn.Linear(width, width))
+        self.proj = _zero_init(nn.Linear(width, width))
         self.de_proj = nn.Linear(width, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
@@ -112,9 +112,11 @@ class Comparison(nn.Module):
         query, both = self.q_linear(self.norm1(degraded)), self.kv_linear(self.norm2(coarse))
         if crossing == "released":
             query, both = query.flatten(0, 1)[None], both.flatten(0, 1)[None]
-        key, value = (by_head(part) for part in both.chunk(2, dim=2))
-        found = joined(scaled_dot_product_attention(by_head(query), key, value)).reshape(degraded.shape)
-        return self.proj(found), self.de_proj(found)
+        key, value = (split_heads(part) for part in both.chunk(2, dim=2))
+        attended = merge_heads(scaled_dot_product_attention(split_heads(query), key, value)).reshape(
+            degraded.shape
+        )
+        return self.proj(attended), self.de_proj(attended)
 
 
 class Modulator(nn.Module):
@@ -123,8 +125,8 @@ class Modulator(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.shared_proj = nn.Linear(width, hidden)
-        self.proj_mul = _silent(nn.Linear(hidden, width))
-        self.proj_add = _silent(nn.Linear(hidden, width))
+        self.proj_mul = _zero_init(nn.Linear(hidden, width))
+        self.proj_add = _zero_init(nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         shared = gelu(self.shared_proj(x), approximate="tanh")
@@ -140,7 +142,7 @@ class Mixture(nn.Module):
         self.gate = nn.Sequential(
             nn.Linear(width, control.gate),
             nn.GELU(approximate="tanh"),
-            _silent(nn.Linear(control.gate, control.experts)),
+            _zero_init(nn.Linear(control.gate, control.experts)),
         )
 
     def weights(self, difference: Tensor) -> Tensor:
@@ -149,9 +151,9 @@ class Mixture(nn.Module):
         return logits.softmax(2)
 
     def forward(self, degraded: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
-        opinions = [torch.stack(expert(degraded)) for expert in self.experts]
-        weighed = torch.stack(opinions, dim=-1) * self.weights(difference)[..., None, :]
-        scale, shift = weighed.sum(-1)
+        outputs = [torch.stack(expert(degraded)) for expert in self.experts]
+        weighted = torch.stack(outputs, dim=-1) * self.weights(difference)[..., None, :]
+        scale, shift = weighted.sum(-1)
         return scale, shift
 
 
@@ -159,14 +161,14 @@ def _copies(width: int, blocks: int) -> nn.ModuleList:
     return nn.ModuleList(Copy(width) for _ in range(blocks))
 
 
-def _silent_patches(sizes: Transformer) -> Patches:
+def _zero_init_patches(sizes: Transformer) -> Patches:
     patches = Patches(sizes)
     for value in patches.parameters():
         nn.init.zeros_(value)
     return patches
 
 
-def _silent(layer: nn.Linear) -> nn.Linear:
+def _zero_init(layer: nn.Linear) -> nn.Linear:
     """Weights of zero: what is added in training starts by changing nothing."""
     for value in layer.parameters():
         nn.init.zeros_(value)

@@ -19,7 +19,7 @@ from freezeframe.data.errors import FreezeframeError, MissingExtra, UnreadableMe
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.store.state_dict import read_state
 
-from .pipeline import CaptionEncoder, Captioner, Cleaner, DreamClear, detect, load
+from .pipeline import CaptionEncoder, Captioner, Cleaner, DreamClear, load, matches
 from .pixart_dit import Caption
 
 LATENT_SCALE = 0.18215  # brings latents of Stable Diffusion 1 to variance 1
@@ -57,7 +57,7 @@ def assemble(
         clean = load_cleaner(coarse, device=device)
     return DreamClear(
         coder=load_autoencoder(folder / AUTOENCODER, device=device),
-        network=_fitting(folder / NETWORK, "DreamClear", detect=detect, load=load).to(device, dtype),
+        network=_load_network(folder / NETWORK, "DreamClear", matches=matches, load=load).to(device, dtype),
         clean=clean,
         caption=caption,
         encode_caption=load_text_encoder(text) if text.is_dir() else None,
@@ -66,12 +66,12 @@ def assemble(
 
 def load_cleaner(path: Path, *, device: torch.device) -> Cleaner:
     """The SwinIR of a file as what cleans coarsely: [1, 3, H, W] codes both ways, any size, in float32."""
-    network = _fitting(path, "SwinIR", detect=swinir.detect, load=swinir.load).to(device)
+    network = _load_network(path, "SwinIR", matches=swinir.matches, load=swinir.load).to(device)
 
-    def clean(codes: Tensor) -> Tensor:
+    def clean(encoded: Tensor) -> Tensor:
         with torch.no_grad():
-            cleaned: Tensor = network(codes.to(device, torch.float32))
-        return cleaned.to(codes).clamp(0, 1)
+            cleaned: Tensor = network(encoded.to(device, torch.float32))
+        return cleaned.to(encoded).clamp(0, 1)
 
     return clean
 
@@ -80,9 +80,11 @@ Net = TypeVar("Net", bound=torch.nn.Module)
 State = Mapping[str, Tensor]
 
 
-def _fitting(path: Path, title: str, *, detect: Callable[[State], bool], load: Callable[[State], Net]) -> Net:
+def _load_network(
+    path: Path, title: str, *, matches: Callable[[State], bool], load: Callable[[State], Net]
+) -> Net:
     state = read_state(path)
-    if not detect(state):
+    if not matches(state):
         raise UnreadableMedia(f"{path}: holds no {title}; download the authors' file of that name")
     try:
         return load(state)
@@ -99,17 +101,17 @@ class Autoencoder:
 
     model: Any  # diffusers' AutoencoderKL
 
-    def encode(self, codes: Tensor) -> Tensor:
+    def encode(self, encoded: Tensor) -> Tensor:
         """[1, 3, H, W] in [0, 1] to [1, 4, H / 8, W / 8] of variance about 1."""
-        latent: Tensor = self.model.encode(2 * self._placed(codes) - 1).latent_dist.mode()
+        latent: Tensor = self.model.encode(2 * self._to_model(encoded) - 1).latent_dist.mode()
         return latent * LATENT_SCALE
 
     def decode(self, latent: Tensor) -> Tensor:
         """The inverse, about; codes may leave [0, 1]."""
-        picture: Tensor = self.model.decode(self._placed(latent) / LATENT_SCALE).sample
+        picture: Tensor = self.model.decode(self._to_model(latent) / LATENT_SCALE).sample
         return (picture + 1) / 2
 
-    def _placed(self, x: Tensor) -> Tensor:
+    def _to_model(self, x: Tensor) -> Tensor:
         return x.to(self.model.device, self.model.dtype)
 
 
@@ -163,19 +165,19 @@ def find_captioner(name: str) -> Captioner:
     """
     module, _, function = name.partition(":")
     try:
-        found: Any = vars(importlib.import_module(module)).get(function) if module and function else None
+        captioner: Any = vars(importlib.import_module(module)).get(function) if module and function else None
     except ImportError as error:
         raise FreezeframeError(
             f"{name}: cannot be imported ({error}); set PYTHONPATH to its folder"
         ) from error
-    if not callable(found):
+    if not callable(captioner):
         raise FreezeframeError(f"{name}: names no function; write module:function")
-    return _checked(found, name)
+    return _checked_captioner(captioner, name)
 
 
-def _checked(found: Callable[[Tensor], object], name: str) -> Captioner:
-    def caption(codes: Tensor) -> str:
-        text = found(codes)
+def _checked_captioner(captioner: Callable[[Tensor], object], name: str) -> Captioner:
+    def caption(encoded: Tensor) -> str:
+        text = captioner(encoded)
         if not isinstance(text, str):
             raise FreezeframeError(f"{name}: answered {type(text).__name__}; a captioner answers a str")
         return text

@@ -29,15 +29,15 @@ from .cfg_denoiser import Settings, denoiser, no_caption
 from .color_fix import fix_color
 from .controlnet import Conditions, Control, Crossing, DreamClearNet
 from .pixart_dit import Caption, Transformer
-from .schedulers import noised, sample, schedule
+from .schedulers import add_noise, sample, schedule
 
-__all__ = ["RELEASED", "DreamClear", "Layout", "Settings", "detect", "load", "read_layout", "restore"]
+__all__ = ["RELEASED", "DreamClear", "NetConfig", "Settings", "infer_config", "load", "matches", "restore"]
 
 MULTIPLE = 64  # pixels; sides are rounded to these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class NetConfig:
     """Sizes of every part."""
 
     transformer: Transformer
@@ -45,7 +45,7 @@ class Layout:
 
 
 # The published one: 2,211.88 million parameters.
-RELEASED = Layout(
+RELEASED = NetConfig(
     transformer=Transformer(width=1152, depth=28, patch=2, latent=4, caption=(120, 4096), grid=64),
     control=Control(blocks=28, modulator=576, experts=3, gate=24),
 )
@@ -56,7 +56,7 @@ POSITIONS = "base_model.pos_embed"  # in the file; computed here for every size
 class LatentCoder(Protocol):
     """Pictures to latents an eighth as wide, and back; codes in [0, 1], [1, 3, H, W]."""
 
-    def encode(self, codes: Tensor) -> Tensor: ...
+    def encode(self, encoded: Tensor) -> Tensor: ...
     def decode(self, latent: Tensor) -> Tensor: ...
 
 
@@ -76,7 +76,7 @@ class DreamClear:
     encode_caption: CaptionEncoder | None = None  # None: only an empty caption or an encoded one can be used
 
 
-def detect(state: Mapping[str, Tensor]) -> bool:
+def matches(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of a DreamClear."""
     needed = ("base_model.t_block.1.weight", "cross_de.0.de_proj.weight", "am_lq.0.gate.2.weight")
     return all(key in state for key in needed)
@@ -88,20 +88,20 @@ def load(state: Mapping[str, Tensor], *, crossing: Crossing = "released") -> Dre
     Keys and shapes of the published layout; anything missing, left over or misshapen raises RuntimeError
     naming it. Stored positions are left out, as in the release.
     """
-    layout = read_layout(state)
+    config = infer_config(state)
     with torch.device("meta"):
-        network = DreamClearNet(layout.transformer, layout.control, crossing=crossing)
+        network = DreamClearNet(config.transformer, config.control, crossing=crossing)
     weights = {key: value.float() for key, value in state.items() if key != POSITIONS}
     network.load_state_dict(weights, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def read_layout(state: Mapping[str, Tensor]) -> Layout:
+def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """The hyper-parameters, from shapes and from how many blocks have keys."""
     width, latent, patch, _ = state["base_model.x_embedder.proj.weight"].shape
     tokens, channels = state["base_model.y_embedder.y_embedding"].shape
     native = state[POSITIONS].shape[1] if POSITIONS in state else RELEASED.transformer.grid**2
-    return Layout(
+    return NetConfig(
         transformer=Transformer(
             width=width,
             depth=_count(state, "base_model.blocks."),
@@ -126,16 +126,16 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
 @torch.no_grad()
 def restore(
     system: DreamClear,
-    codes: Tensor,
+    encoded: Tensor,
     *,
     caption: str | Caption | None = None,
     settings: Settings | None = None,
 ) -> Tensor:
-    """A picture like `codes`, drawn anew: one seed gives one picture.
+    """A picture like `encoded`, drawn anew: one seed gives one picture.
 
     Args:
         system: See `dreamclear_parts.assemble`.
-        codes: sRGB codes in [0, 1]. [1, 3, H, W].
+        encoded: sRGB codes in [0, 1]. [1, 3, H, W].
         caption: What the picture shows, encoded or not; empty for no words; None asks the system's captioner,
             where it has one.
         settings: Steps, guidance, seed and the rest.
@@ -147,33 +147,33 @@ def restore(
         FreezeframeError: A caption in words, and nothing to encode it with.
     """
     settings = settings or Settings()
-    degraded = _enlarged(codes, settings)
+    degraded = _upscale(encoded, settings)
     coarse = system.clean(degraded) if system.clean else degraded
     words = _caption(system, coarse, caption)
     latents = (system.coder.encode(degraded), system.coder.encode(coarse))
-    picture = system.coder.decode(_drawn(system.network, latents, words, settings=settings))
-    colored = fix_color(picture.to(coarse).clamp(0, 1), coarse, way=settings.color)
-    size = tuple(round(side * settings.upscale) for side in codes.shape[-2:])
-    return _resized(colored, (size[0], size[1])).to(codes)
+    picture = system.coder.decode(_sample_latent(system.network, latents, words, settings=settings))
+    colored = fix_color(picture.to(coarse).clamp(0, 1), coarse, method=settings.color)
+    size = tuple(round(side * settings.upscale) for side in encoded.shape[-2:])
+    return _resize(colored, (size[0], size[1])).to(encoded)
 
 
-def _enlarged(codes: Tensor, settings: Settings) -> Tensor:
+def _upscale(encoded: Tensor, settings: Settings) -> Tensor:
     """To sides that latents and their tokens divide, the shorter one long enough."""
-    height, width = (side * settings.upscale for side in codes.shape[-2:])
+    height, width = (side * settings.upscale for side in encoded.shape[-2:])
     scale = max(settings.shortest / min(height, width), 1.0)
     sides = [max(round(side * scale / MULTIPLE), 1) * MULTIPLE for side in (height, width)]
-    return _resized(codes, (sides[0], sides[1]))
+    return _resize(encoded, (sides[0], sides[1]))
 
 
-def _resized(codes: Tensor, size: tuple[int, int]) -> Tensor:
-    if codes.shape[-2:] == size:
-        return codes.clamp(0, 1)
-    return interpolate(codes, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+def _resize(encoded: Tensor, size: tuple[int, int]) -> Tensor:
+    if encoded.shape[-2:] == size:
+        return encoded.clamp(0, 1)
+    return interpolate(encoded, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def _caption(system: DreamClear, picture: Tensor, caption: str | Caption | None) -> Caption:
     if isinstance(caption, Caption):
-        return _fitting(caption, system.network.base_model.sizes)
+        return _check_caption(caption, system.network.base_model.sizes)
     if caption is None:
         caption = system.caption(picture) if system.caption else ""
     if system.encode_caption:
@@ -185,7 +185,7 @@ def _caption(system: DreamClear, picture: Tensor, caption: str | Caption | None)
     return no_caption(system.network)
 
 
-def _fitting(caption: Caption, sizes: Transformer) -> Caption:
+def _check_caption(caption: Caption, sizes: Transformer) -> Caption:
     if caption.features.shape != (1, *sizes.caption) or caption.present.shape != (1, sizes.caption[0]):
         raise ValueError(
             f"an encoded caption is [1, {sizes.caption[0]}, {sizes.caption[1]}] and its presence"
@@ -193,7 +193,7 @@ def _fitting(caption: Caption, sizes: Transformer) -> Caption:
     return caption
 
 
-def _drawn(
+def _sample_latent(
     network: DreamClearNet, latents: tuple[Tensor, Tensor], caption: Caption, *, settings: Settings
 ) -> Tensor:
     # Latents stay in float32 between steps; only the network sees them rounded to its own format.
@@ -203,8 +203,8 @@ def _drawn(
     generator = torch.Generator().manual_seed(settings.seed)
     start = torch.randn(coarse.shape, generator=generator).to(device)
     if settings.start == "coarse":
-        start = noised(coarse, start, kept=plan.kept[-1])
-    told = Caption(features=caption.features.to(device), present=caption.present.to(device))
-    conditions = Conditions(degraded=degraded, coarse=coarse, caption=told)
+        start = add_noise(coarse, start, alpha_bar=plan.alpha_bar[-1])
+    device_caption = Caption(features=caption.features.to(device), present=caption.present.to(device))
+    conditions = Conditions(degraded=degraded, coarse=coarse, caption=device_caption)
     denoise = denoiser(network, conditions, settings=settings)
     return sample(denoise, start, plan, generator=generator, sampler=settings.sampler)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
 
 HEAD = 72  # channels of an attention head
-WAVES = 256  # sines and cosines that a number is written in
-STRETCH = 2.0  # positions of this model against those of the one it was grown from
+FREQUENCY_DIM = 256  # sines and cosines that a number is written in
+POSITION_SCALE = 2.0  # positions of this model against those of the one it was grown from
 NATIVE_PIXELS = 1024.0  # the picture size that every call is told, as the release does
 
 
@@ -81,10 +81,10 @@ class PixArt(nn.Module):
         native = torch.full_like(level, NATIVE_PIXELS, dtype=torch.float32)
         size = self.csize_embedder(native)
         shape = torch.cat([size, size, self.ar_embedder(torch.ones_like(native))], dim=1)
-        told = self.t_embedder(level) + shape
-        weights = self.t_block(told).reshape(len(level), 6, -1)
-        text = self.y_embedder(caption.features.to(told))
-        return Context(level=told, weights=weights, text=text, present=caption.present)
+        embedding = self.t_embedder(level) + shape
+        weights = self.t_block(embedding).reshape(len(level), 6, -1)
+        text = self.y_embedder(caption.features.to(embedding))
+        return Context(level=embedding, weights=weights, text=text, present=caption.present)
 
     def positions(self, latent: Tensor) -> Tensor:
         """Where each token lies, [1, N, width]: any picture is taken to be as wide as the native one."""
@@ -118,10 +118,10 @@ class NumberEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(WAVES, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(nn.Linear(FREQUENCY_DIM, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, numbers: Tensor) -> Tensor:
-        embedded: Tensor = self.mlp(waves(numbers).to(next(self.mlp.parameters())))
+        embedded: Tensor = self.mlp(timestep_embedding(numbers).to(next(self.mlp.parameters())))
         return embedded
 
 
@@ -133,14 +133,14 @@ class CaptionEmbedding(nn.Module):
     def __init__(self, sizes: Transformer) -> None:
         super().__init__()
         self.register_buffer("y_embedding", torch.zeros(sizes.caption))
-        self.y_proj = PixelLayers(sizes.caption[1], (sizes.width, sizes.width))
+        self.y_proj = Mlp(sizes.caption[1], (sizes.width, sizes.width))
 
     def forward(self, features: Tensor) -> Tensor:
         embedded: Tensor = self.y_proj(features)
         return embedded
 
 
-class PixelLayers(nn.Module):
+class Mlp(nn.Module):
     """Two layers at each token, a GELU between. [..., C] to [..., D]."""
 
     def __init__(self, width: int, sizes: tuple[int, int]) -> None:
@@ -162,11 +162,11 @@ class Block(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
         self.attn = SelfAttention(width)
         self.cross_attn = TextAttention(width)
-        self.mlp = PixelLayers(width, (4 * width, width))
+        self.mlp = Mlp(width, (4 * width, width))
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        told = (self.scale_shift_table + context.weights).chunk(6, dim=1)
-        shift1, scale1, gain1, shift2, scale2, gain2 = told
+        modulation = (self.scale_shift_table + context.weights).chunk(6, dim=1)
+        shift1, scale1, gain1, shift2, scale2, gain2 = modulation
         x = x + gain1 * self.attn(modulate(x, scale1, shift1))
         x = x + self.cross_attn(x, context)
         changed: Tensor = self.mlp(modulate(x, scale2, shift2))
@@ -187,9 +187,9 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (by_head(part) for part in self.qkv(x).chunk(3, dim=2))
-        gathered: Tensor = self.proj(joined(scaled_dot_product_attention(query, key, value)))
-        return gathered
+        query, key, value = (split_heads(part) for part in self.qkv(x).chunk(3, dim=2))
+        attended: Tensor = self.proj(merge_heads(scaled_dot_product_attention(query, key, value)))
+        return attended
 
 
 class TextAttention(nn.Module):
@@ -202,11 +202,11 @@ class TextAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        key, value = (by_head(part) for part in self.kv_linear(context.text).chunk(2, dim=2))
-        seen = context.present[:, None, None]
-        answer = scaled_dot_product_attention(by_head(self.q_linear(x)), key, value, attn_mask=seen)
-        gathered: Tensor = self.proj(joined(answer))
-        return gathered
+        key, value = (split_heads(part) for part in self.kv_linear(context.text).chunk(2, dim=2))
+        mask = context.present[:, None, None]
+        answer = scaled_dot_product_attention(split_heads(self.q_linear(x)), key, value, attn_mask=mask)
+        attended: Tensor = self.proj(merge_heads(answer))
+        return attended
 
 
 class FinalLayer(nn.Module):
@@ -223,22 +223,22 @@ class FinalLayer(nn.Module):
         return pixels
 
 
-def by_head(x: Tensor) -> Tensor:
+def split_heads(x: Tensor) -> Tensor:
     """[B, N, heads * 72] to [B, heads, N, 72]."""
     return x.reshape(*x.shape[:2], -1, HEAD).transpose(1, 2)
 
 
-def joined(x: Tensor) -> Tensor:
-    """The inverse of `by_head`."""
+def merge_heads(x: Tensor) -> Tensor:
+    """The inverse of `split_heads`."""
     return x.transpose(1, 2).flatten(2)
 
 
-def waves(numbers: Tensor) -> Tensor:
+def timestep_embedding(numbers: Tensor) -> Tensor:
     """Numbers [B] as 128 cosines and 128 sines of periods from 2 pi to 20,000 pi. [B, 256] float32.
 
     Takes no gradient.
     """
-    half = WAVES // 2
+    half = FREQUENCY_DIM // 2
     steps = torch.arange(half, device=numbers.device, dtype=torch.float32)
     angles = numbers[:, None].float() * torch.exp(-math.log(10000) / half * steps)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
@@ -249,9 +249,11 @@ def sine_positions(size: tuple[int, int], *, width: int, grid: int) -> Tensor:
 
     A picture of any size spans the native one's positions: what changes is how densely.
     """
-    rows, columns = (torch.arange(side, dtype=torch.float64) * (grid / side / STRETCH) for side in size)
+    rows, columns = (
+        torch.arange(side, dtype=torch.float64) * (grid / side / POSITION_SCALE) for side in size
+    )
     steps = torch.arange(width // 4, dtype=torch.float64) / (width / 4)
-    angles = [place[:, None] * 10000**-steps for place in (columns, rows)]
+    angles = [position[:, None] * 10000**-steps for position in (columns, rows)]
     across, down = (torch.cat([angle.sin(), angle.cos()], dim=1) for angle in angles)
     both = [across.expand(size[0], -1, -1), down[:, None].expand(-1, size[1], -1)]
     return torch.cat(both, dim=2).flatten(0, 1)[None].float()

@@ -30,15 +30,15 @@ class Schedule:
     """The training steps that are visited, least noise first, and how much of the clean latent each keeps."""
 
     steps: tuple[int, ...]
-    kept: tuple[float, ...]  # a_t
+    alpha_bar: tuple[float, ...]  # a_t
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.steps) <= TRAINING_STEPS:
             raise ValueError(f"1 to {TRAINING_STEPS} steps can be visited, not {len(self.steps)}")
 
-    def before(self, i: int) -> float:
+    def previous_alpha_bar(self, i: int) -> float:
         """What the visited step before number `i` keeps; 1 before the first: no noise at all."""
-        return self.kept[i - 1] if i else 1.0
+        return self.alpha_bar[i - 1] if i else 1.0
 
 
 def schedule(count: int) -> Schedule:
@@ -46,20 +46,20 @@ def schedule(count: int) -> Schedule:
     if not 1 <= count <= TRAINING_STEPS:
         raise ValueError(f"1 to {TRAINING_STEPS} steps can be visited, not {count}")
     betas = np.linspace(*FIRST_AND_LAST_BETA, TRAINING_STEPS)
-    kept = np.cumprod(1 - betas)
+    alpha_bar = np.cumprod(1 - betas)
     last = TRAINING_STEPS - 1
     steps = [last] if count == 1 else [round(i * last / (count - 1)) for i in range(count)]
-    return Schedule(steps=tuple(steps), kept=tuple(float(kept[step]) for step in steps))
+    return Schedule(steps=tuple(steps), alpha_bar=tuple(float(alpha_bar[step]) for step in steps))
 
 
-def noised(clean: Tensor, noise: Tensor, *, kept: float) -> Tensor:
+def add_noise(clean: Tensor, noise: Tensor, *, alpha_bar: float) -> Tensor:
     """sqrt(kept) clean + sqrt(1 - kept) noise: a latent as training showed it."""
-    return math.sqrt(kept) * clean + math.sqrt(1 - kept) * noise
+    return math.sqrt(alpha_bar) * clean + math.sqrt(1 - alpha_bar) * noise
 
 
-def denoised(latent: Tensor, noise: Tensor, *, kept: float) -> Tensor:
-    """The clean latent, were `noise` the noise; the inverse of `noised`."""
-    return (latent - math.sqrt(1 - kept) * noise) / math.sqrt(kept)
+def predict_clean(latent: Tensor, noise: Tensor, *, alpha_bar: float) -> Tensor:
+    """The clean latent, were `noise` the noise; the inverse of `add_noise`."""
+    return (latent - math.sqrt(1 - alpha_bar) * noise) / math.sqrt(alpha_bar)
 
 
 def sample(
@@ -79,7 +79,7 @@ def sample(
     for i in reversed(range(len(plan.steps))):
         noise, uncertainty = denoise(latent, plan.steps[i]).chunk(2, dim=1)
         if sampler == "ddim":
-            latent = ddim_step(latent, noise, kept=(plan.kept[i], plan.before(i)))
+            latent = ddim_step(latent, noise, alpha_bar=(plan.alpha_bar[i], plan.previous_alpha_bar(i)))
             continue
         fresh = torch.randn(latent.shape, generator=generator).to(latent) if i else torch.zeros_like(latent)
         mean, deviation = ddpm_step(latent, noise, uncertainty, plan=plan, i=i)
@@ -87,10 +87,10 @@ def sample(
     return latent
 
 
-def ddim_step(latent: Tensor, noise: Tensor, *, kept: tuple[float, float]) -> Tensor:
-    """The latent one visited step earlier, its noise the same. `kept` here and there."""
-    here, there = kept
-    return noised(denoised(latent, noise, kept=here), noise, kept=there)
+def ddim_step(latent: Tensor, noise: Tensor, *, alpha_bar: tuple[float, float]) -> Tensor:
+    """The latent one visited step earlier, its noise the same. `alpha_bar` here and there."""
+    current, previous = alpha_bar
+    return add_noise(predict_clean(latent, noise, alpha_bar=current), noise, alpha_bar=previous)
 
 
 def ddpm_step(
@@ -101,24 +101,24 @@ def ddpm_step(
     The network's `uncertainty`, from -1 to 1, lies between the logarithms of the smallest and of the largest
     variance possible: that of a clean latent known exactly, and that of one of which nothing is known.
     """
-    here, there = plan.kept[i], plan.before(i)
-    beta = 1 - here / there
-    clean = denoised(latent, noise, kept=here)
-    of_clean, of_latent = math.sqrt(there) * beta, math.sqrt(here / there) * (1 - there)
-    mean = (of_clean * clean + of_latent * latent) / (1 - here)
-    share = (uncertainty + 1) / 2
-    log_variance = share * math.log(beta) + (1 - share) * math.log(smallest_variance(plan, i))
+    current, previous = plan.alpha_bar[i], plan.previous_alpha_bar(i)
+    beta = 1 - current / previous
+    clean = predict_clean(latent, noise, alpha_bar=current)
+    of_clean, of_latent = math.sqrt(previous) * beta, math.sqrt(current / previous) * (1 - previous)
+    mean = (of_clean * clean + of_latent * latent) / (1 - current)
+    fraction = (uncertainty + 1) / 2
+    log_variance = fraction * math.log(beta) + (1 - fraction) * math.log(posterior_variance(plan, i))
     return mean, (log_variance / 2).exp()
 
 
-def smallest_variance(plan: Schedule, i: int) -> float:
+def posterior_variance(plan: Schedule, i: int) -> float:
     """The variance one visited step earlier where the clean latent is known.
 
     It is 0 before the first step, which has no logarithm: the second's is taken, as in the release.
     """
     i = min(max(i, 1), len(plan.steps) - 1)
-    here, there = plan.kept[i], plan.before(i)
-    return (1 - there) / (1 - here) * (1 - here / there) or 1 - here
+    current, previous = plan.alpha_bar[i], plan.previous_alpha_bar(i)
+    return (1 - previous) / (1 - current) * (1 - current / previous) or 1 - current
 
 
 def guided(conditional: Tensor, unconditional: Tensor, *, scale: float, channels: int) -> Tensor:
@@ -130,5 +130,5 @@ def guided(conditional: Tensor, unconditional: Tensor, *, scale: float, channels
         scale: How far.
         channels: The first of them are led; the others, the uncertainty always among them, stay conditional.
     """
-    led = unconditional + scale * (conditional - unconditional)
-    return torch.cat([led[:, :channels], conditional[:, channels:]], dim=1)
+    guided_part = unconditional + scale * (conditional - unconditional)
+    return torch.cat([guided_part[:, :channels], conditional[:, channels:]], dim=1)

@@ -16,7 +16,7 @@ MULTIPLE = 4  # sides that two levels take. Pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Bands:
+class HaarSubbands:
     """A picture [B, C, H, W] by frequency, H and W multiples of 4."""
 
     low: Tensor  # [B, C, H / 4, W / 4] means of 4 x 4 pixels, times 4
@@ -24,29 +24,29 @@ class Bands:
     high: Tensor  # [B, 3 C, H / 2, W / 2] details of periods up to 4 pixels
 
 
-def split(image: Tensor) -> Bands:
+def dwt2(image: Tensor) -> HaarSubbands:
     """The bands of [B, C, H, W]."""
-    half, high = _analysed(image)
-    low, mid = _analysed(half)
-    return Bands(low, mid, high)
+    half, high = _analyze(image)
+    low, mid = _analyze(half)
+    return HaarSubbands(low, mid, high)
 
 
-def joined(bands: Bands) -> Tensor:
+def idwt2(bands: HaarSubbands) -> Tensor:
     """The picture [B, C, H, W] that has these bands."""
-    return _synthesised(_synthesised(bands.low, bands.mid), bands.high)
+    return _synthesize(_synthesize(bands.low, bands.mid), bands.high)
 
 
-def _analysed(image: Tensor) -> tuple[Tensor, Tensor]:
+def _analyze(image: Tensor) -> tuple[Tensor, Tensor]:
     """Means [B, C, H / 2, W / 2] and differences [B, 3 C, H / 2, W / 2] of squares of four pixels."""
     batch, channels, height, width = image.shape
-    four = pixel_unshuffle(image, 2).view(batch, channels, 4, height // 2, width // 2)
-    found = torch.stack(_butterfly(*four.unbind(2)), dim=1)
-    return found[:, 0], found[:, 1:].flatten(1, 2)
+    quads = pixel_unshuffle(image, 2).view(batch, channels, 4, height // 2, width // 2)
+    subbands = torch.stack(_butterfly(*quads.unbind(2)), dim=1)
+    return subbands[:, 0], subbands[:, 1:].flatten(1, 2)
 
 
-def _synthesised(means: Tensor, details: Tensor) -> Tensor:
-    four = _butterfly(means, *details.chunk(3, dim=1))
-    return pixel_shuffle(torch.stack(four, dim=2).flatten(1, 2), 2)
+def _synthesize(means: Tensor, details: Tensor) -> Tensor:
+    quads = _butterfly(means, *details.chunk(3, dim=1))
+    return pixel_shuffle(torch.stack(quads, dim=2).flatten(1, 2), 2)
 
 
 def _butterfly(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -25,15 +25,15 @@ from torch.nn.functional import (
 )
 
 from .haar import MULTIPLE as GRID
-from .haar import Bands, joined, split
+from .haar import HaarSubbands, dwt2, idwt2
 
 BANDS = 3  # low, mid, high
 WINDOW = 4  # pixels of the coarse grid on a side
-PARTS = (3, 9, 36)  # channels of a band on the coarse grid: high has four of its pixels to one there
+BAND_CHANNELS = (3, 9, 36)  # channels of a band on the coarse grid: high has four of its pixels to one there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class NetConfig:
     """How wide and how deep both transformers are."""
 
     width: int = 32  # channels of each band in the Rformer
@@ -47,7 +47,7 @@ class Layout:
         return GRID * WINDOW
 
 
-def detect(state: Mapping[str, Tensor]) -> bool:
+def matches(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of this network."""
     return "dformer.stems.2.weight" in state and "blocks.0.attention.bias.weight" in state
 
@@ -55,14 +55,14 @@ def detect(state: Mapping[str, Tensor]) -> bool:
 def load(state: Mapping[str, Tensor]) -> Dual:
     """The network that these weights belong to, in float32; misfits raise RuntimeError naming them."""
     with torch.device("meta"):
-        network = Dual(read_layout(state))
+        network = Dual(infer_config(state))
     network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def read_layout(state: Mapping[str, Tensor]) -> Layout:
+def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """Hyper-parameters, read off the names and shapes of the weights."""
-    return Layout(
+    return NetConfig(
         width=len(state["stems.0.weight"]),
         blocks=_count(state, "blocks."),
         heads=len(state["blocks.0.attention.bias.weight"]),
@@ -78,65 +78,65 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
 class Dual(nn.Module):
     """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1]; the answer is not clamped."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        self.multiple = layout.multiple
-        self.dformer = Dformer(layout)
-        self.stems = nn.ModuleList(nn.Conv2d(part, layout.width, 3, padding=1) for part in PARTS)
-        self.blocks = nn.ModuleList(Block(layout) for _ in range(layout.blocks))
-        self.heads = nn.ModuleList(nn.Conv2d(layout.width, part, 3, padding=1) for part in PARTS)
-        for zeroed in self.heads.parameters():
-            nn.init.zeros_(zeroed)
+        self.multiple = config.multiple
+        self.dformer = Dformer(config)
+        self.stems = nn.ModuleList(nn.Conv2d(part, config.width, 3, padding=1) for part in BAND_CHANNELS)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.heads = nn.ModuleList(nn.Conv2d(config.width, part, 3, padding=1) for part in BAND_CHANNELS)
+        for parameter in self.heads.parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(self, codes: Tensor) -> Tensor:
-        return codes + self.correction(codes)
+    def forward(self, encoded: Tensor) -> Tensor:
+        return encoded + self.correction(encoded)
 
-    def correction(self, codes: Tensor) -> Tensor:
-        """What has to be added to `codes`, in their number format."""
-        height, width = codes.shape[-2:]
+    def correction(self, encoded: Tensor) -> Tensor:
+        """What has to be added to `encoded`, in their number format."""
+        height, width = encoded.shape[-2:]
         grid = self.multiple
-        whole = pad(codes, (0, -width % grid, 0, -height % grid), mode="replicate")
-        parts = aligned(split(whole - 0.5))
-        suffered = self.dformer(parts)
+        padded = pad(encoded, (0, -width % grid, 0, -height % grid), mode="replicate")
+        parts = align_subbands(dwt2(padded - 0.5))
+        degradation = self.dformer(parts)
         x = torch.cat([stem(part) for stem, part in zip(self.stems, parts, strict=True)], dim=1)
         for block in self.blocks:
-            x = block(x, suffered)
+            x = block(x, degradation)
         low, mid, high = (head(part) for head, part in zip(self.heads, x.chunk(BANDS, dim=1), strict=True))
-        change = joined(Bands(4 * low, mid, pixel_shuffle(high, 2)))
+        change = idwt2(HaarSubbands(4 * low, mid, pixel_shuffle(high, 2)))
         return change[..., :height, :width]
 
 
-def aligned(bands: Bands) -> list[Tensor]:
+def align_subbands(bands: HaarSubbands) -> list[Tensor]:
     """The bands on one grid, a quarter of the size: [B, 3, h, w], [B, 9, h, w] and [B, 36, h, w]."""
     return [bands.low / 4, bands.mid, pixel_unshuffle(bands.high, 2)]
 
 
 class Dformer(nn.Module):
-    """What each band has suffered at each place: [B, 3, E, h / 4, w / 4] from `aligned` bands.
+    """What each band has suffered at each place: [B, 3, E, h / 4, w / 4] from `align_subbands` bands.
 
     Each band is looked at by itself, then its estimate is compared with those of the other bands there.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        size = layout.estimate
-        self.stems = nn.ModuleList(nn.Conv2d(part, size, 3, padding=1) for part in PARTS)
-        self.looks = nn.ModuleList(nn.Conv2d(size, size, 3, padding=1) for _ in PARTS)
-        self.layers = nn.ModuleList(Compared(size) for _ in range(layout.layers))
+        size = config.estimate
+        self.stems = nn.ModuleList(nn.Conv2d(part, size, 3, padding=1) for part in BAND_CHANNELS)
+        self.looks = nn.ModuleList(nn.Conv2d(size, size, 3, padding=1) for _ in BAND_CHANNELS)
+        self.layers = nn.ModuleList(CrossBandAttention(size) for _ in range(config.layers))
 
     def forward(self, parts: list[Tensor]) -> Tensor:
-        seen = [
+        pooled = [
             # Rectified before the mean: how much there is of a detail, not which way it leans.
-            avg_pool2d(relu(look(relu(stem(part)))), WINDOW)
-            for stem, look, part in zip(self.stems, self.looks, parts, strict=True)
+            avg_pool2d(relu(conv(relu(stem(part)))), WINDOW)
+            for stem, conv, part in zip(self.stems, self.looks, parts, strict=True)
         ]
-        x = torch.stack(seen, dim=1).permute(0, 3, 4, 1, 2)
+        x = torch.stack(pooled, dim=1).permute(0, 3, 4, 1, 2)
         for layer in self.layers:
             x = layer(x)
         return x.permute(0, 3, 4, 1, 2)
 
 
-class Compared(nn.Module):
+class CrossBandAttention(nn.Module):
     """A transformer layer whose tokens are the bands at one place. [..., 3, E] both ways."""
 
     def __init__(self, size: int) -> None:
@@ -150,26 +150,26 @@ class Compared(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm1(x)).chunk(3, dim=-1)
-        shares = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
-        x = x + self.proj(shares @ v)
-        added: Tensor = self.back(relu(self.wide(self.norm2(x))))
-        return x + added
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        x = x + self.proj(weights @ v)
+        change: Tensor = self.back(relu(self.wide(self.norm2(x))))
+        return x + change
 
 
 class Block(nn.Module):
     """Attention within windows across bands, then two 3x3 convolutions over all. [B, 3 W, h, w] both ways."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        channels = BANDS * layout.width
-        self.attention = Attention(layout)
+        channels = BANDS * config.width
+        self.attention = Attention(config)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         with torch.no_grad():
             self.second.weight.mul_(0.1)
 
-    def forward(self, x: Tensor, suffered: Tensor) -> Tensor:
-        x = x + self.attention(x, suffered)
+    def forward(self, x: Tensor, degradation: Tensor) -> Tensor:
+        x = x + self.attention(x, degradation)
         mixed: Tensor = self.second(relu(self.first(x)))
         return x + mixed
 
@@ -182,31 +182,33 @@ class Attention(nn.Module):
     of the band.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        width = layout.width
-        self.count = layout.heads
+        width = config.width
+        self.count = config.heads
         self.norm = nn.LayerNorm(width)
-        self.told = nn.Linear(layout.estimate, width)
-        self.bias = nn.Linear(layout.estimate, layout.heads)
+        self.told = nn.Linear(config.estimate, width)
+        self.bias = nn.Linear(config.estimate, config.heads)
         self.query, self.proj = nn.Linear(width, width), nn.Linear(width, width)
         self.answer = nn.Linear(width, 2 * width)
         with torch.no_grad():
             self.proj.weight.mul_(0.1)
 
-    def forward(self, x: Tensor, suffered: Tensor) -> Tensor:
+    def forward(self, x: Tensor, degradation: Tensor) -> Tensor:
         rows, columns = x.shape[-2] // WINDOW, x.shape[-1] // WINDOW
-        there = suffered.permute(0, 3, 4, 1, 2).flatten(0, 2)  # [windows, band, E]
-        tokens = self.norm(windows(x)) + self.told(there)[:, :, None]
+        window_degradation = degradation.permute(0, 3, 4, 1, 2).flatten(0, 2)  # [windows, band, E]
+        tokens = self.norm(window_partition(x)) + self.told(window_degradation)[:, :, None]
         q = self._heads(self.query(tokens))
         k, v = map(self._heads, self.answer(tokens.unflatten(2, (4, 4)).mean(3)).chunk(2, dim=-1))
-        shares = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + self.drawn(there)).softmax(-1)
-        mixed = (shares.to(v.dtype) @ v).transpose(1, 2).flatten(2)
-        return pictures(self.proj(mixed).unflatten(1, (BANDS, -1)), rows=rows, columns=columns)
+        weights = (
+            q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + self.degradation_bias(window_degradation)
+        ).softmax(-1)
+        mixed = (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+        return window_reverse(self.proj(mixed).unflatten(1, (BANDS, -1)), rows=rows, columns=columns)
 
-    def drawn(self, there: Tensor) -> Tensor:
+    def degradation_bias(self, window_degradation: Tensor) -> Tensor:
         """What is added to the logits of keys, [windows, heads, 1, 12], from [windows, 3, E]."""
-        biases: Tensor = self.bias(there).transpose(1, 2)
+        biases: Tensor = self.bias(window_degradation).transpose(1, 2)
         return biases.repeat_interleave(4, dim=-1)[:, :, None]
 
     def _heads(self, tokens: Tensor) -> Tensor:
@@ -215,14 +217,14 @@ class Attention(nn.Module):
         return flat.view(*flat.shape[:2], self.count, -1).transpose(1, 2)
 
 
-def windows(x: Tensor) -> Tensor:
+def window_partition(x: Tensor) -> Tensor:
     """[B, 3 W, h, w] as tokens of windows by band: [B h/4 w/4, 3, 16, W], those of 2 x 2 pixels in a row."""
     height, width = x.shape[-2:]
-    cut = x.reshape(len(x), BANDS, -1, height // WINDOW, 2, 2, width // WINDOW, 2, 2)
-    return cut.permute(0, 3, 6, 1, 4, 7, 5, 8, 2).flatten(4, 7).flatten(0, 2)
+    tiles = x.reshape(len(x), BANDS, -1, height // WINDOW, 2, 2, width // WINDOW, 2, 2)
+    return tiles.permute(0, 3, 6, 1, 4, 7, 5, 8, 2).flatten(4, 7).flatten(0, 2)
 
 
-def pictures(tokens: Tensor, *, rows: int, columns: int) -> Tensor:
-    """The inverse of `windows`: [B rows columns, 3, 16, W] to [B, 3 W, 4 rows, 4 columns]."""
-    cut = tokens.reshape(-1, rows, columns, BANDS, 2, 2, 2, 2, tokens.shape[-1])
-    return cut.permute(0, 3, 8, 1, 4, 6, 2, 5, 7).flatten(6, 8).flatten(3, 5).flatten(1, 2)
+def window_reverse(tokens: Tensor, *, rows: int, columns: int) -> Tensor:
+    """The inverse of `window_partition`: [B rows columns, 3, 16, W] to [B, 3 W, 4 rows, 4 columns]."""
+    tiles = tokens.reshape(-1, rows, columns, BANDS, 2, 2, 2, 2, tokens.shape[-1])
+    return tiles.permute(0, 3, 8, 1, 4, 6, 2, 5, 7).flatten(6, 8).flatten(3, 5).flatten(1, 2)

@@ -16,29 +16,29 @@ from freezeframe.models.nets.varformer.tokenizer import Downsample
 GROUPS = 24  # of three channels or more that share a norm, where there are as many
 SIZES = 3  # each half of the one before
 BLOCKS = 3  # at each size
-SMALLEST = 4  # a picture's features have at least so many pixels on a side, to be halved twice
+MIN_SIDE = 4  # a picture's features have at least so many pixels on a side, to be halved twice
 
 
-class Sense(nn.Module):
-    """[B, C, H, W] features of sides `SMALLEST` or more to [B, described]."""
+class DegradationEncoder(nn.Module):
+    """[B, C, H, W] features of sides `MIN_SIDE` or more to [B, described]."""
 
-    def __init__(self, channels: int, *, width: int, described: int) -> None:
+    def __init__(self, channels: int, *, width: int, embedding_dim: int) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(channels, width, 3, padding=1)
-        self.down = nn.ModuleList(Size(width, halves=i < SIZES - 1) for i in range(SIZES))
-        self.mid = Middle(width)
+        self.down = nn.ModuleList(EncoderLevel(width, halves=i < SIZES - 1) for i in range(SIZES))
+        self.mid = Bottleneck(width)
         self.norm_out = _norm(width)
-        self.conv_out = nn.Conv2d(width, described, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, embedding_dim, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.conv_in(features)
         for size in self.down:
             x = size(x)
-        places: Tensor = self.conv_out(silu(self.norm_out(self.mid(x))))
-        return places.mean((2, 3))
+        features_out: Tensor = self.conv_out(silu(self.norm_out(self.mid(x))))
+        return features_out.mean((2, 3))
 
 
-class Size(nn.Module):
+class EncoderLevel(nn.Module):
     """Residual blocks, and the way to half the size. [B, C, H, W] to the same or half."""
 
     def __init__(self, width: int, *, halves: bool) -> None:
@@ -52,7 +52,7 @@ class Size(nn.Module):
         return self.downsample(x) if hasattr(self, "downsample") else x
 
 
-class Middle(nn.Module):
+class Bottleneck(nn.Module):
     """A block, attention, a block."""
 
     def __init__(self, width: int) -> None:
@@ -62,8 +62,8 @@ class Middle(nn.Module):
         self.block_2 = Residual(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = self.block_2(self.attn_1(self.block_1(x)))
-        return changed
+        x_out: Tensor = self.block_2(self.attn_1(self.block_1(x)))
+        return x_out
 
 
 class Residual(nn.Module):
@@ -93,10 +93,10 @@ class Attention(nn.Module):
         self.proj_out = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        even = self.norm(x)
-        query, key, value = (each(even).flatten(2).transpose(1, 2) for each in (self.q, self.k, self.v))
-        gathered = scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
-        change: Tensor = self.proj_out(gathered)
+        normalized = self.norm(x)
+        query, key, value = (each(normalized).flatten(2).transpose(1, 2) for each in (self.q, self.k, self.v))
+        attended = scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
+        change: Tensor = self.proj_out(attended)
         return x + change
 
 

@@ -29,11 +29,11 @@ class Kernels:
     """The six convolutions of a block, [out, in, k, k], or one of each per picture, [B, out, in, k, k]."""
 
     qkv: Tensor  # 3C, C, 1, 1
-    qkv_near: Tensor  # 3C, 1, 3, 3
-    merge: Tensor  # C, C, 1, 1
-    widen: Tensor  # 2 hidden, C, 1, 1
-    widen_near: Tensor  # 2 hidden, 1, 3, 3
-    narrow: Tensor  # C, hidden, 1, 1
+    qkv_dwconv: Tensor  # 3C, 1, 3, 3
+    attn_out: Tensor  # C, C, 1, 1
+    ffn_in: Tensor  # 2 hidden, C, 1, 1
+    ffn_dwconv: Tensor  # 2 hidden, 1, 3, 3
+    ffn_out: Tensor  # C, hidden, 1, 1
 
 
 def kernel_shapes(shape: Shape) -> tuple[tuple[int, int, int, int], ...]:
@@ -43,20 +43,20 @@ def kernel_shapes(shape: Shape) -> tuple[tuple[int, int, int, int], ...]:
     return *attention, (2 * h, c, 1, 1), (2 * h, 1, 3, 3), (c, h, 1, 1)
 
 
-class Held(Protocol):
+class BlockParams(Protocol):
     """What a block holds beside its kernels: two norms, and how sharply each head chooses."""
 
     norm1: ChannelNorm
     norm2: ChannelNorm
 
     @property
-    def attn(self) -> Attention | Sharpness: ...
+    def attn(self) -> Attention | Temperature: ...
 
 
-def transform(x: Tensor, held: Held, kernels: Kernels) -> Tensor:
+def apply_block(x: Tensor, params: BlockParams, kernels: Kernels) -> Tensor:
     """Two residuals: channels that gather from each other, then a gated mixing of neighbours."""
-    x = x + attend(held.norm1(x), kernels, temperature=held.attn.temperature)
-    return x + feed(held.norm2(x), kernels)
+    x = x + attend(params.norm1(x), kernels, temperature=params.attn.temperature)
+    return x + gated_feed_forward(params.norm2(x), kernels)
 
 
 def attend(x: Tensor, kernels: Kernels, *, temperature: Tensor) -> Tensor:
@@ -71,20 +71,20 @@ def attend(x: Tensor, kernels: Kernels, *, temperature: Tensor) -> Tensor:
         temperature: Factor on the cosines before the softmax. [heads, 1, 1].
     """
     batch, _, height, width = x.shape
-    mixed = convolved(convolved(x, kernels.qkv), kernels.qkv_near)
+    mixed = convolve(convolve(x, kernels.qkv), kernels.qkv_dwconv)
     query, key, value = mixed.reshape(batch, 3, temperature.shape[0], -1, height * width).unbind(1)
     cosines = normalize(query, dim=-1) @ normalize(key, dim=-1).transpose(-2, -1)
-    gathered = (cosines * temperature).softmax(-1).to(value) @ value
-    return convolved(gathered.reshape(x.shape), kernels.merge)
+    attended = (cosines * temperature).softmax(-1).to(value) @ value
+    return convolve(attended.reshape(x.shape), kernels.attn_out)
 
 
-def feed(x: Tensor, kernels: Kernels) -> Tensor:
+def gated_feed_forward(x: Tensor, kernels: Kernels) -> Tensor:
     """Neighbours mixed within each channel, half of the channels gating the other half (GDFN)."""
-    gate, through = convolved(convolved(x, kernels.widen), kernels.widen_near).chunk(2, dim=1)
-    return convolved(gelu(gate) * through, kernels.narrow)
+    gate, value = convolve(convolve(x, kernels.ffn_in), kernels.ffn_dwconv).chunk(2, dim=1)
+    return convolve(gelu(gate) * value, kernels.ffn_out)
 
 
-def convolved(x: Tensor, kernel: Tensor) -> Tensor:
+def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """`x` under a kernel of odd side with zeros around it; one input channel in the kernel means depthwise.
 
     Args:
@@ -110,19 +110,19 @@ class Block(nn.Module):
         self.norm1 = ChannelNorm(shape.channels, centred=shape.centred)
         self.attn = Attention(shape)
         self.norm2 = ChannelNorm(shape.channels, centred=shape.centred)
-        self.ffn = Feed(shape)
+        self.ffn = GatedFeedForward(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        return transform(x, self, self.kernels())
+        return apply_block(x, self, self.kernels())
 
     def kernels(self) -> Kernels:
         return Kernels(
             qkv=self.attn.qkv.weight,
-            qkv_near=self.attn.qkv_dwconv.weight,
-            merge=self.attn.project_out.weight,
-            widen=self.ffn.project_in.weight,
-            widen_near=self.ffn.dwconv.weight,
-            narrow=self.ffn.project_out.weight,
+            qkv_dwconv=self.attn.qkv_dwconv.weight,
+            attn_out=self.attn.project_out.weight,
+            ffn_in=self.ffn.project_in.weight,
+            ffn_dwconv=self.ffn.dwconv.weight,
+            ffn_out=self.ffn.project_out.weight,
         )
 
 
@@ -138,8 +138,8 @@ class Attention(nn.Module):
         self.project_out = nn.Conv2d(c, c, 1, bias=False)
 
 
-class Feed(nn.Module):
-    """Weights of `feed`."""
+class GatedFeedForward(nn.Module):
+    """Weights of `gated_feed_forward`."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class Feed(nn.Module):
         self.project_out = nn.Conv2d(h, c, 1, bias=False)
 
 
-class Sharpness(nn.Module):
+class Temperature(nn.Module):
     """What `attend` needs beside kernels."""
 
     def __init__(self, heads: int) -> None:

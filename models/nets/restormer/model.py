@@ -11,17 +11,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from freezeframe.models.imageops.padding import divisible
+from freezeframe.models.imageops.padding import pad_to_multiple
 
-from .unet import Layout, ascend, blocks, count, descend, frame, late_stages, simplest_growth
+from .unet import NetConfig, blocks, build_unet, count, decode, decoder_stages, encode, simplest_ratio
 
-__all__ = ["DEBLUR", "DENOISE", "Layout", "Restormer", "detect", "load", "read_layout"]
+__all__ = ["DEBLUR", "DENOISE", "NetConfig", "Restormer", "infer_config", "load", "matches"]
 
-DEBLUR = Layout()  # motion, defocus and rain: 26.13 million parameters
-DENOISE = Layout(centred=False)  # Gaussian and real noise: norms without bias
+DEBLUR = NetConfig()  # motion, defocus and rain: 26.13 million parameters
+DENOISE = NetConfig(centred=False)  # Gaussian and real noise: norms without bias
 
 
-def detect(state: Mapping[str, Tensor]) -> bool:
+def matches(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of a Restormer for RGB or grey pictures."""
     needed = ("patch_embed.proj.weight", "latent.0.attn.temperature", "refinement.0.ffn.dwconv.weight")
     if any(key not in state for key in needed) or "output.weight" not in state:
@@ -34,26 +34,26 @@ def load(state: Mapping[str, Tensor]) -> Restormer:
     """The network that these weights belong to, in float32; RuntimeError names what does not fit."""
     # On the meta device a layout costs no memory, and no time for weights that are replaced at once.
     with torch.device("meta"):
-        network = Restormer(read_layout(state))
+        network = Restormer(infer_config(state))
     network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def read_layout(state: Mapping[str, Tensor]) -> Layout:
+def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """The hyper-parameters, from the shapes and from the number of blocks that have keys."""
     early = [f"encoder_level{i + 1}" for i in range(count(state, "encoder_level"))]
     stages = [*early, "latent"]
     outs = (state[f"{stage}.0.ffn.project_out.weight"].shape for stage in [*stages, "refinement"])
     dim, channels = state["patch_embed.proj.weight"].shape[:2]
-    return Layout(
+    return NetConfig(
         dim=dim,
         blocks=tuple(count(state, f"{stage}.") for stage in stages),
         refinement=count(state, "refinement."),
         heads=tuple(state[f"{stage}.0.attn.temperature"].shape[0] for stage in stages),
-        growth=simplest_growth({out[0]: out[1] for out in outs}),
+        expansion=simplest_ratio({out[0]: out[1] for out in outs}),
         channels=channels,
         centred="latent.0.norm1.body.bias" in state,
-        reduced="reduce_latent.weight" in state,
+        reduce_latent="reduce_latent.weight" in state,
     )
 
 
@@ -64,21 +64,21 @@ class Restormer(nn.Module):
     with the whole picture only where their content is alike (`restormer_layers.attend`).
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        self.multiple = layout.multiple
-        for name, module in frame(layout).items():
+        self.multiple = config.multiple
+        for name, module in build_unet(config).items():
             self.add_module(name, module)
-        self.late = tuple(late_stages(layout))
-        for name, (shape, number) in late_stages(layout).items():
+        self.stage_names = tuple(decoder_stages(config))
+        for name, (shape, number) in decoder_stages(config).items():
             self.add_module(name, blocks(shape, number))
 
-    def forward(self, codes: Tensor) -> Tensor:
-        return codes + self.correction(codes)
+    def forward(self, encoded: Tensor) -> Tensor:
+        return encoded + self.correction(encoded)
 
-    def correction(self, codes: Tensor) -> Tensor:
-        """What has to be added to `codes`, in its number format."""
-        features, seen = descend(self, divisible(codes, self.multiple))
-        stages = {name: self.get_submodule(name) for name in self.late}
-        change = ascend(self, features, seen, stages)
-        return change[..., : codes.shape[-2], : codes.shape[-1]]
+    def correction(self, encoded: Tensor) -> Tensor:
+        """What has to be added to `encoded`, in its number format."""
+        features, skips = encode(self, pad_to_multiple(encoded, self.multiple))
+        stages = {name: self.get_submodule(name) for name in self.stage_names}
+        change = decode(self, features, skips, stages)
+        return change[..., : encoded.shape[-2], : encoded.shape[-1]]

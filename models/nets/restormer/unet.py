@@ -19,20 +19,22 @@ Stage = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class NetConfig:
     """Sizes of the network; a `dim` that its heads divide, and at least two scales."""
 
     dim: int = 48  # channels at full size, doubled at each smaller scale
     blocks: tuple[int, ...] = (4, 6, 6, 8)  # at each scale, the smallest last; on the way up as many again
     refinement: int = 4  # blocks after the last join
     heads: tuple[int, ...] = (1, 2, 4, 8)  # of the attention at each scale
-    growth: float = 2.66  # channels inside the feed-forward parts over those outside, rounded down
+    expansion: float = 2.66  # channels inside the feed-forward parts over those outside, rounded down
     channels: int = 3  # of the picture: RGB, or 1 for grey
     centred: bool = True  # see `restormer_layers.ChannelNorm`
-    reduced: bool = False  # whether the smallest scale's channels are halved before the way up (PromptIR's)
+    reduce_latent: bool = (
+        False  # whether the smallest scale's channels are halved before the way up (PromptIR's)
+    )
 
     def __post_init__(self) -> None:
-        if len(self.blocks) != len(self.heads) or len(self.blocks) < 2 + self.reduced:
+        if len(self.blocks) != len(self.heads) or len(self.blocks) < 2 + self.reduce_latent:
             raise ValueError(f"{self.blocks} blocks and {self.heads} heads: one of each per scale, 2 or more")
         if any(self.dim * 2**i % heads for i, heads in enumerate(self.heads)):
             raise ValueError(f"dim {self.dim}: {self.heads} heads do not divide its channels")
@@ -49,40 +51,40 @@ class Layout:
     def shape(self, scale: int, *, width: int = 1) -> Shape:
         """Of the blocks at a scale, counted from 0 at full size, `width` times as wide as on the way down."""
         channels = self.dim * 2**scale * width
-        hidden = int(channels * self.growth)
+        hidden = int(channels * self.expansion)
         return Shape(channels=channels, heads=self.heads[scale], hidden=hidden, centred=self.centred)
 
 
-def late_stages(layout: Layout) -> dict[str, tuple[Shape, int]]:
+def decoder_stages(config: NetConfig) -> dict[str, tuple[Shape, int]]:
     """Shape and number of the blocks of each stage from the smallest scale on, by name, in order.
 
     At full size the blocks stay twice as wide as on the way down: what is joined on is not mixed down.
     """
-    last = layout.scales - 1
-    stages = {"latent": (layout.shape(last), layout.blocks[last])}
+    last = config.scales - 1
+    stages = {"latent": (config.shape(last), config.blocks[last])}
     for scale in range(last - 1, -1, -1):
-        shape = layout.shape(scale, width=2 if scale == 0 else 1)
-        stages[f"decoder_level{scale + 1}"] = (shape, layout.blocks[scale])
-    return stages | {"refinement": (layout.shape(0, width=2), layout.refinement)}
+        shape = config.shape(scale, width=2 if scale == 0 else 1)
+        stages[f"decoder_level{scale + 1}"] = (shape, config.blocks[scale])
+    return stages | {"refinement": (config.shape(0, width=2), config.refinement)}
 
 
-def frame(layout: Layout) -> dict[str, nn.Module]:
-    """Every module outside of `late_stages`, by its published name."""
-    dim, top = layout.dim, layout.scales
-    modules: dict[str, nn.Module] = {"patch_embed": nn.ModuleDict({"proj": _conv(layout.channels, dim)})}
+def build_unet(config: NetConfig) -> dict[str, nn.Module]:
+    """Every module outside of `decoder_stages`, by its published name."""
+    dim, top = config.dim, config.scales
+    modules: dict[str, nn.Module] = {"patch_embed": nn.ModuleDict({"proj": _conv(config.channels, dim)})}
     for i in range(1, top):
-        modules[f"encoder_level{i}"] = blocks(layout.shape(i - 1), layout.blocks[i - 1])
+        modules[f"encoder_level{i}"] = blocks(config.shape(i - 1), config.blocks[i - 1])
         modules[f"down{i}_{i + 1}"] = _halving(dim * 2 ** (i - 1))
-    below = dim * 2 ** (top - 1)
-    if layout.reduced:
-        modules["reduce_latent"] = nn.Conv2d(below, below // 2, 3, padding=1)
-        below //= 2
+    channels = dim * 2 ** (top - 1)
+    if config.reduce_latent:
+        modules["reduce_latent"] = nn.Conv2d(channels, channels // 2, 3, padding=1)
+        channels //= 2
     for i in range(top - 1, 0, -1):
-        modules[f"up{i + 1}_{i}"] = _doubling(below)
-        joined, below = below // 2 + dim * 2 ** (i - 1), dim * 2 ** (i - 1)
+        modules[f"up{i + 1}_{i}"] = _doubling(channels)
+        concatenated, channels = channels // 2 + dim * 2 ** (i - 1), dim * 2 ** (i - 1)
         if i > 1:
-            modules[f"reduce_chan_level{i}"] = nn.Conv2d(joined, below, 1, bias=False)
-    return modules | {"output": _conv(2 * dim, layout.channels)}
+            modules[f"reduce_chan_level{i}"] = nn.Conv2d(concatenated, channels, 1, bias=False)
+    return modules | {"output": _conv(2 * dim, config.channels)}
 
 
 def blocks(shape: Shape, count: int) -> nn.Sequential:
@@ -90,23 +92,23 @@ def blocks(shape: Shape, count: int) -> nn.Sequential:
     return nn.Sequential(*(Block(shape) for _ in range(count)))
 
 
-def descend(net: nn.Module, codes: Tensor) -> tuple[Tensor, list[Tensor]]:
+def encode(net: nn.Module, encoded: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Features at the smallest scale, and those of each scale above it, full size first."""
-    x: Tensor = net.get_submodule("patch_embed.proj")(codes)
-    seen: list[Tensor] = []
-    while hasattr(net, f"encoder_level{len(seen) + 1}"):
-        seen.append(net.get_submodule(f"encoder_level{len(seen) + 1}")(x))
-        x = net.get_submodule(f"down{len(seen)}_{len(seen) + 1}.body")(seen[-1])
-    return x, seen
+    x: Tensor = net.get_submodule("patch_embed.proj")(encoded)
+    skips: list[Tensor] = []
+    while hasattr(net, f"encoder_level{len(skips) + 1}"):
+        skips.append(net.get_submodule(f"encoder_level{len(skips) + 1}")(x))
+        x = net.get_submodule(f"down{len(skips)}_{len(skips) + 1}.body")(skips[-1])
+    return x, skips
 
 
-def ascend(net: nn.Module, x: Tensor, seen: list[Tensor], stages: Mapping[str, Stage]) -> Tensor:
+def decode(net: nn.Module, x: Tensor, skips: list[Tensor], stages: Mapping[str, Stage]) -> Tensor:
     """From the smallest scale's features to what has to be added to the picture. [B, channels, H, W]."""
     x = stages["latent"](x)
     if hasattr(net, "reduce_latent"):
         x = net.get_submodule("reduce_latent")(x)
-    for i in range(len(seen), 0, -1):
-        x = torch.cat([net.get_submodule(f"up{i + 1}_{i}.body")(x), seen[i - 1]], 1)
+    for i in range(len(skips), 0, -1):
+        x = torch.cat([net.get_submodule(f"up{i + 1}_{i}.body")(x), skips[i - 1]], 1)
         if i > 1:
             x = net.get_submodule(f"reduce_chan_level{i}")(x)
         x = stages[f"decoder_level{i}"](x)
@@ -119,7 +121,7 @@ def count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def simplest_growth(hidden: Mapping[int, int]) -> float:
+def simplest_ratio(hidden: Mapping[int, int]) -> float:
     """The shortest decimal number g with int(channels g) = hidden for every pair of `hidden`.
 
     Raises:
@@ -129,10 +131,10 @@ def simplest_growth(hidden: Mapping[int, int]) -> float:
     for digits in range(8):
         steps = 10.0**digits
         first = math.ceil(low * steps)
-        for growth in (first / steps, (first + 1) / steps):
+        for expansion in (first / steps, (first + 1) / steps):
             # Tried, not trusted: 60 * 2.05 is 122.99999999999999.
-            if all(int(c * growth) == inner for c, inner in hidden.items()):
-                return growth
+            if all(int(c * expansion) == inner for c, inner in hidden.items()):
+                return expansion
     raise ValueError(f"no growth makes feed-forward sizes {dict(hidden)}")
 
 

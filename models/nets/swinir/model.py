@@ -20,21 +20,28 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from freezeframe.models.imageops.padding import divisible, mirrored
+from freezeframe.models.imageops.padding import pad_to_multiple, reflect_pad
 
-from .config import Layout, read_layout
-from .upsamplers import conv, head, mixing, to_picture
-from .window_attention import Layer, Seams, WindowAttention, relative_positions, seams, whole_mask
+from .config import NetConfig, infer_config
+from .upsamplers import body_conv, build_head, conv, reconstruct
+from .window_attention import (
+    Layer,
+    ShiftMasks,
+    WindowAttention,
+    full_shift_mask,
+    relative_positions,
+    shift_masks,
+)
 
-__all__ = ["Layout", "Padding", "SwinIR", "detect", "load", "published", "read_layout"]
+__all__ = ["NetConfig", "Padding", "SwinIR", "infer_config", "load", "matches", "to_published_state"]
 
 Padding = Literal["least", "paper"]
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K's sRGB codes; grey pictures are taken as they are
-FIXED = ("attn_mask", "relative_position_index")  # what files hold and the window tells
+DERIVED_KEYS = ("attn_mask", "relative_position_index")  # what files hold and the window tells
 
 
-def detect(state: Mapping[str, Tensor]) -> bool:
+def matches(state: Mapping[str, Tensor]) -> bool:
     """Whether these are the weights of a SwinIR for RGB or grey pictures."""
     needed = (
         "patch_embed.norm.weight",
@@ -59,22 +66,22 @@ def load(
         padding: See `SwinIR`.
         value_range: Of the numbers inside; None is 255 for windows of 7 pixels, as released, else 1.
     """
-    layout = read_layout(state)
+    config = infer_config(state)
     if value_range is not None:
-        layout = replace(layout, value_range=value_range)
-    weights = {key: value.float() for key, value in state.items() if not key.endswith(FIXED)}
+        config = replace(config, value_range=value_range)
+    weights = {key: value.float() for key, value in state.items() if not key.endswith(DERIVED_KEYS)}
     with torch.device("meta"):
-        network = SwinIR(layout, padding=padding)
+        network = SwinIR(config, padding=padding)
     network.load_state_dict(weights, strict=True, assign=True)
-    _check_fixed(state, layout.window)
+    _check_derived(state, config.window)
     return network.eval().requires_grad_(False)
 
 
-def published(network: SwinIR, *, side: int) -> dict[str, Tensor]:
+def to_published_state(network: SwinIR, *, side: int) -> dict[str, Tensor]:
     """The state as the authors' code saves it: with the masks of its training crops, `side` pixels wide."""
-    window, state = network.layout.window, dict(network.state_dict())
-    index, mask = relative_positions(window), whole_mask((side, side), window)
-    for i, depth in enumerate(network.layout.depths):
+    window, state = network.config.window, dict(network.state_dict())
+    index, mask = relative_positions(window), full_shift_mask((side, side), window)
+    for i, depth in enumerate(network.config.depths):
         for j in range(depth):
             block = f"layers.{i}.residual_group.blocks.{j}"
             state[f"{block}.attn.relative_position_index"] = index
@@ -83,15 +90,15 @@ def published(network: SwinIR, *, side: int) -> dict[str, Tensor]:
     return state
 
 
-def _check_fixed(state: Mapping[str, Tensor], window: int) -> None:
+def _check_derived(state: Mapping[str, Tensor], window: int) -> None:
     """The file's masks and indices against our own: another order of pixels would go unnoticed."""
     index, masks = relative_positions(window), dict[int, Tensor]()
-    for key in (key for key in state if key.endswith(FIXED)):
+    for key in (key for key in state if key.endswith(DERIVED_KEYS)):
         value = state[key]
         ours = index
         if key.endswith("attn_mask"):
             side = round(len(value) ** 0.5) * window
-            ours = masks.setdefault(side, whole_mask((side, side), window))
+            ours = masks.setdefault(side, full_shift_mask((side, side), window))
         if value.shape != ours.shape or not torch.equal(value.to(ours), ours):
             raise RuntimeError(f"{key} is not that of a shifted window of {window} pixels")
 
@@ -104,89 +111,89 @@ class SwinIR(nn.Module):
     whole picture away from their borders.
 
     Args:
-        layout: Sizes.
+        config: Sizes.
         padding: What is mirrored at the right and lower border: 'least' until sides divide by the window,
             'paper' as the authors' test script does, up to a whole window more with the last pixel twice.
     """
 
-    def __init__(self, layout: Layout, *, padding: Padding = "least") -> None:
+    def __init__(self, config: NetConfig, *, padding: Padding = "least") -> None:
         super().__init__()
-        self.layout, self.padding = layout, padding
-        self.scale, self.multiple = layout.scale, layout.multiple
-        first = conv(layout.channels * layout.unshuffle**2, layout.dim)
-        cells = nn.PixelUnshuffle(layout.unshuffle)
-        self.conv_first = first if layout.unshuffle == 1 else nn.Sequential(cells, first)
-        self.patch_embed = nn.ModuleDict({"norm": nn.LayerNorm(layout.dim)})
-        self.layers = nn.ModuleList(Group(layout, i) for i in range(len(layout.depths)))
-        self.norm = nn.LayerNorm(layout.dim)
-        self.conv_after_body = mixing(layout)
-        for name, module in head(layout).items():
+        self.config, self.padding = config, padding
+        self.scale, self.multiple = config.scale, config.multiple
+        first = conv(config.channels * config.unshuffle**2, config.dim)
+        cells = nn.PixelUnshuffle(config.unshuffle)
+        self.conv_first = first if config.unshuffle == 1 else nn.Sequential(cells, first)
+        self.patch_embed = nn.ModuleDict({"norm": nn.LayerNorm(config.dim)})
+        self.layers = nn.ModuleList(Group(config, i) for i in range(len(config.depths)))
+        self.norm = nn.LayerNorm(config.dim)
+        self.conv_after_body = body_conv(config)
+        for name, module in build_head(config).items():
             self.add_module(name, module)
-        self.apply(_begin)
+        self.apply(_init_weights)
 
-    def forward(self, codes: Tensor) -> Tensor:
-        if self.layout.enlarging == "":
-            return codes + self.correction(codes)
-        return self._answer(codes) + self._mean(codes)
+    def forward(self, encoded: Tensor) -> Tensor:
+        if self.config.upsampler == "":
+            return encoded + self.correction(encoded)
+        return self._residual(encoded) + self._mean(encoded)
 
-    def correction(self, codes: Tensor) -> Tensor:
-        """What has to be added to `codes`, in its number format.
+    def correction(self, encoded: Tensor) -> Tensor:
+        """What has to be added to `encoded`, in its number format.
 
         Raises:
             ValueError: The network enlarges pictures.
         """
         if self.scale != 1:
             raise ValueError(f"a network that enlarges {self.scale} times has no correction; call it")
-        answer = self._answer(codes)
-        return answer if self.layout.enlarging == "" else answer + self._mean(codes) - codes
+        answer = self._residual(encoded)
+        return answer if self.config.upsampler == "" else answer + self._mean(encoded) - encoded
 
-    def _answer(self, codes: Tensor) -> Tensor:
+    def _residual(self, encoded: Tensor) -> Tensor:
         """The last layer's, of the picture's size times `scale` and in the codes' range, without the mean."""
-        height, width = (side * self.scale for side in codes.shape[-2:])
-        inside = (self._padded(codes) - self._mean(codes)) * self.layout.value_range
-        first = self.conv_first(inside)
+        height, width = (side * self.scale for side in encoded.shape[-2:])
+        scaled = (self._padded(encoded) - self._mean(encoded)) * self.config.value_range
+        first = self.conv_first(scaled)
         if first.dtype == torch.float16:
             raise ValueError("SwinIR overflows in float16; compute in bfloat16 or float32")
-        answer = to_picture(self, first + self._body(first), self.layout)
-        return answer[..., :height, :width] / self.layout.value_range
+        answer = reconstruct(self, first + self._body(first), self.config)
+        return answer[..., :height, :width] / self.config.value_range
 
     def _body(self, first: Tensor) -> Tensor:
         x: Tensor = self.patch_embed["norm"](first.permute(0, 2, 3, 1))
-        joined = seams((x.shape[1], x.shape[2]), self.layout.window, device=x.device)
+        shift = shift_masks((x.shape[1], x.shape[2]), self.config.window, device=x.device)
         for group in self.layers:
-            x = group(x, joined)
+            x = group(x, shift)
         mixed: Tensor = self.conv_after_body(self.norm(x).permute(0, 3, 1, 2))
         return mixed
 
-    def _padded(self, codes: Tensor) -> Tensor:
+    def _padded(self, encoded: Tensor) -> Tensor:
         if self.padding == "least":
-            return divisible(codes, self.multiple)
-        height, width = ((side // self.multiple + 1) * self.multiple for side in codes.shape[-2:])
-        return mirrored(codes, height=height, width=width, edge="twice")
+            return pad_to_multiple(encoded, self.multiple)
+        height, width = ((side // self.multiple + 1) * self.multiple for side in encoded.shape[-2:])
+        return reflect_pad(encoded, height=height, width=width, mode="symmetric")
 
-    def _mean(self, codes: Tensor) -> Tensor:
-        mean = MEAN if self.layout.channels == 3 else (0.0,) * self.layout.channels
-        return codes.new_tensor(mean).reshape(-1, 1, 1)
+    def _mean(self, encoded: Tensor) -> Tensor:
+        mean = MEAN if self.config.channels == 3 else (0.0,) * self.config.channels
+        return encoded.new_tensor(mean).reshape(-1, 1, 1)
 
 
 class Group(nn.Module):
     """Swin layers, every second one shifted, then a convolution, and a way around. [B, H, W, C] both ways."""
 
-    def __init__(self, layout: Layout, index: int) -> None:
+    def __init__(self, config: NetConfig, index: int) -> None:
         super().__init__()
-        layers = (Layer(layout.shape(index)) for _ in range(layout.depths[index]))
+        layers = (Layer(config.shape(index)) for _ in range(config.depths[index]))
         self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(layers)})
-        self.conv = mixing(layout)
+        self.conv = body_conv(config)
 
-    def forward(self, x: Tensor, joined: Seams) -> Tensor:
+    def forward(self, x: Tensor, shift: ShiftMasks) -> Tensor:
         inner = x
         for i, layer in enumerate(self.residual_group["blocks"].children()):
-            inner = layer(inner, joined if i % 2 else None)
+            inner = layer(inner, shift if i % 2 else None)
         changed: Tensor = self.conv(inner.permute(0, 3, 1, 2))
         return x + changed.permute(0, 2, 3, 1)
 
 
-def _begin(module: nn.Module) -> None:
+def _init_weights(module: nn.Module) -> None:
     """Small linear weights, as Swin networks are trained from; convolutions begin as torch makes them."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)

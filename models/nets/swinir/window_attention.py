@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-AT_ONCE = 256  # windows whose attention a CPU holds in memory together
-HIDDEN_FROM_EACH_OTHER = -100.0  # what a mask adds to the logits of pixels that are no neighbours
+CPU_WINDOW_BATCH = 256  # windows whose attention a CPU holds in memory together
+MASK_LOGIT = -100.0  # what a mask adds to the logits of pixels that are no neighbours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +26,14 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Seams:
+class ShiftMasks:
     """The windows in which a cyclic shift brought opposite borders of the picture together."""
 
     at: Tensor  # [E] their places in a picture's row of windows
     masks: Tensor  # [E, 1, P, P] added to the logits between their pixels
 
 
-def seams(size: tuple[int, int], window: int, *, device: torch.device | None = None) -> Seams:
+def shift_masks(size: tuple[int, int], window: int, *, device: torch.device | None = None) -> ShiftMasks:
     """Of pictures of `size` shifted by half a window.
 
     Only the last row and the last column of windows have seams: to know these costs next to nothing, and one
@@ -47,7 +47,7 @@ def seams(size: tuple[int, int], window: int, *, device: torch.device | None = N
     masks = torch.cat(
         [in_column.expand(down - 1, -1, -1), in_row.expand(across - 1, -1, -1), in_both.unsqueeze(0)]
     )
-    return Seams(torch.cat([column, row]), masks.unsqueeze(1))
+    return ShiftMasks(torch.cat([column, row]), masks.unsqueeze(1))
 
 
 def _masks(window: int, device: torch.device | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +56,7 @@ def _masks(window: int, device: torch.device | None) -> tuple[Tensor, Tensor, Te
     row = beyond[:, None].expand(window, window).flatten()
     column = beyond.expand(window, window).flatten()
     across, down = column[:, None] != column, row[:, None] != row
-    in_column, in_row, in_both = (apart * HIDDEN_FROM_EACH_OTHER for apart in (across, down, across | down))
+    in_column, in_row, in_both = (apart * MASK_LOGIT for apart in (across, down, across | down))
     return in_column, in_row, in_both
 
 
@@ -68,16 +68,16 @@ class Layer(nn.Module):
         self.norm1 = nn.LayerNorm(shape.channels)
         self.attn = WindowAttention(shape)
         self.norm2 = nn.LayerNorm(shape.channels)
-        self.mlp = PixelLayers(shape)
+        self.mlp = Mlp(shape)
 
-    def forward(self, x: Tensor, shifted: Seams | None = None) -> Tensor:
+    def forward(self, x: Tensor, shift: ShiftMasks | None = None) -> Tensor:
         """Windows start at the corner, or half a window inside where seams are given."""
-        x = x + self.attn(self.norm1(x), shifted)
+        x = x + self.attn(self.norm1(x), shift)
         changed: Tensor = self.mlp(self.norm2(x))
         return x + changed
 
 
-class PixelLayers(nn.Module):
+class Mlp(nn.Module):
     """Two layers at each pixel. [..., C] both ways."""
 
     def __init__(self, shape: Shape) -> None:
@@ -102,40 +102,40 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(shape.channels, 3 * shape.channels)
         self.proj = nn.Linear(shape.channels, shape.channels)
 
-    def forward(self, x: Tensor, shifted: Seams | None = None) -> Tensor:
+    def forward(self, x: Tensor, shift: ShiftMasks | None = None) -> Tensor:
         """[B, H, W, C] both ways."""
-        if shifted is None:
+        if shift is None:
             return self._attend(x, None)
         half = self.window // 2
-        return self._attend(x.roll((-half, -half), (1, 2)), shifted).roll((half, half), (1, 2))
+        return self._attend(x.roll((-half, -half), (1, 2)), shift).roll((half, half), (1, 2))
 
-    def _attend(self, x: Tensor, joined: Seams | None) -> Tensor:
-        windows = to_windows(x, self.window)  # [B, N, P, C]
+    def _attend(self, x: Tensor, shift: ShiftMasks | None) -> Tensor:
+        windows = window_partition(x, self.window)  # [B, N, P, C]
         batch, number, pixels, _ = windows.shape
         parts = self.qkv(windows).reshape(batch * number, pixels, 3, self.heads, -1)
         q, k, v = parts.permute(2, 0, 3, 1, 4)  # [B N, heads, P, C / heads]
         at = relative_positions(self.window, device=x.device)
         bias = self.relative_position_bias_table[at].permute(2, 0, 1).to(q)
-        some = len(q) if q.is_cuda else AT_ONCE
-        parted = zip(q.split(some), k.split(some), v.split(some), strict=True)
-        gathered = torch.cat([gather(*part, bias) for part in parted])
-        if joined is not None:
-            places = (torch.arange(batch, device=x.device)[:, None] * number + joined.at).flatten()
-            masks = joined.masks.to(q).repeat(batch, 1, 1, 1)
-            again = gather(q[places], k[places], v[places], bias + masks)
-            gathered = gathered.index_copy(0, places, again)
-        out: Tensor = self.proj(gathered.transpose(1, 2).reshape(windows.shape))
-        return from_windows(out, (x.shape[1], x.shape[2]))
+        chunk = len(q) if q.is_cuda else CPU_WINDOW_BATCH
+        chunks = zip(q.split(chunk), k.split(chunk), v.split(chunk), strict=True)
+        attended = torch.cat([attend(*part, bias) for part in chunks])
+        if shift is not None:
+            places = (torch.arange(batch, device=x.device)[:, None] * number + shift.at).flatten()
+            masks = shift.masks.to(q).repeat(batch, 1, 1, 1)
+            again = attend(q[places], k[places], v[places], bias + masks)
+            attended = attended.index_copy(0, places, again)
+        out: Tensor = self.proj(attended.transpose(1, 2).reshape(windows.shape))
+        return window_reverse(out, (x.shape[1], x.shape[2]))
 
 
-def gather(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
     """softmax(query key' / sqrt(d) + bias) value, over the pixels of each window. [N, heads, P, d]."""
     if query.is_cuda:
         return scaled_dot_product_attention(query, key, value, attn_mask=bias)
     # For windows this small torch's fused attention takes two (fp32) to four times (bf16) as long on CPUs.
     logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + bias
-    gathered: Tensor = logits.softmax(-1) @ value
-    return gathered
+    attended: Tensor = logits.softmax(-1) @ value
+    return attended
 
 
 def relative_positions(window: int, *, device: torch.device | None = None) -> Tensor:
@@ -146,23 +146,23 @@ def relative_positions(window: int, *, device: torch.device | None = None) -> Te
     return down * (2 * window - 1) + right
 
 
-def to_windows(x: Tensor, window: int) -> Tensor:
+def window_partition(x: Tensor, window: int) -> Tensor:
     """[B, H, W, C] to [B, N, P, C]: windows in rows, pixels in rows."""
     batch, height, width, channels = x.shape
-    cut = x.reshape(batch, height // window, window, width // window, window, channels)
-    return cut.transpose(2, 3).reshape(batch, -1, window * window, channels)
+    tiles = x.reshape(batch, height // window, window, width // window, window, channels)
+    return tiles.transpose(2, 3).reshape(batch, -1, window * window, channels)
 
 
-def from_windows(windows: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inverse of `to_windows`."""
+def window_reverse(windows: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inverse of `window_partition`."""
     batch, _, pixels, channels = windows.shape
     window = round(pixels**0.5)
-    cut = windows.reshape(batch, size[0] // window, size[1] // window, window, window, channels)
-    return cut.transpose(2, 3).reshape(batch, *size, channels)
+    tiles = windows.reshape(batch, size[0] // window, size[1] // window, window, window, channels)
+    return tiles.transpose(2, 3).reshape(batch, *size, channels)
 
 
-def whole_mask(size: tuple[int, int], window: int) -> Tensor:
+def full_shift_mask(size: tuple[int, int], window: int) -> Tensor:
     """The masks of all windows of a shifted picture, as files hold them for training's crops. [N, P, P]."""
-    joined = seams(size, window)
+    shift = shift_masks(size, window)
     number = size[0] // window * (size[1] // window)
-    return torch.zeros(number, window**2, window**2).index_copy(0, joined.at, joined.masks[:, 0])
+    return torch.zeros(number, window**2, window**2).index_copy(0, shift.at, shift.masks[:, 0])

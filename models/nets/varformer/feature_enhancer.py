@@ -70,16 +70,16 @@ class MutualCurves(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = x.chunk(QUARTERS, dim=1)
-        bent = [
-            curve(parts[i], bend(cat([part for j, part in enumerate(parts) if j != i], dim=1)))
-            for i, bend in enumerate(self.bends)
+        curved = [
+            curve(parts[i], strength(cat([part for j, part in enumerate(parts) if j != i], dim=1)))
+            for i, strength in enumerate(self.bends)
         ]
-        return cat(bent, dim=1)
+        return cat(curved, dim=1)
 
 
-def curve(x: Tensor, bend: Tensor) -> Tensor:
+def curve(x: Tensor, strength: Tensor) -> Tensor:
     """Adds bend x (1 - x) three times, from x cut to [0, 1]: 0 and 1 stay where they are."""
     x = x.clamp(0, 1)
     for _ in range(STEPS):
-        x = x + bend * x * (1 - x)
+        x = x + strength * x * (1 - x)
     return x

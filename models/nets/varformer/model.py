@@ -16,7 +16,7 @@ Kept from the release, and how to have it otherwise:
   channel, which is 1) are in the weights and change nothing.
 
 Not known: the names and some sizes inside the guides and the enhancement before the quantiser. Weights under
-other names are taken by order and shape, with a warning (`varformer_layout.renamed`).
+other names are taken by order and shape, with a warning (`varformer_layout.match_unpublished_keys`).
 """
 
 from __future__ import annotations
@@ -29,16 +29,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from freezeframe.models.imageops.tiling import in_tiles
+from freezeframe.models.imageops.tiling import tiled_inference
 
-from .config import RELEASED_16, Layout, detect, housed, published, read_layout, renamed
+from .config import (
+    RELEASED_16,
+    NetConfig,
+    infer_config,
+    match_unpublished_keys,
+    matches,
+    to_internal_keys,
+    to_published_keys,
+)
 from .feature_enhancer import Enhance
-from .prior_fusion import apply_guide, attach
+from .prior_fusion import apply_guide, attach_guides
 from .tokenizer import Decoder, Encoder
 from .var_transformer import Mixing, Var
-from .vector_quantizer import Quantiser
+from .vector_quantizer import VectorQuantizer
 
-__all__ = ["RELEASED_16", "Layout", "Settings", "VarFormer", "detect", "load", "read_layout", "restore"]
+__all__ = ["RELEASED_16", "NetConfig", "Settings", "VarFormer", "infer_config", "load", "matches", "restore"]
 
 Framing = Literal["tiles", "resized"]
 
@@ -61,81 +69,81 @@ def load(state: Mapping[str, Tensor]) -> VarFormer:
     """The network that these weights belong to, in float32.
 
     Keys and shapes of the published layout; anything missing, left over or misshapen raises RuntimeError
-    naming it. Inner layers that the publication does not name may have any name, see `renamed`.
+    naming it. Inner layers that the publication does not name may have any name, see `match_unpublished_keys`.
     """
     with torch.device("meta"):
-        network = VarFormer(read_layout(state))
-    fitting = renamed(state, published(network.state_dict()))
+        network = VarFormer(infer_config(state))
+    fitting = match_unpublished_keys(state, to_published_keys(network.state_dict()))
     plain = {key: value.float() if value.is_floating_point() else value for key, value in fitting.items()}
-    network.load_state_dict(housed(plain), strict=True, assign=True)
+    network.load_state_dict(to_internal_keys(plain), strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def restore(network: VarFormer, codes: Tensor, *, settings: Settings | None = None) -> Tensor:
+def restore(network: VarFormer, encoded: Tensor, *, settings: Settings | None = None) -> Tensor:
     """A restored picture. Nothing is drawn at random: the likeliest word is taken everywhere.
 
     Takes no gradient.
 
     Args:
         network: From `load`.
-        codes: sRGB codes in [0, 1]. [1, 3, H, W].
+        encoded: sRGB codes in [0, 1]. [1, 3, H, W].
         settings: Framing "tiles" answers in the picture's size, "resized" in the network's.
     """
     settings = settings or Settings()
-    side = network.layout.side
+    side = network.config.side
 
     def tile(part: Tensor) -> Tensor:
         height, width = part.shape[-2:]
-        filled = pad(part, (0, side - width, 0, side - height), mode="replicate")
-        restored: Tensor = network.restore_square(filled, settings=settings)
+        padded = pad(part, (0, side - width, 0, side - height), mode="replicate")
+        restored: Tensor = network.restore_square(padded, settings=settings)
         return restored[..., :height, :width]
 
     if settings.framing == "resized":
-        square = interpolate(codes, size=(side, side), mode="bilinear", align_corners=False)
+        square = interpolate(encoded, size=(side, side), mode="bilinear", align_corners=False)
         return network.restore_square(square, settings=settings)
-    return in_tiles(tile, codes, tile=side, overlap=int(side * settings.overlap))
+    return tiled_inference(tile, encoded, tile=side, overlap=int(side * settings.overlap))
 
 
 class VarFormer(nn.Module):
-    """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1], in tiles of `layout.side`."""
+    """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1], in tiles of `config.side`."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        self.layout = layout
-        sizes, latent = layout.convolutions, layout.convolutions.latent
+        self.config = config
+        sizes, latent = config.convolutions, config.convolutions.latent
         self.encoder = Encoder(sizes)
         self.quant_conv = nn.Conv2d(latent, latent, 3, padding=1)
-        self.ft_layers = nn.Sequential(*(Enhance(latent) for _ in range(layout.enhance)))
-        self.quantize = Quantiser(codes=layout.codes, width=latent, scales=layout.scales)
+        self.ft_layers = nn.Sequential(*(Enhance(latent) for _ in range(config.enhance)))
+        self.quantize = VectorQuantizer(vocab_size=config.vocab_size, width=latent, scales=config.scales)
         self.post_quant_conv = nn.Conv2d(latent, latent, 3, padding=1)
-        self.decoder = Decoder(sizes, blocks=layout.decoder_blocks[0])
-        self.var = Var(layout.transformer, codes=layout.codes, latent=latent, scales=layout.scales)
+        self.decoder = Decoder(sizes, blocks=config.decoder_blocks[0])
+        self.var = Var(config.transformer, vocab_size=config.vocab_size, latent=latent, scales=config.scales)
         self.Mainencoder = Encoder(sizes)
-        attach(self.Mainencoder, layout.encoder_guides, layout.prior)
-        self.main_decoder = Decoder(sizes, blocks=layout.decoder_blocks[1])
-        attach(self.main_decoder, layout.decoder_guides, layout.prior)
+        attach_guides(self.Mainencoder, config.encoder_guides, config.prior)
+        self.main_decoder = Decoder(sizes, blocks=config.decoder_blocks[1])
+        attach_guides(self.main_decoder, config.decoder_guides, config.prior)
         self.main_decoder.register_parameter("theta", nn.Parameter(torch.zeros(sizes.levels)))
         self.main_decoder.register_parameter("input_w", nn.Parameter(torch.zeros(())))
         self.main_decoder.add_module("conv1__w", nn.Conv2d(1, 1, 1))
 
-    def forward(self, codes: Tensor) -> Tensor:
-        return torch.cat([restore(self, one) for one in codes.chunk(len(codes))])
+    def forward(self, encoded: Tensor) -> Tensor:
+        return torch.cat([restore(self, one) for one in encoded.chunk(len(encoded))])
 
-    def correction(self, codes: Tensor) -> Tensor:
-        """What has to be added to `codes`."""
-        change: Tensor = self(codes) - codes
+    def correction(self, encoded: Tensor) -> Tensor:
+        """What has to be added to `encoded`."""
+        change: Tensor = self(encoded) - encoded
         return change
 
-    def restore_square(self, codes: Tensor, *, settings: Settings) -> Tensor:
+    def restore_square(self, encoded: Tensor, *, settings: Settings) -> Tensor:
         """One picture of the size that the network was made for. [1, 3, side, side] in [0, 1] both ways."""
-        picture = 2 * codes - 1
-        latent, seen_encoding = self.encoder(picture)
+        picture = 2 * encoded - 1
+        latent, frozen_encoding = self.encoder(picture)
         prior = self.prior(latent, settings=settings)
-        _, seen_decoding = self.decoder(self.post_quant_conv(prior.sum(1)))
-        guided, features = self._encode(picture, seen_encoding, prior)
-        drawn = self._decode(guided, features, (seen_decoding, prior))
-        share = self.main_decoder.get_parameter("input_w")
-        restored: Tensor = (1 - share) * drawn + share * picture
+        _, frozen_decoding = self.decoder(self.post_quant_conv(prior.sum(1)))
+        guided, features = self._encode(picture, frozen_encoding, prior)
+        decoded = self._decode(guided, features, (frozen_decoding, prior))
+        ratio = self.main_decoder.get_parameter("input_w")
+        restored: Tensor = (1 - ratio) * decoded + ratio * picture
         return (restored.clamp(-1, 1) + 1) / 2
 
     def prior(self, latent: Tensor, *, settings: Settings) -> Tensor:
@@ -151,24 +159,32 @@ class VarFormer(nn.Module):
         clean: Tensor = self.var(degraded, self.quantize, guidance=settings.guidance, mixing=settings.mixing)
         return clean
 
-    def _encode(self, picture: Tensor, seen: list[Tensor], prior: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _encode(
+        self, picture: Tensor, frozen_features: list[Tensor], prior: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         def change(level: int, x: Tensor) -> Tensor:
             if level == 0:
                 return x
-            return apply_guide(self.Mainencoder, level, x, seen=seen[level], prior=prior)
+            return apply_guide(
+                self.Mainencoder, level, x, frozen_features=frozen_features[level], prior=prior
+            )
 
         latent, features = self.Mainencoder(picture, change=change)
         return latent, features
 
-    def _decode(self, latent: Tensor, features: list[Tensor], known: tuple[list[Tensor], Tensor]) -> Tensor:
-        seen, prior = known
+    def _decode(
+        self, latent: Tensor, features: list[Tensor], frozen_and_prior: tuple[list[Tensor], Tensor]
+    ) -> Tensor:
+        frozen_features, prior = frozen_and_prior
 
         def change(level: int, x: Tensor) -> Tensor:
-            share = self.main_decoder.get_parameter("theta")[level].sigmoid()
-            x = share * x + (1 - share) * features[level]
+            ratio = self.main_decoder.get_parameter("theta")[level].sigmoid()
+            x = ratio * x + (1 - ratio) * features[level]
             if level == 0:
                 return x
-            return apply_guide(self.main_decoder, level, x, seen=seen[level], prior=prior)
+            return apply_guide(
+                self.main_decoder, level, x, frozen_features=frozen_features[level], prior=prior
+            )
 
         picture: Tensor = self.main_decoder(latent, change=change)[0]
         return picture

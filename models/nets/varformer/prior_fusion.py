@@ -23,7 +23,7 @@ ANCHOR = 4  # pixels along one side that share an anchor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guide:
+class GuideConfig:
     """Sizes of one level's guide."""
 
     channels: int  # of the level
@@ -41,7 +41,7 @@ class Prior:
     channels: int
 
 
-def attach(network: nn.Module, guides: tuple[Guide, ...], prior: Prior) -> None:
+def attach_guides(network: nn.Module, guides: tuple[GuideConfig, ...], prior: Prior) -> None:
     """Give an encoder or a decoder its guides, under the names of the published weights."""
     parts = {
         "cat_rec_syn_bf_nm": lambda g: nn.GroupNorm(GROUPS, 2 * g.channels, eps=1e-6),
@@ -54,14 +54,16 @@ def attach(network: nn.Module, guides: tuple[Guide, ...], prior: Prior) -> None:
         network.add_module(name, nn.ModuleDict({f"Level_{i}": build(g) for i, g in enumerate(guides)}))
 
 
-def apply_guide(network: nn.Module, level: int, x: Tensor, *, seen: Tensor, prior: Tensor) -> Tensor:
+def apply_guide(
+    network: nn.Module, level: int, x: Tensor, *, frozen_features: Tensor, prior: Tensor
+) -> Tensor:
     """A level's features, guided. [B, C, H, W]. Takes no gradient.
 
     Args:
-        network: One that `attach` has been called on.
+        network: One that `attach_guides` has been called on.
         level: 0 is the finest.
         x: Features of the trained network. [B, C, H, W].
-        seen: Features of the frozen one. [B, C, H, W].
+        frozen_features: Features of the frozen one. [B, C, H, W].
         prior: What VAR's scales contribute. [B, scales, C', S, S].
     """
     at = f"Level_{level}"
@@ -69,7 +71,7 @@ def apply_guide(network: nn.Module, level: int, x: Tensor, *, seen: Tensor, prio
         network.get_submodule(f"{part}.{at}")
         for part in ("cat_rec_syn_bf_nm", "cat_rec_syn_bf", "cat_rec_syn", "DAE", "AFT")
     )
-    clean = select(mix(norm(cat([seen, x], dim=1))), prior)
+    clean = select(mix(norm(cat([frozen_features, x], dim=1))), prior)
     guided: Tensor = transform(blend(x, clean), clean)
     return guided
 
@@ -77,7 +79,7 @@ def apply_guide(network: nn.Module, level: int, x: Tensor, *, seen: Tensor, prio
 class Selector(nn.Module):
     """Weighs the prior's scales by what is seen, and brings it to the level's size and width."""
 
-    def __init__(self, guide: Guide, prior: Prior) -> None:
+    def __init__(self, guide: GuideConfig, prior: Prior) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(guide.channels, guide.select, 1)
         self.swin_blocks = _groups(guide.select, guide)
@@ -85,22 +87,22 @@ class Selector(nn.Module):
         self.merge = nn.Conv2d(prior.scales * prior.channels, guide.channels, 1)
         self.conv = nn.Conv2d(guide.channels, guide.channels, 3, padding=1)
 
-    def weights(self, seen: Tensor) -> Tensor:
+    def weights(self, frozen_features: Tensor) -> Tensor:
         """How much each scale counts, [B, scales]; they add up to 1."""
-        logits: Tensor = self.logits(self.swin_blocks(self.reduce(seen)))
+        logits: Tensor = self.logits(self.swin_blocks(self.reduce(frozen_features)))
         return logits.mean((2, 3)).softmax(1)
 
-    def forward(self, seen: Tensor, prior: Tensor) -> Tensor:
-        weighed = (prior * self.weights(seen)[..., None, None, None]).flatten(1, 2)
-        merged = self.merge(instance_norm(weighed))
-        enlarged: Tensor = self.conv(interpolate(merged, size=seen.shape[-2:], mode="nearest"))
+    def forward(self, frozen_features: Tensor, prior: Tensor) -> Tensor:
+        weighted = (prior * self.weights(frozen_features)[..., None, None, None]).flatten(1, 2)
+        merged = self.merge(instance_norm(weighted))
+        enlarged: Tensor = self.conv(interpolate(merged, size=frozen_features.shape[-2:], mode="nearest"))
         return enlarged
 
 
 class Enhancement(nn.Module):
     """DAE: each pixel decides how much it keeps and how much it takes from the prior."""
 
-    def __init__(self, guide: Guide) -> None:
+    def __init__(self, guide: GuideConfig) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(2 * guide.channels, guide.blend, 1)
         self.swin_blocks = _groups(guide.blend, guide)
@@ -109,15 +111,15 @@ class Enhancement(nn.Module):
     def forward(self, x: Tensor, prior: Tensor) -> Tensor:
         """[B, C, H, W] twice, to their blend."""
         logits = self.logits(self.swin_blocks(self.reduce(cat([x, prior], dim=1))))
-        keep, take = logits.softmax(1).split(1, dim=1)
-        blend: Tensor = keep * x + take * prior
+        keep, add = logits.softmax(1).split(1, dim=1)
+        blend: Tensor = keep * x + add * prior
         return blend
 
 
 class AnchorAttention(nn.Module):
     """AFT: pixels gather from the prior through anchors, one for 16 pixels (GRL, arXiv 2303.00748)."""
 
-    def __init__(self, guide: Guide) -> None:
+    def __init__(self, guide: GuideConfig) -> None:
         super().__init__()
         width = guide.channels
         self.heads = guide.heads
@@ -134,10 +136,10 @@ class AnchorAttention(nn.Module):
         anchors = self._tokens(self.norm_a(self.anchor(cat([query, source], dim=1))))
         key, value = (self._tokens(part) for part in self.kv(source).chunk(2, dim=1))
         # Two small attentions in place of one over all pairs of pixels.
-        gathered = scaled_dot_product_attention(anchors * self.scale_k, key, value)
-        asked = self._tokens(self.q(query)) * self.scale_q
-        spread = scaled_dot_product_attention(asked, anchors, gathered)
-        change: Tensor = self.proj(spread.transpose(2, 3).reshape(x.shape))
+        anchor_values = scaled_dot_product_attention(anchors * self.scale_k, key, value)
+        query_tokens = self._tokens(self.q(query)) * self.scale_q
+        transferred = scaled_dot_product_attention(query_tokens, anchors, anchor_values)
+        change: Tensor = self.proj(transferred.transpose(2, 3).reshape(x.shape))
         return x + change
 
     def _tokens(self, x: Tensor) -> Tensor:
@@ -145,5 +147,5 @@ class AnchorAttention(nn.Module):
         return x.reshape(len(x), self.heads, -1, x.shape[2] * x.shape[3]).transpose(2, 3)
 
 
-def _groups(width: int, guide: Guide) -> nn.Sequential:
+def _groups(width: int, guide: GuideConfig) -> nn.Sequential:
     return nn.Sequential(*(Group(width, heads=guide.heads, side=guide.side) for _ in range(2)))

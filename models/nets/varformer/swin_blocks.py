@@ -12,7 +12,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 WINDOW = 4  # pixels
 HIDDEN = 4  # channels inside the layers per token, per channel outside
-HIDDEN_FROM_EACH_OTHER = -100.0  # what a mask adds to the logits of pixels that are no neighbours
+MASK_LOGIT = -100.0  # what a mask adds to the logits of pixels that are no neighbours
 
 
 class Group(nn.Module):
@@ -53,19 +53,19 @@ class Layer(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attn = WindowAttention(width, heads=heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = PixelLayers(width)
+        self.mlp = Mlp(width)
         self.register_buffer("attn_mask", shift_mask(side, shift) if shift else None)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
         shifted = self.norm1(x).roll((-self.shift, -self.shift), (1, 2))
-        attended = from_windows(self.attn(to_windows(shifted), self.attn_mask), (height, width))
+        attended = window_reverse(self.attn(window_partition(shifted), self.attn_mask), (height, width))
         x = x + attended.roll((self.shift, self.shift), (1, 2))
         changed: Tensor = self.mlp(self.norm2(x))
         return x + changed
 
 
-class PixelLayers(nn.Module):
+class Mlp(nn.Module):
     """Two layers at each pixel, wide between. [..., C] both ways."""
 
     def __init__(self, width: int) -> None:
@@ -110,24 +110,24 @@ def relative_positions() -> Tensor:
     return down * (2 * WINDOW - 1) + right
 
 
-def to_windows(x: Tensor) -> Tensor:
+def window_partition(x: Tensor) -> Tensor:
     """[B, H, W, C] to [B, N, 16, C], windows and their pixels in rows."""
     batch, height, width, channels = x.shape
-    cut = x.reshape(batch, height // WINDOW, WINDOW, width // WINDOW, WINDOW, channels)
-    return cut.transpose(2, 3).reshape(batch, -1, WINDOW * WINDOW, channels)
+    tiles = x.reshape(batch, height // WINDOW, WINDOW, width // WINDOW, WINDOW, channels)
+    return tiles.transpose(2, 3).reshape(batch, -1, WINDOW * WINDOW, channels)
 
 
-def from_windows(windows: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inverse of `to_windows`."""
+def window_reverse(windows: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inverse of `window_partition`."""
     (batch, _, _, channels), (height, width) = windows.shape, size
-    cut = windows.reshape(batch, height // WINDOW, width // WINDOW, WINDOW, WINDOW, channels)
-    return cut.transpose(2, 3).reshape(batch, height, width, channels)
+    tiles = windows.reshape(batch, height // WINDOW, width // WINDOW, WINDOW, WINDOW, channels)
+    return tiles.transpose(2, 3).reshape(batch, height, width, channels)
 
 
 def shift_mask(side: int, shift: int) -> Tensor:
     """Keeps apart the pixels of a window that only the cyclic shift brought together. [N, 16, 16]."""
     at = torch.arange(side)
     part = (at >= side - WINDOW).int() + (at >= side - shift).int()
-    region = to_windows((3 * part[:, None] + part)[None, ..., None])[0, ..., 0]
-    apart: Tensor = region[:, :, None] != region[:, None]
-    return apart * HIDDEN_FROM_EACH_OTHER
+    region = window_partition((3 * part[:, None] + part)[None, ..., None])[0, ..., 0]
+    separate: Tensor = region[:, :, None] != region[:, None]
+    return separate * MASK_LOGIT

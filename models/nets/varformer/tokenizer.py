@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         )
         for level, width in zip(self.down[:-1], channels[:-1], strict=True):
             level.add_module("downsample", Downsample(width))
-        self.mid = Middle(channels[-1])
+        self.mid = Bottleneck(channels[-1])
         self.norm_out = _norm(channels[-1])
         self.conv_out = nn.Conv2d(channels[-1], sizes.latent, 3, padding=1)
 
@@ -84,7 +84,7 @@ class Decoder(nn.Module):
         super().__init__()
         channels = sizes.channels
         self.conv_in = nn.Conv2d(sizes.latent, channels[-1], 3, padding=1)
-        self.mid = Middle(channels[-1])
+        self.mid = Bottleneck(channels[-1])
         inputs = (*channels[1:], channels[-1])
         self.up = nn.ModuleList(
             Level((inputs[i], channels[i]), blocks=blocks, attends=i == sizes.levels - 1)
@@ -124,7 +124,7 @@ class Level(nn.Module):
         return x
 
 
-class Middle(nn.Module):
+class Bottleneck(nn.Module):
     """The bottom between the two halves: a block, attention, a block."""
 
     def __init__(self, width: int) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, normalize, scaled_dot_product_attention
 
-from .vector_quantizer import Quantiser
+from .vector_quantizer import VectorQuantizer
 
 Mixing = Literal["released", "correct"]
 UNCONDITIONAL = -1  # the last class stands for none
@@ -27,14 +27,14 @@ class Transformer:
     width: int
     heads: int
     blocks: int
-    crossed: int  # blocks, from the first, whose answer the degraded picture questions
+    cross_blocks: int  # blocks, from the first, whose answer the degraded picture questions
     classes: int  # ImageNet's, without the one that stands for none
 
 
 class Var(nn.Module):
     """Code words of a clean picture, given those of a degraded one."""
 
-    def __init__(self, sizes: Transformer, *, codes: int, latent: int, scales: tuple[int, ...]) -> None:
+    def __init__(self, sizes: Transformer, *, vocab_size: int, latent: int, scales: tuple[int, ...]) -> None:
         super().__init__()
         tokens, width = sum(scale**2 for scale in scales), sizes.width
         self.scales = scales
@@ -48,60 +48,66 @@ class Var(nn.Module):
         self.register_buffer("attn_bias_for_masking", causal_bias(level))
         self.blocks = nn.ModuleList(Block(width, heads=sizes.heads) for _ in range(sizes.blocks))
         self.cross_attn_blocks = nn.ModuleList(
-            Questions(width, heads=sizes.heads) for _ in range(sizes.crossed)
+            CrossAttention(width, heads=sizes.heads) for _ in range(sizes.cross_blocks)
         )
-        self.head_nm = HeadNorm(width)
-        self.head = nn.Linear(width, codes)
+        self.head_nm = AdaLNBeforeHead(width)
+        self.head = nn.Linear(width, vocab_size)
 
-    def forward(self, degraded: Tensor, quantiser: Quantiser, *, guidance: float, mixing: Mixing) -> Tensor:
+    def forward(
+        self, degraded: Tensor, quantizer: VectorQuantizer, *, guidance: float, mixing: Mixing
+    ) -> Tensor:
         """What each scale of the predicted clean latent contributes.
 
         Args:
             degraded: The degraded picture's `contributions`, [1, scales, C, S, S].
-            quantiser: Turns words into maps.
+            quantizer: Turns words into maps.
             guidance: How far the first of two copies is led away from the second, at the finest scale.
                 Both are given the same class, so this has an effect only through `mixing` "released".
-            mixing: See `Questions`.
+            mixing: See `CrossAttention`.
         """
-        questions = self._questions(degraded, quantiser)
+        queries = self._queries(degraded, quantizer)
         caches: list[Cache] = [(None, None)] * len(self.blocks)
-        found: list[Tensor] = []
-        for i, question in enumerate(questions):
-            x = self._embed(quantiser.inputs(torch.stack(found, dim=1))[-1], i) if i else self._start(0)
-            logits = self._logits(x.expand(2, -1, -1), question.expand(2, -1, -1), caches, mixing)
+        contributions: list[Tensor] = []
+        for i, query_input in enumerate(queries):
+            x = (
+                self._embed(quantizer.inputs(torch.stack(contributions, dim=1))[-1], i)
+                if i
+                else self._start(0)
+            )
+            logits = self._logits(x.expand(2, -1, -1), query_input.expand(2, -1, -1), caches, mixing)
             strength = guidance * i / max(len(self.scales) - 1, 1)
-            guided = guide(logits[:1], logits[1:], strength)
-            found.append(quantiser.contribution(guided.argmax(-1), i))
-        return torch.stack(found, dim=1)
+            guided = apply_guidance(logits[:1], logits[1:], strength)
+            contributions.append(quantizer.contribution(guided.argmax(-1), i))
+        return torch.stack(contributions, dim=1)
 
-    def _logits(self, x: Tensor, question: Tensor, caches: list[Cache], mixing: Mixing) -> Tensor:
+    def _logits(self, x: Tensor, query_input: Tensor, caches: list[Cache], mixing: Mixing) -> Tensor:
         condition = self.class_emb.weight[UNCONDITIONAL].expand(len(x), -1)
         for i, block in enumerate(self.blocks):
             x, caches[i] = block(x, condition, caches[i])
             if i < len(self.cross_attn_blocks):
-                x = self.cross_attn_blocks[i](question, x, mixing=mixing)
+                x = self.cross_attn_blocks[i](query_input, x, mixing=mixing)
         answer: Tensor = self.head(self.head_nm(x, condition))
         return answer
 
-    def _questions(self, degraded: Tensor, quantiser: Quantiser) -> list[Tensor]:
+    def _queries(self, degraded: Tensor, quantizer: VectorQuantizer) -> list[Tensor]:
         """The degraded picture as the transformer reads it at each scale: [1, n^2, width] each."""
-        later = enumerate(quantiser.inputs(degraded), start=1)
+        later = enumerate(quantizer.inputs(degraded), start=1)
         return [self._start(0), *(self._embed(tokens, i) for i, tokens in later)]
 
     def _start(self, scale: int) -> Tensor:
-        return self.class_emb.weight[UNCONDITIONAL] + self.pos_start + self._place(scale)
+        return self.class_emb.weight[UNCONDITIONAL] + self.pos_start + self._position(scale)
 
     def _embed(self, tokens: Tensor, scale: int) -> Tensor:
         embedded: Tensor = self.word_embed(tokens)
-        return embedded + self._place(scale)
+        return embedded + self._position(scale)
 
-    def _place(self, scale: int) -> Tensor:
+    def _position(self, scale: int) -> Tensor:
         before = sum(side**2 for side in self.scales[:scale])
         position = self.pos_1LC[:, before : before + self.scales[scale] ** 2]
         return position + self.lvl_embed.weight[scale]
 
 
-def guide(conditional: Tensor, unconditional: Tensor, strength: float) -> Tensor:
+def apply_guidance(conditional: Tensor, unconditional: Tensor, strength: float) -> Tensor:
     """Logits led from one copy's away from the other's; 0 leaves the first as it is."""
     return conditional + strength * (conditional - unconditional)
 
@@ -128,7 +134,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, *, heads: int) -> None:
         super().__init__()
-        self.attn = CachedAttention(width, heads=heads)
+        self.attn = CausalSelfAttention(width, heads=heads)
         self.ffn = FeedForward(width)
         self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
@@ -159,7 +165,7 @@ class FeedForward(nn.Module):
         return changed
 
 
-class HeadNorm(nn.Module):
+class AdaLNBeforeHead(nn.Module):
     """The last norm, scaled and shifted by the class."""
 
     def __init__(self, width: int) -> None:
@@ -171,7 +177,7 @@ class HeadNorm(nn.Module):
         return modulate(x, scale, shift)
 
 
-class CachedAttention(nn.Module):
+class CausalSelfAttention(nn.Module):
     """Attention by angle: queries and keys of length one, times a learned sharpness, at most 100."""
 
     zero_k_bias: Tensor
@@ -189,16 +195,16 @@ class CachedAttention(nn.Module):
         """The tokens of one scale, [B, n, C], look at themselves and at all scales before."""
         bias = torch.cat([self.q_bias, self.zero_k_bias, self.v_bias])
         query, key, value = (
-            by_head(part, self.heads) for part in linear(x, self.mat_qkv.weight, bias).chunk(3, dim=2)
+            split_heads(part, self.heads) for part in linear(x, self.mat_qkv.weight, bias).chunk(3, dim=2)
         )
-        sharpness = self.scale_mul_1H11.clamp(max=math.log(100)).exp()
-        key = _after(cache[0], normalize(key, dim=-1))
-        value = _after(cache[1], value)
-        seen = scaled_dot_product_attention(normalize(query, dim=-1) * sharpness, key, value, scale=1)
-        return self.proj(seen.transpose(1, 2).flatten(2)), (key, value)
+        temperature = self.scale_mul_1H11.clamp(max=math.log(100)).exp()
+        key = _append(cache[0], normalize(key, dim=-1))
+        value = _append(cache[1], value)
+        attended = scaled_dot_product_attention(normalize(query, dim=-1) * temperature, key, value, scale=1)
+        return self.proj(attended.transpose(1, 2).flatten(2)), (key, value)
 
 
-class Questions(nn.Module):
+class CrossAttention(nn.Module):
     """Cross-attention whose answer takes the place of what a block has found.
 
     The released code stacks the answers of heads and copies in the wrong order wherever xformers is absent:
@@ -217,21 +223,21 @@ class Questions(nn.Module):
         self.register_buffer("zero_k_bias", torch.zeros(width))
         self.proj = nn.Linear(width, width)
 
-    def forward(self, question: Tensor, x: Tensor, *, mixing: Mixing) -> Tensor:
-        """`question` [B, L, C] asks `x` [B, L, C]."""
-        query = by_head(linear(question, self.mat_q.weight, self.q_bias), self.heads)
+    def forward(self, query_input: Tensor, x: Tensor, *, mixing: Mixing) -> Tensor:
+        """`query_input` [B, L, C] asks `x` [B, L, C]."""
+        query = split_heads(linear(query_input, self.mat_q.weight, self.q_bias), self.heads)
         both = linear(x, self.mat_kv.weight, torch.cat([self.zero_k_bias, self.v_bias]))
-        key, value = (by_head(part, self.heads) for part in both.chunk(2, dim=2))
+        key, value = (split_heads(part, self.heads) for part in both.chunk(2, dim=2))
         answer = scaled_dot_product_attention(query, key, value, scale=0.25 / math.sqrt(query.shape[-1]))
         order = (1, 0, 2, 3) if mixing == "released" else (0, 2, 1, 3)
         mixed: Tensor = self.proj(answer.permute(order).reshape(x.shape))
         return mixed
 
 
-def by_head(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B, L, heads * c] to [B, heads, L, c]."""
     return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
-def _after(before: Tensor | None, new: Tensor) -> Tensor:
+def _append(before: Tensor | None, new: Tensor) -> Tensor:
     return new if before is None else torch.cat([before, new], dim=2)

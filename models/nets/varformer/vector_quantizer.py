@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 PHIS = 4  # convolutions after enlarging, shared by neighbouring scales
-SHARE = 0.5  # of the convolved in the enlarged map
+RESIDUAL_RATIO = 0.5  # of the convolved in the enlarged map
 
 
-class Quantiser(nn.Module):
+class VectorQuantizer(nn.Module):
     """Latents [B, C, S, S] to code words at every scale, and back."""
 
-    def __init__(self, *, codes: int, width: int, scales: tuple[int, ...]) -> None:
+    def __init__(self, *, vocab_size: int, width: int, scales: tuple[int, ...]) -> None:
         super().__init__()
         self.scales = scales
-        self.embedding = nn.Embedding(codes, width)
+        self.embedding = nn.Embedding(vocab_size, width)
         # How often training used each word at each scale; kept because the file holds it.
-        self.register_buffer("ema_vocab_hit_SV", torch.zeros(len(scales), codes))
+        self.register_buffer("ema_vocab_hit_SV", torch.zeros(len(scales), vocab_size))
         self.quant_resi = Phis(width)
 
     def encode(self, latent: Tensor) -> list[Tensor]:
@@ -33,7 +33,7 @@ class Quantiser(nn.Module):
         indices: list[Tensor] = []
         for i, scale in enumerate(self.scales):
             small = interpolate(rest, size=(scale, scale), mode="area")
-            indices.append(nearest_words(small, self.embedding.weight))
+            indices.append(nearest_codewords(small, self.embedding.weight))
             rest = rest - self.contribution(indices[-1], i)
         return indices
 
@@ -43,8 +43,8 @@ class Quantiser(nn.Module):
         words = self.embedding(indices).transpose(1, 2).reshape(len(indices), -1, side, side)
         if side != self.scales[-1]:
             words = interpolate(words, size=(self.scales[-1],) * 2, mode="bicubic")
-        softened: Tensor = self.quant_resi(words, scale / max(len(self.scales) - 1, 1))
-        return softened
+        contribution_map: Tensor = self.quant_resi(words, scale / max(len(self.scales) - 1, 1))
+        return contribution_map
 
     def contributions(self, indices: list[Tensor]) -> Tensor:
         """What each scale adds, [B, scales, C, S, S]; their sum is the decoded latent."""
@@ -69,20 +69,20 @@ class Phis(nn.Module):
         super().__init__()
         self.qresi_ls = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(PHIS))
 
-    def forward(self, x: Tensor, place: float) -> Tensor:
-        """[B, C, S, S] both ways; `place` is 0 for the coarsest scale and 1 for the finest."""
-        smoothed: Tensor = self.qresi_ls[nearest_phi(place)](x)
-        return (1 - SHARE) * x + SHARE * smoothed
+    def forward(self, x: Tensor, position: float) -> Tensor:
+        """[B, C, S, S] both ways; `position` is 0 for the coarsest scale and 1 for the finest."""
+        smoothed: Tensor = self.qresi_ls[nearest_phi(position)](x)
+        return (1 - RESIDUAL_RATIO) * x + RESIDUAL_RATIO * smoothed
 
 
-def nearest_phi(place: float) -> int:
+def nearest_phi(position: float) -> int:
     """Which convolution serves a scale: their places are spread evenly from 1/12 to 11/12."""
     # Two of ten scales lie exactly between two places: rounding decides, so it has to be the release's.
     margin = 1 / 3 / PHIS
-    return int(np.abs(np.linspace(margin, 1 - margin, PHIS) - place).argmin())
+    return int(np.abs(np.linspace(margin, 1 - margin, PHIS) - position).argmin())
 
 
-def nearest_words(x: Tensor, words: Tensor) -> Tensor:
+def nearest_codewords(x: Tensor, words: Tensor) -> Tensor:
     """The index of the word [V, C] nearest to each pixel of [B, C, H, W], in rows: [B, H * W].
 
     Takes no gradient.

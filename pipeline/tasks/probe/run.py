@@ -16,21 +16,21 @@ from freezeframe.data.media.files.publish import Claim, claim
 from freezeframe.data.media.folder.source import ImageFolderSource, open_folder
 from freezeframe.data.media.photo.files import PHOTO_SUFFIXES, exposure_seconds, read_photo
 from freezeframe.data.media.video_in.source import VideoSource, open_video
-from freezeframe.data.types import Clip, Frame, Motion, stack_light
-from freezeframe.motion.camera.homography import homography_of_flow
+from freezeframe.data.types import Clip, Frame, Motion, stack_linear
+from freezeframe.motion.camera.homography import fit_homography
 from freezeframe.motion.camera.segmentation import movers
 from freezeframe.motion.diagnosis.diagnose import diagnose
 from freezeframe.motion.diagnosis.plot import plot_diagnosis
 from freezeframe.pipeline.config import GateConfig, MeasureConfig, ShotConfig
-from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, require, require_window
+from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory, check_window_memory
 from freezeframe.pipeline.stages.first_pass import is_cut
 from freezeframe.pipeline.stages.gate import blur_threshold
-from freezeframe.pipeline.stages.measure import Memory, Survey, blurred, measure, survey
-from freezeframe.pipeline.support.progress import Advance, quiet
+from freezeframe.pipeline.stages.measure import FlowCache, Survey, blurred, measure, survey
+from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
-from .result import Probe, Sight
+from .result import Probe, SampledFrame
 
-Trio = tuple[Frame | None, Frame, Frame | None]
+FrameTriplet = tuple[Frame | None, Frame, Frame | None]
 
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -38,16 +38,16 @@ PLOTS = (".png", ".svg", ".pdf")
 def probe(
     source: str | Path,
     *,
-    every: int = 5,
+    stride: int = 5,
     plot: str | Path | None = None,
     force: bool = False,
-    progress: Advance = quiet,
+    progress: ProgressCallback = null_progress,
 ) -> Probe:
     """Diagnose a clip, a folder of numbered images or a photo. Holds a few frames at a time.
 
     Args:
         source: A video file, a folder or a photo.
-        every: Look at each n-th frame only; all are decoded, to find the cuts.
+        stride: Look at each n-th frame only; all are decoded, to find the cuts.
         plot: Draw blur and sharpness over time and the most blurred frame here (.png, .svg or .pdf).
         force: Replace a drawing that is there.
         progress: Called with frames done since the last call and frames in all (None where unknown).
@@ -57,26 +57,26 @@ def probe(
         UnwritableOutput: The drawing cannot go where it should.
         MissingExtra: A drawing is asked for without matplotlib.
     """
-    if every < 1:
-        raise ValueError(f"every must be 1 or more, not {every}")
+    if stride < 1:
+        raise ValueError(f"stride must be 1 or more, not {stride}")
     path = Path(source)
-    canvas = None if plot is None else _canvas(Path(plot), path, force=force)
-    found, strongest = _photo(path) if _is_photo(path) else _clip(path, every, progress)
-    if canvas is not None:
-        _draw(canvas, found, strongest)
-    return found
+    plot_claim = None if plot is None else _claim_plot(Path(plot), path, force=force)
+    result, most_blurred = _probe_photo(path) if _is_photo(path) else _probe_clip(path, stride, progress)
+    if plot_claim is not None:
+        _write_plot(plot_claim, result, most_blurred)
+    return result
 
 
 def _is_photo(path: Path) -> bool:
     return path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()
 
 
-def _photo(path: Path) -> tuple[Probe, Frame]:
+def _probe_photo(path: Path) -> tuple[Probe, Frame]:
     picture = read_photo(path)
-    require(str(path), picture.size, bytes_per_pixel=PHOTO_BYTES)
+    check_memory(str(path), picture.size, bytes_per_pixel=PHOTO_BYTES)
     frame = Frame(index=0, time=Fraction(0), picture=picture)
-    sight = _blind(frame)
-    found = Probe(
+    sampled_frame = _diagnose_single_frame(frame)
+    result = Probe(
         name=str(path),
         kind="photo",
         size=picture.size,
@@ -84,39 +84,39 @@ def _photo(path: Path) -> tuple[Probe, Frame]:
         frames=1,
         shutter=None,
         shutter_confidence=0.0,
-        exposure=exposure_seconds(picture),
-        limit=blur_threshold(picture.size, GateConfig()),
-        sights=(sight,),
+        exposure_time=exposure_seconds(picture),
+        blur_threshold_px=blur_threshold(picture.size, GateConfig()),
+        sampled_frames=(sampled_frame,),
     )
-    return found, frame
+    return result, frame
 
 
-def _clip(path: Path, every: int, progress: Advance) -> tuple[Probe, Frame]:
+def _probe_clip(path: Path, stride: int, progress: ProgressCallback) -> tuple[Probe, Frame]:
     source = _open(path)
-    require_window(source, ShotConfig())
-    seen = survey(source, MeasureConfig(), progress=progress)
-    look = _Look(seen)
+    check_window_memory(source, ShotConfig())
+    motion_survey = survey(source, MeasureConfig(), progress=progress)
+    scanner = _ClipScanner(motion_survey)
     progress(0, source.count)
-    for trio in _trios(source.frames()):
-        look.over(trio, closely=trio[1].index % every == 0)
+    for triplet in _frame_triplets(source.frames()):
+        scanner.add(triplet, sampled=triplet[1].index % stride == 0)
         progress(1, source.count)
     rate = float(source.rate) if isinstance(source, VideoSource) else None
-    found = Probe(
+    result = Probe(
         name=source.name,
         kind="clip",
-        size=look.strongest.picture.size,
+        size=scanner.most_blurred.picture.size,
         rate=rate,
-        frames=look.frames,
-        shutter=seen.shutter,
-        shutter_confidence=seen.confidence,
-        exposure=seen.shutter / rate if rate else None,
-        limit=blur_threshold(look.strongest.picture.size, GateConfig()),
-        sights=tuple(look.sights),
-        cuts=tuple(look.cuts),
-        turned=_turned(source),
-        notes=(*source.notes, *_damage(source)),
+        frames=scanner.frames,
+        shutter=motion_survey.shutter,
+        shutter_confidence=motion_survey.confidence,
+        exposure_time=motion_survey.shutter / rate if rate else None,
+        blur_threshold_px=blur_threshold(scanner.most_blurred.picture.size, GateConfig()),
+        sampled_frames=tuple(scanner.sampled_frames),
+        scene_cuts=tuple(scanner.scene_cuts),
+        rotated_90=_is_rotated_90(source),
+        notes=(*source.notes, *_damage_notes(source)),
     )
-    return found, look.strongest
+    return result, scanner.most_blurred
 
 
 def _open(path: Path) -> VideoSource | ImageFolderSource:
@@ -124,116 +124,124 @@ def _open(path: Path) -> VideoSource | ImageFolderSource:
     return open_folder(path) if path.is_dir() else open_video(path, skip_damaged=True)
 
 
-def _damage(source: VideoSource | ImageFolderSource) -> Iterator[str]:
-    return (str(place) for place in source.damage)
+def _damage_notes(source: VideoSource | ImageFolderSource) -> Iterator[str]:
+    return (str(position) for position in source.damage)
 
 
-def _turned(source: VideoSource | ImageFolderSource) -> bool:
+def _is_rotated_90(source: VideoSource | ImageFolderSource) -> bool:
     matrix = source.info.display_matrix if isinstance(source, VideoSource) else None
     return matrix is not None and matrix[0] == 0 and matrix[1] != 0
 
 
-def _trios(frames: Iterable[Frame]) -> Iterator[Trio]:
+def _frame_triplets(frames: Iterable[Frame]) -> Iterator[FrameTriplet]:
     """Each frame between its neighbours of the same shot, None where it has none."""
     before: Frame | None = None
-    here: Frame | None = None
+    current: Frame | None = None
     for after in itertools.chain(frames, [None]):
-        cut = bool(here and after and is_cut(here.picture.luma(), after.picture.luma()))
-        if here is not None:
-            yield before, here, None if cut else after
-        before, here = None if cut else here, after
+        cut = bool(current and after and is_cut(current.picture.luma(), after.picture.luma()))
+        if current is not None:
+            yield before, current, None if cut else after
+        before, current = None if cut else current, after
 
 
-class _Look:
+class _ClipScanner:
     """Goes over a clip frame by frame and notes what it sees."""
 
-    def __init__(self, seen: Survey) -> None:
-        self._seen, self._memory = seen, Memory()
-        self.sights: list[Sight] = []
-        self.cuts: list[int] = []
+    def __init__(self, motion_survey: Survey) -> None:
+        self._survey, self._flow_cache = motion_survey, FlowCache()
+        self.sampled_frames: list[SampledFrame] = []
+        self.scene_cuts: list[int] = []
         self.frames = 0
-        self.strongest: Frame
+        self.most_blurred: Frame
 
-    def over(self, trio: Trio, *, closely: bool) -> None:
+    def add(self, triplet: FrameTriplet, *, sampled: bool) -> None:
         """The next frame of the clip, with its neighbours."""
-        before, here, after = trio
+        before, current, after = triplet
         self.frames += 1
-        if before is None and here.index:
-            self.cuts.append(here.index)
-        if not closely:
+        if before is None and current.index:
+            self.scene_cuts.append(current.index)
+        if not sampled:
             return
-        sight = _sight(here, *self._between(before, here, after)) if before or after else _blind(here)
-        if not self.sights or sight.reach > max(each.reach for each in self.sights):
-            self.strongest = here
-        self.sights.append(sight)
+        sampled_frame = (
+            _diagnose_frame(current, *self._measure_triplet(before, current, after))
+            if before or after
+            else _diagnose_single_frame(current)
+        )
+        if not self.sampled_frames or sampled_frame.blur_px > max(
+            each.blur_px for each in self.sampled_frames
+        ):
+            self.most_blurred = current
+        self.sampled_frames.append(sampled_frame)
 
-    def _between(self, before: Frame | None, here: Frame, after: Frame | None) -> tuple[Clip, Motion, int]:
-        frames = [frame for frame in (before, here, after) if frame is not None]
+    def _measure_triplet(
+        self, before: Frame | None, current: Frame, after: Frame | None
+    ) -> tuple[Clip, Motion, int]:
+        frames = [frame for frame in (before, current, after) if frame is not None]
         times = tuple(frame.time for frame in frames)
-        images = stack_light(frames)
-        clip = Clip(images=images, times=times, shutter=self._seen.shutter, kept=range(len(frames)))
-        shot = len(self.cuts)
-        motion = measure(clip, shot, self._seen, config=MeasureConfig(), memory=self._memory)
-        return clip, motion, frames.index(here)
+        images = stack_linear(frames)
+        clip = Clip(images=images, times=times, shutter=self._survey.shutter, owned=range(len(frames)))
+        shot = len(self.scene_cuts)
+        motion = measure(clip, shot, self._survey, config=MeasureConfig(), flow_cache=self._flow_cache)
+        return clip, motion, frames.index(current)
 
 
-def _sight(frame: Frame, clip: Clip, motion: Motion, place: int) -> Sight:
-    apart = _apart(motion, place)
-    diagnosis = diagnose(clip.images[place], blur=motion.blur[place], movers=apart)
-    return Sight(
+def _diagnose_frame(frame: Frame, clip: Clip, motion: Motion, position: int) -> SampledFrame:
+    independent = _independent_motion(motion, position)
+    diagnosis = diagnose(clip.images[position], blur=motion.blur[position], independent_motion=independent)
+    return SampledFrame(
         index=frame.index,
         time=float(frame.time),
-        reach=diagnosis.blur,
-        blurred=bool(blurred(motion, range(place, place + 1), GateConfig())),
-        camera=_camera_speed(motion.velocity[place], apart),
+        blur_px=diagnosis.blur,
+        blurred=bool(blurred(motion, range(position, position + 1), GateConfig())),
+        camera=_camera_speed(motion.velocity[position], independent),
         diagnosis=diagnosis,
     )
 
 
-def _apart(motion: Motion, place: int) -> Tensor:
+def _independent_motion(motion: Motion, position: int) -> Tensor:
     """What moves otherwise than the camera. [H, W] in [0, 1]."""
-    neighbour = place + 1 if place + 1 < len(motion.velocity) else place - 1
-    flow = motion.flows[place, neighbour]
-    camera = homography_of_flow(flow.shift, flow.trust)
-    return torch.zeros_like(flow.trust) if camera is None else movers(flow, camera)
+    neighbour = position + 1 if position + 1 < len(motion.velocity) else position - 1
+    flow = motion.flows[position, neighbour]
+    camera = fit_homography(flow.uv, flow.confidence)
+    return torch.zeros_like(flow.confidence) if camera is None else movers(flow, camera)
 
 
-def _blind(frame: Frame) -> Sight:
+def _diagnose_single_frame(frame: Frame) -> SampledFrame:
     """What a frame without neighbours tells by itself."""
     diagnosis = diagnose(frame.picture.linear())
-    return Sight(
+    return SampledFrame(
         index=frame.index,
         time=float(frame.time),
-        reach=diagnosis.blur,
+        blur_px=diagnosis.blur,
         blurred=diagnosis.blur >= blur_threshold(frame.picture.size, GateConfig()),
         camera=None,
         diagnosis=diagnosis,
     )
 
 
-def _camera_speed(velocity: Tensor, apart: Tensor) -> float | None:
-    background = torch.hypot(*velocity[:, ::4, ::4])[apart[::4, ::4] < 0.5]
+def _camera_speed(velocity: Tensor, independent: Tensor) -> float | None:
+    background = torch.hypot(*velocity[:, ::4, ::4])[independent[::4, ::4] < 0.5]
     return float(background.median()) if len(background) else None
 
 
-def _canvas(plot: Path, source: Path, *, force: bool) -> Claim:
+def _claim_plot(plot: Path, source: Path, *, force: bool) -> Claim:
     """Where to draw, once it is sure that this can be done: a long clip must not be looked at for nothing."""
     if find_spec("matplotlib") is None:
         raise MissingExtra("matplotlib", "plot", "Drawing a diagnosis")
-    found = claim(plot, inputs=[source], force=force, trial=plot.suffix.lower() in PLOTS)
+    result = claim(plot, inputs=[source], force=force, trial=plot.suffix.lower() in PLOTS)
     if plot.suffix.lower() not in PLOTS:
         raise UnwritableOutput(f"{plot}: draws {', '.join(PLOTS)} only; name such a file")
-    return found
+    return result
 
 
-def _draw(plot: Claim, found: Probe, strongest: Frame) -> None:
-    index = [sight.index for sight in found.sights].index(strongest.index)
+def _write_plot(plot: Claim, result: Probe, most_blurred: Frame) -> None:
+    index = [sampled_frame.index for sampled_frame in result.sampled_frames].index(most_blurred.index)
     with plot.draft() as path:
         plot_diagnosis(
             path,
-            [sight.diagnosis for sight in found.sights],
-            times=[sight.time for sight in found.sights],
-            frame=strongest.picture.linear(),
+            [sampled_frame.diagnosis for sampled_frame in result.sampled_frames],
+            times=[sampled_frame.time for sampled_frame in result.sampled_frames],
+            frame=most_blurred.picture.linear(),
             index=index,
-            limit=found.limit if found.kind == "clip" else None,
+            blur_threshold_px=result.blur_threshold_px if result.kind == "clip" else None,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from freezeframe.data.errors import FreezeframeError
-from freezeframe.data.media.video_out.verify import PlumbingSheet
+from freezeframe.data.media.video_out.verify import VerificationReport
 from freezeframe.pipeline.config import OutputConfig, Precision
 
 Status = Literal["done", "skipped", "failed"]
@@ -35,35 +35,35 @@ class RestoreConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Restored:
+class RestoreResult:
     """What became of one photo or video."""
 
     source: Path
     output: Path
     status: Status
     reason: str  # who restored it and why, or why not
-    plumbing: PlumbingSheet | None = None  # of a video
+    verification: VerificationReport | None = None  # of a video
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        sheet = self.plumbing.to_dict() if self.plumbing else None
-        return {**asdict(replace(self, plumbing=None)), "plumbing": sheet}
+        sheet = self.verification.to_dict() if self.verification else None
+        return {**asdict(replace(self, verification=None)), "verification": sheet}
 
 
 def configure(*, output: Mapping[str, Any], **given: Any) -> RestoreConfig:
     """What a user typed as a RestoreConfig; None keeps the default."""
-    said = {name: value for name, value in output.items() if value is not None}
+    output_fields = {name: value for name, value in output.items() if value is not None}
     try:
-        return RestoreConfig(output=OutputConfig(**said), **given)
-    except ValueError as wrong:
-        raise FreezeframeError(f"{wrong}; see --help") from wrong
+        return RestoreConfig(output=OutputConfig(**output_fields), **given)
+    except ValueError as error:
+        raise FreezeframeError(f"{error}; see --help") from error
 
 
-def table(done: Sequence[Restored]) -> str:
+def table(results: Sequence[RestoreResult]) -> str:
     """One line per photo or video, a sum where there are several, and a video's plumbing sheet."""
-    width = max((len(str(each.source)) for each in done), default=0)
-    lines = [f"{each.source!s:<{width}}  {each.status:<7}  {each.reason}" for each in done]
-    if len(done) > 1:
-        counts = {status: sum(each.status == status for each in done) for status in STATUSES}
+    width = max((len(str(result.source)) for result in results), default=0)
+    lines = [f"{result.source!s:<{width}}  {result.status:<7}  {result.reason}" for result in results]
+    if len(results) > 1:
+        counts = {status: sum(result.status == status for result in results) for status in STATUSES}
         lines.append(", ".join(f"{count} {status}" for status, count in counts.items()))
-    return "\n".join([*lines, *(each.plumbing.text() for each in done if each.plumbing)])
+    return "\n".join([*lines, *(result.verification.text() for result in results if result.verification)])

@@ -16,15 +16,15 @@ import torch
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.publish import claim
 from freezeframe.models.registry.architectures import read_network
-from freezeframe.models.restorer.image_restorer import prepare
-from freezeframe.models.runtime.autotune import key_of
+from freezeframe.models.restorer.image_restorer import build_image_restorer
+from freezeframe.models.runtime.autotune import cache_key
 from freezeframe.models.runtime.device import Precision
 from freezeframe.models.runtime.memory import bytes_per_pixel
 from freezeframe.models.store import weights_cache as shelf
-from freezeframe.models.store.catalog import CATALOGUE, Release, release_of
+from freezeframe.models.store.catalog import CATALOGUE, Release, find_release
 
-SIDE = 224  # pixels of the picture on which time is measured: a multiple of 7 and of 32
-TURNS = 3  # timed runs after the first; the best counts
+TIMING_SIZE_PX = 224  # pixels of the picture on which time is measured: a multiple of 7 and of 32
+TIMED_RUNS = 3  # timed runs after the first; the best counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,34 +34,34 @@ class Cost:
     parameters: int
     megabytes: float  # of memory per megapixel of a tile, in fp32, weights apart
     seconds: float | None  # per megapixel; None where nobody has measured it yet
-    engine: str | None  # by which it was measured now
-    where: str  # processor, versions and number format that this is true for
+    backend: str | None  # by which it was measured now
+    environment: str  # processor, versions and number format that this is true for
 
 
-def listing() -> str:
+def format_listing() -> str:
     """One line per release of the catalogue, then what else is in the folder."""
-    here = {weights.name: weights for weights in shelf.at_hand()}
+    installed = {weights.name: weights for weights in shelf.available()}
     # What is here comes first.
-    known = {**{name: weights.release for name, weights in here.items()}, **CATALOGUE}
+    known = {**{name: weights.release for name, weights in installed.items()}, **CATALOGUE}
     width = max(map(len, known))
     lines = [
-        f"{name:<{width}}  {_state(here.get(name), release):<7}  {_what(release)}"
+        f"{name:<{width}}  {_availability(installed.get(name), release):<7}  {_describe_short(release)}"
         for name, release in known.items()
     ]
-    return "\n".join([*lines, f"folder: {shelf.folder()}"])
+    return "\n".join([*lines, f"folder: {shelf.weights_folder()}"])
 
 
-def told_of(name: str) -> dict[str, str]:
+def describe(name: str) -> dict[str, str]:
     """What the catalogue and the folder know of a model, in words."""
-    weights = here(name)
+    weights = find_installed(name)
     release = weights.release if weights else CATALOGUE.get(name)
-    facts = _of_release(release) if release else {"restores": "what its maker says"}
-    return {"name": name, **facts, **(_of_file(weights) if weights else {"here": "no"})}
+    release_facts = _describe_release(release) if release else {"restores": "what its maker says"}
+    return {"name": name, **release_facts, **(_describe_file(weights) if weights else {"here": "no"})}
 
 
-def here(name: str) -> shelf.Weights | None:
+def find_installed(name: str) -> shelf.Weights | None:
     """The weights of that name or in that file, None where a release is only known."""
-    if name in CATALOGUE and name not in shelf.present():
+    if name in CATALOGUE and name not in shelf.installed():
         return None
     return shelf.find(name)
 
@@ -69,33 +69,37 @@ def here(name: str) -> shelf.Weights | None:
 def cost(weights: shelf.Weights, *, device: str, precision: Precision, measure: bool) -> Cost:
     """What restoring takes here; time only where it was measured before, or is asked for now."""
     network = read_network(weights.path)
-    restorer = prepare(network, device=device, precision=precision, tile=SIDE)
-    where = key_of(network.module, restorer.device, [precision])
-    ledger = shelf.read_ledger().get(weights.path.name, {})
-    speeds: Mapping[str, Any] = ledger.get("seconds per megapixel", {})
-    seconds, engine = speeds.get(where), None
+    restorer = build_image_restorer(network, device=device, precision=precision, tile=TIMING_SIZE_PX)
+    environment = cache_key(network.module, restorer.device, [precision])
+    manifest = shelf.read_manifest().get(weights.path.name, {})
+    timings: Mapping[str, Any] = manifest.get("seconds_per_megapixel", {})
+    seconds, backend = timings.get(environment), None
     if measure:
-        engine = restorer.corrections[0].name()
-        picture = torch.rand(1, 3, network.side or SIDE, network.side or SIDE)
-        seconds = _best_of(lambda: restorer(picture)) / picture[0, 0].numel() * 1e6
-        shelf.enter(weights.path.name, **{"seconds per megapixel": {**speeds, where: seconds}})
+        backend = restorer.corrections[0].name()
+        picture = torch.rand(1, 3, network.side or TIMING_SIZE_PX, network.side or TIMING_SIZE_PX)
+        seconds = _best_time(lambda: restorer(picture)) / picture[0, 0].numel() * 1e6
+        shelf.record(weights.path.name, seconds_per_megapixel={**timings, environment: seconds})
     return Cost(
         parameters=sum(value.numel() for value in network.module.parameters()),
         megabytes=bytes_per_pixel(network.module, channels=network.channels),
         seconds=seconds,
-        engine=engine,
-        where=where,
+        backend=backend,
+        environment=environment,
     )
 
 
-def cost_in_words(found: Cost) -> dict[str, str]:
+def format_cost(network_cost: Cost) -> dict[str, str]:
     """The same for a person."""
-    seconds = "not measured here; add --measure" if found.seconds is None else f"{found.seconds:.2f} s"
+    seconds = (
+        "not measured here; add --measure"
+        if network_cost.seconds is None
+        else f"{network_cost.seconds:.2f} s"
+    )
     return {
-        "parameters": f"{found.parameters / 1e6:.2f} million",
-        "memory per megapixel": f"{found.megabytes / 1e3:.2f} GB",
+        "parameters": f"{network_cost.parameters / 1e6:.2f} million",
+        "memory per megapixel": f"{network_cost.megabytes / 1e3:.2f} GB",
         "time per megapixel": seconds,
-        **({"engine": found.engine} if found.engine else {}),
+        **({"backend": network_cost.backend} if network_cost.backend else {}),
     }
 
 
@@ -114,30 +118,30 @@ def add(file: Path, *, force: bool = False) -> tuple[shelf.Weights, str]:
     network = read_network(file)
     sha256 = shelf.sha256_of(file)
     release = next((known for known in CATALOGUE.values() if known.sha256 == sha256), None)
-    namesake = release_of(file.name)
+    namesake = find_release(file.name)
     if namesake and namesake.sha256 and namesake is not release:
         raise UnreadableMedia(
             f"{file}: is called as {namesake.name} is, but its SHA-256 is {sha256[:12]}... and not"
-            f" {namesake.sha256[:12]}...; get it again from {namesake.page}, or rename it"
+            f" {namesake.sha256[:12]}...; get it again from {namesake.homepage}, or rename it"
         )
-    target = shelf.folder() / (release.file if release else file.name)
+    target = shelf.weights_folder() / (release.file if release else file.name)
     if target.exists() and shelf.sha256_of(target) != sha256 and not force:
         raise UnwritableOutput(f"{target}: is another file; rename yours or add --force")
     _copy(file, target)
-    facts = target.stat()
-    shelf.enter(
+    status = target.stat()
+    shelf.record(
         target.name, sha256=sha256, source=str(file.resolve()), architecture=network.title,
-        size=facts.st_size, changed=facts.st_mtime_ns,
+        size=status.st_size, changed=status.st_mtime_ns,
     )  # fmt: skip
-    kept = next(weights for weights in shelf.present().values() if weights.path == target)
-    return kept, network.title
+    installed = next(weights for weights in shelf.installed().values() if weights.path == target)
+    return installed, network.title
 
 
-def published(name: str) -> Release:
+def find_published(name: str) -> Release:
     """The release of that name."""
     if name not in CATALOGUE:
-        near = get_close_matches(name, CATALOGUE, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        suggestions = get_close_matches(name, CATALOGUE, n=3)
+        hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
         raise UnreadableMedia(f"{name}: unknown model; see `freezeframe models list`{hint}")
     return CATALOGUE[name]
 
@@ -147,30 +151,30 @@ def _copy(file: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(file):
         return
-    place = claim(target, force=True)
-    aside = target.parent / "partial" / target.name
-    aside.parent.mkdir(exist_ok=True)
+    target_claim = claim(target, force=True)
+    partial_path = target.parent / "partial" / target.name
+    partial_path.parent.mkdir(exist_ok=True)
     try:
-        shutil.copyfile(file, aside)
-        place.publish(aside)
+        shutil.copyfile(file, partial_path)
+        target_claim.publish(partial_path)
     finally:
-        aside.unlink(missing_ok=True)
+        partial_path.unlink(missing_ok=True)
 
 
-def _state(weights: shelf.Weights | None, release: Release | None) -> str:
+def _availability(weights: shelf.Weights | None, release: Release | None) -> str:
     if weights is not None:
         return "here"
-    return "fetch" if release and release.address else "manual"
+    return "fetch" if release and release.url else "manual"
 
 
-def _what(release: Release | None) -> str:
+def _describe_short(release: Release | None) -> str:
     if release is None:
         return "added by you"
     size = f", {release.size / 1e6:.0f} MB" if release.size else ""
     return f"{release.task} ({release.architecture}{size}; {release.licence})"
 
 
-def _of_release(release: Release) -> dict[str, str]:
+def _describe_release(release: Release) -> dict[str, str]:
     size = f"about {release.size / 1e6:.0f} MB" if release.size else "unknown until it is here"
     return {
         "restores": release.task,
@@ -178,12 +182,12 @@ def _of_release(release: Release) -> dict[str, str]:
         "input": f"{'greyscale' if release.channels == 1 else 'RGB'}, output scale {release.scale}x",
         "size": size,
         "licence": release.licence,
-        "published at": release.address or f"{release.page} (manual download)",
+        "published at": release.url or f"{release.homepage} (manual download)",
         "sha256": release.sha256 or "not pinned; recorded at first use",
     }
 
 
-def _of_file(weights: shelf.Weights) -> dict[str, str]:
+def _describe_file(weights: shelf.Weights) -> dict[str, str]:
     return {
         "here": str(weights.path),
         "size": f"{weights.path.stat().st_size / 1e6:.1f} MB",
@@ -191,12 +195,12 @@ def _of_file(weights: shelf.Weights) -> dict[str, str]:
     }
 
 
-def _best_of(run: Callable[[], object]) -> float:
+def _best_time(run: Callable[[], object]) -> float:
     """Seconds of the fastest of several runs; the first, which warms up, does not count."""
     run()
     best = math.inf
-    for _ in range(TURNS):
-        begun = time.perf_counter()
+    for _ in range(TIMED_RUNS):
+        start_time = time.perf_counter()
         run()
-        best = min(best, time.perf_counter() - begun)
+        best = min(best, time.perf_counter() - start_time)
     return best

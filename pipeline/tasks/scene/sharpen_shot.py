@@ -13,33 +13,35 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.types import Clip, Motion
-from freezeframe.pipeline.adaptation.network import plain_network
+from freezeframe.pipeline.adaptation.network import load_plain_network
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.stages.fuse import fuse
 from freezeframe.pipeline.stages.fusion_network import finish
 from freezeframe.pipeline.stages.measure import ChainedFlows, Flows, blur_weights, velocities
-from freezeframe.pipeline.support.deadline import Beat, unhurried
+from freezeframe.pipeline.support.deadline import DeadlineCheck, no_deadline
 
-TOGETHER = 4  # frames that are fused at once: what is known of each pixel then takes ten times the memory
+FRAMES_PER_BATCH = (
+    4  # frames that are fused at once: what is known of each pixel then takes ten times the memory
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usual:
+class SharpenedShot:
     """All frames of a shot, sharpened."""
 
-    clear: Tensor  # [T, 3, H, W] linear light: every frame, also where there is little blur
-    delivered: Tensor  # [T, 3, H, W] linear light: only frames that are blurred enough, others as they came
+    full: Tensor  # [T, 3, H, W] linear light: every frame, also where there is little blur
+    gated: Tensor  # [T, 3, H, W] linear light: only frames that are blurred enough, others as they came
 
 
-def sharpened(  # noqa: PLR0913
+def sharpen_shot(  # noqa: PLR0913
     images: Tensor,
     times: Sequence[Fraction],
     flows: Flows,
     *,
     shutter: float,
     config: Config,
-    beat: Beat = unhurried,
-) -> Usual:
+    check_deadline: DeadlineCheck = no_deadline,
+) -> SharpenedShot:
     """Consecutive frames of a shot, each sharpened from those around it.
 
     Args:
@@ -48,19 +50,22 @@ def sharpened(  # noqa: PLR0913
         flows: Between neighbours, both ways.
         shutter: Exposure time over frame interval.
         config: How to fuse, when to leave alone, where to compute.
-        beat: Called before each `TOGETHER` frames.
+        check_deadline: Called before each `FRAMES_PER_BATCH` frames.
     """
-    every = range(len(images))
-    clip = Clip(images=images, times=tuple(times), shutter=shutter, kept=every)
-    still = images.new_zeros(images.shape[2:]).expand(len(images), -1, -1)
+    frame_range = range(len(images))
+    clip = Clip(images=images, times=tuple(times), shutter=shutter, owned=frame_range)
+    no_movers = images.new_zeros(images.shape[2:]).expand(len(images), -1, -1)
     motion = Motion(
-        flows=ChainedFlows(flows), velocity=velocities(flows, images), movers=still, shutter=shutter
+        flows=ChainedFlows(flows),
+        velocity=velocities(flows, images),
+        independent_motion=no_movers,
+        shutter=shutter,
     )
-    network, clear = plain_network(config), torch.empty_like(images)
-    for part in (every[k : k + TOGETHER] for k in range(0, len(images), TOGETHER)):
-        beat()
-        fused = fuse(clip, motion, config.fuse, which=part)
-        clear[part.start : part.stop] = finish(fused, clip, motion, network, which=part)
+    network, full = load_plain_network(config), torch.empty_like(images)
+    for batch in (frame_range[k : k + FRAMES_PER_BATCH] for k in range(0, len(images), FRAMES_PER_BATCH)):
+        check_deadline()
+        fused = fuse(clip, motion, config.fuse, which=batch)
+        full[batch.start : batch.stop] = finish(fused, clip, motion, network, which=batch)
     weights = torch.tensor(blur_weights(motion, config.gate)).view(-1, 1, 1, 1).to(images)
-    delivered = torch.where(weights > 0, torch.lerp(images, clear, weights), images)
-    return Usual(clear=clear, delivered=delivered)
+    gated = torch.where(weights > 0, torch.lerp(images, full, weights), images)
+    return SharpenedShot(full=full, gated=gated)

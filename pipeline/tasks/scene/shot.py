@@ -14,49 +14,55 @@ from torch import Tensor
 from freezeframe.data.errors import NoScene
 from freezeframe.data.media.folder.source import ImageFolderSource
 from freezeframe.data.media.video_in.source import VideoSource
-from freezeframe.data.types import Flow, Frame, stack_light
-from freezeframe.motion.shutter.estimator import shutter_fraction
+from freezeframe.data.types import Flow, Frame, stack_linear
+from freezeframe.motion.shutter.estimator import estimate_shutter
 from freezeframe.pipeline.config import Config
-from freezeframe.pipeline.solvers.camera_estimation import sight
-from freezeframe.pipeline.solvers.camera_poses import located, named
-from freezeframe.pipeline.solvers.scene_fit import Shot, Shutter, deep, judged
+from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
+from freezeframe.pipeline.solvers.camera_poses import match_poses, run_sfm
+from freezeframe.pipeline.solvers.scene_fit import Shot, Shutter, check_feasibility, with_depth
 from freezeframe.pipeline.stages.first_pass import is_cut
-from freezeframe.pipeline.stages.measure import ESTIMATORS, USUAL_SHUTTER, FlowPair, Flows, adjacent_flows
-from freezeframe.pipeline.support.deadline import Beat, Deadline
-from freezeframe.pipeline.support.progress import Advance
-from freezeframe.splatting.io.colmap_worker import Order
-from freezeframe.splatting.io.nerf_datasets import Shots
-from freezeframe.splatting.io.sfm import LONGEST
-from freezeframe.splatting.optim.optimizer import Told
+from freezeframe.pipeline.stages.measure import (
+    ESTIMATORS,
+    SHUTTER_PRIOR_MEAN,
+    FlowPair,
+    Flows,
+    adjacent_flows,
+)
+from freezeframe.pipeline.support.deadline import Deadline, DeadlineCheck
+from freezeframe.pipeline.support.progress import ProgressCallback
+from freezeframe.splatting.io.colmap_worker import FrameOrder
+from freezeframe.splatting.io.nerf_datasets import PosedImages
+from freezeframe.splatting.io.sfm import TIMEOUT_SECONDS
+from freezeframe.splatting.optim.optimizer import FitProgress
 
-from .sharpen_shot import sharpened
+from .sharpen_shot import sharpen_shot
 
-MOST = 2 * 10**9  # bytes of light held at once; what is made of it takes several times as many
-PARTS = 4  # times that every frame is worked on before the fit: read, flow, registered, sharpened
-PHOTOS = 0.05  # shutter of photographs: the time between them says nothing of their blur
+MAX_BYTES = 2 * 10**9  # bytes of light held at once; what is made of it takes several times as many
+PREPARE_PASSES = 4  # times that every frame is worked on before the fit: read, flow, registered, sharpened
+PHOTO_SHUTTER_FRACTION = 0.05  # shutter of photographs: the time between them says nothing of their blur
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Going:
+class SceneContext:
     """How long the work may take, and who is told how it goes."""
 
     deadline: Deadline
-    tell: Callable[[Told], None]
-    prepare: Advance
+    on_fit_progress: Callable[[FitProgress], None]
+    on_prepare_progress: ProgressCallback
 
-    def beat(self, doing: str, total: int) -> Beat:
+    def check_deadline(self, activity: str, total: int) -> DeadlineCheck:
         """Called before each of `total` pieces of work."""
-        return self.deadline.beat(doing, self.prepare, PARTS * total)
+        return self.deadline.check_deadline(activity, self.on_prepare_progress, PREPARE_PASSES * total)
 
 
-def gathered(source: VideoSource | ImageFolderSource, going: Going) -> list[Frame]:
+def read_frames(source: VideoSource | ImageFolderSource, context: SceneContext) -> list[Frame]:
     """Every frame of a short clip; a scene is fitted to all of them at once."""
     frames: list[Frame] = []
     for frame in source.frames():
-        going.beat("frames were read", source.count or len(frames) + 1)()
+        context.check_deadline("frames were read", source.count or len(frames) + 1)()
         frames.append(frame)
         height, width = frame.picture.size
-        if 12 * height * width * len(frames) > MOST:
+        if 12 * height * width * len(frames) > MAX_BYTES:
             raise NoScene("these are more frames than fit into memory; name a part with --start and --end")
         if len(frames) > 1 and is_cut(frames[-2].picture.luma(), frame.picture.luma()):
             raise NoScene(
@@ -66,33 +72,40 @@ def gathered(source: VideoSource | ImageFolderSource, going: Going) -> list[Fram
     return frames
 
 
-def seen_shot(
-    frames: Sequence[Frame], config: Config, going: Going, *, photos: bool, posed: bool
+def measure_shot(
+    frames: Sequence[Frame], config: Config, context: SceneContext, *, photos: bool, posed: bool
 ) -> tuple[Shot, Tensor]:
     """What is known of the footage, and the clearest pictures [T, 3, H, W] that COLMAP can be shown.
 
     What cannot be rebuilt is refused as soon as that is known, before the work that takes long.
     """
-    images, count = stack_light(frames), len(frames)
-    pair, matched = ESTIMATORS[config.measure.estimator], going.beat("motion was measured", count)
-    flows = adjacent_flows(images, partial(_beaten, pair, matched))
+    images, count = stack_linear(frames), len(frames)
+    pair, check_matched = (
+        ESTIMATORS[config.measure.estimator],
+        context.check_deadline("motion was measured", count),
+    )
+    flows = adjacent_flows(images, partial(_timed_flow_pair, pair, check_matched))
     shutter = _shutter(images, flows, config, photos=photos)
     times = torch.tensor([float(frame.time) for frame in frames])
-    laid = going.beat("frames were registered", count)
-    seen = sight(images, times, flows, shutter=shutter.fraction, beat=laid)
-    shot = Shot(images=images, sighting=seen, shutter=shutter)
+    check_registered = context.check_deadline("frames were registered", count)
+    camera = estimate_camera(images, times, flows, shutter=shutter.fraction, check_deadline=check_registered)
+    shot = Shot(images=images, camera=camera, shutter=shutter)
     if photos:  # no neighbours in time: what lies between them says nothing of their blur
         return shot, images
-    if not posed and not (ruling := judged(shot)):
-        raise NoScene(ruling.reason)
-    exact = [frame.time for frame in frames]
-    cleared = going.beat("frames were sharpened", count)
-    usual = sharpened(images, exact, flows, shutter=shutter.fraction, config=config, beat=cleared)
-    return replace(shot, restored=usual.delivered), usual.clear
+    if not posed and not (feasibility := check_feasibility(shot)):
+        raise NoScene(feasibility.reason)
+    exact_times = [frame.time for frame in frames]
+    check_sharpened = context.check_deadline("frames were sharpened", count)
+    sharpened_shot = sharpen_shot(
+        images, exact_times, flows, shutter=shutter.fraction, config=config, check_deadline=check_sharpened
+    )
+    return replace(shot, restored=sharpened_shot.gated), sharpened_shot.full
 
 
-def _beaten(pair: FlowPair, beat: Beat, source: Tensor, target: Tensor) -> tuple[Flow, Flow]:
-    beat()
+def _timed_flow_pair(
+    pair: FlowPair, check_deadline: DeadlineCheck, source: Tensor, target: Tensor
+) -> tuple[Flow, Flow]:
+    check_deadline()
     return pair(source, target)
 
 
@@ -100,29 +113,34 @@ def _shutter(images: Tensor, flows: Flows, config: Config, *, photos: bool) -> S
     if config.measure.shutter is not None:
         return Shutter(fraction=config.measure.shutter, confidence=1.0)
     if photos:
-        return Shutter(fraction=PHOTOS, confidence=1.0)
-    found = shutter_fraction(images, flows)
+        return Shutter(fraction=PHOTO_SHUTTER_FRACTION, confidence=1.0)
+    found = estimate_shutter(images, flows)
     return Shutter(
-        fraction=found.fraction if found.confidence else USUAL_SHUTTER, confidence=found.confidence
+        fraction=found.fraction if found.confidence else SHUTTER_PRIOR_MEAN, confidence=found.confidence
     )
 
 
-def placed_shot(  # noqa: PLR0913, PLR0917
-    shot: Shot, clear: Tensor, frames: Sequence[Frame], shots: Shots | None, source: Path, going: Going
+def locate_shot(  # noqa: PLR0913, PLR0917
+    shot: Shot,
+    sharp_images: Tensor,
+    frames: Sequence[Frame],
+    posed_images: PosedImages | None,
+    source: Path,
+    context: SceneContext,
 ) -> tuple[Shot, tuple[int, ...]]:
     """The shot of the frames whose cameras are known, and their numbers. Takes no gradient."""
     times = torch.tensor([float(frame.time) for frame in frames])
-    if shots is not None:
-        found = named(shots, times, where=source)
-    elif shot.sighting.path.kind == "parallax":
-        order: Order = "photos" if source.is_dir() else "clip"
+    if posed_images is not None:
+        poses = match_poses(posed_images, times, where=source)
+    elif shot.camera.path.kind == "parallax":
+        order: FrameOrder = "photos" if source.is_dir() else "clip"
         # Half of what is left of a budget: a scene whose cameras are known still has to be fitted.
-        limited = going.deadline.end < math.inf
-        seconds = going.deadline.left / 2 if limited else LONGEST
-        found = located(
-            clear, times, order=order, static=shot.sighting.static, seconds=seconds,
-            beat=lambda: going.prepare(0, PARTS * len(frames)),
+        limited = context.deadline.end < math.inf
+        seconds = context.deadline.remaining / 2 if limited else TIMEOUT_SECONDS
+        poses = run_sfm(
+            sharp_images, times, order=order, static=shot.camera.static, seconds=seconds,
+            check_deadline=lambda: context.on_prepare_progress(0, PREPARE_PASSES * len(frames)),
         )  # fmt: skip
     else:
         return shot, tuple(range(len(frames)))
-    return deep(shot, found), found.numbers
+    return with_depth(shot, poses), poses.numbers

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from freezeframe.data.blur import operator as exposure
-from freezeframe.data.blur.operator import blur, blur_adjoint, expose, gather_light, some_rows, within
+from freezeframe.data.blur.operator import (
+    blur,
+    blur_adjoint,
+    integrate,
+    integrate_exposure,
+    row_subset,
+    support_mask,
+)
 
 FLOATS = 1e-5  # of sums of a few dozen float32 products of numbers below 1
 
@@ -29,28 +36,30 @@ def either(request, monkeypatch):
     if request.param == "compiled":
         pytest.importorskip("numba")
     else:
-        monkeypatch.setattr(exposure, "COMPILED", False)
+        monkeypatch.setattr(exposure, "HAS_NUMBA", False)
 
 
-def drawn(case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def random_inputs(case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Two pictures, ways and offsets."""
     height, width, longest, farthest, seed = case
     rng = np.random.default_rng(seed)
     pictures = rng.uniform(0, 1, (2, 3, height, width))
-    ways, offsets = (rng.uniform(-reach, reach, (2, height, width)) for reach in (longest, farthest))
+    blur_vectors, offsets = (rng.uniform(-reach, reach, (2, height, width)) for reach in (longest, farthest))
     # Some run exactly along a row or a column, or stand still.
-    ways *= rng.choice([0, 1], (2, height, width), p=[0.2, 0.8])
-    x, y, way, offset = (torch.from_numpy(a.astype(np.float32)) for a in (*pictures, ways, offsets))
-    return x, y, way, offset
+    blur_vectors *= rng.choice([0, 1], (2, height, width), p=[0.2, 0.8])
+    x, y, blur_vector, offset = (
+        torch.from_numpy(a.astype(np.float32)) for a in (*pictures, blur_vectors, offsets)
+    )
+    return x, y, blur_vector, offset
 
 
-def definition(ways: Tensor, offsets: Tensor) -> np.ndarray:
+def definition(blur_vectors: Tensor, offsets: Tensor) -> np.ndarray:
     """[H W, H W]: what each pixel of the blurred picture takes from each of the sharp one, pixel by pixel."""
-    height, width = ways.shape[1:]
+    height, width = blur_vectors.shape[1:]
     matrix = np.zeros((height, width, height, width))
     for y in range(height):
         for x in range(width):
-            u, o = ways[:, y, x].tolist(), offsets[:, y, x].tolist()
+            u, o = blur_vectors[:, y, x].tolist(), offsets[:, y, x].tolist()
             for place, share in reads((x + o[0], y + o[1]), u):
                 for (column, row), part in beside(place, flat=abs(u[0]) >= abs(u[1])):
                     column, row = min(max(column, 0), width - 1), min(max(row, 0), height - 1)  # noqa: PLW2901
@@ -58,11 +67,11 @@ def definition(ways: Tensor, offsets: Tensor) -> np.ndarray:
     return matrix.reshape(height * width, -1)
 
 
-def reads(middle, way):
+def reads(middle, blur_vector):
     """The stretches of a way that lie in one pixel along its major axis: their middles, and their shares."""
-    a = 0 if abs(way[0]) >= abs(way[1]) else 1
-    length = max(abs(way[a]), 1.0)
-    slope = math.copysign(1, way[a]) * way[1 - a] / length
+    a = 0 if abs(blur_vector[0]) >= abs(blur_vector[1]) else 1
+    length = max(abs(blur_vector[a]), 1.0)
+    slope = math.copysign(1, blur_vector[a]) * blur_vector[1 - a] / length
     low, high = middle[a] - length / 2, middle[a] + length / 2
     for t in range(math.floor(low) - 1, math.ceil(high) + 2):
         first, last = max(low, t - 0.5), min(high, t + 0.5)
@@ -83,27 +92,30 @@ def beside(place, *, flat):
 @settings(max_examples=15, deadline=None)
 @given(case=cases)
 def test_compiled_and_tensors_follow_the_definition(case):
-    image, _, way, offset = drawn(case)
-    matrix = torch.from_numpy(definition(way, offset)).float()
+    image, _, blur_vector, offset = random_inputs(case)
+    matrix = torch.from_numpy(definition(blur_vector, offset)).float()
     flat = image.flatten(1)
     with pytest.MonkeyPatch.context() as patch:
-        for compiled in {exposure.COMPILED, False}:
-            patch.setattr(exposure, "COMPILED", compiled)
-            seen, back = blur(image, way, offset=offset), blur_adjoint(image, way, offset=offset)
+        for compiled in {exposure.HAS_NUMBA, False}:
+            patch.setattr(exposure, "HAS_NUMBA", compiled)
+            observed, back = (
+                blur(image, blur_vector, offset=offset),
+                blur_adjoint(image, blur_vector, offset=offset),
+            )
             # Places some 40 px from the picture are known to about 4e-6 px.
-            torch.testing.assert_close(seen.flatten(1), flat @ matrix.T, atol=1e-4, rtol=0)
+            torch.testing.assert_close(observed.flatten(1), flat @ matrix.T, atol=1e-4, rtol=0)
             torch.testing.assert_close(back.flatten(1), flat @ matrix, atol=1e-4, rtol=1e-4)
 
 
 @settings(max_examples=50, deadline=None)
 @given(case=cases)
 def test_the_adjoint_is_the_transpose(case):
-    x, y, way, offset = drawn(case)
+    x, y, blur_vector, offset = random_inputs(case)
     with pytest.MonkeyPatch.context() as patch:
-        for compiled in {exposure.COMPILED, False}:
-            patch.setattr(exposure, "COMPILED", compiled)
-            there = (blur(x, way, offset=offset).double() * y).sum()
-            back = (x.double() * blur_adjoint(y, way, offset=offset)).sum()
+        for compiled in {exposure.HAS_NUMBA, False}:
+            patch.setattr(exposure, "HAS_NUMBA", compiled)
+            there = (blur(x, blur_vector, offset=offset).double() * y).sum()
+            back = (x.double() * blur_adjoint(y, blur_vector, offset=offset)).sum()
             torch.testing.assert_close(there, back, rtol=FLOATS, atol=0)
 
 
@@ -111,11 +123,11 @@ def test_the_adjoint_is_the_transpose(case):
 @given(case=cases)
 def test_compiled_gives_what_tensors_give(case):
     pytest.importorskip("numba")
-    x, _, way, offset = drawn(case)
-    fast = blur(x, way, offset=offset), blur_adjoint(x, way, offset=offset)
+    x, _, blur_vector, offset = random_inputs(case)
+    fast = blur(x, blur_vector, offset=offset), blur_adjoint(x, blur_vector, offset=offset)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exposure, "COMPILED", False)
-        slow = blur(x, way, offset=offset), blur_adjoint(x, way, offset=offset)
+        patch.setattr(exposure, "HAS_NUMBA", False)
+        slow = blur(x, blur_vector, offset=offset), blur_adjoint(x, blur_vector, offset=offset)
     # A place in float32, 50 px from its origin, is known to 4e-6 px; pixels differ by up to 1.
     torch.testing.assert_close(fast[0], slow[0], atol=2e-5, rtol=0)
     torch.testing.assert_close(fast[1], slow[1], atol=2e-5, rtol=2e-5)
@@ -125,58 +137,60 @@ def test_compiled_gives_what_tensors_give(case):
 def test_every_channel_is_blurred_alike(channels, either):
     rng = torch.Generator().manual_seed(0)
     image = torch.rand(channels, 12, 15, generator=rng)
-    way = 8 * torch.rand(2, 12, 15, generator=rng) - 4
+    blur_vector = 8 * torch.rand(2, 12, 15, generator=rng) - 4
     for operator in (blur, blur_adjoint):
-        alone = torch.cat([operator(image[c : c + 1], way) for c in range(channels)])
-        torch.testing.assert_close(operator(image, way), alone)
+        alone = torch.cat([operator(image[c : c + 1], blur_vector) for c in range(channels)])
+        torch.testing.assert_close(operator(image, blur_vector), alone)
 
 
 def test_even_light_stays_even(either):
-    _, _, way, offset = drawn((20, 30, 12.0, 5.0, 1))
+    _, _, blur_vector, offset = random_inputs((20, 30, 12.0, 5.0, 1))
     even = torch.full((3, 20, 30), 0.7)
-    torch.testing.assert_close(blur(even, way, offset=offset), even, rtol=FLOATS, atol=0)
+    torch.testing.assert_close(blur(even, blur_vector, offset=offset), even, rtol=FLOATS, atol=0)
 
 
 def test_handing_back_loses_no_light(either):
-    image, _, way, offset = drawn((20, 30, 12.0, 5.0, 1))
-    handed = blur_adjoint(image, way, offset=offset)
-    assert float(handed.sum()) == pytest.approx(float(image.sum()), rel=FLOATS)
+    image, _, blur_vector, offset = random_inputs((20, 30, 12.0, 5.0, 1))
+    adjoint = blur_adjoint(image, blur_vector, offset=offset)
+    assert float(adjoint.sum()) == pytest.approx(float(image.sum()), rel=FLOATS)
 
 
 def test_time_reversal_gives_the_same_blur(either):
-    image, _, way, offset = drawn((20, 30, 12.0, 5.0, 2))
-    torch.testing.assert_close(blur(image, way, offset=offset), blur(image, -way, offset=offset))
+    image, _, blur_vector, offset = random_inputs((20, 30, 12.0, 5.0, 2))
+    torch.testing.assert_close(
+        blur(image, blur_vector, offset=offset), blur(image, -blur_vector, offset=offset)
+    )
 
 
 def test_no_motion_is_no_blur(either):
-    image, _, way, _ = drawn((9, 11, 1.0, 0.0, 3))
-    assert torch.equal(blur(image, torch.zeros_like(way)), image)
-    assert torch.equal(blur_adjoint(image, torch.zeros_like(way)), image)
+    image, _, blur_vector, _ = random_inputs((9, 11, 1.0, 0.0, 3))
+    assert torch.equal(blur(image, torch.zeros_like(blur_vector)), image)
+    assert torch.equal(blur_adjoint(image, torch.zeros_like(blur_vector)), image)
     # Any way within one pixel along its major axis reads that pixel only.
-    sideways = torch.stack([way[0], torch.zeros_like(way[1])])
+    sideways = torch.stack([blur_vector[0], torch.zeros_like(blur_vector[1])])
     torch.testing.assert_close(blur(image, sideways), image)
 
 
 def test_next_to_rest_direction_is_noise(either):
     """A way of a millionth of a pixel, whichever way it points, is no way: read between pixels, too."""
-    image, _, way, offset = drawn((20, 30, 1.0, 1.0, 7))
-    resting = blur(image, torch.zeros_like(way), offset=offset)
-    torch.testing.assert_close(blur(image, 1e-6 * way, offset=offset), resting, atol=1e-5, rtol=0)
+    image, _, blur_vector, offset = random_inputs((20, 30, 1.0, 1.0, 7))
+    resting = blur(image, torch.zeros_like(blur_vector), offset=offset)
+    torch.testing.assert_close(blur(image, 1e-6 * blur_vector, offset=offset), resting, atol=1e-5, rtol=0)
 
 
 def test_offset_tells_where_to_look(either):
     """result(x, y) = image(x + 3, y - 2) where nothing moves."""
-    image = drawn((20, 30, 0.0, 0.0, 4))[0]
+    image = random_inputs((20, 30, 0.0, 0.0, 4))[0]
     still = torch.zeros(2, 20, 30)
     offset = torch.tensor([3.0, -2.0]).view(2, 1, 1).expand(2, 20, 30)
     torch.testing.assert_close(blur(image, still, offset=offset)[:, 2:, :-3], image[:, :-2, 3:])
 
 
 def test_transposed_world_blurs_transposed(either):
-    image, _, way, offset = drawn((16, 16, 9.0, 4.0, 5))
-    turned = blur(image.mT, way.flip(0).mT, offset=offset.flip(0).mT)
+    image, _, blur_vector, offset = random_inputs((16, 16, 9.0, 4.0, 5))
+    transposed_blur = blur(image.mT, blur_vector.flip(0).mT, offset=offset.flip(0).mT)
     # A tie of |dx| and |dy| alone goes to the row, and none is drawn but at rest.
-    torch.testing.assert_close(turned.mT, blur(image, way, offset=offset))
+    torch.testing.assert_close(transposed_blur.mT, blur(image, blur_vector, offset=offset))
 
 
 def stripes(angle: float, period: float, *, phase: float = 0.0, size=(64, 80)) -> Tensor:
@@ -186,7 +200,7 @@ def stripes(angle: float, period: float, *, phase: float = 0.0, size=(64, 80)) -
     return (0.5 + 0.5 * torch.cos(2 * math.pi * along / period + phase))[None].float()
 
 
-def way_of(length: float, angle: float, *, size=(64, 80)) -> Tensor:
+def uniform_blur(length: float, angle: float, *, size=(64, 80)) -> Tensor:
     direction = torch.tensor([math.cos(angle), math.sin(angle)])
     return (length * direction).view(2, 1, 1).expand(2, *size)
 
@@ -197,16 +211,16 @@ def test_steady_motion_dims_stripes_as_a_sinc(angle, turns, contrast, either):
     """Stripes moving by a whole period vanish; by one and a half, dark and light change places."""
     period = 16.0
     sharp = stripes(angle, period)
-    seen = blur(sharp, way_of(turns * period, angle))
+    observed = blur(sharp, uniform_blur(turns * period, angle))
     # Pixels are read as squares along and lines across: 1/16 of a period dims by less than 2 %.
     expected = 0.5 + contrast * (sharp - 0.5)
-    torch.testing.assert_close(seen[:, 16:-16, 16:-16], expected[:, 16:-16, 16:-16], atol=0.01, rtol=0)
+    torch.testing.assert_close(observed[:, 16:-16, 16:-16], expected[:, 16:-16, 16:-16], atol=0.01, rtol=0)
 
 
 def test_motion_along_stripes_leaves_them(either):
     """Rows of stripes blurred along the rows; not so for stripes that lie across."""
     rows, columns = stripes(math.pi / 2, 9.0), stripes(0.0, 9.0)
-    along_rows = way_of(9.0, 0.0)
+    along_rows = uniform_blur(9.0, 0.0)
     torch.testing.assert_close(blur(rows, along_rows), rows)
     assert float(blur(columns, along_rows)[:, :, 8:-8].std()) < 0.02
 
@@ -215,10 +229,10 @@ def test_motion_along_stripes_leaves_them(either):
 def test_whole_exposure_is_the_mean_of_its_halves(angle, either):
     """Twice half the way, its middles a quarter of the way before and after."""
     picture = stripes(angle + 0.3, 14.0) + stripes(angle - 1.0, 19.0, phase=0.5)
-    way = way_of(11.0, angle)
-    halves = [blur(picture, way / 2, offset=side * way / 4) for side in (-1, 1)]
+    blur_vector = uniform_blur(11.0, angle)
+    halves = [blur(picture, blur_vector / 2, offset=side * blur_vector / 4) for side in (-1, 1)]
     # The pixel at the cut is read in two pieces: linear interpolation differs by 1/8 of its curvature.
-    torch.testing.assert_close(blur(picture, way), sum(halves) / 2, atol=0.005, rtol=0)
+    torch.testing.assert_close(blur(picture, blur_vector), sum(halves) / 2, atol=0.005, rtol=0)
 
 
 @pytest.mark.parametrize("time", [0.0, 0.75, -1.5])
@@ -229,23 +243,23 @@ def test_blur_is_what_a_sensor_gathers(time, either):
     def render(t: float) -> Tensor:
         return stripes(angle, 20.0, phase=-2 * math.pi * speed * t / 20)
 
-    seen = expose(render, time, shutter=shutter, count=64)
-    velocity = way_of(speed, angle)
+    observed = integrate_exposure(render, time, shutter=shutter, count=64)
+    velocity = uniform_blur(speed, angle)
     explained = blur(render(0), shutter * velocity, offset=-time * velocity)
     torch.testing.assert_close(
-        seen[:, 24:-24, 24:-24], explained[:, 24:-24, 24:-24], atol=0.01, rtol=0
+        observed[:, 24:-24, 24:-24], explained[:, 24:-24, 24:-24], atol=0.01, rtol=0
     )  # as above, 1 % for pixels of finite size
 
 
 def test_within_is_where_the_border_does_not_matter(either):
     """Seen through a window, the pixels whose whole way lies in the window look as without it."""
-    image, _, way, offset = drawn((30, 36, 9.0, 4.0, 6))
+    image, _, blur_vector, offset = random_inputs((30, 36, 9.0, 4.0, 6))
     part = (slice(None), slice(8, 22), slice(9, 27))
-    inside = within(way[part], offset=offset[part]).bool()
+    inside = support_mask(blur_vector[part], offset=offset[part]).bool()
     assert 0.1 < float(inside.float().mean()) < 0.9
     whole, window = (
-        blur(image, way, offset=offset)[part],
-        blur(image[part].contiguous(), way[part], offset=offset[part]),
+        blur(image, blur_vector, offset=offset)[part],
+        blur(image[part].contiguous(), blur_vector[part], offset=offset[part]),
     )
     torch.testing.assert_close(window[:, inside], whole[:, inside])
     assert float((window - whole)[:, ~inside].abs().mean()) > 0.05
@@ -253,52 +267,56 @@ def test_within_is_where_the_border_does_not_matter(either):
 
 @pytest.mark.parametrize("rows", [slice(None, None, 2), slice(1, None, 3), slice(4, -4, 2)])
 def test_some_rows_alone_are_as_among_all(rows, either):
-    image, _, way, offset = drawn((29, 31, 9.0, 4.0, 7))
-    some, stands = some_rows(way, rows)
+    image, _, blur_vector, offset = random_inputs((29, 31, 9.0, 4.0, 7))
+    some, stands = row_subset(blur_vector, rows)
     moved = offset[:, rows] + stands
-    every = blur(image, way, offset=offset)[:, rows]
+    every = blur(image, blur_vector, offset=offset)[:, rows]
     torch.testing.assert_close(blur(image, some, offset=moved), every, atol=1e-5, rtol=0)
-    inside = within(way, offset=offset)[rows]
-    assert torch.equal(within(some, offset=moved, size=image.shape[1:]), inside)
+    inside = support_mask(blur_vector, offset=offset)[rows]
+    assert torch.equal(support_mask(some, offset=moved, size=image.shape[1:]), inside)
     assert 0.1 < float(inside.mean()) < 0.9
 
 
 def test_what_rests_is_within():
-    assert within(torch.zeros(2, 5, 7)).all()
+    assert support_mask(torch.zeros(2, 5, 7)).all()
 
 
 def test_within_counts_the_whole_way():
     """A way of 5 px along the row reaches two and a half pixels to either side: two pixels and their edge."""
-    inside = within(way_of(5.0, 0.0, size=(6, 12)))
+    inside = support_mask(uniform_blur(5.0, 0.0, size=(6, 12)))
     assert torch.equal(inside[2], torch.tensor([0.0] * 2 + [1.0] * 8 + [0.0] * 2))
-    ahead = within(way_of(5.0, 0.0, size=(6, 12)), offset=way_of(3.0, 0.0, size=(6, 12)))
+    ahead = support_mask(uniform_blur(5.0, 0.0, size=(6, 12)), offset=uniform_blur(3.0, 0.0, size=(6, 12)))
     assert torch.equal(ahead[2], torch.tensor([1.0] * 7 + [0.0] * 5))
 
 
 def test_gradients_of_every_operand():
     """The tensor path against finite differences, float64."""
     rng = np.random.default_rng(8)
-    image, way, offset = (
+    image, blur_vector, offset = (
         torch.from_numpy(rng.uniform(-reach, reach, shape)).requires_grad_()
         for reach, shape in ((1, (2, 5, 6)), (4, (2, 5, 6)), (1.5, (2, 5, 6)))
     )
     for operator in (blur, blur_adjoint):
-        assert torch.autograd.gradcheck(lambda x, u, o, f=operator: f(x, u, offset=o), (image, way, offset))
+        assert torch.autograd.gradcheck(
+            lambda x, u, o, f=operator: f(x, u, offset=o), (image, blur_vector, offset)
+        )
 
 
 def test_gradients_flow_where_only_the_ways_are_asked_for():
-    image, _, way, _ = drawn((8, 9, 5.0, 0.0, 9))
-    way.requires_grad_()
-    blur(image, way).square().sum().backward()
-    assert way.grad is not None
-    assert bool(way.grad.isfinite().all()), "pixels at rest among them"
-    assert float(way.grad.abs().max()) > 0
+    image, _, blur_vector, _ = random_inputs((8, 9, 5.0, 0.0, 9))
+    blur_vector.requires_grad_()
+    blur(image, blur_vector).square().sum().backward()
+    assert blur_vector.grad is not None
+    assert bool(blur_vector.grad.isfinite().all()), "pixels at rest among them"
+    assert float(blur_vector.grad.abs().max()) > 0
 
 
 def test_steady_change_exposes_to_its_middle():
     """Light that grows evenly gathers to what it is at mid-exposure; its square gains shutter^2 / 12."""
-    assert float(expose(lambda t: torch.tensor(2 + 3 * t), 0.7, shutter=0.5, count=7)) == pytest.approx(4.1)
-    squared = expose(lambda t: torch.tensor(t * t), 2.0, shutter=0.6, count=200)
+    assert float(
+        integrate_exposure(lambda t: torch.tensor(2 + 3 * t), 0.7, shutter=0.5, count=7)
+    ) == pytest.approx(4.1)
+    squared = integrate_exposure(lambda t: torch.tensor(t * t), 2.0, shutter=0.6, count=200)
     assert float(squared) == pytest.approx(4 + 0.6**2 / 12, abs=1e-5)
 
 
@@ -309,11 +327,11 @@ def test_exposures_add_up_their_light():
     def other(t: float) -> Tensor:
         return stripes(1.1, 13.0, phase=-2 * t)
 
-    both = expose(lambda t: one(t) + 2 * other(t), 0.3, shutter=0.5, count=8)
-    apart = [expose(f, 0.3, shutter=0.5, count=8) for f in (one, other)]
-    torch.testing.assert_close(both, apart[0] + 2 * apart[1])
+    both = integrate_exposure(lambda t: one(t) + 2 * other(t), 0.3, shutter=0.5, count=8)
+    separate = [integrate_exposure(f, 0.3, shutter=0.5, count=8) for f in (one, other)]
+    torch.testing.assert_close(both, separate[0] + 2 * separate[1])
 
 
 def test_averaging_n_moments_divides_noise_by_sqrt_n():
     noise = torch.randn(25, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    assert float(gather_light(noise).std()) == pytest.approx(1 / 5, rel=0.05)  # 4800 samples: 1 % sigma
+    assert float(integrate(noise).std()) == pytest.approx(1 / 5, rel=0.05)  # 4800 samples: 1 % sigma

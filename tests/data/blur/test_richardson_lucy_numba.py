@@ -7,8 +7,14 @@ from torch import Tensor
 
 pytest.importorskip("numba")
 
-from freezeframe.data.blur.operator import blur, blur_adjoint, repeated, shared, within
-from freezeframe.data.blur.richardson_lucy_numba import MARGIN, STRIP, Witness, counts, sheet
+from freezeframe.data.blur.operator import block_mean, block_upsample, blur, blur_adjoint, support_mask
+from freezeframe.data.blur.richardson_lucy_numba import (
+    MARGIN,
+    STRIP,
+    ObservationKernelData,
+    live_block_integral,
+    make_padded,
+)
 
 FLOATS = 1e-4  # of ratios near 1, summed over a few dozen taps at places known to 4e-6 px
 
@@ -16,69 +22,79 @@ FLOATS = 1e-4  # of ratios near 1, summed over a few dozen taps at places known 
 def scene(height: int, width: int, *, reach: float, seed: int) -> tuple[Tensor, ...]:
     """Light, estimate, belief, ways and offsets, uneven everywhere."""
     rng = torch.Generator().manual_seed(seed)
-    light, estimate = (0.2 + torch.rand(3, height, width, generator=rng) for _ in range(2))
-    belief = (2 * torch.rand(height, width, generator=rng) - 0.5).clamp(0, 1)
-    way, offset = (reach * (2 * torch.rand(2, height, width, generator=rng) - 1) for _ in range(2))
+    image, estimate = (0.2 + torch.rand(3, height, width, generator=rng) for _ in range(2))
+    weight = (2 * torch.rand(height, width, generator=rng) - 0.5).clamp(0, 1)
+    blur_vector, offset = (reach * (2 * torch.rand(2, height, width, generator=rng) - 1) for _ in range(2))
     # Means of sixteen are short: longer again, and across the whole picture.
     bend = reach * (2 * torch.rand(2, 1, 1, generator=rng) - 1)
-    return light, estimate, belief, way + bend, offset - bend / 2
+    return image, estimate, weight, blur_vector + bend, offset - bend / 2
 
 
-def handed_back(
-    light: Tensor,
+def backproject_once(
+    image: Tensor,
     estimate: Tensor,
-    belief: Tensor,
-    way: Tensor,
+    weight: Tensor,
+    blur_vector: Tensor,
     offset: Tensor,
-    wanted: Tensor | None = None,
+    region: Tensor | None = None,
 ) -> Tensor:
     """[4, H, W]: what the kernel hands back, the adjoint of the belief last."""
-    _, height, width = light.shape
-    sharp, gathered = sheet(height, width, value=1.0), sheet(height, width, value=0.0)
+    _, height, width = image.shape
+    sharp, adjoint_sum = make_padded(height, width, value=1.0), make_padded(height, width, value=0.0)
     inner = (slice(MARGIN, MARGIN + height), slice(MARGIN, MARGIN + width))
     sharp[(*inner, slice(3))] = estimate.permute(1, 2, 0).numpy()
-    Witness(
-        light, belief, way=way, offset=offset, wanted=None if wanted is None else counts(wanted)
-    ).hand_back(sharp, gathered)
-    return torch.from_numpy(np.ascontiguousarray(gathered[inner].transpose(2, 0, 1)))
+    ObservationKernelData(
+        image,
+        weight,
+        blur_vector=blur_vector,
+        offset=offset,
+        region=None if region is None else live_block_integral(region),
+    ).backproject(sharp, adjoint_sum)
+    return torch.from_numpy(np.ascontiguousarray(adjoint_sum[inner].transpose(2, 0, 1)))
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 47), (70, 21), (5, 64), (21, 4 * STRIP + 30)])
 @pytest.mark.parametrize("reach", [0.5, 4.0, 12.0])
 def test_one_pass_is_blur_compare_and_adjoint(height, width, reach):
     """In three steps, by the general operators; sizes that no block divides among them."""
-    light, estimate, belief, way, offset = scene(height, width, reach=reach, seed=height)
-    found = handed_back(light, estimate, belief, way, offset)
-    size = light.shape[1:]
-    way, offset = repeated(shared(way), size), repeated(shared(offset), size)
-    seen = torch.where(belief > 1e-3, belief, 0.0) * within(way, offset=offset)
-    ratio = torch.cat([light / blur(estimate, way, offset=offset), torch.ones(1, *size)])
+    image, estimate, weight, blur_vector, offset = scene(height, width, reach=reach, seed=height)
+    result = backproject_once(image, estimate, weight, blur_vector, offset)
+    size = image.shape[1:]
+    blur_vector, offset = (
+        block_upsample(block_mean(blur_vector), size),
+        block_upsample(block_mean(offset), size),
+    )
+    weight_map = torch.where(weight > 1e-3, weight, 0.0) * support_mask(blur_vector, offset=offset)
+    ratio = torch.cat([image / blur(estimate, blur_vector, offset=offset), torch.ones(1, *size)])
     torch.testing.assert_close(
-        found, blur_adjoint((seen * ratio).contiguous(), way, offset=offset), atol=FLOATS, rtol=FLOATS
+        result,
+        blur_adjoint((weight_map * ratio).contiguous(), blur_vector, offset=offset),
+        atol=FLOATS,
+        rtol=FLOATS,
     )
 
 
 def test_what_rests_hands_back_its_belief():
     """To the last row and column: nothing of it lies beyond."""
-    light, estimate, belief, way, _ = scene(21, 30, reach=1.0, seed=3)
-    belief = belief.clamp_min(0.1)
-    nothing = torch.zeros_like(way)
-    torch.testing.assert_close(handed_back(light, estimate, belief, nothing, nothing)[3], belief)
+    image, estimate, weight, blur_vector, _ = scene(21, 30, reach=1.0, seed=3)
+    weight = weight.clamp_min(0.1)
+    nothing = torch.zeros_like(blur_vector)
+    torch.testing.assert_close(backproject_once(image, estimate, weight, nothing, nothing)[3], weight)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (33, 47)])
 @pytest.mark.parametrize("reach", [0.5, 12.0])
 def test_what_nobody_wants_is_passed_over_and_the_rest_is_the_same(height, width, reach):
     parts = scene(height, width, reach=reach, seed=width)
-    wanted = torch.zeros(height, width, dtype=torch.bool)
-    wanted[10:20, 30:40] = True
-    whole, asked, nothing = (
-        handed_back(*parts, wanted=part) for part in (None, wanted, torch.zeros_like(wanted))
+    region = torch.zeros(height, width, dtype=torch.bool)
+    region[10:20, 30:40] = True
+    whole, masked, nothing = (
+        backproject_once(*parts, region=part) for part in (None, region, torch.zeros_like(region))
     )
-    torch.testing.assert_close(asked[:, wanted], whole[:, wanted])
-    assert asked.count_nonzero() < whole.count_nonzero()
+    torch.testing.assert_close(masked[:, region], whole[:, region])
+    assert masked.count_nonzero() < whole.count_nonzero()
     assert nothing.count_nonzero() == 0
-    assert counts(torch.ones_like(wanted)) is None
+    assert live_block_integral(torch.ones_like(region)) is None
 
 
 @pytest.mark.parametrize("swing", [0.0, 30.0, 200.0])
@@ -88,21 +104,21 @@ def test_bands_that_meet_lose_no_light(swing):
     What is believed is handed back whole, however far, so that no two threads can have written at once.
     """
     height, width = 256, 64
-    light, estimate, _, way, _ = scene(height, width, reach=3.0, seed=1)
+    image, estimate, _, blur_vector, _ = scene(height, width, reach=3.0, seed=1)
     offset = torch.zeros(2, height, width)
     offset[1] = swing * torch.where(torch.arange(width) < 32, 1.0, -1.0)
-    found = handed_back(light, estimate, torch.ones(height, width), way, offset)
-    inside = within(repeated(shared(way), (height, width)), offset=offset)
-    assert float(found[3].sum()) == pytest.approx(float(inside.sum()), rel=1e-4)
-    again = handed_back(light, estimate, torch.ones(height, width), way, offset)
-    assert torch.equal(found, again), "on any number of threads, the same sums"
+    result = backproject_once(image, estimate, torch.ones(height, width), blur_vector, offset)
+    inside = support_mask(block_upsample(block_mean(blur_vector), (height, width)), offset=offset)
+    assert float(result[3].sum()) == pytest.approx(float(inside.sum()), rel=1e-4)
+    again = backproject_once(image, estimate, torch.ones(height, width), blur_vector, offset)
+    assert torch.equal(result, again), "on any number of threads, the same sums"
 
 
 def test_shared_vectors_are_means_of_their_blocks():
     field = torch.arange(2 * 6 * 9, dtype=torch.float32).view(2, 6, 9)
-    blocks = shared(field)
+    blocks = block_mean(field)
     assert blocks.shape == (2, 2, 3)
     assert float(blocks[0, 0, 1]) == float(field[0, :4, 4:8].mean())
     # What is left over at the border is a block of its own.
     assert float(blocks[1, 1, 2]) == float(field[1, 4:, 8:].mean())
-    assert torch.equal(shared(repeated(blocks, (6, 9))), blocks)
+    assert torch.equal(block_mean(block_upsample(blocks, (6, 9))), blocks)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from freezeframe.data.media.video_in.frame_picture import frame_showing
-from freezeframe.data.metrics.image import psnr_codes
+from freezeframe.data.media.video_in.frame_picture import frame_from_linear
+from freezeframe.data.metrics.image import psnr_srgb
 from freezeframe.data.samples import sample_burst, sample_burst_truth, sample_clip, sample_truth
 from freezeframe.data.synthesis.demo.scenes import sports_scene
 
@@ -77,7 +77,7 @@ def test_each_photo_has_its_truth_on_its_own_grid():
     """A photo is nearer to its own truth than to any other's."""
     photos = [photo(path) for path in sample_burst()]
     truths = [photo(sample_burst_truth(k)) for k in range(6)]
-    likeness = np.array([[psnr_codes(p, t) for t in truths] for p in photos])
+    likeness = np.array([[psnr_srgb(p, t) for t in truths] for p in photos])
     assert (likeness.argmax(axis=1) == np.arange(6)).all()
     for shaken, sharp in zip(photos, truths, strict=True):
         assert sharpness(sharp) > 1.5 * sharpness(shaken)
@@ -86,5 +86,5 @@ def test_each_photo_has_its_truth_on_its_own_grid():
 def test_the_truth_comes_out_of_its_renderer(truth):
     """Rendered anew, a true frame differs from the shipped one by compression alone: 30 dB in luma."""
     scene = sports_scene(640, 360, seed=7, frames=75)
-    rendered = frame_showing(scene.sharp(30.0), depth=8).to_ndarray(format="gray")
-    assert psnr_codes(truth[30][1], rendered) > 30
+    rendered = frame_from_linear(scene.sharp(30.0), depth=8).to_ndarray(format="gray")
+    assert psnr_srgb(truth[30][1], rendered) > 30

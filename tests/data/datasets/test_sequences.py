@@ -9,26 +9,26 @@ import cv2
 import numpy as np
 import pytest
 
-from freezeframe.data.datasets.paired import Take, folder_pair
+from freezeframe.data.datasets.paired import FrameSequence, folder_pair
 from freezeframe.data.datasets.sequences import SetName, open_set
 from freezeframe.data.datasets.single_images import photos
 from freezeframe.data.errors import UnreadableMedia
 
-Plant = Callable[..., Path]
+MakePictures = Callable[..., Path]
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Plant:
+def make_pictures(tmp_path: Path) -> MakePictures:
     """`plant("a/1.png", ...)`: pictures in a new folder, which it returns."""
 
-    def grow(*names: str) -> Path:
+    def write_pictures(*names: str) -> Path:
         for name in names:
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             assert cv2.imwrite(str(path), np.zeros((16, 16, 3), np.uint8))
         return tmp_path
 
-    return grow
+    return write_pictures
 
 
 # Of each layout: files of two frames or photos, and the truth that belongs to each blurred one.
@@ -82,33 +82,35 @@ LAYOUTS: dict[str, tuple[SetName, list[tuple[str, str]]]] = {
 }
 
 
-def paired(takes: tuple[Take, ...]) -> set[tuple[Path, Path]]:
+def frame_truth_pairs(sequences: tuple[FrameSequence, ...]) -> set[tuple[Path, Path]]:
     return {
         (frame, truth)
-        for take in takes
-        for frame, truths in zip(take.blurred, take.truths, strict=True)
+        for sequence in sequences
+        for frame, truths in zip(sequence.blurred, sequence.truths, strict=True)
         for truth in truths
     }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_each_blurred_picture_meets_its_own_truth(layout: str, plant: Plant) -> None:
-    name, wanted = LAYOUTS[layout]
-    root = plant(*(path for pair in wanted for path in pair))
-    found = open_set(root, name)
-    assert paired(found.takes) == {(root / blurred, root / truth) for blurred, truth in wanted}
-    assert found.frames == 2
+def test_each_blurred_picture_meets_its_own_truth(layout: str, make_pictures: MakePictures) -> None:
+    name, expected = LAYOUTS[layout]
+    root = make_pictures(*(path for pair in expected for path in pair))
+    dataset = open_set(root, name)
+    assert frame_truth_pairs(dataset.sequences) == {
+        (root / blurred, root / truth) for blurred, truth in expected
+    }
+    assert dataset.frames == 2
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_missing_truth_is_named_with_its_folder(layout: str, plant: Plant) -> None:
-    name, wanted = LAYOUTS[layout]
-    root = plant(*(path for pair in wanted for path in pair))
-    (root / wanted[-1][1]).unlink()
-    with pytest.raises(UnreadableMedia) as told:
+def test_a_missing_truth_is_named_with_its_folder(layout: str, make_pictures: MakePictures) -> None:
+    name, expected = LAYOUTS[layout]
+    root = make_pictures(*(path for pair in expected for path in pair))
+    (root / expected[-1][1]).unlink()
+    with pytest.raises(UnreadableMedia) as error:
         open_set(root, name)
-    assert str(root) in str(told.value)
-    assert {"lacks", "holds no"} & {words for words in ("lacks", "holds no") if words in str(told.value)}
+    assert str(root) in str(error.value)
+    assert {"lacks", "holds no"} & {words for words in ("lacks", "holds no") if words in str(error.value)}
 
 
 @pytest.mark.parametrize(
@@ -119,50 +121,55 @@ def test_an_empty_folder_is_told_what_it_lacks(name: SetName, tmp_path: Path) ->
         open_set(tmp_path, name)
 
 
-def test_a_split_folder_may_be_named_itself(plant: Plant) -> None:
-    root = plant("train/A/blur/1.png", "train/A/sharp/1.png")
+def test_a_split_folder_may_be_named_itself(make_pictures: MakePictures) -> None:
+    root = make_pictures("train/A/blur/1.png", "train/A/sharp/1.png")
     assert (
-        open_set(root, "gopro", split="train").takes == open_set(root / "train", "gopro", split="train").takes
+        open_set(root, "gopro", split="train").sequences
+        == open_set(root / "train", "gopro", split="train").sequences
     )
 
 
-def test_realblur_follows_its_list_and_is_aligned(plant: Plant) -> None:
+def test_realblur_follows_its_list_and_is_aligned(make_pictures: MakePictures) -> None:
     """The list says truth first."""
     folder = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene230"
-    root = plant(f"{folder}/gt/gt_7.png", f"{folder}/blur/blur_7.png", f"{folder}/blur/blur_8.png")
+    root = make_pictures(f"{folder}/gt/gt_7.png", f"{folder}/blur/blur_7.png", f"{folder}/blur/blur_8.png")
     listed = root / "RealBlur_J_test_list.txt"
     listed.write_text(f"{folder}/gt/gt_7.png {folder}/blur/blur_7.png \n\n")
-    found = open_set(root, "realblur-j")
-    assert found.rule == "aligned"
-    assert paired(found.takes) == {(root / folder / "blur/blur_7.png", root / folder / "gt/gt_7.png")}
+    dataset = open_set(root, "realblur-j")
+    assert dataset.comparison == "aligned"
+    assert frame_truth_pairs(dataset.sequences) == {
+        (root / folder / "blur/blur_7.png", root / folder / "gt/gt_7.png")
+    }
     listed.write_text(f"{folder}/gt/gt_9.png {folder}/blur/blur_8.png\n")
     with pytest.raises(UnreadableMedia, match=r"gt_9\.png: is missing, but RealBlur_J_test_list\.txt"):
         open_set(root, "realblur-j")
 
 
-def test_a_shaken_photo_has_its_whole_trajectory_as_truth(plant: Plant) -> None:
-    root = plant("Blurry1_1.png", *(f"GroundTruth1_1_{i}.png" for i in (10, 2, 1)))
-    found = open_set(root, "kohler")
-    assert found.rule == "best of many"
-    assert [path.name for path in found.takes[0].truths[0]] == [f"GroundTruth1_1_{i}.png" for i in (1, 2, 10)]
+def test_a_shaken_photo_has_its_whole_trajectory_as_truth(make_pictures: MakePictures) -> None:
+    root = make_pictures("Blurry1_1.png", *(f"GroundTruth1_1_{i}.png" for i in (10, 2, 1)))
+    dataset = open_set(root, "kohler")
+    assert dataset.comparison == "best of many"
+    assert [path.name for path in dataset.sequences[0].truths[0]] == [
+        f"GroundTruth1_1_{i}.png" for i in (1, 2, 10)
+    ]
 
 
-def test_plain_folders_pair_by_name_whatever_the_suffix(plant: Plant) -> None:
-    root = plant("in/2.jpg", "in/10.jpg", "out/10.png", "out/2.png", "out/3.png")
-    (take,) = folder_pair(root / "in", root / "out").takes
-    assert [path.name for path in take.blurred] == ["2.jpg", "10.jpg"]
-    assert [path.name for (path,) in take.truths] == ["2.png", "10.png"]
-    assert [len(each.blurred) for each in photos(root / "in", root / "out").takes] == [1, 1]
+def test_plain_folders_pair_by_name_whatever_the_suffix(make_pictures: MakePictures) -> None:
+    root = make_pictures("in/2.jpg", "in/10.jpg", "out/10.png", "out/2.png", "out/3.png")
+    (sequence,) = folder_pair(root / "in", root / "out").sequences
+    assert [path.name for path in sequence.blurred] == ["2.jpg", "10.jpg"]
+    assert [path.name for (path,) in sequence.truths] == ["2.png", "10.png"]
+    assert [len(each.blurred) for each in photos(root / "in", root / "out").sequences] == [1, 1]
 
 
-def test_folders_of_folders_are_sequences(plant: Plant) -> None:
-    root = plant("in/a/1.png", "in/b/1.png", "out/a/1.png", "out/b/1.png")
-    assert [take.name for take in folder_pair(root / "in", root / "out").takes] == ["a", "b"]
+def test_folders_of_folders_are_sequences(make_pictures: MakePictures) -> None:
+    root = make_pictures("in/a/1.png", "in/b/1.png", "out/a/1.png", "out/b/1.png")
+    assert [sequence.name for sequence in folder_pair(root / "in", root / "out").sequences] == ["a", "b"]
     with pytest.raises(UnreadableMedia, match="is missing"):
         folder_pair(root / "in", root / "out" / "a")
 
 
 def test_the_real_pairs_open(shared_data: Path) -> None:
-    found = open_set(shared_data / "test" / "reds", "reds")
-    assert (len(found.takes), found.frames) == (2, 20)
+    dataset = open_set(shared_data / "test" / "reds", "reds")
+    assert (len(dataset.sequences), dataset.frames) == (2, 20)
     assert photos(*(shared_data / "test" / "gopro_patches" / kind for kind in ("blur", "sharp"))).frames == 30

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from freezeframe.data.color import SRGB, to_light
-from freezeframe.data.metrics.image import flicker, psnr, psnr_codes, ssim_codes
+from freezeframe.data.color import SRGB, to_linear
+from freezeframe.data.metrics.image import psnr, psnr_srgb, ssim_srgb, temporal_flicker
 
 
 def textured(seed: int, size: tuple[int, int] = (40, 48)) -> np.ndarray:
@@ -19,17 +19,17 @@ def textured(seed: int, size: tuple[int, int] = (40, 48)) -> np.ndarray:
 
 def light_of(codes: float | Tensor) -> Tensor:
     """Linear light of 8-bit sRGB codes."""
-    return to_light(torch.as_tensor(codes, dtype=torch.float32) / 255, SRGB)
+    return to_linear(torch.as_tensor(codes, dtype=torch.float32) / 255, SRGB)
 
 
 @pytest.mark.parametrize(("step", "decibel"), [(1, 48.1308), (255, 0.0)])
 def test_psnr_of_an_even_error_is_its_closed_form(step: int, decibel: float) -> None:
     black = np.zeros((16, 16, 3), np.uint8)
-    assert psnr_codes(black + np.uint8(step), black) == pytest.approx(decibel, abs=1e-3)
+    assert psnr_srgb(black + np.uint8(step), black) == pytest.approx(decibel, abs=1e-3)
 
 
 def test_psnr_of_a_picture_with_itself_is_infinite() -> None:
-    assert psnr_codes(textured(0), textured(0)) == math.inf
+    assert psnr_srgb(textured(0), textured(0)) == math.inf
 
 
 def test_psnr_of_light_is_taken_on_its_srgb_codes() -> None:
@@ -57,7 +57,7 @@ def test_ssim_equals_its_definition() -> None:
     a = textured(1, (18, 20))
     noise = np.random.default_rng(2).normal(0, 30, a.shape)
     b = np.clip(a + noise, 0, 255).astype(np.uint8)
-    assert ssim_codes(a, b) == pytest.approx(naive_ssim(a, b), abs=1e-6)
+    assert ssim_srgb(a, b) == pytest.approx(naive_ssim(a, b), abs=1e-6)
 
 
 def test_a_fade_does_not_flicker_and_a_blinking_lamp_does() -> None:
@@ -65,13 +65,13 @@ def test_a_fade_does_not_flicker_and_a_blinking_lamp_does() -> None:
     steady = light_of(codes.clone())
     blinking = steady.clone()
     blinking[3] *= 0.8
-    assert flicker(steady) < 0.01
-    assert flicker(blinking) > 5
+    assert temporal_flicker(steady) < 0.01
+    assert temporal_flicker(blinking) > 5
 
 
 def test_pictures_of_differing_size_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in size"):
-        psnr_codes(textured(0), textured(0, (40, 50)))
+        psnr_srgb(textured(0), textured(0, (40, 50)))
 
 
 def test_a_failed_picture_gets_no_score() -> None:
@@ -82,7 +82,7 @@ def test_a_failed_picture_gets_no_score() -> None:
 
 def test_too_little_to_judge_is_refused() -> None:
     with pytest.raises(ValueError, match="11x11"):
-        ssim_codes(textured(0, (10, 40)), textured(1, (10, 40)))
+        ssim_srgb(textured(0, (10, 40)), textured(1, (10, 40)))
     for shape in ((2, 3, 32, 32), (4, 3, 15, 32)):
         with pytest.raises(ValueError, match="3 frames"):
-            flicker(torch.rand(shape, generator=torch.Generator().manual_seed(0)))
+            temporal_flicker(torch.rand(shape, generator=torch.Generator().manual_seed(0)))

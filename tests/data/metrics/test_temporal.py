@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.blur.operator import blur
-from freezeframe.data.metrics.aligned import aligned, aligned_scores
-from freezeframe.data.metrics.image import psnr_codes, sharpness, srgb_codes, ssim_codes
-from freezeframe.data.metrics.temporal import laid, light_of, reblur_consistency, tof, warping_error
+from freezeframe.data.metrics.aligned import align_to_truth, aligned_psnr_ssim
+from freezeframe.data.metrics.image import linear_to_srgb, psnr_srgb, sharpness, ssim_srgb
+from freezeframe.data.metrics.temporal import reblur_consistency, srgb_to_linear, tof, warp, warping_error
 from freezeframe.data.types import Flow
 
 SIZE = (48, 64)
@@ -37,8 +37,8 @@ def view(wide: np.ndarray, dx: int, dy: int = 0) -> np.ndarray:
 
 
 def pan(dx: float, dy: float = 0.0) -> Flow:
-    shift = torch.tensor([float(dx), float(dy)]).view(2, 1, 1).expand(2, *SIZE).contiguous()
-    return Flow(shift=shift, trust=torch.ones(SIZE))
+    uv = torch.tensor([float(dx), float(dy)]).view(2, 1, 1).expand(2, *SIZE).contiguous()
+    return Flow(uv=uv, confidence=torch.ones(SIZE))
 
 
 def known(flow: Flow, _source: Tensor, _target: Tensor) -> Flow:
@@ -54,36 +54,39 @@ def test_the_same_motion_is_no_difference_and_another_differs_by_its_pixels() ->
 
 def test_a_pan_that_the_flow_knows_has_no_warping_error(wide: np.ndarray) -> None:
     """The camera moves right by 5 px: what the first frame shows, the second shows 5 px further left."""
-    pair = light_of(view(wide, 0)), light_of(view(wide, 5))
+    pair = srgb_to_linear(view(wide, 0)), srgb_to_linear(view(wide, 5))
     assert warping_error(pair, pan(-5)) < 1e-9
     assert warping_error(pair, pan(5)) > 1e-3
 
 
 def test_warping_error_counts_only_where_flow_is_trusted(wide: np.ndarray) -> None:
     """Half of the frame blinks by a known step, and the flow distrusts that half."""
-    first = light_of(view(wide, 0))
+    first = srgb_to_linear(view(wide, 0))
     second = first.clone()
     second[:, : SIZE[0] // 2] = 1 - second[:, : SIZE[0] // 2]
     still = pan(0)
-    trust = still.trust.clone()
-    trust[: SIZE[0] // 2] = 0
-    assert warping_error((first, second), Flow(shift=still.shift, trust=trust)) == 0
+    confidence = still.confidence.clone()
+    confidence[: SIZE[0] // 2] = 0
+    assert warping_error((first, second), Flow(uv=still.uv, confidence=confidence)) == 0
     assert warping_error((first, second), still) > 1e-3
 
 
 def test_laying_on_by_whole_pixels_copies_them(wide: np.ndarray) -> None:
-    image = light_of(view(wide, 0))
-    moved = laid(image, pan(3, -2).shift)
+    image = srgb_to_linear(view(wide, 0))
+    moved = warp(image, pan(3, -2).uv)
     assert torch.equal(moved[:, 2:, :-3], image[:, :-2, 3:])
 
 
 def test_the_truth_blurs_back_to_the_input(wide: np.ndarray) -> None:
     """To the rounding of 8 bits (over 50 dB); another direction does not explain it."""
-    truth, way = light_of(view(wide, 0)), pan(9).shift
-    blurred = light_of(srgb_codes(blur(truth, way)))
-    assert reblur_consistency(truth, blurred, way) > 50
-    assert reblur_consistency(truth, blurred, way) > reblur_consistency(blurred, blurred, way) + 6
-    assert reblur_consistency(truth, blurred, way.flip(0)) < 45
+    truth, blur_vector = srgb_to_linear(view(wide, 0)), pan(9).uv
+    blurred = srgb_to_linear(linear_to_srgb(blur(truth, blur_vector)))
+    assert reblur_consistency(truth, blurred, blur_vector) > 50
+    assert (
+        reblur_consistency(truth, blurred, blur_vector)
+        > reblur_consistency(blurred, blurred, blur_vector) + 6
+    )
+    assert reblur_consistency(truth, blurred, blur_vector.flip(0)) < 45
 
 
 def test_sharpness_is_the_slope_of_a_ramp() -> None:
@@ -95,35 +98,35 @@ def test_sharpness_is_the_slope_of_a_ramp() -> None:
 
 def test_blur_lowers_sharpness(wide: np.ndarray) -> None:
     codes = view(wide, 0)
-    assert sharpness(srgb_codes(blur(light_of(codes), pan(9).shift))) < 0.9 * sharpness(codes)
+    assert sharpness(linear_to_srgb(blur(srgb_to_linear(codes), pan(9).uv))) < 0.9 * sharpness(codes)
 
 
 def test_light_and_codes_are_each_others_inverse(wide: np.ndarray) -> None:
-    assert np.array_equal(srgb_codes(light_of(wide)), wide)
+    assert np.array_equal(linear_to_srgb(srgb_to_linear(wide)), wide)
 
 
 def test_alignment_undoes_a_shift_and_a_dimming(wide: np.ndarray) -> None:
     """Two cameras, 2 px apart, one a tenth darker: as they are 25 dB at best, aligned over 38 dB."""
     truth = view(wide, 0)
-    seen = (view(wide, 2, -1) * 0.9).astype(np.uint8)
-    assert psnr_codes(seen, truth) < 25
-    decibel, alike = aligned_scores(seen, truth)
+    image = (view(wide, 2, -1) * 0.9).astype(np.uint8)
+    assert psnr_srgb(image, truth) < 25
+    decibel, similarity = aligned_psnr_ssim(image, truth)
     assert decibel > 38
-    assert alike > 0.98 > ssim_codes(seen, truth)
-    _, covered = aligned(seen, truth)
-    assert 0.9 < covered.mean() < 1, "a strip that only one camera saw does not count"
+    assert similarity > 0.98 > ssim_srgb(image, truth)
+    _, valid = align_to_truth(image, truth)
+    assert 0.9 < valid.mean() < 1, "a strip that only one camera saw does not count"
 
 
 def test_alignment_leaves_an_aligned_picture_alone(wide: np.ndarray) -> None:
     """But for what noise makes of the homography: half a decibel in so small a picture."""
     noise = np.random.default_rng(1).normal(0, 4, (*SIZE, 3))
     truth = view(wide, 0)
-    seen = np.clip(truth + noise, 0, 255).astype(np.uint8)
-    decibel, alike = aligned_scores(seen, truth)
-    assert decibel == pytest.approx(psnr_codes(seen, truth), abs=0.5)
-    assert alike == pytest.approx(ssim_codes(seen, truth), abs=0.02)
+    image = np.clip(truth + noise, 0, 255).astype(np.uint8)
+    decibel, similarity = aligned_psnr_ssim(image, truth)
+    assert decibel == pytest.approx(psnr_srgb(image, truth), abs=0.5)
+    assert similarity == pytest.approx(ssim_srgb(image, truth), abs=0.02)
 
 
 def test_nothing_to_align_by_is_compared_as_it_is() -> None:
     flat = np.full((*SIZE, 3), 100, np.uint8)
-    assert aligned_scores(flat, flat) == (float("inf"), pytest.approx(1))
+    assert aligned_psnr_ssim(flat, flat) == (float("inf"), pytest.approx(1))

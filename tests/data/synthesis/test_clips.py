@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freezeframe.data.errors import UnreadableMedia
-from freezeframe.data.synthesis.clips.clips import pictures_in, synth_clip
-from freezeframe.data.synthesis.clips.parallax import FASTEST, NEAREST, View, nearer
-from freezeframe.data.synthesis.clips.random_scene import LONGEST, random_scene
-from freezeframe.data.synthesis.degradations.camera_isp import Camera, developed, recorded
-from freezeframe.data.synthesis.scene2d.cutouts import covered
+from freezeframe.data.synthesis.clips.clips import load_pictures, synth_clip
+from freezeframe.data.synthesis.clips.parallax import MAX_PARALLAX, MAX_SPEED, CameraMotion, foreground_layers
+from freezeframe.data.synthesis.clips.random_scene import MAX_BLUR, random_scene
+from freezeframe.data.synthesis.degradations.camera_isp import Camera, apply_tone_curve, record_clip
+from freezeframe.data.synthesis.scene2d.cutouts import premultiply
 from freezeframe.data.synthesis.scene2d.patterns import pattern
 
 SEEDS = st.integers(0, 10_000)
@@ -37,21 +37,21 @@ def test_a_seed_is_a_clip():
 @settings(max_examples=10, deadline=None)
 def test_exposure_keeps_the_light(seed):
     """However things move, the mean of an exposure is the mean of its moments (no light is lost or made)."""
-    exposed = scene(seed)
-    count = exposed.scene.moments(0.0, shutter=exposed.shutter)
-    moments = ((k + 0.5) / count - 0.5 for k in range(count))
-    mean = torch.stack([exposed.scene.light(exposed.shutter * m) for m in moments]).mean(0).clamp(0, 1)
+    exposure = scene(seed)
+    count = exposure.scene.subframes(0.0, shutter=exposure.shutter)
+    subframes = ((k + 0.5) / count - 0.5 for k in range(count))
+    mean = torch.stack([exposure.scene.radiance(exposure.shutter * m) for m in subframes]).mean(0).clamp(0, 1)
     # A rounding of float32 sums.
-    assert torch.allclose(exposed.scene.blurred(0.0, shutter=exposed.shutter), mean, atol=1e-5)
+    assert torch.allclose(exposure.scene.blurred(0.0, shutter=exposure.shutter), mean, atol=1e-5)
 
 
 @given(seed=SEEDS)
 @settings(max_examples=8, deadline=None)
 def test_no_step_within_an_exposure_exceeds_a_pixel(seed):
-    exposed = scene(seed)
-    count = exposed.scene.moments(0.0, shutter=exposed.shutter)
-    step = exposed.shutter / count
-    for layer in exposed.scene.layers:
+    exposure = scene(seed)
+    count = exposure.scene.subframes(0.0, shutter=exposure.shutter)
+    step = exposure.shutter / count
+    for layer in exposure.scene.layers:
         way = np.linalg.norm(layer.corners(step / 2) - layer.corners(-step / 2), axis=1)
         # The way is added up in eight parts, within which it may bend a little.
         assert way.max() < 1.3
@@ -60,10 +60,10 @@ def test_no_step_within_an_exposure_exceeds_a_pixel(seed):
 @given(seed=SEEDS)
 @settings(max_examples=8, deadline=None)
 def test_a_shorter_exposure_lies_nearer_to_the_truth(seed):
-    exposed = scene(seed)
-    truth = exposed.scene.sharp(0.0)
+    exposure = scene(seed)
+    truth = exposure.scene.sharp(0.0)
     far, near = (
-        (exposed.scene.blurred(0.0, shutter=s) - truth).square().mean() for s in (exposed.shutter, 0.02)
+        (exposure.scene.blurred(0.0, shutter=s) - truth).square().mean() for s in (exposure.shutter, 0.02)
     )
     assert near <= far + 1e-7
 
@@ -72,10 +72,10 @@ def test_cameras_blur_by_a_little_as_often_as_by_much():
     """A network that only saw long blur makes short blur worse."""
     lengths = []
     for seed in range(60):
-        exposed = scene(seed)
-        half = exposed.shutter / 2
-        lengths.append(float(exposed.scene.flow(-half, half).norm(dim=0).median()))
-    assert max(lengths) < 2 * LONGEST  # shake and turns come on top, nearer things move further
+        exposure = scene(seed)
+        half = exposure.shutter / 2
+        lengths.append(float(exposure.scene.flow(-half, half).norm(dim=0).median()))
+    assert max(lengths) < 2 * MAX_BLUR  # shake and turns come on top, nearer things move further
     assert np.quantile(lengths, 0.3) < 4
     assert np.quantile(lengths, 0.85) > 8
 
@@ -84,8 +84,8 @@ def test_some_hands_tremble_within_an_exposure():
     """Off an even course by tenths of a pixel, for a third of the cameras at least; tripods never do."""
     wide = []
     for seed in range(60):
-        exposed = scene(seed)
-        background, half = exposed.scene.layers[0], exposed.shutter / 2
+        exposure = scene(seed)
+        background, half = exposure.scene.layers[0], exposure.shutter / 2
         first, middle, last = (background.corners(t) for t in (-half, 0.0, half))
         wide.append(float(np.abs(middle - (first + last) / 2).max()))
     assert sum(off < 1e-9 for off in wide) > 3
@@ -96,60 +96,66 @@ def test_some_hands_tremble_within_an_exposure():
 
 def test_a_softer_lens_leaves_less_detail():
     codes = pattern(np.random.default_rng(3), side=120)
-    sheets = (covered(codes, None, soft=soft) for soft in (0.3, 0.8, 2))
+    sheets = (premultiply(codes, None, sigma=sigma) for sigma in (0.3, 0.8, 2))
     detail = [float(np.abs(np.diff(sheet, axis=1)).mean()) for sheet in sheets]
     assert detail[0] > detail[1] > detail[2] > 0
 
 
 def test_time_reversal_gives_the_same_blur():
     """An open shutter does not know which way things went."""
-    exposed = scene(11)
-    turned = type(exposed.scene)(
+    exposure = scene(11)
+    turned = type(exposure.scene)(
         layers=tuple(
             type(layer)(
-                texture=layer.texture, place=lambda t, layer=layer: layer.place(-t), endless=layer.endless
+                texture=layer.texture,
+                homography=lambda t, layer=layer: layer.homography(-t),
+                mirrored=layer.mirrored,
             )
-            for layer in exposed.scene.layers
+            for layer in exposure.scene.layers
         ),
-        size=exposed.scene.size,
+        size=exposure.scene.size,
     )
-    one, other = (each.blurred(0.0, shutter=0.8) for each in (exposed.scene, turned))
+    one, other = (each.blurred(0.0, shutter=0.8) for each in (exposure.scene, turned))
     assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_rows_of_a_rolling_shutter_are_exposed_one_after_the_other():
     """The first row of a frame read out over half an interval is the first row a quarter earlier."""
-    exposed = scene(3)
-    rolled = exposed.scene.blurred(0.0, shutter=0.5, readout=0.5)
+    exposure = scene(3)
+    rolled = exposure.scene.blurred(0.0, shutter=0.5, readout=0.5)
     for row, when in ((0, -0.25), (-1, 0.25)):
-        alone = exposed.scene.blurred(when, shutter=0.5)[:, row]
+        alone = exposure.scene.blurred(when, shutter=0.5)[:, row]
         # Sub-frames fall on other moments: less than a code of sRGB in the mean.
         assert (rolled[:, row] - alone).abs().mean() < 4e-3
-    assert torch.allclose(exposed.scene.sharp(0.0, readout=1e-9), exposed.scene.sharp(0.0), atol=1e-3)
+    assert torch.allclose(exposure.scene.sharp(0.0, readout=1e-9), exposure.scene.sharp(0.0), atol=1e-3)
 
 
 @given(seed=SEEDS, speed=st.floats(1, 30))
 @settings(max_examples=20, deadline=None)
 def test_a_moving_camera_shifts_near_things_further(seed, speed):
     """By parallax: no less than the background, no faster than flow can follow; none moves by itself."""
-    view = View(held=lambda t: np.eye(3), way=lambda t: (speed * t, 0.0), speed=speed)
-    for layer in nearer(np.random.default_rng(seed), [], view, side=64):
-        shift = layer.corners(1.0) - layer.corners(0.0)
-        assert np.allclose(shift[:, 1], 0, atol=1e-9)
+    view = CameraMotion(
+        orientation=lambda t: np.eye(3), background_shift=lambda t: (speed * t, 0.0), speed=speed
+    )
+    for layer in foreground_layers(np.random.default_rng(seed), [], view, side=64):
+        uv = layer.corners(1.0) - layer.corners(0.0)
+        assert np.allclose(uv[:, 1], 0, atol=1e-9)
         # The ground may lie partly behind the background: above its horizon it is not seen.
-        assert shift[:, 0].max() >= speed - 1e-9
+        assert uv[:, 0].max() >= speed - 1e-9
         inside = layer.corners(0.0)[:, 1] <= 64
-        assert (shift[inside, 0] <= max(min(NEAREST * speed, FASTEST), speed) + 1e-9).all()
+        assert (uv[inside, 0] <= max(min(MAX_PARALLAX * speed, MAX_SPEED), speed) + 1e-9).all()
         assert not layer.mover
 
 
 def test_depth_needs_a_moving_camera_to_show():
-    still = View(held=lambda t: np.eye(3), way=lambda t: (0.0, 0.0), speed=0.0)
+    still = CameraMotion(orientation=lambda t: np.eye(3), background_shift=lambda t: (0.0, 0.0), speed=0.0)
     layers = [
-        layer for seed in range(20) for layer in nearer(np.random.default_rng(seed), [], still, side=64)
+        layer
+        for seed in range(20)
+        for layer in foreground_layers(np.random.default_rng(seed), [], still, side=64)
     ]
     assert layers
-    assert all(np.array_equal(layer.place(0.0), layer.place(3.0)) for layer in layers)
+    assert all(np.array_equal(layer.homography(0.0), layer.homography(3.0)) for layer in layers)
 
 
 def test_flows_follow_the_pattern():
@@ -157,37 +163,37 @@ def test_flows_follow_the_pattern():
     clip = next(
         c
         for c in (synth_clip(s, [], side=96) for s in range(40))
-        if len(c.exposed.scene.layers) == 1 and len(c.frames) > 1
+        if len(c.exposure.scene.layers) == 1 and len(c.frames) > 1
     )
-    a, b = (clip.exposed.scene.sharp(t) for t in (0.0, 1.0))
-    shift = clip.flow(clip.middle, clip.middle + 1).numpy()
+    a, b = (clip.exposure.scene.sharp(t) for t in (0.0, 1.0))
+    uv = clip.flow(clip.middle, clip.middle + 1).numpy()
     y, x = np.mgrid[:96, :96].astype(np.float32)
-    carried = cv2.remap(b.permute(1, 2, 0).numpy(), x + shift[0], y + shift[1], cv2.INTER_CUBIC)
-    inside = (x + shift[0] > 2) & (x + shift[0] < 93) & (y + shift[1] > 2) & (y + shift[1] < 93)
+    carried = cv2.remap(b.permute(1, 2, 0).numpy(), x + uv[0], y + uv[1], cv2.INTER_CUBIC)
+    inside = (x + uv[0] > 2) & (x + uv[0] < 93) & (y + uv[1] > 2) & (y + uv[1] < 93)
     # Interpolation of a sharp picture, in linear light.
     assert np.abs(carried - a.permute(1, 2, 0).numpy())[inside].mean() < 0.02
 
 
 def test_a_camera_without_faults_only_rounds():
     light = torch.rand(3, 32, 32)
-    (frame,) = recorded([light], Camera(), seed=1)
-    assert np.array_equal(frame, developed(light, Camera()))
+    (frame,) = record_clip([light], Camera(), seed=1)
+    assert np.array_equal(frame, apply_tone_curve(light, Camera()))
 
 
 @pytest.mark.parametrize("worse", [{"h264": 40}, {"jpeg": 20}, {"shot": 1e-2}, {"read": 3e-2}, {"halo": 1.0}])
 def test_every_fault_shows(worse):
     light = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), size=64, mode="bicubic")[0].clamp(0, 1)
-    clean, faulty = (recorded([light], camera, seed=1)[0] for camera in (Camera(), Camera(**worse)))
+    clean, faulty = (record_clip([light], camera, seed=1)[0] for camera in (Camera(), Camera(**worse)))
     assert np.abs(clean.astype(int) - faulty).mean() > 0.5
     assert np.abs(clean.astype(float).mean() - faulty.mean()) < 6  # codes: nothing gets darker by it
 
 
 def test_a_folder_without_pictures_is_named(tmp_path):
     with pytest.raises(UnreadableMedia, match=str(tmp_path)):
-        pictures_in(tmp_path)
+        load_pictures(tmp_path)
 
 
 def test_training_pictures_are_photos_and_stills_of_videos(shared_data):
-    found = pictures_in(shared_data / "train")
+    found = load_pictures(shared_data / "train")
     assert len(found) > 45
     assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for picture in found)

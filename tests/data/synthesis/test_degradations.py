@@ -10,21 +10,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freezeframe.data.color import SRGB, to_light
-from freezeframe.data.metrics.image import psnr_codes
+from freezeframe.data.color import SRGB, to_linear
+from freezeframe.data.metrics.image import psnr_srgb
 from freezeframe.data.synthesis.degradations.compose import KINDS, degrade
 from freezeframe.data.synthesis.degradations.psf import (
-    blurred,
+    convolve,
     disk_kernel,
     line_kernel,
     path_kernel,
     shake_kernel,
 )
-from freezeframe.data.synthesis.degradations.sensor import compressed, darkened, gaussian_noise, shot_noise
+from freezeframe.data.synthesis.degradations.sensor import (
+    compress_jpeg,
+    gaussian_noise,
+    shot_noise,
+    simulate_low_light,
+)
 from freezeframe.data.synthesis.degradations.weather import haze, rain
 
 ANGLES = st.floats(0, math.pi)
-WORSE = [kind for kind in KINDS if kind != "clean"]
+DEGRADATIONS = [kind for kind in KINDS if kind != "clean"]
 
 
 def picture(side=48, *, seed=0):
@@ -36,8 +41,8 @@ def picture(side=48, *, seed=0):
     return ((smooth + grain).clamp(0, 1) * 255).round() / 255
 
 
-def bytes_of(codes):
-    return (codes * 255).round().byte().permute(1, 2, 0).numpy()
+def bytes_of(encoded):
+    return (encoded * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,7 +59,7 @@ def test_a_seed_says_everything_and_the_given_picture_stays(kind):
     assert torch.equal(sharp, before)
 
 
-@pytest.mark.parametrize("kind", WORSE)
+@pytest.mark.parametrize("kind", DEGRADATIONS)
 def test_another_seed_is_another_fate(kind):
     sharp = picture()
     assert not torch.equal(degrade(sharp, kind, seed=5), degrade(sharp, kind, seed=6))
@@ -64,12 +69,12 @@ def test_another_seed_is_another_fate(kind):
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**31), strength=st.floats(0, 1))
 def test_a_file_holds_whole_255ths_of_the_same_size(kind, seed, strength):
     sharp = picture(40)[:, :33]
-    worse = degrade(sharp, kind, seed=seed, strength=strength)
-    assert worse.shape == sharp.shape
-    assert worse.min() >= 0
-    assert worse.max() <= 1
+    degraded = degrade(sharp, kind, seed=seed, strength=strength)
+    assert degraded.shape == sharp.shape
+    assert degraded.min() >= 0
+    assert degraded.max() <= 1
     # Half a millionth of 255: float32 cannot hold n / 255 better.
-    assert (worse * 255 - (worse * 255).round()).abs().max() < 1e-4
+    assert (degraded * 255 - (degraded * 255).round()).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_more_is_worse(kind):
     sharp = picture(96)
 
     def fidelity(strength):
-        each = [psnr_codes(bytes_of(degrade(sharp, kind, seed=s, strength=strength)), bytes_of(sharp))
+        each = [psnr_srgb(bytes_of(degrade(sharp, kind, seed=s, strength=strength)), bytes_of(sharp))
                 for s in range(6)]  # fmt: skip
         return np.mean(each)
 
@@ -120,38 +125,38 @@ def test_a_line_is_as_long_and_as_slanted_as_it_says(length, angle):
 
 
 def test_a_point_blurs_into_the_kernel_and_not_into_its_mirror_image():
-    way = np.array([[0.0, 1, 2, 3, 3, 3], [0.0, 0, 0, 0, 2, 4]])  # right, then down
-    kernel = path_kernel(way)
-    light = torch.zeros(3, 31, 31)
-    light[:, 15, 15] = 1
+    trajectory = np.array([[0.0, 1, 2, 3, 3, 3], [0.0, 0, 0, 0, 2, 4]])  # right, then down
+    kernel = path_kernel(trajectory)
+    linear = torch.zeros(3, 31, 31)
+    linear[:, 15, 15] = 1
     reach = len(kernel) // 2
-    seen = blurred(light, kernel)[0, 15 - reach : 16 + reach, 15 - reach : 16 + reach]
-    assert (seen - kernel).abs().max() < 1e-6
+    blurred_point = convolve(linear, kernel)[0, 15 - reach : 16 + reach, 15 - reach : 16 + reach]
+    assert (blurred_point - kernel).abs().max() < 1e-6
     assert not torch.allclose(kernel, kernel.flip(0, 1), atol=1e-3)
 
 
 def test_a_blur_is_a_convolution():
     """Against the sum over shifted pictures, in the middle where no edge is seen."""
-    light, kernel = torch.rand(3, 25, 25), shake_kernel(6.0, seed=4)
+    linear, kernel = torch.rand(3, 25, 25), shake_kernel(6.0, seed=4)
     reach = len(kernel) // 2
     naive = torch.zeros(3, 25 - 2 * reach, 25 - 2 * reach)
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):
-            part = light[:, reach - dy : 25 - reach - dy, reach - dx : 25 - reach - dx]
+            part = linear[:, reach - dy : 25 - reach - dy, reach - dx : 25 - reach - dx]
             naive += kernel[reach + dy, reach + dx] * part
-    assert (blurred(light, kernel)[:, reach:-reach, reach:-reach] - naive).abs().max() < 1e-5
+    assert (convolve(linear, kernel)[:, reach:-reach, reach:-reach] - naive).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("kernel", [line_kernel(9, angle=0.4), shake_kernel(9, seed=1), disk_kernel(3)])
 def test_even_light_stays_even(kernel):
     grey = torch.full((3, 20, 24), 0.3)
-    assert (blurred(grey, kernel) - grey).abs().max() < 1e-6
+    assert (convolve(grey, kernel) - grey).abs().max() < 1e-6
 
 
 def test_no_way_and_no_radius_are_no_blur():
-    light = torch.rand(3, 9, 9)
+    linear = torch.rand(3, 9, 9)
     for kernel in (line_kernel(0.0, angle=1.0), shake_kernel(0.0, seed=1), disk_kernel(0.0)):
-        assert (blurred(light, kernel) - light).abs().max() < 1e-6
+        assert (convolve(linear, kernel) - linear).abs().max() < 1e-6
 
 
 def test_a_disk_dims_a_wave_as_a_bessel_function_says():
@@ -175,46 +180,46 @@ def test_gaussian_noise_has_its_sigma_and_no_bias():
 
 @pytest.mark.parametrize("level", [0.1, 0.4])
 def test_photons_vary_in_proportion_to_light(level):
-    light = torch.full((3, 128, 128), level)
-    variance = float((shot_noise(light, strength=0.004, seed=1) - light).var())
+    linear = torch.full((3, 128, 128), level)
+    variance = float((shot_noise(linear, strength=0.004, seed=1) - linear).var())
     assert abs(variance / (0.004 * level + 0.001**2) - 1) < 0.05
 
 
 def test_a_low_quality_leaves_blocks_and_a_high_one_next_to_nothing():
-    codes = picture(64)
+    encoded = picture(64)
 
-    def step_at(codes, column):
-        return float((codes[:, :, column] - codes[:, :, column - 1]).abs().mean())
+    def step_at(encoded, column):
+        return float((encoded[:, :, column] - encoded[:, :, column - 1]).abs().mean())
 
-    coarse = compressed(codes, quality=5)
+    coarse = compress_jpeg(encoded, quality=5)
     on, off = (np.mean([step_at(coarse, c) for c in columns]) for columns in ((16, 32, 48), (20, 36, 52)))
     assert on > 2 * off
-    assert (compressed(codes, quality=100) - codes).abs().mean() < 0.02
+    assert (compress_jpeg(encoded, quality=100) - encoded).abs().mean() < 0.02
 
 
 def test_darkness_takes_light_in_proportion():
     """The mean of light falls by the gain; noise has none."""
-    light = picture(96) ** 2
-    dark = darkened(light, gain=0.2, seed=1)
-    assert abs(float(dark.mean() / light.mean()) - 0.2) < 0.005
+    linear = picture(96) ** 2
+    dark = simulate_low_light(linear, gain=0.2, seed=1)
+    assert abs(float(dark.mean() / linear.mean()) - 0.2) < 0.005
 
 
 def test_haze_only_ever_moves_light_towards_the_air():
-    light = picture(64) ** 2
-    hazy = haze(light, depth=1.5, seed=3)
+    linear = picture(64) ** 2
+    hazy = haze(linear, depth=1.5, seed=3)
     # Far away there is air alone: 2.5 e-folds of optical depth 50 leave nothing of the scene.
-    air = haze(light, depth=50.0, seed=3).mean((1, 2), keepdim=True)
-    assert (((hazy - light) * (air - light)) >= -1e-4).all()
-    assert (hazy - air).abs().mean() < (light - air).abs().mean()
-    assert torch.equal(haze(light, depth=0.0, seed=3), light)
+    air = haze(linear, depth=50.0, seed=3).mean((1, 2), keepdim=True)
+    assert (((hazy - linear) * (air - linear)) >= -1e-4).all()
+    assert (hazy - air).abs().mean() < (linear - air).abs().mean()
+    assert torch.equal(haze(linear, depth=0.0, seed=3), linear)
 
 
 def test_rain_brightens_a_dark_scene_along_its_streaks():
     """Streaks are longer down than across: neighbours above one another differ less than side by side."""
     dark = torch.zeros(3, 128, 128)
-    fallen = rain(dark, amount=0.5, seed=2)[0]
-    assert fallen.max() > 0.1
-    assert fallen.diff(dim=0).abs().mean() < 0.5 * fallen.diff(dim=1).abs().mean()
+    rainy = rain(dark, amount=0.5, seed=2)[0]
+    assert rainy.max() > 0.1
+    assert rainy.diff(dim=0).abs().mean() < 0.5 * rainy.diff(dim=1).abs().mean()
     assert torch.equal(rain(dark, amount=0.0, seed=2), dark)
 
 
@@ -223,8 +228,8 @@ def test_motion_blur_keeps_light_and_not_codes():
     stripes = torch.zeros(3, 64, 64)
     stripes[:, :, ::2] = 1
     stripes[:, ::2] = 1 - stripes[:, ::2]  # a chess board: any direction blurs it
-    worse = degrade(stripes, "motion", seed=1, strength=1.0)[:, 16:-16, 16:-16]
-    assert abs(float(to_light(worse.mean(), SRGB)) - 0.5) < 0.03
+    degraded = degrade(stripes, "motion", seed=1, strength=1.0)[:, 16:-16, 16:-16]
+    assert abs(float(to_linear(degraded.mean(), SRGB)) - 0.5) < 0.03
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from freezeframe.data.synthesis.demo.scenes import (
     Layer,
     Scene,
+    add_poisson_gaussian_noise,
     bookshelf,
+    constant_velocity,
     handheld_scene,
     sports_scene,
-    steady,
-    with_noise,
 )
-from freezeframe.data.synthesis.scene2d.motion import about, shift, turn, zoom
-from freezeframe.data.synthesis.scene2d.vector_canvas import Sheet
+from freezeframe.data.synthesis.scene2d.motion import about, rotation, translation, zoom
+from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas
 
 SIZE = (48, 96)
 
@@ -38,14 +38,18 @@ def spot(size=(17, 17), *, light=1.0, mover=True):
 
 def flying_spot(*, speed, light=1.0, start=(40, 16)):
     texture, mover = spot(light=light)
-    return Layer(texture=texture, place=lambda t: shift(start[0], start[1]) @ steady(*speed)(t), mover=mover)
+    return Layer(
+        texture=texture,
+        homography=lambda t: translation(start[0], start[1]) @ constant_velocity(*speed)(t),
+        mover=mover,
+    )
 
 
 def wall(size=SIZE, *, grey=0.0):
     h, w = size
     texture = np.full((h, w, 4), grey, np.float32)
     texture[..., 3] = 1
-    return Layer(texture=texture, place=lambda t: np.eye(3), endless=True)
+    return Layer(texture=texture, homography=lambda t: np.eye(3), mirrored=True)
 
 
 def stripes(period, *, speed):
@@ -54,9 +58,12 @@ def stripes(period, *, speed):
     wave = 0.5 + 0.4 * np.cos(2 * np.pi * x / period)
     texture = np.repeat(wave[None, :, None], SIZE[0], axis=0).repeat(4, axis=2).astype(np.float32)
     texture[..., 3] = 1
-    place = lambda t: shift(-period * 8 + speed * t, 0)  # noqa: E731
+    homography = lambda t: translation(-period * 8 + speed * t, 0)  # noqa: E731
     return Scene(
-        layers=(Layer(texture=texture, place=place, endless=True, read=cv2.INTER_LANCZOS4),), size=SIZE
+        layers=(
+            Layer(texture=texture, homography=homography, mirrored=True, interpolation=cv2.INTER_LANCZOS4),
+        ),
+        size=SIZE,
     )
 
 
@@ -99,13 +106,13 @@ def test_an_exposure_is_centred_on_its_time(speed):
 def test_time_reversal_gives_the_same_blur():
     """The sum over an exposure knows no order, whatever the way."""
 
-    def place(t):
-        return shift(40 + 9 * t + 14 * t * t, 16 - 6 * t) @ turn(0.3 * t)
+    def homography(t):
+        return translation(40 + 9 * t + 14 * t * t, 16 - 6 * t) @ rotation(0.3 * t)
 
     texture, _ = spot()
     pair = [
-        Scene(layers=(wall(), Layer(texture=texture, place=way)), size=SIZE)
-        for way in (place, lambda t: place(-t))
+        Scene(layers=(wall(), Layer(texture=texture, homography=way)), size=SIZE)
+        for way in (homography, lambda t: homography(-t))
     ]
     forth, back = (scene.blurred(0.0, shutter=0.9) for scene in pair)
     # float32 sums in another order
@@ -138,7 +145,7 @@ def test_highlights_are_clipped_after_the_average():
 
 def test_no_subframe_step_exceeds_a_pixel(match):
     for t in (0.0, 11.5):
-        count = match.moments(t, shutter=1.0)
+        count = match.subframes(t, shutter=1.0)
         times = [t + (k + 0.5) / count - 0.5 for k in range(count)]
         for layer in match.layers:
             stops = np.stack([layer.corners(moment) for moment in times])
@@ -166,11 +173,11 @@ def test_flow_carries_one_frame_onto_the_next(match, t0):
 
 def test_flow_is_its_own_inverse_for_a_rigid_scene():
     """There and back is nowhere, to a thousandth of a pixel, under turn, zoom and shift."""
-    place = lambda t: about((48, 24), turn(0.02 * t) @ zoom(1.01**t)) @ shift(3 * t, -t)  # noqa: E731
-    layer = Layer(texture=wall().texture, place=place, endless=True)
+    homography = lambda t: about((48, 24), rotation(0.02 * t) @ zoom(1.01**t)) @ translation(3 * t, -t)  # noqa: E731
+    layer = Layer(texture=wall().texture, homography=homography, mirrored=True)
     scene = Scene(layers=(layer,), size=SIZE)
     flow = scene.flow(0.0, 1.0)
-    corner = place(1.0) @ np.array([10.0, 20.0, 1.0])
+    corner = homography(1.0) @ np.array([10.0, 20.0, 1.0])
     found = torch.tensor([10.0, 20.0]) + flow[:, 20, 10]
     torch.testing.assert_close(found, torch.from_numpy(corner[:2] / corner[2]).float(), rtol=0, atol=1e-3)
 
@@ -205,13 +212,13 @@ def test_the_same_seed_gives_the_same_light():
 
 def star(scale):
     """Forty spokes that narrow to nothing: every frequency at once."""
-    sheet = Sheet(40, 40, scale)
+    canvas = VectorCanvas(40, 40, scale)
     for k in range(0, 80, 2):
         ends = [
             (20 + 18 * math.cos(a), 20 + 18 * math.sin(a)) for a in (k * math.pi / 40, (k + 1) * math.pi / 40)
         ]
-        sheet.polygon([(20, 20), *ends], (255, 255, 255))
-    return sheet.texture()[..., 3]
+        canvas.polygon([(20, 20), *ends], (255, 255, 255))
+    return canvas.texture()[..., 3]
 
 
 def beyond_the_grid(texture):
@@ -271,10 +278,10 @@ def test_shake_takes_from_sharpness_but_not_from_light():
 def test_noise_has_the_variance_it_was_asked_for():
     """shot * light + read^2, known from 40,000 pixels to 2 % (five sigma 3.5 %)."""
     grey = torch.full((3, 200, 200), 0.25)
-    noisy = with_noise(grey, shot=0.004, read=0.01, seed=1)
+    noisy = add_poisson_gaussian_noise(grey, shot=0.004, read=0.01, seed=1)
     assert float((noisy - grey).var()) == pytest.approx(0.004 * 0.25 + 1e-4, rel=0.035)
-    assert torch.equal(noisy, with_noise(grey, shot=0.004, read=0.01, seed=1))
-    assert not torch.equal(noisy, with_noise(grey, shot=0.004, read=0.01, seed=2))
+    assert torch.equal(noisy, add_poisson_gaussian_noise(grey, shot=0.004, read=0.01, seed=1))
+    assert not torch.equal(noisy, add_poisson_gaussian_noise(grey, shot=0.004, read=0.01, seed=2))
 
 
 def test_a_bookshelf_is_full_of_detail_and_the_same_each_time():

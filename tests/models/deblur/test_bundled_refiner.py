@@ -8,12 +8,17 @@ import pytest
 import torch
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
-from freezeframe.data.synthesis.clips.clips import pictures_in
-from freezeframe.data.synthesis.degradations.compose import HALF, KINDS, degrade
+from freezeframe.data.synthesis.clips.clips import load_pictures
+from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS, degrade
 from freezeframe.models.registry.architectures import read_network
 from freezeframe.models.registry.bundled import REFINER, WEIGHTS, card, read_refiner, verify
 from freezeframe.models.store import weights_cache as shelf
-from freezeframe.pipeline.training.restorer_task import as_codes, decibels, middle, restored
+from freezeframe.pipeline.training.restorer_task import (
+    apply_network,
+    bytes_to_float,
+    capped_psnr,
+    center_crop,
+)
 
 PHOTOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "test" / "photos"
 LEAST = {
@@ -31,7 +36,7 @@ def network():
 def photos():
     if not PHOTOS.is_dir():
         pytest.skip(f"needs the held-out photographs in {PHOTOS}")
-    return [middle(as_codes(codes), 192) for codes in pictures_in(PHOTOS)]
+    return [center_crop(bytes_to_float(encoded), 192) for encoded in load_pictures(PHOTOS)]
 
 
 def test_the_file_is_that_of_its_card_and_fits():
@@ -63,8 +68,8 @@ def test_other_weights_are_refused():
 def test_every_degradation_is_made_less(kind, network, photos):
     gains = []
     for i, photo in enumerate(photos):
-        worse = degrade(photo, kind, seed=i, strength=HALF)
-        gains.append(decibels(restored(network, worse), photo) - decibels(worse, photo))
+        worse = degrade(photo, kind, seed=i, strength=EVAL_STRENGTH)
+        gains.append(capped_psnr(apply_network(network, worse), photo) - capped_psnr(worse, photo))
     assert sum(gains) / len(gains) > LEAST.get(kind, 0.0)
 
 
@@ -78,4 +83,4 @@ def test_black_and_white_stay(network):
 def test_what_a_camera_compressed_lightly_stays(network, photos):
     for i, photo in enumerate(photos):
         seen = degrade(photo, "jpeg", seed=i, strength=0.016)
-        assert decibels(restored(network, seen), photo) > decibels(seen, photo) - 0.1
+        assert capped_psnr(apply_network(network, seen), photo) > capped_psnr(seen, photo) - 0.1

@@ -10,23 +10,23 @@ from freezeframe.data.errors import UnreadableMedia
 from freezeframe.models.deblur.fusion_net import (
     FRAME,
     FUSED,
-    Layout,
-    MultiFrame,
-    detect,
-    evidence,
+    FusionNet,
+    NetConfig,
+    build_network_input,
+    infer_config,
     load,
-    read_layout,
-    wide_mean,
+    local_mean,
+    matches,
 )
 from freezeframe.models.registry import bundled as shipped
 
-SMALL = Layout(widths=(8, 16, 24), down=(1, 2, 1), up=(1, 2))
+SMALL = NetConfig(widths=(8, 16, 24), down=(1, 2, 1), up=(1, 2))
 
 
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return MultiFrame(SMALL).eval()
+    return FusionNet(SMALL).eval()
 
 
 def test_untrained_it_changes_nothing(network):
@@ -38,7 +38,7 @@ def test_full_doubt_gives_the_recorded_frame_back(network):
     network.head.bias.data.view(4, 4)[3] = 1.0
     seen = torch.rand(1, 16, 24, 40)
     doubt = seen[:, FRAME] - seen[:, FUSED]
-    assert torch.allclose(network(seen), doubt - wide_mean(doubt), atol=1e-6)
+    assert torch.allclose(network(seen), doubt - local_mean(doubt), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (128, 200)])
@@ -53,9 +53,9 @@ def test_no_answer_changes_the_brightness_of_a_wide_place(network, size):
 
 def test_a_wide_mean_keeps_what_is_flat_and_loses_detail():
     flat = torch.full((1, 3, 64, 96), 0.3)
-    assert torch.allclose(wide_mean(flat), flat, atol=1e-6)
+    assert torch.allclose(local_mean(flat), flat, atol=1e-6)
     stripes = (torch.arange(96) % 8 < 4).float().expand(1, 3, 64, 96)
-    assert torch.allclose(wide_mean(stripes), torch.full_like(flat, 0.5), atol=1e-6)
+    assert torch.allclose(local_mean(stripes), torch.full_like(flat, 0.5), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 9), (33, 50)])
@@ -65,9 +65,11 @@ def test_any_size_is_answered_in_that_size(network, size):
 
 def test_a_frame_without_neighbours_says_so():
     frame, fused = torch.rand(2, 3, 8, 8)
-    way, confidence = torch.zeros(2, 8, 8), torch.zeros(8, 8)
-    alone = evidence([frame, fused, frame, frame], way=way, confidence=confidence)
-    several = evidence([frame, fused, frame.clone(), frame], way=way, confidence=confidence)
+    blur_vector, confidence = torch.zeros(2, 8, 8), torch.zeros(8, 8)
+    alone = build_network_input([frame, fused, frame, frame], blur_vector=blur_vector, confidence=confidence)
+    several = build_network_input(
+        [frame, fused, frame.clone(), frame], blur_vector=blur_vector, confidence=confidence
+    )
     assert alone.shape == (16, 8, 8)
     assert alone[-1].all()
     assert not several[-1].any()
@@ -75,8 +77,8 @@ def test_a_frame_without_neighbours_says_so():
 
 def test_the_layout_is_read_off_the_weights(network):
     state = network.state_dict()
-    assert detect(state)
-    assert read_layout(state) == SMALL
+    assert matches(state)
+    assert infer_config(state) == SMALL
     seen = torch.rand(1, 16, 16, 16)
     network.head.weight.data.normal_()
     assert torch.equal(load(network.state_dict())(seen), network(seen))

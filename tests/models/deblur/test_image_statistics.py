@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from freezeframe.data.synthesis.degradations.compose import degrade
-from freezeframe.models.deblur.image_statistics import BLOCKIEST, NOISIEST, SIGNS, signs
+from freezeframe.models.deblur.image_statistics import (
+    MAX_BLOCKINESS,
+    MAX_NOISE,
+    NUM_STATISTICS,
+    image_statistics,
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +24,18 @@ def picture():
 
 def told(picture):
     return dict(
-        zip(("darkest", "brightest", "noise", "blocks"), signs(picture[None])[0].tolist(), strict=True)
+        zip(
+            ("darkest", "brightest", "noise", "blocks"),
+            image_statistics(picture[None])[0].tolist(),
+            strict=True,
+        )
     )
 
 
 @pytest.mark.parametrize("sigma", [5, 15, 25, 50])
 def test_noise_is_told_in_its_own_measure(picture, sigma):
     noisy = picture * 0.4 + 0.3 + sigma / 255 * torch.randn(picture.shape, generator=torch.manual_seed(1))
-    assert told(noisy)["noise"] ** 2 * NOISIEST * 255 == pytest.approx(sigma, rel=0.06)
+    assert told(noisy)["noise"] ** 2 * MAX_NOISE * 255 == pytest.approx(sigma, rel=0.06)
 
 
 def test_extremes_are_those_of_the_colours(picture):
@@ -60,18 +69,20 @@ def test_blocks_are_seen_and_only_where_they_begin_at_the_corner(picture, turned
 
 def test_sides_are_alike(picture):
     """Turned over, a picture of whole blocks tells the same."""
-    assert torch.allclose(signs(picture[None]), signs(picture.mT[None]), atol=1e-5)
+    assert torch.allclose(image_statistics(picture[None]), image_statistics(picture.mT[None]), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2), (8, 8), (17, 5)])
 def test_any_size_and_any_batch_is_told(size):
-    codes = torch.rand(2, 3, *size)
-    found = signs(codes)
-    assert found.shape == (2, SIGNS)
-    assert torch.allclose(found[:1], signs(codes[:1]), atol=1e-6)
+    encoded = torch.rand(2, 3, *size)
+    found = image_statistics(encoded)
+    assert found.shape == (2, NUM_STATISTICS)
+    assert torch.allclose(found[:1], image_statistics(encoded[:1]), atol=1e-6)
     assert found.isfinite().all()
-    assert found[:, 3].abs().max() <= BLOCKIEST
+    assert found[:, 3].abs().max() <= MAX_BLOCKINESS
 
 
 def test_an_even_picture_shows_nothing():
-    assert torch.allclose(signs(torch.full((1, 3, 64, 64), 0.5)), torch.tensor([[0.5, 0.5, 0, 0]]), atol=1e-6)
+    assert torch.allclose(
+        image_statistics(torch.full((1, 3, 64, 64), 0.5)), torch.tensor([[0.5, 0.5, 0, 0]]), atol=1e-6
+    )

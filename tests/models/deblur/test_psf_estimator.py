@@ -7,10 +7,17 @@ import math
 import pytest
 import torch
 
-from freezeframe.data.color import SRGB, to_light, to_signal
-from freezeframe.data.synthesis.degradations.psf import blurred, disk_kernel, line_kernel
-from freezeframe.models.deblur.psf_estimator import LAGS, RADII, REACH, STEP, BlurEstimator, cepstrum
-from freezeframe.models.registry.bundled import ESTIMATOR, read_estimator, verify
+from freezeframe.data.color import SRGB, to_encoded, to_linear
+from freezeframe.data.synthesis.degradations.psf import convolve, disk_kernel, line_kernel
+from freezeframe.models.deblur.psf_estimator import (
+    LAGS,
+    MAX_OFFSET,
+    NUM_RADII,
+    RADIUS_STEP,
+    PsfEstimator,
+    cepstrum,
+)
+from freezeframe.models.registry.bundled import PSF_ESTIMATOR, read_psf_estimator, verify
 
 
 def grain(size=(200, 260), *, seed=0):
@@ -30,28 +37,28 @@ def landscape(size=(256, 256), *, seed=0):
     return (0.45 + 0.15 * made / made.std()).clamp(0, 1).expand(3, -1, -1)
 
 
-def moved(codes, kernel):
-    return to_signal(blurred(to_light(codes, SRGB), kernel).clamp(0, 1), SRGB)
+def moved(encoded, kernel):
+    return to_encoded(convolve(to_linear(encoded, SRGB), kernel).clamp(0, 1), SRGB)
 
 
 @pytest.mark.parametrize(("length", "angle"), [(6, 0.0), (9, math.pi / 2), (10, 0.6435)])
 def test_a_line_leaves_its_deepest_echo_at_its_end(length, angle):
     echoes = cepstrum(moved(grain(), line_kernel(length, angle=angle))[None])[0]
-    far = torch.hypot(*torch.meshgrid(*2 * [torch.arange(LAGS).float() - REACH], indexing="ij")) > 3
+    far = torch.hypot(*torch.meshgrid(*2 * [torch.arange(LAGS).float() - MAX_OFFSET], indexing="ij")) > 3
     at = int(echoes.masked_fill(~far, 0).argmin())
-    y, x = at // LAGS - REACH, at % LAGS - REACH
+    y, x = at // LAGS - MAX_OFFSET, at % LAGS - MAX_OFFSET
     wanted = torch.tensor([length * math.sin(angle), length * math.cos(angle)])
     off = min((torch.tensor([y, x]) - sign * wanted).norm() for sign in (1, -1))
     assert off < 1.5
 
 
 def test_echoes_are_alike_from_both_sides_and_turn_with_the_picture():
-    codes = torch.rand(1, 3, 150, 190)
-    echoes = cepstrum(codes)
+    encoded = torch.rand(1, 3, 150, 190)
+    echoes = cepstrum(encoded)
     assert echoes.shape == (1, LAGS, LAGS)
     assert torch.allclose(echoes, echoes.flip(1, 2), atol=1e-5)
-    assert torch.allclose(cepstrum(codes.flip(3)), echoes.flip(2), atol=1e-4)
-    assert torch.allclose(cepstrum(codes.transpose(2, 3)), echoes.transpose(1, 2), atol=1e-4)
+    assert torch.allclose(cepstrum(encoded.flip(3)), echoes.flip(2), atol=1e-4)
+    assert torch.allclose(cepstrum(encoded.transpose(2, 3)), echoes.transpose(1, 2), atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (40, 300), (128, 128), (129, 500)])
@@ -60,25 +67,27 @@ def test_any_size_has_echoes(size):
 
 
 def test_answers_are_probabilities_and_ways_go_both_ways():
-    ways, radii = BlurEstimator()(torch.randn(2, LAGS, LAGS))
+    ways, radii = PsfEstimator()(torch.randn(2, LAGS, LAGS))
     assert torch.allclose(ways.exp().sum((1, 2)), torch.ones(2))
     assert torch.equal(ways, ways.flip(1, 2))
     assert torch.allclose(radii.exp().sum(1), torch.ones(2))
-    assert radii.shape == (2, RADII)
+    assert radii.shape == (2, NUM_RADII)
 
 
 @pytest.mark.parametrize(("length", "angle"), [(5, 0.3), (9, 2.0), (14, 1.2)])
 def test_the_shipped_one_tells_lines_of_a_picture_it_never_saw(length, angle):
-    found, _ = read_estimator()(cepstrum(moved(landscape(seed=3), line_kernel(length, angle=angle))[None]))
+    found, _ = read_psf_estimator()(
+        cepstrum(moved(landscape(seed=3), line_kernel(length, angle=angle))[None])
+    )
     at = int(found[0].argmax())
-    y, x = at // LAGS - REACH, at % LAGS - REACH
+    y, x = at // LAGS - MAX_OFFSET, at % LAGS - MAX_OFFSET
     assert abs(math.hypot(y, x) - length) < 1.5
     assert abs(math.sin(math.atan2(y, x) - angle)) * length < 1.5
 
 
 def test_the_shipped_one_tells_disks_and_that_nothing_is_wrong():
-    estimator = read_estimator()
-    radii = STEP * torch.arange(RADII)
+    estimator = read_psf_estimator()
+    radii = RADIUS_STEP * torch.arange(NUM_RADII)
     for radius in (2.0, 3.5):
         _, found = estimator(cepstrum(moved(landscape(seed=4), disk_kernel(radius))[None]))
         assert float((found.exp() @ radii)[0]) == pytest.approx(radius, abs=0.75)
@@ -88,4 +97,4 @@ def test_the_shipped_one_tells_disks_and_that_nothing_is_wrong():
 
 
 def test_the_file_is_that_of_its_card():
-    verify(ESTIMATOR)
+    verify(PSF_ESTIMATOR)

@@ -7,9 +7,9 @@ import torch
 from torch.nn.functional import interpolate
 
 from freezeframe.models.deblur import refiner
-from freezeframe.models.deblur.refiner import SEEN, Layout, Refiner, openness
+from freezeframe.models.deblur.refiner import INPUT_CHANNELS, NetConfig, Refiner, gate_activation
 
-TINY = Layout(widths=(8, 16, 16), down=(1, 1, 1), up=(1, 1))
+TINY = NetConfig(widths=(8, 16, 16), down=(1, 1, 1), up=(1, 1))
 
 
 def network(*, seed=0, gate=1.0):
@@ -24,38 +24,42 @@ def network(*, seed=0, gate=1.0):
 
 @pytest.mark.parametrize("size", [(8, 8), (21, 45), (1, 3)])
 def test_any_size_comes_back_with_its_correction(size):
-    codes = torch.rand(2, 3, *size)
+    encoded = torch.rand(2, 3, *size)
     made = network()
-    assert made(codes).shape == codes.shape
-    assert torch.equal(made(codes), codes + made.correction(codes))
-    assert made.correction(codes).abs().max() > 1e-4
+    assert made(encoded).shape == encoded.shape
+    assert torch.equal(made(encoded), encoded + made.correction(encoded))
+    assert made.correction(encoded).abs().max() > 1e-4
 
 
 def test_an_untrained_network_changes_nothing():
-    codes = torch.rand(1, 3, 32, 32)
-    assert torch.equal(Refiner(TINY)(codes), codes)
+    encoded = torch.rand(1, 3, 32, 32)
+    assert torch.equal(Refiner(TINY)(encoded), encoded)
 
 
 def test_a_shut_gate_leaves_every_bit_and_a_half_open_one_adds_half():
-    codes = torch.rand(1, 3, 40, 40)
-    assert torch.equal(network(gate=-0.01)(codes), codes)
-    whole, half = (network(gate=g).correction(codes) for g in (1.7, 0.5))
-    assert (half - 0.5 * network(gate=1.0).correction(codes)).abs().max() < 1e-6
-    assert torch.equal(whole, network(gate=1.0).correction(codes))
+    encoded = torch.rand(1, 3, 40, 40)
+    assert torch.equal(network(gate=-0.01)(encoded), encoded)
+    whole, half = (network(gate=g).correction(encoded) for g in (1.7, 0.5))
+    assert (half - 0.5 * network(gate=1.0).correction(encoded)).abs().max() < 1e-6
+    assert torch.equal(whole, network(gate=1.0).correction(encoded))
 
 
 def test_openness_is_a_mean_bounded_and_spread():
     """Against means taken one by one, of the coarse pixels that there are."""
-    judged = 3 * torch.randn(1, 1, 9, 9)
-    assert torch.allclose(openness(judged)[0, 0, 32:40, 32:40].mean(), spread_middle(judged), atol=1e-6)
-    assert openness(judged.abs() + 1).min() == 1
+    predict_correction = 3 * torch.randn(1, 1, 9, 9)
+    assert torch.allclose(
+        gate_activation(predict_correction)[0, 0, 32:40, 32:40].mean(),
+        spread_middle(predict_correction),
+        atol=1e-6,
+    )
+    assert gate_activation(predict_correction.abs() + 1).min() == 1
 
 
-def spread_middle(judged):
+def spread_middle(predict_correction):
     around = torch.empty(1, 1, 9, 9)
     for y in range(9):
         for x in range(9):
-            around[0, 0, y, x] = judged[0, 0, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].mean()
+            around[0, 0, y, x] = predict_correction[0, 0, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].mean()
     return interpolate(around.clamp(0, 1), scale_factor=8, mode="bilinear")[0, 0, 32:40, 32:40].mean()
 
 
@@ -70,47 +74,51 @@ def spread_middle(judged):
     ],
 )
 def test_a_shut_gate_can_open_again_and_none_runs_away(value, wish, moves):
-    judged = torch.full((1, 1, 1, 1), value, requires_grad=True)
-    opened = openness(judged).mean()
+    predict_correction = torch.full((1, 1, 1, 1), value, requires_grad=True)
+    opened = gate_activation(predict_correction).mean()
     (-opened if wish == "open" else opened).backward()
-    assert (judged.grad.abs().max() > 0) == moves
+    assert (predict_correction.grad.abs().max() > 0) == moves
     if moves:
-        assert (judged.grad < 0).all() == (wish == "open")
+        assert (predict_correction.grad < 0).all() == (wish == "open")
 
 
 def test_learning_and_using_give_one_answer():
-    codes = torch.rand(1, 3, 32, 32)
+    encoded = torch.rand(1, 3, 32, 32)
     made = network(gate=0.4)
-    expected = made(codes)
-    assert torch.allclose(made.requires_grad_(True)(codes), expected, atol=1e-6)
+    expected = made(encoded)
+    assert torch.allclose(made.requires_grad_(True)(encoded), expected, atol=1e-6)
 
 
 def test_what_is_far_away_does_not_matter():
     """Blocks and gate reach about a hundred pixels: a tile with such a margin is like the whole."""
-    evidence = torch.rand(1, SEEN, 32, 256)
-    other = evidence.clone()
-    other[..., :64] = torch.rand(1, SEEN, 32, 64)
+    network_input = torch.rand(1, INPUT_CHANNELS, 32, 256)
+    other = network_input.clone()
+    other[..., :64] = torch.rand(1, INPUT_CHANNELS, 32, 64)
     made = network()
-    assert (made.judged(evidence) - made.judged(other))[..., :64].abs().max() > 1e-3
-    assert torch.equal(made.judged(evidence)[..., 200:], made.judged(other)[..., 200:])
+    assert (made.predict_correction(network_input) - made.predict_correction(other))[
+        ..., :64
+    ].abs().max() > 1e-3
+    assert torch.equal(
+        made.predict_correction(network_input)[..., 200:], made.predict_correction(other)[..., 200:]
+    )
 
 
 def test_a_tile_told_of_the_whole_picture_is_like_the_whole():
-    codes = blurry()
+    encoded = blurry()
     made = network()
-    told = made.degradation(codes)
-    whole, tile = made.correction(codes), made.correction(codes[..., 64:], degradation=told)
+    told = made.degradation(encoded)
+    whole, tile = made.correction(encoded), made.correction(encoded[..., 64:], degradation=told)
     assert (whole[..., 192:] - tile[..., 128:]).abs().max() < 0.5 / 255
-    assert not torch.equal(made.degradation(codes[..., 64:]), told)
+    assert not torch.equal(made.degradation(encoded[..., 64:]), told)
 
 
 def test_what_undoes_the_blur_is_taken_as_far_as_the_head_says():
-    codes = blurry()
+    encoded = blurry()
     made = network()
     with torch.no_grad():
         made.head.weight.zero_()
         made.head.bias[12:16] = 1  # the whole of the first way
-    assert torch.equal(made.correction(codes), made.evidence(codes)[:, 3:6])
+    assert torch.equal(made.correction(encoded), made.network_input(encoded)[:, 3:6])
 
 
 def blurry():
@@ -122,23 +130,23 @@ def blurry():
 
 def test_weights_say_their_layout():
     state = network().state_dict()
-    assert refiner.detect(state)
-    assert refiner.read_layout(state) == TINY
-    codes = torch.rand(1, 3, 16, 16)
-    assert torch.equal(refiner.load(state)(codes), network()(codes))
+    assert refiner.matches(state)
+    assert refiner.infer_config(state) == TINY
+    encoded = torch.rand(1, 3, 16, 16)
+    assert torch.equal(refiner.load(state)(encoded), network()(encoded))
     with pytest.raises(RuntimeError, match="Missing key"):
         refiner.load({key: value for key, value in state.items() if key != "head.bias"})
 
 
 def test_the_default_fits_eight_megabytes_at_half_precision():
     with torch.device("meta"):
-        assert 2 * sum(p.numel() for p in Refiner(Layout()).parameters()) < 8e6
+        assert 2 * sum(p.numel() for p in Refiner(NetConfig()).parameters()) < 8e6
 
 
 def test_while_training_every_other_example_finds_the_gate_open():
     """Behind a gate that is shut nothing could be learned; in use it is as it stands."""
-    codes = torch.rand(4, 3, 32, 32)
+    encoded = torch.rand(4, 3, 32, 32)
     shut, open_ = network(gate=-1.0), network(gate=1.0)
-    assert torch.equal(shut.train().correction(codes)[::2], open_.correction(codes)[::2])
-    assert shut.train().correction(codes)[1::2].abs().max() == 0
-    assert shut.eval().correction(codes).abs().max() == 0
+    assert torch.equal(shut.train().correction(encoded)[::2], open_.correction(encoded)[::2])
+    assert shut.train().correction(encoded)[1::2].abs().max() == 0
+    assert shut.eval().correction(encoded).abs().max() == 0

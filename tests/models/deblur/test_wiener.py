@@ -7,18 +7,20 @@ import math
 import pytest
 import torch
 
-from freezeframe.data.color import SRGB, to_light, to_signal
-from freezeframe.data.synthesis.degradations.psf import blurred, disk_kernel, line_kernel
-from freezeframe.models.deblur.psf_estimator import LAGS, RADII, REACH, STEP
-from freezeframe.models.deblur.wiener import NOISES, moments, undone
+from freezeframe.data.color import SRGB, to_encoded, to_linear
+from freezeframe.data.synthesis.degradations.psf import convolve, disk_kernel, line_kernel
+from freezeframe.models.deblur.psf_estimator import LAGS, MAX_OFFSET, NUM_RADII, RADIUS_STEP
+from freezeframe.models.deblur.wiener import NOISES, transfer_moments, wiener_candidates
 
 
-def certain(ways, radius=0.0):
+def certain(offsets, radius=0.0):
     """Logarithms of probabilities: these ways (y, x) alike, and their opposites; one radius."""
-    found, radii = torch.full((1, LAGS, LAGS), -40.0), torch.full((1, RADII), -40.0)
-    for y, x in ways:
-        found[0, REACH + y, REACH + x] = found[0, REACH - y, REACH - x] = -math.log(2 * len(ways))
-    radii[0, round(radius / STEP)] = 0
+    found, radii = torch.full((1, LAGS, LAGS), -40.0), torch.full((1, NUM_RADII), -40.0)
+    for y, x in offsets:
+        found[0, MAX_OFFSET + y, MAX_OFFSET + x] = found[0, MAX_OFFSET - y, MAX_OFFSET - x] = -math.log(
+            2 * len(offsets)
+        )
+    radii[0, round(radius / RADIUS_STEP)] = 0
     return found, radii
 
 
@@ -29,7 +31,7 @@ def scenery(size=(96, 120)):
 
 
 def test_nothing_is_added_where_nothing_was_blurred():
-    assert undone(scenery(), *certain([(0, 0)])).abs().max() < 1e-5
+    assert wiener_candidates(scenery(), *certain([(0, 0)])).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -42,11 +44,11 @@ def test_nothing_is_added_where_nothing_was_blurred():
 )
 def test_a_known_blur_is_undone(kernel, told):
     truth = scenery((200, 240))
-    worse = to_signal(blurred(to_light(truth[0], SRGB), kernel), SRGB)[None]
+    worse = to_encoded(convolve(to_linear(truth[0], SRGB), kernel), SRGB)[None]
     inside = (..., slice(50, -50), slice(50, -50))  # what lies beyond the edge is not known
     errors = [
         (answer - truth)[inside].square().mean()
-        for answer in (worse, *(worse + change for change in undone(worse, *told).split(3, dim=1)))
+        for answer in (worse, *(worse + change for change in wiener_candidates(worse, *told).split(3, dim=1)))
     ]
     assert min(errors[1:]) < errors[0] / 3
 
@@ -59,7 +61,7 @@ def test_transfer_functions_are_those_of_the_kernels(way, radius):
     place[: len(kernel), : len(kernel)] = kernel
     drawn = torch.fft.rfft2(place.roll(2 * (-(len(kernel) // 2),), (0, 1))).real
     y, x = torch.fft.fftfreq(64)[:, None], torch.fft.rfftfreq(64)
-    mean, square = moments(y, x, *certain([way], radius))
+    mean, square = transfer_moments(y, x, *certain([way], radius))
     low = torch.hypot(*torch.broadcast_tensors(y, x)) < 0.12  # drawn between pixels, the fine ones are softer
     assert (mean[0] - drawn)[low].abs().max() < 0.05
     assert torch.allclose(square, mean.square(), atol=1e-5)
@@ -67,12 +69,15 @@ def test_transfer_functions_are_those_of_the_kernels(way, radius):
 
 def test_doubt_makes_it_gentle():
     truth = scenery()
-    sure, unsure = (undone(truth, *certain(ways)) for ways in ([(0, 9)], [(0, 9), (9, 0), (0, 0), (4, 4)]))
+    sure, unsure = (
+        wiener_candidates(truth, *certain(offsets))
+        for offsets in ([(0, 9)], [(0, 9), (9, 0), (0, 0), (4, 4)])
+    )
     assert unsure.square().mean() < 0.5 * sure.square().mean()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 200), (33, 34)])
 def test_any_size_is_undone(size):
-    change = undone(torch.rand(1, 3, *size), *certain([(3, 4)]))
+    change = wiener_candidates(torch.rand(1, 3, *size), *certain([(3, 4)]))
     assert change.shape == (1, 3 * len(NOISES), *size)
     assert change.isfinite().all()

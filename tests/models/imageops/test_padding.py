@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freezeframe.models.imageops.padding import divisible, mirrored
+from freezeframe.models.imageops.padding import pad_to_multiple, reflect_pad
 
 
 @settings(max_examples=60, deadline=None)
@@ -14,10 +14,10 @@ def test_mirroring_against_numpy(height, width, below, right, twice):
     x = torch.arange(float(height * width)).reshape(1, height, width)
     mode = "symmetric" if twice else "reflect"
     expected = np.pad(x.numpy(), ((0, 0), (0, below), (0, right)), mode=mode)
-    got = mirrored(x, height=height + below, width=width + right, edge="twice" if twice else "once")
+    got = reflect_pad(x, height=height + below, width=width + right, mode="twice" if twice else "reflect")
     assert np.array_equal(got.numpy(), expected)
 
 
 def test_a_picture_that_fits_is_not_copied():
     x = torch.rand(1, 3, 16, 24)
-    assert divisible(x, 8) is x
+    assert pad_to_multiple(x, 8) is x

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from freezeframe.models.nets.dual import haar as bands
 from freezeframe.models.nets.dual import model as dual
-from freezeframe.models.nets.dual.model import Attention, Dformer, Dual, Layout, aligned
+from freezeframe.models.nets.dual.model import Attention, Dformer, Dual, NetConfig, align_subbands
 
-TINY = Layout(width=8, blocks=2, heads=2, estimate=8, layers=1)
+TINY = NetConfig(width=8, blocks=2, heads=2, estimate=8, layers=1)
 
 
-def network(layout=TINY, *, seed=0):
+def network(config=TINY, *, seed=0):
     torch.manual_seed(seed)
-    made = Dual(layout).eval()
+    made = Dual(config).eval()
     with torch.no_grad():
         for head in made.heads:
             torch.nn.init.normal_(head.weight, std=0.05)
@@ -30,8 +30,8 @@ def network(layout=TINY, *, seed=0):
 def test_the_split_is_lossless_and_keeps_energy(rows, columns, seed):
     torch.manual_seed(seed)
     image = torch.rand(2, 3, 4 * rows, 4 * columns, dtype=torch.float64)
-    found = bands.split(image)
-    assert (bands.joined(found) - image).abs().max() < 1e-14  # rounding of float64
+    found = bands.dwt2(image)
+    assert (bands.idwt2(found) - image).abs().max() < 1e-14  # rounding of float64
     energy = sum(part.square().sum() for part in (found.low, found.mid, found.high))
     assert abs(float(energy / image.square().sum()) - 1) < 1e-12
 
@@ -42,7 +42,7 @@ def test_the_split_is_the_haar_transform_of_the_textbook():
     patterns = (
         torch.tensor([[[1, 1], [1, 1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]], [[1, -1], [-1, 1]]]) / 2
     )
-    found = bands.split(image)
+    found = bands.dwt2(image)
     for y in range(4):
         for x in range(4):
             square = image[0, 0, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
@@ -56,7 +56,7 @@ def test_stripes_lie_in_the_band_of_their_period(period, band):
     """Square waves of 2 and 4 pixels are Haar's own patterns; a slow ramp is nearly all means."""
     x = torch.arange(64)
     line = (x % period < period // 2).float() - 0.5 if period < 8 else torch.cos(2 * math.pi * x / period)
-    found = bands.split(line.expand(1, 1, 64, 64).contiguous())
+    found = bands.dwt2(line.expand(1, 1, 64, 64).contiguous())
     energies = {name: float(getattr(found, name).square().sum()) for name in ("low", "mid", "high")}
     assert energies[band] > 0.95 * sum(energies.values())
 
@@ -66,7 +66,7 @@ def test_stripes_lie_in_the_band_of_their_period(period, band):
 def test_what_happens_to_one_band_moves_its_own_estimate_most(hurt, seed):
     torch.manual_seed(seed)
     dformer = Dformer(TINY).requires_grad_(False)
-    parts = aligned(bands.split(torch.rand(1, 3, 64, 64) - 0.5))
+    parts = align_subbands(bands.dwt2(torch.rand(1, 3, 64, 64) - 0.5))
     worse = [part + 0.3 * torch.randn_like(part) * (i == hurt) for i, part in enumerate(parts)]
     moved = (dformer(worse) - dformer(parts)).square().mean((0, 2, 3, 4))
     others = [float(moved[i]) for i in range(3) if i != hurt]
@@ -80,7 +80,7 @@ def test_an_estimate_is_of_its_place():
     image = torch.rand(1, 3, 128, 128) - 0.5
     worse = image.clone()
     worse[..., :32, :32] += 0.3 * torch.randn(3, 32, 32)
-    moved = (dformer(aligned(bands.split(worse))) - dformer(aligned(bands.split(image)))).abs()
+    moved = (dformer(align_subbands(bands.dwt2(worse))) - dformer(align_subbands(bands.dwt2(image)))).abs()
     assert moved[..., :2, :2].max() > 1e-3
     assert moved[..., 4:, 4:].max() == 0
 
@@ -124,19 +124,19 @@ def test_attention_goes_to_the_band_that_the_estimate_points_at():
 
 def test_windows_hold_neighbours_and_come_back():
     x = torch.arange(2 * 3 * 2 * 8 * 12.0).view(2, 6, 8, 12)
-    tokens = dual.windows(x)
+    tokens = dual.window_partition(x)
     assert tokens.shape == (2 * 2 * 3, 3, 16, 2)
     assert set(tokens[4, 1, :, 0].tolist()) == set(x[0, 2, 4:8, 4:8].flatten().tolist())
     assert set(tokens[4, 1, :4, 0].tolist()) == set(x[0, 2, 4:6, 4:6].flatten().tolist())
-    assert torch.equal(dual.pictures(tokens, rows=2, columns=3), x)
+    assert torch.equal(dual.window_reverse(tokens, rows=2, columns=3), x)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (21, 45), (1, 3)])
 def test_any_size_comes_back(size):
-    codes = torch.rand(2, 3, *size)
+    encoded = torch.rand(2, 3, *size)
     made = network()
-    assert made(codes).shape == codes.shape
-    assert torch.allclose(made(codes), codes + made.correction(codes))
+    assert made(encoded).shape == encoded.shape
+    assert torch.allclose(made(encoded), encoded + made.correction(encoded))
 
 
 def test_shifted_by_whole_windows_it_answers_shifted():
@@ -148,20 +148,20 @@ def test_shifted_by_whole_windows_it_answers_shifted():
 
 
 def test_an_untrained_network_changes_nothing():
-    codes = torch.rand(1, 3, 32, 32)
-    assert torch.equal(Dual(TINY)(codes), codes)
+    encoded = torch.rand(1, 3, 32, 32)
+    assert torch.equal(Dual(TINY)(encoded), encoded)
 
 
 def test_weights_say_their_layout():
     state = network().state_dict()
-    assert dual.detect(state)
-    assert dual.read_layout(state) == TINY
-    codes = torch.rand(1, 3, 32, 32)
-    assert torch.equal(dual.load(state)(codes), network()(codes))
+    assert dual.matches(state)
+    assert dual.infer_config(state) == TINY
+    encoded = torch.rand(1, 3, 32, 32)
+    assert torch.equal(dual.load(state)(encoded), network()(encoded))
     with pytest.raises(RuntimeError, match="Missing key"):
         dual.load({key: value for key, value in state.items() if "proj" not in key})
 
 
 def test_the_small_one_has_about_a_million_parameters():
     with torch.device("meta"):
-        assert 0.9e6 < sum(p.numel() for p in Dual(Layout()).parameters()) < 1.1e6
+        assert 0.9e6 < sum(p.numel() for p in Dual(NetConfig()).parameters()) < 1.1e6

@@ -8,22 +8,30 @@ import pytest
 import torch
 from torch import Tensor
 
-from freezeframe.models.nets.hair.degradation_encoder import Attention, Sense
-from freezeframe.models.nets.hair.model import HAIR, RELEASED, Layout, Made, detect, load, read_layout
+from freezeframe.models.nets.hair.degradation_encoder import Attention, DegradationEncoder
+from freezeframe.models.nets.hair.model import (
+    HAIR,
+    RELEASED,
+    HyperStage,
+    NetConfig,
+    infer_config,
+    load,
+    matches,
+)
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.restormer.layers import Kernels, Shape
 from freezeframe.models.nets.restormer.model import Restormer
 from freezeframe.models.restorer.load import load_restorer
 
-BODY = restormer.Layout(
-    dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), growth=2.5, reduced=True
+BODY = restormer.NetConfig(
+    dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), expansion=2.5, reduce_latent=True
 )
-SMALL = Layout(body=BODY, boxes=(3, 2, 4, 2, 3), described=16, sensed=6)
+SMALL = NetConfig(body=BODY, box_sizes=(3, 2, 4, 2, 3), embedding_dim=16, encoder_width=6)
 
 
-def random_network(layout: Layout, seed: int = 0) -> HAIR:
+def random_network(config: NetConfig, seed: int = 0) -> HAIR:
     """Every weight drawn at random, those of the norms too, and the boxes."""
-    network = HAIR(layout).eval().requires_grad_(False)
+    network = HAIR(config).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for value in network.parameters():
         value.copy_(0.3 * torch.randn(value.shape, generator=generator))
@@ -116,18 +124,20 @@ def test_norms_of_the_released_network_share_three_channels():
 
 def test_hyper_parameters_are_read_off_the_shapes():
     state = {key: torch.zeros(shape, device="meta").half() for key, shape in published_shapes().items()}
-    assert detect(state)
-    assert read_layout(state) == RELEASED
+    assert matches(state)
+    assert infer_config(state) == RELEASED
     other = replace(
         SMALL,
-        body=replace(BODY, dim=6, heads=(1, 1, 3, 2), growth=2, channels=1, centred=False),
-        described=24,
+        body=replace(BODY, dim=6, heads=(1, 1, 3, 2), expansion=2, channels=1, centred=False),
+        embedding_dim=24,
     )
-    for layout in (SMALL, other):
-        assert read_layout(random_network(layout).state_dict()) == layout
+    for config in (SMALL, other):
+        assert infer_config(random_network(config).state_dict()) == config
 
 
-@pytest.mark.parametrize("wrong", [{"boxes": (2, 2)}, {"boxes": (1, 1, 1, 1, 0)}, {"sensed": 8}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"box_sizes": (2, 2)}, {"box_sizes": (1, 1, 1, 1, 0)}, {"encoder_width": 8}], ids=str
+)
 def test_a_layout_that_cannot_be_built_says_why(wrong):
     with pytest.raises(ValueError, match=r"boxes|sensed"):
         replace(SMALL, **wrong)
@@ -136,9 +146,9 @@ def test_a_layout_that_cannot_be_built_says_why(wrong):
 def test_relatives_are_told_apart():
     hair = random_network(SMALL).state_dict()
     plain = Restormer(BODY).state_dict()
-    assert (detect(hair), restormer.detect(hair)) == (True, False)
-    assert (detect(plain), restormer.detect(plain)) == (False, True)
-    assert not detect({})
+    assert (matches(hair), restormer.matches(hair)) == (True, False)
+    assert (matches(plain), restormer.matches(plain)) == (False, True)
+    assert not matches({})
 
 
 @pytest.mark.parametrize("harm", ["missing", "left over", "misshapen"])
@@ -164,8 +174,8 @@ def test_the_file_as_its_training_left_it_loads(tmp_path):
     torch.save({"epoch": 7, "state_dict": state, "hyper_parameters": {"lr": 2e-4}}, path)
     restorer = load_restorer(path, device="cpu", precision="fp32")
     light = torch.rand(1, 3, 40, 33, generator=torch.Generator().manual_seed(2))
-    codes = torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    restored = network(codes).clamp(0, 1)
+    encoded = torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    restored = network(encoded).clamp(0, 1)
     expected = torch.where(restored <= 0.04045, restored / 12.92, ((restored + 0.055) / 1.055) ** 2.4)
     assert (expected - light).abs().max() > 0.01, "the network changes nothing: nothing is tested"
     # float32 with sums in another order, through curves of slope up to 13.
@@ -220,15 +230,15 @@ def test_a_network_that_takes_one_kernel_of_each_box_is_a_restormer():
         "refinement": [2],
     }
     chosen(network, which)
-    codes = pictures(2, 3, 32, 40)
-    expected = plain_twin(network, which)(codes)
-    assert (expected - codes).abs().max() > 0.1
-    torch.testing.assert_close(network(codes), expected, atol=1e-10, rtol=0)
+    encoded = pictures(2, 3, 32, 40)
+    expected = plain_twin(network, which)(encoded)
+    assert (expected - encoded).abs().max() > 0.1
+    torch.testing.assert_close(network(encoded), expected, atol=1e-10, rtol=0)
     which["latent"] = [0, 2]
-    assert (plain_twin(network, which)(codes) - expected).abs().max() > 1e-3
+    assert (plain_twin(network, which)(encoded) - expected).abs().max() > 1e-3
 
 
-def naive_kernels(made: Made, index: int, told: np.ndarray) -> list[np.ndarray]:
+def naive_kernels(made: HyperStage, index: int, told: np.ndarray) -> list[np.ndarray]:
     """From what is told of one picture to six kernels, number by number."""
     x = told
     net = made.extracts[index].net
@@ -243,9 +253,9 @@ def naive_kernels(made: Made, index: int, told: np.ndarray) -> list[np.ndarray]:
     return [np.array([next(numbers) for _ in range(math.prod(size))]).reshape(size) for size in made.shapes]
 
 
-def random_stage(seed: int = 3) -> Made:
+def random_stage(seed: int = 3) -> HyperStage:
     shape = Shape(channels=4, heads=2, hidden=5)
-    made = Made(shape, count=2, box=3, described=16).double().requires_grad_(False)
+    made = HyperStage(shape, count=2, box=3, embedding_dim=16).double().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for value in made.parameters():
         value.copy_(torch.randn(value.shape, generator=generator))
@@ -266,24 +276,24 @@ def test_made_kernels_against_loops(index):
 
 def test_each_picture_of_a_batch_has_kernels_of_its_own():
     network = random_network(SMALL).double()
-    codes = pictures(3, 3, 32, 32)
-    codes[1] *= 0.2
-    told = network.degradation(codes)
+    encoded = pictures(3, 3, 32, 32)
+    encoded[1] *= 0.2
+    told = network.degradation(encoded)
     assert (told[0] - told[1]).abs().max() > 1e-4
-    alone = torch.cat([network(picture[None]) for picture in codes])
-    torch.testing.assert_close(network(codes), alone, atol=1e-10, rtol=0)
+    alone = torch.cat([network(picture[None]) for picture in encoded])
+    torch.testing.assert_close(network(encoded), alone, atol=1e-10, rtol=0)
 
 
 def test_what_is_told_once_is_what_the_network_tells_itself():
     network = random_network(SMALL).double()
-    codes = pictures(2, 3, 40, 37)
-    told = network.degradation(codes)
+    encoded = pictures(2, 3, 40, 37)
+    told = network.degradation(encoded)
     assert told.shape == (2, 16)
-    torch.testing.assert_close(network(codes, degradation=told), network(codes), atol=1e-12, rtol=0)
+    torch.testing.assert_close(network(encoded, degradation=told), network(encoded), atol=1e-12, rtol=0)
     # One row serves all pictures.
-    shared = network(codes, degradation=told[:1])
-    torch.testing.assert_close(shared[:1], network(codes[:1]), atol=1e-10, rtol=0)
-    assert (shared[1] - network(codes)[1]).abs().max() > 1e-6
+    shared = network(encoded, degradation=told[:1])
+    torch.testing.assert_close(shared[:1], network(encoded[:1]), atol=1e-10, rtol=0)
+    assert (shared[1] - network(encoded)[1]).abs().max() > 1e-6
 
 
 def test_tiles_that_share_what_is_told_are_restored_by_the_same_kernels():
@@ -308,13 +318,13 @@ def test_tiles_of_a_picture_that_repeats_are_the_whole_picture():
     Blocks of one pixel's reach, so that no border is in the way: the 3 x 3 kernels keep their middle only.
     """
     body = replace(BODY, blocks=(1, 1, 1, 1))
-    made = Made(body.shape(0), count=1, box=2, described=16).double().requires_grad_(False)
+    made = HyperStage(body.shape(0), count=1, box=2, embedding_dim=16).double().requires_grad_(False)
     told = torch.randn(1, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     kernels = made.kernels(made.extracts[0](told))
     middle = torch.zeros(3, 3, dtype=torch.float64)
     middle[1, 1] = 1
-    kernels.qkv_near.mul_(middle)
-    kernels.widen_near.mul_(middle)
+    kernels.qkv_dwconv.mul_(middle)
+    kernels.ffn_dwconv.mul_(middle)
     tile = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     whole = made.blocks[0](tile.repeat(1, 1, 2, 3), kernels)
     torch.testing.assert_close(whole, made.blocks[0](tile, kernels).repeat(1, 1, 2, 3), atol=1e-12, rtol=0)
@@ -354,16 +364,16 @@ def test_the_senses_attention_against_loops():
 def test_every_operation_counts():
     """A weight without effect would load without a word wherever its key is wired to."""
     body = replace(BODY, blocks=(1, 1, 2), heads=(1, 2, 2))
-    network = random_network(replace(SMALL, body=body, boxes=(3, 2, 4, 2))).double()
-    codes = pictures(1, 3, 16, 32)
-    before = network(codes)
+    network = random_network(replace(SMALL, body=body, box_sizes=(3, 2, 4, 2))).double()
+    encoded = pictures(1, 3, 16, 32)
+    before = network(encoded)
     # A bias of the keys adds the same to all logits of a place: softmax does not see it.
     idle = {"feature.mid.attn_1.k.bias"}
     for name, value in network.named_parameters():
         kept = value.clone()
         # Uneven: softmax does not see a constant, and a norm not one added to all channels.
         value.add_(torch.linspace(0.1, 1, value.numel(), dtype=value.dtype).reshape(value.shape))
-        change = (network(codes) - before).abs().max() / before.abs().max()
+        change = (network(encoded) - before).abs().max() / before.abs().max()
         assert (change < 1e-12) == (name in idle), f"{name} changes the picture by {change}"
         value.copy_(kept)
 
@@ -371,32 +381,32 @@ def test_every_operation_counts():
 @pytest.mark.parametrize(("height", "width"), [(32, 40), (33, 47), (1, 1), (9, 50)])
 def test_any_size_is_restored_as_part_of_its_mirrored_self(height, width):
     network = random_network(SMALL).double()
-    codes = pictures(1, 3, height, width)
+    encoded = pictures(1, 3, height, width)
     below, right = (max(side + -side % 8, 32) - side for side in (height, width))
-    whole = np.pad(codes.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")
+    whole = np.pad(encoded.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")
     expected = network(torch.from_numpy(whole))[..., :height, :width]
-    torch.testing.assert_close(network(codes), expected, atol=1e-11, rtol=0)
+    torch.testing.assert_close(network(encoded), expected, atol=1e-11, rtol=0)
 
 
 def test_the_smallest_picture_is_what_two_halvings_need():
-    sense = Sense(8, width=6, described=4)
+    sense = DegradationEncoder(8, width=6, embedding_dim=4)
     assert sense(torch.rand(1, 8, 4, 4)).shape == (1, 4)
     with pytest.raises(RuntimeError, match="size"):
         sense(torch.rand(1, 8, 3, 3))
-    assert RELEASED.smallest == 32
+    assert RELEASED.min_side == 32
 
 
 def test_the_correction_is_the_answer_less_the_picture():
     network = random_network(SMALL).double()
-    codes = pictures(1, 3, 32, 33)
-    torch.testing.assert_close(network.correction(codes), network(codes) - codes, atol=1e-12, rtol=0)
+    encoded = pictures(1, 3, 32, 33)
+    torch.testing.assert_close(network.correction(encoded), network(encoded) - encoded, atol=1e-12, rtol=0)
 
 
 def test_fresh_kernels_are_as_large_as_fresh_convolutions():
     """Mixed evenly, a box of n gives kernels of the deviation that torch begins convolutions with."""
     torch.manual_seed(0)
     shape = Shape(channels=32, heads=1, hidden=80)
-    made = Made(shape, count=1, box=6, described=16)
+    made = HyperStage(shape, count=1, box=6, embedding_dim=16)
     made.requires_grad_(False)
     kernels = made.kernels(torch.full((1, 6), 1 / 6))
     for field, size in zip(fields(Kernels), made.shapes, strict=True):
@@ -408,8 +418,8 @@ def test_fresh_kernels_are_as_large_as_fresh_convolutions():
 def test_every_weight_learns_from_a_fresh_start():
     torch.manual_seed(0)
     network = HAIR(SMALL)
-    codes = pictures(2, 3, 64, 64).float()
-    ((network(codes) - torch.rand_like(codes)) ** 2).mean().backward()
+    encoded = pictures(2, 3, 64, 64).float()
+    ((network(encoded) - torch.rand_like(encoded)) ** 2).mean().backward()
     for name, value in network.named_parameters():
         assert value.grad is not None, name
         assert value.grad.isfinite().all(), name
@@ -419,11 +429,11 @@ def test_every_weight_learns_from_a_fresh_start():
 def test_half_precision_rounds_the_change_and_not_the_picture():
     torch.manual_seed(0)
     network = HAIR(SMALL).eval().requires_grad_(False)
-    codes = pictures(1, 3, 32, 40).float()
-    exact = network.correction(codes)
+    encoded = pictures(1, 3, 32, 40).float()
+    exact = network.correction(encoded)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = network.correction(codes).float()
-    rough = network.bfloat16().correction(codes.bfloat16()).float()
+        mixed = network.correction(encoded).float()
+    rough = network.bfloat16().correction(encoded.bfloat16()).float()
     # bf16 has 8 bits: the roundings of some thirty layers on the way add up to a few per cent of the change.
     for answer in (mixed, rough):
         assert 0 < (answer - exact).abs().max() < 0.08 * exact.abs().max()

@@ -11,22 +11,22 @@ from freezeframe.models.nets.nafnet import (
     GOPRO_32,
     GOPRO_64,
     LayerNorm2d,
-    Layout,
     NAFNet,
+    NetConfig,
     Pool,
-    detect,
+    infer_config,
     load,
     local_mean,
-    read_layout,
+    matches,
     simple_gate,
 )
 
-SMALL = Layout(width=4, encoders=(1, 2), middle=1, decoders=(2, 1))
+SMALL = NetConfig(width=4, encoders=(1, 2), middle=1, decoders=(2, 1))
 
 
-def random_network(layout: Layout, seed: int = 0, window: int | None = None) -> NAFNet:
+def random_network(config: NetConfig, seed: int = 0, window: int | None = None) -> NAFNet:
     """Every weight drawn at random, the residual gains too: at their initial zero nothing would be tested."""
-    network = NAFNet(layout, window=window).eval().requires_grad_(False)
+    network = NAFNet(config, window=window).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for value in network.parameters():
         value.copy_(0.2 * torch.randn(value.shape, generator=generator))
@@ -74,44 +74,44 @@ def published_shapes(
 
 
 @pytest.mark.parametrize(
-    ("layout", "millions"),
+    ("config", "millions"),
     [(GOPRO_32, 17.11), (GOPRO_64, 67.89)],
     ids=["width 32", "width 64"],
 )
-def test_the_published_networks_have_their_published_keys_shapes_and_size(layout, millions):
+def test_the_published_networks_have_their_published_keys_shapes_and_size(config, millions):
     with torch.device("meta"):
-        state = NAFNet(layout).state_dict()
+        state = NAFNet(config).state_dict()
     shapes = {key: list(value.shape) for key, value in state.items()}
     assert shapes == published_shapes(
-        layout.width, list(layout.encoders), layout.middle, list(layout.decoders)
+        config.width, list(config.encoders), config.middle, list(config.decoders)
     )
     # The paper's tables round to 10,000 parameters.
     assert sum(math.prod(shape) for shape in shapes.values()) / 1e6 == pytest.approx(millions, abs=0.005)
 
 
 @pytest.mark.parametrize(
-    "layout",
+    "config",
     [
         SMALL,
         GOPRO_32,
-        Layout(width=6, encoders=(2, 2, 4, 8), middle=12, decoders=(2, 2, 2, 2)),
-        Layout(width=5, encoders=(3,), middle=2, decoders=(1,)),
+        NetConfig(width=6, encoders=(2, 2, 4, 8), middle=12, decoders=(2, 2, 2, 2)),
+        NetConfig(width=5, encoders=(3,), middle=2, decoders=(1,)),
     ],
     ids=str,
 )
-def test_hyper_parameters_are_read_off_the_shapes(layout):
-    table = published_shapes(layout.width, list(layout.encoders), layout.middle, list(layout.decoders))
+def test_hyper_parameters_are_read_off_the_shapes(config):
+    table = published_shapes(config.width, list(config.encoders), config.middle, list(config.decoders))
     state = {key: torch.zeros(shape, device="meta") for key, shape in table.items()}
-    assert detect(state)
-    assert read_layout(state) == layout
+    assert matches(state)
+    assert infer_config(state) == config
 
 
 def test_other_networks_are_not_taken_for_nafnet():
     state = random_network(SMALL).state_dict()
-    assert detect(state)
-    assert not detect({})
-    assert not detect({f"other.{key}": value for key, value in state.items()})
-    assert not detect(state | {"intro.weight": torch.zeros(4, 6, 3, 3)}), "six channels in: a stereo pair"
+    assert matches(state)
+    assert not matches({})
+    assert not matches({f"other.{key}": value for key, value in state.items()})
+    assert not matches(state | {"intro.weight": torch.zeros(4, 6, 3, 3)}), "six channels in: a stereo pair"
 
 
 @pytest.mark.parametrize("harm", ["missing", "left over", "misshapen"])
@@ -139,8 +139,8 @@ def naive_layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.
     return out
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_layer_norm_of_every_pixel_against_loops(layout):
+@pytest.mark.parametrize("config", [torch.contiguous_format, torch.channels_last])
+def test_layer_norm_of_every_pixel_against_loops(config):
     generator = torch.Generator().manual_seed(1)
     norm = LayerNorm2d(6).double().requires_grad_(False)
     norm.weight.copy_(torch.randn(6, generator=generator))
@@ -148,7 +148,7 @@ def test_layer_norm_of_every_pixel_against_loops(layout):
     x = torch.randn(2, 6, 3, 5, generator=generator, dtype=torch.float64)
     expected = naive_layer_norm(x.numpy(), norm.weight.numpy(), norm.bias.numpy())
     # float64 on both sides: only the order of the sums differs.
-    np.testing.assert_allclose(norm(x.to(memory_format=layout)).numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(norm(x.to(memory_format=config)).numpy(), expected, atol=1e-12)
 
 
 def test_the_gate_is_the_product_of_the_channel_halves():

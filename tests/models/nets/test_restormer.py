@@ -12,37 +12,37 @@ from hypothesis import strategies as st
 from freezeframe.models.nets.restormer.model import (
     DEBLUR,
     DENOISE,
-    Layout,
+    NetConfig,
     Restormer,
-    detect,
+    infer_config,
     load,
-    read_layout,
+    matches,
 )
-from freezeframe.models.nets.restormer.unet import simplest_growth
+from freezeframe.models.nets.restormer.unet import simplest_ratio
 
-SMALL = Layout(dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), growth=2.5)
-TWO_SCALES = Layout(dim=6, blocks=(2, 1), refinement=3, heads=(1, 3), channels=1, centred=False)
+SMALL = NetConfig(dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), expansion=2.5)
+TWO_SCALES = NetConfig(dim=6, blocks=(2, 1), refinement=3, heads=(1, 3), channels=1, centred=False)
 
 
-def random_network(layout: Layout, seed: int = 0) -> Restormer:
+def random_network(config: NetConfig, seed: int = 0) -> Restormer:
     """Every weight drawn at random, those of the norms too: at 1 and 0 they would not be tested."""
-    network = Restormer(layout).eval().requires_grad_(False)
+    network = Restormer(config).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for value in network.parameters():
         value.copy_(0.3 * torch.randn(value.shape, generator=generator))
     return network
 
 
-def published_shapes(layout: Layout) -> dict[str, list[int]]:
+def published_shapes(config: NetConfig) -> dict[str, list[int]]:
     """The key table of the released checkpoints (four scales), written down without our modules."""
     table: dict[str, list[int]] = {}
-    dim = layout.dim
+    dim = config.dim
 
     def block(name: str, c: int, heads: int) -> None:
-        h = int(c * layout.growth)
+        h = int(c * config.expansion)
         for norm in ("norm1", "norm2"):
             table[f"{name}.{norm}.body.weight"] = [c]
-            if layout.centred:
+            if config.centred:
                 table[f"{name}.{norm}.body.bias"] = [c]
         table[f"{name}.attn.temperature"] = [heads, 1, 1]
         table[f"{name}.attn.qkv.weight"] = [3 * c, c, 1, 1]
@@ -62,57 +62,57 @@ def published_shapes(layout: Layout) -> dict[str, list[int]]:
         "decoder_level1": (2 * dim, 0),
     }
     for name, (c, scale) in stages.items():
-        for i in range(layout.blocks[scale]):
-            block(f"{name}.{i}", c, layout.heads[scale])
-    for i in range(layout.refinement):
-        block(f"refinement.{i}", 2 * dim, layout.heads[0])
-    table["patch_embed.proj.weight"] = [dim, layout.channels, 3, 3]
+        for i in range(config.blocks[scale]):
+            block(f"{name}.{i}", c, config.heads[scale])
+    for i in range(config.refinement):
+        block(f"refinement.{i}", 2 * dim, config.heads[0])
+    table["patch_embed.proj.weight"] = [dim, config.channels, 3, 3]
     for i, c in enumerate((dim, 2 * dim, 4 * dim), start=1):
         table[f"down{i}_{i + 1}.body.0.weight"] = [c // 2, c, 3, 3]
         table[f"up{i + 1}_{i}.body.0.weight"] = [4 * c, 2 * c, 3, 3]
     table["reduce_chan_level3.weight"] = [4 * dim, 8 * dim, 1, 1]
     table["reduce_chan_level2.weight"] = [2 * dim, 4 * dim, 1, 1]
-    table["output.weight"] = [layout.channels, 2 * dim, 3, 3]
+    table["output.weight"] = [config.channels, 2 * dim, 3, 3]
     return table
 
 
 @pytest.mark.parametrize(
-    ("layout", "parameters"),
+    ("config", "parameters"),
     # 26.13 million is the published size; without biases the norms have 14,976 numbers less.
     [(DEBLUR, 26_126_644), (DENOISE, 26_111_668)],
     ids=["deblur, defocus, rain", "denoise"],
 )
-def test_the_published_networks_have_their_keys_shapes_and_size(layout, parameters):
+def test_the_published_networks_have_their_keys_shapes_and_size(config, parameters):
     with torch.device("meta"):
-        state = Restormer(layout).state_dict()
-    assert {key: list(value.shape) for key, value in state.items()} == published_shapes(layout)
-    assert sum(map(math.prod, published_shapes(layout).values())) == parameters
+        state = Restormer(config).state_dict()
+    assert {key: list(value.shape) for key, value in state.items()} == published_shapes(config)
+    assert sum(map(math.prod, published_shapes(config).values())) == parameters
 
 
 @pytest.mark.parametrize(
-    "layout",
-    [DEBLUR, DENOISE, SMALL, Layout(channels=1, centred=False), Layout(dim=16, growth=2)],
+    "config",
+    [DEBLUR, DENOISE, SMALL, NetConfig(channels=1, centred=False), NetConfig(dim=16, expansion=2)],
     ids=["deblur", "denoise", "small", "grey", "growth 2"],
 )
-def test_hyper_parameters_are_read_off_the_shapes(layout):
-    state = {key: torch.zeros(shape, device="meta").half() for key, shape in published_shapes(layout).items()}
-    assert detect(state)
-    assert read_layout(state) == layout
+def test_hyper_parameters_are_read_off_the_shapes(config):
+    state = {key: torch.zeros(shape, device="meta").half() for key, shape in published_shapes(config).items()}
+    assert matches(state)
+    assert infer_config(state) == config
 
 
 @settings(deadline=None)
 @given(st.integers(100, 800), st.lists(st.integers(1, 400), min_size=1, max_size=5))
 def test_the_growth_that_is_read_makes_the_same_sizes(hundredths, widths):
     hidden = {width: int(width * (hundredths / 100)) for width in widths}
-    growth = simplest_growth(hidden)
-    assert {width: int(width * growth) for width in widths} == hidden
+    expansion = simplest_ratio(hidden)
+    assert {width: int(width * expansion) for width in widths} == hidden
     # No longer than the number that made them.
-    assert len(str(growth)) <= max(len(str(hundredths / 100)), 3)
+    assert len(str(expansion)) <= max(len(str(hundredths / 100)), 3)
 
 
 def test_sizes_that_no_growth_makes_are_refused():
     with pytest.raises(ValueError, match="no growth makes"):
-        simplest_growth({48: 127, 96: 300})
+        simplest_ratio({48: 127, 96: 300})
 
 
 @pytest.mark.parametrize(
@@ -122,16 +122,16 @@ def test_sizes_that_no_growth_makes_are_refused():
 )
 def test_a_layout_that_cannot_be_built_says_why(wrong):
     with pytest.raises(ValueError, match="heads"):
-        Layout(**wrong)
+        NetConfig(**wrong)
 
 
 def test_other_networks_are_not_taken_for_restormer():
     state = random_network(SMALL).state_dict()
-    assert detect(state)
-    assert not detect({})
-    assert not detect({f"other.{key}": value for key, value in state.items()})
+    assert matches(state)
+    assert not matches({})
+    assert not matches({f"other.{key}": value for key, value in state.items()})
     two_views = {"patch_embed.proj.weight": torch.zeros(4, 6, 3, 3)}
-    assert not detect(state | two_views), "six channels in: the two halves of a dual-pixel sensor"
+    assert not matches(state | two_views), "six channels in: the two halves of a dual-pixel sensor"
 
 
 @pytest.mark.parametrize("harm", ["missing", "left over", "misshapen"])
@@ -149,12 +149,12 @@ def test_a_state_that_does_not_fit_exactly_is_refused_by_key_name(harm):
         load(state)
 
 
-@pytest.mark.parametrize("layout", [SMALL, TWO_SCALES], ids=["four scales", "grey, two scales"])
-def test_loaded_weights_are_the_saved_ones_in_float32(layout):
-    network = random_network(layout)
+@pytest.mark.parametrize("config", [SMALL, TWO_SCALES], ids=["four scales", "grey, two scales"])
+def test_loaded_weights_are_the_saved_ones_in_float32(config):
+    network = random_network(config)
     loaded = load({key: value.double() for key, value in network.state_dict().items()})
-    codes = torch.rand(1, layout.channels, 16, 24, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(loaded(codes), network(codes))
+    encoded = torch.rand(1, config.channels, 16, 24, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(loaded(encoded), network(encoded))
     assert not any(value.requires_grad for value in loaded.parameters())
 
 
@@ -202,14 +202,14 @@ def test_the_whole_network_is_its_blocks_in_a_chain():
 def test_every_operation_counts():
     """A weight without effect would load without a word wherever its key is wired to."""
     network = random_network(SMALL)
-    codes = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(10))
-    before = network(codes)
+    encoded = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(10))
+    before = network(encoded)
     for name, value in network.named_parameters():
         if value.numel() == 1 and "temperature" in name:
             continue
         kept = value.clone()
         value.add_(0.5)
-        assert not torch.equal(network(codes), before), f"{name} changes nothing"
+        assert not torch.equal(network(encoded), before), f"{name} changes nothing"
         value.copy_(kept)
 
 
@@ -225,33 +225,35 @@ def test_a_far_event_changes_everything_through_attention():
 @pytest.mark.parametrize(("height", "width"), [(8, 16), (9, 15), (1, 1), (3, 30)])
 def test_any_size_is_restored_as_part_of_its_mirrored_self(height, width):
     network = random_network(SMALL).double()
-    codes = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(14), dtype=torch.float64)
-    whole = np.pad(codes.numpy(), ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8)), mode="reflect")
+    encoded = torch.rand(
+        1, 3, height, width, generator=torch.Generator().manual_seed(14), dtype=torch.float64
+    )
+    whole = np.pad(encoded.numpy(), ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8)), mode="reflect")
     expected = network(torch.from_numpy(whole))[..., :height, :width]
-    torch.testing.assert_close(network(codes), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(network(encoded), expected, atol=1e-12, rtol=0)
 
 
 def test_without_its_last_layer_the_network_is_the_identity():
     network = random_network(SMALL)
     network.get_parameter("output.weight").zero_()
-    codes = torch.rand(2, 3, 13, 22)
-    assert torch.equal(network(codes), codes)
+    encoded = torch.rand(2, 3, 13, 22)
+    assert torch.equal(network(encoded), encoded)
 
 
 def test_pictures_of_a_batch_do_not_meet():
     network = random_network(SMALL).double()
-    codes = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(15), dtype=torch.float64)
-    alone = torch.cat([network(picture[None]) for picture in codes])
+    encoded = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(15), dtype=torch.float64)
+    alone = torch.cat([network(picture[None]) for picture in encoded])
     # Values reach 100: another order of float64 sums.
-    torch.testing.assert_close(network(codes), alone, atol=1e-10, rtol=0)
+    torch.testing.assert_close(network(encoded), alone, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("layout", [SMALL, TWO_SCALES], ids=["four scales", "grey, two scales"])
-def test_every_weight_learns_from_a_fresh_start(layout):
+@pytest.mark.parametrize("config", [SMALL, TWO_SCALES], ids=["four scales", "grey, two scales"])
+def test_every_weight_learns_from_a_fresh_start(config):
     torch.manual_seed(0)
-    network = Restormer(layout)
-    codes = torch.rand(2, layout.channels, 16, 16)
-    ((network(codes) - torch.rand_like(codes)) ** 2).mean().backward()
+    network = Restormer(config)
+    encoded = torch.rand(2, config.channels, 16, 16)
+    ((network(encoded) - torch.rand_like(encoded)) ** 2).mean().backward()
     for name, value in network.named_parameters():
         assert value.grad is not None, name
         assert value.grad.isfinite().all(), name
@@ -261,11 +263,11 @@ def test_every_weight_learns_from_a_fresh_start(layout):
 def test_half_precision_rounds_the_change_and_not_the_picture():
     torch.manual_seed(0)
     network = Restormer(SMALL).eval().requires_grad_(False)
-    codes = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(16))
-    exact = network.correction(codes)
+    encoded = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(16))
+    exact = network.correction(encoded)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = network.correction(codes).float()
-    rough = network.bfloat16().correction(codes.bfloat16()).float()
+        mixed = network.correction(encoded).float()
+    rough = network.bfloat16().correction(encoded.bfloat16()).float()
     # bf16 has 8 bits: the roundings of some thirty layers on the way add up to a few per cent of the change.
     for answer in (mixed, rough):
         assert 0 < (answer - exact).abs().max() < 0.08 * exact.abs().max()

@@ -13,15 +13,15 @@ from freezeframe.models.nets.restormer.layers import (
     Kernels,
     Shape,
     attend,
-    convolved,
-    feed,
+    convolve,
+    gated_feed_forward,
     kernel_shapes,
 )
 
 
 def random_kernels(shape: Shape, *, pictures: int | None = None, seed: int = 2) -> Kernels:
     generator = torch.Generator().manual_seed(seed)
-    names = ("qkv", "qkv_near", "merge", "widen", "widen_near", "narrow")
+    names = ("qkv", "qkv_dwconv", "attn_out", "ffn_in", "ffn_dwconv", "ffn_out")
     ahead = () if pictures is None else (pictures,)
     sizes = zip(names, kernel_shapes(shape), strict=True)
     return Kernels(
@@ -43,7 +43,7 @@ def naive_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def naive_attend(x: np.ndarray, kernels: Kernels, temperature: np.ndarray) -> np.ndarray:
     """Channel by channel: cosine to every channel of its head, softmax, weighted sum."""
-    mixed = naive_conv(naive_conv(x, kernels.qkv.numpy()), kernels.qkv_near.numpy())
+    mixed = naive_conv(naive_conv(x, kernels.qkv.numpy()), kernels.qkv_dwconv.numpy())
     count, heads = len(x), len(temperature)
     query, key, value = mixed[:count], mixed[count : 2 * count], mixed[2 * count :]
     gathered = np.zeros_like(x)
@@ -57,14 +57,14 @@ def naive_attend(x: np.ndarray, kernels: Kernels, temperature: np.ndarray) -> np
         weights = np.exp(np.array(cosines) * temperature[head, 0, 0])
         for o, weight in zip(others, weights / weights.sum(), strict=True):
             gathered[c] += weight * value[o]
-    return naive_conv(gathered, kernels.merge.numpy())
+    return naive_conv(gathered, kernels.attn_out.numpy())
 
 
 def naive_feed(x: np.ndarray, kernels: Kernels) -> np.ndarray:
-    wide = naive_conv(naive_conv(x, kernels.widen.numpy()), kernels.widen_near.numpy())
+    wide = naive_conv(naive_conv(x, kernels.ffn_in.numpy()), kernels.ffn_dwconv.numpy())
     half = len(wide) // 2
     smooth = np.vectorize(lambda v: v * 0.5 * (1 + math.erf(v / math.sqrt(2))))
-    return naive_conv(smooth(wide[:half]) * wide[half:], kernels.narrow.numpy())
+    return naive_conv(smooth(wide[:half]) * wide[half:], kernels.ffn_out.numpy())
 
 
 SHAPE = Shape(channels=6, heads=2, hidden=5)
@@ -88,19 +88,21 @@ def test_gated_feeding_against_loops():
     kernels = random_kernels(SHAPE)
     x = torch.randn(1, 6, 4, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     # Products of sums reach 1e3; float64.
-    np.testing.assert_allclose(feed(x, kernels)[0].numpy(), naive_feed(x[0].numpy(), kernels), atol=1e-9)
+    np.testing.assert_allclose(
+        gated_feed_forward(x, kernels)[0].numpy(), naive_feed(x[0].numpy(), kernels), atol=1e-9
+    )
 
 
 def test_a_kernel_of_its_own_for_each_picture_is_each_picture_alone():
     kernels = random_kernels(SHAPE, pictures=3)
     x = torch.randn(3, 6, 4, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    for name in ("qkv", "merge"):
+    for name in ("qkv", "attn_out"):
         kernel = getattr(kernels, name)
-        alone = [convolved(x[i : i + 1], kernel[i]) for i in range(3)]
-        torch.testing.assert_close(convolved(x, kernel), torch.cat(alone), atol=1e-12, rtol=0)
+        alone = [convolve(x[i : i + 1], kernel[i]) for i in range(3)]
+        torch.testing.assert_close(convolve(x, kernel), torch.cat(alone), atol=1e-12, rtol=0)
     wide = x.repeat(1, 3, 1, 1)
-    alone = [convolved(wide[i : i + 1], kernels.qkv_near[i]) for i in range(3)]
-    torch.testing.assert_close(convolved(wide, kernels.qkv_near), torch.cat(alone), atol=1e-12, rtol=0)
+    alone = [convolve(wide[i : i + 1], kernels.qkv_dwconv[i]) for i in range(3)]
+    torch.testing.assert_close(convolve(wide, kernels.qkv_dwconv), torch.cat(alone), atol=1e-12, rtol=0)
 
 
 def naive_norm(x: np.ndarray, norm: ChannelNorm) -> np.ndarray:
@@ -151,9 +153,9 @@ def naive_block(x: np.ndarray, block: Block) -> np.ndarray:
 def test_attention_does_not_care_where_pixels_lie():
     """With kernels that look at one pixel only, pixels in another order are restored in that order."""
     kernels = random_kernels(SHAPE)
-    alone = torch.zeros_like(kernels.qkv_near)
-    alone[..., 1, 1] = kernels.qkv_near[..., 1, 1]
-    kernels = Kernels(**{name: getattr(kernels, name) for name in Kernels.__slots__} | {"qkv_near": alone})
+    alone = torch.zeros_like(kernels.qkv_dwconv)
+    alone[..., 1, 1] = kernels.qkv_dwconv[..., 1, 1]
+    kernels = Kernels(**{name: getattr(kernels, name) for name in Kernels.__slots__} | {"qkv_dwconv": alone})
     temperature = torch.tensor([2.0, 0.5], dtype=torch.float64).reshape(2, 1, 1)
     x = torch.randn(1, 6, 4, 5, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(12))

@@ -18,29 +18,29 @@ from freezeframe.models.nets.swinir.config import (
     LIGHT_X2,
     NOISE,
     REAL_X4,
-    Layout,
+    NetConfig,
 )
-from freezeframe.models.nets.swinir.model import SwinIR, detect, load, published, read_layout
-from freezeframe.models.nets.swinir.window_attention import seams
+from freezeframe.models.nets.swinir.model import SwinIR, infer_config, load, matches, to_published_state
+from freezeframe.models.nets.swinir.window_attention import shift_masks
 
-SMALL = Layout(dim=8, depths=(2, 2), heads=(2, 4), window=4)
+SMALL = NetConfig(dim=8, depths=(2, 2), heads=(2, 4), window=4)
 HEADS = {
     "in place": {},
     "3conv": {"narrow": True},
-    "x2": {"scale": 2, "enlarging": "pixelshuffle"},
-    "x3": {"scale": 3, "enlarging": "pixelshuffle"},
-    "x8": {"scale": 8, "enlarging": "pixelshuffle"},
-    "light x3": {"scale": 3, "enlarging": "pixelshuffledirect"},
-    "real x4": {"scale": 4, "enlarging": "nearest+conv"},
-    "cells of 4": {"unshuffle": 4, "enlarging": "nearest+conv"},
-    "grey light x2": {"scale": 2, "enlarging": "pixelshuffledirect", "channels": 1},
+    "x2": {"scale": 2, "upsampler": "pixelshuffle"},
+    "x3": {"scale": 3, "upsampler": "pixelshuffle"},
+    "x8": {"scale": 8, "upsampler": "pixelshuffle"},
+    "light x3": {"scale": 3, "upsampler": "pixelshuffledirect"},
+    "real x4": {"scale": 4, "upsampler": "nearest+conv"},
+    "cells of 4": {"unshuffle": 4, "upsampler": "nearest+conv"},
+    "grey light x2": {"scale": 2, "upsampler": "pixelshuffledirect", "channels": 1},
 }
 every_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS.keys())
 
 
-def random_network(layout: Layout, seed: int = 0, **options: str) -> SwinIR:
+def random_network(config: NetConfig, seed: int = 0, **options: str) -> SwinIR:
     """Every weight drawn at random, those of the norms and tables too."""
-    network = SwinIR(layout, **options).eval().requires_grad_(False)
+    network = SwinIR(config, **options).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for value in network.parameters():
         value.copy_(0.3 * torch.randn(value.shape, generator=generator))
@@ -51,31 +51,31 @@ def pictures(*size: int, seed: int = 1) -> Tensor:
     return torch.rand(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def published_shapes(layout: Layout, side: int) -> dict[str, list[int]]:
+def published_shapes(config: NetConfig, side: int) -> dict[str, list[int]]:
     """The key table of the released checkpoints, written down from their layout and not from our modules."""
     table: dict[str, list[int]] = {}
-    dim, window, wide = layout.dim, layout.window, 64
+    dim, window, wide = config.dim, config.window, 64
 
     def layer(name: str, out: int, *inside: int) -> None:
         table[f"{name}.weight"] = [out, *inside]
         table[f"{name}.bias"] = [out]
 
     def mixing(name: str) -> None:
-        if layout.narrow:
+        if config.narrow:
             layer(f"{name}.0", dim // 4, dim, 3, 3)
             layer(f"{name}.2", dim // 4, dim // 4, 1, 1)
             layer(f"{name}.4", dim, dim // 4, 3, 3)
         else:
             layer(name, dim, dim, 3, 3)
 
-    cells = layout.channels * layout.unshuffle**2
-    layer("conv_first" if layout.unshuffle == 1 else "conv_first.1", dim, cells, 3, 3)
+    cells = config.channels * config.unshuffle**2
+    layer("conv_first" if config.unshuffle == 1 else "conv_first.1", dim, cells, 3, 3)
     layer("patch_embed.norm", dim)
-    for i, depth in enumerate(layout.depths):
+    for i, depth in enumerate(config.depths):
         for j in range(depth):
             block = f"layers.{i}.residual_group.blocks.{j}"
             layer(f"{block}.norm1", dim)
-            table[f"{block}.attn.relative_position_bias_table"] = [(2 * window - 1) ** 2, layout.heads[i]]
+            table[f"{block}.attn.relative_position_bias_table"] = [(2 * window - 1) ** 2, config.heads[i]]
             table[f"{block}.attn.relative_position_index"] = [window**2, window**2]
             layer(f"{block}.attn.qkv", 3 * dim, dim)
             layer(f"{block}.attn.proj", dim, dim)
@@ -87,20 +87,20 @@ def published_shapes(layout: Layout, side: int) -> dict[str, list[int]]:
         mixing(f"layers.{i}.conv")
     layer("norm", dim)
     mixing("conv_after_body")
-    factor = layout.scale * layout.unshuffle
-    if layout.enlarging == "pixelshuffledirect":
-        layer("upsample.0", factor**2 * layout.channels, dim, 3, 3)
+    factor = config.scale * config.unshuffle
+    if config.upsampler == "pixelshuffledirect":
+        layer("upsample.0", factor**2 * config.channels, dim, 3, 3)
         return table
-    layer("conv_last", layout.channels, wide if layout.enlarging else dim, 3, 3)
-    if layout.enlarging:
+    layer("conv_last", config.channels, wide if config.upsampler else dim, 3, 3)
+    if config.upsampler:
         layer("conv_before_upsample.0", wide, dim, 3, 3)
-    if layout.enlarging == "nearest+conv":
+    if config.upsampler == "nearest+conv":
         for name in ("conv_up1", "conv_up2", "conv_up3")[: int(math.log2(factor))]:
             layer(name, wide, wide, 3, 3)
         layer("conv_hr", wide, wide, 3, 3)
     elif factor == 3:
         layer("upsample.0", 9 * wide, wide, 3, 3)
-    elif layout.enlarging:
+    elif config.upsampler:
         for i in range(int(math.log2(factor))):
             layer(f"upsample.{2 * i}", 4 * wide, wide, 3, 3)
     return table
@@ -121,42 +121,42 @@ RELEASED = {
 }
 
 
-@pytest.mark.parametrize(("layout", "side", "keys", "parameters"), RELEASED.values(), ids=RELEASED.keys())
-def test_the_released_networks_have_their_keys_shapes_and_size(layout, side, keys, parameters):
+@pytest.mark.parametrize(("config", "side", "keys", "parameters"), RELEASED.values(), ids=RELEASED.keys())
+def test_the_released_networks_have_their_keys_shapes_and_size(config, side, keys, parameters):
     with torch.device("meta"):
-        network = SwinIR(layout)
-    shapes = {key: list(value.shape) for key, value in published(network, side=side).items()}
-    assert shapes == published_shapes(layout, side)
+        network = SwinIR(config)
+    shapes = {key: list(value.shape) for key, value in to_published_state(network, side=side).items()}
+    assert shapes == published_shapes(config, side)
     assert len(shapes) == keys
     if parameters is not None:
         assert sum(value.numel() for value in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize(
-    ("layout", "side"), [entry[:2] for entry in RELEASED.values()] + [(SMALL, 12)], ids=[*RELEASED, "small"]
+    ("config", "side"), [entry[:2] for entry in RELEASED.values()] + [(SMALL, 12)], ids=[*RELEASED, "small"]
 )
-def test_hyper_parameters_are_read_off_the_shapes(layout, side):
-    table = published_shapes(layout, side)
+def test_hyper_parameters_are_read_off_the_shapes(config, side):
+    table = published_shapes(config, side)
     state = {key: torch.zeros(shape, device="meta").half() for key, shape in table.items()}
-    assert detect(state)
-    assert read_layout(state) == layout
+    assert matches(state)
+    assert infer_config(state) == config
 
 
 @every_head
 def test_hyper_parameters_of_every_head_are_read_off_the_shapes(head):
-    layout = replace(SMALL, **head)
-    assert read_layout(random_network(layout).state_dict()) == layout
+    config = replace(SMALL, **head)
+    assert infer_config(random_network(config).state_dict()) == config
 
 
 def test_other_networks_are_not_taken_for_swinir():
     state = random_network(SMALL).state_dict()
-    assert detect(state)
-    assert not detect({})
-    assert not detect({f"other.{key}": value for key, value in state.items()})
-    assert not detect({key: value for key, value in state.items() if key != "patch_embed.norm.weight"})
+    assert matches(state)
+    assert not matches({})
+    assert not matches({f"other.{key}": value for key, value in state.items()})
+    assert not matches({key: value for key, value in state.items() if key != "patch_embed.norm.weight"})
 
 
-@pytest.mark.parametrize("wrong", [{"heads": (2, 3)}, {"scale": 2}, {"enlarging": "nearest+conv"}], ids=str)
+@pytest.mark.parametrize("wrong", [{"heads": (2, 3)}, {"scale": 2}, {"upsampler": "nearest+conv"}], ids=str)
 def test_a_layout_that_cannot_be_built_says_why(wrong):
     with pytest.raises(ValueError, match=r"heads|enlarging"):
         replace(SMALL, **wrong)
@@ -164,12 +164,12 @@ def test_a_layout_that_cannot_be_built_says_why(wrong):
 
 def test_a_factor_that_no_doublings_make_is_refused():
     with pytest.raises(ValueError, match="enlarging 5 times"):
-        SwinIR(replace(SMALL, scale=5, enlarging="nearest+conv"))
+        SwinIR(replace(SMALL, scale=5, upsampler="nearest+conv"))
 
 
 @pytest.mark.parametrize("harm", ["missing", "left over", "misshapen"])
 def test_a_state_that_does_not_fit_exactly_is_refused_by_key_name(harm):
-    state = published(random_network(SMALL), side=12)
+    state = to_published_state(random_network(SMALL), side=12)
     key = "layers.1.residual_group.blocks.1.attn.proj.weight"
     if harm == "missing":
         del state[key]
@@ -185,7 +185,7 @@ def test_a_state_that_does_not_fit_exactly_is_refused_by_key_name(harm):
 @pytest.mark.parametrize("name", ["attn_mask", "attn.relative_position_index"])
 def test_masks_and_indices_of_another_order_are_refused(name):
     """They are not needed, but a file in which they differ was made for another way to number pixels."""
-    state = published(random_network(SMALL), side=12)
+    state = to_published_state(random_network(SMALL), side=12)
     key = f"layers.0.residual_group.blocks.1.{name}"
     state[key] = state[key].transpose(-2, -1).flip(-1).contiguous()
     with pytest.raises(RuntimeError, match=rf"{key}.*window of 4".replace(".", r"\.").replace(r"\.*", ".*")):
@@ -194,54 +194,54 @@ def test_masks_and_indices_of_another_order_are_refused(name):
 
 @every_head
 def test_loaded_weights_are_the_saved_ones_in_float32(head):
-    layout = replace(SMALL, **head)
-    network = random_network(layout)
-    loaded = load({key: value.double() for key, value in published(network, side=12).items()})
-    codes = pictures(1, layout.channels, 9, 18).float()
-    assert torch.equal(loaded(codes), network(codes))
+    config = replace(SMALL, **head)
+    network = random_network(config)
+    loaded = load({key: value.double() for key, value in to_published_state(network, side=12).items()})
+    encoded = pictures(1, config.channels, 9, 18).float()
+    assert torch.equal(loaded(encoded), network(encoded))
     assert not any(value.requires_grad for value in loaded.parameters())
-    assert loaded.scale == layout.scale
+    assert loaded.scale == config.scale
 
 
 def test_the_range_of_values_can_be_named_where_the_window_does_not_tell():
     state = random_network(SMALL).state_dict()
-    codes = pictures(1, 3, 8, 8).float()
-    assert load(state).layout.value_range == 1
-    assert load(state, value_range=255.0).layout.value_range == 255
-    assert not torch.equal(load(state)(codes), load(state, value_range=255.0)(codes))
+    encoded = pictures(1, 3, 8, 8).float()
+    assert load(state).config.value_range == 1
+    assert load(state, value_range=255.0).config.value_range == 255
+    assert not torch.equal(load(state)(encoded), load(state, value_range=255.0)(encoded))
 
 
-def chained(codes: Tensor, network: SwinIR) -> Tensor:
+def chained(encoded: Tensor, network: SwinIR) -> Tensor:
     """What joins the layers (which have tests of their own), written down in one. In place, sides divide."""
-    mean = torch.tensor([0.4488, 0.4371, 0.4040], dtype=codes.dtype).reshape(3, 1, 1)
-    inside = (codes - mean) * network.layout.value_range
+    mean = torch.tensor([0.4488, 0.4371, 0.4040], dtype=encoded.dtype).reshape(3, 1, 1)
+    inside = (encoded - mean) * network.config.value_range
     first = network.conv_first(inside)
     x = network.patch_embed["norm"](first.permute(0, 2, 3, 1))
-    joined = seams((codes.shape[2], codes.shape[3]), network.layout.window)
+    joined = shift_masks((encoded.shape[2], encoded.shape[3]), network.config.window)
     for group in network.layers:
         inner = x
         for j, layer in enumerate(group.residual_group["blocks"]):
             inner = layer(inner, (None, joined)[j % 2])
         x = x + group.conv(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     body = network.conv_after_body(network.norm(x).permute(0, 3, 1, 2))
-    return (inside + network.conv_last(first + body)) / network.layout.value_range + mean
+    return (inside + network.conv_last(first + body)) / network.config.value_range + mean
 
 
 @pytest.mark.parametrize("value_range", [1.0, 255.0])
 def test_the_whole_network_is_its_layers_in_a_chain(value_range):
     network = random_network(replace(SMALL, value_range=value_range)).double()
-    codes = pictures(1, 3, 8, 12)
+    encoded = pictures(1, 3, 8, 12)
     # Values reach 100 inside; float64.
-    torch.testing.assert_close(network(codes), chained(codes, network), atol=1e-9, rtol=0)
+    torch.testing.assert_close(network(encoded), chained(encoded, network), atol=1e-9, rtol=0)
 
 
 def test_enlarging_by_shuffled_channels_against_numpy():
     """Channel 9 c + 3 i + j of the last convolution is row i, column j of each cell of colour c."""
-    network = random_network(replace(SMALL, scale=3, enlarging="pixelshuffledirect")).double()
-    codes = pictures(1, 3, 8, 8)
+    network = random_network(replace(SMALL, scale=3, upsampler="pixelshuffledirect")).double()
+    encoded = pictures(1, 3, 8, 8)
     seen: list[Tensor] = []
     network.upsample[0].register_forward_hook(lambda module, given_, answer: seen.append(answer))
-    out = network(codes)
+    out = network(encoded)
     for colour, i, j in np.ndindex(3, 3, 3):
         mean = (0.4488, 0.4371, 0.4040)[colour]
         expected = seen[0][:, 9 * colour + 3 * i + j] + mean
@@ -252,13 +252,13 @@ def test_enlarging_by_shuffled_channels_against_numpy():
 def test_every_operation_counts(head):
     """A weight without effect would load without a word wherever its key is wired to."""
     network = random_network(replace(SMALL, **head))
-    codes = pictures(1, network.layout.channels, *[2 * network.multiple] * 2).float()
-    before = network(codes)
+    encoded = pictures(1, network.config.channels, *[2 * network.multiple] * 2).float()
+    before = network(encoded)
     for name, value in network.named_parameters():
         kept = value.clone()
         # Uneven: softmax does not see a constant, and a norm not one added to all channels.
         value.add_(torch.linspace(0.1, 1, value.numel()).reshape(value.shape))
-        assert not torch.equal(network(codes), before), f"{name} changes nothing"
+        assert not torch.equal(network(encoded), before), f"{name} changes nothing"
         value.copy_(kept)
 
 
@@ -266,45 +266,45 @@ def test_without_its_last_layer_the_network_is_the_identity():
     network = random_network(SMALL)
     network.conv_last.weight.zero_()
     network.conv_last.bias.zero_()
-    codes = torch.rand(2, 3, 13, 22)
-    assert torch.equal(network(codes), codes)
+    encoded = torch.rand(2, 3, 13, 22)
+    assert torch.equal(network(encoded), encoded)
 
 
 def test_grey_codes_are_not_moved_by_a_mean():
     network = random_network(replace(SMALL, channels=1)).double()
-    codes = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    encoded = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
     first = network.conv_first.bias[:, None, None].expand(1, -1, 8, 8)
     body = network._body(first)
-    torch.testing.assert_close(network(codes), network.conv_last(first + body), atol=1e-12, rtol=0)
+    torch.testing.assert_close(network(encoded), network.conv_last(first + body), atol=1e-12, rtol=0)
 
 
 @every_head
 def test_any_size_comes_back_scaled_as_part_of_its_mirrored_self(head):
-    layout = replace(SMALL, **head)
-    network = random_network(layout).double()
-    codes = pictures(2, layout.channels, 9, 3)
+    config = replace(SMALL, **head)
+    network = random_network(config).double()
+    encoded = pictures(2, config.channels, 9, 3)
     below, right = (-side % network.multiple for side in (9, 3))
-    whole = np.pad(codes.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")
-    expected = network(torch.from_numpy(whole))[..., : 9 * layout.scale, : 3 * layout.scale]
-    torch.testing.assert_close(network(codes), expected, atol=1e-11, rtol=0)
+    whole = np.pad(encoded.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")
+    expected = network(torch.from_numpy(whole))[..., : 9 * config.scale, : 3 * config.scale]
+    torch.testing.assert_close(network(encoded), expected, atol=1e-11, rtol=0)
 
 
 def test_the_papers_padding_adds_a_window_where_none_is_needed():
-    codes = pictures(1, 3, 8, 10)
+    encoded = pictures(1, 3, 8, 10)
     plain, paper = random_network(SMALL).double(), random_network(SMALL, padding="paper").double()
-    more = np.pad(codes.numpy(), ((0, 0), (0, 0), (0, 4), (0, 2)), mode="symmetric")
+    more = np.pad(encoded.numpy(), ((0, 0), (0, 0), (0, 4), (0, 2)), mode="symmetric")
     expected = plain(torch.from_numpy(more))[..., :8, :10]
-    torch.testing.assert_close(paper(codes), expected, atol=1e-12, rtol=0)
-    assert (paper(codes) - plain(codes)).abs().max() > 1e-4, "the border sees what is behind it"
+    torch.testing.assert_close(paper(encoded), expected, atol=1e-12, rtol=0)
+    assert (paper(encoded) - plain(encoded)).abs().max() > 1e-4, "the border sees what is behind it"
 
 
 @pytest.mark.parametrize(
-    "head", [{}, {"unshuffle": 4, "enlarging": "nearest+conv"}], ids=["in place", "cells"]
+    "head", [{}, {"unshuffle": 4, "upsampler": "nearest+conv"}], ids=["in place", "cells"]
 )
 def test_the_correction_is_the_answer_less_the_picture(head):
     network = random_network(replace(SMALL, **head)).double()
-    codes = pictures(1, 3, 9, 17)
-    torch.testing.assert_close(network.correction(codes), network(codes) - codes, atol=1e-12, rtol=0)
+    encoded = pictures(1, 3, 9, 17)
+    torch.testing.assert_close(network.correction(encoded), network(encoded) - encoded, atol=1e-12, rtol=0)
 
 
 def test_an_enlarging_network_has_no_correction():
@@ -319,27 +319,27 @@ def test_tiles_on_the_grid_agree_with_the_whole_away_from_their_borders():
     The norms are per pixel, so nothing else ties far places together.
     """
     network = random_network(SMALL).double()
-    codes = pictures(1, 3, 16, 96)
-    whole, tile = network(codes), network(codes[..., 16:80])
+    encoded = pictures(1, 3, 16, 96)
+    whole, tile = network(encoded), network(encoded[..., 16:80])
     inner = slice(28, -28)
     torch.testing.assert_close(tile[..., inner], whole[..., 16:80][..., inner], atol=1e-12, rtol=0)
-    off_grid = network(codes[..., 18:82])
+    off_grid = network(encoded[..., 18:82])
     assert (off_grid - whole[..., 18:82])[..., inner].abs().max() > 1e-4
 
 
 def test_pictures_of_a_batch_do_not_meet():
     network = random_network(SMALL).double()
-    codes = pictures(3, 3, 12, 8)
-    alone = torch.cat([network(picture[None]) for picture in codes])
-    torch.testing.assert_close(network(codes), alone, atol=1e-11, rtol=0)
+    encoded = pictures(3, 3, 12, 8)
+    alone = torch.cat([network(picture[None]) for picture in encoded])
+    torch.testing.assert_close(network(encoded), alone, atol=1e-11, rtol=0)
 
 
 @every_head
 def test_every_weight_learns_from_a_fresh_start(head):
     torch.manual_seed(0)
     network = SwinIR(replace(SMALL, **head))
-    codes = pictures(2, network.layout.channels, 16, 16).float()
-    answer = network(codes)
+    encoded = pictures(2, network.config.channels, 16, 16).float()
+    answer = network(encoded)
     assert answer.isfinite().all()
     ((answer - torch.rand_like(answer)) ** 2).mean().backward()
     for name, value in network.named_parameters():
@@ -351,11 +351,11 @@ def test_every_weight_learns_from_a_fresh_start(head):
 def test_half_precision_rounds_the_change_and_not_the_picture():
     torch.manual_seed(0)
     network = SwinIR(SMALL).eval().requires_grad_(False)
-    codes = pictures(1, 3, 24, 32).float()
-    exact = network.correction(codes)
+    encoded = pictures(1, 3, 24, 32).float()
+    exact = network.correction(encoded)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = network.correction(codes).float()
-    rough = network.bfloat16().correction(codes.bfloat16()).float()
+        mixed = network.correction(encoded).float()
+    rough = network.bfloat16().correction(encoded.bfloat16()).float()
     # bf16 has 8 bits: the roundings of some thirty layers on the way add up to a few per cent of the change.
     for answer in (mixed, rough):
         assert 0 < (answer - exact).abs().max() < 0.08 * exact.abs().max()

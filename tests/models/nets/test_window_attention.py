@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 
 from freezeframe.models.nets.swinir import window_attention as swin_layers
 from freezeframe.models.nets.swinir.window_attention import (
-    HIDDEN_FROM_EACH_OTHER,
+    MASK_LOGIT,
     Layer,
     Shape,
     WindowAttention,
-    from_windows,
-    gather,
+    attend,
+    full_shift_mask,
     relative_positions,
-    seams,
-    to_windows,
-    whole_mask,
+    shift_masks,
+    window_partition,
+    window_reverse,
 )
 
 
 def test_pixels_of_windows_in_rows():
     x = torch.arange(2.0 * 6 * 9).reshape(2, 6, 9, 1)
-    windows = to_windows(x, 3)
+    windows = window_partition(x, 3)
     assert windows.shape == (2, 6, 9, 1)
     assert windows[1, 4, :, 0].tolist() == x[1, 3:6, 3:6, 0].flatten().tolist()
-    assert torch.equal(from_windows(windows, (6, 9)), x)
+    assert torch.equal(window_reverse(windows, (6, 9)), x)
 
 
 @settings(max_examples=8, deadline=None)
@@ -48,15 +48,15 @@ def test_masks_part_what_lay_apart_before_the_shift(down, across, window):
     """Two pixels of a shifted window see each other when the shift moved both by the same way."""
     height, width, half = down * window, across * window, window // 2
     at = torch.stack(torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"), -1)
-    came_from = to_windows(at.roll((-half, -half), (0, 1))[None], window)[0]
-    stands_at = to_windows(at[None], window)[0]
+    came_from = window_partition(at.roll((-half, -half), (0, 1))[None], window)[0]
+    stands_at = window_partition(at[None], window)[0]
     way = came_from - stands_at
     apart = (way[:, :, None] != way[:, None]).any(-1)
-    assert torch.equal(whole_mask((height, width), window), apart * HIDDEN_FROM_EACH_OTHER)
+    assert torch.equal(full_shift_mask((height, width), window), apart * MASK_LOGIT)
 
 
 def test_seams_lie_in_the_last_row_and_column_only():
-    assert seams((12, 20), 4).at.tolist() == [4, 9, 10, 11, 12, 13, 14]
+    assert shift_masks((12, 20), 4).at.tolist() == [4, 9, 10, 11, 12, 13, 14]
 
 
 def naive_layer_attention(x: np.ndarray, attention: WindowAttention, *, shift: int) -> np.ndarray:
@@ -106,7 +106,7 @@ def test_window_attention_against_loops(window, height, width, shifted):
     """The loops know no cyclic shift and no mask: pixels attend to those of their cell of a moved grid."""
     attention = random_attention(window)
     x = torch.randn(2, height, width, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    answer = attention(x, seams((height, width), window) if shifted else None)
+    answer = attention(x, shift_masks((height, width), window) if shifted else None)
     for picture, given_ in zip(answer, x, strict=True):
         expected = naive_layer_attention(given_.numpy(), attention, shift=window // 2 if shifted else 0)
         # float64 on both sides: only the order of the sums differs.
@@ -119,7 +119,7 @@ def test_attention_moves_with_the_picture_by_whole_windows(shifted):
     window, half = 4, 2
     attention = random_attention(window)
     x = torch.randn(1, 12, 16, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    joined = seams((12, 16), window) if shifted else None
+    joined = shift_masks((12, 16), window) if shifted else None
     moved = attention(x.roll((window, -window), (1, 2)), joined)
     expected = attention(x, joined).roll((window, -window), (1, 2))
     # Shifted cells that the move glued or tore: half a window at the old and new borders.
@@ -133,7 +133,7 @@ def test_a_shifted_layer_is_an_unshifted_one_on_a_moved_grid():
     """Away from the border a shifted window is nothing but a window that starts elsewhere."""
     attention = random_attention(4)
     x = torch.randn(1, 16, 16, 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    shifted = attention(x, seams((16, 16), 4))[:, 2:14, 2:14]
+    shifted = attention(x, shift_masks((16, 16), 4))[:, 2:14, 2:14]
     torch.testing.assert_close(shifted, attention(x[:, 2:14, 2:14], None), atol=1e-11, rtol=0)
 
 
@@ -155,16 +155,16 @@ def test_gradients_of_shifted_attention_against_finite_differences():
     attention = WindowAttention(Shape(channels=2, heads=1, window=2, hidden=2)).double()
     x = torch.randn(1, 4, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
     x.requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda value: attention(value, seams((4, 4), 2)), (x,))
+    assert torch.autograd.gradcheck(lambda value: attention(value, shift_masks((4, 4), 2)), (x,))
 
 
 @pytest.mark.parametrize("shifted", [False, True])
 def test_windows_some_at_a_time_are_all_at_once(monkeypatch, shifted):
     attention = random_attention(2)
     x = torch.randn(2, 12, 14, 6, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
-    joined = seams((12, 14), 2) if shifted else None
+    joined = shift_masks((12, 14), 2) if shifted else None
     expected = attention(x, joined)
-    monkeypatch.setattr(swin_layers, "AT_ONCE", 5)
+    monkeypatch.setattr(swin_layers, "CPU_WINDOW_BATCH", 5)
     torch.testing.assert_close(attention(x, joined), expected, atol=1e-13, rtol=0)
 
 
@@ -174,7 +174,7 @@ def test_gathering_against_the_fused_kernel_of_torch():
     q, k, v = torch.randn(3, 7, 2, 16, 5, generator=generator, dtype=torch.float64)
     bias = torch.randn(2, 16, 16, generator=generator, dtype=torch.float64)
     fused = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    torch.testing.assert_close(gather(q, k, v, bias), fused, atol=1e-13, rtol=0)
+    torch.testing.assert_close(attend(q, k, v, bias), fused, atol=1e-13, rtol=0)
 
 
 @pytest.mark.gpu
@@ -183,7 +183,7 @@ def test_the_gpu_agrees_with_the_cpu(window):
     attention = random_attention(window).float()
     size = (3 * window, 4 * window)
     x = torch.randn(2, *size, 6, generator=torch.Generator().manual_seed(13))
-    expected = attention(x, seams(size, window))
-    there = attention.cuda()(x.cuda(), seams(size, window, device=torch.device("cuda")))
+    expected = attention(x, shift_masks(size, window))
+    there = attention.cuda()(x.cuda(), shift_masks(size, window, device=torch.device("cuda")))
     # TF32 keeps ten bits of numbers up to 10.
     torch.testing.assert_close(there.cpu(), expected, atol=2e-2, rtol=0)

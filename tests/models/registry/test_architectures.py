@@ -12,23 +12,25 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
-from freezeframe.models.imageops.context_crops import glances
+from freezeframe.models.imageops.context_crops import context_crops
 from freezeframe.models.nets import nafnet
 from freezeframe.models.nets.hair import model as hair
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
-from freezeframe.models.registry.architectures import KINDS, read_network, recognise
-from freezeframe.models.restorer.image_restorer import load_whole
+from freezeframe.models.registry.architectures import KNOWN_ARCHITECTURES, identify, read_network
+from freezeframe.models.restorer.image_restorer import load_image_restorer
 from freezeframe.models.restorer.load import load_restorer
 from freezeframe.models.runtime.backends import format_for
 from freezeframe.pipeline.config import RefineConfig
 from freezeframe.pipeline.stages.refine import refine
 
-BODY = restormer.Layout(dim=4, blocks=(1, 1, 1), refinement=1, heads=(1, 2, 2))
-SWIN = swinir.Layout(dim=8, depths=(2, 2), heads=(2, 2), window=4)
-HAIR = hair.Layout(body=replace(BODY, reduced=True), boxes=(3, 2, 2, 2), described=16, sensed=6)
+BODY = restormer.NetConfig(dim=4, blocks=(1, 1, 1), refinement=1, heads=(1, 2, 2))
+SWIN = swinir.NetConfig(dim=8, depths=(2, 2), heads=(2, 2), window=4)
+HAIR = hair.NetConfig(
+    body=replace(BODY, reduce_latent=True), box_sizes=(3, 2, 2, 2), embedding_dim=16, encoder_width=6
+)
 NETWORKS = {
-    "NAFNet": nafnet.NAFNet(nafnet.Layout(width=4, encoders=(1, 1), middle=1, decoders=(1, 1))),
+    "NAFNet": nafnet.NAFNet(nafnet.NetConfig(width=4, encoders=(1, 1), middle=1, decoders=(1, 1))),
     "Restormer": restormer.Restormer(BODY),
     "SwinIR": swinir.SwinIR(SWIN),
     "HAIR": hair.HAIR(HAIR),
@@ -57,8 +59,8 @@ def light() -> Tensor:
 @pytest.mark.parametrize("title", NETWORKS)
 def test_each_network_is_taken_for_itself_and_no_other(title):
     state = random_weights(NETWORKS[title])
-    assert [kind.title for kind in KINDS if kind.detect(state)] == [title]
-    found = recognise(state)
+    assert [kind.title for kind in KNOWN_ARCHITECTURES if kind.matches(state)] == [title]
+    found = identify(state)
     assert found is not None
     assert found.title == title
 
@@ -74,7 +76,7 @@ def test_every_network_restores_from_every_kind_of_file(tmp_path, light, title, 
     assert restored.shape == light.shape
     assert (restored - light).abs().max() > 1e-3
     # The other way to run it autocasts and tiles; in fp32, in one tile, it is the same. Curves of slope 13.
-    whole = load_whole(path, device="cpu", precision="fp32", tile=64)
+    whole = load_image_restorer(path, device="cpu", precision="fp32", tile=64)
     if title != "NAFNet":  # whose pooling the two ways bound differently
         torch.testing.assert_close(whole(light), restored, atol=5e-5, rtol=0)
 
@@ -102,7 +104,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path, title):
 
 def test_what_networks_ask_of_pictures(tmp_path):
     jpeg = replace(SWIN, window=7, channels=1)
-    larger = replace(SWIN, scale=3, enlarging="pixelshuffledirect")
+    larger = replace(SWIN, scale=3, upsampler="pixelshuffledirect")
     asked = {
         "jpeg": (swinir.SwinIR(jpeg), (1, 1, 7, False)),
         "x3": (swinir.SwinIR(larger), (3, 3, 4, False)),
@@ -111,30 +113,30 @@ def test_what_networks_ask_of_pictures(tmp_path):
     }
     for name, (network, expected) in asked.items():
         found = read_network(saved(network, tmp_path / f"{name}.pth"))
-        assert (found.channels, found.scale, found.multiple, found.shares) == expected
+        assert (found.channels, found.scale, found.multiple, found.has_global_context) == expected
         assert not found.fp16
 
 
 @pytest.mark.parametrize(
-    ("layout", "said"),
+    ("config", "said"),
     [
-        (replace(SWIN, scale=2, enlarging="pixelshuffle"), "turns RGB pictures into 2 times the size"),
+        (replace(SWIN, scale=2, upsampler="pixelshuffle"), "turns RGB pictures into 2 times the size"),
         (replace(SWIN, channels=1), "turns grey pictures"),
     ],
-    ids=["enlarging", "grey"],
+    ids=["upsampler", "grey"],
 )
-def test_the_refine_stage_wants_rgb_in_its_own_size(tmp_path, layout, said):
-    path = saved(swinir.SwinIR(layout), tmp_path / "other.pth")
+def test_the_refine_stage_wants_rgb_in_its_own_size(tmp_path, config, said):
+    path = saved(swinir.SwinIR(config), tmp_path / "other.pth")
     with pytest.raises(UnreadableMedia, match=rf"other\.pth.*{said}.*freezeframe restore"):
         load_restorer(path)
 
 
 def test_enlarging_and_grey_networks_run_on_whole_pictures(tmp_path, light):
-    doubled = swinir.SwinIR(replace(SWIN, scale=2, enlarging="nearest+conv"))
+    doubled = swinir.SwinIR(replace(SWIN, scale=2, upsampler="nearest+conv"))
     path = saved(doubled, tmp_path / "x2.pth", container="params_ema")
-    assert load_whole(path, device="cpu", precision="fp32", tile=32)(light).shape == (1, 3, 80, 74)
+    assert load_image_restorer(path, device="cpu", precision="fp32", tile=32)(light).shape == (1, 3, 80, 74)
     grey = saved(swinir.SwinIR(replace(SWIN, channels=1, window=7)), tmp_path / "grey.pth")
-    restorer = load_whole(grey, device="cpu", precision="fp32", tile=32)
+    restorer = load_image_restorer(grey, device="cpu", precision="fp32", tile=32)
     assert restorer.tile == 28, "windows of 7 pixels: tiles in multiples of 7"
     assert restorer(light).shape == light.shape
     plain = light[:, :1].expand(-1, 3, -1, -1)
@@ -166,7 +168,7 @@ def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_
     frame = torch.rand(1, 3, 32, 160, generator=torch.Generator().manual_seed(2))
     frame[..., 80:] = 0.5
     tile = frame[..., :64]
-    alone, known = restorer(tile), restorer.settled(frame)(tile)
+    alone, known = restorer(tile), restorer.with_context(frame)(tile)
     assert (alone - known).abs().max() > 1e-4, "the tile's own description is another"
     refined = refine(frame, restorer, RefineConfig(checkpoint=path, tile=64, overlap=32))
     # The left eighth of a frame belongs to its first tile alone.
@@ -174,23 +176,23 @@ def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_
 
 
 @pytest.mark.parametrize(
-    ("network", "layout", "side", "giga"),
+    ("network", "config", "side", "giga"),
     [
-        (swinir.SwinIR, swinir.Layout(), 128, 200.1),
-        (swinir.SwinIR, swinir.Layout(window=7), 126, 190.8),
+        (swinir.SwinIR, swinir.NetConfig(), 128, 200.1),
+        (swinir.SwinIR, swinir.NetConfig(window=7), 126, 190.8),
         (hair.HAIR, hair.RELEASED, 128, 38.7),
     ],
     ids=["SwinIR", "SwinIR for JPEG", "HAIR"],
 )
-def test_the_released_networks_cost_what_the_references_do(network, layout, side, giga):
+def test_the_released_networks_cost_what_the_references_do(network, config, side, giga):
     """Multiplications of the authors' code, counted in the same way. No weight nor pixel is held.
 
     Ours computes the attention of windows on a seam twice: 2 / 16 of the windows in half of the layers.
     """
     with torch.device("meta"):
-        module, codes = network(layout), torch.rand(1, 3, side, side)
+        module, encoded = network(config), torch.rand(1, 3, side, side)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(codes)
+        module(encoded)
     counted = counter.get_total_flops() / 2e9
     assert 0 <= counted - giga + 0.05 < 0.006 * giga
 
@@ -218,32 +220,32 @@ def test_what_is_like_ours_is_not_taken_for_ours(package, module, network):
         theirs = importlib.import_module(f"{package}.architectures.{module}")
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"{package} cannot be imported: {error}")
-    assert recognise(getattr(theirs, network)().state_dict()) is None
+    assert identify(getattr(theirs, network)().state_dict()) is None
 
 
 @pytest.mark.parametrize(
-    ("layout", "without", "beside"),
+    ("config", "without", "beside"),
     [
-        (nafnet.Layout(width=8, encoders=(1,), middle=1, decoders=(1,)), "encoders.0.0.conv2.weight", ""),
-        (nafnet.Layout(width=8, encoders=(1,), middle=1, decoders=(1,)), "", "middle_ups.0.0.weight"),
+        (nafnet.NetConfig(width=8, encoders=(1,), middle=1, decoders=(1,)), "encoders.0.0.conv2.weight", ""),
+        (nafnet.NetConfig(width=8, encoders=(1,), middle=1, decoders=(1,)), "", "middle_ups.0.0.weight"),
         (
-            swinir.Layout(dim=12, depths=(2,), heads=(2,)),
+            swinir.NetConfig(dim=12, depths=(2,), heads=(2,)),
             "",
             "layers.0.residual_group.overlap_attn.qkv.weight",
         ),
     ],
     ids=["KBNet", "M3SNet", "HAT"],
 )
-def test_names_that_tell_relatives_apart(layout, without, beside):
+def test_names_that_tell_relatives_apart(config, without, beside):
     """What the relatives of NAFNet and SwinIR lack or have, without spandrel too."""
-    network = (nafnet.NAFNet if isinstance(layout, nafnet.Layout) else swinir.SwinIR)(layout)
+    network = (nafnet.NAFNet if isinstance(config, nafnet.NetConfig) else swinir.SwinIR)(config)
     state = dict(network.state_dict())
     if isinstance(network, swinir.SwinIR):
-        state = swinir.published(network, side=4 * layout.window)
-    assert recognise(state) is not None
+        state = swinir.to_published_state(network, side=4 * config.window)
+    assert identify(state) is not None
     state.pop(without, None)
     state.update({beside: torch.zeros(1)} if beside else {})
-    assert recognise(state) is None
+    assert identify(state) is None
 
 
 SWINS = {
@@ -251,11 +253,11 @@ SWINS = {
     "grey": {"channels": 1},
     "jpeg": {"window": 7, "value_range": 255.0},
     "3conv": {"narrow": True},
-    "x3": {"scale": 3, "enlarging": "pixelshuffle"},
-    "x8": {"scale": 8, "enlarging": "pixelshuffle"},
-    "light": {"scale": 2, "enlarging": "pixelshuffledirect"},
-    "real": {"scale": 4, "enlarging": "nearest+conv"},
-    "cells": {"unshuffle": 8, "enlarging": "nearest+conv"},
+    "x3": {"scale": 3, "upsampler": "pixelshuffle"},
+    "x8": {"scale": 8, "upsampler": "pixelshuffle"},
+    "light": {"scale": 2, "upsampler": "pixelshuffledirect"},
+    "real": {"scale": 4, "upsampler": "nearest+conv"},
+    "cells": {"unshuffle": 8, "upsampler": "nearest+conv"},
 }
 
 
@@ -264,13 +266,13 @@ SWINS = {
 def test_swinir_answers_as_spandrels_does(options):
     theirs = of_others("spandrel", "SwinIR")()
     sizes = {"dim": 24, "depths": (2, 2), "heads": (6, 6)}
-    network = swinir.SwinIR(swinir.Layout(**{**sizes, **options})).eval().requires_grad_(False)
+    network = swinir.SwinIR(swinir.NetConfig(**{**sizes, **options})).eval().requires_grad_(False)
     network.load_state_dict(random_weights(network))
-    codes = torch.rand(1, network.layout.channels, *[2 * network.multiple] * 2)
-    state = swinir.published(network, side=4 * network.layout.window)
-    expected = theirs.load(state).model.eval()(codes).detach()
+    encoded = torch.rand(1, network.config.channels, *[2 * network.multiple] * 2)
+    state = swinir.to_published_state(network, side=4 * network.config.window)
+    expected = theirs.load(state).model.eval()(encoded).detach()
     # Float32 with sums in another order.
-    torch.testing.assert_close(network(codes), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+    torch.testing.assert_close(network(encoded), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
 @pytest.mark.filterwarnings("ignore")  # of theirs
@@ -278,23 +280,23 @@ def test_swinir_answers_as_spandrels_does(options):
 def test_restormer_answers_as_spandrels_does(centred):
     theirs = of_others("spandrel_extra_arches", "Restormer")()
     sizes = {"dim": 16, "blocks": (1, 2, 1, 2), "refinement": 2, "heads": (1, 2, 4, 8)}
-    network = restormer.Restormer(restormer.Layout(**sizes, centred=centred)).eval().requires_grad_(False)
+    network = restormer.Restormer(restormer.NetConfig(**sizes, centred=centred)).eval().requires_grad_(False)
     network.load_state_dict(random_weights(network))
-    codes = torch.rand(1, 3, 24, 32)
-    expected = theirs.load(dict(network.state_dict())).model.eval()(codes).detach()
-    torch.testing.assert_close(network(codes), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+    encoded = torch.rand(1, 3, 24, 32)
+    expected = theirs.load(dict(network.state_dict())).model.eval()(encoded).detach()
+    torch.testing.assert_close(network(encoded), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
 def test_glances_of_a_small_picture_are_the_picture():
-    codes = torch.rand(1, 3, 720, 1280)
-    assert [part.shape for part in glances(codes)] == [codes.shape]
-    assert glances(codes)[0] is codes
+    encoded = torch.rand(1, 3, 720, 1280)
+    assert [part.shape for part in context_crops(encoded)] == [encoded.shape]
+    assert context_crops(encoded)[0] is encoded
 
 
 @pytest.mark.parametrize(("height", "width", "number"), [(2160, 3840, 9), (4000, 500, 3), (900, 2000, 6)])
 def test_glances_spread_over_a_large_picture(height, width, number):
-    codes = torch.arange(float(height * width)).reshape(1, 1, height, width)
-    parts = glances(codes)
+    encoded = torch.arange(float(height * width)).reshape(1, 1, height, width)
+    parts = context_crops(encoded)
     assert len(parts) == number
     assert all(part.shape[-2] == min(512, height) and part.shape[-1] == min(512, width) for part in parts)
     assert all(int(part[0, 0, 0, 0]) % width % 8 == 0 for part in parts), "where JPEG's blocks start"

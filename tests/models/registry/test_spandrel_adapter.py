@@ -10,8 +10,8 @@ import torch
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
 from freezeframe.models.registry.architectures import read_network
-from freezeframe.models.registry.spandrel_adapter import read_foreign
-from freezeframe.models.restorer.image_restorer import load_whole
+from freezeframe.models.registry.spandrel_adapter import read_with_spandrel
+from freezeframe.models.restorer.image_restorer import load_image_restorer
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def encode(light: torch.Tensor) -> torch.Tensor:
     return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-def decode(codes: torch.Tensor) -> torch.Tensor:
-    return torch.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
+def decode(encoded: torch.Tensor) -> torch.Tensor:
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -44,10 +44,10 @@ def test_a_compact_network_restores_or_enlarges(architectures, tmp_path, scale):
     assert (found.title, found.scale, found.channels) == ("RealESRGAN Compact", scale, 3)
     with torch.no_grad():
         expected = decode(module(encode(light())).clamp(0, 1))
-    out = load_whole(tmp_path / "net.pth", device="cpu", precision="fp32")(light())
+    out = load_image_restorer(tmp_path / "net.pth", device="cpu", precision="fp32")(light())
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
-    tiled = load_whole(tmp_path / "net.pth", device="cpu", precision="fp32", tile=32)(light(90, 70))
-    whole = load_whole(tmp_path / "net.pth", device="cpu", precision="fp32")(light(90, 70))
+    tiled = load_image_restorer(tmp_path / "net.pth", device="cpu", precision="fp32", tile=32)(light(90, 70))
+    whole = load_image_restorer(tmp_path / "net.pth", device="cpu", precision="fp32")(light(90, 70))
     assert (tiled - whole).abs().max() < 1 / 255
 
 
@@ -59,7 +59,7 @@ def test_a_network_for_grey_pictures_is_given_each_colour(architectures, tmp_pat
     assert found.channels == 1
     with torch.no_grad():
         planes = [module(plane).clamp(0, 1) for plane in encode(light()).split(1, 1)]
-    out = load_whole(tmp_path / "net.pth", device="cpu", precision="fp32")(light())
+    out = load_image_restorer(tmp_path / "net.pth", device="cpu", precision="fp32")(light())
     torch.testing.assert_close(out, decode(torch.cat(planes, 1)), atol=1e-5, rtol=0)
 
 
@@ -68,7 +68,7 @@ def test_the_size_rule_of_a_network_is_taken_over(architectures, tmp_path):
     module = architectures.RetinexFormer.RetinexFormer(n_feat=8, stage=1)
     torch.save(module.state_dict(), tmp_path / "net.pth")
     assert read_network(tmp_path / "net.pth").multiple == 8
-    out = load_whole(tmp_path / "net.pth", device="cpu", precision="fp32")(light(37, 51))
+    out = load_image_restorer(tmp_path / "net.pth", device="cpu", precision="fp32")(light(37, 51))
     assert out.shape == (1, 3, 37, 51)
 
 
@@ -88,7 +88,7 @@ def test_without_spandrel_the_cure_names_one_index_for_both(tmp_path, monkeypatc
     for name in [name for name in sys.modules if name.split(".")[0] == "spandrel"]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(FreezeframeError) as told:
-        read_foreign({}, path=tmp_path / "other.pth")
+        read_with_spandrel({}, path=tmp_path / "other.pth")
     version, _, build = torch.__version__.partition("+")
     text = str(told.value)
     assert "torchvision::nms does not exist" in text

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from freezeframe.data.errors import FreezeframeError
-from freezeframe.models.imageops.upscale import enlarged
-from freezeframe.models.nets.nafnet import Layout, NAFNet
+from freezeframe.models.imageops.upscale import upsample
+from freezeframe.models.nets.nafnet import NAFNet, NetConfig
 from freezeframe.models.registry.architectures import Network, read_network
-from freezeframe.models.restorer.image_restorer import WholeRestorer, prepare
+from freezeframe.models.restorer.image_restorer import ImageRestorer, build_image_restorer
 from freezeframe.models.runtime.backends import format_for
-from freezeframe.models.runtime.memory import bytes_per_pixel, free_bytes, tile_that_fits
+from freezeframe.models.runtime.memory import bytes_per_pixel, free_bytes, max_tile_side
 
 CPU = torch.device("cpu")
 
@@ -27,8 +27,8 @@ def encode(light: Tensor) -> Tensor:
     return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-def decode(codes: Tensor) -> Tensor:
-    return torch.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
+def decode(encoded: Tensor) -> Tensor:
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 class Local(nn.Module):
@@ -50,23 +50,23 @@ class Local(nn.Module):
         for value in self.requires_grad_(False).parameters():
             value.copy_(0.15 * torch.randn(value.shape, generator=generator))
 
-    def forward(self, codes: Tensor) -> Tensor:
-        self.seen.append((codes.shape[-2], codes.shape[-1]))
-        grown = interpolate(codes, scale_factor=self.scale, mode="nearest")
-        change: Tensor = self.layers(codes)
+    def forward(self, encoded: Tensor) -> Tensor:
+        self.seen.append((encoded.shape[-2], encoded.shape[-1]))
+        grown = interpolate(encoded, scale_factor=self.scale, mode="nearest")
+        change: Tensor = self.layers(encoded)
         return grown + change
 
 
-def restorer(module: nn.Module, *, tile: int = 4096, **facts: object) -> WholeRestorer:
+def restorer(module: nn.Module, *, tile: int = 4096, **facts: object) -> ImageRestorer:
     network = Network(title="Test", module=module, **facts)
-    return prepare(network, device="cpu", precision="fp32", tile=tile)
+    return build_image_restorer(network, device="cpu", precision="fp32", tile=tile)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_the_network_sees_codes_and_the_caller_light(scale):
     module, image = Local(scale=scale), light(20, 31)
     expected = decode(module(encode(image)).clamp(0, 1))
-    grown = enlarged(image, scale)
+    grown = upsample(image, scale)
     assert (expected - grown).abs().max() > 0.05, "the network changes nothing: nothing is tested"
     # Rounding of the curves in float32.
     torch.testing.assert_close(restorer(module, scale=scale)(image), expected, atol=1e-5, rtol=0)
@@ -85,8 +85,8 @@ def test_any_tile_gives_the_same_picture(scale, channels, tile):
 
 def test_no_change_is_no_change_to_the_last_bit():
     class Idle(nn.Module):
-        def correction(self, codes: Tensor) -> Tensor:
-            return torch.zeros_like(codes)
+        def correction(self, encoded: Tensor) -> Tensor:
+            return torch.zeros_like(encoded)
 
     image = 3 * light(40, 50) - 0.5
     assert torch.equal(restorer(Idle(), tile=32)(image), image)
@@ -126,13 +126,13 @@ class Evening(nn.Module):
         super().__init__()
         self.asked: list[tuple[int, int]] = []
 
-    def degradation(self, codes: Tensor) -> Tensor:
-        self.asked.append((codes.shape[-2], codes.shape[-1]))
-        return codes.mean((1, 2, 3))[:, None]
+    def degradation(self, encoded: Tensor) -> Tensor:
+        self.asked.append((encoded.shape[-2], encoded.shape[-1]))
+        return encoded.mean((1, 2, 3))[:, None]
 
-    def correction(self, codes: Tensor, *, degradation: Tensor | None = None) -> Tensor:
-        told = self.degradation(codes) if degradation is None else degradation
-        return (0.5 - told[..., None, None]).expand_as(codes)
+    def correction(self, encoded: Tensor, *, degradation: Tensor | None = None) -> Tensor:
+        told = self.degradation(encoded) if degradation is None else degradation
+        return (0.5 - told[..., None, None]).expand_as(encoded)
 
 
 def dark_and_bright(height: int, width: int) -> Tensor:
@@ -144,10 +144,10 @@ def dark_and_bright(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("tile", [64, 96, 4096])
 def test_what_is_known_of_the_whole_picture_is_computed_once_and_shared_by_all_tiles(tile):
     module, image = Evening(), dark_and_bright(150, 260)
-    out = restorer(module, tile=tile, shares=True)(image)
+    out = restorer(module, tile=tile, has_global_context=True)(image)
     assert module.asked == [(150, 260)]
-    codes = encode(image)
-    torch.testing.assert_close(encode(out), codes + 0.5 - codes.mean(), atol=1e-5, rtol=0)
+    encoded = encode(image)
+    torch.testing.assert_close(encode(out), encoded + 0.5 - encoded.mean(), atol=1e-5, rtol=0)
 
 
 def test_statistics_of_a_large_picture_come_from_the_same_squares_for_any_tile():
@@ -155,7 +155,7 @@ def test_statistics_of_a_large_picture_come_from_the_same_squares_for_any_tile()
     outs = []
     for tile in (512, 1024):
         module = Evening()
-        outs.append(restorer(module, tile=tile, shares=True)(image))
+        outs.append(restorer(module, tile=tile, has_global_context=True)(image))
         assert set(module.asked) == {(512, 512)}
         assert len(module.asked) == 9
     torch.testing.assert_close(outs[0], outs[1], atol=1e-6, rtol=0)
@@ -176,11 +176,11 @@ def test_tiles_start_and_stop_at_multiples_of_the_networks_grid():
 
 def test_a_tile_that_is_halved_stays_on_the_grid():
     class Small(Local):
-        def forward(self, codes: Tensor) -> Tensor:
-            self.seen.append((codes.shape[-2], codes.shape[-1]))
-            if codes.shape[-1] * codes.shape[-2] > 120**2:
+        def forward(self, encoded: Tensor) -> Tensor:
+            self.seen.append((encoded.shape[-2], encoded.shape[-1]))
+            if encoded.shape[-1] * encoded.shape[-2] > 120**2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return codes
+            return encoded
 
     module = Small()
     restorer(module, tile=399, multiple=7)(light(630, 630))
@@ -206,31 +206,33 @@ class Fussy(nn.Module):
         super().__init__()
         self.always = always
 
-    def correction(self, codes: Tensor) -> Tensor:
+    def correction(self, encoded: Tensor) -> Tensor:
         half = torch.is_autocast_enabled("cpu")
-        return torch.full_like(codes, torch.nan if half or self.always else 0.1)
+        return torch.full_like(encoded, torch.nan if half or self.always else 0.1)
 
 
 def test_what_overflows_is_computed_again_in_fp32():
     network = Network(title="Fussy", module=Fussy())
-    run = prepare(network, device="cpu", precision="bf16", tile=64)
+    run = build_image_restorer(network, device="cpu", precision="bf16", tile=64)
     image = 0.5 * light(20, 20)
     torch.testing.assert_close(encode(run(image)), encode(image) + 0.1, atol=1e-5, rtol=0)
-    assert run.refused == 0
+    assert run.failed_tiles == 0
 
 
 def test_without_a_finite_answer_the_picture_passes_and_is_counted(caplog):
     run = restorer(Fussy(always=True), tile=64)
     image = light(20, 20)
     assert torch.equal(run(image), image)
-    assert run.refused == 1
+    assert run.failed_tiles == 1
     assert "1 tiles passed unrestored" in caplog.text
 
 
 def test_bf16_changes_a_twentieth_of_the_change_at_most():
     module, image = Local(), light(30, 30)
     exact = restorer(module)(image)
-    rough = prepare(Network(title="T", module=module), device="cpu", precision="bf16", tile=64)(image)
+    rough = build_image_restorer(Network(title="T", module=module), device="cpu", precision="bf16", tile=64)(
+        image
+    )
     assert 0 < (rough - exact).abs().max() < 0.05 * (exact - image).abs().max()
 
 
@@ -253,20 +255,20 @@ def test_memory_is_counted_without_computing():
 
 
 def test_a_wider_network_takes_more_memory_and_gets_smaller_tiles():
-    narrow, wide = (NAFNet(Layout(width=w, encoders=(1,), middle=1, decoders=(1,))) for w in (8, 64))
+    narrow, wide = (NAFNet(NetConfig(width=w, encoders=(1,), middle=1, decoders=(1,))) for w in (8, 64))
     assert bytes_per_pixel(wide) > 6 * bytes_per_pixel(narrow)
-    sides = [tile_that_fits(need, CPU, multiple=7) for need in (1e3, 1e6, 1e9)]
+    sides = [max_tile_side(need, CPU, multiple=7) for need in (1e3, 1e6, 1e9)]
     assert sides == sorted(sides, reverse=True)
     assert all(side % 7 == 0 for side in sides)
     assert free_bytes(CPU) > 0
 
 
 def test_a_checkpoint_becomes_a_network_that_says_what_it_asks(tmp_path):
-    module = NAFNet(Layout(width=8, encoders=(1, 1), middle=1, decoders=(1, 1)))
+    module = NAFNet(NetConfig(width=8, encoders=(1, 1), middle=1, decoders=(1, 1)))
     torch.save({"params": module.state_dict()}, tmp_path / "net.pth")
     found = read_network(tmp_path / "net.pth")
     assert (found.title, found.channels, found.scale, found.multiple) == ("NAFNet", 3, 1, 4)
-    run = prepare(found, device="cpu", precision="fp32")
+    run = build_image_restorer(found, device="cpu", precision="fp32")
     run(light(20, 20))
     assert run.tile is None, "a small picture is not worth counting memory for"
     run(light(300, 260))

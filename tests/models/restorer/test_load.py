@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
-from freezeframe.models.nets.nafnet import Layout, NAFNet
+from freezeframe.models.nets.nafnet import NAFNet, NetConfig
 from freezeframe.models.restorer.load import load_restorer
 from freezeframe.models.restorer.restorer import NetworkRestorer
 from freezeframe.models.runtime.device import find_device, number_format
 
-SMALL = Layout(width=8, encoders=(1, 1), middle=1, decoders=(1, 1))
+SMALL = NetConfig(width=8, encoders=(1, 1), middle=1, decoders=(1, 1))
 CPU = torch.device("cpu")
 
 
@@ -42,8 +42,8 @@ def encode(light: Tensor) -> Tensor:
     return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-def decode(codes: Tensor) -> Tensor:
-    return torch.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
+def decode(encoded: Tensor) -> Tensor:
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
 def test_the_network_sees_srgb_codes_and_the_pipeline_linear_light(checkpoint, light):
@@ -101,14 +101,14 @@ def test_what_overflows_in_half_precision_is_computed_again_in_float32(tmp_path,
     """bf16 reaches as far as fp32, so the overflow is made by hand: a first answer that is not a number."""
     network = small_network()
     restorer = NetworkRestorer(
-        corrections=(lambda codes: torch.full_like(codes, torch.nan), network.correction), device=CPU
+        corrections=(lambda encoded: torch.full_like(encoded, torch.nan), network.correction), device=CPU
     )
     path = tmp_path / "exact.pth"
     torch.save(network.state_dict(), path)
     exact = load_restorer(path, device="cpu", precision="fp32")
     # Another memory layout sums in another order: some float32 roundings.
     torch.testing.assert_close(restorer(light), exact(light), atol=2e-6, rtol=0)
-    assert restorer.refused == 0
+    assert restorer.failed_tiles == 0
 
 
 @pytest.mark.parametrize("size", [3e38, -3e38])
@@ -121,7 +121,7 @@ def test_a_network_without_a_finite_answer_hands_the_picture_back_and_counts(tmp
     restorer = load_restorer(path, device="cpu", precision="bf16")
     assert restorer(light) is light
     assert restorer(light) is light
-    assert restorer.refused == 2
+    assert restorer.failed_tiles == 2
     assert "2 pictures" in caplog.text
 
 

@@ -13,15 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra
-from freezeframe.models.deblur.fusion_net import Layout, MultiFrame
+from freezeframe.models.deblur.fusion_net import FusionNet, NetConfig
 from freezeframe.models.runtime import autotune as engine_choice
-from freezeframe.models.runtime.autotune import AGREED, choose, fastest, key_of, recall, remember, sample
-from freezeframe.models.runtime.engine import OVERLAP, engine, engines
+from freezeframe.models.runtime.autotune import (
+    TOLERANCE,
+    autotune,
+    autotune_on_first_call,
+    cache_key,
+    load_cache,
+    save_cache,
+    synthetic_input,
+)
+from freezeframe.models.runtime.engine import OVERLAP, available_backends, build_inference
 
 CPU = torch.device("cpu")
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="the extra openvino is not installed")
-SMALL = Layout(widths=(8, 16, 24), down=(1, 1, 1), up=(1, 1))
+SMALL = NetConfig(widths=(8, 16, 24), down=(1, 1, 1), up=(1, 1))
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +38,10 @@ def own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def network() -> MultiFrame:
+def network() -> FusionNet:
     """Random weights; the head, zero at first, too: its answers reach a fifth of the range."""
     torch.manual_seed(3)
-    made = MultiFrame(SMALL)
+    made = FusionNet(SMALL)
     nn.init.normal_(made.head.weight, std=0.03)
     nn.init.normal_(made.head.bias, std=0.02)
     return made.eval().requires_grad_(False)
@@ -41,30 +49,30 @@ def network() -> MultiFrame:
 
 def picture(height: int, width: int) -> Tensor:
     """Evidence of any size, with content up to its edges."""
-    return sample(-(-height // 64) * 64, -(-width // 64) * 64)[..., :height, :width].contiguous()
+    return synthetic_input(-(-height // 64) * 64, -(-width // 64) * 64)[..., :height, :width].contiguous()
 
 
 def ways() -> list[tuple[str, str]]:
-    both = [(way, precision) for way in ("torch", "openvino") for precision in ("fp32", "bf16")]
+    both = [(backend, precision) for backend in ("torch", "openvino") for precision in ("fp32", "bf16")]
     return [pytest.param(*each, marks=openvino if each[0] == "openvino" else ()) for each in both]
 
 
-@pytest.mark.parametrize(("way", "precision"), ways())
+@pytest.mark.parametrize(("backend", "precision"), ways())
 @pytest.mark.parametrize("size", [(64, 96), (101, 75), (3, 250)])
-def test_every_way_agrees_with_plain_fp32_at_any_size(network, way, precision, size):
+def test_every_way_agrees_with_plain_fp32_at_any_size(network, backend, precision, size):
     evidence = picture(*size)
     truth = network(evidence)
-    assert truth.abs().max() > 5 * AGREED, "there is something to disagree on"
-    answer = engine(network, device="cpu", precision=precision, way=way)(evidence)
+    assert truth.abs().max() > 5 * TOLERANCE, "there is something to disagree on"
+    answer = build_inference(network, device="cpu", precision=precision, backend=backend)(evidence)
     assert answer.shape == (1, 3, *size)
-    assert (answer - truth).abs().max() <= (1e-5 if precision == "fp32" else AGREED)
+    assert (answer - truth).abs().max() <= (1e-5 if precision == "fp32" else TOLERANCE)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
 def test_torch_compile_agrees_too(network):
     evidence = picture(64, 96)
-    answer = engine(network, device="cpu", precision="fp32", way="compile")(evidence)
+    answer = build_inference(network, device="cpu", precision="fp32", backend="compile")(evidence)
     assert (answer - network(evidence)).abs().max() <= 1e-5
 
 
@@ -72,20 +80,20 @@ def test_torch_compile_agrees_too(network):
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "auto"])
 def test_cuda_agrees_too_and_hands_back_where_it_took_from(network, precision):
     evidence = picture(101, 75)
-    answer = engine(network, device="cuda", precision=precision)(evidence)
+    answer = build_inference(network, device="cuda", precision=precision)(evidence)
     assert answer.device == CPU
-    assert (answer - network(evidence)).abs().max() <= AGREED
+    assert (answer - network(evidence)).abs().max() <= TOLERANCE
 
 
 def test_tiles_leave_no_seam():
     """Its convolutions see some 27 px far; blending leaves out the outermost 24 of what tiles share."""
     torch.manual_seed(4)
-    shallow = MultiFrame(Layout(widths=(8, 8, 8), down=(0, 0, 1), up=(0, 0))).eval().requires_grad_(False)
+    shallow = FusionNet(NetConfig(widths=(8, 8, 8), down=(0, 0, 1), up=(0, 0))).eval().requires_grad_(False)
     nn.init.normal_(shallow.head.weight, std=0.05)
     evidence = picture(200, 1100)
-    whole = engine(shallow, device="cpu", precision="fp32", way="torch", tile=2000)(evidence)
-    tiled = engine(shallow, device="cpu", precision="fp32", way="torch", tile=256)(evidence)
-    assert whole.abs().max() > 5 * AGREED
+    whole = build_inference(shallow, device="cpu", precision="fp32", backend="torch", tile=2000)(evidence)
+    tiled = build_inference(shallow, device="cpu", precision="fp32", backend="torch", tile=256)(evidence)
+    assert whole.abs().max() > 5 * TOLERANCE
     assert OVERLAP / 4 == 24
     # A tenth of a code is left for the last 3 px and the wide mean; sharing 32 px, not 96, makes half a code.
     assert (whole - tiled).abs().max() < 0.1 / 255
@@ -93,7 +101,7 @@ def test_tiles_leave_no_seam():
 
 def test_training_on_changes_nothing_in_an_engine(network):
     evidence = picture(64, 64)
-    run = engine(network, device="cpu", precision="fp32", way="torch")
+    run = build_inference(network, device="cpu", precision="fp32", backend="torch")
     before = run(evidence)
     with torch.no_grad():
         network.head.bias.add_(1)
@@ -110,8 +118,11 @@ def test_two_networks_of_one_layout_answer_each_for_itself(network):
     for value in other.parameters():
         value.mul_(0.8)
     evidence = picture(64, 64)
-    assert (other(evidence) - network(evidence)).abs().max() > 5 * AGREED
-    runs = {each: engine(each, device="cpu", precision="fp32", way="openvino") for each in (network, other)}
+    assert (other(evidence) - network(evidence)).abs().max() > 5 * TOLERANCE
+    runs = {
+        each: build_inference(each, device="cpu", precision="fp32", backend="openvino")
+        for each in (network, other)
+    }
     for each, run in runs.items():
         assert (run(evidence) - each(evidence)).abs().max() <= 1e-5
 
@@ -127,10 +138,12 @@ def test_a_layout_is_traced_once_as_torch_never_forgets_a_trace(network):
             name = torch.jit.trace(nn.Identity(), torch.zeros(1))._c._type().qualified_name()
         return int(re.search(r"mangle_(\d+)", name + "mangle_0")[1])
 
-    engine(network, device="cpu", precision="fp32", way="openvino")(picture(64, 64))
+    build_inference(network, device="cpu", precision="fp32", backend="openvino")(picture(64, 64))
     counter()
     first, second = counter(), counter()
-    engine(copy.deepcopy(network), device="cpu", precision="fp32", way="openvino")(picture(72, 64))
+    build_inference(copy.deepcopy(network), device="cpu", precision="fp32", backend="openvino")(
+        picture(72, 64)
+    )
     assert counter() - second == second - first > 0
 
 
@@ -151,21 +164,23 @@ class Fragile(nn.Module):
 def test_what_is_not_a_number_in_half_precision_is_computed_again_in_fp32():
     network = Fragile().requires_grad_(False)
     evidence = picture(64, 64)
-    answer = engine(network, device="cpu", precision="bf16", way="torch")(evidence)
+    answer = build_inference(network, device="cpu", precision="bf16", backend="torch")(evidence)
     assert torch.allclose(answer, network(evidence), atol=1e-6)
 
 
 def test_what_is_never_a_number_changes_nothing():
-    answer = engine(Fragile(always=True), device="cpu", precision="fp32", way="torch")(picture(64, 64))
+    answer = build_inference(Fragile(always=True), device="cpu", precision="fp32", backend="torch")(
+        picture(64, 64)
+    )
     assert not answer.any()
 
 
 def test_auto_answers_as_fp32_does_and_remembers_what_it_chose(network):
     evidence = picture(64, 96)
-    answer = engine(network, device="cpu")(evidence)
-    assert (answer - network(evidence)).abs().max() <= AGREED
-    (entry,) = recall().values()
-    assert entry["engine"] in engines(network, device=CPU, precision="auto")
+    answer = build_inference(network, device="cpu")(evidence)
+    assert (answer - network(evidence)).abs().max() <= TOLERANCE
+    (entry,) = load_cache().values()
+    assert entry["engine"] in available_backends(network, device=CPU, precision="auto")
     assert entry["seconds"][entry["engine"]] == min(entry["seconds"].values())
 
 
@@ -178,8 +193,8 @@ def never(evidence: Tensor) -> Tensor:
 
 
 def test_the_remembered_choice_is_taken_without_measuring():
-    remember({"here": {"engine": "b", "seconds": {}}})
-    assert choose({"a": never, "b": never}, never, key="here", picture=show) == "b"
+    save_cache({"here": {"engine": "b", "seconds": {}}})
+    assert autotune({"a": never, "b": never}, never, key="here", picture=show) == "b"
 
 
 def test_an_engine_that_strays_or_fails_is_not_chosen_however_fast():
@@ -187,7 +202,7 @@ def test_an_engine_that_strays_or_fails_is_not_chosen_however_fast():
         return evidence[:, :3] @ torch.eye(evidence.shape[-1])  # takes its time
 
     def stray(evidence: Tensor) -> Tensor:
-        return evidence[:, :3] + 2 * AGREED
+        return evidence[:, :3] + 2 * TOLERANCE
 
     def broken(evidence: Tensor) -> Tensor:
         raise RuntimeError("no such instruction")
@@ -196,19 +211,19 @@ def test_an_engine_that_strays_or_fails_is_not_chosen_however_fast():
         return evidence[:, :3] * float("nan")
 
     quick = {"stray": stray, "broken": broken, "no number": no_number}
-    assert choose({**quick, "slow": exact}, exact, key="a", picture=show) == "slow"
-    assert choose(quick, exact, key="b", picture=show) == "exact"
-    assert choose({"stray": never}, never, key="b", picture=show) == "exact", "that is remembered too"
+    assert autotune({**quick, "slow": exact}, exact, key="a", picture=show) == "slow"
+    assert autotune(quick, exact, key="b", picture=show) == "exact"
+    assert autotune({"stray": never}, never, key="b", picture=show) == "exact", "that is remembered too"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"here": 3}', '{"here": {"engine": "gone"}}', "\xff"])
 def test_a_broken_cache_file_is_ignored_and_rewritten(content):
-    path = engine_choice.remembered_in()
+    path = engine_choice.cache_file()
     assert path is not None
     path.parent.mkdir(parents=True)
     path.write_bytes(content.encode("latin-1"))
     plain = {"only": lambda evidence: evidence[:, :3]}
-    assert choose(plain, plain["only"], key="here", picture=show) == "only"
+    assert autotune(plain, plain["only"], key="here", picture=show) == "only"
     assert json.loads(path.read_text())["here"]["engine"] == "only"
 
 
@@ -216,27 +231,27 @@ def test_a_broken_cache_file_is_ignored_and_rewritten(content):
 def test_a_home_that_cannot_be_written_to_costs_a_measurement_only(monkeypatch, cache):
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
     plain = {"only": lambda evidence: evidence[:, :3]}
-    assert choose(plain, plain["only"], key="here", picture=show) == "only"
-    assert recall() == {}
+    assert autotune(plain, plain["only"], key="here", picture=show) == "only"
+    assert load_cache() == {}
 
 
 def test_choices_are_kept_apart_by_layout_contestants_and_size(network):
-    other = MultiFrame(Layout(widths=(8, 16, 32), down=(1, 1, 1), up=(1, 1)))
-    keys = {key_of(each, CPU, names) for each in (network, other) for names in ("a", "ab")}
+    other = FusionNet(NetConfig(widths=(8, 16, 32), down=(1, 1, 1), up=(1, 1)))
+    keys = {cache_key(each, CPU, names) for each in (network, other) for names in ("a", "ab")}
     assert len(keys) == 4
-    run = fastest({"a": network, "b": network}, network, key="here")
+    run = autotune_on_first_call({"a": network, "b": network}, network, key="here")
     for size in ((64, 64), (384, 384), (72, 80)):
         run(picture(*size))
-    assert set(recall()) == {"here | small", "here | large"}
+    assert set(load_cache()) == {"here | small", "here | large"}
 
 
 def test_a_way_that_cannot_be_had_says_what_to_install(network, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="pip install OpenVINO"):
-        engine(network, device="cpu", way="openvino")
-    assert all(name.startswith("torch") for name in engines(network, device=CPU, precision="auto"))
+        build_inference(network, device="cpu", backend="openvino")
+    assert all(name.startswith("torch") for name in available_backends(network, device=CPU, precision="auto"))
 
 
 def test_openvino_is_not_asked_of_a_gpu(network):
     with pytest.raises(FreezeframeError, match="on the CPU"):
-        engines(network, device=torch.device("cuda"), precision="auto", way="openvino")
+        available_backends(network, device=torch.device("cuda"), precision="auto", backend="openvino")

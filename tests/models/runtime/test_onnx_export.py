@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from freezeframe.data.errors import MissingExtra, UnwritableOutput
-from freezeframe.models.deblur.fusion_net import Layout, MultiFrame
+from freezeframe.models.deblur.fusion_net import FusionNet, NetConfig
 from freezeframe.models.runtime.onnx_export import TOLERANCE, export_onnx
 
 needs_onnx = pytest.mark.skipif(
@@ -20,9 +20,9 @@ SIZE = (36, 52)
 
 
 @pytest.fixture(scope="module")
-def network() -> MultiFrame:
+def network() -> FusionNet:
     torch.manual_seed(5)
-    made = MultiFrame(Layout(widths=(8, 8, 8), down=(1, 1, 1), up=(1, 1)))
+    made = FusionNet(NetConfig(widths=(8, 8, 8), down=(1, 1, 1), up=(1, 1)))
     nn.init.normal_(made.head.weight, std=0.05)
     return made.eval().requires_grad_(False)
 
@@ -33,13 +33,13 @@ def test_the_file_answers_as_the_network_does(network, tmp_path):
     openvino = pytest.importorskip("openvino")
     told = export_onnx(network, tmp_path / "net.onnx", size=SIZE)
     assert "matches PyTorch within" in told
-    evidence = torch.rand(1, 16, *SIZE)
+    network_input = torch.rand(1, 16, *SIZE)
     compiled = openvino.Core().compile_model(
         str(tmp_path / "net.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
-    expected = network(evidence).numpy()
+    expected = network(network_input).numpy()
     assert np.abs(expected).max() > 20 * TOLERANCE
-    assert np.abs(compiled(evidence.numpy())[0] - expected).max() <= TOLERANCE
+    assert np.abs(compiled(network_input.numpy())[0] - expected).max() <= TOLERANCE
 
 
 def test_what_exists_is_kept_and_other_suffixes_are_refused(network, tmp_path):

@@ -38,7 +38,7 @@ class Server:
     status: int = 200
     asked: list[str | None] = field(default_factory=list)  # Range of each request
     sent: int = 0
-    address: str = ""
+    url: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         wanted = handler.headers.get("Range")
@@ -91,7 +91,7 @@ def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        served.address = f"http://127.0.0.1:{listening.server_port}/weights.pth"
+        served.url = f"http://127.0.0.1:{listening.server_port}/weights.pth"
         yield served
         listening.shutdown()
         thread.join()
@@ -102,33 +102,33 @@ def release(server, tmp_path, monkeypatch) -> Release:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return Release(
         name="some-net",
-        cures="noise",
+        target="noise",
         task="noise",
         architecture="SomeNet",
         file="some_net.pth",
-        address=server.address,
-        page="the shop around the corner",
+        url=server.url,
+        homepage="the shop around the corner",
         licence="MIT",
     )
 
 
 def ours() -> list[str]:
     """Everything in the folder of weights but the ledger."""
-    place = shelf.folder()
-    files = [file for file in place.rglob("*") if file.is_file() and file.name != shelf.LEDGER]
+    place = shelf.weights_folder()
+    files = [file for file in place.rglob("*") if file.is_file() and file.name != shelf.MANIFEST]
     return sorted(str(file.relative_to(place)) for file in files)
 
 
 def test_a_file_arrives_whole_under_its_authors_name_and_its_hash_is_kept(server, release):
     told = []
     path = fetch(release, progress=lambda done, total: told.append((done, total)))
-    assert path == shelf.folder() / "some_net.pth"
+    assert path == shelf.weights_folder() / "some_net.pth"
     assert path.read_bytes() == server.content
     assert ours() == ["some_net.pth"]
     assert told[0] == (0, len(server.content))
     assert sum(done for done, _ in told) == len(server.content)
-    assert shelf.read_ledger()["some_net.pth"]["sha256"] == hashlib.sha256(server.content).hexdigest()
-    assert shelf.read_ledger()["some_net.pth"]["source"] == server.address
+    assert shelf.read_manifest()["some_net.pth"]["sha256"] == hashlib.sha256(server.content).hexdigest()
+    assert shelf.read_manifest()["some_net.pth"]["source"] == server.url
 
 
 def test_what_is_here_is_not_asked_for_again(server, release):
@@ -154,7 +154,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(server, release):
     with pytest.raises(KeyboardInterrupt):
         fetch(release, progress=stop)
     assert "some_net.pth" not in ours(), "nothing incomplete appears under the name"
-    kept = (shelf.folder() / "partial" / "some_net.pth").stat().st_size
+    kept = (shelf.weights_folder() / "partial" / "some_net.pth").stat().st_size
     assert kept > 0
     told = []
     path = fetch(release, progress=lambda done, total: told.append((done, total)))
@@ -179,19 +179,19 @@ def test_a_server_that_names_no_version_is_not_trusted_with_a_part(server, relea
 
 
 def test_a_partial_file_that_was_whole_already_needs_no_more_bytes(server, release):
-    part = shelf.folder() / "partial" / "some_net.pth"
+    part = shelf.weights_folder() / "partial" / "some_net.pth"
     part.parent.mkdir(parents=True)
     part.write_bytes(server.content)
-    part.with_name("some_net.pth.json").write_text(json.dumps({"stamp": server.etag}))
+    part.with_name("some_net.pth.json").write_text(json.dumps({"validator": server.etag}))
     assert fetch(release).read_bytes() == server.content
     assert server.sent == 0
 
 
 def test_a_partial_file_longer_than_the_whole_is_begun_anew(server, release):
-    part = shelf.folder() / "partial" / "some_net.pth"
+    part = shelf.weights_folder() / "partial" / "some_net.pth"
     part.parent.mkdir(parents=True)
     part.write_bytes(server.content + b"more")
-    part.with_name("some_net.pth.json").write_text(json.dumps({"stamp": server.etag}))
+    part.with_name("some_net.pth.json").write_text(json.dumps({"validator": server.etag}))
     assert fetch(release).read_bytes() == server.content
 
 
@@ -199,7 +199,7 @@ def test_the_pinned_hash_lets_its_file_in_and_throws_any_other_away(server, rele
     pinned = replace(release, sha256=hashlib.sha256(server.content).hexdigest())
     monkeypatch.setitem(CATALOGUE, pinned.name, pinned)
     fetch(pinned)
-    (shelf.folder() / "some_net.pth").unlink()
+    (shelf.weights_folder() / "some_net.pth").unlink()
     server.content = weights(seed=2)
     with pytest.raises(FreezeframeError, match=r"some-net: what came from http.*thrown away; try again"):
         fetch(pinned)
@@ -237,11 +237,11 @@ def test_a_refusal_says_what_the_server_said_and_what_to_do_by_hand(server, rele
 
 def test_without_a_network_one_sentence_says_where_the_file_goes(release):
     # A port that nobody listens at: the one thing that a machine without network surely has.
-    offline = replace(release, address="http://127.0.0.1:9/weights.pth")
+    offline = replace(release, url="http://127.0.0.1:9/weights.pth")
     with pytest.raises(FreezeframeError) as told:
         fetch(offline)
     assert re.search(r"cannot be reached \(.+\); get some_net.pth elsewhere and put it at", str(told.value))
-    assert str(shelf.folder() / "some_net.pth") in str(told.value)
+    assert str(shelf.weights_folder() / "some_net.pth") in str(told.value)
     assert "\n" not in str(told.value)
 
 
@@ -249,14 +249,14 @@ def test_a_silent_server_counts_as_broken(release):
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        address = f"http://127.0.0.1:{deaf.getsockname()[1]}/weights.pth"
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/weights.pth"
         with pytest.raises(FreezeframeError, match=r"cannot be reached \(timed out\)"):
-            fetch(replace(release, address=address), timeout=0.1)
+            fetch(replace(release, url=url), timeout=0.1)
 
 
 def test_only_the_web_is_asked(release, tmp_path):
     with pytest.raises(ValueError, match="no address of the web"):
-        fetch(replace(release, address=f"file://{tmp_path}/weights.pth"))
+        fetch(replace(release, url=f"file://{tmp_path}/weights.pth"))
 
 
 def test_what_has_no_address_is_fetched_by_hand(tmp_path, monkeypatch):
@@ -267,8 +267,8 @@ def test_what_has_no_address_is_fetched_by_hand(tmp_path, monkeypatch):
 
 def test_a_file_laid_there_by_hand_is_found_under_the_releases_name(server, release, monkeypatch):
     monkeypatch.setitem(CATALOGUE, release.name, release)
-    shelf.folder().mkdir(parents=True)
-    path = shelf.folder() / release.file
+    shelf.weights_folder().mkdir(parents=True)
+    path = shelf.weights_folder() / release.file
     path.write_bytes(server.content)
     assert shelf.find("some-net").path == path
     assert fetch(release) == path
@@ -297,10 +297,10 @@ def test_every_release_has_a_name_and_a_file_of_its_own_and_a_way_to_get_it():
     releases = list(CATALOGUE.values())
     assert len({release.file for release in releases}) == len(releases) == len(CATALOGUE)
     for release in releases:
-        assert release.address is None or release.address.endswith("/" + release.file)
-        assert release.page.startswith("https://")
+        assert release.url is None or release.url.endswith("/" + release.file)
+        assert release.homepage.startswith("https://")
         assert release.licence
-        assert (release.scale > 1) == (release.cures == "size")
+        assert (release.scale > 1) == (release.target == "size")
 
 
 def test_the_catalogue_holds_the_whole_table_of_swinir():

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from freezeframe.data.types import Flow
-from freezeframe.motion.camera.homography import camera_flow, homography, homography_of_flow
-from freezeframe.motion.camera.rotation_path import misfit
-from freezeframe.motion.camera.segmentation import movers, overlays
+from freezeframe.motion.camera.homography import estimate_homography, fit_homography, homography_to_flow
+from freezeframe.motion.camera.rotation_path import homography_residual
+from freezeframe.motion.camera.segmentation import detect_overlays, movers
 from freezeframe.motion.flow.estimators import dis_flow
 
 SIZE = (288, 448)
@@ -27,22 +27,27 @@ def tilt(t):
     )
 
 
-def off_by(found, true):
+def off_by(result, true):
     """Largest miss in pixels over the frame less its outer tenth."""
-    gap = (camera_flow(found, SIZE) - camera_flow(torch.from_numpy(true), SIZE)).square().sum(0).sqrt()
+    gap = (
+        (homography_to_flow(result, SIZE) - homography_to_flow(torch.from_numpy(true), SIZE))
+        .square()
+        .sum(0)
+        .sqrt()
+    )
     return float(gap[29:-29, 45:-45].max())
 
 
 @pytest.mark.parametrize("shutter", [0.0, 0.5])
 def test_a_known_homography_is_found_to_a_tenth_of_a_pixel(shutter, film):
     frames = film(tilt, [0, 1], shutter=shutter, noise=0.008)
-    assert off_by(homography(frames[0], frames[1]), tilt(1)) < 0.1
+    assert off_by(estimate_homography(frames[0], frames[1]), tilt(1)) < 0.1
 
 
 def test_back_and_forth_are_inverse(film):
     """To 0.1 px."""
     a, b = film(tilt, [0, 1], noise=0.008)
-    both = homography(b, a) @ homography(a, b)
+    both = estimate_homography(b, a) @ estimate_homography(a, b)
     assert off_by(both, np.eye(3)) < 0.1
 
 
@@ -50,10 +55,10 @@ def test_the_flow_tells_the_same_homography(film):
     """The second way to the same number, to a third of a pixel."""
     a, b = film(tilt, [0, 1], noise=0.008)
     flow = dis_flow(a, b)
-    found = homography_of_flow(flow.shift, flow.trust)
-    assert off_by(found, tilt(1)) < 0.34
-    assert off_by(homography(a, b, start=found), tilt(1)) < 0.1
-    assert misfit(flow, found) < 0.34
+    result = fit_homography(flow.uv, flow.confidence)
+    assert off_by(result, tilt(1)) < 0.34
+    assert off_by(estimate_homography(a, b, start=result), tilt(1)) < 0.1
+    assert homography_residual(flow, result) < 0.34
 
 
 def test_a_player_does_not_carry_the_camera_away(film):
@@ -62,36 +67,36 @@ def test_a_player_does_not_carry_the_camera_away(film):
     a[:, 100:220, 60:300], b[:, 100:220, 60:300] = a[:, 60:180, 60:300].clone(), a[:, 60:180, 72:312].clone()
     mask = torch.ones(SIZE)
     mask[90:230, 50:310] = 0
-    assert off_by(homography(a, b, mask=mask), tilt(1)) < 0.15
-    assert off_by(homography(a, b), tilt(1)) < 0.5
+    assert off_by(estimate_homography(a, b, mask=mask), tilt(1)) < 0.15
+    assert off_by(estimate_homography(a, b), tilt(1)) < 0.5
 
 
 def test_without_texture_there_is_no_answer():
     flat = torch.full((3, *SIZE), 0.3)
-    assert homography(flat, flat) is None
-    assert homography_of_flow(torch.zeros(2, *SIZE), torch.zeros(SIZE)) is None
+    assert estimate_homography(flat, flat) is None
+    assert fit_homography(torch.zeros(2, *SIZE), torch.zeros(SIZE)) is None
 
 
 def test_different_scenes_have_no_homography(film, scene, panning):
     a = film(panning(0, 0), [0])[0]
-    assert homography(a, film(panning(0, 0), [0], of=scene[::-1, ::-1].copy())[0]) is None
+    assert estimate_homography(a, film(panning(0, 0), [0], of=scene[::-1, ::-1].copy())[0]) is None
 
 
 def pan_with_runner():
     """Flow of a pan of 10 px with a square that moves by -6 px, and the pan's homography."""
-    shift = torch.zeros(2, *SIZE)
-    shift[0] = 10
-    shift[0, 100:180, 200:300] = -6
+    uv = torch.zeros(2, *SIZE)
+    uv[0] = 10
+    uv[0, 100:180, 200:300] = -6
     matrix = torch.eye(3, dtype=torch.float64)
     matrix[0, 2] = 10
-    return Flow(shift=shift, trust=torch.ones(SIZE)), matrix
+    return Flow(uv=uv, confidence=torch.ones(SIZE)), matrix
 
 
 def test_a_runner_moves_and_the_stadium_does_not():
-    found = movers(*pan_with_runner())
-    assert float(found[110:170, 210:290].min()) > 0.95
-    found[95:185, 195:305] = 0
-    assert float(found.max()) < 0.05
+    result = movers(*pan_with_runner())
+    assert float(result[110:170, 210:290].min()) > 0.95
+    result[95:185, 195:305] = 0
+    assert float(result.max()) < 0.05
 
 
 def test_a_still_camera_has_no_movers_but_what_moves(film, panning):
@@ -101,28 +106,28 @@ def test_a_still_camera_has_no_movers_but_what_moves(film, panning):
 
 def test_a_score_board_is_found_while_the_camera_pans():
     flow, matrix = pan_with_runner()
-    flow.shift[:, 20:50, 30:130] = 0
-    found = overlays([(flow, matrix)] * 4)
-    assert float(found[22:48, 32:128].min()) > 0.9
-    found[20:50, 30:130] = 0
-    assert float(found.max()) < 0.1
+    flow.uv[:, 20:50, 30:130] = 0
+    result = detect_overlays([(flow, matrix)] * 4)
+    assert float(result[22:48, 32:128].min()) > 0.9
+    result[20:50, 30:130] = 0
+    assert float(result.max()) < 0.1
 
 
 def test_without_a_pan_nothing_is_an_overlay():
-    rest = Flow(shift=torch.zeros(2, *SIZE), trust=torch.ones(SIZE))
-    assert float(overlays([(rest, torch.eye(3))] * 5).max()) == 0
+    rest = Flow(uv=torch.zeros(2, *SIZE), confidence=torch.ones(SIZE))
+    assert float(detect_overlays([(rest, torch.eye(3))] * 5).max()) == 0
 
 
 @pytest.mark.parametrize("length", [8, 12, 16])
 def test_exposures_blurred_in_different_ways_are_registered_to_a_pixel(length, film):
     """One smeared sideways, one up and down: they agree on nothing finer than their blur, and need not."""
-    place = tilt(1)
+    matrix_b = tilt(1)
 
     def along(direction, moved):
         return lambda t: np.array([[1, 0, direction[0] * t], [0, 1, direction[1] * t], [0, 0, 1.0]]) @ moved
 
     a = film(along((length, 0), np.eye(3)), [0], shutter=1.0, noise=0.008)[0]
-    b = film(along((0, length), place), [0], shutter=1.0, noise=0.008)[0]
-    found = homography(a, b)
-    assert found is not None
-    assert off_by(found, place) < 1
+    b = film(along((0, length), matrix_b), [0], shutter=1.0, noise=0.008)[0]
+    result = estimate_homography(a, b)
+    assert result is not None
+    assert off_by(result, matrix_b) < 1

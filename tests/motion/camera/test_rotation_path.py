@@ -8,42 +8,44 @@ import pytest
 import torch
 from kornia.geometry.conversions import axis_angle_to_rotation_matrix
 
-from freezeframe.motion.camera.homography import camera_flow
+from freezeframe.motion.camera.homography import homography_to_flow
 from freezeframe.motion.camera.rotation_path import (
     camera_path,
+    fit_rotation,
     focal_length,
+    interpolate_pose,
     intrinsics,
-    pose,
-    rotation_of,
 )
 
 SIZE = (360, 640)
 
 
-def turn(x: float, y: float, z: float) -> torch.Tensor:
+def so3_exp(x: float, y: float, z: float) -> torch.Tensor:
     """Rotation by a vector in radians, [3, 3] float64."""
     return axis_angle_to_rotation_matrix(torch.tensor([[x, y, z]], dtype=torch.float64))[0]
 
 
-def seen(rotation: torch.Tensor, focal: float) -> torch.Tensor:
-    lens = intrinsics(focal, SIZE)
-    matrix = lens @ rotation @ torch.linalg.inv(lens)
+def rotation_homography(rotation: torch.Tensor, focal: float) -> torch.Tensor:
+    K = intrinsics(focal, SIZE)
+    matrix = K @ rotation @ torch.linalg.inv(K)
     return matrix / matrix[2, 2]
 
 
 @pytest.mark.parametrize("focal", [400.0, 900.0])
 def test_focal_length_of_a_turning_camera(focal):
     """Found to 6 %: the candidates lie 5 % apart."""
-    steps = [seen(turn(0.01 * k, 0.05, 0.004), focal) for k in range(5)]
+    steps = [rotation_homography(so3_exp(0.01 * k, 0.05, 0.004), focal) for k in range(5)]
     assert focal_length(steps, SIZE) == pytest.approx(focal, rel=0.06)
 
 
 def test_path_repeats_the_rotations_between_frames():
     """R(k + 1) = turn R(k), to single precision."""
-    turns = [turn(0.01, -0.03, 0.002), turn(-0.02, 0.01, 0.0), turn(0.0, 0.02, -0.01)]
-    path = camera_path([seen(t, 600.0) for t in turns], torch.arange(4.0), SIZE, focal=600.0)
+    rotation_steps = [so3_exp(0.01, -0.03, 0.002), so3_exp(-0.02, 0.01, 0.0), so3_exp(0.0, 0.02, -0.01)]
+    path = camera_path(
+        [rotation_homography(t, 600.0) for t in rotation_steps], torch.arange(4.0), SIZE, focal=600.0
+    )
     assert path.kind == "rotation"
-    for k, step in enumerate(turns):
+    for k, step in enumerate(rotation_steps):
         between = path.rotations[k + 1] @ path.rotations[k].mT
         torch.testing.assert_close(between, step.float(), atol=1e-5, rtol=0)
 
@@ -51,26 +53,28 @@ def test_path_repeats_the_rotations_between_frames():
 def test_a_pan_to_the_left_shows_the_scene_moving_right():
     """World points move right on the screen, by focal times tan(angle), when the camera turns left."""
     angle = 0.02
-    shift = camera_flow(seen(turn(0, angle, 0), 500.0), SIZE)
-    centre = shift[:, SIZE[0] // 2, SIZE[1] // 2]
+    uv = homography_to_flow(rotation_homography(so3_exp(0, angle, 0), 500.0), SIZE)
+    centre = uv[:, SIZE[0] // 2, SIZE[1] // 2]
     assert float(centre[0]) == pytest.approx(500 * math.tan(angle), rel=0.01)
 
 
 def test_pose_between_frames_turns_at_an_even_rate():
     """Halfway in time is halfway in angle, and the rate holds beyond the ends."""
-    path = camera_path([seen(turn(0, 0.04, 0), 500.0)], torch.tensor([0.0, 1.0]), SIZE, focal=500.0)
-    rotations, translations = pose(path, torch.tensor([0.0, 0.5, 1.0, 1.5]))
+    path = camera_path(
+        [rotation_homography(so3_exp(0, 0.04, 0), 500.0)], torch.tensor([0.0, 1.0]), SIZE, focal=500.0
+    )
+    rotations, translations = interpolate_pose(path, torch.tensor([0.0, 0.5, 1.0, 1.5]))
     for rotation, angle in zip(rotations, (0.0, 0.02, 0.04, 0.06), strict=True):
-        torch.testing.assert_close(rotation, turn(0, angle, 0).float(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(rotation, so3_exp(0, angle, 0).float(), atol=1e-5, rtol=0)
     assert float(translations.abs().max()) == 0
 
 
 def test_pose_has_gradients_at_rest():
     """The logarithm of no rotation must not give NaN: still cameras are common."""
     path = camera_path([torch.eye(3)], torch.tensor([0.0, 1.0]), SIZE)
-    moment = torch.tensor([0.3], requires_grad=True)
-    pose(path, moment)[0].sum().backward()
-    assert bool(torch.isfinite(moment.grad).all())
+    time = torch.tensor([0.3], requires_grad=True)
+    interpolate_pose(path, time)[0].sum().backward()
+    assert bool(torch.isfinite(time.grad).all())
 
 
 def test_a_camera_at_rest_is_still():
@@ -78,13 +82,13 @@ def test_a_camera_at_rest_is_still():
 
 
 def test_background_off_its_homographies_means_parallax():
-    steps = [seen(turn(0, 0.01, 0), 600.0)] * 3
+    steps = [rotation_homography(so3_exp(0, 0.01, 0), 600.0)] * 3
     assert camera_path(steps, torch.arange(4.0), SIZE, parallax=4.0).kind == "parallax"
 
 
 def test_one_pair_that_was_led_astray_is_no_parallax():
     """Three pixels off at two pairs of eight, where unlike blur misleads; at all of them it moved."""
-    right = seen(turn(0, 0.01, 0), 600.0)
+    right = rotation_homography(so3_exp(0, 0.01, 0), 600.0)
     sheared = right.clone()
     sheared[0, 1] += 8 / SIZE[0]
     times = torch.arange(9.0)
@@ -94,7 +98,7 @@ def test_one_pair_that_was_led_astray_is_no_parallax():
 
 def test_what_moved_for_a_short_while_moved():
     """Six pixels off at two pairs of eight are no slip of a match."""
-    right = seen(turn(0, 0.01, 0), 600.0)
+    right = rotation_homography(so3_exp(0, 0.01, 0), 600.0)
     walked = right.clone()
     walked[0, 1] += 16 / SIZE[0]
     assert (
@@ -103,9 +107,9 @@ def test_what_moved_for_a_short_while_moved():
 
 
 def test_a_gap_continues_the_motion():
-    step = seen(turn(0, 0.02, 0), 600.0)
+    step = rotation_homography(so3_exp(0, 0.02, 0), 600.0)
     path = camera_path([step, None, step], torch.arange(4.0), SIZE, focal=600.0)
-    torch.testing.assert_close(path.rotations[3], turn(0, 0.06, 0).float(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(path.rotations[3], so3_exp(0, 0.06, 0).float(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("focal", [200.0, 1500.0, 8000.0])
@@ -115,10 +119,10 @@ def test_a_turn_keeps_to_the_pixels_whatever_the_lens(focal):
     In the matrix of rays it weighs by the focal length; in the picture it stays what it is.
     """
     size = (160, 240)
-    lens = intrinsics(focal, size)
-    exact = lens @ turn(9 / focal, -6 / focal, 0.01) @ torch.linalg.inv(lens)
+    K = intrinsics(focal, size)
+    exact = K @ so3_exp(9 / focal, -6 / focal, 0.01) @ torch.linalg.inv(K)
     nearly = exact.clone()
     nearly[2, 0] += 1e-5
-    found = lens @ rotation_of(nearly, lens) @ torch.linalg.inv(lens)
-    apart = camera_flow(found, size) - camera_flow(exact, size)
-    assert float(apart.norm(dim=0).max()) < 0.5
+    fitted = K @ fit_rotation(nearly, K) @ torch.linalg.inv(K)
+    uv_error = homography_to_flow(fitted, size) - homography_to_flow(exact, size)
+    assert float(uv_error.norm(dim=0).max()) < 0.5

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from freezeframe.motion.diagnosis.jpeg_quality import jpeg_quality
+from freezeframe.motion.diagnosis.jpeg_quality import estimate_jpeg_quality
 
 
 def scene(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
@@ -18,8 +18,8 @@ def scene(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
     return np.clip(soft + rng.normal(0, 1.5, soft.shape), 0, 255).round().astype(np.uint8)
 
 
-def coded(codes: np.ndarray, quality: int) -> np.ndarray:
-    _, data = cv2.imencode(".jpg", codes[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+def coded(image: np.ndarray, quality: int) -> np.ndarray:
+    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
 
 
@@ -27,50 +27,50 @@ def coded(codes: np.ndarray, quality: int) -> np.ndarray:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_quality_of_the_coder_is_read_off_its_steps(quality, seed):
     """Neighbouring qualities share most of their rounded steps: one or two are within them."""
-    assert jpeg_quality(coded(scene(seed=seed), quality)) == pytest.approx(quality, abs=2)
+    assert estimate_jpeg_quality(coded(scene(seed=seed), quality)) == pytest.approx(quality, abs=2)
 
 
 @pytest.mark.parametrize("shift", [(0, 3), (5, 0), (3, 7), (1, 1)], ids=str)
 def test_the_grid_may_begin_anywhere(shift):
     """Cropped photos keep their blocks, but not at the corner."""
     top, left = shift
-    assert jpeg_quality(coded(scene(), 25)[top:, left:]) == pytest.approx(25, abs=2)
+    assert estimate_jpeg_quality(coded(scene(), 25)[top:, left:]) == pytest.approx(25, abs=2)
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_a_photo_may_have_been_turned_since(quarters):
     """Its blocks end at another corner, and the steps of rows are those of columns."""
     turned = np.rot90(coded(scene(250, 333), 25), quarters)
-    assert jpeg_quality(turned) == pytest.approx(25, abs=2)
+    assert estimate_jpeg_quality(turned) == pytest.approx(25, abs=2)
 
 
 def test_grey_codes_tell_as_much():
     grey = cv2.cvtColor(scene(), cv2.COLOR_RGB2GRAY)
     _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 20])
     decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
-    assert jpeg_quality(decoded) == pytest.approx(20, abs=2)
+    assert estimate_jpeg_quality(decoded) == pytest.approx(20, abs=2)
 
 
 def test_what_was_never_coded_or_was_scaled_since_shows_nothing():
     photo = scene()
-    assert jpeg_quality(photo) is None
+    assert estimate_jpeg_quality(photo) is None
     scaled = cv2.resize(coded(photo, 20), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
-    assert jpeg_quality(scaled) is None
+    assert estimate_jpeg_quality(scaled) is None
     noise = np.random.default_rng(3).normal(0, 15, photo.shape)
-    assert jpeg_quality(np.clip(photo + noise, 0, 255).round()) is None
-    assert jpeg_quality(coded(photo, 20) + noise) is None, "noise of 15 over steps of 30 hides them"
-    assert jpeg_quality(np.full((200, 200, 3), 128, np.uint8)) is None
-    assert jpeg_quality(photo[:10, :10]) is None
+    assert estimate_jpeg_quality(np.clip(photo + noise, 0, 255).round()) is None
+    assert estimate_jpeg_quality(coded(photo, 20) + noise) is None, "noise of 15 over steps of 30 hides them"
+    assert estimate_jpeg_quality(np.full((200, 200, 3), 128, np.uint8)) is None
+    assert estimate_jpeg_quality(photo[:10, :10]) is None
 
 
 def test_the_last_of_two_codings_counts_where_it_is_the_coarser_one():
-    assert jpeg_quality(coded(coded(scene(), 80), 25)) == pytest.approx(25, abs=2)
+    assert estimate_jpeg_quality(coded(coded(scene(), 80), 25)) == pytest.approx(25, abs=2)
 
 
 @pytest.mark.slow
 def test_photographs(shared_data):
     for path in sorted((shared_data / "test" / "photos").rglob("*.png"))[:2]:
         photo = cv2.imread(str(path))[:512, :512, ::-1]
-        assert jpeg_quality(photo) is None
+        assert estimate_jpeg_quality(photo) is None
         for quality in (10, 20, 30, 40):
-            assert jpeg_quality(coded(photo, quality)) == pytest.approx(quality, abs=2)
+            assert estimate_jpeg_quality(coded(photo, quality)) == pytest.approx(quality, abs=2)

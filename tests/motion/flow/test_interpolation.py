@@ -63,9 +63,9 @@ def test_catmull_rom_is_at_least_three_times_as_accurate_as_bilinear():
 @pytest.mark.parametrize("channels", range(1, 7))
 def test_the_fast_road_agrees_with_the_differentiable_one(channels):
     """Two implementations of the bilinear warp, OpenCV's and torch's, to single precision."""
-    image, shift = torch.rand(channels, 30, 40), torch.randn(2, 30, 40) * 6
-    fast = warp(image, shift)
-    slow = warp(image.clone().requires_grad_(), shift)
+    image, uv = torch.rand(channels, 30, 40), torch.randn(2, 30, 40) * 6
+    fast = warp(image, uv)
+    slow = warp(image.clone().requires_grad_(), uv)
     torch.testing.assert_close(fast, slow.detach(), atol=1e-5, rtol=0)
 
 
@@ -83,6 +83,6 @@ def test_a_shift_after_its_inverse_is_rest(height, period):
     """To 0.05 px inside: the inverse is read bilinearly."""
     y, x = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
     turn = 2 * math.pi / (period * 3)
-    shift = torch.stack((height * torch.sin(turn * y), height * torch.cos(turn * x)))
-    rest = compose(shift, invert(shift))[:, 6:-6, 6:-6]
+    uv = torch.stack((height * torch.sin(turn * y), height * torch.cos(turn * x)))
+    rest = compose(uv, invert(uv))[:, 6:-6, 6:-6]
     assert float(rest.abs().max()) < 0.05

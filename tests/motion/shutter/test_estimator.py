@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.data.metrics.temporal import light_of
+from freezeframe.data.metrics.temporal import srgb_to_linear
 from freezeframe.data.synthesis.degradations.camera_isp import h264
 from freezeframe.data.types import Flow
 from freezeframe.motion.flow.estimators import dis_pair
-from freezeframe.motion.flow.velocity import velocities
-from freezeframe.motion.shutter.estimator import SHUTTERS, blur_vectors, pool_shutters, shutter_fraction
-from freezeframe.pipeline.stages.measure import USUAL_SHUTTER, VARIETY
+from freezeframe.motion.flow.velocity import estimate_velocities
+from freezeframe.motion.shutter.estimator import (
+    SHUTTER_FRACTIONS,
+    blur_vectors,
+    estimate_shutter,
+    pool_shutters,
+)
+from freezeframe.pipeline.stages.measure import SHUTTER_PRIOR_MEAN, SHUTTER_PRIOR_STD
 
 
 def flows_between(frames):
@@ -23,13 +28,13 @@ def flows_between(frames):
     return flows
 
 
-def measured(frames):
-    return shutter_fraction(frames, flows_between(frames))
+def estimate_from_frames(frames):
+    return estimate_shutter(frames, flows_between(frames))
 
 
 def steady(dx, dy, size=(6, 8)):
-    shift = torch.tensor([dx, dy]).reshape(2, 1, 1).expand(2, *size)
-    return Flow(shift=shift, trust=torch.ones(size))
+    uv = torch.tensor([dx, dy]).reshape(2, 1, 1).expand(2, *size)
+    return Flow(uv=uv, confidence=torch.ones(size))
 
 
 @pytest.mark.parametrize(
@@ -42,58 +47,76 @@ def steady(dx, dy, size=(6, 8)):
 )
 def test_shutter_is_found_to_a_tenth(shutter, dx, dy, film, panning):
     frames = film(panning(dx, dy), [-1.5, -0.5, 0.5, 1.5], shutter=shutter, noise=0.008)
-    found = measured(frames)
-    assert found.fraction == pytest.approx(shutter, abs=0.1)
-    assert found.confidence > 0.3
+    estimates = estimate_from_frames(frames)
+    assert estimates.fraction == pytest.approx(shutter, abs=0.1)
+    assert estimates.confidence > 0.3
 
 
 def test_stills_say_nothing_of_their_shutter(film, panning):
     frames = film(panning(0, 0), [0, 1, 2], noise=0.01)
-    assert measured(frames).confidence == 0
+    assert estimate_from_frames(frames).confidence == 0
 
 
 def test_flat_walls_say_nothing_of_their_shutter():
     frames = torch.full((3, 3, 120, 160), 0.4)
     flows = {(i, j): steady(9.0, 0.0, (120, 160)) for i, j in ((0, 1), (1, 2))}
     flows |= {(j, i): steady(-9.0, 0.0, (120, 160)) for i, j in ((0, 1), (1, 2))}
-    assert shutter_fraction(frames, flows).confidence < 0.1
+    assert estimate_shutter(frames, flows).confidence < 0.1
 
 
 def test_one_misled_glimpse_is_outvoted(film, panning):
-    good = [measured(film(panning(10.0, k), [0, 1, 2], shutter=0.5)) for k in (-3.0, 0.0, 3.0)]
-    bad = measured(film(panning(10.0, 0.0), [0, 1, 2], shutter=0.1))
+    good = [estimate_from_frames(film(panning(10.0, k), [0, 1, 2], shutter=0.5)) for k in (-3.0, 0.0, 3.0)]
+    bad = estimate_from_frames(film(panning(10.0, 0.0), [0, 1, 2], shutter=0.1))
     assert pool_shutters([bad, *good]).fraction == pytest.approx(0.5, abs=0.1)
     assert pool_shutters([]).confidence == 0
 
 
-def witnesses(*, sees, spectra, sure=40):
+def combined(*, network, spectra, steepness=40):
     """An estimate of a network that sees one shutter, and of spectra that are far surer of another."""
-    bells = [-steep * (SHUTTERS - at) ** 2 for at, steep in ((sees, sure), (spectra, 40))]
-    nothing = pool_shutters([])
-    sensed = np.where(SHUTTERS <= 1, bells[0], -10)
-    return pool_shutters([replace(nothing, sensed=sensed, evidence=nothing.evidence + 50 * bells[1])])
+    bells = [-steep * (SHUTTER_FRACTIONS - at) ** 2 for at, steep in ((network, steepness), (spectra, 40))]
+    empty = pool_shutters([])
+    network_log_likelihood = np.where(SHUTTER_FRACTIONS <= 1, bells[0], -10)
+    return pool_shutters(
+        [
+            replace(
+                empty,
+                network_log_likelihood=network_log_likelihood,
+                spectral_log_likelihood=empty.spectral_log_likelihood + 50 * bells[1],
+            )
+        ]
+    )
 
 
 def test_spectra_decide_within_reach_of_what_the_network_sees():
-    assert witnesses(sees=0.6, spectra=0.5).fraction == pytest.approx(0.5, abs=0.03)
-    assert witnesses(sees=0.6, spectra=0.7).fraction == pytest.approx(0.7, abs=0.03)
+    assert combined(network=0.6, spectra=0.5).fraction == pytest.approx(0.5, abs=0.03)
+    assert combined(network=0.6, spectra=0.7).fraction == pytest.approx(0.7, abs=0.03)
 
 
-@pytest.mark.parametrize(("sees", "spectra"), [(0.7, 0.1), (0.1, 0.8)])
-def test_spectra_bring_up_no_other_shutter(sees, spectra):
-    assert witnesses(sees=sees, spectra=spectra).fraction == pytest.approx(sees, abs=0.21)
+@pytest.mark.parametrize(("network", "spectra"), [(0.7, 0.1), (0.1, 0.8)])
+def test_spectra_bring_up_no_other_shutter(network, spectra):
+    assert combined(network=network, spectra=spectra).fraction == pytest.approx(network, abs=0.21)
 
 
 def test_spectra_talk_nobody_out_of_a_short_shutter():
     """The same doubt moves the answer by less where the network sees no blur: do no harm."""
-    sharp, long = witnesses(sees=0.06, spectra=0.24, sure=300), witnesses(sees=0.6, spectra=0.78, sure=300)
+    sharp, long = (
+        combined(network=0.06, spectra=0.24, steepness=300),
+        combined(network=0.6, spectra=0.78, steepness=300),
+    )
     assert sharp.fraction < 0.15
     assert long.fraction > 0.69
 
 
 def test_spectra_stand_alone_where_the_network_sees_nothing():
-    nothing = pool_shutters([])
-    alone = pool_shutters([replace(nothing, evidence=nothing.evidence - 40 * (SHUTTERS - 0.3) ** 2)])
+    empty = pool_shutters([])
+    alone = pool_shutters(
+        [
+            replace(
+                empty,
+                spectral_log_likelihood=empty.spectral_log_likelihood - 40 * (SHUTTER_FRACTIONS - 0.3) ** 2,
+            )
+        ]
+    )
     assert alone.fraction == pytest.approx(0.3)
 
 
@@ -108,16 +131,16 @@ def test_velocity_is_the_central_difference():
         (0, 1): steady(5.0, 0.0),
         (2, 1): steady(-5.0, 0.0),
     }
-    velocity, belief = velocities(flows, 3)
+    velocity, confidence = estimate_velocities(flows, 3)
     torch.testing.assert_close(velocity[:, :, 0, 0], torch.tensor([[5.0, 0], [5.0, 0], [5.0, 0]]))
-    assert float(belief[0].min()) == 1
-    assert 0 < float(belief[1].max()) < 1, "a change of speed lowers belief"
+    assert float(confidence[0].min()) == 1
+    assert 0 < float(confidence[1].max()) < 1, "a change of speed lowers belief"
 
 
 def test_time_reversal_reverses_velocity():
     flows = {(0, 1): steady(3.0, -2.0), (1, 0): steady(-3.0, 2.0)}
     back = {(1 - i, 1 - j): flow for (i, j), flow in flows.items()}
-    torch.testing.assert_close(velocities(flows, 2)[0], -velocities(back, 2)[0].flip(0))
+    torch.testing.assert_close(estimate_velocities(flows, 2)[0], -estimate_velocities(back, 2)[0].flip(0))
 
 
 @pytest.mark.slow
@@ -125,15 +148,15 @@ def test_time_reversal_reverses_velocity():
 def test_photographs_in_motion(shutter, shared_data, film, panning):
     """Twelve photographs, 6 to 20 px per frame, each its own way: median error at most 0.1, pooled 0.06."""
     rng = np.random.default_rng(3)
-    found = []
+    estimates = []
     for path in sorted((shared_data / "train").glob("*.webp"))[::3][:12]:
         photo = cv2.imread(str(path))[..., ::-1].astype(np.float32) / 255
         place = cv2.resize(photo, (688, 528), interpolation=cv2.INTER_AREA) ** 2
         angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(6, 20)
         move = panning(speed * np.cos(angle), speed * np.sin(angle))
-        found.append(measured(film(move, [-1, 0, 1], shutter=shutter, noise=0.006, of=place)))
-    assert np.median([abs(f.fraction - shutter) for f in found]) <= 0.1
-    assert pool_shutters(found).fraction == pytest.approx(shutter, abs=0.06)
+        estimates.append(estimate_from_frames(film(move, [-1, 0, 1], shutter=shutter, noise=0.006, of=place)))
+    assert np.median([abs(f.fraction - shutter) for f in estimates]) <= 0.1
+    assert pool_shutters(estimates).fraction == pytest.approx(shutter, abs=0.06)
 
 
 @pytest.mark.slow
@@ -146,8 +169,8 @@ def test_real_frames_tell_blurred_from_sharp(sequence, rate, shared_data):
         paths = sorted((shared_data / "test/reds" / sequence / kind).glob("*.png"))
         frames = [np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]) for path in paths]
         shown = frames if rate is None else h264(frames, crf=rate)
-        images = torch.stack([light_of(np.asarray(frame)) for frame in shown])
-        glimpses = [measured(images[i : i + 5]) for i in (0, 5)]
-        shutters[kind] = pool_shutters(glimpses).typical(USUAL_SHUTTER, VARIETY)
+        images = torch.stack([srgb_to_linear(np.asarray(frame)) for frame in shown])
+        samples = [estimate_from_frames(images[i : i + 5]) for i in (0, 5)]
+        shutters[kind] = pool_shutters(samples).posterior_median(SHUTTER_PRIOR_MEAN, SHUTTER_PRIOR_STD)
     assert 0.6 <= shutters["blur"] <= 1
     assert shutters["sharp"] <= 0.2

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Scene
-from freezeframe.data.synthesis.scene2d.motion import shift, steady
+from freezeframe.data.synthesis.scene2d.motion import constant_velocity, translation
 from freezeframe.data.types import Flow
-from freezeframe.motion.shutter.patches import COUNT, Squares, squares
+from freezeframe.motion.shutter.patches import MAX_PATCHES, MotionPatches, extract_patches
 
 SHAPE = (160, 224)
 
 
-def moving(*, speed: float, heading: float, shutter: float) -> list[Squares]:
+def moving(*, speed: float, heading: float, shutter: float) -> list[MotionPatches]:
     """Soft noise that moves, and its exact flows."""
     noise = torch.from_numpy(np.random.default_rng(1).random((1, 1, 400, 460), np.float32))
     soft = torch.nn.functional.avg_pool2d(noise, 3, 1, 1)[0, 0]
@@ -24,17 +24,23 @@ def moving(*, speed: float, heading: float, shutter: float) -> list[Squares]:
     texture = torch.stack([picture] * 3 + [torch.ones_like(picture)], dim=-1).numpy()
     dx, dy = speed * math.cos(heading), speed * math.sin(heading)
     scene = Scene(
-        layers=(Layer(texture=texture, place=lambda t: steady(dx, dy)(t) @ shift(-110, -110), endless=True),),
+        layers=(
+            Layer(
+                texture=texture,
+                homography=lambda t: constant_velocity(dx, dy)(t) @ translation(-110, -110),
+                mirrored=True,
+            ),
+        ),
         size=SHAPE,
     )
     images = torch.stack([scene.blurred(float(t), shutter=shutter) for t in range(3)])
     step = torch.tensor([dx, dy]).reshape(2, 1, 1).expand(2, *SHAPE)
-    trust = torch.ones(SHAPE)
-    pairs = {(i, j): Flow(shift=(j - i) * step, trust=trust) for i in range(3) for j in (i - 1, i + 1)}
-    return squares(images, pairs)
+    confidence = torch.ones(SHAPE)
+    pairs = {(i, j): Flow(uv=(j - i) * step, confidence=confidence) for i in range(3) for j in (i - 1, i + 1)}
+    return extract_patches(images, pairs)
 
 
-def likeness(rows: torch.Tensor, lag: int) -> float:
+def autocorrelation(rows: torch.Tensor, lag: int) -> float:
     """Correlation of samples `lag` apart along the last axis."""
     a, b = rows[..., lag:], rows[..., :-lag]
     return float((a * b).mean() / rows.square().mean())
@@ -42,8 +48,8 @@ def likeness(rows: torch.Tensor, lag: int) -> float:
 
 @pytest.mark.parametrize("heading", [0.0, 0.7, 2.0, 4.4])
 def test_all_three_show_the_same_things(heading):
-    (found,) = moving(speed=6.0, heading=heading, shutter=0.5)
-    before, now, after = found.pictures.unbind(1)
+    (patches,) = moving(speed=6.0, heading=heading, shutter=0.5)
+    before, now, after = patches.pixels.unbind(1)
     for other in (before, after):
         # Reading between pixels softens each a little differently.
         assert float((other * now).mean() / now.square().mean()) > 0.95
@@ -51,9 +57,9 @@ def test_all_three_show_the_same_things(heading):
 
 @pytest.mark.parametrize("heading", [0.0, 0.7, 2.0, 4.4])
 def test_the_smear_runs_along_the_rows(heading):
-    (found,) = moving(speed=8.0, heading=heading, shutter=0.9)
-    now = found.pictures[:, 1]
-    assert likeness(now, 4) > likeness(now.transpose(1, 2), 4) + 0.2
+    (patches,) = moving(speed=8.0, heading=heading, shutter=0.9)
+    now = patches.pixels[:, 1]
+    assert autocorrelation(now, 4) > autocorrelation(now.transpose(1, 2), 4) + 0.2
 
 
 @pytest.mark.parametrize("shutter", [0.4, 0.9])
@@ -62,23 +68,25 @@ def test_a_smear_is_as_long_at_any_speed(shutter):
     (slow,), (fast,) = (moving(speed=speed, heading=0.3, shutter=shutter) for speed in (10.0, 20.0))
     for lag in (2, 4):
         # The texture itself is three pixels wide: less of the square's at twice the speed.
-        assert likeness(slow.pictures[:, 1], lag) == pytest.approx(
-            likeness(fast.pictures[:, 1], lag), abs=0.2
+        assert autocorrelation(slow.pixels[:, 1], lag) == pytest.approx(
+            autocorrelation(fast.pixels[:, 1], lag), abs=0.2
         )
 
 
 def test_facts_tell_speed_and_steadiness():
-    (found,) = moving(speed=8.0, heading=1.0, shutter=0.3)
-    assert torch.allclose(found.facts[:, 0], torch.zeros(len(found.facts)), atol=1e-4)  # log2(8) - 3
-    assert torch.allclose(found.facts[:, 2:], torch.zeros(len(found.facts), 2), atol=1e-4)
-    assert len(found.facts) == COUNT
+    (patches,) = moving(speed=8.0, heading=1.0, shutter=0.3)
+    assert torch.allclose(
+        patches.features[:, 0], torch.zeros(len(patches.features)), atol=1e-4
+    )  # log2(8) - 3
+    assert torch.allclose(patches.features[:, 2:], torch.zeros(len(patches.features), 2), atol=1e-4)
+    assert len(patches.features) == MAX_PATCHES
 
 
 def test_squares_have_mean_nought():
-    (found,) = moving(speed=5.0, heading=0.0, shutter=0.5)
-    assert torch.allclose(found.pictures.mean((1, 2, 3)), torch.zeros(len(found.pictures)), atol=1e-4)
+    (patches,) = moving(speed=5.0, heading=0.0, shutter=0.5)
+    assert torch.allclose(patches.pixels.mean((1, 2, 3)), torch.zeros(len(patches.pixels)), atol=1e-4)
 
 
 def test_what_stands_still_and_what_has_no_neighbours_gives_none():
     assert moving(speed=0.5, heading=0.0, shutter=0.5) == []
-    assert squares(torch.rand(2, 3, 64, 64), {}) == []
+    assert extract_patches(torch.rand(2, 3, 64, 64), {}) == []

@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.data.color import SRGB, to_signal
+from freezeframe.data.color import SRGB, to_encoded
 from freezeframe.data.synthesis.demo.scenes import bookshelf
 from freezeframe.data.types import Frame
-from freezeframe.models.deblur.fusion_net import FRAME, Layout, MultiFrame
+from freezeframe.models.deblur.fusion_net import FRAME, FusionNet, NetConfig
 from freezeframe.pipeline.adaptation import fine_tuning as adapting
 from freezeframe.pipeline.adaptation.fine_tuning import (
-    TAKEN,
-    Lessons,
+    INTERPOLATION,
+    AdaptationSet,
     adapt,
-    between,
-    divided,
-    lesson,
-    lessons_of,
+    collect_adaptation_set,
+    interpolate_weights,
+    make_sample,
+    train_val_split,
 )
-from freezeframe.pipeline.stages.fuse import CONTRAST
-from freezeframe.pipeline.support.progress import quiet
+from freezeframe.pipeline.stages.fuse import RESPONSE_GAMMA
+from freezeframe.pipeline.support.progress import null_progress
 
 SHUTTER = 0.8
 
@@ -36,7 +36,7 @@ class Runs:
     def __init__(self, frames_of, speeds):
         self.runs = [frames_of(speed) for speed in speeds]
 
-    def glimpses(self, runs, length):
+    def sample_clips(self, runs, length):
         del runs, length
         return iter(self.runs)
 
@@ -67,18 +67,18 @@ def frames_of(film, wide_leaves):
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return MultiFrame(Layout(widths=(8, 8, 8), down=(1, 1, 1), up=(1, 1)))
+    return FusionNet(NetConfig(widths=(8, 8, 8), down=(1, 1, 1), up=(1, 1)))
 
 
 def test_a_clip_without_sharp_frames_teaches_nothing(frames_of, network):
     found = adapt(network, Runs(frames_of, [12, 12, 12]), shutter=SHUTTER, minutes=1)
-    assert not found.kept
+    assert not found.accepted
     assert found.network is network
-    assert "sharp" in found.told
+    assert "sharp" in found.message
 
 
 def test_sharp_frames_and_motions_are_told_apart(frames_of):
-    found = lessons_of(Runs(frames_of, [0, 12, 12]), shutter=SHUTTER)
+    found = collect_adaptation_set(Runs(frames_of, [0, 12, 12]), shutter=SHUTTER)
     assert len(found.sharp) == 1
     assert len(found.motions) == 2
     speeds = [float(motion[0].median()) for motion in found.motions]
@@ -91,8 +91,8 @@ def test_a_lesson_is_the_sharp_frame_as_the_clip_would_have_blurred_it():
     picture = bookshelf(128, 128, seed=2)
     motion = torch.zeros(2, 128, 128)
     motion[0] = 10.0
-    lessons = Lessons(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
-    evidence, truth = lesson([picture], lessons, rng=np.random.default_rng(3))
+    adaptation_set = AdaptationSet(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
+    evidence, truth = make_sample([picture], adaptation_set, rng=np.random.default_rng(3))
     near, far = ((evidence[FRAME] - other).square().mean() for other in (truth, truth.roll(6, 2)))
     assert 1e-4 < near < far
     # Along the motion detail is gone, across it it is there.
@@ -109,8 +109,8 @@ def test_lessons_are_compressed_and_noisy():
     still = torch.zeros(2, 128, 128)
     off = []
     for noise in (0.0, 0.02):
-        lessons = Lessons(sharp=[picture], noise=noise, motions=[still], shutter=SHUTTER)
-        evidence, truth = lesson([picture], lessons, rng=np.random.default_rng(3))
+        adaptation_set = AdaptationSet(sharp=[picture], noise=noise, motions=[still], shutter=SHUTTER)
+        evidence, truth = make_sample([picture], adaptation_set, rng=np.random.default_rng(3))
         off.append(float((evidence[FRAME] - truth).square().mean().sqrt()))
     assert 1 / 255 < off[0] < off[1] < 0.06
 
@@ -122,43 +122,43 @@ def test_lessons_gather_the_light_that_the_deconvolution_assumes():
     picture[..., ::2] = bright
     motion = torch.zeros(2, 128, 128)
     motion[0] = 24.0
-    lessons = Lessons(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
-    evidence, _ = lesson([picture], lessons, rng=np.random.default_rng(3))
-    light = ((dark**CONTRAST + bright**CONTRAST) / 2) ** (1 / CONTRAST)
-    expected = float(to_signal(torch.tensor(light), SRGB))
+    adaptation_set = AdaptationSet(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
+    evidence, _ = make_sample([picture], adaptation_set, rng=np.random.default_rng(3))
+    light = ((dark**RESPONSE_GAMMA + bright**RESPONSE_GAMMA) / 2) ** (1 / RESPONSE_GAMMA)
+    expected = float(to_encoded(torch.tensor(light), SRGB))
     # Codes by the plain mean would be darker by six of 255.
     assert float(evidence[FRAME, 32:96, 32:96].mean()) == pytest.approx(expected, abs=2.5 / 255)
 
 
 def test_what_is_held_out_is_never_learned_from():
     picture = torch.rand(3, 20, 31)
-    taught, held = divided(picture)
-    assert torch.equal(torch.cat([taught, held], 2), picture)
-    assert taught.shape[2] > held.shape[2] > 0
+    train_part, val_part = train_val_split(picture)
+    assert torch.equal(torch.cat([train_part, val_part], 2), picture)
+    assert train_part.shape[2] > val_part.shape[2] > 0
 
 
 def test_a_share_of_what_was_learned_is_taken(network):
-    pupil = copy.deepcopy(network)
+    model = copy.deepcopy(network)
     with torch.no_grad():
-        for weights in pupil.parameters():
+        for weights in model.parameters():
             weights.add_(1.0)
-    moved = between(network, pupil)
+    moved = interpolate_weights(network, model)
     for now, before in zip(moved.parameters(), network.parameters(), strict=True):
-        torch.testing.assert_close(now - before, torch.full_like(now, TAKEN))
+        torch.testing.assert_close(now - before, torch.full_like(now, INTERPOLATION))
 
 
 def test_a_moment_of_lessons_moves_the_weights(network):
     """One step at least is taken; the network that is learned from stays as it was."""
     picture, motion = bookshelf(96, 96, seed=2), torch.full((2, 96, 96), 5.0)
-    lessons = Lessons(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
+    adaptation_set = AdaptationSet(sharp=[picture], noise=0.0, motions=[motion], shutter=SHUTTER)
     before = copy.deepcopy(network.state_dict())
-    taught = adapting._taught(network, [picture], lessons, seconds=1.0, progress=quiet)
+    fine_tuned = adapting._fine_tune(network, [picture], adaptation_set, seconds=1.0, progress=null_progress)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    assert any(not torch.equal(before[name], value) for name, value in taught.state_dict().items())
+    assert any(not torch.equal(before[name], value) for name, value in fine_tuned.state_dict().items())
 
 
 @pytest.mark.slow
 def test_learning_stops_in_time_and_is_kept_only_where_it_wins(frames_of, network):
     found = adapt(network, Runs(frames_of, [0, 12, 0, 12, 0, 0]), shutter=SHUTTER, minutes=0.15)
-    assert found.kept == (found.network is not network)
-    assert "held out" in found.told
+    assert found.accepted == (found.network is not network)
+    assert "held out" in found.message

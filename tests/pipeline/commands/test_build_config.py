@@ -25,7 +25,7 @@ def test_what_is_not_given_is_left_to_the_preset():
 def test_what_is_given_lands_in_its_stage():
     config = configured(fuse={"radius": 1}, measure={"shutter": 0.25})
     assert (config.fuse.radius, config.measure.shutter) == (1, 0.25)
-    assert config.fuse.smooth == preset("auto").fuse.smooth
+    assert config.fuse.tv_weight == preset("auto").fuse.tv_weight
 
 
 def test_a_value_out_of_range_is_the_users_error():
@@ -33,20 +33,20 @@ def test_a_value_out_of_range_is_the_users_error():
         configured(fuse={"radius": 99})
 
 
-@pytest.mark.parametrize("least", [0.5, 2.0, 9.0])
+@pytest.mark.parametrize("min_blur_px", [0.5, 2.0, 9.0])
 @pytest.mark.parametrize("height", [90, 720, 2160])
-def test_a_limit_in_pixels_holds_for_every_size(least, height):
-    gate = configured(gate=options.pixels(least)).gate
-    assert blur_threshold((height, 2 * height), gate) == least
+def test_a_limit_in_pixels_holds_for_every_size(min_blur_px, height):
+    gate = configured(gate=options.blur_limit_fields(min_blur_px)).gate
+    assert blur_threshold((height, 2 * height), gate) == min_blur_px
 
 
 def test_no_limit_in_pixels_keeps_the_share_of_the_height():
-    assert configured(gate=options.pixels(None)) == preset("auto")
+    assert configured(gate=options.blur_limit_fields(None)) == preset("auto")
 
 
 def test_no_pixels_at_all_stands_for_whatever_moves():
     """And not for a division by nothing: what rests is blurred over less than any limit."""
-    gate = configured(gate=options.pixels(0.0)).gate
+    gate = configured(gate=options.blur_limit_fields(0.0)).gate
     assert 0 < blur_threshold((720, 1280), gate) < 0.1
 
 
@@ -66,13 +66,13 @@ def test_a_budget_is_that_of_the_whole_and_bounds_its_fits():
 
 
 def test_options_become_a_command_line():
-    line = options.arguments(preset="sports", strength=0.5, codec=None, skip_damaged=True, force=False)
+    line = options.to_command_line(preset="sports", strength=0.5, codec=None, skip_damaged=True, force=False)
     assert line == ["--preset", "sports", "--strength", "0.5", "--skip-damaged"]
 
 
 def test_json_appears_whole(tmp_path):
     path = tmp_path / "new" / "report.json"
-    kept = options.writable({"--report": path, "--json": None})
+    kept = options.claim_outputs({"--report": path, "--json": None})
     assert not list(tmp_path.iterdir()), "the place was tried, and nothing stays of that"
     options.save_json(kept["--report"], {"number": 1, "where": tmp_path})
     assert json.loads(path.read_text()) == {"number": 1, "where": str(tmp_path)}
@@ -80,7 +80,7 @@ def test_json_appears_whole(tmp_path):
 
 
 def test_no_json_is_written_where_none_is_wanted(tmp_path):
-    options.save_json(options.writable({"--json": None}).get("--json"), {"a": 1})
+    options.save_json(options.claim_outputs({"--json": None}).get("--json"), {"a": 1})
     assert not list(tmp_path.iterdir())
 
 
@@ -89,20 +89,20 @@ def test_what_is_there_is_not_replaced_unasked(tmp_path, name):
     there = tmp_path / name
     there.write_bytes(b"mine")
     with pytest.raises(UnwritableOutput, match=name):
-        options.writable({"--report": there})
-    options.save_json(options.writable({"--report": there}, force=True)["--report"], {"a": 1})
+        options.claim_outputs({"--report": there})
+    options.save_json(options.claim_outputs({"--report": there}, force=True)["--report"], {"a": 1})
     assert json.loads(there.read_text()) == {"a": 1}
 
 
 def test_a_report_that_fails_says_that_the_result_is_complete(tmp_path):
-    place = options.writable({"--report": tmp_path / "r" / "report.json"})["--report"]
+    place = options.claim_outputs({"--report": tmp_path / "r" / "report.json"})["--report"]
     (tmp_path / "r").write_text("a file where the folder should be")
     with pytest.raises(UnwritableOutput, match=r"report\.json: .*; .*sharp\.mp4 itself is complete"):
-        options.save_json(place, {"a": 1}, beside=tmp_path / "sharp.mp4")
+        options.save_json(place, {"a": 1}, main_output=tmp_path / "sharp.mp4")
 
 
 @pytest.mark.parametrize(("name", "cure"), [("a.txt/r.json", "not a folder"), ("", "name a file")])
 def test_a_place_that_cannot_be_is_refused_at_once(tmp_path, name, cure):
     (tmp_path / "a.txt").touch()
     with pytest.raises(UnwritableOutput, match=cure):
-        options.writable({"--report": tmp_path / name})
+        options.claim_outputs({"--report": tmp_path / name})

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.pipeline.commands.demo import SEAM, before_after, demo, most_changed
+from freezeframe.pipeline.commands.demo import SEAM_PX, before_after, demo, most_changed
 
 
 def test_before_and_after_stand_side_by_side(tmp_path):
     black, grey = torch.zeros(3, 10, 12), torch.full((3, 10, 12), 0.2140)
     shown = cv2.imread(str(before_after(black, grey, tmp_path / "a.png", zoom=2)))
-    assert shown.shape == (20, 2 * 24 + SEAM, 3)
+    assert shown.shape == (20, 2 * 24 + SEAM_PX, 3)
     assert (shown[:, :24] == 0).all()
-    assert (shown[:, 24 : 24 + SEAM] == 255).all()
+    assert (shown[:, 24 : 24 + SEAM_PX] == 255).all()
     assert (shown[:, -24:] == 127).all() or (shown[:, -24:] == 128).all()  # sRGB code of 21.4 % light
 
 
@@ -44,21 +44,21 @@ def test_the_detail_of_a_large_frame_stays_handy():
 def test_ones_own_clip_is_shown_and_kept(film, write_clip, tmp_path):
     clip = write_clip(tmp_path / "game.avi", film((0, 0), [0.0] * 3))
     bytes_before = clip.read_bytes()
-    told = demo(clip, tmp_path / "out")
-    made = {path.name for path in (tmp_path / "out").iterdir()}
-    assert made == {"sharp_game.avi.mkv", "before_after.png", "report.json"}
-    assert all(str(tmp_path / "out" / name) in told for name in made)
-    assert "PASS" in told
-    assert "FAIL" not in told
+    text = demo(clip, tmp_path / "out")
+    outputs = {path.name for path in (tmp_path / "out").iterdir()}
+    assert outputs == {"sharp_game.avi.mkv", "before_after.png", "report.json"}
+    assert all(str(tmp_path / "out" / name) in text for name in outputs)
+    assert "PASS" in text
+    assert "FAIL" not in text
     assert clip.read_bytes() == bytes_before
 
 
 @pytest.mark.slow
 def test_the_samples_gain_what_the_demo_says(tmp_path):
     """Both samples have known truth; every gain that is told is one."""
-    told = demo(None, tmp_path)
+    text = demo(None, tmp_path)
     gains = [
-        float(line.split("truth: ")[1].split(" dB")[0]) for line in told.splitlines() if "truth: " in line
+        float(line.split("truth: ")[1].split(" dB")[0]) for line in text.splitlines() if "truth: " in line
     ]
     assert len(gains) == 2
     assert min(gains) > 1  # dB

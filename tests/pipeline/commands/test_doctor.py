@@ -11,15 +11,15 @@ from freezeframe.pipeline.commands import doctor
 
 @pytest.mark.slow
 def test_this_installation_is_sound():
-    told = CliRunner().invoke(cli.app, ["doctor"])
-    assert told.exit_code == 0, told.stdout
+    result = CliRunner().invoke(cli.app, ["doctor"])
+    assert result.exit_code == 0, result.stdout
     for word in ("freezeframe", "torch", "CPU", "libx264", "PASS"):
-        assert word in told.stdout
+        assert word in result.stdout
 
 
 @pytest.mark.slow
 def test_one_that_gains_too_little_is_not(monkeypatch):
-    monkeypatch.setattr(doctor, "SOUND", 1000.0)  # dB that nobody gains
-    told = CliRunner().invoke(cli.app, ["doctor"])
-    assert told.exit_code == 2
-    assert "FAIL" in told.stdout
+    monkeypatch.setattr(doctor, "MIN_GAIN_DB", 1000.0)  # dB that nobody gains
+    result = CliRunner().invoke(cli.app, ["doctor"])
+    assert result.exit_code == 2
+    assert "FAIL" in result.stdout

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from freezeframe import cli
 from freezeframe.data.errors import UnwritableOutput
 from freezeframe.pipeline.commands.clip_options import ClipOptions
-from freezeframe.pipeline.commands.parser import output_of
+from freezeframe.pipeline.commands.parser import select_output
 
 
 def commands(group=None, words=()):
@@ -29,18 +29,18 @@ COMMANDS = dict(commands())
 
 def test_an_output_may_be_named_in_either_place():
     a, b = Path("a"), Path("b")
-    assert output_of(a, None) == output_of(None, a) == output_of(a, a) == a
+    assert select_output(a, None) == select_output(None, a) == select_output(a, a) == a
     with pytest.raises(UnwritableOutput, match="--output names b"):
-        output_of(a, b)
+        select_output(a, b)
     with pytest.raises(UnwritableOutput, match="no output"):
-        output_of(None, None)
+        select_output(None, None)
 
 
 @pytest.mark.parametrize("name", [".", "/", ""])
 def test_a_place_without_a_name_is_no_output(name):
     with pytest.raises(UnwritableOutput, match="name a file or a new folder"):
-        output_of(Path(name), None)
-    assert output_of(Path(name), None, folder=True) == Path(name)
+        select_output(Path(name), None)
+    assert select_output(Path(name), None, folder=True) == Path(name)
 
 
 WRITERS = [
@@ -95,8 +95,8 @@ def test_a_configuration_survives_the_way_to_another_process():
         strength=0.5, radius=1, network="none", skip_damaged=True, restorer=Path("nafnet"), splat="auto",
         adapt=1.5, shutter=0.25,
     )  # fmt: skip
-    assert parsed(once.words()) == once
-    assert parsed(ClipOptions().words()) == ClipOptions()
+    assert parsed(once.to_arguments()) == once
+    assert parsed(ClipOptions().to_arguments()) == ClipOptions()
 
 
 def parsed(words: list[str]) -> ClipOptions:

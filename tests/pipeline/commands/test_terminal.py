@@ -14,45 +14,45 @@ import typer
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.pipeline.commands import terminal
-from freezeframe.pipeline.commands.progress_bar import Pace
-from freezeframe.pipeline.support.units import about, clock, counted, lower_limit
+from freezeframe.pipeline.commands.progress_bar import StageProgress
+from freezeframe.pipeline.support.units import format_clock, format_duration, pluralize, suggest_min_blur
 
 
-def pace(**given) -> Pace:
-    return Pace(**{"stage": "", "before": 0, "done": 0, "total": 100, "seconds": 10.0} | given)
+def progress(**given) -> StageProgress:
+    return StageProgress(**{"stage": "", "initial": 0, "completed": 0, "total": 100, "seconds": 10.0} | given)
 
 
 def test_earlier_work_is_no_speed():
     """Ninety of a hundred frames were there before: five of the ten others took ten seconds."""
-    found = pace(before=90, done=95)
+    found = progress(initial=90, completed=95)
     assert found.rate == 0.5
     assert found.remaining == 10
     assert found.text(unit="frame") == "95 of 100 frames (95 %) in 00:10, 2.0 s/frame, 00:10 left"
 
 
 def test_nothing_done_promises_no_end():
-    assert pace().remaining is None
-    assert pace(total=None, done=7).remaining is None
-    assert pace(total=None, done=7).text(unit="frame") == "7 frames in 00:10, 1.4 s/frame"
+    assert progress().remaining is None
+    assert progress(total=None, completed=7).remaining is None
+    assert progress(total=None, completed=7).text(unit="frame") == "7 frames in 00:10, 1.4 s/frame"
 
 
 def test_a_header_that_promises_too_little_makes_no_share_above_all():
-    assert "%" not in pace(done=16, total=15).text(unit="frame")
+    assert "%" not in progress(completed=16, total=15).text(unit="frame")
 
 
 def test_a_stage_is_named_and_counted():
-    text = pace(stage="measuring the shutter", done=2, total=6).text(unit="frame")
+    text = progress(stage="measuring the shutter", completed=2, total=6).text(unit="frame")
     assert text == "measuring the shutter: 2 of 6 (33 %) in 00:10, 00:20 left"
 
 
 def test_a_download_is_counted_in_megabytes():
-    text = pace(done=25_000_000, total=100_000_000).text(unit="B")
+    text = progress(completed=25_000_000, total=100_000_000).text(unit="B")
     assert text == "25.0 of 100.0 MB (25 %) in 00:10, 2.5 MB/s, 00:30 left"
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "00:00"), (154, "02:34"), (3754, "1:02:34")])
 def test_clocks(seconds, words):
-    assert clock(seconds) == words
+    assert format_clock(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -60,27 +60,27 @@ def test_clocks(seconds, words):
     [(3, "less than a minute"), (65, "about 1 min"), (830, "about 14 min"), (9000, "about 2.5 h")],
 )
 def test_estimates_are_no_more_exact_than_they_are(seconds, words):
-    assert about(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_one_is_not_many():
-    assert [counted(n, "shot") for n in (0, 1, 2)] == ["0 shots", "1 shot", "2 shots"]
+    assert [pluralize(n, "shot") for n in (0, 1, 2)] == ["0 shots", "1 shot", "2 shots"]
 
 
 @pytest.mark.parametrize("blurs", [[3.0], [1.5, 3.2, 7.0], [1.2, 1.3, 1.4], [40.0] * 5, [2.5, 2.5]])
 def test_a_lower_limit_lets_through_what_it_says(blurs):
-    limit, count = lower_limit(blurs)
+    limit, count = suggest_min_blur(blurs)
     assert count == sum(blur > limit for blur in blurs) >= len(blurs) / 2
 
 
 def test_nothing_visible_wants_no_lower_limit():
-    assert lower_limit([0.0, 0.3, 1.0]) is None
-    assert lower_limit([]) is None
+    assert suggest_min_blur([0.0, 0.3, 1.0]) is None
+    assert suggest_min_blur([]) is None
 
 
 def test_lines_come_while_nothing_is_done_and_at_the_end(capsys):
     """A window of frames may take minutes: the clock goes on meanwhile."""
-    with terminal.bar("a.mp4", every=0.02) as advance:
+    with terminal.progress_bar("a.mp4", interval=0.02) as advance:
         advance(0, 6, "measuring the shutter")
         time.sleep(0.1)
         advance(0, 2)
@@ -93,18 +93,21 @@ def test_lines_come_while_nothing_is_done_and_at_the_end(capsys):
 
 
 def test_a_failure_has_the_last_word(capsys):
-    with pytest.raises(ValueError, match="invalid literal"), terminal.bar("a.mp4", every=10) as advance:
+    with (
+        pytest.raises(ValueError, match="invalid literal"),
+        terminal.progress_bar("a.mp4", interval=10) as advance,
+    ):
         advance(0, int("damaged"))
     assert capsys.readouterr().err == ""
 
 
 BAR = """
 from freezeframe.pipeline.commands import terminal
-with terminal.bar("a.mp4") as advance:
+with terminal.progress_bar("a.mp4") as advance:
     advance(0, 6, "measuring the shutter")
     advance(6, 6, "measuring the shutter")
     advance(0, 2)
-    terminal.say("a sentence in between")
+    terminal.print_message("a sentence in between")
     advance(2, 2)
 """
 
@@ -135,14 +138,14 @@ def test_a_terminal_gets_a_bar_and_sentences_stand_alone():
 
 @pytest.mark.parametrize("name", ["\x1b[2J\x1b]0;gotcha\x07.mp4", "a\rb.mp4", "\u202e4pm.exe", "\udcff.mp4"])
 def test_names_cannot_steer_the_terminal(name, capsys):
-    terminal.say(f"{name}: is damaged")
+    terminal.print_message(f"{name}: is damaged")
     said = capsys.readouterr().err
     assert said.rstrip("\n").isprintable()
     assert "is damaged" in said
 
 
 def test_what_is_printable_stays(capsys):
-    terminal.say("Größe, 日本語 und\ttab\nnext")
+    terminal.print_message("Größe, 日本語 und\ttab\nnext")
     assert capsys.readouterr().err == "Größe, 日本語 und\ttab\nnext\n"
 
 
@@ -152,14 +155,14 @@ def test_a_script_gets_the_very_bytes_of_a_name(encoding):
     code = (
         "import os; from pathlib import Path; from freezeframe.pipeline.commands import terminal;"
         "path = Path(os.fsdecode(b'caf\\xe9.mp4'));"
-        "terminal.answer(path); terminal.show(f'{path}: gr\\u00f6\\u00dfer')"
+        "terminal.print_path(path); terminal.print_result(f'{path}: gr\\u00f6\\u00dfer')"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=False,
         env={**os.environ, "PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    path, text = done.stdout.splitlines()
+    assert completed.returncode == 0, completed.stderr
+    path, text = completed.stdout.splitlines()
     assert path == b"caf\xe9.mp4"
     assert text.startswith(b"caf\\udce9.mp4: gr")
 

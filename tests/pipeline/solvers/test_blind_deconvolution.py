@@ -10,12 +10,12 @@ from torch import Tensor
 
 from freezeframe.data.synthesis.demo.bookshelf import bookshelf
 from freezeframe.pipeline.solvers.blind_deconvolution import (
-    Shaken,
-    blurred_by,
-    fit_kernels,
-    kept,
-    texture,
-    unshake,
+    AlignedBurst,
+    blind_deconvolve,
+    blur_with,
+    estimate_kernels,
+    kernel_information,
+    mtf_max,
 )
 
 SIDE = 15
@@ -46,7 +46,12 @@ def strokes() -> Tensor:
 def test_kernels_are_read_off_a_sharp_picture_and_its_blurred_copies(picture: Tensor) -> None:
     """Least squares of exact data gives exact kernels, but for the ridge of one in a hundred."""
     truth = strokes()
-    found = fit_kernels(picture, blurred_by(picture, truth), torch.zeros_like(truth), usual=texture(picture))
+    found = estimate_kernels(
+        picture,
+        blur_with(picture, truth),
+        torch.zeros_like(truth),
+        reference_information=kernel_information(picture),
+    )
     assert torch.allclose(found.sum((1, 2)), torch.ones(len(truth)))
     assert (found >= 0).all()
     # Half the weight of one pixel of a nine-pixel stroke.
@@ -56,14 +61,16 @@ def test_kernels_are_read_off_a_sharp_picture_and_its_blurred_copies(picture: Te
 def test_a_kernel_points_where_the_picture_moved(picture: Tensor) -> None:
     """A copy two pixels to the right and one up has its kernel there, not at the mirrored place."""
     moved = picture.roll((-1, 2), (1, 2))[None]
-    kernel = fit_kernels(picture, moved, torch.zeros(1, SIDE, SIDE), usual=texture(picture))[0]
+    kernel = estimate_kernels(
+        picture, moved, torch.zeros(1, SIDE, SIDE), reference_information=kernel_information(picture)
+    )[0]
     assert divmod(int(kernel.argmax()), SIDE) == (SIDE // 2 - 1, SIDE // 2 + 2)
 
 
 def test_without_texture_the_first_guess_stays() -> None:
     guess = strokes()[:2]
     flat = torch.zeros(3, 64, 64)
-    found = fit_kernels(flat, flat.expand(2, -1, -1, -1), guess, usual=1e-3)
+    found = estimate_kernels(flat, flat.expand(2, -1, -1, -1), guess, reference_information=1e-3)
     # Gradient descent on a well-conditioned problem: float32 rounding.
     assert torch.allclose(found, guess, atol=1e-4)
 
@@ -71,12 +78,18 @@ def test_without_texture_the_first_guess_stays() -> None:
 def test_blind_kernels_and_picture_improve_on_every_photo(picture: Tensor) -> None:
     """Five strokes of different headings leave no frequency unseen: the picture gains 6 dB on the best."""
     level = 0.4
-    photos = blurred_by(picture, strokes()) + level
+    photos = blur_with(picture, strokes()) + level
     noisy = photos + 0.004 * torch.randn(photos.shape, generator=torch.Generator().manual_seed(1))
-    shaken = Shaken(light=noisy, trust=torch.ones(len(photos), 144, 160), reference=4, noise=0.004)
+    aligned = AlignedBurst(
+        linear=noisy, consistency=torch.ones(len(photos), 144, 160), reference=4, noise=0.004
+    )
     start = noisy.mean(0)
-    sharp, kernels = unshake(
-        shaken, start, torch.zeros(len(photos), SIDE, SIDE), usual=texture(start), rounds=12
+    sharp, kernels = blind_deconvolve(
+        aligned,
+        start,
+        torch.zeros(len(photos), SIDE, SIDE),
+        reference_information=kernel_information(start),
+        rounds=12,
     )
     inner = (..., slice(30, -30), slice(30, -30))
 
@@ -90,15 +103,17 @@ def test_blind_kernels_and_picture_improve_on_every_photo(picture: Tensor) -> No
 def test_what_a_photo_does_not_show_is_told_by_the_others(picture: Tensor) -> None:
     """A white bar over one photo, known to be one, leaves next to no trace."""
     level = 0.4
-    photos = blurred_by(picture, strokes()) + level
-    trust = torch.ones(len(photos), 144, 160)
+    photos = blur_with(picture, strokes()) + level
+    consistency = torch.ones(len(photos), 144, 160)
     covered = photos.clone()
-    covered[1, :, 60:76], trust[1, 60:76] = 1.0, 0.0
+    covered[1, :, 60:76], consistency[1, 60:76] = 1.0, 0.0
     blank = torch.zeros(len(photos), SIDE, SIDE)
 
-    def solved(light: Tensor) -> Tensor:
-        shaken = Shaken(light=light, trust=trust, reference=4, noise=0.002)
-        return unshake(shaken, photos.mean(0), blank, usual=texture(picture))[0]
+    def solved(linear: Tensor) -> Tensor:
+        aligned = AlignedBurst(linear=linear, consistency=consistency, reference=4, noise=0.002)
+        return blind_deconvolve(
+            aligned, photos.mean(0), blank, reference_information=kernel_information(picture)
+        )[0]
 
     difference = (solved(covered) - solved(photos))[:, 30:-30, 30:-30].abs().amax()
     # The mean level alone knows of the bar, and that cancels: float32 through twenty transforms.
@@ -109,6 +124,6 @@ def test_a_photo_without_blur_keeps_every_frequency() -> None:
     point = torch.zeros(1, SIDE, SIDE)
     point[0, SIDE // 2, SIDE // 2] = 1
     like = torch.zeros(3, 64, 64)
-    assert kept(point, like) == pytest.approx(1)
-    assert kept(strokes()[:1], like) < 0.5
-    assert kept(torch.cat([point, strokes()[:1]]), like) == pytest.approx(1)
+    assert mtf_max(point, like) == pytest.approx(1)
+    assert mtf_max(strokes()[:1], like) < 0.5
+    assert mtf_max(torch.cat([point, strokes()[:1]]), like) == pytest.approx(1)

@@ -13,8 +13,8 @@ from torch import Tensor
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.metrics.image import psnr, ssim
 from freezeframe.data.synthesis.demo.bookshelf import bookshelf
-from freezeframe.data.synthesis.demo.scenes import handheld_scene, with_noise
-from freezeframe.pipeline.solvers.fourier_burst import accumulate, fuse_burst, laid_on, sharpness
+from freezeframe.data.synthesis.demo.scenes import add_poisson_gaussian_noise, handheld_scene
+from freezeframe.pipeline.solvers.fourier_burst import accumulate, align_burst, fuse_burst, sharpness
 
 Burst = tuple[list[Tensor], list[Tensor]]  # photos, and what each would show without shake
 
@@ -22,7 +22,10 @@ Burst = tuple[list[Tensor], list[Tensor]]  # photos, and what each would show wi
 def shaken(picture: Tensor, *, seed: int, shake: float = 9.0, count: int = 6) -> Burst:
     scene = handheld_scene(picture, shake=shake, seed=seed, margin=32)
     times = [float(k) for k in range(count)]
-    photos = [with_noise(scene.blurred(t, shutter=1.0), shot=2e-4, read=1e-3, seed=int(t)) for t in times]
+    photos = [
+        add_poisson_gaussian_noise(scene.blurred(t, shutter=1.0), shot=2e-4, read=1e-3, seed=int(t))
+        for t in times
+    ]
     return photos, [scene.sharp(t) for t in times]
 
 
@@ -129,8 +132,8 @@ def test_each_frequency_comes_from_the_frame_that_kept_it() -> None:
 def test_distrusted_frames_have_no_voice() -> None:
     grain = torch.Generator().manual_seed(5)
     frames = torch.rand(2, 3, 96, 96, generator=grain)
-    trust = torch.stack([torch.ones(96, 96), torch.zeros(96, 96)])
-    merged = accumulate(frames, trust, power=0)
+    consistency = torch.stack([torch.ones(96, 96), torch.zeros(96, 96)])
+    merged = accumulate(frames, consistency, power=0)
     # One in a million of the other remains, under a square root.
     assert (merged - frames[0]).abs().max() < 1e-4
 
@@ -139,12 +142,12 @@ def test_photos_are_laid_on_and_brought_to_the_reference(burst: Burst) -> None:
     """Half as bright and nine pixels off, a sharp photo comes to lie on the reference."""
     truths = burst[1]
     pair = torch.stack([truths[0], 0.5 * truths[1]])
-    laid = laid_on(pair, 0)
+    aligned = align_burst(pair, 0)
     inner = (..., slice(24, -24), slice(24, -24))
-    wrong = (laid.light[1] - laid.light[0])[inner].abs().mean()
+    wrong = (aligned.linear[1] - aligned.linear[0])[inner].abs().mean()
     # What reading between pixels costs; one pixel off would leave half.
     assert wrong < 0.15 * (pair[1] - pair[0])[inner].abs().mean()
-    assert laid.trust[1][inner].median() > 0.9
+    assert aligned.consistency[1][inner].median() > 0.9
 
 
 @pytest.mark.slow

@@ -10,11 +10,12 @@ from torch import Tensor
 from freezeframe.data.blur import operator as exposure
 from freezeframe.data.blur.operator import blur
 from freezeframe.data.metrics.image import psnr
-from freezeframe.pipeline.solvers import iteration, richardson_lucy_torch
-from freezeframe.pipeline.solvers.iteration import DARK, MOMENTUM, TOGETHER, asked
+from freezeframe.pipeline.solvers import iteration
+from freezeframe.pipeline.solvers import richardson_lucy_torch as torch_version
+from freezeframe.pipeline.solvers.iteration import DARK, FULL_SUBSET_STEPS, MOMENTUM, ordered_subset
 from freezeframe.pipeline.solvers.observation import Observation
-from freezeframe.pipeline.solvers.richardson_lucy import STILL, richardson_lucy
-from freezeframe.pipeline.solvers.richardson_lucy_torch import calmed, carried, iterate_tensors
+from freezeframe.pipeline.solvers.richardson_lucy import FREEZE_BELOW, richardson_lucy
+from freezeframe.pipeline.solvers.richardson_lucy_torch import momentum_factor, richardson_lucy_torch, tv_step
 
 SHUTTER = 0.5
 INNER = (slice(None), slice(12, -12), slice(20, -20))  # what is seen whole in every frame
@@ -26,14 +27,14 @@ def either(request, monkeypatch):
     if request.param == "compiled":
         pytest.importorskip("numba")
     else:
-        monkeypatch.setattr(exposure, "COMPILED", False)
+        monkeypatch.setattr(exposure, "HAS_NUMBA", False)
 
 
 def observed(frames: Tensor, velocity: Tensor, *, of: int = 1, shutter: float = SHUTTER) -> list[Observation]:
     """Frames of a steady pan as witnesses of frame `of`, with the truth about their motion."""
     sure = torch.ones(frames.shape[2:])
     return [
-        Observation(light=frame, offset=(of - j) * velocity, way=shutter * velocity, belief=sure)
+        Observation(linear=frame, offset=(of - j) * velocity, blur_vector=shutter * velocity, weight=sure)
         for j, frame in enumerate(frames)
     ]
 
@@ -42,8 +43,12 @@ def everywhere(value: float, like: Tensor) -> Tensor:
     return torch.full(like.shape[-2:], value)
 
 
-def sharpened(start: Tensor, seen: list[Observation], *, steps: int = 20, smooth: float = 0.004) -> Tensor:
-    return richardson_lucy(start, seen, steps=steps, pace=everywhere(1, start), smooth=smooth)
+def sharpened(
+    start: Tensor, observations: list[Observation], *, steps: int = 20, tv_weight: float = 0.004
+) -> Tensor:
+    return richardson_lucy(
+        start, observations, steps=steps, step_size=everywhere(1, start), tv_weight=tv_weight
+    )
 
 
 def gain(found: Tensor, given: Tensor, truth: Tensor) -> float:
@@ -79,23 +84,26 @@ def test_neighbours_halve_what_noise_does(film, steady):
     """Three noisy witnesses instead of one: what is left of the noise shrinks by up to sqrt(3)."""
     grey = torch.full((3, 3, 96, 128), 0.3)
     noisy = grey + 0.01 * torch.randn(grey.shape, generator=torch.Generator().manual_seed(0))
-    seen = observed(noisy, steady((20.0, 0.0)))
-    alone, together = sharpened(noisy[1], [seen[1]], smooth=0), sharpened(noisy[1], seen, smooth=0)
+    observations = observed(noisy, steady((20.0, 0.0)))
+    alone, together = (
+        sharpened(noisy[1], [observations[1]], tv_weight=0),
+        sharpened(noisy[1], observations, tv_weight=0),
+    )
     assert float((together - 0.3)[INNER].std()) < 0.8 * float((alone - 0.3)[INNER].std())
 
 
-@pytest.mark.parametrize("pace", [1.0, 1.8])
-def test_noise_in_flat_places_is_held_back(pace, steady):
+@pytest.mark.parametrize("step_size", [1.0, 1.8])
+def test_noise_in_flat_places_is_held_back(step_size, steady):
     """Ten pixels of blur undone in ten steps, with the prior: noise grows by less than a tenth."""
     grey = torch.full((3, 3, 96, 128), 0.3)
     noisy = grey + 0.01 * torch.randn(grey.shape, generator=torch.Generator().manual_seed(0))
-    steps = round(10 / pace)
+    steps = round(10 / step_size)
     found = richardson_lucy(
         noisy[1],
         observed(noisy, steady((20.0, 0.0)))[1:2],
         steps=steps,
-        pace=everywhere(pace, grey),
-        smooth=0.004,
+        step_size=everywhere(step_size, grey),
+        tv_weight=0.004,
     )
     assert float(found.std()) < 1.1 * float(noisy[1].std())
 
@@ -104,25 +112,37 @@ def any_observations(film, steady) -> tuple[Tensor, list[Observation], Tensor]:
     """Three frames with uneven ways, offsets and beliefs, and an uneven pace."""
     rng = torch.Generator().manual_seed(3)
     frames = film((9.0, -4.0), [-1, 0, 1], shutter=SHUTTER)
-    seen = []
+    observations = []
     for each in observed(frames, steady((9.0, -4.0))):
         bend = 3 * torch.randn(2, *frames.shape[2:], generator=rng)
-        belief = (2 * torch.rand(frames.shape[2:], generator=rng) - 0.5).clamp(0, 1)
+        weight = (2 * torch.rand(frames.shape[2:], generator=rng) - 0.5).clamp(0, 1)
         assert each.offset is not None
-        seen.append(
-            Observation(light=each.light, offset=each.offset + bend, way=each.way + bend, belief=belief)
+        observations.append(
+            Observation(
+                linear=each.linear,
+                offset=each.offset + bend,
+                blur_vector=each.blur_vector + bend,
+                weight=weight,
+            )
         )
-    seen.append(Observation(light=frames[1], offset=None, way=seen[0].way, belief=seen[0].belief))
-    return frames[1], seen, 1.8 * torch.rand(frames.shape[2:], generator=rng)
+    observations.append(
+        Observation(
+            linear=frames[1],
+            offset=None,
+            blur_vector=observations[0].blur_vector,
+            weight=observations[0].weight,
+        )
+    )
+    return frames[1], observations, 1.8 * torch.rand(frames.shape[2:], generator=rng)
 
 
-@pytest.mark.parametrize(("steps", "smooth"), [(2, 0.0), (2, 0.02), (TOGETHER + 2, 0.0)])
-def test_compiled_gives_what_tensors_give(steps, smooth, film, steady, monkeypatch):
+@pytest.mark.parametrize(("steps", "tv_weight"), [(2, 0.0), (2, 0.02), (FULL_SUBSET_STEPS + 2, 0.0)])
+def test_compiled_gives_what_tensors_give(steps, tv_weight, film, steady, monkeypatch):
     pytest.importorskip("numba")
-    start, seen, pace = any_observations(film, steady)
-    fast = richardson_lucy(start, seen, steps=steps, pace=pace, smooth=smooth)
-    monkeypatch.setattr(exposure, "COMPILED", False)
-    slow = richardson_lucy(start, seen, steps=steps, pace=pace, smooth=smooth)
+    start, observations, step_size = any_observations(film, steady)
+    fast = richardson_lucy(start, observations, steps=steps, step_size=step_size, tv_weight=tv_weight)
+    monkeypatch.setattr(exposure, "HAS_NUMBA", False)
+    slow = richardson_lucy(start, observations, steps=steps, step_size=step_size, tv_weight=tv_weight)
     assert float((slow - start).abs().mean()) > 0.003
     # Light below 1, float32; a pixel at the threshold of the border may fall either way.
     assert float((fast - slow).abs().mean()) < 1e-5
@@ -134,17 +154,17 @@ def test_one_step_is_the_formula(film, steady):
     image = film((0.0, 0.0), [0])[0][:, 20:32, 30:44].contiguous()
     size = image.shape[1:]
     velocity = steady((4.0, 2.0), size)
-    seen = observed(torch.stack([image.roll(1, 1), image]), velocity, of=1)
+    observations = observed(torch.stack([image.roll(1, 1), image]), velocity, of=1)
     top, bottom = torch.zeros(image[0].numel()), torch.zeros(image.flatten(1).shape)
-    for each in seen:
+    for each in observations:
         matrix = torch.stack(
-            [blur(p, each.way, offset=each.offset).flatten() for p in unit_pictures(size)], 1
+            [blur(p, each.blur_vector, offset=each.offset).flatten() for p in unit_pictures(size)], 1
         )
-        inside = exposure.within(each.way, offset=each.offset).flatten()
+        inside = exposure.support_mask(each.blur_vector, offset=each.offset).flatten()
         top = top + matrix.T @ inside
         expected = (matrix @ image.flatten(1).T).T
-        bottom = bottom + (inside * each.light.flatten(1) / expected) @ matrix
-    found = sharpened(image, seen, steps=1, smooth=0).flatten(1)
+        bottom = bottom + (inside * each.linear.flatten(1) / expected) @ matrix
+    found = sharpened(image, observations, steps=1, tv_weight=0).flatten(1)
     known = top > 0.5
     # A hundredth of belief in leaving a pixel alone is the only difference.
     formula = image.flatten(1) * (bottom + 0.01) / (top + 0.01)
@@ -159,10 +179,12 @@ def unit_pictures(size) -> Tensor:
 def test_a_still_clip_passes_unchanged(film, steady, either):
     """No way, no change: to the bit at pace 0; to float noise where every step is taken in full."""
     frames, still = film((0.0, 0.0), [0, 1, 2]), steady((0.0, 0.0))
-    seen = observed(frames, still)
-    untouched = richardson_lucy(frames[1], seen, steps=2, pace=everywhere(0, still), smooth=0.004)
+    observations = observed(frames, still)
+    untouched = richardson_lucy(
+        frames[1], observations, steps=2, step_size=everywhere(0, still), tv_weight=0.004
+    )
     assert torch.equal(untouched, frames[1])
-    worked_on = richardson_lucy(frames[1], seen, steps=2, pace=everywhere(1, still), smooth=0)
+    worked_on = richardson_lucy(frames[1], observations, steps=2, step_size=everywhere(1, still), tv_weight=0)
     torch.testing.assert_close(worked_on, frames[1], atol=1e-5, rtol=0)
 
 
@@ -171,12 +193,14 @@ def test_what_hardly_moved_keeps_its_bits(film, steady, either):
 
     Copied, not computed: on every processor, black included, which the steps take for a little light.
     """
-    start, seen, pace = any_observations(film, steady)
+    start, observations, step_size = any_observations(film, steady)
     start[:, :4, :4] = 0  # darker than what the steps work with
-    half = pace.clone()
-    half[:, : half.shape[1] // 2] = 0.9 * STILL
-    whole, part = (richardson_lucy(start, seen, steps=1, pace=p, smooth=0.0) for p in (pace, half))
-    kept, changed = half < STILL, half >= STILL
+    half = step_size.clone()
+    half[:, : half.shape[1] // 2] = 0.9 * FREEZE_BELOW
+    whole, part = (
+        richardson_lucy(start, observations, steps=1, step_size=p, tv_weight=0.0) for p in (step_size, half)
+    )
+    kept, changed = half < FREEZE_BELOW, half >= FREEZE_BELOW
     assert torch.equal(part[:, kept], start[:, kept])
     torch.testing.assert_close(part[:, changed], whole[:, changed], atol=1e-5, rtol=1e-4)
 
@@ -185,10 +209,15 @@ def test_unbelieved_frames_change_nothing(film, steady, either):
     velocity = steady((12.0, 0.0))
     frames = film((12.0, 0.0), [-1, 0, 1], shutter=SHUTTER)
     doubted = [
-        Observation(light=seen.light, offset=seen.offset, way=seen.way, belief=everywhere(0, velocity))
-        for seen in observed(frames, velocity)
+        Observation(
+            linear=observations.linear,
+            offset=observations.offset,
+            blur_vector=observations.blur_vector,
+            weight=everywhere(0, velocity),
+        )
+        for observations in observed(frames, velocity)
     ]
-    torch.testing.assert_close(sharpened(frames[1], doubted, steps=2, smooth=0), frames[1])
+    torch.testing.assert_close(sharpened(frames[1], doubted, steps=2, tv_weight=0), frames[1])
 
 
 @pytest.mark.parametrize("velocity", [(12.0, 0.0), (-14.0, 20.0)])
@@ -196,7 +225,11 @@ def test_light_is_kept(velocity, film, steady, either):
     """Sharpening moves light, and makes or loses less than 1 % of it."""
     frames = film(velocity, [-1, 0, 1], shutter=SHUTTER)
     found = richardson_lucy(
-        frames[1], observed(frames, steady(velocity))[1:], steps=2, pace=everywhere(1, frames), smooth=0.004
+        frames[1],
+        observed(frames, steady(velocity))[1:],
+        steps=2,
+        step_size=everywhere(1, frames),
+        tv_weight=0.004,
     )
     assert float(found.mean()) == pytest.approx(float(frames[1].mean()), rel=0.01)
 
@@ -206,14 +239,16 @@ def test_highlights_above_white_do_not_ring(steady):
 
     Believed as recorded, the same lamp would dig holes to a quarter of the wall's light.
     """
-    wall, way = 0.2, steady((10.0, 0.0))
+    wall, blur_vector = 0.2, steady((10.0, 0.0))
     scene = torch.full((3, 96, 128), wall)
     scene[:, 40:50, 60:66] = 8
-    recorded = blur(scene, way).clamp(max=1)
+    recorded = blur(scene, blur_vector).clamp(max=1)
     dark = {}
     for masked in (True, False):
-        belief = (recorded.amax(0) < 0.98).float() if masked else everywhere(1, way)
-        found = sharpened(recorded, [Observation(light=recorded, offset=None, way=way, belief=belief)])
+        weight = (recorded.amax(0) < 0.98).float() if masked else everywhere(1, blur_vector)
+        found = sharpened(
+            recorded, [Observation(linear=recorded, offset=None, blur_vector=blur_vector, weight=weight)]
+        )
         dark[masked] = float(found.min())
         if masked:
             assert float(found[:, :, :50].max()) < 1.4 * wall
@@ -223,9 +258,11 @@ def test_highlights_above_white_do_not_ring(steady):
 
 def test_black_stays_black(steady, either):
     """No light is no division by zero."""
-    black, way = torch.zeros(3, 96, 128), steady((7.0, 3.0))
-    seen = [Observation(light=black, offset=None, way=way, belief=everywhere(1, way))]
-    found = sharpened(black, seen, steps=3)
+    black, blur_vector = torch.zeros(3, 96, 128), steady((7.0, 3.0))
+    observations = [
+        Observation(linear=black, offset=None, blur_vector=blur_vector, weight=everywhere(1, blur_vector))
+    ]
+    found = sharpened(black, observations, steps=3)
     assert bool(torch.isfinite(found).all())
     assert float(found.max()) <= DARK
 
@@ -233,9 +270,15 @@ def test_black_stays_black(steady, either):
 def test_gradients_reach_the_frames(film, steady):
     """What tensors compute can be learned through, on the CPU too."""
     frames = film((12.0, 0.0), [0], shutter=SHUTTER)[0, :, :24, :32].contiguous().requires_grad_()
-    way = steady((6.0, 0.0), (24, 32))
-    seen = [Observation(light=frames.detach(), offset=None, way=way, belief=everywhere(1, way))]
-    richardson_lucy(frames, seen, steps=2, pace=everywhere(1, way), smooth=0.004).square().sum().backward()
+    blur_vector = steady((6.0, 0.0), (24, 32))
+    observations = [
+        Observation(
+            linear=frames.detach(), offset=None, blur_vector=blur_vector, weight=everywhere(1, blur_vector)
+        )
+    ]
+    richardson_lucy(
+        frames, observations, steps=2, step_size=everywhere(1, blur_vector), tv_weight=0.004
+    ).square().sum().backward()
     assert frames.grad is not None
     assert float(frames.grad.abs().max()) > 0
 
@@ -243,11 +286,11 @@ def test_gradients_reach_the_frames(film, steady):
 def test_calming_lowers_total_variation_and_leaves_edges_between_flats(film):
     image = film((0.0, 0.0), [0])[0]
     noisy = (image * (1 + 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(1)))).abs()
-    calm = calmed(noisy, weight=everywhere(0.02, image))
+    calm = tv_step(noisy, weight=everywhere(0.02, image))
     assert variation(calm) < 0.97 * variation(noisy)
-    assert torch.equal(calmed(noisy, weight=everywhere(0, image)), noisy)
+    assert torch.equal(tv_step(noisy, weight=everywhere(0, image)), noisy)
     flat = torch.full((3, 8, 9), 0.4)
-    assert torch.equal(calmed(flat, weight=everywhere(0.1, flat)), flat)
+    assert torch.equal(tv_step(flat, weight=everywhere(0.1, flat)), flat)
 
 
 def variation(image: Tensor) -> float:
@@ -259,17 +302,22 @@ def test_the_slow_way_takes_double_precision(film, steady):
     """float64 is not for the kernels: the numbers are those of float32 to its precision."""
     velocity = (12.0, 6.0)
     frames = film(velocity, [-1, 0, 1], shutter=SHUTTER)
-    seen = observed(frames, steady(velocity))
+    observations = observed(frames, steady(velocity))
     fine = [
         Observation(
-            light=s.light.double(), offset=s.offset.double(), way=s.way.double(), belief=s.belief.double()
+            linear=s.linear.double(),
+            offset=s.offset.double(),
+            blur_vector=s.blur_vector.double(),
+            weight=s.weight.double(),
         )
-        for s in seen
+        for s in observations
     ]
     double = richardson_lucy(
-        frames[1].double(), fine, steps=2, pace=everywhere(1, frames).double(), smooth=0.004
+        frames[1].double(), fine, steps=2, step_size=everywhere(1, frames).double(), tv_weight=0.004
     )
-    single = iterate_tensors(frames[1], seen, steps=2, pace=everywhere(1, frames), smooth=0.004)
+    single = richardson_lucy_torch(
+        frames[1], observations, steps=2, step_size=everywhere(1, frames), tv_weight=0.004
+    )
     assert double.dtype == torch.float64
     assert float((double - single).abs().mean()) < 1e-5
 
@@ -279,30 +327,30 @@ def test_momentum_is_a_power_of_the_step_before():
     now = torch.linspace(0.5, 2, 31)
     one = torch.ones_like(now)
     # The fraction stands for the power to a hundredth; it is held to 1.22.
-    assert torch.allclose(carried(one, now), now**MOMENTUM, rtol=0.012)
-    assert torch.allclose(carried(one, now) * carried(now, one), one, atol=1e-6)
-    assert torch.equal(carried(now, now), one)
+    assert torch.allclose(momentum_factor(one, now), now**MOMENTUM, rtol=0.012)
+    assert torch.allclose(momentum_factor(one, now) * momentum_factor(now, one), one, atol=1e-6)
+    assert torch.equal(momentum_factor(now, now), one)
 
 
 def test_momentum_goes_further_in_as_many_steps(film, steady, monkeypatch):
     velocity = (16.0, 9.0)
     frames, truth = film(velocity, [-1, 0, 1], shutter=SHUTTER), film(velocity, [0])[0]
-    seen, pace = observed(frames, steady(velocity)), everywhere(1, frames[1])
+    observations, step_size = observed(frames, steady(velocity)), everywhere(1, frames[1])
     gains = []
     for momentum in (0.0, MOMENTUM):
-        monkeypatch.setattr(richardson_lucy_torch, "MOMENTUM", momentum)
-        found = iterate_tensors(frames[1], seen, steps=6, pace=pace, smooth=0)
+        monkeypatch.setattr(torch_version, "MOMENTUM", momentum)
+        found = richardson_lucy_torch(frames[1], observations, steps=6, step_size=step_size, tv_weight=0)
         gains.append(gain(found, frames[1], truth))
     assert gains[1] > gains[0] + 0.1  # dB
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
 def test_two_steps_hear_everybody_and_the_last_ones_all(count):
-    steps = [set(asked(step, steps=12, count=count)) for step in range(12)]
+    steps = [set(ordered_subset(step, steps=12, count=count)) for step in range(12)]
     everybody = set(range(count))
     assert all(0 in step for step in steps)
     assert all(one | other == everybody for one, other in pairwise(steps))
-    assert steps[-TOGETHER:] == TOGETHER * [everybody]
+    assert steps[-FULL_SUBSET_STEPS:] == FULL_SUBSET_STEPS * [everybody]
     assert sum(map(len, steps[:2])) == (count + 1 if count > 3 else 2 * count)
 
 
@@ -310,10 +358,10 @@ def test_asking_in_turn_gives_the_same_picture(film, steady, monkeypatch):
     """Five frames of a pan: within 0.1 dB of asking all of them in every step."""
     velocity = (16.0, 9.0)
     frames, truth = film(velocity, [-2, -1, 0, 1, 2], shutter=SHUTTER), film(velocity, [0])[0]
-    seen = observed(frames, steady(velocity), of=2)
-    own_first = [seen[k] for k in (2, 0, 1, 3, 4)]
+    observations = observed(frames, steady(velocity), of=2)
+    own_first = [observations[k] for k in (2, 0, 1, 3, 4)]
     in_turn = sharpened(frames[2], own_first, steps=10)
-    monkeypatch.setattr(iteration, "TOGETHER", 10)
+    monkeypatch.setattr(iteration, "FULL_SUBSET_STEPS", 10)
     together = sharpened(frames[2], own_first, steps=10)
     assert not torch.equal(in_turn, together)
     assert gain(in_turn, frames[2], truth) > gain(together, frames[2], truth) - 0.1  # dB

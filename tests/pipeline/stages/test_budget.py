@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freezeframe.pipeline.stages.budget import READ_AGAIN, Budget
+from freezeframe.pipeline.stages.budget import PASSTHROUGH_COST, Budget
 
 SOFT = 0.8
-excesses = st.lists(st.floats(0, 10), min_size=1, max_size=40)
+blur_ratios = st.lists(st.floats(0, 10), min_size=1, max_size=40)
 
 
 class Clock:
@@ -22,35 +22,37 @@ class Clock:
         return self.now
 
 
-def budget(seconds: float, *, frame: float = 1.0, reading: float = 0.0) -> Budget:
-    found = Budget(seconds, megapixels=1.0, reading=reading, clock=Clock())
-    found.frame = frame
+def budget(seconds: float, *, frame_seconds: float = 1.0, read_seconds: float = 0.0) -> Budget:
+    found = Budget(seconds, megapixels=1.0, read_seconds=read_seconds, clock=Clock())
+    found.frame_seconds = frame_seconds
     return found
 
 
-@given(excesses=excesses, seconds=st.floats(0, 50))
-def test_no_more_is_begun_than_fits_and_it_is_the_worst(excesses: list[float], seconds: float) -> None:
-    scale = budget(seconds).scale(excesses, soft=SOFT)
-    done = sorted((each for each in excesses if each / scale >= SOFT), reverse=True)
+@given(blur_ratios=blur_ratios, seconds=st.floats(0, 50))
+def test_no_more_is_begun_than_fits_and_it_is_the_worst(blur_ratios: list[float], seconds: float) -> None:
+    threshold_scale = budget(seconds).threshold_scale(blur_ratios, ramp_start=SOFT)
+    done = sorted((each for each in blur_ratios if each / threshold_scale >= SOFT), reverse=True)
     assert len(done) <= seconds
-    assert done == sorted(excesses, reverse=True)[: len(done)]
+    assert done == sorted(blur_ratios, reverse=True)[: len(done)]
 
 
-@given(excesses)
-def test_whoever_does_not_wait_gets_everything(excesses: list[float]) -> None:
-    assert budget(math.inf).scale(excesses, soft=SOFT) == 1
-    assert budget(len(excesses) + 1).scale(excesses, soft=SOFT) == 1
+@given(blur_ratios)
+def test_whoever_does_not_wait_gets_everything(blur_ratios: list[float]) -> None:
+    assert budget(math.inf).threshold_scale(blur_ratios, ramp_start=SOFT) == 1
+    assert budget(len(blur_ratios) + 1).threshold_scale(blur_ratios, ramp_start=SOFT) == 1
 
 
 def test_writing_and_reading_back_take_their_part() -> None:
     """Ten frames that take a second each to pass on leave nothing of ten seconds."""
-    scale = budget(10.0, reading=1 / READ_AGAIN).scale([5.0] * 10, soft=SOFT)
-    assert 5.0 / scale < SOFT
+    threshold_scale = budget(10.0, read_seconds=1 / PASSTHROUGH_COST).threshold_scale(
+        [5.0] * 10, ramp_start=SOFT
+    )
+    assert 5.0 / threshold_scale < SOFT
 
 
 def test_what_a_frame_takes_is_learned() -> None:
-    found = budget(100.0, frame=1.0)
-    found.learn(4, {"fuse": 10.0, "gate": 2.0, "write": 50.0})
-    assert found.frame == pytest.approx(2.0)
-    found.learn(0, {"fuse": 10.0})
-    assert found.frame == pytest.approx(2.0)
+    found = budget(100.0, frame_seconds=1.0)
+    found.update(4, {"fuse": 10.0, "gate": 2.0, "write": 50.0})
+    assert found.frame_seconds == pytest.approx(2.0)
+    found.update(0, {"fuse": 10.0})
+    assert found.frame_seconds == pytest.approx(2.0)

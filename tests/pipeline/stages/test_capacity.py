@@ -13,11 +13,11 @@ import torch
 import typer
 from PIL import Image
 
-from freezeframe.data.errors import FreezeframeError, memory_ran_out
+from freezeframe.data.errors import FreezeframeError, is_out_of_memory
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.models.runtime.memory import free_bytes
 from freezeframe.pipeline.commands.terminal import errors
-from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, RUNTIME, require
+from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, RUNTIME_BYTES, check_memory
 from freezeframe.pipeline.tasks.probe.run import probe
 from freezeframe.pipeline.tasks.video import deblur_video
 
@@ -58,12 +58,12 @@ def test_whoever_gets_no_memory_the_command_ends_in_one_sentence(take, capsys):
 def test_what_libraries_say_without_memory_is_known():
     """Each was met under a limit: by oneDNN for a compiled kernel's code, by torch for a thread."""
     for words in ("could not create a primitive", "can't alloc", "can't start new thread"):
-        assert memory_ran_out(RuntimeError(words))
+        assert is_out_of_memory(RuntimeError(words))
 
 
 def test_other_mistakes_are_not_taken_for_a_lack_of_memory():
     for error in (RuntimeError("shape mismatch"), OSError(28, "No space left on device"), ValueError("no")):
-        assert not memory_ran_out(error)
+        assert not is_out_of_memory(error)
     with pytest.raises(ZeroDivisionError), errors():
         print(1 / 0)  # noqa: T201
 
@@ -98,15 +98,15 @@ def test_a_photo_for_which_memory_runs_out_is_not_called_damaged(tmp_path, littl
 
 
 def test_what_fits_passes_and_what_does_not_is_refused_with_its_size():
-    require("small.png", (10, 10), bytes_per_pixel=1)
+    check_memory("small.png", (10, 10), bytes_per_pixel=1)
     free = free_bytes(CPU)
     side = int((free / PHOTO_BYTES) ** 0.5) + 100
     with pytest.raises(
         FreezeframeError, match=rf"large\.png: pictures of {side}x{side} take about .* GB of memory"
     ):
-        require("large.png", (side, side), bytes_per_pixel=PHOTO_BYTES)
+        check_memory("large.png", (side, side), bytes_per_pixel=PHOTO_BYTES)
     # The largest photo of a camera, 151 million pixels, takes less than a 16 GB machine has free.
-    assert RUNTIME + 151e6 * PHOTO_BYTES < 16 << 30
+    assert RUNTIME_BYTES + 151e6 * PHOTO_BYTES < 16 << 30
 
 
 def huge_clip(path) -> None:

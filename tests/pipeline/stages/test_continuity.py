@@ -12,38 +12,38 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from freezeframe.data.types import Frame
-from freezeframe.pipeline.stages.continuity import REACH, SLOPE, dilated, eroded, widened
+from freezeframe.pipeline.stages.continuity import FADE_RADIUS, MAX_SLOPE, dilate, dilate_mask, erode
 from freezeframe.pipeline.stages.gate import Proposal
-from freezeframe.pipeline.stages.settle import Settling
+from freezeframe.pipeline.stages.settle import StrengthSmoother
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
 
 @given(shares)
 def test_no_step_is_larger_than_the_slope(weights: list[float]) -> None:
-    for found in (dilated(weights), eroded(weights)):
-        assert all(abs(a - b) <= SLOPE + 1e-9 for a, b in pairwise(found))
+    for found in (dilate(weights), erode(weights)):
+        assert all(abs(a - b) <= MAX_SLOPE + 1e-9 for a, b in pairwise(found))
 
 
 @given(shares)
 def test_weights_only_rise_and_limits_only_fall(weights: list[float]) -> None:
-    assert all(a >= b for a, b in zip(dilated(weights), weights, strict=True))
-    assert all(a <= b for a, b in zip(eroded(weights), weights, strict=True))
+    assert all(a >= b for a, b in zip(dilate(weights), weights, strict=True))
+    assert all(a <= b for a, b in zip(erode(weights), weights, strict=True))
 
 
 @given(shares)
 def test_one_is_the_other_upside_down(weights: list[float]) -> None:
-    turned = [1 - each for each in eroded([1 - weight for weight in weights])]
-    assert dilated(weights) == pytest.approx(turned)
+    turned = [1 - each for each in erode([1 - weight for weight in weights])]
+    assert dilate(weights) == pytest.approx(turned)
 
 
 def test_a_gap_between_blurred_frames_is_closed() -> None:
     """The clip of people at 50 frames per second: 6.9, 0, 0 and 7.0 px are one movement."""
-    assert min(dilated([1, 0, 0, 1])) == pytest.approx(2 / 3)
+    assert min(dilate([1, 0, 0, 1])) == pytest.approx(2 / 3)
 
 
 def test_frames_far_from_any_other_are_chosen_alone() -> None:
-    assert widened([False] * 4 + [True] + [False] * 4) == [2 <= i <= 6 for i in range(9)]
+    assert dilate_mask([False] * 4 + [True] + [False] * 4) == [2 <= i <= 6 for i in range(9)]
 
 
 class Blank:
@@ -51,7 +51,7 @@ class Blank:
 
     size = (1, 1)
 
-    def with_light(self, image: Tensor) -> Tensor:
+    def with_linear(self, image: Tensor) -> Tensor:
         return image
 
 
@@ -69,28 +69,28 @@ def proposals(limits: list[float]) -> list[Proposal]:
 @given(limits=shares, parts=st.lists(st.integers(1, 5), min_size=30, max_size=30))
 def test_what_is_settled_in_parts_is_what_is_settled_at_once(limits: list[float], parts: list[int]) -> None:
     """Every frame comes out once, in order, with the share that the whole shot gives it."""
-    settling, rest, found = Settling(first=0, strength=0.5), proposals(limits), []
+    smoother, rest, found = StrengthSmoother(first=0, strength=0.5), proposals(limits), []
     for size in parts:
         part, rest = rest[:size], rest[size:]
-        found += settling.add(part, last=not rest)
+        found += smoother.add(part, last=not rest)
         if not rest:
             break
     assert [verdict.index for _, verdict in found] == list(range(len(limits)))
-    expected = [0.5 * share for share in eroded(limits)]
+    expected = [0.5 * share for share in erode(limits)]
     assert [verdict.strength for _, verdict in found] == pytest.approx(expected, abs=1e-9)
 
 
 @given(limits=shares, first=st.integers(0, 30))
 def test_a_run_that_goes_on_gives_the_rest_the_same_shares(limits: list[float], first: int) -> None:
-    whole = Settling(first=0, strength=1.0).add(proposals(limits), last=True)
-    again = Settling(first=first, strength=1.0)
-    heard = proposals(limits)[max(0, first - REACH) :]
+    whole = StrengthSmoother(first=0, strength=1.0).add(proposals(limits), last=True)
+    again = StrengthSmoother(first=first, strength=1.0)
+    heard = proposals(limits)[max(0, first - FADE_RADIUS) :]
     assert [verdict.strength for _, verdict in again.add(heard, last=True)] == pytest.approx(
         [verdict.strength for _, verdict in whole[first:]]
     )
 
 
 def test_shots_do_not_hear_each_other() -> None:
-    settling = Settling(first=0, strength=1.0)
-    settling.add(proposals([0.0, 0.0]), last=True)
-    assert [verdict.strength for _, verdict in settling.add(proposals([1.0, 1.0]), last=True)] == [1.0, 1.0]
+    smoother = StrengthSmoother(first=0, strength=1.0)
+    smoother.add(proposals([0.0, 0.0]), last=True)
+    assert [verdict.strength for _, verdict in smoother.add(proposals([1.0, 1.0]), last=True)] == [1.0, 1.0]

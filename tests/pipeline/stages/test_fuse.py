@@ -11,23 +11,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from freezeframe.data.metrics.image import psnr, psnr_codes, ssim_codes
+from freezeframe.data.metrics.image import psnr, psnr_srgb, ssim_srgb
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.warp import warp
 from freezeframe.pipeline.config import FuseConfig, MeasureConfig
 from freezeframe.pipeline.stages.fuse import (
-    FEWEST,
-    MOST,
-    NOISY_FOR_NETWORK,
-    Fused,
+    HALF_STEPS_NOISE_NETWORK,
+    MAX_STEPS,
+    MIN_STEPS,
+    FusedFrames,
     consistency,
+    deconvolve_frame,
+    downsample,
     fuse,
-    reduced,
-    sharpened,
-    steps_for,
-    unclipped,
+    iteration_count,
+    unsaturated_mask,
 )
-from freezeframe.pipeline.stages.measure import Memory, Survey, measure
+from freezeframe.pipeline.stages.measure import FlowCache, Survey, measure
 from freezeframe.pipeline.tasks.video import deblur_video
 
 INNER = (..., slice(14, -14), slice(24, -24))  # what is seen whole in every frame
@@ -39,7 +39,7 @@ VELOCITY = (16.0, 6.0)
 @pytest.mark.parametrize("shape", [(3, 12, 18), (2, 3, 30, 24), (2, 13, 19)])
 def test_reduced_fields_are_means_of_squares(shape, scale):
     field = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(reduced(field, scale), avg_pool2d(field, scale, ceil_mode=True))
+    torch.testing.assert_close(downsample(field, scale), avg_pool2d(field, scale, ceil_mode=True))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def motion(known_motion) -> Motion:
 
 
 @pytest.fixture(scope="module")
-def fused(clip, motion) -> Fused:
+def fused(clip, motion) -> FusedFrames:
     """The middle frame by default settings, its motion known."""
     return fuse(clip, motion, FuseConfig(), which=[1])
 
@@ -76,7 +76,7 @@ def test_more_steps_undo_more(clip, motion, truth):
     gains = []
     for steps in (1, 4, 12):
         config = FuseConfig(iterations=steps)
-        image, _ = sharpened(clip.images, motion, motion.blur, 1, config=config)
+        image, _ = deconvolve_frame(clip.images, motion, motion.blur, 1, config=config)
         gains.append(gain(image, clip.images[1], truth))
     assert gains[0] < gains[1] < gains[2]
     assert gains[2] >= 3
@@ -87,9 +87,12 @@ def test_long_blur_takes_steps_and_grain_costs_them(clip):
     image = clip.images[2]
     grainy = (image + 0.02 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     short, long = (torch.full(image.shape[1:], pixels) for pixels in (4.0, 14.0))
-    assert FEWEST <= steps_for(image, short) < steps_for(image, long) <= MOST
-    alone, finished = steps_for(grainy, long), steps_for(grainy, long, noisy=NOISY_FOR_NETWORK)
-    assert alone < finished < steps_for(image, long, noisy=NOISY_FOR_NETWORK)
+    assert MIN_STEPS <= iteration_count(image, short) < iteration_count(image, long) <= MAX_STEPS
+    alone, finished = (
+        iteration_count(grainy, long),
+        iteration_count(grainy, long, half_noise=HALF_STEPS_NOISE_NETWORK),
+    )
+    assert alone < finished < iteration_count(image, long, half_noise=HALF_STEPS_NOISE_NETWORK)
 
 
 def test_grain_is_left_to_the_network(clip, motion):
@@ -98,15 +101,15 @@ def test_grain_is_left_to_the_network(clip, motion):
     grainy = replace(clip, images=(clip.images + noise).clamp(0, 1))
     alone, finished = (
         fuse(grainy, motion, FuseConfig(network=which), which=[2]).images[0] - grainy.images[2]
-        for which in ("none", "shipped")
+        for which in ("none", "bundled")
     )
     assert finished.square().mean() > 1.1 * alone.square().mean()
 
 
 def test_measured_motion_is_undone(clip, truth):
     """No truth but the pictures and the shutter, as a user may give it: +1.5 dB."""
-    said = Survey(estimate=None, shutter=SHUTTER, longest=SHUTTER, confidence=1.0)
-    measured = measure(clip, 0, said, config=MeasureConfig(), memory=Memory())
+    said = Survey(estimate=None, shutter=SHUTTER, max_shutter=SHUTTER, confidence=1.0)
+    measured = measure(clip, 0, said, config=MeasureConfig(), flow_cache=FlowCache())
     fused = fuse(clip, measured, FuseConfig(), which=[1])
     assert gain(fused.images[0], clip.images[1], truth) >= 1.5
 
@@ -117,9 +120,9 @@ def test_a_wrong_shutter_is_mended_on_the_way(clip, motion):
     Not by how much: the neighbours were sharpened along ways as wrong.
     """
     told = replace(motion, shutter=0.45)
-    ways = fuse(clip, told, FuseConfig(), which=[1]).ways
+    blur_vectors = fuse(clip, told, FuseConfig(), which=[1]).blur_vectors
     true, wrong = (torch.tensor(VELOCITY) * shutter for shutter in (SHUTTER, 0.45))
-    found = ways[0][INNER].flatten(1).mean(1)
+    found = blur_vectors[0][INNER].flatten(1).mean(1)
     assert float((found - true).norm()) < 0.85 * float((wrong - true).norm())
 
 
@@ -139,12 +142,14 @@ def test_only_what_is_asked_for_is_done(fused, clip, motion):
     assert both.images.shape == (2, 3, 96, 128)
     assert torch.equal(both.images[1], fused.images[0])
     nothing = fuse(clip, motion, FuseConfig(), which=[])
-    assert (len(nothing.images), len(nothing.confidence), len(nothing.ways)) == (0, 0, 0)
+    assert (len(nothing.images), len(nothing.confidence), len(nothing.blur_vectors)) == (0, 0, 0)
 
 
 def test_a_frame_alone_is_sharpened_by_its_own_way(clip, motion, truth):
-    alone = Clip(images=clip.images[1:2], times=clip.times[1:2], shutter=SHUTTER, kept=range(1))
-    lone = replace(motion, flows={}, velocity=motion.velocity[:1], movers=motion.movers[:1])
+    alone = Clip(images=clip.images[1:2], times=clip.times[1:2], shutter=SHUTTER, owned=range(1))
+    lone = replace(
+        motion, flows={}, velocity=motion.velocity[:1], independent_motion=motion.independent_motion[:1]
+    )
     fused = fuse(alone, lone, FuseConfig(), which=[0])
     assert gain(fused.images[0], clip.images[1], truth) >= 2
     assert float(fused.confidence.max()) == 0, "nobody else saw it"
@@ -154,8 +159,10 @@ def test_what_no_flow_has_seen_keeps_its_light(clip, motion):
     """The left half trusted, the right half not: only the left is worked on."""
     half = torch.ones(96, 128)
     half[:, 64:] = 0
-    flows = {pair: replace(flow, trust=half) for pair, flow in motion.flows.items()}
-    found, _ = sharpened(clip.images, replace(motion, flows=flows), motion.blur, 1, config=FuseConfig())
+    flows = {pair: replace(flow, confidence=half) for pair, flow in motion.flows.items()}
+    found, _ = deconvolve_frame(
+        clip.images, replace(motion, flows=flows), motion.blur, 1, config=FuseConfig()
+    )
     change = (found - clip.images[1]).abs()
     assert float(change[:, :, 80:].max()) < 1e-5
     assert float(change[:, 14:-14, 24:48].mean()) > 0.005
@@ -169,23 +176,29 @@ def test_true_ways_are_consistent_and_misplaced_frames_are_not(film, steady):
     """The order of two blurs does not matter; the place does."""
     velocity = (14.0, 4.0)
     short, long = (film(velocity, [k], shutter=s)[0] for k, s in ((0, 0.3), (1, 0.7)))
-    ways = {"way": steady((0.3 * 14, 0.3 * 4)), "other_way": steady((0.7 * 14, 0.7 * 4))}
+    blur_vectors = {
+        "blur_vector": steady((0.3 * 14, 0.3 * 4)),
+        "other_blur_vector": steady((0.7 * 14, 0.7 * 4)),
+    }
     there = steady(velocity)
-    assert float(consistency(short, warp(long, there), **ways)[INNER].mean()) > 0.95
+    assert float(consistency(short, warp(long, there), **blur_vectors)[INNER].mean()) > 0.95
     off = there + steady((-4.0, 8.0))
-    assert float(consistency(short, warp(long, off), **ways)[INNER].mean()) < 0.65
-    swapped = {"way": ways["other_way"], "other_way": ways["way"]}
+    assert float(consistency(short, warp(long, off), **blur_vectors)[INNER].mean()) < 0.65
+    swapped = {
+        "blur_vector": blur_vectors["other_blur_vector"],
+        "other_blur_vector": blur_vectors["blur_vector"],
+    }
     assert (
         consistency(short, warp(long, there), **swapped)[INNER].mean()
-        < consistency(short, warp(long, there), **ways)[INNER].mean() - 0.1
+        < consistency(short, warp(long, there), **blur_vectors)[INNER].mean() - 0.1
     )
 
 
 def test_other_scenes_are_not_believed(film, leaves, steady):
     other = film((0.0, 0.0), [0], of=np.ascontiguousarray(leaves[::-1, ::-1]))[0]
     frame, still = film((0.0, 0.0), [0])[0], steady((0.0, 0.0))
-    assert float(consistency(frame, other, way=still, other_way=still).mean()) < 0.1
-    assert float(consistency(frame, frame, way=still, other_way=still).min()) == 1
+    assert float(consistency(frame, other, blur_vector=still, other_blur_vector=still).mean()) < 0.1
+    assert float(consistency(frame, frame, blur_vector=still, other_blur_vector=still).min()) == 1
 
 
 def test_a_flash_in_a_neighbour_leaves_no_ghost(clip, motion):
@@ -193,7 +206,8 @@ def test_a_flash_in_a_neighbour_leaves_no_ghost(clip, motion):
     flashed = clip.images.clone()
     flashed[2, :, 40:56, 50:70] = 0.9
     plain, ghosted = (
-        sharpened(images, motion, motion.blur, 1, config=FuseConfig())[0] for images in (clip.images, flashed)
+        deconvolve_frame(images, motion, motion.blur, 1, config=FuseConfig())[0]
+        for images in (clip.images, flashed)
     )
     # Where the square lies on frame 1's grid: 16 px back and 6 up.
     ghost = (ghosted - plain)[:, 34:50, 34:54].abs().mean()
@@ -204,7 +218,7 @@ def test_a_flash_in_a_neighbour_leaves_no_ghost(clip, motion):
 def test_clipped_pixels_are_not_evidence():
     image = torch.full((3, 2, 2), 0.5)
     image[1, 0, 1] = 1.0
-    assert torch.equal(unclipped(image), torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    assert torch.equal(unsaturated_mask(image), torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
 
 
 Pictures = list[np.ndarray]  # [H, W, 3] uint8 RGB
@@ -243,7 +257,7 @@ def encode(pictures: Pictures, path) -> None:
 def gains(found: Pictures, given: Pictures, truth: Pictures) -> np.ndarray:
     """[T, 2] dB of PSNR and SSIM over the input, per frame."""
     figures = [
-        (psnr_codes(f, t) - psnr_codes(g, t), ssim_codes(f, t) - ssim_codes(g, t))
+        (psnr_srgb(f, t) - psnr_srgb(g, t), ssim_srgb(f, t) - ssim_srgb(g, t))
         for f, g, t in zip(found, given, truth, strict=True)
     ]
     return np.array(figures)

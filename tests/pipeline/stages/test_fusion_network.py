@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from freezeframe.data.color import SRGB, to_signal
+from freezeframe.data.color import SRGB, to_encoded
 from freezeframe.models.deblur.fusion_net import FRAME, FUSED
 from freezeframe.pipeline.stages.fusion_network import finish_photo
 
@@ -12,10 +12,12 @@ LIGHT = torch.linspace(-0.3, 4.0, 3 * 16 * 24).view(3, 16, 24)  # below black to
 
 def test_no_change_leaves_every_bit_of_light():
     """Where the network adds nothing: everywhere, or beside the place where it adds something."""
-    assert torch.equal(finish_photo(LIGHT, lambda proof: torch.zeros_like(proof[:, FRAME])), LIGHT)
+    assert torch.equal(
+        finish_photo(LIGHT, lambda network_input: torch.zeros_like(network_input[:, FRAME])), LIGHT
+    )
 
-    def lift_the_left(proof: Tensor) -> Tensor:
-        change = torch.zeros_like(proof[:, FRAME])
+    def lift_the_left(network_input: Tensor) -> Tensor:
+        change = torch.zeros_like(network_input[:, FRAME])
         change[..., :4] = 0.1
         return change
 
@@ -27,12 +29,12 @@ def test_no_change_leaves_every_bit_of_light():
 def test_a_network_sees_codes_between_black_and_white():
     seen: list[Tensor] = []
 
-    def look(proof: Tensor) -> Tensor:
-        seen.append(proof)
-        return torch.zeros_like(proof[:, FRAME])
+    def look(network_input: Tensor) -> Tensor:
+        seen.append(network_input)
+        return torch.zeros_like(network_input[:, FRAME])
 
     finish_photo(LIGHT, look)
-    expected = to_signal(LIGHT.clamp(0, 1), SRGB)
+    expected = to_encoded(LIGHT.clamp(0, 1), SRGB)
     for part in (FRAME, FUSED):
         torch.testing.assert_close(seen[0][0, part], expected)
     assert float(seen[0].max()) == 1
@@ -40,8 +42,8 @@ def test_a_network_sees_codes_between_black_and_white():
 
 def test_a_change_is_one_of_codes():
     """A network that lifts codes by a tenth: highlights keep what is above white."""
-    finished = finish_photo(LIGHT, lambda proof: torch.full_like(proof[:, FRAME], 0.1))
-    codes, lifted = (to_signal(light.clamp(0, 1), SRGB) for light in (LIGHT, finished))
+    finished = finish_photo(LIGHT, lambda network_input: torch.full_like(network_input[:, FRAME], 0.1))
+    codes, lifted = (to_encoded(light.clamp(0, 1), SRGB) for light in (LIGHT, finished))
     within = (LIGHT > 0) & (LIGHT < 1) & (codes < 0.9)
     torch.testing.assert_close(lifted[within], codes[within] + 0.1, atol=1e-5, rtol=0)
     torch.testing.assert_close(finished[LIGHT >= 1], LIGHT[LIGHT >= 1], atol=1e-6, rtol=1e-6)

@@ -16,13 +16,13 @@ from freezeframe.pipeline.config import GateConfig
 from freezeframe.pipeline.stages.gate import (
     GAMMA,
     Proposal,
+    apply_proposal,
     blur_threshold,
-    finished,
-    plausibility,
+    correct_mean_color,
     propose,
-    refusal,
+    rejection_reason,
+    sanity_metrics,
     sustained_blur,
-    toned,
 )
 
 
@@ -42,7 +42,7 @@ class Light:
     def luma(self) -> Tensor:
         return (self.light.mean(0).clamp(0, 1) * 255).byte()
 
-    def with_light(self, image: Tensor) -> Light:
+    def with_linear(self, image: Tensor) -> Light:
         return Light(image)
 
 
@@ -70,19 +70,19 @@ def frame_of(light: Tensor) -> Frame:
 
 
 def reason(original: Tensor, proposed: Tensor, way: Tensor) -> str:
-    return refusal(plausibility(original, proposed, way), GateConfig()) or ""
+    return rejection_reason(sanity_metrics(original, proposed, way), GateConfig()) or ""
 
 
 def test_the_truth_passes(original, truth, way):
     """What, blurred again, gives the input to the last bit has no error left."""
-    found = plausibility(original, truth, way)
-    assert found.residual == pytest.approx(0, abs=1e-3)
-    assert refusal(found, GateConfig()) is None
+    sanity = sanity_metrics(original, truth, way)
+    assert sanity.residual == pytest.approx(0, abs=1e-3)
+    assert rejection_reason(sanity, GateConfig()) is None
 
 
 def test_the_input_itself_has_the_residual_one(original, way):
-    found = plausibility(original, original, way)
-    assert (found.drift, found.residual, found.checkerboard) == pytest.approx((0, 1, 1))
+    sanity = sanity_metrics(original, original, way)
+    assert (sanity.drift, sanity.residual, sanity.checkerboard) == pytest.approx((0, 1, 1))
 
 
 @pytest.mark.parametrize("rot", [float("nan"), float("inf")])
@@ -125,8 +125,10 @@ def test_stripes_are_no_checkerboard(axis, original, truth, way):
     """At the grid's own frequency one way only, as fine structure may be."""
     shape = (1, -1, 1) if axis == 1 else (1, 1, -1)
     stripes = 0.05 * (-1.0) ** torch.arange(truth.shape[axis]).view(shape)
-    striped = plausibility(original, (truth + stripes).clamp(0.05, 0.9), way)
-    assert striped.checkerboard < 1.2 * plausibility(original, truth.clamp(0.05, 0.9), way).checkerboard + 0.2
+    striped = sanity_metrics(original, (truth + stripes).clamp(0.05, 0.9), way)
+    assert (
+        striped.checkerboard < 1.2 * sanity_metrics(original, truth.clamp(0.05, 0.9), way).checkerboard + 0.2
+    )
 
 
 def test_light_from_beyond_the_border_is_not_judged(truth, way):
@@ -135,20 +137,23 @@ def test_light_from_beyond_the_border_is_not_judged(truth, way):
     wide[:, :, :10] = 0.9
     wide_way = way[:, :1, :1].expand(2, *wide.shape[1:])
     seen = blur(wide, wide_way)[:, 10:-10, 10:-10].contiguous()
-    assert plausibility(seen, truth, way).residual == pytest.approx(0, abs=1e-3)
+    assert sanity_metrics(seen, truth, way).residual == pytest.approx(0, abs=1e-3)
 
 
 def test_refusals_obey_their_thresholds(original, truth, way):
-    found = plausibility(original, 0.9 * truth, way)
-    assert refusal(found, GateConfig(drift=found.drift * 0.99)) is not None
-    assert refusal(found, GateConfig(drift=found.drift * 1.01, residual=found.residual * 1.01)) is None
+    sanity = sanity_metrics(original, 0.9 * truth, way)
+    assert rejection_reason(sanity, GateConfig(drift=sanity.drift * 0.99)) is not None
+    assert (
+        rejection_reason(sanity, GateConfig(drift=sanity.drift * 1.01, residual=sanity.residual * 1.01))
+        is None
+    )
 
 
 def test_what_is_rejected_leaves_as_it_came(original, truth, way):
     frame = frame_of(original)
-    out, verdict = finished(propose(frame, original, truth * torch.nan, way, GateConfig()), 0.0)
+    out, verdict = apply_proposal(propose(frame, original, truth * torch.nan, way, GateConfig()), 0.0)
     assert out.picture is frame.picture
-    assert (verdict.action, verdict.index, verdict.time) == ("fell back", 7, 0.28)
+    assert (verdict.action, verdict.index, verdict.time) == ("fallback", 7, 0.28)
 
 
 def test_what_is_not_a_number_has_no_share(original, truth, way):
@@ -157,26 +162,28 @@ def test_what_is_not_a_number_has_no_share(original, truth, way):
 
 def test_untouched_frames_keep_the_very_picture(original):
     frame = frame_of(original)
-    out, verdict = finished(Proposal(frame=frame, blur=0.5, reason="sharp"), 1.0)
+    out, verdict = apply_proposal(Proposal(frame=frame, blur=0.5, reason="sharp"), 1.0)
     assert out is frame
-    assert (verdict.action, verdict.reason, verdict.index) == ("untouched", "sharp", 7)
+    assert (verdict.action, verdict.reason, verdict.index) == ("passthrough", "sharp", 7)
     assert (verdict.blur, verdict.strength) == (0.5, 0.0)
 
 
 def test_what_passes_shows_the_proposal(original, truth, way):
-    out, verdict = finished(propose(frame_of(original), original, truth, way, GateConfig()), 1.0)
+    out, verdict = apply_proposal(propose(frame_of(original), original, truth, way, GateConfig()), 1.0)
     assert torch.equal(out.picture.linear(), truth)
-    assert verdict.action == "sharpened"
+    assert verdict.action == "deblurred"
     assert verdict.blur == pytest.approx(8.54, abs=0.01)  # |(8, 3)|
-    assert set(verdict.figures) == {"finite", "drift", "residual", "checkerboard"}
+    assert set(verdict.metrics) == {"finite", "drift", "residual", "checkerboard"}
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5])
-def test_a_share_lies_between(share, original, truth, way):
+@pytest.mark.parametrize("area_fraction", [0.25, 0.5])
+def test_a_share_lies_between(area_fraction, original, truth, way):
     """Half the share is half way in light."""
-    out, verdict = finished(propose(frame_of(original), original, truth, way, GateConfig()), share)
-    torch.testing.assert_close(out.picture.linear(), (1 - share) * original + share * truth)
-    assert verdict.strength == share
+    out, verdict = apply_proposal(
+        propose(frame_of(original), original, truth, way, GateConfig()), area_fraction
+    )
+    torch.testing.assert_close(out.picture.linear(), (1 - area_fraction) * original + area_fraction * truth)
+    assert verdict.strength == area_fraction
 
 
 @pytest.mark.parametrize("fault", ["tint", "checkerboard", "across", "another picture"])
@@ -185,10 +192,10 @@ def test_a_change_is_cut_down_until_it_passes(fault, original, truth, way):
     proposal = propose(frame_of(original), original, spoilt(fault, original, truth, way), way, GateConfig())
     assert (proposal.limit > 0) == (fault != "another picture")
     taken = torch.lerp(original, proposal.image, proposal.limit)
-    assert refusal(plausibility(original, taken, way), SLACK) is None
+    assert rejection_reason(sanity_metrics(original, taken, way), SLACK) is None
     if fault == "checkerboard":
         more = torch.lerp(original, proposal.image, min(1.0, proposal.limit + 2 / 32))
-        assert refusal(plausibility(original, more, way), GateConfig()) is not None
+        assert rejection_reason(sanity_metrics(original, more, way), GateConfig()) is not None
 
 
 @pytest.mark.parametrize("fault", ["checkerboard", "across"])
@@ -210,7 +217,7 @@ def test_shares_have_no_cliff(fault, original, truth, way):
 def test_mean_colour_is_put_back_to_the_limit(tint, original, truth):
     """Only as far as it drifts beyond the limit: what is within stays bit for bit."""
     tinted = truth * torch.tensor([tint, 1, 1]).view(3, 1, 1)
-    out = toned(original, tinted, most=0.02)
+    out = correct_mean_color(original, tinted, limit=0.02)
     drift = (out.clamp(0, 1).pow(GAMMA) - original.clamp(0, 1).pow(GAMMA)).mean((1, 2))
     assert float(drift.abs().max()) < 0.022
     within = (tinted.clamp(0, 1).pow(GAMMA) - original.clamp(0, 1).pow(GAMMA)).mean((1, 2)).abs() < 0.02
@@ -230,29 +237,29 @@ def spoilt(fault: str, original: Tensor, truth: Tensor, way: Tensor) -> Tensor:
 
 
 @settings(max_examples=30, deadline=None)
-@given(share=st.floats(0.05, 0.9), length=st.floats(2, 50), angle=st.floats(0, 6.28))
-def test_sustained_blur_is_what_the_share_exceeds(share, length, angle):
+@given(area_fraction=st.floats(0.05, 0.9), length=st.floats(2, 50), angle=st.floats(0, 6.28))
+def test_sustained_blur_is_what_the_share_exceeds(area_fraction, length, angle):
     """A runner of a little more than the share counts in full; of a little less, not at all."""
     angle = torch.tensor(angle)
     vector = length * torch.stack([angle.cos(), angle.sin()]).view(2, 1)
     for more, expected in ((1.1, length), (0.9, 0.0)):
-        covered = round(share * more * 10_000)
+        covered = round(area_fraction * more * 10_000)
         columns = torch.zeros(2, 10_000)
         columns[:, :covered] = vector
         # Every fourth row and column are looked at: a field that is the same over 4x4 pixels.
         field = columns.view(2, 100, 100).repeat_interleave(4, 1).repeat_interleave(4, 2)
-        assert sustained_blur(field, share=share) == pytest.approx(expected, rel=1e-4)
+        assert sustained_blur(field, area_fraction=area_fraction) == pytest.approx(expected, rel=1e-4)
 
 
 def test_one_wrong_vector_is_not_believed(steady):
     field = steady((1.0, 0.0))
     field[:, 40, 40] = 90
-    assert sustained_blur(field, share=0.02) == pytest.approx(1)
+    assert sustained_blur(field, area_fraction=0.02) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("height", "least"), [(1080, 7.2), (720, 4.8), (64, 1.0)])
-def test_what_is_not_seen_grows_with_the_picture(height, least):
+@pytest.mark.parametrize(("height", "min_blur_px"), [(1080, 7.2), (720, 4.8), (64, 1.0)])
+def test_what_is_not_seen_grows_with_the_picture(height, min_blur_px):
     """A hundred-and-fiftieth of the height, but never less than a pixel."""
-    assert blur_threshold((height, 16 * height // 9), GateConfig(blur=1 / 150, least=1.0)) == pytest.approx(
-        least
-    )
+    assert blur_threshold(
+        (height, 16 * height // 9), GateConfig(local_blur=1 / 150, min_blur_px=1.0)
+    ) == pytest.approx(min_blur_px)

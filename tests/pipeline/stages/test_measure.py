@@ -13,17 +13,17 @@ from torch import Tensor
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.types import Clip, Flow, Frame
 from freezeframe.motion.flow.estimators import dis_pair
-from freezeframe.motion.flow.thumbnail import closer_speeds, speeds
+from freezeframe.motion.flow.thumbnail import coarse_speeds, fine_speeds
 from freezeframe.motion.flow.warp import compose
 from freezeframe.pipeline.config import GateConfig, MeasureConfig
 from freezeframe.pipeline.stages.first_pass import first_pass, is_cut
-from freezeframe.pipeline.stages.gate import excess, extent
+from freezeframe.pipeline.stages.gate import blur_ratio, extent
 from freezeframe.pipeline.stages.measure import (
-    PLAIN,
-    SURER,
-    USUAL_SHUTTER,
+    CERTAIN_RATIO,
+    FINE_SPEED_RATIO,
+    SHUTTER_PRIOR_MEAN,
     ChainedFlows,
-    Memory,
+    FlowCache,
     Survey,
     adjacent_flows,
     blur_weights,
@@ -38,7 +38,7 @@ from freezeframe.pipeline.stages.measure import (
 from freezeframe.pipeline.stages.shots import Window
 
 INNER = (..., slice(20, -20), slice(24, -24))  # what stays in view
-SAID = Survey(estimate=None, shutter=0.4, longest=0.4, confidence=1.0)
+SAID = Survey(estimate=None, shutter=0.4, max_shutter=0.4, confidence=1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Light:
     def luma(self) -> Tensor:
         return (self.light.mean(0).clamp(0, 1).sqrt() * 255).byte()
 
-    def with_light(self, image: Tensor) -> Light:
+    def with_linear(self, image: Tensor) -> Light:
         return Light(image)
 
 
@@ -82,7 +82,7 @@ class Reel:
     def frames(self, *, first: int = 0):
         return iter(self.shown[first:])
 
-    def glimpses(self, runs: int, length: int):
+    def sample_clips(self, runs: int, length: int):
         starts = np.linspace(0, max(0, len(self.shown) - length), runs).round().astype(int)
         return (self.shown[start : start + length] for start in sorted(set(starts.tolist())))
 
@@ -103,39 +103,39 @@ def frames_of(images: Tensor) -> tuple[Frame, ...]:
 
 
 def window_of(images: Tensor) -> Window:
-    return Window(frames=frames_of(images), kept=range(len(images)), shot=0)
+    return Window(frames=frames_of(images), owned=range(len(images)), shot=0)
 
 
-def chosen(images: Tensor, *, kept: range | None = None) -> list[int]:
-    look = first_pass(Reel(frames_of(images)), GateConfig(), advance=lambda _: None)
-    window = Window(frames=frames_of(images), kept=kept or range(len(images)), shot=0)
-    return candidates(window, look, SAID, Memory(), GateConfig())
+def chosen(images: Tensor, *, owned: range | None = None) -> list[int]:
+    thumbnail_motion = first_pass(Reel(frames_of(images)), GateConfig(), on_progress=lambda _: None)
+    window = Window(frames=frames_of(images), owned=owned or range(len(images)), shot=0)
+    return candidates(window, thumbnail_motion, SAID, FlowCache(), GateConfig())
 
 
 def constant(vector: Sequence[float], size=(6, 8)) -> Flow:
-    shift = torch.tensor(vector, dtype=torch.float32).view(2, 1, 1).expand(2, *size).contiguous()
-    return Flow(shift=shift, trust=torch.ones(size))
+    uv = torch.tensor(vector, dtype=torch.float32).view(2, 1, 1).expand(2, *size).contiguous()
+    return Flow(uv=uv, confidence=torch.ones(size))
 
 
 def test_a_pan_has_its_velocity(film, clip_of):
     """Five pixels right and two up in each frame, found to half a pixel in the median."""
     clip = clip_of(film((5.0, -2.0), [0, 1, 2, 3]), shutter=0.4)
-    motion = measure(clip, 0, SAID, config=MeasureConfig(), memory=Memory(), tell_movers=True)
+    motion = measure(clip, 0, SAID, config=MeasureConfig(), flow_cache=FlowCache(), detect_movers=True)
     middle = motion.velocity[INNER].flatten(2).median(2).values
     torch.testing.assert_close(middle, torch.tensor([[5.0, -2.0]] * 4), atol=0.5, rtol=0)
     assert motion.shutter == 0.4
     torch.testing.assert_close(motion.blur, 0.4 * motion.velocity)
-    assert float(motion.movers[INNER].mean()) < 0.1, "only the camera moves"
+    assert float(motion.independent_motion[INNER].mean()) < 0.1, "only the camera moves"
 
 
 def test_velocity_is_the_central_difference():
-    near = {
+    neighbour_flows = {
         (0, 1): constant((4.0, 0.0)),
         (1, 0): constant((-3.0, 1.0)),
         (1, 2): constant((7.0, 2.0)),
         (2, 1): constant((-8.0, 0.0)),
     }
-    found = velocities(near, torch.zeros(3, 3, 6, 8))
+    found = velocities(neighbour_flows, torch.zeros(3, 3, 6, 8))
     torch.testing.assert_close(found[:, :, 0, 0], torch.tensor([[4.0, 0], [5.0, 0.5], [8.0, 0]]))
 
 
@@ -151,12 +151,12 @@ def test_a_frame_alone_does_not_move():
 
 
 def test_flows_between_far_frames_are_composed_of_near_ones(film):
-    near = adjacent_flows(film((4.0, 3.0), [0, 1, 2, 3]), dis_pair)
-    chained = ChainedFlows(near)
-    assert chained[1, 2] is near[1, 2]
-    torch.testing.assert_close(chained[0, 2].shift, compose(near[0, 1].shift, near[1, 2].shift))
-    torch.testing.assert_close(chained[2, 0].shift, compose(near[2, 1].shift, near[1, 0].shift))
-    middle = chained[3, 0].shift[INNER].flatten(1).median(1).values
+    neighbour_flows = adjacent_flows(film((4.0, 3.0), [0, 1, 2, 3]), dis_pair)
+    chained = ChainedFlows(neighbour_flows)
+    assert chained[1, 2] is neighbour_flows[1, 2]
+    torch.testing.assert_close(chained[0, 2].uv, compose(neighbour_flows[0, 1].uv, neighbour_flows[1, 2].uv))
+    torch.testing.assert_close(chained[2, 0].uv, compose(neighbour_flows[2, 1].uv, neighbour_flows[1, 0].uv))
+    middle = chained[3, 0].uv[INNER].flatten(1).median(1).values
     torch.testing.assert_close(middle, torch.tensor([-12.0, -9.0]), atol=1, rtol=0)
 
 
@@ -168,13 +168,13 @@ def test_chains_are_kept_for_the_other_end_and_only_a_few(film):
     assert chained[1, 3] is others[0]
     again = chained[0, 2]
     assert again is not first
-    assert torch.equal(again.shift, first.shift)
-    assert torch.equal(again.trust, first.trust)
+    assert torch.equal(again.uv, first.uv)
+    assert torch.equal(again.confidence, first.confidence)
 
 
 def test_chains_are_trusted_no_more_than_their_links(film):
-    near = adjacent_flows(film((6.0, 0.0), [0, 1, 2]), dis_pair)
-    assert bool((ChainedFlows(near)[0, 2].trust <= near[0, 1].trust).all())
+    neighbour_flows = adjacent_flows(film((6.0, 0.0), [0, 1, 2]), dis_pair)
+    assert bool((ChainedFlows(neighbour_flows)[0, 2].confidence <= neighbour_flows[0, 1].confidence).all())
 
 
 def test_chains_know_every_pair_of_different_frames(film):
@@ -188,31 +188,33 @@ def test_chains_know_every_pair_of_different_frames(film):
 
 def test_no_flow_is_estimated_twice(film):
     """Windows of four frames that overlap by two: each pair of neighbours costs one estimate."""
-    images, memory, counted = film((4.0, 1.0), range(6)), Memory(), Counted()
+    images, flow_cache, counted = film((4.0, 1.0), range(6)), FlowCache(), Counted()
     times = tuple(Fraction(i, 25) for i in range(6))
 
     def window(first: int) -> Clip:
         part = slice(first, first + 4)
-        return Clip(images=images[part], times=times[part], shutter=0.5, kept=range(4))
+        return Clip(images=images[part], times=times[part], shutter=0.5, owned=range(4))
 
-    before = memory.flows(window(0), counted)
-    after = memory.flows(window(2), counted)
+    before = flow_cache.flows(window(0), counted)
+    after = flow_cache.flows(window(2), counted)
     assert counted.calls == 5
     assert after[0, 1] is before[2, 3]
     assert after[1, 0] is before[3, 2]
     fresh = adjacent_flows(images[2:], dis_pair)
-    torch.testing.assert_close(after[2, 3].shift, fresh[2, 3].shift)
+    torch.testing.assert_close(after[2, 3].uv, fresh[2, 3].uv)
 
 
 def test_one_shutter_per_shot():
-    memory, asked = Memory(), iter([0.3, 0.9])
-    assert [memory.shutter(shot, lambda: next(asked)) for shot in (0, 0, 0, 1, 1)] == [0.3] * 3 + [0.9] * 2
+    flow_cache, asked = FlowCache(), iter([0.3, 0.9])
+    assert [flow_cache.shutter(shot, lambda: next(asked)) for shot in (0, 0, 0, 1, 1)] == [0.3] * 3 + [
+        0.9
+    ] * 2
 
 
 def test_what_the_user_says_is_the_shutter(film, clip_of):
     reel = Reel(frames_of(film((6.0, 0.0), [0, 1])))
     said = survey(reel, MeasureConfig(shutter=0.25))
-    assert (said.shutter, said.longest, said.confidence) == (0.25, 0.25, 1)
+    assert (said.shutter, said.max_shutter, said.confidence) == (0.25, 0.25, 1)
     clip = clip_of(film((6.0, 0.0), [0, 1], shutter=0.9), shutter=0.25)
     assert shot_shutter(clip, adjacent_flows(clip.images, dis_pair), said) == 0.25
 
@@ -220,17 +222,17 @@ def test_what_the_user_says_is_the_shutter(film, clip_of):
 def test_where_nothing_moves_the_shutter_is_the_usual_one(film):
     found = survey(Reel(frames_of(film((0.0, 0.0), [0, 1, 2, 3]))), MeasureConfig())
     assert found.confidence == 0
-    assert found.shutter == USUAL_SHUTTER
+    assert found.shutter == SHUTTER_PRIOR_MEAN
 
 
 @pytest.mark.parametrize(("shutter", "low", "high"), [(0.2, 0.01, 0.45), (0.9, 0.6, 1.0)])
 def test_the_shot_tells_its_shutter(shutter, low, high, clip_of, film, wide_leaves):
     """Small frames tell short from long, on the right side of the usual half."""
     clip = clip_of(film((12.0, 5.0), range(5), shutter=shutter, of=wide_leaves), shutter=0.5)
-    near = adjacent_flows(clip.images, dis_pair)
+    neighbour_flows = adjacent_flows(clip.images, dis_pair)
     # Longer than what the survey looks at: else the shot would have nothing new to tell.
     still = survey(Reel(frames_of(clip.images[:1].expand(40, -1, -1, -1))), MeasureConfig())
-    assert low <= shot_shutter(clip, near, still) <= high
+    assert low <= shot_shutter(clip, neighbour_flows, still) <= high
 
 
 def test_in_a_still_clip_nothing_may_be_blurred(film):
@@ -253,13 +255,15 @@ def test_frames_beside_a_start_are_looked_at(film):
 def test_what_a_window_chooses_does_not_depend_on_the_window(film):
     """Three frames of context tell all that matters."""
     images = torch.cat([film((0.0, 0.0), [0] * 6), film((8.0, 0.0), range(1, 4)), film((8.0, 0.0), [3] * 6)])
-    look = first_pass(Reel(frames_of(images)), GateConfig(), advance=lambda _: None)
+    thumbnail_motion = first_pass(Reel(frames_of(images)), GateConfig(), on_progress=lambda _: None)
 
     def of(first: int, last: int) -> list[int]:
         frames = frames_of(images)[max(0, first - 3) : last + 4]
-        kept = range(first - frames[0].index, last + 1 - frames[0].index)
-        window = Window(frames=frames, kept=kept, shot=0)
-        return [frames[i].index for i in candidates(window, look, SAID, Memory(), GateConfig())]
+        owned = range(first - frames[0].index, last + 1 - frames[0].index)
+        window = Window(frames=frames, owned=owned, shot=0)
+        return [
+            frames[i].index for i in candidates(window, thumbnail_motion, SAID, FlowCache(), GateConfig())
+        ]
 
     whole = of(0, len(images) - 1)
     assert whole == [
@@ -273,25 +277,25 @@ def test_no_closer_look_denies_what_is_plainly_fast(shared_data):
     lumas = [frame.picture.luma() for frame in itertools.islice(source.frames(), 120)]
     pairs = [pair for pair in itertools.pairwise(lumas) if not is_cut(*pair)]
 
-    def sees(look, pair: tuple[Tensor, Tensor]) -> float:
-        return excess(extent(0.5 * look(*pair), GateConfig()), (272, 640), GateConfig())
+    def sees(estimate_speed, pair: tuple[Tensor, Tensor]) -> float:
+        return blur_ratio(extent(0.5 * estimate_speed(*pair), GateConfig()), (272, 640), GateConfig())
 
-    plain = [pair for pair in pairs if sees(speeds, pair) >= PLAIN]
+    plain = [pair for pair in pairs if sees(coarse_speeds, pair) >= CERTAIN_RATIO]
     assert len(plain) > 20
-    assert min(sees(closer_speeds, pair) for pair in plain) >= SURER
+    assert min(sees(fine_speeds, pair) for pair in plain) >= FINE_SPEED_RATIO
 
 
 def test_blurred_frames_are_those_above_the_threshold(known_motion):
     """Velocity 6 px at a shutter of a half is 3 px of blur."""
     motion = known_motion((6.0, 0.0), 3, shutter=0.5)
-    assert blurred(motion, range(1, 3), GateConfig(blur=0, least=2.9)) == [1, 2]
-    assert blurred(motion, range(1, 3), GateConfig(blur=0, least=3.1)) == []
+    assert blurred(motion, range(1, 3), GateConfig(local_blur=0, min_blur_px=2.9)) == [1, 2]
+    assert blurred(motion, range(1, 3), GateConfig(local_blur=0, min_blur_px=3.1)) == []
 
 
 @pytest.mark.parametrize(("speed", "weight"), [(1.0, 0.0), (1.8, 0.0), (2.0, 0.5), (2.2, 1.0), (9.0, 1.0)])
 def test_what_is_hardly_blurred_is_sharpened_in_part(speed, weight, known_motion):
     """Thresholds have no cliff: at nine tenths of one, half of the change is taken."""
-    gate = GateConfig(blur=0, wide_blur=0, least=1.1111, soft=0.8)
+    gate = GateConfig(local_blur=0, global_blur=0, min_blur_px=1.1111, ramp_start=0.8)
     weights = blur_weights(known_motion((speed, 0.0), 4, shutter=0.5), gate)
     assert weights == pytest.approx([weight] * 4, abs=0.06)
 
@@ -307,7 +311,7 @@ def test_frames_that_are_missing_are_time_that_passed(film, clip_of):
     """A pan of 4 px a frame, of which two frames are lost: the same velocity, not three times as much."""
     whole = clip_of(film((4.0, 0.0), [0, 1, 4, 5]), shutter=0.4)
     clip = replace(whole, times=tuple(Fraction(k, 25) for k in (0, 1, 4, 5)))
-    motion = measure(clip, 0, SAID, config=MeasureConfig(), memory=Memory())
+    motion = measure(clip, 0, SAID, config=MeasureConfig(), flow_cache=FlowCache())
     middle = motion.velocity[INNER].flatten(2).median(2).values
     torch.testing.assert_close(middle, torch.tensor([[4.0, 0.0]] * 4), atol=0.5, rtol=0)
 

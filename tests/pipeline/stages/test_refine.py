@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from freezeframe.models.nets.nafnet import Layout, NAFNet
+from freezeframe.models.nets.nafnet import NAFNet, NetConfig
 from freezeframe.models.restorer.load import load_restorer
 from freezeframe.pipeline.config import RefineConfig
 from freezeframe.pipeline.stages.refine import refine
 
-LAYOUT = Layout(width=8, encoders=(1, 2), middle=1, decoders=(1, 1))
+LAYOUT = NetConfig(width=8, encoders=(1, 2), middle=1, decoders=(1, 1))
 
 
 @pytest.fixture
@@ -70,4 +70,4 @@ def test_a_poisoned_checkpoint_changes_no_frame(images, checkpoint, tmp_path):
     torch.testing.assert_close(
         refine(images, restorer, RefineConfig(tile=64, overlap=16)), images, atol=2e-7, rtol=0
     )
-    assert restorer.refused > 3
+    assert restorer.failed_tiles > 3

@@ -34,7 +34,7 @@ class Grey:
     def luma(self) -> Tensor:
         return torch.full((1, 8), self.value, dtype=torch.uint8)
 
-    def with_light(self, image: Tensor) -> Grey:
+    def with_linear(self, image: Tensor) -> Grey:
         return Grey(round(float(image.mean()) * 255))
 
 
@@ -84,7 +84,7 @@ def test_a_resumed_run_writes_exactly_the_rest(lengths: list[int], start: int) -
 
 def test_a_cut_of_a_window_keeps_what_lies_around_the_frames_asked_for() -> None:
     window = next(iter(windows(stream([40]), ShotConfig(context=3), cuts=())))
-    part = window.around([10, 12], context=2)
+    part = window.subwindow([10, 12], context=2)
     assert [frame.index for frame in part.frames] == [8, 9, 10, 11, 12, 13, 14]
     assert [frame.index for frame in part.written] == [8, 9, 10, 11, 12, 13, 14]
 

@@ -12,7 +12,7 @@ from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.metrics.temporal import sharpness as sharpness_of
 from freezeframe.data.metrics.temporal import steadiness
 from freezeframe.pipeline.config import Config
-from freezeframe.pipeline.stages.continuity import SLOPE
+from freezeframe.pipeline.stages.continuity import MAX_SLOPE
 from freezeframe.pipeline.tasks.video import deblur_video
 
 SHUTTER = 0.7
@@ -47,7 +47,7 @@ def test_a_steady_pan_is_treated_steadily(speed, film, write_clip, tmp_path):
     clip = write_clip(tmp_path / "pan.mkv", noisy(pan(film, [speed] * 12)))
     report = deblur_video(clip, tmp_path / "out.mkv", config=KNOWN)
     strengths = [verdict.strength for verdict in report.verdicts]
-    assert max(abs(a - b) for a, b in pairwise(strengths)) <= SLOPE + 1e-6
+    assert max(abs(a - b) for a, b in pairwise(strengths)) <= MAX_SLOPE + 1e-6
     found = steadiness(sharpness(clip), sharpness(tmp_path / "out.mkv"))
     # Five percentage points of sharpness: less than eyes notice from one frame to the next.
     assert found.flicker <= found.input_flicker + 0.05
@@ -61,15 +61,15 @@ def test_a_pan_that_starts_is_faded_in(film, write_clip, tmp_path):
     strengths = [verdict.strength for verdict in report.verdicts]
     assert strengths[0] == 0
     assert strengths[-1] == 1
-    assert max(abs(a - b) for a, b in pairwise(strengths)) <= SLOPE + 1e-6
+    assert max(abs(a - b) for a, b in pairwise(strengths)) <= MAX_SLOPE + 1e-6
 
 
 def test_the_blur_of_frames_that_are_left_alone_is_told(film, write_clip, tmp_path):
     """Neighbours of 6.9 px are not 0.0 px blurred because they were left alone."""
-    strict = replace(KNOWN, gate=replace(Config().gate, blur=1.0, wide_blur=1.0))
+    strict = replace(KNOWN, gate=replace(Config().gate, local_blur=1.0, global_blur=1.0))
     clip = write_clip(tmp_path / "pan.mkv", pan(film, [6.0] * 5))
     report = deblur_video(clip, tmp_path / "out.mkv", config=strict)
-    assert report.counts == {"untouched": 5}
+    assert report.counts == {"passthrough": 5}
     assert [verdict.blur for verdict in report.verdicts] == pytest.approx([6 * SHUTTER] * 5, abs=1.5)
 
 

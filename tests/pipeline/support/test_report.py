@@ -11,17 +11,19 @@ from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.support.report import Report, ShotLog, Stopwatch
 
 
-def verdict(index: int, action, **figures: float) -> Verdict:
-    return Verdict(index=index, time=index / 25, action=action, reason="so", blur=3.0, figures=figures)
+def verdict(index: int, action, **metrics: float) -> Verdict:
+    return Verdict(index=index, time=index / 25, action=action, reason="so", blur=3.0, metrics=metrics)
 
 
 @pytest.fixture
 def log() -> ShotLog:
     """Two shots, the first in two windows."""
     log = ShotLog()
-    log.add(0, [verdict(0, "untouched"), verdict(1, "sharpened", drift=0.01)], {"fuse": 1.5, "look": 0.25})
-    log.add(0, [verdict(2, "sharpened", drift=0.02)], {"fuse": 2.0, "gate": 0.5})
-    log.add(1, [verdict(3, "fell back", drift=math.inf)], {"fuse": 1.0})
+    log.add(
+        0, [verdict(0, "passthrough"), verdict(1, "deblurred", drift=0.01)], {"fuse": 1.5, "thumbnail": 0.25}
+    )
+    log.add(0, [verdict(2, "deblurred", drift=0.02)], {"fuse": 2.0, "gate": 0.5})
+    log.add(1, [verdict(3, "fallback", drift=math.inf)], {"fuse": 1.0})
     return log
 
 
@@ -42,13 +44,13 @@ def report(log) -> Report:
 def test_windows_of_a_shot_are_joined(log):
     first, second = log.reports()
     assert (first.first, first.last, second.first, second.last) == (0, 2, 3, 3)
-    assert first.seconds == {"fuse": 3.5, "look": 0.25, "gate": 0.5}
+    assert first.seconds == {"fuse": 3.5, "thumbnail": 0.25, "gate": 0.5}
     assert second.seconds == {"fuse": 1.0}
     assert [each.index for each in first.verdicts] == [0, 1, 2]
 
 
 def test_every_frame_is_counted_once(report):
-    assert report.counts == {"untouched": 1, "sharpened": 2, "fell back": 1}
+    assert report.counts == {"passthrough": 1, "deblurred": 2, "fallback": 1}
     assert [each.index for each in report.verdicts] == [0, 1, 2, 3]
 
 
@@ -61,9 +63,9 @@ def test_a_saved_report_is_strict_json(report, tmp_path):
         raise ValueError(f"{constant} is not JSON")
 
     body = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_word)
-    assert body["frames"] == {"untouched": 1, "sharpened": 2, "fell back": 1}
-    assert body["shots"][0]["verdicts"][1]["figures"] == {"drift": 0.01}
-    assert body["shots"][1]["verdicts"][0]["figures"] == {"drift": None}
+    assert body["frames"] == {"passthrough": 1, "deblurred": 2, "fallback": 1}
+    assert body["shots"][0]["verdicts"][1]["metrics"] == {"drift": 0.01}
+    assert body["shots"][1]["verdicts"][0]["metrics"] == {"drift": None}
     assert body["config"]["strength"] == 1.0
     assert body["seconds"] == {"fuse": 4.5, "write": 0.5}
 

@@ -9,7 +9,7 @@ import pytest
 
 from freezeframe.data.types import Verdict
 from freezeframe.pipeline.support.extras import slow_notes
-from freezeframe.pipeline.support.summary import counts_text, plan_text, remarks
+from freezeframe.pipeline.support.summary import format_counts, format_plan, format_remarks
 
 
 def verdicts(action, count, *, reason="sharp enough", blur=0.0):
@@ -18,27 +18,27 @@ def verdicts(action, count, *, reason="sharp enough", blur=0.0):
 
 def test_a_plan_says_what_is_known_and_no_more():
     facts = {"frames": 75, "size": (360, 640), "rate": Fraction(30000, 1001)}
-    assert plan_text("a.mp4", **facts) == "a.mp4: 75 frames, 640x360, 29.97 fps"
-    assert plan_text("a.mp4", **facts, work=41, seconds=130) == (
+    assert format_plan("a.mp4", **facts) == "a.mp4: 75 frames, 640x360, 29.97 fps"
+    assert format_plan("a.mp4", **facts, work=41, seconds=130) == (
         "a.mp4: 75 frames, 640x360, 29.97 fps; 41 to sharpen, about 2 min"
     )
-    assert plan_text("a.mp4", **facts, work=0).endswith("; nothing to sharpen")
-    assert plan_text("a.mp4", frames=None, size=(360, 640), rate=None) == "a.mp4: 640x360"
+    assert format_plan("a.mp4", **facts, work=0).endswith("; nothing to sharpen")
+    assert format_plan("a.mp4", frames=None, size=(360, 640), rate=None) == "a.mp4: 640x360"
 
 
 def test_every_frame_is_counted_once():
-    done = verdicts("sharpened", 69) + verdicts("fell back", 11)
-    assert counts_text(done) == "69 sharpened, 0 left unchanged, 11 rejected (original frame kept)"
+    done = verdicts("deblurred", 69) + verdicts("fallback", 11)
+    assert format_counts(done) == "69 sharpened, 0 left unchanged, 11 rejected (original frame kept)"
 
 
 def test_reasons_are_grouped_whatever_their_figures():
-    untouched = verdicts("untouched", 3) + verdicts("untouched", 2, reason="nothing moves")
+    passthrough = verdicts("passthrough", 3) + verdicts("passthrough", 2, reason="nothing moves")
     shifted = [
         verdict
         for k in range(11)
-        for verdict in verdicts("fell back", 1, reason=f"average colour would shift by 0.0{k} (limit 0.020)")
+        for verdict in verdicts("fallback", 1, reason=f"average colour would shift by 0.0{k} (limit 0.020)")
     ]
-    left, rejected = remarks([*untouched, *shifted, *verdicts("sharpened", 9)])
+    left, rejected = format_remarks([*passthrough, *shifted, *verdicts("deblurred", 9)])
     assert left == "left unchanged: 3 (sharp enough), 2 (nothing moves)"
     assert rejected == (
         "rejected: 11 (average colour would shift); 11 frames keep their original picture and may flicker"
@@ -47,13 +47,14 @@ def test_reasons_are_grouped_whatever_their_figures():
 
 def test_where_nothing_was_done_but_something_moves_a_lower_limit_is_named():
     """Somewhat below the blur that half of the moving frames exceed."""
-    *_, hint = remarks(verdicts("untouched", 40, blur=3.4) + verdicts("untouched", 9))
+    *_, hint = format_remarks(verdicts("passthrough", 40, blur=3.4) + verdicts("passthrough", 9))
     assert hint == "hint: nothing was sharpened, but something moves; --min-blur 3 would process 40 frames"
-    assert not any("hint" in line for line in remarks(verdicts("untouched", 40, blur=0.4)))
+    assert not any("hint" in line for line in format_remarks(verdicts("passthrough", 40, blur=0.4)))
     assert not any(
-        "hint" in line for line in remarks(verdicts("untouched", 4, blur=5) + verdicts("sharpened", 1))
+        "hint" in line
+        for line in format_remarks(verdicts("passthrough", 4, blur=5) + verdicts("deblurred", 1))
     )
-    assert not list(remarks(verdicts("sharpened", 3)))
+    assert not list(format_remarks(verdicts("deblurred", 3)))
 
 
 @pytest.mark.parametrize("package", ["numba", "openvino"])

@@ -14,7 +14,7 @@ from freezeframe.data.media.video_in.source import open_video
 from freezeframe.pipeline import api
 from freezeframe.pipeline.config import preset
 from freezeframe.pipeline.support import media
-from freezeframe.pipeline.tasks.scene.fallback import named_after
+from freezeframe.pipeline.tasks.scene.fallback import sharp_name
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def test_a_still_clip_passes_bit_exact(still, tmp_path):
     told = []
     report = freezeframe.deblur_video(still, tmp_path / "out.mkv", progress=lambda *step: told.append(step))
     assert torch.equal(pictures(still), pictures(tmp_path / "out.mkv"))
-    assert report.counts == {"untouched": 5}
-    assert report.plumbing.passed
+    assert report.counts == {"passthrough": 5}
+    assert report.verification.passed
     frames = [done for done, _, *stage in told if not any(stage[:1])]
     assert sum(frames) == 5
 
@@ -52,7 +52,7 @@ def test_a_sharp_clip_of_a_camera_passes_bit_for_bit(shared_data, tmp_path):
     """Things move in it by many pixels a frame, and the shutter was short: nothing to undo."""
     clip, result = shared_data / "test/clips/04_coffee.mp4", tmp_path / "out.mp4"
     report = freezeframe.deblur_video(clip, result)
-    assert report.counts == {"untouched": 287}
+    assert report.counts == {"passthrough": 287}
     assert video_packets(result) == video_packets(clip)
 
 
@@ -60,7 +60,7 @@ def test_no_strength_leaves_a_pan_alone(film, write_clip, tmp_path):
     clip = write_clip(tmp_path / "pan.mkv", film((12, 0), [-2.0, -1.0, 0.0, 1.0, 2.0], shutter=0.5))
     report = freezeframe.deblur_video(clip, tmp_path / "out.mkv", config=replace(preset("auto"), strength=0))
     assert torch.equal(pictures(clip), pictures(tmp_path / "out.mkv"))
-    assert report.counts == {"untouched": 5}
+    assert report.counts == {"passthrough": 5}
 
 
 def test_clips_become_folders_and_folders_clips(still, tmp_path):
@@ -118,7 +118,7 @@ def test_only_a_run_of_the_same_kind_is_joined():
         replace(base, strength=0.5),
         replace(base, fuse=replace(base.fuse, radius=0)),
         replace(base, measure=replace(base.measure, shutter=0.3)),
-        replace(base, gate=replace(base.gate, least=2.0)),
+        replace(base, gate=replace(base.gate, min_blur_px=2.0)),
         replace(base, output=replace(base.output, start=1.0)),
     ]
     assert len({media.settings_key(config) for config in [base, *changed]}) == 1 + len(changed)
@@ -133,8 +133,8 @@ def test_a_suffix_that_makes_no_sense_is_no_folder(still, tmp_path, name):
 
 def test_a_part_of_a_folder_is_asked_for_like_that_of_a_video(still, tmp_path):
     freezeframe.deblur_video(still, tmp_path / "images")
-    wish = replace(preset("auto").output, start=1 / 24, end=3 / 24)
-    source = media.open_source(tmp_path / "images", wish)
+    options = replace(preset("auto").output, start=1 / 24, end=3 / 24)
+    source = media.open_source(tmp_path / "images", options)
     assert [image.name for image in source.images] == ["000001.png", "000002.png"]
 
 
@@ -142,4 +142,4 @@ def test_a_part_of_a_folder_is_asked_for_like_that_of_a_video(still, tmp_path):
     ("name", "result"), [("a.MP4", "sharp.MP4"), ("a.avi", "sharp.mkv"), ("a.gif", "sharp.mkv")]
 )
 def test_what_is_sharpened_instead_of_a_scene_can_be_written(tmp_path, name, result):
-    assert named_after(tmp_path / name) == result
+    assert sharp_name(tmp_path / name) == result

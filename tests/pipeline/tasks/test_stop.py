@@ -17,7 +17,7 @@ from freezeframe.pipeline.tasks.batch import COMMAND
 PATIENCE = 600  # seconds; a busy machine is slow
 # Every window is kept, so that there is something to go on with after a second of work.
 EAGER = "from freezeframe.data import encode; encode.SAVED = 0.0; from freezeframe.cli import main; "
-LISTEN = "from freezeframe.pipeline.support.signals import listen; listen(); "
+LISTEN = "from freezeframe.pipeline.support.signals import install_handlers; install_handlers(); "
 OPTIONS = ["--network", "none", "--min-blur", "0.5", "--iterations", "2", "--codec", "h264"]
 
 

@@ -23,17 +23,17 @@ from freezeframe.models.nets.varformer import model as varformer
 from freezeframe.models.nets.varformer.tokenizer import Convolutions
 from freezeframe.models.nets.varformer.var_transformer import Transformer
 
-_BODY = restormer.Layout(
-    dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), growth=2.5, reduced=True
+_BODY = restormer.NetConfig(
+    dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), expansion=2.5, reduce_latent=True
 )
 _CODES = Convolutions(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8)
 
 
 def _varformer() -> nn.Module:
-    layout = varformer_layout.Layout(
+    config = varformer_layout.NetConfig(
         convolutions=_CODES,
-        transformer=Transformer(width=32, heads=4, blocks=3, crossed=2, classes=5),
-        codes=24,
+        transformer=Transformer(width=32, heads=4, blocks=3, cross_blocks=2, classes=5),
+        vocab_size=24,
         scales=(1, 2, 4),
         enhance=1,
         decoder_blocks=(2, 1),
@@ -44,15 +44,17 @@ def _varformer() -> nn.Module:
             _CODES, side=64, heads=2, select=(16, 16, 32, 32, 64), blend=(64, 64, 128, 128, 256)
         ),
     )
-    return varformer.VarFormer(layout)
+    return varformer.VarFormer(config)
 
 
 SYSTEMS = {
-    "NAFNet": lambda: nafnet.NAFNet(nafnet.Layout(width=4, encoders=(1,), middle=1, decoders=(1,))),
+    "NAFNet": lambda: nafnet.NAFNet(nafnet.NetConfig(width=4, encoders=(1,), middle=1, decoders=(1,))),
     "Restormer": lambda: restormer.Restormer(_BODY),
-    "SwinIR": lambda: swinir.SwinIR(swinir.Layout(dim=8, depths=(2, 2), heads=(2, 4), window=4)),
-    "HAIR": lambda: hair.HAIR(hair.Layout(body=_BODY, boxes=(3, 2, 4, 2, 3), described=16, sensed=6)),
-    "dual transformers": lambda: dual.Dual(dual.Layout(width=8, blocks=2, heads=2, estimate=8, layers=1)),
+    "SwinIR": lambda: swinir.SwinIR(swinir.NetConfig(dim=8, depths=(2, 2), heads=(2, 4), window=4)),
+    "HAIR": lambda: hair.HAIR(
+        hair.NetConfig(body=_BODY, box_sizes=(3, 2, 4, 2, 3), embedding_dim=16, encoder_width=6)
+    ),
+    "dual transformers": lambda: dual.Dual(dual.NetConfig(width=8, blocks=2, heads=2, estimate=8, layers=1)),
     "VarFormer": _varformer,
 }
 
@@ -64,7 +66,8 @@ def test_a_photo_goes_through_every_system(name, tmp_path):
         value.copy_(0.1 * torch.randn(value.shape, generator=generator))
     state = network.state_dict()
     torch.save(
-        {"params": varformer_layout.published(state) if name == "VarFormer" else state}, tmp_path / "w.pth"
+        {"params": varformer_layout.to_published_keys(state) if name == "VarFormer" else state},
+        tmp_path / "w.pth",
     )
     codes = np.random.default_rng(0).integers(60, 190, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(codes).save(tmp_path / "in.png")

@@ -29,7 +29,7 @@ def test_a_tiny_photo_is_diagnosed_and_restored(height, tmp_path):
         photo = picture(tmp_path / f"{width}.png", (height, width))
         found = probe(photo)
         assert found.size == (height, width)
-        assert not found.sights[0].blurred
+        assert not found.sampled_frames[0].blurred
         (done,) = restore(photo, tmp_path / f"{width}_out.png")
         if min(height, width) < 3:
             assert done.output.read_bytes() == photo.read_bytes()
@@ -38,7 +38,7 @@ def test_a_tiny_photo_is_diagnosed_and_restored(height, tmp_path):
 @pytest.mark.parametrize("size", LONG, ids=str)
 def test_a_line_of_pixels_is_a_photo_too(size, tmp_path):
     photo = picture(tmp_path / "line.png", size)
-    assert not probe(photo).sights[0].blurred
+    assert not probe(photo).sampled_frames[0].blurred
     (done,) = restore(photo, tmp_path / "out.png")
     assert done.output.read_bytes() == photo.read_bytes()
 
@@ -51,7 +51,7 @@ def test_a_tiny_clip_passes_untouched(size, tmp_path):
     for k in range(4):
         moved = np.ascontiguousarray(codes[:, 3 * k : 3 * k + size[1]])
         Image.fromarray(moved).save(folder / f"{k}.png")
-    assert not any(sight.blurred for sight in probe(folder, every=1).sights)
-    assert deblur_video(folder, tmp_path / "out").counts == {"untouched": 4}
+    assert not any(sight.blurred for sight in probe(folder, stride=1).sampled_frames)
+    assert deblur_video(folder, tmp_path / "out").counts == {"passthrough": 4}
     for before, after in zip(sorted(folder.iterdir()), sorted((tmp_path / "out").iterdir()), strict=True):
         assert before.read_bytes() == after.read_bytes()

@@ -10,22 +10,22 @@ import torch
 from PIL import Image
 
 from freezeframe.data.synthesis.clips.clips import synth_clip
-from freezeframe.models.deblur.fusion_net import AFTER, BEFORE, FRAME, WAY, evidence
+from freezeframe.models.deblur.fusion_net import AFTER, BEFORE, BLUR_VECTOR, FRAME, build_network_input
 from freezeframe.models.registry.bundled import read_network
-from freezeframe.pipeline.commands.train import disk_text
+from freezeframe.pipeline.commands.train import format_disk_usage
 from freezeframe.pipeline.training import fusion_data as training_data
 from freezeframe.pipeline.training.fusion import TrainConfig, train
 from freezeframe.pipeline.training.fusion_data import (
-    MIRRORS,
-    PER_SHARD,
+    CLIPS_PER_SHARD,
+    NUM_FLIPS,
     SHARD_BYTES,
-    Pool,
-    made_ahead,
-    recoloured,
-    sample,
-    turned,
+    ShardPool,
+    augment_flip,
+    make_sample,
+    permute_channels,
+    prefetch_shards,
 )
-from freezeframe.pipeline.training.objective import loss, pace_at, worth
+from freezeframe.pipeline.training.objective import charbonnier_spectral_loss, lr_schedule, sample_weights
 
 BACKWARDS = 3  # place of time among what may be mirrored
 
@@ -43,32 +43,45 @@ def shards(photos, tmp_path_factory):
     """Two shards of noise in the layout of real ones: what is learned from them does not matter here."""
     folder = tmp_path_factory.mktemp("pool")
     rng = np.random.default_rng(1)
-    numbers = [0, 1, *(training_data.HELD_OUT // (10 * PER_SHARD) + k for k in range(3))]
+    numbers = [0, 1, *(training_data.HELD_OUT_SEED // (10 * CLIPS_PER_SHARD) + k for k in range(3))]
     for number in numbers:
-        smooth = rng.random((PER_SHARD, 19, 16, 16)).repeat(16, 2).repeat(16, 3)
+        smooth = rng.random((CLIPS_PER_SHARD, 19, 16, 16)).repeat(16, 2).repeat(16, 3)
         np.save(folder / f"shard_{number:05d}.npy", smooth.astype(np.float16))
     return folder
 
 
-def run(photos, shards, out, *, steps, start=None):
+def run(photos, num_shards, out, *, steps, init_weights=None):
     out.mkdir(exist_ok=True)
     if not (out / "shards").exists():
-        (out / "shards").symlink_to(shards)
+        (out / "shards").symlink_to(num_shards)
     config = TrainConfig(
-        steps=steps, size=2, patch=32, width=8, shards=2, workers=0, device="cpu", every=60, start=start
+        steps=steps,
+        batch_size=2,
+        patch_size=32,
+        width=8,
+        num_shards=2,
+        workers=0,
+        device="cpu",
+        val_interval=60,
+        init_weights=init_weights,
     )
-    told, steps = [], []
+    metrics, steps = [], []
     weights = train(
-        photos, out, pairs=None, config=config, tell=told.append, progress=lambda *step: steps.append(step)
+        photos,
+        out,
+        val_pairs=None,
+        config=config,
+        on_metrics=metrics.append,
+        progress=lambda *step: steps.append(step),
     )
     assert steps[:3] == [(0, 2, "making the first shards"), *[(1, 2, "making the first shards")] * 2]
     assert all(len(step) == 2 for step in steps[3:])
-    return weights, told
+    return weights, metrics
 
 
 def test_resuming_goes_on_to_the_bit(photos, shards, tmp_path, monkeypatch):
     # The fall of the pace depends on how long the whole takes: hold it.
-    monkeypatch.setattr("freezeframe.pipeline.training.loop.pace_at", lambda step, steps: 0.5)
+    monkeypatch.setattr("freezeframe.pipeline.training.loop.lr_schedule", lambda step, steps: 0.5)
     run(photos, shards, tmp_path / "whole", steps=6)
     run(photos, shards, tmp_path / "halves", steps=3)
     run(photos, shards, tmp_path / "halves", steps=6)
@@ -80,60 +93,63 @@ def test_resuming_goes_on_to_the_bit(photos, shards, tmp_path, monkeypatch):
 
 
 def test_the_best_weights_are_written_in_half_precision_and_read_back(photos, shards, tmp_path):
-    weights, told = run(photos, shards, tmp_path, steps=2)
+    weights, metrics = run(photos, shards, tmp_path, steps=2)
     assert read_network(weights)
     (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
-    assert json.loads(line)["step"] == told[0]["step"] == 2
+    assert json.loads(line)["step"] == metrics[0]["step"] == 2
 
 
 def test_a_training_may_begin_where_another_ended(photos, shards, tmp_path):
     first, _ = run(photos, shards, tmp_path / "first", steps=30)
-    weights, told = run(photos, shards, tmp_path / "second", steps=1, start=first)
+    weights, metrics = run(photos, shards, tmp_path / "second", steps=1, init_weights=first)
     before, after = (read_network(path).state_dict() for path in (first, weights))
-    assert told[0]["step"] == 1
+    assert metrics[0]["step"] == 1
     # One step while the pace still warms up moves next to nothing; half precision rounds.
     assert all(torch.allclose(before[name], after[name], atol=2e-3, rtol=1e-2) for name in before)
 
 
 def test_a_network_can_learn_one_sample_by_heart(photos, shards, tmp_path):
     """Sixty steps on flat patches bring the answer nearer to the truth."""
-    _, told = run(photos, shards, tmp_path / "long", steps=60)
-    assert told[-1]["clips"] + told[-1]["photos"] > 0.2  # dB
+    _, metrics = run(photos, shards, tmp_path / "long", steps=60)
+    assert metrics[-1]["clips"] + metrics[-1]["photos"] > 0.2  # dB
 
 
-@pytest.mark.parametrize("which", range(MIRRORS))
+@pytest.mark.parametrize("which", range(NUM_FLIPS))
 def test_turning_a_sample_turns_its_motion(which):
     """A pixel and the vector that belongs to it stay together; twice is nothing."""
     piece = torch.rand(19, 8, 8)
-    mirror = np.arange(MIRRORS) == which
-    once = turned(piece, mirror=mirror)
-    assert torch.equal(turned(once, mirror=mirror), piece)
-    x, y = piece[WAY]
+    mirror = np.arange(NUM_FLIPS) == which
+    once = augment_flip(piece, mirror=mirror)
+    assert torch.equal(augment_flip(once, mirror=mirror), piece)
+    x, y = piece[BLUR_VECTOR]
     expected = [
         torch.stack([-x.flip(1), y.flip(1)]),
         torch.stack([x.flip(0), -y.flip(0)]),
         torch.stack([y.T, x.T]),
         torch.stack([-x, -y]),
     ]
-    assert torch.equal(once[WAY], expected[which])
+    assert torch.equal(once[BLUR_VECTOR], expected[which])
     before = piece[AFTER if which == BACKWARDS else BEFORE]
     moved = [before.flip(2), before.flip(1), before.transpose(1, 2), before]
     assert torch.equal(once[BEFORE], moved[which])
 
 
 def test_recoloured_evidence_is_the_evidence_of_recoloured_frames():
-    pictures, way, colours = torch.rand(5, 3, 8, 8), torch.rand(2, 8, 8), np.array([2, 0, 1])
+    pictures, blur_vector, colours = torch.rand(5, 3, 8, 8), torch.rand(2, 8, 8), np.array([2, 0, 1])
     truth, *frames = pictures
-    plain = torch.cat([evidence(frames, way=way, confidence=way[0]), truth])
+    plain = torch.cat(
+        [build_network_input(frames, blur_vector=blur_vector, confidence=blur_vector[0]), truth]
+    )
     truth, *frames = pictures[:, colours]
     assert torch.equal(
-        recoloured(plain, colours), torch.cat([evidence(frames, way=way, confidence=way[0]), truth])
+        permute_channels(plain, colours),
+        torch.cat([build_network_input(frames, blur_vector=blur_vector, confidence=blur_vector[0]), truth]),
     )
 
 
 def test_evidence_begins_with_the_recorded_frame_and_ends_with_the_truth():
     clip = next(c for c in (synth_clip(seed, [], side=64) for seed in range(20)) if len(c.frames) > 1)
-    made = sample(clip, seed=0)
+    made = make_sample(clip, seed=0)
     # Half precision: one part in two thousand, a quarter of a code.
     codes = clip.frames[clip.middle].transpose(2, 0, 1) / 255
     assert np.abs(made[FRAME] - codes).max() < 1e-3
@@ -141,18 +157,18 @@ def test_evidence_begins_with_the_recorded_frame_and_ends_with_the_truth():
 
 
 def test_batches_depend_on_their_step_alone(photos, shards):
-    pool = Pool(folder=shards, pictures=())
-    draw = {"size": 3, "patch": 16, "shards": range(2), "seed": 4}
+    pool = ShardPool(folder=shards, pictures=())
+    draw = {"batch_size": 3, "patch_size": 16, "shards": range(2), "seed": 4}
     assert torch.equal(pool.batch(7, **draw), pool.batch(7, **draw))
     assert not torch.equal(pool.batch(7, **draw), pool.batch(8, **draw))
 
 
 def test_another_seed_has_other_clips():
-    one, other = (set(TrainConfig(shards=400, seed=seed).numbers) for seed in (1, 2))
+    one, other = (set(TrainConfig(num_shards=400, seed=seed).shard_numbers) for seed in (1, 2))
     assert len(one) == len(other) == 400
     assert not one & other
     # The last seed of the command line stays clear of what is never trained on.
-    assert max(TrainConfig(seed=600).numbers) * 10 * PER_SHARD < training_data.HELD_OUT
+    assert max(TrainConfig(seed=600).shard_numbers) * 10 * CLIPS_PER_SHARD < training_data.HELD_OUT_SEED
     with pytest.raises(ValueError, match="held out"):
         TrainConfig(seed=625)
 
@@ -160,37 +176,46 @@ def test_another_seed_has_other_clips():
 def test_a_training_says_how_much_disk_it_takes(shards, tmp_path):
     header = 128  # bytes, of NumPy's format
     assert (shards / "shard_00000.npy").stat().st_size == SHARD_BYTES + header
-    text = disk_text(tmp_path / "run" / "shards", 400 * SHARD_BYTES, option="--shards")
+    text = format_disk_usage(tmp_path / "run" / "shards", 400 * SHARD_BYTES, option="--num-shards")
     assert "up to 15.9 GB of disk" in text
     assert "GB are free" in text
 
 
 @pytest.mark.slow
 def test_shards_made_by_other_processes_are_the_same(photos, tmp_path):
-    with made_ahead(photos, tmp_path / "ahead", [0], workers=1):
+    with prefetch_shards(photos, tmp_path / "ahead", [0], workers=1):
         pass
-    ahead = np.load(Pool(folder=tmp_path / "ahead", pictures=training_data.pictures_in(photos)).make(0))
-    here = np.load(Pool(folder=tmp_path / "here", pictures=training_data.pictures_in(photos)).make(0))
+    ahead = np.load(
+        ShardPool(folder=tmp_path / "ahead", pictures=training_data.load_pictures(photos)).make(0)
+    )
+    here = np.load(ShardPool(folder=tmp_path / "here", pictures=training_data.load_pictures(photos)).make(0))
     assert np.array_equal(ahead, here)
 
 
 def test_the_loss_is_least_at_the_truth():
     truth = torch.rand(1, 3, 32, 32)
-    assert loss(truth, truth) < loss(truth + 0.01, truth) < loss(truth + 0.1, truth)
+    assert (
+        charbonnier_spectral_loss(truth, truth)
+        < charbonnier_spectral_loss(truth + 0.01, truth)
+        < charbonnier_spectral_loss(truth + 0.1, truth)
+    )
 
 
 def test_patches_that_were_nearly_right_count_more():
     truth = torch.rand(3, 3, 32, 32)
     start = truth + torch.tensor([0.0, 0.05, 0.2]).reshape(3, 1, 1, 1)
-    shares = worth(start, truth)
+    shares = sample_weights(start, truth)
     assert shares[0] > shares[1] > shares[2]
     assert float(shares[1] / shares[2]) == pytest.approx(2, rel=0.1)  # four times the error
     # Where all count the same, worth changes nothing.
-    assert torch.allclose(loss(start, truth, torch.full((3,), 7.0)), loss(start, truth))
+    assert torch.allclose(
+        charbonnier_spectral_loss(start, truth, torch.full((3,), 7.0)),
+        charbonnier_spectral_loss(start, truth),
+    )
 
 
 def test_the_pace_warms_up_and_falls():
-    paces = [pace_at(step, 1000) for step in range(1000)]
+    paces = [lr_schedule(step, 1000) for step in range(1000)]
     assert paces[0] < 0.01
     assert max(paces) == max(paces[150:250])
     assert paces[-1] < 0.02

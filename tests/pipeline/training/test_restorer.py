@@ -9,23 +9,23 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from freezeframe.cli import app
-from freezeframe.data.synthesis.clips.clips import pictures_in
+from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.models.deblur import refiner
 from freezeframe.models.registry.architectures import read_network
 from freezeframe.pipeline.training import restorer_task as restorer_course
-from freezeframe.pipeline.training.objective import matrices
+from freezeframe.pipeline.training.objective import is_matrix_weight
 from freezeframe.pipeline.training.restorer import RestorerConfig, train_restorer
-from freezeframe.pipeline.training.restorer_models import ARCHITECTURES, OnCells
+from freezeframe.pipeline.training.restorer_models import ARCHITECTURES, UnshuffledSwinIR
 from freezeframe.pipeline.training.restorer_task import (
-    Patches,
-    cut,
-    decibels,
-    gains,
-    harm_done,
-    likeness_lost,
+    RestorationTask,
+    capped_psnr,
+    harm_penalty,
+    log_mse_loss,
+    psnr_gains,
+    random_crop,
 )
 
-TINY = refiner.Layout(widths=(16, 16, 16), down=(1, 1, 1), up=(1, 1))
+TINY = refiner.NetConfig(widths=(16, 16, 16), down=(1, 1, 1), up=(1, 1))
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def photos(tmp_path_factory):
 def small(monkeypatch):
     """The shipped architecture, tiny; its pace held, for the fall of it depends on the number of steps."""
     monkeypatch.setitem(ARCHITECTURES, "refiner", lambda: refiner.Refiner(TINY))
-    monkeypatch.setattr("freezeframe.pipeline.training.loop.pace_at", lambda step, steps: 0.5)
+    monkeypatch.setattr("freezeframe.pipeline.training.loop.lr_schedule", lambda step, steps: 0.5)
 
 
-def run(photos, out, *, steps, size=2):
-    told = []
-    config = RestorerConfig(steps=steps, size=size, patch=32, every=60, device="cpu")
-    return train_restorer(photos, out, judged=photos, config=config, tell=told.append), told
+def run(photos, out, *, steps, batch_size=2):
+    metrics = []
+    config = RestorerConfig(steps=steps, batch_size=batch_size, patch_size=32, val_interval=60, device="cpu")
+    return train_restorer(photos, out, val_photos=photos, config=config, on_metrics=metrics.append), metrics
 
 
 @pytest.mark.usefixtures("small")
@@ -65,25 +65,27 @@ def test_resuming_goes_on_to_the_bit(photos, tmp_path):
 
 @pytest.mark.usefixtures("small")
 def test_the_weights_are_recognised_and_restore(photos, tmp_path):
-    weights, told = run(photos, tmp_path, steps=2)
+    weights, metrics = run(photos, tmp_path, steps=2)
     network = read_network(weights)
     assert network.title == "refiner"
     assert network.module(torch.rand(1, 3, 20, 24)).shape == (1, 3, 20, 24)
-    assert set(told[0]) == {"step", "score", *restorer_course.KINDS}
+    assert set(metrics[0]) == {"step", "score", *restorer_course.KINDS}
 
 
 @pytest.mark.usefixtures("small")
 def test_noise_is_learned_to_be_taken_away(photos, tmp_path, monkeypatch):
     """A hundred and twenty steps on noise alone take more than a decibel of it."""
-    monkeypatch.setattr(restorer_course, "SHARES", {"noise": 1.0})
-    monkeypatch.setattr(restorer_course, "JUDGED", 64)
-    _, told = run(photos, tmp_path, steps=120, size=4)
-    assert told[-1]["noise"] > 1.0
+    monkeypatch.setattr(restorer_course, "KIND_WEIGHTS", {"noise": 1.0})
+    monkeypatch.setattr(restorer_course, "VAL_CROP_PX", 64)
+    _, metrics = run(photos, tmp_path, steps=120, batch_size=4)
+    assert metrics[-1]["noise"] > 1.0
 
 
 def test_batches_depend_on_seed_and_step_alone(photos):
     def course(seed):
-        return Patches(torch.nn.Identity, pictures_in(photos), size=4, patch=32, seed=seed)
+        return RestorationTask(
+            torch.nn.Identity, load_pictures(photos), batch_size=4, patch_size=32, seed=seed
+        )
 
     first = course(0).batch(3, rank=0)
     assert first.shape == (4, 6, 32, 32)
@@ -100,18 +102,18 @@ def test_a_cut_is_a_piece_of_the_picture_however_turned():
     rng = np.random.default_rng(0)
     restored = []
     for _ in range(20):
-        found = cut(rng, [whole], side=40)  # as large as fits: nothing is made smaller
+        found = random_crop(rng, [whole], side=40)  # as large as fits: nothing is made smaller
         restored.append({tuple(p) for p in found.reshape(-1, 3)} <= pixels)
     assert sum(restored) >= 15  # some are drawn
 
 
 def test_the_loss_is_least_at_the_truth_and_counts_ratios():
     truth = torch.full((2, 3, 16, 16), 0.5)
-    losses = [float(likeness_lost(truth + error, truth)) for error in (0.0, 0.01, 0.1, 0.3)]
+    losses = [float(log_mse_loss(truth + error, truth)) for error in (0.0, 0.01, 0.1, 0.3)]
     assert losses == sorted(losses)
     assert abs(losses[0] - (np.log(1e-4) + 20 * 0.01)) < 1e-5
     # One batch of two is the mean of two batches of one.
-    mixed = likeness_lost(truth + torch.tensor([0.0, 0.1])[:, None, None, None], truth)
+    mixed = log_mse_loss(truth + torch.tensor([0.0, 0.1])[:, None, None, None], truth)
     assert abs(float(mixed) - (losses[0] + losses[2]) / 2) < 1e-5
 
 
@@ -127,13 +129,13 @@ def test_whoever_changes_nothing_gains_nothing():
         def forward(self, codes):
             return codes
 
-    assert all(abs(gain) < 1e-9 for gain in gains(Still(), [photo]).values())
+    assert all(abs(gain) < 1e-9 for gain in psnr_gains(Still(), [photo]).values())
 
 
 def test_decibels_are_those_of_the_textbook():
     truth = torch.zeros(3, 8, 8)
-    assert abs(decibels(truth + 0.1, truth) - 20) < 1e-4
-    assert decibels(truth, truth) == restorer_course.CEILING
+    assert abs(capped_psnr(truth + 0.1, truth) - 20) < 1e-4
+    assert capped_psnr(truth, truth) == restorer_course.PSNR_CAP_DB
 
 
 @pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
@@ -146,12 +148,12 @@ def test_all_begin_by_changing_nothing_and_have_about_a_million_parameters(arch)
     count = sum(p.numel() for p in network.parameters())
     assert 0.9e6 < count < (2.1e6 if arch == "refiner" else 1.2e6)
     # Muon has its part in every one of them: least in HAIR, most of whose weights are boxes of kernels.
-    assert sum(p.numel() for name, p in network.named_parameters() if matrices(name, p)) > 0.4 * count
+    assert sum(p.numel() for name, p in network.named_parameters() if is_matrix_weight(name, p)) > 0.4 * count
 
 
 def test_a_swinir_on_cells_is_not_taken_for_another():
     network = ARCHITECTURES["swinir"]()
-    assert isinstance(network, OnCells)
+    assert isinstance(network, UnshuffledSwinIR)
     assert all(name.startswith("inner.") for name in network.state_dict())
 
 
@@ -174,7 +176,7 @@ def test_without_a_name_the_multi_frame_network_is_trained(tmp_path):
 def test_only_what_makes_worse_is_harm():
     truth = torch.full((2, 3, 8, 8), 0.5)
     seen, better, worse = truth + 0.1, truth + 0.05, truth + 0.13
-    assert float(harm_done(seen, better, truth)) == 0
-    assert float(harm_done(seen, worse, truth)) == pytest.approx(0.03, abs=1e-6)
-    assert float(harm_done(truth, truth + 0.01, truth)) == pytest.approx(0.01, abs=2e-4)
-    assert float(harm_done(truth, truth, truth)) == 0
+    assert float(harm_penalty(seen, better, truth)) == 0
+    assert float(harm_penalty(seen, worse, truth)) == pytest.approx(0.03, abs=1e-6)
+    assert float(harm_penalty(truth, truth + 0.01, truth)) == pytest.approx(0.01, abs=2e-4)
+    assert float(harm_penalty(truth, truth, truth)) == 0

@@ -6,50 +6,50 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.data.synthesis.clips.pans import BRIEFEST, SIZE, density, pan
-from freezeframe.models.deblur.shutter_net import FRACTIONS, ShutterSense
-from freezeframe.models.registry.bundled import read_shutter_sense
-from freezeframe.pipeline.training.shutter_task import Shutters, bell, right
+from freezeframe.data.synthesis.clips.pans import MIN_SHUTTER, SIZE, make_pan, shutter_density
+from freezeframe.models.deblur.shutter_net import FRACTIONS, ShutterNet
+from freezeframe.models.registry.bundled import read_shutter_net
+from freezeframe.pipeline.training.shutter_task import ShutterTask, shutter_errors, soft_targets
 
 
 def test_a_seed_is_a_pan():
-    one, two, other = (pan(seed, []) for seed in (4, 4, 5))
+    one, two, other = (make_pan(seed, []) for seed in (4, 4, 5))
     assert all(np.array_equal(a, b) for a, b in zip(one.frames, two.frames, strict=True))
     assert one.shutter == two.shutter != other.shutter
     assert one.frames[0].shape == (*SIZE, 3)
 
 
 def test_shutters_are_drawn_as_densely_as_is_said():
-    x = np.linspace(BRIEFEST, 1, 100_001)
-    assert np.trapezoid(density(x), x) == pytest.approx(1, abs=1e-3)
+    x = np.linspace(MIN_SHUTTER, 1, 100_001)
+    assert np.trapezoid(shutter_density(x), x) == pytest.approx(1, abs=1e-3)
 
 
 def test_the_answer_asked_for_lies_around_the_truth():
-    shares = bell(torch.tensor([0.3, 0.5, 0.74]))
+    shares = soft_targets(torch.tensor([0.3, 0.5, 0.74]))
     assert torch.allclose(shares.sum(1), torch.ones(3))
     assert torch.allclose(shares @ torch.tensor(FRACTIONS), torch.tensor([0.3, 0.5, 0.74]), atol=5e-3)
 
 
 def test_a_batch_is_a_matter_of_its_step_and_can_be_learned(tmp_path):
-    course = Shutters([], tmp_path, 4, 3, 0)
-    batch = course.batch(2, rank=0)
-    assert torch.equal(batch, course.batch(2, rank=0))
-    assert not torch.equal(batch, course.batch(3, rank=0))
+    task = ShutterTask([], tmp_path, 4, 3, 0)
+    batch = task.batch(2, rank=0)
+    assert torch.equal(batch, task.batch(2, rank=0))
+    assert not torch.equal(batch, task.batch(3, rank=0))
     torch.manual_seed(0)
-    network = ShutterSense()
+    network = ShutterNet()
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
-    first = float(course.miss(network, batch).detach())
+    first = float(task.loss(network, batch).detach())
     for _ in range(15):
         optimiser.zero_grad()
-        miss = course.miss(network, batch)
-        miss.backward()
+        loss = task.loss(network, batch)
+        loss.backward()
         optimiser.step()
-    assert float(miss.detach()) < first - 0.1  # nats
+    assert float(loss.detach()) < first - 0.1  # nats
 
 
 def test_the_trial_scores_what_is_nearer_higher():
     """Sharp and long exposures told apart by the shipped weights, better than by chance."""
-    clips = [pan(10**9 + k, []) for k in range(4)]
-    found = right(read_shutter_sense(), clips)
+    clips = [make_pan(10**9 + k, []) for k in range(4)]
+    found = shutter_errors(read_shutter_net(), clips)
     torch.manual_seed(0)
-    assert found["all"] > right(ShutterSense().eval(), clips)["all"] + 0.05
+    assert found["all"] > shutter_errors(ShutterNet().eval(), clips)["all"] + 0.05

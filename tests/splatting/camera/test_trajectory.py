@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from freezeframe.data.blur.operator import row_shares
+from freezeframe.data.blur.operator import rolling_shutter_weights
 from freezeframe.data.types import CameraPath
-from freezeframe.splatting.camera.lie import poses, rigid_motions, rotations, turn_vectors
+from freezeframe.splatting.camera.lie import compose_se3, se3_exp, so3_exp, so3_log
 from freezeframe.splatting.camera.trajectory import (
-    BezierTrack,
-    SplineTrack,
+    BezierTrajectory,
+    SplineTrajectory,
     bezier,
     hermite,
     pixel_scale,
@@ -35,7 +35,7 @@ def crossed(vector: Tensor) -> Tensor:
 def turning(turns: Tensor, *, gap: float = 1.0) -> CameraPath:
     count = len(turns)
     return CameraPath(
-        times=gap * torch.arange(count).float(), rotations=rotations(turns),
+        times=gap * torch.arange(count).float(), rotations=so3_exp(turns),
         translations=torch.zeros(count, 3), intrinsics=LENS, kind="rotation",
     )  # fmt: skip
 
@@ -47,21 +47,21 @@ def test_turns_and_rigid_motions_are_matrix_exponentials(numbers):
     whole = torch.zeros(4, 4, dtype=torch.float64)
     whole[:3, :3], whole[:3, 3] = crossed(twist[:3]), twist[3:]
     expected = torch.linalg.matrix_exp(whole)
-    torch.testing.assert_close(rigid_motions(twist), expected, atol=1e-9, rtol=1e-9)
-    torch.testing.assert_close(rotations(twist[:3]), expected[:3, :3], atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(se3_exp(twist), expected, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(so3_exp(twist[:3]), expected[:3, :3], atol=1e-9, rtol=1e-9)
 
 
 def test_a_turn_by_nothing_has_a_derivative():
     """Fits begin at zero, where the length of a vector has none."""
     vector = torch.zeros(3, requires_grad=True)
-    rotations(vector)[0, 1].backward()
+    so3_exp(vector)[0, 1].backward()
     torch.testing.assert_close(vector.grad, torch.tensor([0.0, 0, -1]))
 
 
 def test_turn_vectors_follow_a_pan_of_more_than_a_circle():
     angles = torch.linspace(0, 3 * math.pi, 30)
     vectors = torch.stack([torch.zeros(30), angles, torch.zeros(30)], dim=1)
-    torch.testing.assert_close(turn_vectors(rotations(vectors)), vectors, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(so3_log(so3_exp(vectors)), vectors, atol=1e-3, rtol=1e-3)
 
 
 def test_the_spline_is_the_natural_cubic_one():
@@ -94,27 +94,27 @@ def test_beyond_its_ends_the_spline_is_straight():
 
 
 def test_one_frame_stands_still():
-    track = SplineTrack(turning(torch.zeros(1, 3)), SIZE, shutter=0.5)
-    views = track.at(0, torch.tensor([-0.5, 0, 0.5]))
-    torch.testing.assert_close(views.poses, torch.eye(4).expand(3, 4, 4))
+    trajectory = SplineTrajectory(turning(torch.zeros(1, 3)), SIZE, shutter=0.5)
+    views = trajectory.at(0, torch.tensor([-0.5, 0, 0.5]))
+    torch.testing.assert_close(views.viewmats, torch.eye(4).expand(3, 4, 4))
 
 
 @pytest.mark.parametrize("shutter", [0.25, 0.8])
 def test_blur_is_the_way_between_frames_times_the_shutter(shutter):
     """A pan of 6 px a frame is exposed over 6 s px: no more, no less, in any frame."""
     pan = torch.stack([torch.zeros(7), torch.arange(7) * 6 / 150, torch.zeros(7)], dim=1)
-    track = SplineTrack(turning(pan, gap=1 / 24), SIZE, shutter=shutter)
-    assert [track.length(k) for k in range(7)] == pytest.approx([6 * shutter] * 7, abs=0.02)
-    assert track.drift(3).tolist() == pytest.approx([0, 6 * shutter], abs=0.02)
+    trajectory = SplineTrajectory(turning(pan, gap=1 / 24), SIZE, shutter=shutter)
+    assert [trajectory.blur_length(k) for k in range(7)] == pytest.approx([6 * shutter] * 7, abs=0.02)
+    assert trajectory.spline_motion(3).tolist() == pytest.approx([0, 6 * shutter], abs=0.02)
 
 
 def test_frames_lie_where_they_were_told_to():
     path = turning(0.1 * torch.randn(6, 3, generator=torch.Generator().manual_seed(1)))
-    track = SplineTrack(path, SIZE, shutter=0.5)
+    trajectory = SplineTrajectory(path, SIZE, shutter=0.5)
     for frame in range(6):
-        view = track.at(frame, torch.zeros(1))
-        torch.testing.assert_close(view.poses[0, :3, :3], path.rotations[frame], atol=1e-5, rtol=0)
-        torch.testing.assert_close(view.lenses[0], LENS)
+        view = trajectory.at(frame, torch.zeros(1))
+        torch.testing.assert_close(view.viewmats[0, :3, :3], path.rotations[frame], atol=1e-5, rtol=0)
+        torch.testing.assert_close(view.Ks[0], LENS)
 
 
 def test_ways_are_kept_for_cameras_that_move():
@@ -122,25 +122,28 @@ def test_ways_are_kept_for_cameras_that_move():
     way = torch.randn(5, 3, generator=torch.Generator().manual_seed(3))
     path = CameraPath(
         times=torch.arange(5.0),
-        rotations=rotations(turns),
+        rotations=so3_exp(turns),
         translations=way,
         intrinsics=LENS,
         kind="parallax",
     )
-    for track in (SplineTrack(path, SIZE, shutter=0.5, depth=3.0), BezierTrack(path, SIZE, depth=3.0)):
-        if isinstance(track, BezierTrack):
-            track.controls.data.zero_()
+    for trajectory in (
+        SplineTrajectory(path, SIZE, shutter=0.5, depth=3.0),
+        BezierTrajectory(path, SIZE, depth=3.0),
+    ):
+        if isinstance(trajectory, BezierTrajectory):
+            trajectory.control_points.data.zero_()
         for frame in range(5):
-            found = track.at(frame, torch.zeros(1)).poses[0]
-            torch.testing.assert_close(found, poses(path.rotations, way)[frame], atol=1e-5, rtol=1e-5)
+            found = trajectory.at(frame, torch.zeros(1)).viewmats[0]
+            torch.testing.assert_close(found, compose_se3(path.rotations, way)[frame], atol=1e-5, rtol=1e-5)
 
 
 def test_sway_leaves_the_middle_where_it_was():
     """On average over the exposure, and, without its bend, at the middle too."""
-    track = SplineTrack(turning(torch.zeros(4, 3)), SIZE, shutter=0.5)
-    track.sway.data.normal_(0, 4, generator=torch.Generator().manual_seed(0))
-    moments = track.moments(1, 400)
-    mean = track._pixels(1, moments).mean(0)
+    trajectory = SplineTrajectory(turning(torch.zeros(4, 3)), SIZE, shutter=0.5)
+    trajectory.exposure_offset.data.normal_(0, 4, generator=torch.Generator().manual_seed(0))
+    subframe_times = trajectory.subframe_times(1, 400)
+    mean = trajectory._pixels(1, subframe_times).mean(0)
     assert float(mean.detach().abs().max()) < 0.01  # pixels
 
 
@@ -155,31 +158,33 @@ def test_one_pixel_is_one_pixel():
         moved = point + shift
         pixel = 150 * moved[:2] / moved[2]
         assert float((pixel - 150 * point[:2] / point[2]).norm()) == pytest.approx(1, abs=0.02)
-    ray = rotations(torch.tensor([0.0, float(scale[1]), 0])) @ torch.tensor([0.0, 0, 1])
+    ray = so3_exp(torch.tensor([0.0, float(scale[1]), 0])) @ torch.tensor([0.0, 0, 1])
     assert float(150 * ray[0] / ray[2]) == pytest.approx(1, abs=0.01)
 
 
 def test_a_bezier_curve_of_equal_steps_is_a_line():
-    controls = torch.linspace(0, 3, 4)[:, None]
+    control_points = torch.linspace(0, 3, 4)[:, None]
     place = torch.linspace(0, 1, 11)
-    torch.testing.assert_close(bezier(controls, place)[:, 0], 3 * place)
+    torch.testing.assert_close(bezier(control_points, place)[:, 0], 3 * place)
 
 
 def test_free_curves_learn_where_their_moments_lie():
-    track = BezierTrack(turning(torch.zeros(2, 3)), SIZE, count=7)
-    torch.testing.assert_close(track.moments(0, 7), torch.linspace(-0.5, 0.5, 7), atol=1e-5, rtol=0)
-    views = track.at(0, track.moments(0, 7))
-    views.poses.square().sum().backward()
-    assert float(track.places.grad[0].abs().max()) > 0
+    trajectory = BezierTrajectory(turning(torch.zeros(2, 3)), SIZE, count=7)
+    torch.testing.assert_close(
+        trajectory.subframe_times(0, 7), torch.linspace(-0.5, 0.5, 7), atol=1e-5, rtol=0
+    )
+    views = trajectory.at(0, trajectory.subframe_times(0, 7))
+    views.viewmats.square().sum().backward()
+    assert float(trajectory.subframe_logits.grad[0].abs().max()) > 0
 
 
 @settings(deadline=None)
 @given(st.floats(0.05, 1), st.floats(0, 1), st.integers(2, 40))
 def test_rows_of_a_rolling_shutter_share_the_light(shutter, readout, count):
-    moments = (torch.arange(count) + 0.5) / count - 0.5
-    shares = row_shares(moments, 30, shutter=shutter, readout=readout)
+    subframe_times = (torch.arange(count) + 0.5) / count - 0.5
+    shares = rolling_shutter_weights(subframe_times, 30, shutter=shutter, readout=readout)
     torch.testing.assert_close(shares.sum(0), torch.ones(30), atol=1e-5, rtol=0)
-    middle = (shares * moments[:, None]).sum(0) * (shutter + readout)
+    middle = (shares * subframe_times[:, None]).sum(0) * (shutter + readout)
     expected = readout * ((torch.arange(30) + 0.5) / 30 - 0.5)
     # A row's light has its middle where the row was read, to within half a moment.
     assert float((middle - expected).abs().max()) <= 0.51 * (shutter + readout) / count + 1e-5

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
 from freezeframe.splatting.camera.trajectory import Views
-from freezeframe.splatting.io.export import Filming, read_cameras, read_ply, write_cameras, write_ply
+from freezeframe.splatting.io.export import CameraPathExport, read_cameras, read_ply, write_cameras, write_ply
 from freezeframe.splatting.scene.gaussians import Gaussians
 
 START = b"ply\nformat binary_little_endian 1.0\n"
@@ -81,7 +81,7 @@ def test_what_is_written_is_read_back(tmp_path, degree):
 def test_a_compressed_scene_is_the_same_but_for_its_steps(tmp_path, degree):
     """Each value within the steps of its bits: 11 or 10 of a chunk's range, 10 of a turn, 8 of light."""
     scene = crowd(600, degree=degree)
-    scene = scene.having({"opacities": scene.opacities.clamp_min(-4)})  # what is fainter is left out
+    scene = scene.with_tensors({"opacities": scene.opacities.clamp_min(-4)})  # what is fainter is left out
     write_ply(scene, tmp_path / "small.ply", compressed=True)
     again = read_ply(tmp_path / "small.ply")
     assert len(again) == 600
@@ -102,7 +102,7 @@ def test_a_compressed_scene_is_the_same_but_for_its_steps(tmp_path, degree):
 
 def test_a_compressed_scene_is_small(tmp_path):
     """16 bytes of 68, and a chunk's 72 bytes for 256."""
-    scene = crowd(2560, degree=0).having({"opacities": torch.ones(2560)})
+    scene = crowd(2560, degree=0).with_tensors({"opacities": torch.ones(2560)})
     write_ply(scene, tmp_path / "large.ply")
     write_ply(scene, tmp_path / "small.ply", compressed=True)
     large, small = ((tmp_path / name).stat().st_size for name in ("large.ply", "small.ply"))
@@ -116,7 +116,7 @@ def test_a_scene_of_one_and_a_flat_one_survive(tmp_path, compressed):
         scene = crowd(count, degree=0)
         means = scene.means.clone()
         means[:, 2] = 1.5
-        scene = scene.having({"means": means, "opacities": torch.ones(count)})
+        scene = scene.with_tensors({"means": means, "opacities": torch.ones(count)})
         path = tmp_path / f"{number}.ply"
         write_ply(scene, path, compressed=compressed)
         again = read_ply(path)
@@ -127,7 +127,7 @@ def test_a_scene_of_one_and_a_flat_one_survive(tmp_path, compressed):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_what_is_no_number_is_left_out(tmp_path, compressed):
-    scene = crowd(9, degree=1).having({"opacities": torch.ones(9)})
+    scene = crowd(9, degree=1).with_tensors({"opacities": torch.ones(9)})
     scene.opacities[2] = math.nan
     scene.means[5, 1] = math.inf
     write_ply(scene, tmp_path / "scene.ply", compressed=compressed)
@@ -192,12 +192,12 @@ def test_where_nothing_can_be_written_the_reason_is_told(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def filming(count: int = 3) -> Filming:
+def camera_path(count: int = 3) -> CameraPathExport:
     random = torch.Generator().manual_seed(0)
-    return Filming(
+    return CameraPathExport(
         views=Views(
-            poses=torch.randn(count, 4, 4, generator=random),
-            lenses=torch.rand(count, 3, 3, generator=random),
+            viewmats=torch.randn(count, 4, 4, generator=random),
+            Ks=torch.rand(count, 3, 3, generator=random),
         ),
         times=tuple(k / 24 for k in range(count)),
         size=(360, 640),
@@ -207,11 +207,11 @@ def filming(count: int = 3) -> Filming:
 
 def test_a_camera_path_is_read_back_and_tells_its_conventions(tmp_path):
     path = tmp_path / "cameras.json"
-    before = filming()
+    before = camera_path()
     write_cameras(before, path)
     again = read_cameras(path)
-    assert torch.equal(again.views.poses, before.views.poses)
-    assert torch.equal(again.views.lenses, before.views.lenses)
+    assert torch.equal(again.views.viewmats, before.views.viewmats)
+    assert torch.equal(again.views.Ks, before.views.Ks)
     assert (again.times, again.size, again.shutter) == (before.times, (360, 640), 0.4)
     told = json.loads(path.read_text())
     assert (told["width"], told["height"]) == (640, 360)
@@ -230,4 +230,4 @@ def test_what_is_no_camera_path_is_refused(tmp_path, text):
     with pytest.raises(UnreadableMedia, match="elsewhere"):
         read_cameras(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="as many"):
-        Filming(views=filming().views, times=(0.0,), size=(3, 4), shutter=1.0)
+        CameraPathExport(views=camera_path().views, times=(0.0,), size=(3, 4), shutter=1.0)

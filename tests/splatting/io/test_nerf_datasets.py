@@ -16,7 +16,7 @@ from torch import Tensor
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.splatting.camera.trajectory import Views
 from freezeframe.splatting.io.colmap_reader import read_model
-from freezeframe.splatting.io.nerf_datasets import guessed_points, llff_views, read_shots
+from freezeframe.splatting.io.nerf_datasets import llff_views, random_points, read_posed_images
 
 FOCAL, WIDTH, HEIGHT = 80.0, 64, 48
 
@@ -53,8 +53,8 @@ def filmed(count: int = 6, points: int = 20) -> Filmed:
 
 def projected(views: Views, camera: int, points: Tensor) -> Tensor:
     """[P, 2] where our own conventions put points."""
-    seen = views.lenses[camera] @ (
-        views.poses[camera, :3, :3] @ points.float().T + views.poses[camera, :3, 3:]
+    seen = views.Ks[camera] @ (
+        views.viewmats[camera, :3, :3] @ points.float().T + views.viewmats[camera, :3, 3:]
     )
     return (seen[:2] / seen[2]).T
 
@@ -138,33 +138,37 @@ def test_points_lie_where_colmaps_cameras_saw_them(tmp_path, write):
     scene = filmed()
     write(tmp_path / "sparse" / "0", scene)
     pictures(tmp_path / "images", 6)
-    shots = read_shots(tmp_path)
-    assert [path.name for path in shots.paths] == [f"{k:03d}.png" for k in range(6)]
-    assert shots.size == (HEIGHT, WIDTH)
-    assert torch.allclose(shots.points, scene.points.float())
-    assert shots.depths is None
-    assert shots.colours[3].tolist() == pytest.approx([1, 3 / 255, 0])
+    posed_images = read_posed_images(tmp_path)
+    assert [path.name for path in posed_images.paths] == [f"{k:03d}.png" for k in range(6)]
+    assert posed_images.size == (HEIGHT, WIDTH)
+    assert torch.allclose(posed_images.points, scene.points.float())
+    assert posed_images.depths is None
+    assert posed_images.colours[3].tolist() == pytest.approx([1, 3 / 255, 0])
     for k in range(6):
-        assert torch.allclose(projected(shots.views, k, scene.points), scene.seen(k).float(), atol=0.01)
+        assert torch.allclose(
+            projected(posed_images.views, k, scene.points), scene.seen(k).float(), atol=0.01
+        )
 
 
 def test_points_lie_where_llffs_cameras_saw_them(tmp_path):
     scene = filmed()
     write_llff(tmp_path, scene)
     pictures(tmp_path / "images", 6)
-    shots = read_shots(tmp_path)
+    posed_images = read_posed_images(tmp_path)
     for k in range(6):
-        assert torch.allclose(projected(shots.views, k, scene.points), scene.seen(k).float(), atol=0.01)
-    assert torch.allclose(shots.depths, torch.tensor([2.5, 6.5]).expand(6, 2))
-    assert len(shots.points) == 0
+        assert torch.allclose(
+            projected(posed_images.views, k, scene.points), scene.seen(k).float(), atol=0.01
+        )
+    assert torch.allclose(posed_images.depths, torch.tensor([2.5, 6.5]).expand(6, 2))
+    assert len(posed_images.points) == 0
 
 
 def test_llffs_axes_by_hand():
     """A camera at (1, 2, 3) that looks along +z with y down: LLFF's down is +y, right +x, backwards -z."""
     matrix = torch.tensor([[0.0, 1, 0, 1, 20], [1, 0, 0, 2, 30], [0, 0, -1, 3, 50]])
     views, _ = llff_views(torch.cat([matrix.flatten(), torch.tensor([1.0, 9])])[None], (20, 30))
-    assert torch.allclose(views.poses[0, :3, :3], torch.eye(3))
-    assert views.poses[0, :3, 3].tolist() == [-1, -2, -3]
+    assert torch.allclose(views.viewmats[0, :3, :3], torch.eye(3))
+    assert views.viewmats[0, :3, 3].tolist() == [-1, -2, -3]
     # Two units ahead, one to the right and half a unit down.
     place = projected(views, 0, torch.tensor([[2.0, 2.5, 5.0]]))
     assert place[0].tolist() == pytest.approx([50 / 2 + 14.5, 50 * 0.5 / 2 + 9.5])
@@ -175,9 +179,9 @@ def test_llff_and_colmap_tell_the_same_of_the_same_cameras(tmp_path):
     for name, write in (("colmap", lambda f, s: write_text(f / "sparse/0", s)), ("llff", write_llff)):
         write(tmp_path / name, scene)
         pictures(tmp_path / name / "images", 6)
-    one, other = (read_shots(tmp_path / name).views for name in ("colmap", "llff"))
-    assert torch.allclose(one.poses, other.poses, atol=1e-5)
-    assert torch.allclose(one.lenses, other.lenses, atol=1e-4)
+    one, other = (read_posed_images(tmp_path / name).views for name in ("colmap", "llff"))
+    assert torch.allclose(one.viewmats, other.viewmats, atol=1e-5)
+    assert torch.allclose(one.Ks, other.Ks, atol=1e-4)
 
 
 @pytest.mark.parametrize("write", [lambda f, s: write_text(f / "sparse/0", s), write_llff])
@@ -187,11 +191,11 @@ def test_smaller_pictures_have_shorter_lenses(tmp_path, write):
     write(tmp_path, scene)
     pictures(tmp_path / "images", 6)
     pictures(tmp_path / "images_2", 6, scale=0.5)
-    shots = read_shots(tmp_path, images="images_2")
-    assert shots.size == (HEIGHT // 2, WIDTH // 2)
+    posed_images = read_posed_images(tmp_path, images="images_2")
+    assert posed_images.size == (HEIGHT // 2, WIDTH // 2)
     for k in range(6):
         wanted = scene.seen(k, scale=0.5).float()
-        assert torch.allclose(projected(shots.views, k, scene.points), wanted, atol=0.01)
+        assert torch.allclose(projected(posed_images.views, k, scene.points), wanted, atol=0.01)
 
 
 def test_the_largest_pictures_that_are_all_there_are_taken(tmp_path):
@@ -200,32 +204,32 @@ def test_the_largest_pictures_that_are_all_there_are_taken(tmp_path):
     pictures(tmp_path / "images", 5)
     pictures(tmp_path / "images_2", 6, scale=0.5)
     pictures(tmp_path / "images_1", 6)
-    assert {path.parent.name for path in read_shots(tmp_path).paths} == {"images_1"}
+    assert {path.parent.name for path in read_posed_images(tmp_path).paths} == {"images_1"}
 
 
 def test_pictures_of_another_kind_stand_in(tmp_path):
     write_text(tmp_path / "sparse" / "0", filmed(), suffix=".JPG")
     pictures(tmp_path / "images", 6, suffix=".png")
-    assert read_shots(tmp_path).paths[2].name == "002.png"
+    assert read_posed_images(tmp_path).paths[2].name == "002.png"
 
 
 # What is held out
 
 
 @pytest.mark.parametrize(
-    ("name", "hold", "held"),
+    ("name", "holdout", "is_holdout"),
     [("hold=4", None, [0, 4, 8]), ("hold=0", None, []), ("hold=-1", None, []), (None, None, []),
      (None, 5, [0, 5]), ("hold=4", 0, [])],
 )  # fmt: skip
-def test_every_nth_picture_is_held_out_from_the_first_on(tmp_path, name, hold, held):
+def test_every_nth_picture_is_held_out_from_the_first_on(tmp_path, name, holdout, is_holdout):
     write_llff(tmp_path, filmed(10))
     pictures(tmp_path / "images", 10)
     if name:
         (tmp_path / name).touch()
-    shots = read_shots(tmp_path, hold=hold)
-    assert [k for k in range(10) if shots.held[k]] == held
-    assert [k for k in range(10) if shots.truths[k] is not None] == held
-    assert all(shots.truths[k] == shots.paths[k] for k in held)
+    posed_images = read_posed_images(tmp_path, holdout=holdout)
+    assert [k for k in range(10) if posed_images.is_holdout[k]] == is_holdout
+    assert [k for k in range(10) if posed_images.truths[k] is not None] == is_holdout
+    assert all(posed_images.truths[k] == posed_images.paths[k] for k in is_holdout)
 
 
 def test_sharp_pictures_go_with_those_that_are_not_held_out(tmp_path):
@@ -234,25 +238,25 @@ def test_sharp_pictures_go_with_those_that_are_not_held_out(tmp_path):
     pictures(tmp_path / "images", 6)
     pictures(tmp_path / "images_test", 4)
     (tmp_path / "hold=3").touch()
-    shots = read_shots(tmp_path)
-    names = [f"{path.parent.name}/{path.stem}" for path in shots.truths if path]
+    posed_images = read_posed_images(tmp_path)
+    names = [f"{path.parent.name}/{path.stem}" for path in posed_images.truths if path]
     assert names == ["images/000", "images_test/000", "images_test/001", "images/003", "images_test/002",
                      "images_test/003"]  # fmt: skip
     (tmp_path / "images_test" / "000.png").unlink()
     with pytest.raises(UnreadableMedia, match="3 sharp pictures"):
-        read_shots(tmp_path)
+        read_posed_images(tmp_path)
 
 
 def test_guessed_points_lie_before_the_cameras_within_the_depths(tmp_path):
     write_llff(tmp_path, filmed())
     pictures(tmp_path / "images", 6)
-    shots = read_shots(tmp_path)
-    points = guessed_points(shots, 500)
+    posed_images = read_posed_images(tmp_path)
+    points = random_points(posed_images, 500)
     assert points.shape == (500, 3)
     fits = torch.zeros(500, dtype=torch.bool)
     for k in range(6):
-        depth = (points @ shots.views.poses[k, 2, :3]) + shots.views.poses[k, 2, 3]
-        x, y = projected(shots.views, k, points).T
+        depth = (points @ posed_images.views.viewmats[k, 2, :3]) + posed_images.views.viewmats[k, 2, 3]
+        x, y = projected(posed_images.views, k, points).T
         inside = (x > -0.51) & (x < WIDTH - 0.49) & (y > -0.51) & (y < HEIGHT - 0.49)
         fits |= inside & (depth > 2.499) & (depth < 6.501)
     assert fits.all()
@@ -269,7 +273,7 @@ def test_guessed_points_lie_before_the_cameras_within_the_depths(tmp_path):
 def test_lenses_without_distortion_are_pinholes(tmp_path, kind, numbers):
     write_text(tmp_path, filmed(), camera=(kind, numbers))
     wanted = torch.tensor([[80, 0, 31.5], [0, 80, 23.5], [0, 0, 1]])
-    assert torch.equal(read_model(tmp_path).lenses[0], wanted)
+    assert torch.equal(read_model(tmp_path).Ks[0], wanted)
 
 
 @pytest.mark.parametrize(
@@ -313,24 +317,24 @@ def _without_cameras(folder: Path) -> None:
 def test_the_reason_is_told(tmp_path, broken, word):
     write_binary(tmp_path / "sparse" / "0", filmed())
     pictures(tmp_path / "images", 6)
-    read_shots(tmp_path)
+    read_posed_images(tmp_path)
     broken(tmp_path)
     with pytest.raises(UnreadableMedia, match=word):
-        read_shots(tmp_path)
+        read_posed_images(tmp_path)
 
 
 def test_the_reason_is_told_of_llff(tmp_path):
     with pytest.raises(UnreadableMedia, match="not a folder"):
-        read_shots(tmp_path / "nowhere")
+        read_posed_images(tmp_path / "nowhere")
     write_llff(tmp_path, filmed())
     with pytest.raises(UnreadableMedia, match="6 pictures"):
-        read_shots(tmp_path)
+        read_posed_images(tmp_path)
     pictures(tmp_path / "images", 4)
     with pytest.raises(UnreadableMedia, match="images 4"):
-        read_shots(tmp_path)
+        read_posed_images(tmp_path)
     np.save(tmp_path / "poses_bounds.npy", np.zeros((6, 15)))
     with pytest.raises(UnreadableMedia, match="17 columns"):
-        read_shots(tmp_path)
+        read_posed_images(tmp_path)
     (tmp_path / "poses_bounds.npy").write_bytes(b"nothing")
     with pytest.raises(UnreadableMedia, match="cannot be read"):
-        read_shots(tmp_path)
+        read_posed_images(tmp_path)

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra, NoScene
 from freezeframe.data.synthesis.demo.known_views import Plane, planes_view
-from freezeframe.splatting.camera.lie import poses, rotations
+from freezeframe.splatting.camera.lie import compose_se3, so3_exp
 from freezeframe.splatting.io import sfm as colmap
-from freezeframe.splatting.io.colmap_worker import Work, extract, mapper_options
-from freezeframe.splatting.io.sfm import poses_from
+from freezeframe.splatting.io.colmap_worker import ColmapJob, extract, mapper_options
+from freezeframe.splatting.io.sfm import run_colmap
 
 SIZE = (135, 240)
 FOCAL = 220.0
@@ -54,9 +54,9 @@ def walk(count: int) -> tuple[Tensor, list[Tensor]]:
             [1, 1, 0.3]
         )
         shake = shake * float(torch.rand((), generator=random)) * 5 / FOCAL
-        looks = [rotations(turn + moment * shake) for moment in torch.linspace(-0.5, 0.5, 5)]
-        frames.append(torch.stack([view(poses(look, -(look @ centre))) for look in looks]).mean(0))
-        truth.append(poses(rotations(turn), -(rotations(turn) @ centre)))
+        looks = [so3_exp(turn + moment * shake) for moment in torch.linspace(-0.5, 0.5, 5)]
+        frames.append(torch.stack([view(compose_se3(look, -(look @ centre))) for look in looks]).mean(0))
+        truth.append(compose_se3(so3_exp(turn), -(so3_exp(turn) @ centre)))
     return torch.stack(truth), frames
 
 
@@ -64,7 +64,7 @@ def centres(views: Tensor) -> Tensor:
     return -(views[:, :3, :3].mT @ views[:, :3, 3:])[..., 0]
 
 
-def onto(found: Tensor, truth: Tensor) -> Tensor:
+def align_similarity(found: Tensor, truth: Tensor) -> Tensor:
     """Found centres brought to the true ones by scale, turn and shift (Umeyama 1991)."""
     a, b = found - found.mean(0), truth - truth.mean(0)
     left, values, right = torch.linalg.svd(b.T @ a)
@@ -80,21 +80,21 @@ def test_cameras_are_found_from_blurred_frames(known):
     """To two hundredths of the way they went, three pixels of turns, and 6 % of a focal length not known."""
     pytest.importorskip("pycolmap")
     truth, frames = walk(9)
-    placed = poses_from(frames, lens=LENS if known else None)
-    assert len(placed.numbers) >= 8
-    wanted = truth[list(placed.numbers)]
-    found = onto(centres(placed.views.poses), centres(wanted))
-    way = float(centres(wanted).std(0).norm())
-    assert float((found - centres(wanted)).norm(dim=1).max()) < 0.02 * way
+    registration = run_colmap(frames, K=LENS if known else None)
+    assert len(registration.numbers) >= 8
+    expected = truth[list(registration.numbers)]
+    found = align_similarity(centres(registration.views.viewmats), centres(expected))
+    way = float(centres(expected).std(0).norm())
+    assert float((found - centres(expected)).norm(dim=1).max()) < 0.02 * way
     # From the first frame on: the turn of the whole is not known better than a line of centres tells.
-    turns = [views[:, :3, :3] @ views[0, :3, :3].T for views in (placed.views.poses, wanted)]
+    turns = [views[:, :3, :3] @ views[0, :3, :3].T for views in (registration.views.viewmats, expected)]
     left = turns[0] @ turns[1].mT
     angles = ((left.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1).acos()
     assert float(angles.max()) * FOCAL < 3
-    assert float(placed.views.lenses[0, 0, 0]) == pytest.approx(FOCAL, rel=1e-6 if known else 0.06)
-    assert placed.views.lenses[0, 0, 2] == pytest.approx(119.5, abs=1e-3)
-    assert len(placed.points) > 100
-    assert placed.colours.shape == placed.points.shape
+    assert float(registration.views.Ks[0, 0, 0]) == pytest.approx(FOCAL, rel=1e-6 if known else 0.06)
+    assert registration.views.Ks[0, 0, 2] == pytest.approx(119.5, abs=1e-3)
+    assert len(registration.points) > 100
+    assert registration.colours.shape == registration.points.shape
 
 
 @pytest.mark.slow
@@ -107,22 +107,22 @@ def test_frames_that_show_nothing_are_left_out_or_all_refused(tmp_path):
         codes = (frame.clamp(0, 1) ** (1 / 2.2) * 255).byte().permute(1, 2, 0).numpy()
         paths.append(tmp_path / f"shot{k}.png")
         cv2.imwrite(str(paths[-1]), codes[..., ::-1] if k not in (2, 5) else codes * 0 + 90)
-    assert poses_from(paths, order="photos").numbers == (0, 1, 3, 4, 6, 7)
+    assert run_colmap(paths, order="photos").numbers == (0, 1, 3, 4, 6, 7)
     blank = torch.full((3, *SIZE), 0.2)
     with pytest.raises(FreezeframeError, match=r"of 8 frames, not .*frame 2"):
-        poses_from([*frames[:2], *[blank] * 6])
+        run_colmap([*frames[:2], *[blank] * 6])
 
 
 def test_blank_frames_are_refused():
     pytest.importorskip("pycolmap")
     with pytest.raises(FreezeframeError, match="0 of 4 frames"):
-        poses_from([torch.full((3, 40, 60), 0.2)] * 4)
+        run_colmap([torch.full((3, 40, 60), 0.2)] * 4)
 
 
 def test_frames_of_several_sizes_are_refused():
     pytest.importorskip("pycolmap")
     with pytest.raises(FreezeframeError, match="2 sizes"):
-        poses_from([torch.zeros(3, 40, 60), torch.zeros(3, 40, 61)])
+        run_colmap([torch.zeros(3, 40, 60), torch.zeros(3, 40, 61)])
 
 
 def test_features_stay_where_nothing_moves(tmp_path):
@@ -131,11 +131,13 @@ def test_features_stay_where_nothing_moves(tmp_path):
     frame = painted(0, 128)
     static = torch.zeros(1, 128, 128)
     static[:, :, 64:] = 1
-    _, size = colmap._laid_out([frame], tmp_path, static)
-    lens = colmap._as_colmap(torch.tensor([[90.0, 0, 63.5], [0, 80, 60], [0, 0, 1]]))
-    work = Work(folder=tmp_path, sharp=(), side=max(size), lens=lens, masked=True, every=True)
-    extract(pycolmap, work)
-    with pycolmap.Database.open(work.database) as database:
+    _, size = colmap._write_images([frame], tmp_path, static)
+    K = colmap._as_colmap(torch.tensor([[90.0, 0, 63.5], [0, 80, 60], [0, 0, 1]]))
+    job = ColmapJob(
+        folder=tmp_path, sharpest_first=(), long_side=max(size), K=K, masked=True, exhaustive=True
+    )
+    extract(pycolmap, job)
+    with pycolmap.Database.open(job.database) as database:
         points = database.read_keypoints(1)
         camera = database.read_camera(1)
     columns = [point[0] if hasattr(point, "__getitem__") else point.x for point in points]
@@ -147,25 +149,29 @@ def test_features_stay_where_nothing_moves(tmp_path):
 def test_the_sharpest_come_first(tmp_path):
     sharp = painted(0, 64)
     blurred = torch.nn.functional.avg_pool2d(sharp[None], 5, stride=1, padding=2)[0]
-    names, size = colmap._laid_out([blurred, sharp, blurred * 0], tmp_path, None)
+    names, size = colmap._write_images([blurred, sharp, blurred * 0], tmp_path, None)
     assert names == ["000001.png", "000000.png", "000002.png"]
     assert size == (64, 64)
 
 
 def test_the_mapper_bears_more_in_larger_frames():
     pycolmap = pytest.importorskip("pycolmap")
-    small, large = (mapper_options(pycolmap, side=side, steady=True) for side in (1000, 2000))
+    small, large = (
+        mapper_options(pycolmap, long_side=long_side, fixed_intrinsics=True) for long_side in (1000, 2000)
+    )
     assert small.mapper.abs_pose_max_error == 20
     assert large.mapper.abs_pose_max_error == 40
     assert small.mapper.init_min_tri_angle == 2
     assert not small.ba_refine_focal_length
-    assert math.isclose(mapper_options(pycolmap, side=10, steady=False).mapper.filter_max_reproj_error, 3.2)
+    assert math.isclose(
+        mapper_options(pycolmap, long_side=10, fixed_intrinsics=False).mapper.filter_max_reproj_error, 3.2
+    )
 
 
 def test_without_pycolmap_the_cure_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     with pytest.raises(MissingExtra, match="pip install pycolmap"):
-        poses_from([torch.zeros(3, 8, 8)])
+        run_colmap([torch.zeros(3, 8, 8)])
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])
@@ -174,7 +180,7 @@ def test_colmap_ends_when_its_time_does(seconds):
     pytest.importorskip("pycolmap")
     begun = time.monotonic()
     with pytest.raises(NoScene, match=r"COLMAP was still .* after [01] s; .*--budget"):
-        poses_from([painted(k, 96) for k in range(12)], seconds=seconds)
+        run_colmap([painted(k, 96) for k in range(12)], seconds=seconds)
     assert time.monotonic() - begun < 20
     assert not subprocess_left()
 
@@ -183,11 +189,11 @@ def test_a_beat_that_raises_ends_colmap_too():
     """The one way in which a budget, or Ctrl-C, ends it."""
     pytest.importorskip("pycolmap")
 
-    def beat() -> None:
+    def check_deadline() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        poses_from([painted(k, 96) for k in range(4)], beat=beat)
+        run_colmap([painted(k, 96) for k in range(4)], check_deadline=check_deadline)
     assert not subprocess_left()
 
 

@@ -12,26 +12,26 @@ from torch import Tensor, nn
 
 from freezeframe.splatting.rasterizer.projected import covariances
 from freezeframe.splatting.scene.adaptive_density import (
-    Evidence,
-    Growth,
-    Heirs,
-    adopt,
+    AdaptiveDensityControl,
+    DensifyResult,
+    Grad2dStats,
     clone,
-    descend,
-    grow,
-    inherited,
+    densify,
+    index_gaussians,
     prune,
+    replace_params,
     split,
+    transfer_optimizer_state,
 )
-from freezeframe.splatting.scene.gaussians import FIELDS, Gaussians, draw, flat_colours
+from freezeframe.splatting.scene.gaussians import FIELDS, Gaussians, flat_colours, render_gaussians
 from freezeframe.splatting.scene.mcmc import (
-    MOST,
-    Sampling,
+    MAX_COPIES,
+    MCMCStrategy,
     add,
+    compute_relocation,
+    inject_noise,
     relocate,
-    resample,
-    shaken,
-    shared_looks,
+    relocate_and_add,
 )
 
 LENS = torch.tensor([[40.0, 0, 31.5], [0, 40.0, 23.5], [0, 0, 1]])
@@ -82,16 +82,16 @@ def flags(count: int, *chosen: int) -> Tensor:
     return found
 
 
-def pulled(scene: Gaussians, loss, *, views: Tensor = HERE, scale: float = 1.0) -> Evidence:
+def grad2d_stats_of(scene: Gaussians, loss, *, views: Tensor = HERE, scale: float = 1.0) -> Grad2dStats:
     """Evidence of one backward pass of a loss of the pictures."""
     parts = {name: value.clone().requires_grad_() for name, value in scene.parts().items()}
     lens = LENS.clone()
     lens[:2] *= scale
     height, width = (int(side * scale) for side in SIZE)
-    picture, _, info = draw(Gaussians(**parts), views, lens, (height, width))
+    picture, _, info = render_gaussians(Gaussians(**parts), views, lens, (height, width))
     info["means2d"].retain_grad()
     loss(picture).backward()
-    return Evidence.none(len(scene)).after(info, pictures=len(views))
+    return Grad2dStats.none(len(scene)).after(info, pictures=len(views))
 
 
 # The threshold
@@ -99,7 +99,7 @@ def pulled(scene: Gaussians, loss, *, views: Tensor = HERE, scale: float = 1.0) 
 
 @pytest.mark.parametrize(("progress", "held"), [(0, 4e-4), (1 / 6, 8**0.5 * 1e-4), (1 / 3, 2e-4), (1, 2e-4)])
 def test_the_threshold_falls_evenly_on_a_log_scale_then_rests(progress, held):
-    assert Growth(extent=1).threshold(progress) == pytest.approx(held, rel=1e-9)
+    assert AdaptiveDensityControl(extent=1).threshold(progress) == pytest.approx(held, rel=1e-9)
 
 
 # What pulls
@@ -115,46 +115,47 @@ def test_a_pull_is_half_the_screen_times_the_gradient_of_its_place():
     def loss(picture: Tensor) -> Tensor:
         return (picture * torch.linspace(0, 1, 64)).mean()
 
-    pull = float(pulled(scene, loss).mean)
+    grad2d = float(grad2d_stats_of(scene, loss).mean)
     step = 0.5  # pixels
     moved = [
-        scene.having({"means": scene.means + torch.tensor([sign * step * 2 / 40, 0, 0])}) for sign in (1, -1)
+        scene.with_tensors({"means": scene.means + torch.tensor([sign * step * 2 / 40, 0, 0])})
+        for sign in (1, -1)
     ]
-    values = [loss(draw(each, HERE, LENS, SIZE)[0]) for each in moved]
+    values = [loss(render_gaussians(each, HERE, LENS, SIZE)[0]) for each in moved]
     slope = float(values[0] - values[1]) / (2 * step)
-    assert pull == pytest.approx(abs(slope) * 32, rel=0.04)  # half of 64 pixels
+    assert grad2d == pytest.approx(abs(slope) * 32, rel=0.04)  # half of 64 pixels
 
 
 def test_pulls_do_not_depend_on_how_many_pictures_a_loss_is_the_mean_of():
     scene = crowd(40)
     once, twice = (
-        pulled(scene, lambda picture: picture.square().mean(), views=HERE.repeat(count, 1, 1))
+        grad2d_stats_of(scene, lambda picture: picture.square().mean(), views=HERE.repeat(count, 1, 1))
         for count in (1, 4)
     )
     assert torch.allclose(once.mean, twice.mean, rtol=1e-4, atol=1e-9)
-    assert torch.equal(4 * once.times, twice.times)
+    assert torch.equal(4 * once.visible_count, twice.visible_count)
 
 
 def test_pulls_do_not_depend_on_how_many_pixels_a_picture_has():
     """Means over pixels: four times the pixels, the same pull; 4 % for their own size."""
     coarse, fine = (
-        pulled(alone(0.7), lambda p: p[..., : p.shape[-1] // 2].mean(), scale=s) for s in (1.0, 4.0)
+        grad2d_stats_of(alone(0.7), lambda p: p[..., : p.shape[-1] // 2].mean(), scale=s) for s in (1.0, 4.0)
     )
     assert float(coarse.mean) == pytest.approx(float(fine.mean), rel=0.04)
 
 
 def test_what_is_not_seen_is_not_pulled():
     scene = crowd(20)
-    behind = scene.having({"means": scene.means * torch.where(flags(20, 3)[:, None], -1.0, 1.0)})
-    evidence = pulled(behind, lambda picture: picture.square().mean())
-    assert float(evidence.mean[3]) == 0
-    assert float(evidence.times[3]) == 0
+    behind = scene.with_tensors({"means": scene.means * torch.where(flags(20, 3)[:, None], -1.0, 1.0)})
+    grad2d_stats = grad2d_stats_of(behind, lambda picture: picture.square().mean())
+    assert float(grad2d_stats.mean[3]) == 0
+    assert float(grad2d_stats.visible_count[3]) == 0
 
 
 def test_evidence_needs_the_gradient_kept():
-    _, _, info = draw(crowd(5), HERE, LENS, SIZE)
+    _, _, info = render_gaussians(crowd(5), HERE, LENS, SIZE)
     with pytest.raises(ValueError, match="retain_grad"):
-        Evidence.none(5).after(info, pictures=1)
+        Grad2dStats.none(5).after(info, pictures=1)
 
 
 # Cloning, splitting, pruning
@@ -164,9 +165,9 @@ def test_a_clone_taken_back_leaves_the_same_scene():
     scene = crowd(12, degree=1)
     cloned = clone(scene, flags(12, 2, 7))
     assert len(cloned.scene) == 14
-    back = cloned.then(descend(cloned.scene, (~cloned.new).nonzero()[:, 0], new=12))
+    back = cloned.then(index_gaussians(cloned.scene, (~cloned.new).nonzero()[:, 0], new=12))
     assert same(back.scene, scene)
-    assert torch.equal(back.parent, torch.arange(12))
+    assert torch.equal(back.parent_index, torch.arange(12))
     assert not back.new.any()
 
 
@@ -176,20 +177,20 @@ def test_a_split_leaves_one_more_around_the_same_middle():
     halves = split(scene, chosen, random=chance())
     assert len(halves.scene) == 14
     for number in (2, 7):
-        two = halves.parent == number
+        two = halves.parent_index == number
         assert int(two.sum()) == 2
         assert torch.allclose(halves.scene.means[two].mean(0), scene.means[number], atol=1e-6)
         assert torch.allclose(
             halves.scene.scales[two].exp() * 1.6, scene.scales[number].exp().expand(2, 3), rtol=1e-5
         )
-    assert same(descend(halves.scene, (~halves.new).nonzero()[:, 0], new=10).scene,
-                descend(scene, (~chosen).nonzero()[:, 0], new=10).scene)  # fmt: skip
+    assert same(index_gaussians(halves.scene, (~halves.new).nonzero()[:, 0], new=10).scene,
+                index_gaussians(scene, (~chosen).nonzero()[:, 0], new=10).scene)  # fmt: skip
 
 
 def test_halves_are_drawn_from_the_gaussian_that_is_split():
     """The covariance of many halves is that of their parent, 5 % by chance."""
     scene = crowd(1, seed=5)
-    many = descend(scene, torch.zeros(4000, dtype=torch.long), new=4000).scene
+    many = index_gaussians(scene, torch.zeros(4000, dtype=torch.long), new=4000).scene
     halves = split(many, torch.ones(4000, dtype=torch.bool), random=chance()).scene
     wanted = covariances(scene.quats, scene.scales.exp())[0]
     assert torch.allclose(torch.cov(halves.means.T), wanted, atol=0.05 * float(wanted.diagonal().max()))
@@ -197,10 +198,14 @@ def test_halves_are_drawn_from_the_gaussian_that_is_split():
 
 def test_the_faint_and_the_wide_are_left_out():
     scene = crowd(6)
-    looks, scales = scene.opacities.clone(), scene.scales.clone()
-    looks[1], scales[4, 0] = math.log(0.004 / 0.996), math.log(3.0)
-    left = prune(scene.having({"opacities": looks, "scales": scales}), faint=0.005, wide=1.0)
-    assert left.parent.tolist() == [0, 2, 3, 5]
+    opacity_logits, scales = scene.opacities.clone(), scene.scales.clone()
+    opacity_logits[1], scales[4, 0] = math.log(0.004 / 0.996), math.log(3.0)
+    left = prune(
+        scene.with_tensors({"opacities": opacity_logits, "scales": scales}),
+        prune_opa=0.005,
+        prune_scale3d=1.0,
+    )
+    assert left.parent_index.tolist() == [0, 2, 3, 5]
     assert not left.new.any()
 
 
@@ -208,33 +213,37 @@ def test_growing_clones_the_small_splits_the_large_and_lets_the_others_be():
     scene = crowd(8)
     scales = torch.full((8, 3), math.log(0.02))
     scales[3] = math.log(0.5)
-    scene = scene.having({"scales": scales})
-    evidence = Evidence(pull=torch.where(flags(8, 3, 5), 1.0, 0.0), times=torch.ones(8))
-    heirs = grow(scene, evidence, Growth(extent=10, wide=10), progress=0, random=chance())
-    assert sorted(heirs.parent.tolist()) == [0, 1, 2, 3, 3, 4, 5, 5, 6, 7]
-    assert sorted(heirs.parent[heirs.new].tolist()) == [3, 3, 5]
-    large = heirs.scene.scales[heirs.parent == 3].exp()
+    scene = scene.with_tensors({"scales": scales})
+    grad2d_stats = Grad2dStats(grad2d=torch.where(flags(8, 3, 5), 1.0, 0.0), visible_count=torch.ones(8))
+    result = densify(
+        scene, grad2d_stats, AdaptiveDensityControl(extent=10, prune_scale3d=10), progress=0, random=chance()
+    )
+    assert sorted(result.parent_index.tolist()) == [0, 1, 2, 3, 3, 4, 5, 5, 6, 7]
+    assert sorted(result.parent_index[result.new].tolist()) == [3, 3, 5]
+    large = result.scene.scales[result.parent_index == 3].exp()
     assert torch.allclose(large, torch.full((2, 3), 0.5 / 1.6))
 
 
 @settings(deadline=None, max_examples=30)
-@given(count=st.integers(1, 60), cap=st.integers(1, 80), seed=st.integers(0, 5))
-def test_the_cap_is_never_exceeded(count, cap, seed):
+@given(count=st.integers(1, 60), cap_max=st.integers(1, 80), seed=st.integers(0, 5))
+def test_the_cap_is_never_exceeded(count, cap_max, seed):
     """Nor does anybody have to leave for it."""
-    scene, limit = crowd(count, seed=seed), max(count, cap)
-    evidence = Evidence(pull=torch.rand(count, generator=chance(seed)), times=torch.ones(count))
-    growth = Growth(extent=10, cap=cap, faint=0, wide=100)
-    grown = grow(scene, evidence, growth, progress=1, random=chance())
+    scene, limit = crowd(count, seed=seed), max(count, cap_max)
+    grad2d_stats = Grad2dStats(
+        grad2d=torch.rand(count, generator=chance(seed)), visible_count=torch.ones(count)
+    )
+    control = AdaptiveDensityControl(extent=10, cap_max=cap_max, prune_opa=0, prune_scale3d=100)
+    grown = densify(scene, grad2d_stats, control, progress=1, random=chance())
     assert count <= len(grown.scene) <= limit
-    sampled = resample(scene, Sampling(cap=cap, more=0.5), random=chance())
+    sampled = relocate_and_add(scene, MCMCStrategy(cap_max=cap_max, growth_factor=0.5), random=chance())
     assert count <= len(sampled.scene) <= limit
 
 
 def test_where_there_is_little_room_the_strongest_pull_wins():
-    evidence = Evidence(pull=torch.tensor([1.0, 5, 3, 4, 2]), times=torch.ones(5))
-    growth = Growth(extent=1, cap=7, small=9, wide=99)
-    heirs = grow(crowd(5), evidence, growth, progress=1, random=chance())
-    assert sorted(heirs.parent[heirs.new].tolist()) == [1, 3]
+    grad2d_stats = Grad2dStats(grad2d=torch.tensor([1.0, 5, 3, 4, 2]), visible_count=torch.ones(5))
+    control = AdaptiveDensityControl(extent=1, cap_max=7, grow_scale3d=9, prune_scale3d=99)
+    result = densify(crowd(5), grad2d_stats, control, progress=1, random=chance())
+    assert sorted(result.parent_index[result.new].tolist()) == [1, 3]
 
 
 # What the optimiser remembers
@@ -243,10 +252,10 @@ def test_where_there_is_little_room_the_strongest_pull_wins():
 def trained(scene: Gaussians) -> tuple[nn.ParameterDict, torch.optim.Adam]:
     """Parameters after one step of Adam, so that every moment is there."""
     values = nn.ParameterDict({name: nn.Parameter(part.clone()) for name, part in scene.parts().items()})
-    optimiser = torch.optim.Adam([{"params": [values[name]], "lr": 1e-3, "part": name} for name in FIELDS])
+    optimizer = torch.optim.Adam([{"params": [values[name]], "lr": 1e-3, "part": name} for name in FIELDS])
     sum((part * torch.randn(part.shape, generator=chance())).sum() for part in values.values()).backward()
-    optimiser.step()
-    return values, optimiser
+    optimizer.step()
+    return values, optimizer
 
 
 @pytest.mark.parametrize(
@@ -254,51 +263,53 @@ def trained(scene: Gaussians) -> tuple[nn.ParameterDict, torch.optim.Adam]:
     [
         lambda scene: split(scene, flags(20, 4, 9), random=chance()),
         lambda scene: clone(scene, flags(20, 4, 9)),
-        lambda scene: prune(scene, faint=0.5, wide=9),
+        lambda scene: prune(scene, prune_opa=0.5, prune_scale3d=9),
         lambda scene: relocate(scene, flags(20, 4, 9, 11), random=chance()),
         lambda scene: add(scene, 6, random=chance()),
     ],
     ids=["split", "clone", "prune", "relocate", "add"],
 )
 def test_survivors_keep_their_values_and_moments_and_the_new_have_none(change):
-    values, optimiser = trained(crowd(20, degree=1))
+    values, optimizer = trained(crowd(20, degree=1))
     before = Gaussians(**{name: values[name].detach().clone() for name in FIELDS})
-    moments = {name: {k: v.clone() for k, v in optimiser.state[values[name]].items()} for name in FIELDS}
-    heirs = change(before)
-    adopt(values, optimiser, heirs)
-    survivors = heirs.parent[~heirs.new]
-    for name, group in zip(FIELDS, optimiser.param_groups, strict=True):
+    moments = {name: {k: v.clone() for k, v in optimizer.state[values[name]].items()} for name in FIELDS}
+    result = change(before)
+    replace_params(values, optimizer, result)
+    survivors = result.parent_index[~result.new]
+    for name, group in zip(FIELDS, optimizer.param_groups, strict=True):
         assert group["params"] == [values[name]]
-        assert torch.equal(values[name][~heirs.new], getattr(before, name)[survivors])
+        assert torch.equal(values[name][~result.new], getattr(before, name)[survivors])
         for kind in ("exp_avg", "exp_avg_sq"):
-            kept = optimiser.state[values[name]][kind]
+            kept = optimizer.state[values[name]][kind]
             assert kept.shape == values[name].shape
-            assert torch.equal(kept[~heirs.new], moments[name][kind][survivors])
-            assert not kept[heirs.new].any()
-    assert len(optimiser.state) == len(FIELDS)
+            assert torch.equal(kept[~result.new], moments[name][kind][survivors])
+            assert not kept[result.new].any()
+    assert len(optimizer.state) == len(FIELDS)
     values["means"].sum().backward()
-    optimiser.step()  # goes on as if nothing had happened
+    optimizer.step()  # goes on as if nothing had happened
 
 
 def test_two_changes_in_a_row_are_one():
     scene = crowd(20)
     first = clone(scene, flags(20, 3, 4))
-    both = first.then(prune(first.scene, faint=0.6, wide=9))
+    both = first.then(prune(first.scene, prune_opa=0.6, prune_scale3d=9))
     moment = {"exp_avg": torch.arange(1.0, 21), "step": torch.tensor(3.0)}
-    stepwise = inherited(inherited(moment, first), prune(first.scene, faint=0.6, wide=9))
-    assert torch.equal(inherited(moment, both)["exp_avg"], stepwise["exp_avg"])
+    stepwise = transfer_optimizer_state(
+        transfer_optimizer_state(moment, first), prune(first.scene, prune_opa=0.6, prune_scale3d=9)
+    )
+    assert torch.equal(transfer_optimizer_state(moment, both)["exp_avg"], stepwise["exp_avg"])
     assert float(stepwise["step"]) == 3
-    assert isinstance(both, Heirs)
+    assert isinstance(both, DensifyResult)
 
 
 # Relocation
 
 
 @pytest.mark.parametrize("opacity", [0.02, 0.3, 0.9, 0.999])
-@pytest.mark.parametrize("copies", [1, 2, 3, 10, MOST])
+@pytest.mark.parametrize("copies", [1, 2, 3, 10, MAX_COPIES])
 def test_shared_looks_are_equation_9(opacity, copies):
     """Against the paper's double sum over binomials."""
-    each, factor = shared_looks(torch.tensor([opacity], dtype=torch.float64), torch.tensor([copies]))
+    each, factor = compute_relocation(torch.tensor([opacity], dtype=torch.float64), torch.tensor([copies]))
     o = 1 - (1 - opacity) ** (1 / copies)
     total = 0.0
     for i in range(1, copies + 1):
@@ -310,7 +321,7 @@ def test_shared_looks_are_equation_9(opacity, copies):
 
 def test_one_for_one_changes_nothing():
     opacities = torch.rand(50, generator=chance()) * 0.99
-    each, factors = shared_looks(opacities, torch.ones(50, dtype=torch.long))
+    each, factors = compute_relocation(opacities, torch.ones(50, dtype=torch.long))
     assert torch.allclose(each, opacities, atol=1e-7)
     assert torch.allclose(factors, torch.ones(50), atol=1e-6)
 
@@ -324,53 +335,55 @@ def test_a_stack_of_copies_looks_like_the_one(opacity, copies):
     more the fainter each copy is, and for the screen's own 0.3 square pixels.
     """
     one = alone(opacity, width=0.3)
-    stack = descend(one, torch.zeros(copies, dtype=torch.long), new=1).scene
+    stack = index_gaussians(one, torch.zeros(copies, dtype=torch.long), new=1).scene
     dead = ~flags(copies, 0)
     moved = relocate(stack, dead, random=chance())
     assert torch.equal(moved.scene.means, stack.means)
     lens = torch.tensor([[40.0, 0, 40], [0, 40.0, 30], [0, 0, 1]])
-    (_, before, _), (_, after, _) = (draw(each, HERE, lens, (61, 81)) for each in (one, moved.scene))
+    (_, before, _), (_, after, _) = (
+        render_gaussians(each, HERE, lens, (61, 81)) for each in (one, moved.scene)
+    )
     assert float(before[0, 0, 30, 40]) == pytest.approx(opacity, abs=5e-3)
     assert float(after[0, 0, 30, 40]) == pytest.approx(float(before[0, 0, 30, 40]), abs=1e-3)
     assert float(after[0, 0, 30].sum()) == pytest.approx(float(before[0, 0, 30].sum()), rel=1e-2)
     # Without the smaller size it would cover more.
-    plain = stack.having({"opacities": moved.scene.opacities})
-    more = draw(plain, HERE, lens, (61, 81))[1][0, 0, 30].sum()
+    plain = stack.with_tensors({"opacities": moved.scene.opacities})
+    more = render_gaussians(plain, HERE, lens, (61, 81))[1][0, 0, 30].sum()
     assert float(more) > 1.05 * float(before[0, 0, 30].sum())
 
 
 def test_the_dead_go_where_something_is_seen_and_nobody_else_moves():
     scene = crowd(30)
-    looks = scene.opacities.clone()
-    looks[[3, 8, 21]] = -8.0
-    moved = relocate(scene.having({"opacities": looks}), flags(30, 3, 8, 21), random=chance(2))
+    opacity_logits = scene.opacities.clone()
+    opacity_logits[[3, 8, 21]] = -8.0
+    moved = relocate(scene.with_tensors({"opacities": opacity_logits}), flags(30, 3, 8, 21), random=chance(2))
     assert len(moved.scene) == 30
-    assert not set(moved.parent.tolist()) & {3, 8, 21}
-    assert torch.equal(moved.scene.means, scene.means[moved.parent])
+    assert not set(moved.parent_index.tolist()) & {3, 8, 21}
+    assert torch.equal(moved.scene.means, scene.means[moved.parent_index])
     assert float(moved.scene.opacities.min()) > -3
 
 
 def test_the_opaque_are_chosen_the_more_often():
     """In proportion to opacity: 3 to 1, within four standard deviations of 4,000 throws."""
-    scene = descend(alone(0.6), torch.zeros(2, dtype=torch.long), new=2).scene
-    scene = scene.having({"opacities": torch.logit(torch.tensor([0.6, 0.2]))})
+    scene = index_gaussians(alone(0.6), torch.zeros(2, dtype=torch.long), new=2).scene
+    scene = scene.with_tensors({"opacities": torch.logit(torch.tensor([0.6, 0.2]))})
     grown = add(scene, 4000, random=chance())
-    share = float((grown.parent[2:] == 0).float().mean())
+    share = float((grown.parent_index[2:] == 0).float().mean())
     assert share == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 4000))
 
 
 def test_numbers_grow_by_a_twentieth_until_the_cap():
-    scene, sampling = crowd(100), Sampling(cap=112)
+    scene, strategy = crowd(100), MCMCStrategy(cap_max=112)
     sizes = []
     for _ in range(4):
-        scene = resample(scene, sampling, random=chance()).scene
+        scene = relocate_and_add(scene, strategy, random=chance()).scene
         sizes.append(len(scene))
     assert sizes == [105, 110, 112, 112]
 
 
 def test_a_scene_without_life_stays_as_it_is():
     scene = crowd(5)
-    faint = scene.having({"opacities": torch.full((5,), -9.0)})
+    faint = scene.with_tensors({"opacities": torch.full((5,), -9.0)})
     assert same(relocate(faint, torch.ones(5, dtype=torch.bool), random=chance()).scene, faint)
 
 
@@ -379,33 +392,35 @@ def test_a_scene_without_life_stays_as_it_is():
 
 def test_shaking_moves_the_faint_along_their_own_shape_and_spares_the_opaque():
     scene = crowd(1, seed=3)
-    many = descend(scene, torch.zeros(6000, dtype=torch.long), new=6000).scene
-    faint = many.having({"opacities": torch.full((6000,), -12.0)})
-    move = shaken(faint, rate=1e-3, pixel=1e-2, noise=0.5, random=chance()) - faint.means
+    many = index_gaussians(scene, torch.zeros(6000, dtype=torch.long), new=6000).scene
+    faint = many.with_tensors({"opacities": torch.full((6000,), -12.0)})
+    move = inject_noise(faint, lr=1e-3, pixel=1e-2, noise=0.5, random=chance()) - faint.means
     gate = 1 / (1 + math.exp(-100 * 0.005))
     shape = 0.5 * 1e-3 / 1e-4 * gate * covariances(scene.quats, scene.scales.exp())[0]
     wanted = shape @ shape.T
     assert torch.allclose(torch.cov(move.T), wanted, atol=0.06 * float(wanted.diagonal().max()))
-    opaque = many.having({"opacities": torch.full((6000,), 0.0)})
-    still = shaken(opaque, rate=1e-3, pixel=1e-2, noise=0.5, random=chance()) - opaque.means
+    opaque = many.with_tensors({"opacities": torch.full((6000,), 0.0)})
+    still = inject_noise(opaque, lr=1e-3, pixel=1e-2, noise=0.5, random=chance()) - opaque.means
     assert float(still.abs().max()) < 1e-12 + 1e-6 * float(move.abs().max())
 
 
 def test_shaking_does_not_depend_on_the_scenes_unit():
     """The same scene in millimetres moves a thousand times as many of them."""
-    scene = crowd(10).having({"opacities": torch.full((10,), -12.0)})
-    large = scene.having({"means": scene.means * 1000, "scales": scene.scales + math.log(1000)})
-    near = shaken(scene, rate=1e-3, pixel=1e-2, noise=0.5, random=chance()) - scene.means
-    far = shaken(large, rate=1.0, pixel=10.0, noise=0.5, random=chance()) - large.means
+    scene = crowd(10).with_tensors({"opacities": torch.full((10,), -12.0)})
+    large = scene.with_tensors({"means": scene.means * 1000, "scales": scene.scales + math.log(1000)})
+    near = inject_noise(scene, lr=1e-3, pixel=1e-2, noise=0.5, random=chance()) - scene.means
+    far = inject_noise(large, lr=1.0, pixel=10.0, noise=0.5, random=chance()) - large.means
     assert torch.allclose(far, near * 1000, rtol=1e-3, atol=1e-2)
 
 
-@pytest.mark.parametrize("broken", [{"cap": 0}, {"first": 0.0}, {"until": 0.0}, {"extent": 0.0}])
+@pytest.mark.parametrize(
+    "broken", [{"cap_max": 0}, {"grow_grad2d": 0.0}, {"anneal_until": 0.0}, {"extent": 0.0}]
+)
 def test_limits_that_make_no_sense_are_refused(broken):
-    with pytest.raises(ValueError, match="cap"):
-        Growth(**{"extent": 1.0, **broken})
+    with pytest.raises(ValueError, match="cap_max"):
+        AdaptiveDensityControl(**{"extent": 1.0, **broken})
 
 
 def test_samplings_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="cap"):
-        Sampling(cap=0)
+    with pytest.raises(ValueError, match="cap_max"):
+        MCMCStrategy(cap_max=0)

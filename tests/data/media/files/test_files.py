@@ -17,29 +17,29 @@ import pytest
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.photo.decode import decode
 from freezeframe.data.media.video_in.source import VideoSource, open_video
-from freezeframe.data.media.video_in.stream_info import address, open_container
+from freezeframe.data.media.video_in.stream_info import ffmpeg_url, open_container
 from freezeframe.data.media.video_out.other_streams import packets_until
 from freezeframe.data.media.video_out.sink import VideoSink
 from freezeframe.data.media.video_out.stream_digest import same_tag
-from freezeframe.data.media.video_out.verify import PlumbingSheet
+from freezeframe.data.media.video_out.verify import VerificationReport
 
 MakeVideo = Callable[..., Path]
 Part = Callable[[Any], Callable[[], None]]
 MILLISECOND = Fraction(1, 1000)
 
 
-def rework(source: VideoSource, target: Path, **wishes: Any) -> tuple[PlumbingSheet, list[str]]:
+def rework(source: VideoSource, target: Path, **wishes: Any) -> tuple[VerificationReport, list[str]]:
     """Send every frame through, the first by way of its light; the sheet, and the notes before the work."""
     sink = VideoSink(source, target, **wishes)
     notes = list(sink.notes)
     for frame in source.frames():
-        sink.write([frame if frame.index else frame.showing(frame.picture.linear())])
+        sink.write([frame if frame.index else frame.with_image(frame.picture.linear())])
     return sink.finish(), notes
 
 
 def payload(path: Path, kind: str) -> list[tuple[int, bytes]]:
     """The packets of the first stream of a kind, read by FFmpeg alone."""
-    with av.open(address(path)) as container:
+    with av.open(ffmpeg_url(path)) as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
         return [(p.pts, bytes(p)) for p in container.demux() if p.size and p.stream_index == stream.index]
 
@@ -109,31 +109,31 @@ def test_an_action_camera_keeps_its_measurements(make_video: MakeVideo, tmp_path
     """GoPro: its gpmd track comes along bit for bit; fdsc, which only GoPro can describe, is named."""
     clip = make_video(sound=True, part=GOPRO)
     replaced(clip, b"gpmd", b"fdsc", last=True)
-    sheet, notes = rework(open_video(clip), tmp_path / f"out.{kind}")
-    assert sheet.passed, sheet.text()
+    report, notes = rework(open_video(clip), tmp_path / f"out.{kind}")
+    assert report.passed, report.text()
     assert payload(tmp_path / f"out.{kind}", "data") == payload(clip, "data") != []
     assert [note for note in notes if note.startswith("stream 3 (data, unknown codec")] == notes != []
 
 
 def test_what_matroska_cannot_hold_is_named(make_video: MakeVideo, tmp_path: Path):
-    sheet, notes = rework(open_video(make_video(sound=True, part=GOPRO)), tmp_path / "out.mkv")
-    assert sheet.passed, sheet.text()
+    report, notes = rework(open_video(make_video(sound=True, part=GOPRO)), tmp_path / "out.mkv")
+    assert report.passed, report.text()
     assert [note.partition(" (")[0] for note in notes] == ["stream 2", "stream 3"]
     assert all("Matroska" in note and note.endswith("is left out") for note in notes)
 
 
 def test_sound_of_an_unknown_codec_is_named(make_video: MakeVideo, tmp_path: Path):
     clip = replaced(replaced(make_video(sound=True), b"mp4a", b"zzzz"), b"esds", b"yyyy")
-    sheet, notes = rework(open_video(clip), tmp_path / "out.mp4")
-    assert sheet.passed, sheet.text()
+    report, notes = rework(open_video(clip), tmp_path / "out.mp4")
+    assert report.passed, report.text()
     assert len(notes) == 1
     assert "stream 1 (audio, unknown codec" in notes[0]
 
 
 def test_cues_of_a_broadcast_are_named(make_video: MakeVideo, tmp_path: Path):
     clip = make_video("in.ts", part=track("klv", [b"\x06\x0e\x2b\x34" * 8] * 3))
-    sheet, notes = rework(open_video(clip), tmp_path / "out.mkv")
-    assert sheet.passed, sheet.text()
+    report, notes = rework(open_video(clip), tmp_path / "out.mkv")
+    assert report.passed, report.text()
     assert [note for note in notes if "klv" in note] == notes != []
 
 
@@ -144,8 +144,8 @@ def test_a_track_without_content_is_named(make_video: MakeVideo, tmp_path: Path,
         return lambda: None
 
     clip = make_video("in.mkv", part=add_nothing)
-    sheet, notes = rework(open_video(clip), tmp_path / f"out.{kind}")
-    assert sheet.passed, sheet.text()
+    report, notes = rework(open_video(clip), tmp_path / f"out.{kind}")
+    assert report.passed, report.text()
     assert notes == ["stream 1 (video, mjpeg) has nothing in it here and is left out"]
 
 
@@ -156,8 +156,8 @@ def test_webvtt_comes_along(make_video: MakeVideo, tmp_path: Path, name: bytes, 
     clip = make_video("in.mkv", part=track("webvtt", words))
     old_name = b"D_WEBVTT/SUBTITLES"
     replaced(clip, old_name, name)
-    sheet, notes = rework(open_video(clip), tmp_path / "out.mkv")
-    assert sheet.passed, sheet.text()
+    report, notes = rework(open_video(clip), tmp_path / "out.mkv")
+    assert report.passed, report.text()
     assert not notes
     assert [(time, words.strip(b"\n")) for time, words in payload(tmp_path / "out.mkv", "subtitle")] == [
         (200 * k, content) for k, content in enumerate(words)
@@ -174,8 +174,8 @@ def test_data_before_a_trimmed_start_stay_behind(make_video: MakeVideo, tmp_path
     begin_later(clip, Fraction(2, 5))
     source = open_video(clip)
     assert sum(1 for _ in source.frames()) == 15
-    sheet, _ = rework(source, tmp_path / "out.mp4")
-    assert sheet.passed, sheet.text()
+    report, _ = rework(source, tmp_path / "out.mp4")
+    assert report.passed, report.text()
     shown = payload(tmp_path / "out.mp4", "data")
     assert shown
     assert {content for _, content in shown} <= {b"GPMF2", b"GPMF3", b"GPMF4"}
@@ -183,18 +183,18 @@ def test_data_before_a_trimmed_start_stay_behind(make_video: MakeVideo, tmp_path
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4", "mov"])
 @pytest.mark.parametrize(
-    ("name", "start", "tick"),
+    ("name", "start", "time_base"),
     [("in.ts", 10 * 90_000, Fraction(1, 90_000)), ("in.mkv", 1 << 31, MILLISECOND)],
 )
 def test_a_late_start_is_no_length(
-    make_video: MakeVideo, tmp_path: Path, name: str, start: int, tick: Fraction, kind: str
+    make_video: MakeVideo, tmp_path: Path, name: str, start: int, time_base: Fraction, kind: str
 ):
-    step = round(Fraction(1, 25) / tick)
-    clip = make_video(name, ticks=range(start, start + 12 * step, step), tick=tick)
-    sheet, _ = rework(open_video(clip), tmp_path / f"out.{kind}")
-    assert sheet.passed, sheet.text()
-    (line,) = (line for line in sheet.lines if line.name == "duration")
-    assert line.promised == "0.480 s"
+    step = round(Fraction(1, 25) / time_base)
+    clip = make_video(name, ticks=range(start, start + 12 * step, step), time_base=time_base)
+    report, _ = rework(open_video(clip), tmp_path / f"out.{kind}")
+    assert report.passed, report.text()
+    (check,) = (check for check in report.checks if check.name == "duration")
+    assert check.expected == "0.480 s"
 
 
 def test_a_program_stream_with_fields(make_video: MakeVideo, tmp_path: Path):
@@ -202,14 +202,14 @@ def test_a_program_stream_with_fields(make_video: MakeVideo, tmp_path: Path):
         "in.mpg",
         codec="mpeg2video",
         size=(240, 320),
-        tick=Fraction(1, 25),
+        time_base=Fraction(1, 25),
         ticks=range(10),
         options={"flags": "+ildct+ilme", "field_order": "tt"},
     )
     source = open_video(clip)
     assert source.info.origin > 0
-    sheet, _ = rework(source, tmp_path / "out.mkv")
-    assert sheet.passed, sheet.text()
+    report, _ = rework(source, tmp_path / "out.mkv")
+    assert report.passed, report.text()
 
 
 @pytest.mark.parametrize("end", [0.2, 0.5, None])
@@ -217,8 +217,8 @@ def test_a_part_is_as_long_as_it_was_asked_for(make_video: MakeVideo, tmp_path: 
     """Sound and data that go on after the film make no difference."""
     long = several(lambda c: _silence(c, 3), track("bin_data", [b"GPMF"] * 20))
     clip = make_video(part=long)
-    sheet, _ = rework(open_video(clip, start=0.08, end=end), tmp_path / "out.mp4")
-    assert sheet.passed, sheet.text()
+    report, _ = rework(open_video(clip, start=0.08, end=end), tmp_path / "out.mp4")
+    assert report.passed, report.text()
 
 
 def _silence(container: Any, seconds: int) -> Callable[[], None]:
@@ -235,7 +235,7 @@ def _silence(container: Any, seconds: int) -> Callable[[], None]:
 
 
 def test_a_part_is_copied_without_reading_the_rest(make_video: MakeVideo):
-    clip = make_video(tick=Fraction(1), ticks=range(120))
+    clip = make_video(time_base=Fraction(1), ticks=range(120))
     with open_container(clip) as container:
         last = max(packet.dts * packet.time_base for packet in packets_until(container, 0, Fraction(5)))
     assert 5 < last < 20
@@ -245,12 +245,12 @@ def test_a_part_is_copied_without_reading_the_rest(make_video: MakeVideo):
 def test_a_place_is_the_same_in_other_digits(make_video: MakeVideo, tmp_path: Path, touched: str):
     clip = make_video("in.mov", metadata={"location": touched, "location-eng": touched})
     for kind in ("mp4", "mov", "mkv"):
-        sheet, _ = rework(open_video(clip), tmp_path / f"out.{kind}")
-        assert sheet.passed, sheet.text()
+        report, _ = rework(open_video(clip), tmp_path / f"out.{kind}")
+        assert report.passed, report.text()
 
 
 @pytest.mark.parametrize(
-    ("key", "wanted", "got", "same"),
+    ("key", "expected_value", "actual_tags", "same"),
     [
         ("location", "+40.680-074.500/", {"location": "+40.6800-074.5000/"}, True),
         ("location", "+40.680-074.500/", {"location": "+40.6810-074.5000/"}, False),
@@ -266,15 +266,17 @@ def test_a_place_is_the_same_in_other_digits(make_video: MakeVideo, tmp_path: Pa
         ("title", "Final", {"title": "final"}, False),
     ],
 )
-def test_tags_are_compared_by_what_they_mean(key: str, wanted: str, got: dict[str, str], same: bool):
-    assert same_tag(key, wanted, got) is same
+def test_tags_are_compared_by_what_they_mean(
+    key: str, expected_value: str, actual_tags: dict[str, str], same: bool
+):
+    assert same_tag(key, expected_value, actual_tags) is same
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])
 def test_the_day_a_matroska_was_made_comes_along(make_video: MakeVideo, tmp_path: Path, kind: str):
     clip = make_video("in.mkv", metadata={"creation_time": "2019-05-30T20:38:53.250000Z"})
-    sheet, _ = rework(open_video(clip), tmp_path / f"out.{kind}")
-    assert sheet.passed, sheet.text()
+    report, _ = rework(open_video(clip), tmp_path / f"out.{kind}")
+    assert report.passed, report.text()
 
 
 def test_transparency_beside_the_picture_is_told(make_video: MakeVideo):
@@ -287,14 +289,16 @@ def test_transparency_beside_the_picture_is_told(make_video: MakeVideo):
 class TestAvi:
     @pytest.fixture
     def clip(self, make_video: MakeVideo) -> Path:
-        return make_video("in.avi", codec="mjpeg", pix_fmt="yuvj420p", tick=Fraction(1, 25), ticks=range(12))
+        return make_video(
+            "in.avi", codec="mjpeg", pix_fmt="yuvj420p", time_base=Fraction(1, 25), ticks=range(12)
+        )
 
     def test_a_lost_index_is_no_lost_frame(self, clip: Path, tmp_path: Path):
         content = clip.read_bytes()
         clip.write_bytes(content[: content.rindex(b"idx1")])
         source = open_video(clip)
-        sheet, _ = rework(source, tmp_path / "out.mkv")
-        assert sheet.passed, sheet.text()
+        report, _ = rework(source, tmp_path / "out.mkv")
+        assert report.passed, report.text()
         assert not source.damage
 
     def test_a_lost_frame_is(self, clip: Path):
@@ -318,8 +322,8 @@ def test_a_cover_without_a_flag_is_not_the_film(make_video: MakeVideo, tmp_path:
                 out.mux(packet)
     opened = open_video(clip)
     assert (opened.info.stream, opened.info.width) == (1, 128)
-    sheet, notes = rework(opened, tmp_path / "out.mkv")
-    assert sheet.passed, sheet.text()
+    report, notes = rework(opened, tmp_path / "out.mkv")
+    assert report.passed, report.text()
     assert not notes
     assert payload(tmp_path / "out.mkv", "video") == payload(clip, "video"), "the cover is the first of both"
 
@@ -329,15 +333,15 @@ def test_a_broadcast_that_begins_between_key_frames(make_video: MakeVideo, tmp_p
     options = {"g": "300", "keyint_min": "300", "sc_threshold": "0", "bf": "0"}
     clip = make_video("whole.ts", ticks=range(0, 330 * 3600, 3600), options=options)
     content, begun = clip.read_bytes(), 0
-    kept = bytearray()
+    trimmed_bytes = bytearray()
     for at in range(0, len(content), 188):
         packet = content[at : at + 188]
         film = (packet[1] & 31) << 8 | packet[2] == 256
         begun += film and bool(packet[1] & 0x40)
         if not film or begun > 2:
-            kept += packet
+            trimmed_bytes += packet
     late = tmp_path / "late.ts"
-    late.write_bytes(kept)
+    late.write_bytes(trimmed_bytes)
     source = open_video(late)
     assert sum(1 for _ in source.frames()) == 30
     assert (source.info.width, source.info.height) == (128, 96)
@@ -357,8 +361,8 @@ def test_any_name_will_do(make_video: MakeVideo, tmp_path: Path, monkeypatch: py
     (tmp_path / "results").mkdir()
     monkeypatch.chdir(tmp_path)
     for target in (Path("results") / name, Path("results", name).with_suffix(".mkv")):
-        sheet, _ = rework(open_video(Path(clip.name)), target)
-        assert sheet.passed, sheet.text()
+        report, _ = rework(open_video(Path(clip.name)), target)
+        assert report.passed, report.text()
     assert len(list((tmp_path / "results").iterdir())) == 2
 
 
@@ -386,8 +390,8 @@ def test_every_delay_of_a_gif_is_kept(tmp_path: Path):
     source = open_video(path)
     times = [frame.time for frame in source.frames()]
     assert [b - a for a, b in pairwise(times)] == [Fraction(k, 100) for k in (2, 7, 3, 50)]
-    sheet, _ = rework(source, tmp_path / "out.mp4")
-    assert sheet.passed, sheet.text()
+    report, _ = rework(source, tmp_path / "out.mp4")
+    assert report.passed, report.text()
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mov", "mkv"])
@@ -397,8 +401,8 @@ def test_the_last_picture_stays_as_long_as_it_did(tmp_path: Path, kind: str):
     path = tmp_path / "in.gif"
     pictures = [Image.new("RGB", (64, 64), (k, 0, 0)) for k in range(0, 250, 50)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[40, 40, 40, 40, 1000])
-    sheet, _ = rework(open_video(path), tmp_path / f"out.{kind}")
-    assert sheet.passed, sheet.text()
+    report, _ = rework(open_video(path), tmp_path / f"out.{kind}")
+    assert report.passed, report.text()
     with av.open(str(tmp_path / f"out.{kind}")) as container:
         assert abs(container.duration / av.time_base - 1.16) < 0.02
 
@@ -410,9 +414,11 @@ def test_full_range_lies_in_the_nature_of_rgb(
 ):
     untagged = (0, 2, 2, 2)
     name = "in.avi" if codec == "rawvideo" else "in.mkv"
-    clip = make_video(name, codec=codec, pix_fmt=pix_fmt, tags=untagged, tick=Fraction(1, 25), ticks=range(6))
-    sheet, _ = rework(open_video(clip), tmp_path / f"out.{kind}")
-    assert sheet.passed, sheet.text()
+    clip = make_video(
+        name, codec=codec, pix_fmt=pix_fmt, tags=untagged, time_base=Fraction(1, 25), ticks=range(6)
+    )
+    report, _ = rework(open_video(clip), tmp_path / f"out.{kind}")
+    assert report.passed, report.text()
 
 
 @pytest.mark.parametrize("codec", [None, "ffv1"])
@@ -422,8 +428,8 @@ def test_a_picture_one_pixel_wide(tmp_path: Path, codec: Any):
     path = tmp_path / "in.gif"
     pictures = [Image.new("RGB", (1, 60), (k, 0, 0)) for k in (0, 100, 200)]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
-    sheet, _ = rework(open_video(path), tmp_path / "out.mkv", codec=codec)
-    assert sheet.passed, sheet.text()
+    report, _ = rework(open_video(path), tmp_path / "out.mkv", codec=codec)
+    assert report.passed, report.text()
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path):
@@ -441,6 +447,6 @@ def test_what_is_wrong_with_a_photo_is_one_line(tmp_path: Path):
     content = path.read_bytes()
     # What the library says to this ends with a line break.
     path.write_bytes(content[: content.index(b"mdat") + 4])
-    with pytest.raises(UnreadableMedia) as told:
+    with pytest.raises(UnreadableMedia) as error:
         decode(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

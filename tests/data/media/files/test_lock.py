@@ -12,7 +12,7 @@ import pytest
 from freezeframe.data.errors import UnwritableOutput
 from freezeframe.data.media.files import lock
 from freezeframe.data.media.files.lock import Lock
-from freezeframe.data.media.files.publish import remove_job
+from freezeframe.data.media.files.publish import remove_work_dir
 
 HOLD = """
 import sys
@@ -36,7 +36,7 @@ def holder(tmp_path: Path):
 
 
 def test_a_second_run_is_told_who_holds_it(tmp_path: Path, holder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lock, "PATIENCE", 0.1)
+    monkeypatch.setattr(lock, "TIMEOUT_S", 0.1)
     with pytest.raises(UnwritableOutput, match=rf"out\.mp4: another run .*process {holder.pid} on .*since"):
         Lock(tmp_path / "job", Path("out.mp4"))
 
@@ -50,7 +50,7 @@ def test_the_lock_of_a_killed_run_is_free(tmp_path: Path, holder):
 
 def test_a_job_that_was_taken_away_is_no_ones(tmp_path: Path):
     first = Lock(tmp_path / "job", Path("out.mp4"))
-    remove_job(tmp_path / "job")
+    remove_work_dir(tmp_path / "job")
     second = Lock(tmp_path / "job", Path("out.mp4"))
     assert second.held
     first.release()

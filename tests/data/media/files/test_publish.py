@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.files.publish import Claim, claim, refuse_collisions
+from freezeframe.data.media.files.publish import Claim, check_collisions, claim
 
 
 def names(folder: Path) -> list[str]:
@@ -160,5 +160,5 @@ def test_two_results_are_two_places(tmp_path: Path, one: str, other: str):
     (tmp_path / "here").touch()
     os.link(tmp_path / "here", tmp_path / "link")
     with pytest.raises(UnwritableOutput, match="--report"):
-        refuse_collisions({"the output": tmp_path / one, "--report": tmp_path / other, "--json": None})
-    refuse_collisions({"the output": tmp_path / one, "--report": tmp_path / "another"})
+        check_collisions({"the output": tmp_path / one, "--report": tmp_path / other, "--json": None})
+    check_collisions({"the output": tmp_path / one, "--report": tmp_path / "another"})

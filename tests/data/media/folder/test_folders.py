@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
-from freezeframe.data.media.folder.sink import _turn
+from freezeframe.data.media.folder.sink import _orientation
 from freezeframe.data.media.folder.source import ImageFolderSink, ImageFolderSource, open_folder
 from freezeframe.data.media.photo.files import read_photo, write_photo
-from freezeframe.data.media.photo.photo import TURNS, PhotoPicture
+from freezeframe.data.media.photo.photo import EXIF_TRANSPOSE, PhotoPicture
 from freezeframe.data.media.video_in.source import VideoSource, open_video
 from freezeframe.data.types import Frame
 
@@ -84,13 +84,13 @@ def test_what_is_hidden_or_no_image_is_left_out(tmp_path: Path) -> None:
 )
 def test_glimpses_are_spread_runs_without_overlap(tmp_path: Path, count: int, runs: int, length: int) -> None:
     source = open_folder(clip(tmp_path / "in", count))
-    glimpses = [[frame.index for frame in run] for run in source.glimpses(runs, length)]
-    seen = [index for run in glimpses for index in run]
+    sample_clips = [[frame.index for frame in run] for run in source.sample_clips(runs, length)]
+    seen = [index for run in sample_clips for index in run]
     assert seen == sorted(set(seen))
-    assert all(run == list(range(run[0], run[0] + len(run))) for run in glimpses)
-    assert 1 <= len(glimpses) <= runs
+    assert all(run == list(range(run[0], run[0] + len(run))) for run in sample_clips)
+    assert 1 <= len(sample_clips) <= runs
     if count >= 2 * runs * length:
-        assert len(glimpses) == runs
+        assert len(sample_clips) == runs
         assert seen[0] < count / runs
         assert seen[-1] > count - 1 - count / runs
 
@@ -142,10 +142,10 @@ def test_untouched_images_are_the_same_bytes_under_the_same_names(tmp_path: Path
     source = open_folder(clip(tmp_path / "in", suffix=suffix))
     sink = ImageFolderSink(source, tmp_path / "out")
     sink.write(list(source.frames()))
-    sheet = sink.finish()
+    report = sink.finish()
     assert bytes_in(tmp_path / "out") == bytes_in(tmp_path / "in")
-    assert sheet.passed
-    assert "6 byte for byte" in sheet.text()
+    assert report.passed
+    assert "6 byte for byte" in report.text()
     assert sorted(item.name for item in tmp_path.iterdir()) == ["in", "out"]
 
 
@@ -153,7 +153,7 @@ def test_untouched_images_are_the_same_bytes_under_the_same_names(tmp_path: Path
 def test_changed_images_hold_the_new_light_in_the_old_format(tmp_path: Path, suffix: str, depth: int) -> None:
     source = open_folder(clip(tmp_path / "in", suffix=suffix, depth=depth))
     sink = ImageFolderSink(source, tmp_path / "out")
-    sink.write([f.showing(f.picture.linear().flip(2)) if f.index == 3 else f for f in source.frames()])
+    sink.write([f.with_image(f.picture.linear().flip(2)) if f.index == 3 else f for f in source.frames()])
     assert sink.finish().passed
     changed = read_photo(tmp_path / f"out/003{suffix}")
     assert np.array_equal(changed.pixels, numbered(3, depth).pixels[:, ::-1])
@@ -185,7 +185,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     stray = tmp_path / ".out.freezeframe/images/.004.png.freezeframe"
     stray.write_bytes(b"half")
     sink = ImageFolderSink(source, tmp_path / "out", key="a")
-    assert sink.finished == 4
+    assert sink.finished_frames == 4
     sink.write(list(source.frames(first=4)))
     assert sink.finish().passed
     assert bytes_in(tmp_path / "out") == bytes_in(tmp_path / "in")
@@ -196,7 +196,7 @@ def test_a_finished_but_unnamed_run_only_needs_its_name(tmp_path: Path) -> None:
     source = open_folder(clip(tmp_path / "in"))
     interrupted(source, tmp_path / "out", after=6)
     sink = ImageFolderSink(source, tmp_path / "out", key="a")
-    assert sink.finished == 6
+    assert sink.finished_frames == 6
     assert sink.finish().passed
     assert bytes_in(tmp_path / "out") == bytes_in(tmp_path / "in")
 
@@ -205,12 +205,12 @@ def test_other_settings_or_another_source_begin_anew(tmp_path: Path) -> None:
     folder = clip(tmp_path / "in")
     interrupted(open_folder(folder), tmp_path / "out", after=4)
     other = ImageFolderSink(open_folder(folder), tmp_path / "out", key="b")
-    assert other.finished == 0
+    assert other.finished_frames == 0
     other.abort()
     interrupted(open_folder(folder), tmp_path / "out", after=4)
     os.utime(folder / "005.png", ns=(1, 1))
     later = ImageFolderSink(open_folder(folder), tmp_path / "out", key="a")
-    assert later.finished == 0
+    assert later.finished_frames == 0
     later.abort()
 
 
@@ -226,8 +226,8 @@ def test_missing_images_fail_the_sheet(tmp_path: Path) -> None:
     source = open_folder(clip(tmp_path / "in"))
     sink = ImageFolderSink(source, tmp_path / "out")
     sink.write(list(source.frames())[:5])
-    sheet = sink.finish()
-    assert [line.name for line in sheet.lines if not line.passed] == ["images"]
+    report = sink.finish()
+    assert [check.name for check in report.checks if not check.passed] == ["images"]
 
 
 def test_outputs_that_would_harm_are_refused(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_power_cut_around_the_new_name_loses_no_folder(tmp_path: Path, key: st
         ImageFolderSink(source, out, key=key)
     assert bytes_in(out) == (bytes_in(tmp_path / "in") if shown else earlier)
     sink = ImageFolderSink(source, out, force=True, key=key)
-    write_all(sink, list(source.frames(first=sink.finished)))
+    write_all(sink, list(source.frames(first=sink.finished_frames)))
     assert bytes_in(out) == bytes_in(tmp_path / "in")
     assert sorted(item.name for item in tmp_path.iterdir()) == ["in", "out"]
 
@@ -332,15 +332,15 @@ def test_frames_of_a_clip_become_numbered_png(tmp_path: Path, shared_data: Path)
     frames = list(source.frames())
     sink = ImageFolderSink(source, tmp_path / "out")
     sink.write(frames)
-    sheet = sink.finish()
-    assert sheet.passed
-    assert "not held by images; 30.020 frames per second" in sheet.text()
+    report = sink.finish()
+    assert report.passed
+    assert "not held by images; 30.020 frames per second" in report.text()
     assert [image.name for image in open_folder(tmp_path / "out").images] == [
         f"{index:06d}.png" for index in range(len(frames))
     ]
     shown = read_photo(tmp_path / "out/000002.png")
-    wanted = numbered(0).with_light(frames[2].picture.linear())
-    assert np.array_equal(shown.pixels, wanted.pixels)
+    expected = numbered(0).with_linear(frames[2].picture.linear())
+    assert np.array_equal(shown.pixels, expected.pixels)
 
 
 @dataclass(frozen=True)
@@ -360,7 +360,7 @@ class Deep:
     def luma(self) -> torch.Tensor:
         return torch.zeros(self.size, dtype=torch.uint8)
 
-    def with_light(self, image: torch.Tensor) -> Deep:
+    def with_linear(self, image: torch.Tensor) -> Deep:
         return replace(self, light=image)
 
 
@@ -377,11 +377,11 @@ def test_a_display_matrix_is_the_turn_that_it_means(tmp_path: Path, shared_data:
     """The corners of a picture go where the matrix (x' = ax + cy, y' = bx + dy) sends them."""
     source = open_video(shared_data / "test/clips/handheld_short.mp4")
     corners = np.array([[0, 1], [2, 3]])
-    where = {int(TURNS[turn](corners)[y, x]): (2 * x - 1, 2 * y - 1) for x in (0, 1) for y in (0, 1)}
+    where = {int(EXIF_TRANSPOSE[turn](corners)[y, x]): (2 * x - 1, 2 * y - 1) for x in (0, 1) for y in (0, 1)}
     (ax, bx), (cx, dx) = ((np.array(where[one]) - np.array(where[0])) // 2 for one in (1, 2))
     unit = 65536
     matrix = tuple(int(v) for v in (ax * unit, bx * unit, 0, cx * unit, dx * unit, 0, 0, 0, 1 << 30))
     turned = VideoSource(
         replace(source.info, display_matrix=matrix), start=None, end=None, skip_damaged=False
     )
-    assert _turn(turned) == turn
+    assert _orientation(turned) == turn

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from freezeframe.data.errors import UnreadableMedia
-from freezeframe.data.media.folder.frame_numbers import places_of
+from freezeframe.data.media.folder.frame_numbers import frame_positions
 from freezeframe.data.media.folder.source import ImageFolderSink, open_folder
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.media.video_out.sink import VideoSink
 
 
 @pytest.mark.parametrize(
-    ("numbers", "places", "words"),
+    ("numbers", "positions", "words"),
     [
         ([0, 1, 2, 4, 5], [0, 1, 2, 4, 5], "number 3 is"),
         ([7, 8, 12, 13, 15, 16], [0, 1, 5, 6, 8, 9], "numbers 9 to 11, 14 are"),
@@ -28,15 +28,17 @@ from freezeframe.data.media.video_out.sink import VideoSink
         ([5], [0], None),
     ],
 )
-def test_gaps_in_numbers_are_gaps_in_time(numbers: list[int], places: list[int], words: str | None) -> None:
-    found, said = places_of([f"clip2_{number:05d}.png" for number in numbers])
-    assert found == places
+def test_gaps_in_numbers_are_gaps_in_time(
+    numbers: list[int], positions: list[int], words: str | None
+) -> None:
+    found, said = frame_positions([f"clip2_{number:05d}.png" for number in numbers])
+    assert found == positions
     assert said is None if words is None else words in (said or "")
 
 
 @pytest.mark.parametrize("names", [["a.png", "b.png", "d.png"], ["a1.png", "b3.png"], ["1.png", "1.jpg"]])
 def test_names_that_count_nothing_lie_side_by_side(names: list[str]) -> None:
-    assert places_of(names) == (list(range(len(names))), None)
+    assert frame_positions(names) == (list(range(len(names))), None)
 
 
 @pytest.fixture
@@ -54,8 +56,8 @@ def test_a_gap_lasts_in_the_video(gap: Path, tmp_path: Path) -> None:
     assert source.notes == ["number 3 is missing: taken as a gap in time"]
     sink = VideoSink(source, tmp_path / "out.mp4")
     sink.write(list(source.frames()))
-    sheet = sink.finish()
-    assert sheet.passed, sheet.text()
+    report = sink.finish()
+    assert report.passed, report.text()
     times = [frame.time for frame in open_video(tmp_path / "out.mp4").frames()]
     assert times == [Fraction(number, 10) for number in (0, 1, 2, 4, 5)]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import ImageCms
 
-from freezeframe.data.color import SRGB, to_light
-from freezeframe.data.media.photo.icc_curve import light_of_codes
+from freezeframe.data.color import SRGB, to_linear
+from freezeframe.data.media.photo.icc_curve import linear_lut
 from freezeframe.data.media.photo.photo import PhotoPicture
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -37,9 +37,9 @@ def curv(*values: int) -> bytes:
 
 
 def test_without_a_profile_the_curve_is_srgb() -> None:
-    codes = torch.linspace(0, 1, 256)
-    assert torch.from_numpy(light_of_codes(None, 8)[0]).allclose(to_light(codes, SRGB), atol=1e-6)
-    assert np.array_equal(light_of_codes(None, 8), light_of_codes(PROFILE, 8))
+    encoded = torch.linspace(0, 1, 256)
+    assert torch.from_numpy(linear_lut(None, 8)[0]).allclose(to_linear(encoded, SRGB), atol=1e-6)
+    assert np.array_equal(linear_lut(None, 8), linear_lut(PROFILE, 8))
 
 
 X = np.linspace(0, 1, 256)
@@ -52,7 +52,7 @@ CURVES = {
     "kind 2": (para(2, 2.0, 1.0, -0.25, 0.25), np.where(X >= 0.25, (X - 0.25) ** 2, 0) + 0.25),
     "kind 3": (
         para(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045),
-        to_light(torch.tensor(X), SRGB).numpy(),
+        to_linear(torch.tensor(X), SRGB).numpy(),
     ),
     "kind 4": (
         para(4, 2.0, 0.75, 0.0, 0.5, 0.25, 0.4375, 0.0),
@@ -65,11 +65,11 @@ CURVES = {
 def test_light_follows_the_profile(name: str) -> None:
     """To a quarter of a thousandth: s15Fixed16 numbers and 65536 nodes leave less."""
     tag, truth = CURVES[name]
-    assert np.abs(light_of_codes(profile_with(tag, tag, tag), 8) - truth).max() < 2.5e-4
+    assert np.abs(linear_lut(profile_with(tag, tag, tag), 8) - truth).max() < 2.5e-4
 
 
 def test_each_channel_has_its_own_curve() -> None:
-    lut = light_of_codes(profile_with(curv(), curv(512), curv(256 * 3)), 8)
+    lut = linear_lut(profile_with(curv(), curv(512), curv(256 * 3)), 8)
     assert np.allclose(lut, [X, X**2, X**3], atol=1e-4)
 
 
@@ -88,7 +88,7 @@ def test_each_channel_has_its_own_curve() -> None:
     ],
 )
 def test_profiles_without_a_usable_curve_count_as_srgb(profile: bytes) -> None:
-    assert np.array_equal(light_of_codes(profile, 8), light_of_codes(None, 8))
+    assert np.array_equal(linear_lut(profile, 8), linear_lut(None, 8))
 
 
 @pytest.mark.parametrize("depth", [8, 16])
@@ -97,10 +97,10 @@ def test_light_and_back_is_the_same_code(depth: int, curve: bytes | None) -> Non
     """Less than half a code is lost: rounding brings back every one, where the curve is not flat."""
     top = (1 << depth) - 1
     first = top // 4 if curve == CURVES["kind 1"][0] else 0
-    codes = np.linspace(first, top, 4096).round().astype(np.uint8 if depth == 8 else np.uint16)
+    encoded = np.linspace(first, top, 4096).round().astype(np.uint8 if depth == 8 else np.uint16)
     profile = profile_with(curve, curve, curve) if curve else None
-    picture = PhotoPicture(pixels=codes.reshape(64, 64, 1).repeat(3, axis=2), profile=profile)
-    back = picture.with_light(picture.linear())
+    picture = PhotoPicture(pixels=encoded.reshape(64, 64, 1).repeat(3, axis=2), profile=profile)
+    back = picture.with_linear(picture.linear())
     # Below code 16 of 65535 a power law has more codes than float32 nodes tell apart.
     exact = picture.pixels >= (0 if depth == 8 or curve is None else 4096)
     assert np.array_equal(back.pixels[exact], picture.pixels[exact])
@@ -110,11 +110,11 @@ def test_light_and_back_is_the_same_code(depth: int, curve: bytes | None) -> Non
 def test_light_keeps_the_channels_and_the_place() -> None:
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[1, 4] = (255, 128, 0)
-    light = PhotoPicture(pixels=pixels).linear()
-    assert light.shape == (3, 4, 6)
-    assert light.dtype == torch.float32
-    assert light[:, 1, 4].tolist() == pytest.approx([1, 0.21586, 0], abs=1e-5)
-    assert float(light.sum()) == pytest.approx(1.21586, abs=1e-5)
+    linear = PhotoPicture(pixels=pixels).linear()
+    assert linear.shape == (3, 4, 6)
+    assert linear.dtype == torch.float32
+    assert linear[:, 1, 4].tolist() == pytest.approx([1, 0.21586, 0], abs=1e-5)
+    assert float(linear.sum()) == pytest.approx(1.21586, abs=1e-5)
 
 
 def test_luma_is_dark_to_bright_in_both_depths() -> None:
@@ -128,5 +128,5 @@ def test_luma_is_dark_to_bright_in_both_depths() -> None:
 
 def test_too_bright_light_is_white() -> None:
     black = PhotoPicture(pixels=np.zeros((4, 5, 3), np.uint8))
-    white = black.with_light(torch.full((3, 4, 5), 7.0))
+    white = black.with_linear(torch.full((3, 4, 5), 7.0))
     assert (white.pixels == 255).all()

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra, UnreadableMedia, UnwritableOutput
-from freezeframe.data.media.photo.exif import told, upright
+from freezeframe.data.media.photo.exif import normalize_orientation, parse_tags
 from freezeframe.data.media.photo.files import exposure_seconds, read_burst, read_photo, write_photo
 from freezeframe.data.media.photo.photo import PhotoPicture
 from freezeframe.data.media.video_in.source import open_video
@@ -72,7 +72,7 @@ def test_each_orientation_is_put_upright_as_pillow_does(
     with Image.open(path) as image:
         truth = np.asarray(ImageOps.exif_transpose(image))
     assert np.array_equal(picture.pixels, truth)
-    assert told(picture.exif).get(0x0112, 1) == 1
+    assert parse_tags(picture.exif).get(0x0112, 1) == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -92,22 +92,26 @@ def test_a_turned_photo_says_its_new_width_and_drops_its_thumbnail() -> None:
     order = "<" if exif[:2] == b"II" else ">"
     link = 10 + 12 * struct.unpack_from(order + "H", exif, 8)[0]
     struct.pack_into(order + "I", exif, link, 8)  # any second directory
-    turned = upright(bytes(exif), turned=True)
-    part = told(turned).get_ifd(EXIF)
+    rotated_90 = normalize_orientation(bytes(exif), rotated_90=True)
+    part = parse_tags(rotated_90).get_ifd(EXIF)
     assert (part[0xA002], part[0xA003]) == (40, 56)
-    assert turned[link : link + 4] == b"\0\0\0\0"
+    assert rotated_90[link : link + 4] == b"\0\0\0\0"
 
 
 def test_upright_moves_no_byte_of_a_maker_note() -> None:
     exif = tags(8).tobytes().removeprefix(b"Exif\0\0")
-    assert upright(exif, turned=True).find(b"Note\0\1\2\xff") == exif.find(b"Note\0\1\2\xff") > 0
-    assert len(upright(exif, turned=True)) == len(exif)
+    assert (
+        normalize_orientation(exif, rotated_90=True).find(b"Note\0\1\2\xff")
+        == exif.find(b"Note\0\1\2\xff")
+        > 0
+    )
+    assert len(normalize_orientation(exif, rotated_90=True)) == len(exif)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=80))
 def test_upright_leaves_alone_what_is_no_exif(noise: bytes) -> None:
-    assert len(upright(b"II*\0" + noise, turned=True)) == 4 + len(noise)
+    assert len(normalize_orientation(b"II*\0" + noise, rotated_90=True)) == 4 + len(noise)
 
 
 @pytest.mark.parametrize("suffix", WITH_EXIF)
@@ -115,10 +119,10 @@ def test_upright_leaves_alone_what_is_no_exif(noise: bytes) -> None:
 def test_date_place_maker_note_and_profile_come_back(tmp_path: Path, suffix: str, depth: int) -> None:
     path = tmp_path / f"photo{suffix}"
     write_photo(photo(depth), path)
-    found, wanted = told(read_photo(path).exif), tags()
-    assert dict(found.get_ifd(EXIF)) == dict(wanted.get_ifd(EXIF))
-    assert dict(found.get_ifd(GPS)) == dict(wanted.get_ifd(GPS))
-    assert (found[271], found[306], found.get(0x0112, 1)) == (wanted[271], wanted[306], 1)
+    found, expected = parse_tags(read_photo(path).exif), tags()
+    assert dict(found.get_ifd(EXIF)) == dict(expected.get_ifd(EXIF))
+    assert dict(found.get_ifd(GPS)) == dict(expected.get_ifd(GPS))
+    assert (found[271], found[306], found.get(0x0112, 1)) == (expected[271], expected[306], 1)
     assert read_photo(path).profile == PROFILE
 
 
@@ -182,10 +186,10 @@ def test_jpeg_keeps_colour_at_full_resolution(tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_where_eight_fit_are_rounded_to_the_nearest_of_eight(tmp_path: Path) -> None:
-    codes = np.arange(256, dtype=np.uint16).reshape(16, 16, 1).repeat(3, axis=2) * 257
-    near = np.maximum(codes, 100) - np.uint16(100)  # less than half of 257 away
+    encoded = np.arange(256, dtype=np.uint16).reshape(16, 16, 1).repeat(3, axis=2) * 257
+    near = np.maximum(encoded, 100) - np.uint16(100)  # less than half of 257 away
     write_photo(PhotoPicture(pixels=near), tmp_path / "ramp.bmp")
-    assert np.array_equal(read_photo(tmp_path / "ramp.bmp").pixels, codes // 257)
+    assert np.array_equal(read_photo(tmp_path / "ramp.bmp").pixels, encoded // 257)
 
 
 def test_transparency_stays_where_the_format_holds_it(tmp_path: Path) -> None:
@@ -252,8 +256,8 @@ def test_a_frame_of_a_clip_becomes_a_photo(tmp_path: Path, shared_data: Path) ->
     frame = next(iter(open_video(shared_data / "test/clips/handheld_short.mp4").frames()))
     write_photo(frame.picture, tmp_path / "frame.png")
     back = read_photo(tmp_path / "frame.png")
-    wanted = photo(exif=None, profile=None).with_light(frame.picture.linear())
-    assert np.array_equal(back.pixels, wanted.pixels)
+    expected = photo(exif=None, profile=None).with_linear(frame.picture.linear())
+    assert np.array_equal(back.pixels, expected.pixels)
     assert (back.linear() - frame.picture.linear().clamp(0, 1)).abs().max() < 0.5 / 255 * 2.3  # sRGB's slope
 
 
@@ -382,8 +386,8 @@ def test_heic_is_read_upright_with_its_exif(tmp_path: Path) -> None:
     back = read_photo(path)
     truth = np.rot90(smooth(), -1).astype(int)
     assert np.abs(back.pixels - truth).mean() < 6  # halved colour
-    assert told(back.exif).get_ifd(EXIF)[DATE] == "2024:05:06 07:08:09"
-    assert told(back.exif).get(0x0112, 1) == 1
+    assert parse_tags(back.exif).get_ifd(EXIF)[DATE] == "2024:05:06 07:08:09"
+    assert parse_tags(back.exif).get(0x0112, 1) == 1
     path.write_bytes(b"garbage")
     with complaint(UnreadableMedia, path, "damaged"):
         read_photo(path)
@@ -420,8 +424,8 @@ def test_camera_raw_gives_the_light_that_the_sensor_counted(tmp_path: Path, leve
     assert picture.size == (64, 48)
     assert picture.depth == 16
     assert (picture.linear() - level / 16000).abs().max() < 2 / 65535
-    assert told(picture.exif)[306] == "2024:05:06 07:08:09"
-    assert told(picture.exif)[0x0112] == 1
+    assert parse_tags(picture.exif)[306] == "2024:05:06 07:08:09"
+    assert parse_tags(picture.exif)[0x0112] == 1
     write_photo(picture, tmp_path / "photo.tif")
     assert np.array_equal(read_photo(tmp_path / "photo.tif").pixels, picture.pixels)
     (tmp_path / "photo.dng").write_bytes(b"garbage")
@@ -439,7 +443,7 @@ def test_a_tag_of_a_wrong_kind_is_left_out_and_the_others_stay(tmp_path: Path) -
     back = read_photo(tmp_path / "photo.tif")
     assert entry > 0
     assert exposure_seconds(back) is None
-    assert told(back.exif).get_ifd(EXIF)[DATE] == "2024:05:06 07:08:09"
+    assert parse_tags(back.exif).get_ifd(EXIF)[DATE] == "2024:05:06 07:08:09"
 
 
 def test_no_warning_reaches_the_user(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.folder.source import open_folder
-from freezeframe.data.media.photo.decode import LARGEST
+from freezeframe.data.media.photo.decode import MAX_PIXELS
 from freezeframe.data.media.photo.files import read_burst, read_photo
 
 KINDS = {
@@ -92,7 +92,7 @@ def test_folders_and_bursts_name_the_photo_that_is_short(tmp_path):
 
 
 def test_more_pixels_than_any_camera_has_are_refused_whatever_the_library(tmp_path):
-    side = int(LARGEST**0.5) + 1
+    side = int(MAX_PIXELS**0.5) + 1
     png = tmp_path / "large.png"
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     parts = struct.pack(">I", len(header) - 4), header, struct.pack(">I", zlib.crc32(header))

@@ -60,7 +60,7 @@ def test_a_part_counts_from_what_players_call_zero(make_video: MakeVideo):
 def test_glimpses_are_spread_and_consecutive(make_video: MakeVideo):
     for options in (GOP5, {}):  # with and without key frames to seek to
         source = open_video(make_video(ticks=range(0, 60 * 3600, 3600), options=options))
-        runs = [[frame.time for frame in run] for run in source.glimpses(4, 3)]
+        runs = [[frame.time for frame in run] for run in source.sample_clips(4, 3)]
         assert len(runs) == 4
         assert all(b - a == Fraction(1, 25) for run in runs for a, b in itertools.pairwise(run))
         assert all(a[-1] < b[0] for a, b in itertools.pairwise(runs))
@@ -293,8 +293,8 @@ class TestLateParts:
         for start in (6.0, 7.3, 12.2, 19.8):
             part = list(open_video(path, start=start, end=start + 3).frames())
             first = Fraction(str(start))
-            wanted = [time for time in whole if first <= time < first + 3]
-            assert [frame.time for frame in part] == wanted
+            expected = [time for time in whole if first <= time < first + 3]
+            assert [frame.time for frame in part] == expected
             assert all(bool((frame.picture.luma() == whole[frame.time]).all()) for frame in part)
 
     def test_what_lies_before_is_not_read(self, make_video: MakeVideo):

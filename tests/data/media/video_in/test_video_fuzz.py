@@ -33,7 +33,7 @@ def try_it(path, skip):
     target = path.with_name("out.mkv")
     try:
         source = open_video(path, skip_damaged=skip)
-        list(source.glimpses(2, 2))
+        list(source.sample_clips(2, 2))
         sink = VideoSink(source, target, force=True)
         try:
             for frame in source.frames():
@@ -92,14 +92,14 @@ def prober() -> Iterator[Prober]:
 
 @pytest.fixture
 def whole_files(make_video: MakeVideo) -> list[bytes]:
-    tick = Fraction(1, 25)
+    time_base = Fraction(1, 25)
     paths = [
         make_video("a.mp4", sound=True, chapters=True),
         make_video("b.mkv", sound=True, subtitles="subrip"),
         make_video("c.mkv", codec="ffv1"),
         make_video("d.mp4", codec="libx265", options={"x265-params": "log-level=error"}),
         make_video("e.mov", codec="prores_ks", pix_fmt="yuv422p10le"),
-        make_video("f.avi", codec="mpeg4", tick=tick, ticks=range(12)),
+        make_video("f.avi", codec="mpeg4", time_base=time_base, ticks=range(12)),
         make_video("g.ts"),
     ]
     return [path.read_bytes() for path in paths]
@@ -159,9 +159,9 @@ def test_every_pass_sees_the_same_damage(make_video: MakeVideo):
     path.write_bytes(harmed(path.read_bytes(), ("repeat", 0.18, 1)))
     verdicts = set()
     for _ in range(60):
-        with pytest.raises(UnreadableMedia) as told:
+        with pytest.raises(UnreadableMedia) as error:
             open_video(path)
-        verdicts.add(str(told.value))
+        verdicts.add(str(error.value))
     assert len(verdicts) == 1
 
 

@@ -17,10 +17,10 @@ import pytest
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.lock import Lock
 from freezeframe.data.media.folder.source import ImageFolderSink, open_folder
-from freezeframe.data.media.video_in.frame_picture import VideoPicture, samples_of
+from freezeframe.data.media.video_in.frame_picture import VideoPicture, flatten_samples
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.media.video_out import sink as encode
-from freezeframe.data.media.video_out.sink import VideoSink, job_folder
+from freezeframe.data.media.video_out.sink import VideoSink, work_dir
 from freezeframe.data.types import Frame, Source
 
 MakeVideo = Callable[..., Path]
@@ -29,13 +29,13 @@ WINDOW = 3  # frames
 
 @pytest.fixture(autouse=True)
 def _every_window_is_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encode, "SAVED", 0.0)
+    monkeypatch.setattr(encode, "SAVE_INTERVAL_S", 0.0)
 
 
 def changed(source: Source, which: Callable[[int], bool] = lambda _: True) -> list[Frame]:
     """The frames of a source, some of them darker."""
     return [
-        frame.showing(frame.picture.linear() * 0.9) if which(frame.index) else frame
+        frame.with_image(frame.picture.linear() * 0.9) if which(frame.index) else frame
         for frame in source.frames()
     ]
 
@@ -43,33 +43,35 @@ def changed(source: Source, which: Callable[[int], bool] = lambda _: True) -> li
 def run(source: Source, frames: Sequence[Frame], target: Path, *, stop: int | None = None, **wish) -> int:
     """Write frames from where an earlier run stopped, to the end or until frame `stop` is due."""
     sink = VideoSink(source, target, **wish)
-    for first in range(sink.finished, len(frames), WINDOW):
+    for first in range(sink.finished_frames, len(frames), WINDOW):
         if stop is not None and first >= stop:
             sink._worker.join()
             sink.abort()
-            return sink.finished
+            return sink.finished_frames
         sink.write(frames[first : first + WINDOW])
     assert sink.finish().passed
-    return sink.finished
+    return sink.finished_frames
 
 
 def test_a_resumed_file_is_the_unkilled_one(
     make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Stopped at seeded places, within a segment and between two, the H.264 file has the same bytes."""
-    monkeypatch.setattr(encode, "SHORTEST", 8)
+    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 8)
     source = open_video(make_video(ticks=range(0, 18 * 3600, 3600), sound=True))
     frames = changed(source)
     run(source, frames, tmp_path / "unkilled.mp4")
     draw = random.Random(16)
-    for turn in range(3):
-        target = tmp_path / f"{turn}.mp4"
-        places = sorted(draw.sample(range(2, 16), 2))
-        goes_on = [run(source, frames, target, stop=place) for place in places]
+    for attempt in range(3):
+        target = tmp_path / f"{attempt}.mp4"
+        stop_frames = sorted(draw.sample(range(2, 16), 2))
+        goes_on = [run(source, frames, target, stop=stop_frame) for stop_frame in stop_frames]
         goes_on.append(run(source, frames, target))
-        assert goes_on == [0, *(-(-place // WINDOW) * WINDOW for place in places)], "no window is lost"
+        assert goes_on == [0, *(-(-stop_frame // WINDOW) * WINDOW for stop_frame in stop_frames)], (
+            "no window is lost"
+        )
         assert target.read_bytes() == (tmp_path / "unkilled.mp4").read_bytes()
-        assert not job_folder(target).exists()
+        assert not work_dir(target).exists()
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gray", "bgr0"])
@@ -87,7 +89,7 @@ def test_every_picture_of_a_resumed_file_is_that_of_the_unkilled(
 
     def pictures(path: Path) -> list[np.ndarray]:
         with av.open(str(path)) as container:
-            return [samples_of(VideoPicture(frame)) for frame in container.decode(video=0)]
+            return [flatten_samples(VideoPicture(frame)) for frame in container.decode(video=0)]
 
     pairs = list(zip(pictures(tmp_path / "unkilled.mkv"), pictures(tmp_path / "resumed.mkv"), strict=True))
     assert len(pairs) == 12
@@ -124,7 +126,7 @@ def test_a_power_cut_in_a_part_costs_that_part(make_video: MakeVideo, tmp_path: 
     source, target = open_video(make_video()), tmp_path / "out.mp4"
     frames = changed(source)
     run(source, frames, target, stop=9)
-    described = sorted(job_folder(target).glob("0*.json"))
+    described = sorted(work_dir(target).glob("0*.json"))
     assert len(described) == 3
     described[-1].unlink()
     assert run(source, frames, target) == 6
@@ -198,7 +200,7 @@ def test_an_output_that_appears_during_the_work_stays(make_video: MakeVideo, tmp
         sink.finish()
     assert target.read_text() == "mine"
     assert open_video(tmp_path / "out-1.mp4").info.count == 12
-    assert not job_folder(target).exists()
+    assert not work_dir(target).exists()
 
 
 @pytest.mark.parametrize("name", ["o.mkv", "images"])
@@ -207,7 +209,7 @@ def test_an_output_that_another_run_finished_while_we_waited_for_it_is_seen(
 ):
     """Else all the work would be done again, only to lie beside it."""
     source, target = open_video(make_video("in.mp4")), tmp_path / name
-    other = Lock(job_folder(target), target)
+    other = Lock(work_dir(target), target)
 
     def finish() -> None:
         if target.suffix:
@@ -220,4 +222,4 @@ def test_an_output_that_another_run_finished_while_we_waited_for_it_is_seen(
     threading.Timer(0.2, finish).start()
     with pytest.raises(UnwritableOutput, match="exists already"):
         (VideoSink if target.suffix else ImageFolderSink)(source, target)
-    assert not job_folder(target).exists()
+    assert not work_dir(target).exists()

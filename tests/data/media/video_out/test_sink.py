@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.video_in.frame_picture import VideoPicture, frame_showing
+from freezeframe.data.media.video_in.frame_picture import VideoPicture, frame_from_linear
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.media.video_out import sink as encode
-from freezeframe.data.media.video_out.sink import VideoSink, encoder_options, job_folder
+from freezeframe.data.media.video_out.sink import VideoSink, encoder_options, work_dir
 from freezeframe.data.types import Frame
 
 MakeVideo = Callable[..., Path]
@@ -38,13 +38,13 @@ def times(path: Path) -> list[Fraction]:
 
 def touched(frames: Iterator[Frame]) -> list[Frame]:
     """The same pictures, but no longer the decoder's own, so that the video cannot simply be copied."""
-    return [frame.showing(frame.picture.linear()) for frame in frames]
+    return [frame.with_image(frame.picture.linear()) for frame in frames]
 
 
 def pass_on(source: Path, target: Path, *, batch: int = 1, **wishes: object) -> VideoSink:
     video = open_video(source)
     sink = VideoSink(video, target, **wishes)  # type: ignore[arg-type]
-    frames = touched(video.frames(first=sink.finished))
+    frames = touched(video.frames(first=sink.finished_frames))
     for first in range(0, len(frames), batch):
         sink.write(frames[first : first + batch])
     assert sink.finish().passed
@@ -56,7 +56,7 @@ def test_segments_join_without_a_seam(
     make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
 ):
     """Cut into segments of eight, every frame is still the frame it was, at its own time."""
-    monkeypatch.setattr(encode, "SHORTEST", 8)
+    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 8)
     gaps = [3000, 3003, 2997, 6000, 1501]
     ticks = list(itertools.accumulate((gaps[k % 5] for k in range(29)), initial=0))
     source = make_video(ticks=ticks)
@@ -79,7 +79,7 @@ def test_lossless_is_lossless(make_video: MakeVideo, tmp_path: Path):
 
 
 def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encode, "SHORTEST", 4)
+    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 4)
     source, target = make_video(), tmp_path / "out.mp4"
     video = open_video(source)
     frames = touched(video.frames())
@@ -91,15 +91,15 @@ def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path, monke
     assert not target.exists()
 
     other_settings = VideoSink(video, tmp_path / "other.mp4", key="a")
-    assert other_settings.finished == 0
+    assert other_settings.finished_frames == 0
     other_settings.abort()
 
     sink = VideoSink(video, target, key="a")
-    assert sink.finished == 7, "the frames of the running segment are kept too"
+    assert sink.finished_frames == 7, "the frames of the running segment are kept too"
     sink.write(frames[7:])
     assert sink.finish().passed
     assert len(lumas(target)) == len(frames)
-    assert not job_folder(target).exists()
+    assert not work_dir(target).exists()
 
 
 @pytest.mark.parametrize("changed", [0, 3, 9, 25])
@@ -107,7 +107,7 @@ def test_what_was_put_off_is_encoded_once_a_frame_changes(
     make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: int
 ):
     """Untouched frames before the first changed one are read again: none is lost, doubled or moved."""
-    monkeypatch.setattr(encode, "SHORTEST", 4)
+    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 4)
     ticks = list(itertools.accumulate((3000 + 7 * (k % 3) for k in range(27)), initial=0))
     source, target = make_video(ticks=ticks), tmp_path / "out.mp4"
     video = open_video(source)
@@ -126,7 +126,7 @@ def test_what_was_put_off_is_encoded_once_a_frame_changes(
 def test_a_run_interrupted_before_anything_changed_goes_on(
     make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(encode, "SHORTEST", 4)
+    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 4)
     source, target = make_video(), tmp_path / "out.mp4"
     video = open_video(source)
     frames = list(video.frames())
@@ -134,9 +134,9 @@ def test_a_run_interrupted_before_anything_changed_goes_on(
     broken.write(frames[:5])
     broken._worker.join()
     broken.abort()
-    assert not list(job_folder(target).glob("*.mkv")), "nothing had to be encoded"
+    assert not list(work_dir(target).glob("*.mkv")), "nothing had to be encoded"
     sink = VideoSink(video, target, key="a")
-    assert sink.finished == 5
+    assert sink.finished_frames == 5
     sink.write(touched(frames[5:]))
     assert sink.finish().passed
     pairs = list(zip(lumas(source), lumas(target), strict=True))
@@ -144,16 +144,16 @@ def test_a_run_interrupted_before_anything_changed_goes_on(
 
 
 def test_other_settings_do_not_join(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encode, "SHORTEST", 2)
+    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 2)
     video, target = open_video(make_video()), tmp_path / "out.mp4"
     first = VideoSink(video, target, key="a")
     first.write(touched(video.frames())[:3])
     first._worker.join()
     first.abort()
     second = VideoSink(video, target, key="b")
-    assert second.finished == 0
+    assert second.finished_frames == 0
     second.abort()
-    assert not job_folder(target).exists()
+    assert not work_dir(target).exists()
 
 
 def test_a_trimmed_part_begins_at_zero(make_video: MakeVideo, tmp_path: Path):
@@ -162,8 +162,8 @@ def test_a_trimmed_part_begins_at_zero(make_video: MakeVideo, tmp_path: Path):
     target = tmp_path / "out.mp4"
     sink = VideoSink(video, target)
     sink.write(list(video.frames()))
-    sheet = sink.finish()
-    assert sheet.passed, sheet.text()
+    report = sink.finish()
+    assert report.passed, report.text()
     assert times(target) == [Fraction(k, 25) for k in range(20)]
     originals = lumas(source)[10:30]
     assert max(np.abs(a - b).mean() for a, b in zip(originals, lumas(target), strict=True)) < 1.0
@@ -259,7 +259,7 @@ class Drawn:
     def luma(self) -> torch.Tensor:
         return (self.image[1] * 255).to(torch.uint8)
 
-    def with_light(self, image: torch.Tensor) -> Drawn:
+    def with_linear(self, image: torch.Tensor) -> Drawn:
         return Drawn(image, self.depth)
 
 
@@ -279,7 +279,7 @@ class Drawings:
         for k in range(first, self.count):
             yield Frame(index=k, time=k / self.rate, picture=self.images[k])
 
-    def glimpses(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
+    def sample_clips(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
         return iter(())
 
 
@@ -302,7 +302,7 @@ def test_images_become_a_video(tmp_path: Path, depth: int, size: tuple[int, int]
 
 def test_default_light_is_that_of_photos():
     """Half-way gray light is code 16 + 219 * (1.055 * 0.5 ** (1 / 2.4) - 0.055), sRGB in limited range."""
-    frame = frame_showing(torch.full((3, 16, 16), 0.5), depth=8)
+    frame = frame_from_linear(torch.full((3, 16, 16), 0.5), depth=8)
     expected = 16 + 219 * (1.055 * 0.5 ** (1 / 2.4) - 0.055)
     assert abs(int(VideoPicture(frame).luma()[0, 0]) - expected) <= 0.5
 
@@ -352,7 +352,7 @@ def test_a_failing_encoder_is_heard(make_video: MakeVideo, tmp_path: Path):
     """A picture of another size reaches the encoder's thread; its complaint reaches the caller."""
     video = open_video(make_video())
     sink = VideoSink(video, tmp_path / "out.mp4")
-    odd = VideoPicture(frame_showing(torch.zeros(3, 48, 64), depth=8), original=False)
+    odd = VideoPicture(frame_from_linear(torch.zeros(3, 48, 64), depth=8), unmodified=False)
     frames = [Frame(index=k, time=Fraction(k), picture=odd) for k in range(50)]
     with pytest.raises(UnwritableOutput, match="frame 0 is of another size"):
         sink.write(frames)

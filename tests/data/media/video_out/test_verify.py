@@ -18,7 +18,7 @@ from freezeframe.data.media.video_in.source import VideoSource, open_video
 from freezeframe.data.media.video_out.muxer import Track, mux
 from freezeframe.data.media.video_out.plan import Plan
 from freezeframe.data.media.video_out.sink import VideoSink
-from freezeframe.data.media.video_out.verify import PlumbingSheet, Promise, check
+from freezeframe.data.media.video_out.verify import ExpectedOutput, VerificationReport, verify
 
 MakeVideo = Callable[..., Path]
 
@@ -27,12 +27,12 @@ TURNED_AND_FLIPPED = (0, 65536, 0, 65536, 0, 0, 0, 0, 1 << 30)
 IRREGULAR = (0, 1500, 6000, 9000, 9100, 18000, 27000, 31234, 40000, 45000, 54000, 60001)
 
 
-def rework(source: VideoSource, target: Path, *, touch: bool = True, **wishes: object) -> PlumbingSheet:
+def rework(source: VideoSource, target: Path, *, touch: bool = True, **wishes: object) -> VerificationReport:
     """Send every frame through; with `touch` the first is taken to light and back, so that all is encoded."""
     sink = VideoSink(source, target, **wishes)  # type: ignore[arg-type]
     for frame in source.frames():
         changed = touch and frame.index == 0
-        sink.write([frame.showing(frame.picture.linear()) if changed else frame])
+        sink.write([frame.with_image(frame.picture.linear()) if changed else frame])
     return sink.finish()
 
 
@@ -51,8 +51,8 @@ def test_everything_of_a_file_arrives(
         chapters=True,
         metadata={"title": "Final", "comment": "second half"},
     )
-    sheet = rework(open_video(source), tmp_path / f"out.{kind}", touch=touch)
-    assert sheet.passed, sheet.text()
+    report = rework(open_video(source), tmp_path / f"out.{kind}", touch=touch)
+    assert report.passed, report.text()
 
 
 def add_cover(container: Any) -> Callable[[], None]:
@@ -107,22 +107,22 @@ def test_unusual_streams_arrive(
     make_video: MakeVideo, tmp_path: Path, kind: str, part: Callable[[Any], Callable[[], None]], touch: bool
 ):
     source = open_video(make_video(f"in.{kind}", part=part))
-    sheet = rework(source, tmp_path / f"out.{kind}", touch=touch)
-    assert sheet.passed, sheet.text()
-    assert any(line.name.endswith("1 bytes") for line in sheet.lines)
+    report = rework(source, tmp_path / f"out.{kind}", touch=touch)
+    assert report.passed, report.text()
+    assert any(check.name.endswith("1 bytes") for check in report.checks)
 
 
 def test_place_and_maker_of_a_phone_clip_stay(make_video: MakeVideo, tmp_path: Path):
-    told = {
+    tags = {
         "location": "+59.9139+010.7522/",
         "creation_time": "2024-06-01T12:00:00.000000Z",
         "com.apple.quicktime.make": "Apple",
     }
-    source = make_video(metadata=told, container_options={"movflags": "use_metadata_tags"})
+    source = make_video(metadata=tags, container_options={"movflags": "use_metadata_tags"})
     target = tmp_path / "out.mp4"
     assert rework(open_video(source), target).passed
     with av.open(str(target)) as container:
-        assert told.items() <= container.metadata.items()
+        assert tags.items() <= container.metadata.items()
 
 
 def test_a_timecode_is_written_anew(make_video: MakeVideo, tmp_path: Path):
@@ -145,37 +145,39 @@ def test_hidden_frames_stay_hidden(shared_data: Path, tmp_path: Path):
         "mp4",
         info=source.info,
         segments=[],
-        track=Track(tick=source.info.time_base, rate=source.rate, sample_aspect=None, display_matrix=None),
+        track=Track(
+            time_base=source.info.time_base, rate=source.rate, sample_aspect=None, display_matrix=None
+        ),
     )
     own = ledgers[0]
     assert own is not None
     assert len(own.times) == sum(not packet.is_discard for packet in packets) == 164
     with av.open(str(tmp_path / "out.mp4")) as container:
-        copied = [packet for packet in container.demux(video=0) if packet.size]
-    assert [(p.pts, p.is_discard) for p in copied] == [(p.pts, p.is_discard) for p in packets]
+        copied_records = [packet for packet in container.demux(video=0) if packet.size]
+    assert [(p.pts, p.is_discard) for p in copied_records] == [(p.pts, p.is_discard) for p in packets]
 
 
 class TestSheet:
     """A sheet that cannot fail proves nothing."""
 
-    def promise_of(self, source: VideoSource, target: Path) -> tuple[Promise, Path]:
+    def expected_output_of(self, source: VideoSource, target: Path) -> tuple[ExpectedOutput, Path]:
         sink = VideoSink(source, target)
         frames = list(source.frames())
-        sink.write([frames[0].showing(frames[0].picture.linear()), *frames[1:]])
-        kept: list[Promise] = []
-        original = Plan.promise
+        sink.write([frames[0].with_image(frames[0].picture.linear()), *frames[1:]])
+        recorded: list[ExpectedOutput] = []
+        plan_expected_output = Plan.expected_output
 
-        def promise(self: Plan, *args: Any) -> Promise:
-            kept.append(original(self, *args))
-            return kept[-1]
+        def expected_output(self: Plan, *args: Any) -> ExpectedOutput:
+            recorded.append(plan_expected_output(self, *args))
+            return recorded[-1]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Plan, "promise", promise)
+            patch.setattr(Plan, "expected_output", expected_output)
             assert sink.finish().passed
-        return kept[0], target
+        return recorded[0], target
 
     @pytest.mark.parametrize(
-        ("line", "lie"),
+        ("check", "wrong_value"),
         [
             ("frames", {"times": range(0, 13 * 3600, 3600)}),
             ("timestamps", {"times": [*range(0, 11 * 3600, 3600), 11 * 3600 + 1]}),
@@ -187,16 +189,20 @@ class TestSheet:
             ("chapters", {"chapters": []}),
             ("tags", {"metadata": {"title": "other"}}),
             ("size", {"size": (95, 128)}),
-            ("audio 1 bytes", {"copied": []}),
+            ("audio 1 bytes", {"copied_records": []}),
         ],
     )
     def test_a_broken_promise_is_seen(
-        self, make_video: MakeVideo, tmp_path: Path, line: str, lie: dict[str, Any]
+        self, make_video: MakeVideo, tmp_path: Path, check: str, wrong_value: dict[str, Any]
     ):
         source = open_video(make_video(sound=True, chapters=True, metadata={"title": "Final"}))
-        promise, path = self.promise_of(source, tmp_path / "out.mp4")
-        if line == "audio 1 bytes":
-            wanted = replace(promise.copied[0], digest=hashlib.sha256(b"other"))
-            lie = {"copied": [wanted]}
-        failed = [found.name for found in check(path, replace(promise, **lie)).lines if not found.passed]
-        assert line in failed
+        expected_output, path = self.expected_output_of(source, tmp_path / "out.mp4")
+        if check == "audio 1 bytes":
+            wrong_record = replace(expected_output.copied_records[0], digest=hashlib.sha256(b"other"))
+            wrong_value = {"copied_records": [wrong_record]}
+        failed = [
+            failed_check.name
+            for failed_check in verify(path, replace(expected_output, **wrong_value)).checks
+            if not failed_check.passed
+        ]
+        assert check in failed

@@ -28,7 +28,7 @@ from freezeframe.models.nets.dreamclear.pipeline import Settings, restore
 from freezeframe.models.nets.dreamclear.pixart_dit import Caption, PixArt, Transformer
 from freezeframe.models.nets.dreamclear.schedulers import ddpm_step, sample, schedule
 from freezeframe.models.nets.swinir.config import DIFFBIR
-from freezeframe.models.nets.swinir.model import SwinIR, published
+from freezeframe.models.nets.swinir.model import SwinIR, to_published_state
 
 HAS_EXTRA = all(importlib.util.find_spec(name) for name in ("diffusers", "transformers"))
 extra = pytest.mark.skipif(not HAS_EXTRA, reason="needs diffusers and transformers (extra `diffusion`)")
@@ -100,10 +100,10 @@ def test_latents_are_scaled_modes_of_the_signal_from_minus_one_to_one(authors_fo
 
     coder = load_autoencoder(authors_folder / AUTOENCODER, device=CPU)
     model = AutoencoderKL.from_pretrained(authors_folder / AUTOENCODER).eval()
-    codes = torch.rand(1, 3, 64, 48, generator=torch.Generator().manual_seed(0))
+    encoded = torch.rand(1, 3, 64, 48, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        mean = model.encode(codes * 2 - 1).latent_dist.mean
-        latent = coder.encode(codes)
+        mean = model.encode(encoded * 2 - 1).latent_dist.mean
+        latent = coder.encode(encoded)
         assert latent.shape == (1, 4, 8, 6)
         torch.testing.assert_close(latent, mean * 0.18215)
         torch.testing.assert_close(coder.decode(latent) * 2 - 1, model.decode(mean).sample)
@@ -124,18 +124,18 @@ def test_captions_are_120_tokens_of_which_the_words_are_present(authors_folder):
 
 def save_cleaner(path: Path) -> SwinIR:
     """DiffBIR's kind of SwinIR, small, in the container and under the prefix that its authors use."""
-    layout = replace(DIFFBIR, dim=12, depths=(2,), heads=(2,), features=8)
-    network = randomised(SwinIR(layout), spread=0.02)
-    state = {f"module.{key}": value for key, value in published(network, side=64).items()}
+    config = replace(DIFFBIR, dim=12, depths=(2,), heads=(2,), features=8)
+    network = randomised(SwinIR(config), spread=0.02)
+    state = {f"module.{key}": value for key, value in to_published_state(network, side=64).items()}
     torch.save({"state_dict": state}, path)
     return network
 
 
 def test_the_coarse_stage_is_the_authors_swinir(tmp_path):
     network = save_cleaner(tmp_path / COARSE)
-    codes = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
-    cleaned = load_cleaner(tmp_path / COARSE, device=CPU)(codes)
-    assert torch.equal(cleaned, network(codes).clamp(0, 1))
+    encoded = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(0))
+    cleaned = load_cleaner(tmp_path / COARSE, device=CPU)(encoded)
+    assert torch.equal(cleaned, network(encoded).clamp(0, 1))
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.ckpt")
     with pytest.raises(UnreadableMedia, match="holds no SwinIR"):
         load_cleaner(tmp_path / "other.ckpt", device=CPU)
@@ -146,14 +146,14 @@ def test_the_coarse_stage_is_the_authors_swinir(tmp_path):
 def test_the_coarse_stage_is_used_where_its_file_lies(authors_folder, tmp_path):
     for name in (NETWORK, AUTOENCODER):
         (tmp_path / name).symlink_to(authors_folder / name)
-    codes, quick = torch.rand(1, 3, 64, 64), Settings(steps=1, shortest=64, color="adain")
-    plain = restore(assemble(tmp_path, device=CPU), codes, settings=quick)
+    encoded, quick = torch.rand(1, 3, 64, 64), Settings(steps=1, shortest=64, color="adain")
+    plain = restore(assemble(tmp_path, device=CPU), encoded, settings=quick)
     save_cleaner(tmp_path / COARSE)
     system = assemble(tmp_path, device=CPU)
-    cleaned = restore(system, codes, settings=quick)
+    cleaned = restore(system, encoded, settings=quick)
     assert not torch.allclose(plain, cleaned, atol=1e-3)
     own = assemble(tmp_path, device=CPU, clean=lambda picture: picture)
-    assert torch.equal(restore(own, codes, settings=quick), plain)
+    assert torch.equal(restore(own, encoded, settings=quick), plain)
 
 
 @extra
@@ -161,12 +161,12 @@ def test_the_coarse_stage_is_used_where_its_file_lies(authors_folder, tmp_path):
 @pytest.mark.parametrize("caption", ["a dog", "", None])
 def test_the_authors_files_restore_a_picture(authors_folder, caption):
     system = assemble(authors_folder, device=CPU, caption=lambda picture: "a cat")
-    codes = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    encoded = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
     quick = Settings(steps=2, shortest=64, tile=6, overlap=2)
-    found = restore(system, codes, caption=caption, settings=quick)
-    assert found.shape == codes.shape
+    found = restore(system, encoded, caption=caption, settings=quick)
+    assert found.shape == encoded.shape
     assert bool(found.isfinite().all())
-    assert torch.equal(found, restore(system, codes, caption=caption, settings=quick))
+    assert torch.equal(found, restore(system, encoded, caption=caption, settings=quick))
 
 
 @extra
@@ -176,10 +176,10 @@ def test_without_the_text_encoders_folder_it_does_without(authors_folder, tmp_pa
         (tmp_path / name).symlink_to(authors_folder / name)
     system = assemble(tmp_path, device=CPU)
     assert system.encode_caption is None
-    codes = torch.rand(1, 3, 32, 32)
-    assert restore(system, codes, settings=Settings(steps=1, shortest=32)).shape == codes.shape
+    encoded = torch.rand(1, 3, 32, 32)
+    assert restore(system, encoded, settings=Settings(steps=1, shortest=32)).shape == encoded.shape
     with pytest.raises(FreezeframeError, match="text encoder"):
-        restore(system, codes, caption="a dog", settings=Settings(steps=1, shortest=32))
+        restore(system, encoded, caption="a dog", settings=Settings(steps=1, shortest=32))
 
 
 @extra
@@ -364,10 +364,10 @@ def test_a_step_agrees_with_diffusers():
 def test_fifty_steps_agree_with_diffusers_where_the_network_is_sure():
     """With the smallest variance and a good predictor both chains end at the clean latent."""
     plan, clean = schedule(50), noise(1, 4, 5, 5)
-    kept = dict(zip(plan.steps, plan.kept, strict=True))
+    alpha_bar = dict(zip(plan.steps, plan.alpha_bar, strict=True))
 
     def perfect(latent: Tensor, step: int) -> Tensor:
-        true = (latent - math.sqrt(kept[step]) * clean) / math.sqrt(1 - kept[step])
+        true = (latent - math.sqrt(alpha_bar[step]) * clean) / math.sqrt(1 - alpha_bar[step])
         return torch.cat([true, -torch.ones_like(true)], dim=1)
 
     start = noise(1, 4, 5, 5, seed=9)

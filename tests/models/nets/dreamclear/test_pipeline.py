@@ -15,18 +15,18 @@ from freezeframe.models.nets.dreamclear.controlnet import Conditions, Control, D
 from freezeframe.models.nets.dreamclear.pipeline import (
     RELEASED,
     DreamClear,
-    Layout,
+    NetConfig,
     Settings,
-    detect,
+    infer_config,
     load,
-    read_layout,
+    matches,
 )
 from freezeframe.models.nets.dreamclear.pixart_dit import Caption, Transformer
 from freezeframe.models.store.state_dict import unwrap
 
 SIZES = Transformer(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=4)
 
-TINY = Layout(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
+TINY = NetConfig(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
 
 
 def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -124,13 +124,13 @@ def test_the_published_network_has_its_published_keys_shapes_and_size():
 def test_hyper_parameters_are_read_off_the_shapes():
     table = published_shapes() | {"base_model.pos_embed": [1, 4096, 1152]}
     state = {key: torch.zeros(shape, device="meta") for key, shape in table.items()}
-    assert detect(state)
-    assert read_layout(state) == RELEASED
+    assert matches(state)
+    assert infer_config(state) == RELEASED
     small = tiny().state_dict()
-    assert read_layout(small | {"base_model.pos_embed": torch.zeros(1, 16, 144)}) == TINY
-    assert read_layout(small).transformer.grid == 64
-    assert not detect({})
-    assert not detect({key: value for key, value in small.items() if not key.startswith("cross_de")})
+    assert infer_config(small | {"base_model.pos_embed": torch.zeros(1, 16, 144)}) == TINY
+    assert infer_config(small).transformer.grid == 64
+    assert not matches({})
+    assert not matches({key: value for key, value in small.items() if not key.startswith("cross_de")})
 
 
 def test_the_authors_container_with_stored_positions_is_opened():
@@ -163,8 +163,8 @@ class Blocks:
     def __init__(self) -> None:
         self.drawn: list[Tensor] = []
 
-    def encode(self, codes: Tensor) -> Tensor:
-        means = interpolate(codes, scale_factor=1 / 8, mode="area")
+    def encode(self, encoded: Tensor) -> Tensor:
+        means = interpolate(encoded, scale_factor=1 / 8, mode="area")
         return torch.cat([means, means.mean(1, keepdim=True)], dim=1) * 2 - 1
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -186,8 +186,8 @@ QUICK = Settings(steps=3, shortest=64, tile=8, overlap=4)
 @pytest.mark.parametrize("size", [(64, 64), (50, 70), (20, 90)])
 @pytest.mark.parametrize("upscale", [1, 2])
 def test_pictures_of_any_size_come_back_in_range(size, upscale):
-    codes = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    found = dreamclear.restore(system(), codes, caption="", settings=replace(QUICK, upscale=upscale))
+    encoded = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    found = dreamclear.restore(system(), encoded, caption="", settings=replace(QUICK, upscale=upscale))
     assert found.shape == (1, 3, size[0] * upscale, size[1] * upscale)
     assert bool(found.isfinite().all())
     assert float(found.min()) >= 0
@@ -195,21 +195,21 @@ def test_pictures_of_any_size_come_back_in_range(size, upscale):
 
 
 def test_one_seed_gives_one_picture():
-    codes = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    encoded = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     first, again, other = (
-        dreamclear.restore(system(), codes, settings=replace(QUICK, seed=seed)) for seed in (1, 1, 2)
+        dreamclear.restore(system(), encoded, settings=replace(QUICK, seed=seed)) for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.allclose(first, other, atol=0.01)
 
 
 def test_the_release_starts_from_the_coarse_picture():
-    codes = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    encoded = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     made = system()
     for start in ("coarse", "noise"):
-        dreamclear.restore(made, codes, settings=replace(QUICK, steps=1, start=start))
+        dreamclear.restore(made, encoded, settings=replace(QUICK, steps=1, start=start))
     begun, blind = made.coder.drawn
-    clean = made.coder.encode(codes)
+    clean = made.coder.encode(encoded)
     # One step divides by sqrt(a), 0.0064: what the start holds of the coarse latent comes back in full, and
     # what the network makes of the slightly different start is small against it at float32's precision.
     share = ((begun - blind) * clean).sum() / clean.square().sum()
@@ -218,14 +218,14 @@ def test_the_release_starts_from_the_coarse_picture():
 
 def test_colours_are_those_of_the_cleaned_picture():
     """Whatever a random network draws, in its coarse part it must be the picture it was given."""
-    codes = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    codes = interpolate(codes, size=(128, 128), mode="bicubic").clamp(0, 1)
+    encoded = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    encoded = interpolate(encoded, size=(128, 128), mode="bicubic").clamp(0, 1)
     calm = system(clean=lambda picture: 0.2 * picture + 0.4)
     made = {
-        way: dreamclear.restore(calm, codes, settings=replace(QUICK, tile=16, color=way))
+        way: dreamclear.restore(calm, encoded, settings=replace(QUICK, tile=16, color=way))
         for way in ("wavelet", "adain", "none")
     }
-    wanted = coarse(0.2 * codes + 0.4)
+    wanted = coarse(0.2 * encoded + 0.4)
     errors = {way: float((coarse(picture) - wanted).abs().mean()) for way, picture in made.items()}
     # Blurred twice, what is fine in the drawing still shows a little; and codes are cut to [0, 1].
     assert errors["wavelet"] < 0.5 * errors["none"]
@@ -233,7 +233,7 @@ def test_colours_are_those_of_the_cleaned_picture():
 
 
 def test_captions_are_given_empty_asked_for_or_encoded():
-    codes = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    encoded = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     heard: list[str] = []
 
     def encode(text: str) -> Caption:
@@ -243,7 +243,7 @@ def test_captions_are_given_empty_asked_for_or_encoded():
 
     asked = system(encode_caption=encode, caption=lambda picture: f"{picture.shape[3]} pixels wide")
     found = [
-        dreamclear.restore(asked, codes, caption=given, settings=QUICK)
+        dreamclear.restore(asked, encoded, caption=given, settings=QUICK)
         for given in ("a dog", "", None, encode("a dog"))
     ]
     assert heard == ["a dog", "a dog", "", "64 pixels wide"]
@@ -253,11 +253,11 @@ def test_captions_are_given_empty_asked_for_or_encoded():
 
 
 def test_without_text_encoder_only_the_empty_caption_is_taken():
-    codes = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    encoded = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with pytest.raises(FreezeframeError, match="text encoder"):
-        dreamclear.restore(system(), codes, caption="a dog", settings=QUICK)
+        dreamclear.restore(system(), encoded, caption="a dog", settings=QUICK)
     silent, loud = (
-        dreamclear.restore(system(), codes, caption="", settings=replace(QUICK, guidance=scale))
+        dreamclear.restore(system(), encoded, caption="", settings=replace(QUICK, guidance=scale))
         for scale in (1.0, 4.5)
     )
     # Nothing said against nothing said: guidance finds no difference but rounding.
@@ -271,6 +271,6 @@ def test_settings_that_cannot_work_are_refused(wrong):
 
 
 def test_an_encoded_caption_of_another_size_is_refused():
-    codes = torch.rand(1, 3, 64, 64)
+    encoded = torch.rand(1, 3, 64, 64)
     with pytest.raises(ValueError, match=r"\[1, 6, 10\]"):
-        dreamclear.restore(system(), codes, caption=caption(2), settings=QUICK)
+        dreamclear.restore(system(), encoded, caption=caption(2), settings=QUICK)

@@ -16,7 +16,7 @@ from freezeframe.models.nets.dreamclear.controlnet import (
     DreamClearNet,
     Mixture,
 )
-from freezeframe.models.nets.dreamclear.pipeline import Layout
+from freezeframe.models.nets.dreamclear.pipeline import NetConfig
 from freezeframe.models.nets.dreamclear.pixart_dit import (
     Block,
     Caption,
@@ -24,12 +24,12 @@ from freezeframe.models.nets.dreamclear.pixart_dit import (
     PixArt,
     Transformer,
     sine_positions,
-    waves,
+    timestep_embedding,
 )
 
 SIZES = Transformer(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=4)
 
-TINY = Layout(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
+TINY = NetConfig(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
 
 
 def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -64,7 +64,7 @@ def test_numbers_as_waves_against_loops():
         for number in numbers.tolist()
     ]
     # float32 angles of up to 999 radians are known to 3e-5.
-    np.testing.assert_allclose(waves(numbers).numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(timestep_embedding(numbers).numpy(), expected, atol=1e-4)
 
 
 def test_positions_against_loops():

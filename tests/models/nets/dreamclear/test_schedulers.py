@@ -9,25 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from freezeframe.models.nets.dreamclear.cfg_denoiser import denoiser, doubled, in_bells
+from freezeframe.models.nets.dreamclear.cfg_denoiser import denoiser, gaussian_tiled, guidance_batch
 from freezeframe.models.nets.dreamclear.color_fix import coarse, fix_color
 from freezeframe.models.nets.dreamclear.controlnet import Conditions, Control, DreamClearNet
-from freezeframe.models.nets.dreamclear.pipeline import Layout, Settings
+from freezeframe.models.nets.dreamclear.pipeline import NetConfig, Settings
 from freezeframe.models.nets.dreamclear.pixart_dit import Caption, Transformer
 from freezeframe.models.nets.dreamclear.schedulers import (
     Schedule,
+    add_noise,
     ddim_step,
     ddpm_step,
-    denoised,
     guided,
-    noised,
+    predict_clean,
     sample,
     schedule,
 )
 
 SIZES = Transformer(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=4)
 
-TINY = Layout(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
+TINY = NetConfig(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
 
 
 def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -66,7 +66,7 @@ def test_guidance_of_one_is_the_conditional_branch():
 @pytest.mark.parametrize(("which", "led"), [("released", 3), ("all", 4)])
 def test_guidance_leads_three_channels_as_released_or_four(which, led):
     network, told, latent = tiny(), conditions(), noise(1, 4, 8, 8)
-    with_caption, without = network(*doubled(network, latent, 600, told)).chunk(2)
+    with_caption, without = network(*guidance_batch(network, latent, 600, told)).chunk(2)
     found = denoiser(network, told, settings=Settings(guidance=4.5, guided=which))(latent, 600)
     expected = 4.5 * with_caption - 3.5 * without
     torch.testing.assert_close(found[:, :led], expected[:, :led], atol=1e-10, rtol=0)
@@ -86,7 +86,7 @@ def test_a_network_of_half_precision_answers_latents_of_full_precision():
 
 def test_no_caption_is_as_long_as_the_caption():
     network, told = tiny(), conditions()
-    _, _, both = doubled(network, noise(1, 4, 8, 8), 600, told)
+    _, _, both = guidance_batch(network, noise(1, 4, 8, 8), 600, told)
     assert both.caption.present.tolist() == [[True] * 4 + [False] * 2] * 2
     assert torch.equal(both.caption.features[1], network.base_model.y_embedder.y_embedding)
 
@@ -109,11 +109,11 @@ def test_the_schedule_visits_evenly_from_first_to_last():
     assert len(plan.steps) == 50
     assert (plan.steps[0], plan.steps[-1]) == (0, 999)
     assert set(np.diff(plan.steps)) == {20, 21}
-    kept, total = [], 1.0
+    alpha_bar, total = [], 1.0
     for beta in np.linspace(1e-4, 0.02, 1000):
         total *= 1 - beta
-        kept.append(total)
-    np.testing.assert_allclose(plan.kept, [kept[step] for step in plan.steps], rtol=1e-12)
+        alpha_bar.append(total)
+    np.testing.assert_allclose(plan.alpha_bar, [alpha_bar[step] for step in plan.steps], rtol=1e-12)
     assert schedule(1).steps == (999,)
     assert schedule(1000).steps == tuple(range(1000))
     for count in (0, 1001):
@@ -121,21 +121,23 @@ def test_the_schedule_visits_evenly_from_first_to_last():
             schedule(count)
 
 
-@given(kept=st.floats(0.01, 0.99), seed=st.integers(0, 100))
+@given(alpha_bar=st.floats(0.01, 0.99), seed=st.integers(0, 100))
 @settings(max_examples=20, deadline=None)
-def test_adding_noise_is_undone(kept, seed):
+def test_adding_noise_is_undone(alpha_bar, seed):
     clean, fresh = noise(1, 2, 3, 3, seed=seed), noise(1, 2, 3, 3, seed=seed + 1)
-    torch.testing.assert_close(denoised(noised(clean, fresh, kept=kept), fresh, kept=kept), clean)
+    torch.testing.assert_close(
+        predict_clean(add_noise(clean, fresh, alpha_bar=alpha_bar), fresh, alpha_bar=alpha_bar), clean
+    )
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 @pytest.mark.parametrize("count", [1, 2, 10, 50])
 def test_a_perfect_predictor_of_noise_leads_back_to_the_clean_latent(sampler, count):
     plan, clean = schedule(count), noise(1, 4, 3, 3)
-    kept = dict(zip(plan.steps, plan.kept, strict=True))
+    alpha_bar = dict(zip(plan.steps, plan.alpha_bar, strict=True))
 
     def perfect(latent: Tensor, step: int) -> Tensor:
-        a = kept[step]
+        a = alpha_bar[step]
         true = (latent - math.sqrt(a) * clean) / math.sqrt(1 - a)
         return torch.cat([true, noise(1, 4, 3, 3, seed=step)], dim=1)
 
@@ -150,8 +152,8 @@ def test_a_step_has_the_mean_and_variance_of_the_gaussian_posterior():
     """q(x' | x, clean) is the product of two Gaussians: from x' to x, and from clean to x'."""
     plan, clean, fresh = schedule(10), noise(1, 4, 3, 3), noise(1, 4, 3, 3, seed=2)
     for i in (1, 4, 9):
-        here, there = plan.kept[i], plan.kept[i - 1]
-        latent, step = noised(clean, fresh, kept=here), here / there
+        here, there = plan.alpha_bar[i], plan.alpha_bar[i - 1]
+        latent, step = add_noise(clean, fresh, alpha_bar=here), here / there
         precision = step / (1 - step) + 1 / (1 - there)
         expected = (
             math.sqrt(step) / (1 - step) * latent + math.sqrt(there) / (1 - there) * clean
@@ -165,13 +167,13 @@ def test_a_step_has_the_mean_and_variance_of_the_gaussian_posterior():
 
 def test_a_step_without_fresh_noise_keeps_the_noise():
     clean, fresh = noise(1, 4, 3, 3), noise(1, 4, 3, 3, seed=2)
-    found = ddim_step(noised(clean, fresh, kept=0.2), fresh, kept=(0.2, 0.7))
+    found = ddim_step(add_noise(clean, fresh, alpha_bar=0.2), fresh, alpha_bar=(0.2, 0.7))
     torch.testing.assert_close(found, math.sqrt(0.7) * clean + math.sqrt(0.3) * fresh)
 
 
 def test_fresh_noise_has_the_predicted_deviation():
     """Over many pixels: one step of pure uncertainty from a clean latent of zero."""
-    plan = Schedule(steps=(0, 1), kept=(0.9, 0.5))
+    plan = Schedule(steps=(0, 1), alpha_bar=(0.9, 0.5))
 
     def uncertain(latent: Tensor, step: int) -> Tensor:
         top = torch.zeros_like(latent) if step == 1 else latent / math.sqrt(0.1)
@@ -197,7 +199,7 @@ def test_tiles_agree_with_the_whole_where_pixels_are_alone():
         assert max(part.shape[-2:]) <= 16
         return torch.cat([part**2, 3 * part], dim=1)
 
-    found = in_bells(one, latent, tile=16, overlap=4)
+    found = gaussian_tiled(one, latent, tile=16, overlap=4)
     # Weights from 1e-11 to 1 in float32.
     torch.testing.assert_close(found, torch.cat([latent**2, 3 * latent], dim=1), atol=1e-5, rtol=1e-5)
 
@@ -210,7 +212,7 @@ def test_where_tiles_differ_the_nearer_middle_counts_more():
         calls.append((rows, columns))
         return torch.full((1, 2, 8, 16), float(len(calls) - 1))
 
-    found = in_bells(one, latent, tile=16, overlap=4)[0, 0, 0]
+    found = gaussian_tiled(one, latent, tile=16, overlap=4)[0, 0, 0]
     assert [columns.start for _, columns in calls] == [0, 12]
     assert found[:12].tolist() == [0.0] * 12
     assert found[16:].tolist() == [1.0] * 12
@@ -221,7 +223,9 @@ def test_where_tiles_differ_the_nearer_middle_counts_more():
 @pytest.mark.parametrize("size", [(16, 16), (8, 12)])
 def test_what_fits_is_not_cut(size):
     parts = []
-    in_bells(lambda *cut: parts.append(cut) or torch.zeros(1), torch.zeros(1, 4, *size), tile=16, overlap=4)
+    gaussian_tiled(
+        lambda *cut: parts.append(cut) or torch.zeros(1), torch.zeros(1, 4, *size), tile=16, overlap=4
+    )
     assert parts == [(slice(None), slice(None))]
 
 
@@ -246,19 +250,19 @@ def test_the_coarse_part_against_loops():
 
 def test_wavelet_colours_are_the_references_and_detail_stays():
     picture, other = noise(1, 3, 40, 40), noise(1, 3, 40, 40, seed=2)
-    assert torch.allclose(fix_color(picture, picture, way="wavelet"), picture, atol=1e-12)
+    assert torch.allclose(fix_color(picture, picture, method="wavelet"), picture, atol=1e-12)
     tinted = picture + torch.tensor([0.3, -0.1, 0.2]).double()[:, None, None]
-    torch.testing.assert_close(fix_color(tinted, picture, way="wavelet"), picture, atol=1e-12, rtol=0)
-    mixed = fix_color(picture, other, way="wavelet")
+    torch.testing.assert_close(fix_color(tinted, picture, method="wavelet"), picture, atol=1e-12, rtol=0)
+    mixed = fix_color(picture, other, method="wavelet")
     torch.testing.assert_close(mixed - coarse(other), picture - coarse(picture), atol=1e-12, rtol=0)
 
 
 def test_adain_takes_mean_and_deviation_and_nothing_else():
     picture, other = noise(1, 3, 20, 20), 0.3 * noise(1, 3, 20, 20, seed=2) + 0.5
-    fixed = fix_color(picture, other, way="adain")
+    fixed = fix_color(picture, other, method="adain")
     for moment in (torch.mean, torch.std):
         # The floor under the variance, 1e-5, against 0.09.
         torch.testing.assert_close(moment(fixed, (2, 3)), moment(other, (2, 3)), atol=1e-4, rtol=0)
-    stretched = fix_color(7 * picture - 2, other, way="adain")
+    stretched = fix_color(7 * picture - 2, other, method="adain")
     torch.testing.assert_close(stretched, fixed, atol=1e-4, rtol=0)
-    assert fix_color(picture, other, way="none") is picture
+    assert fix_color(picture, other, method="none") is picture

@@ -7,15 +7,15 @@ from torch.nn.functional import interpolate, silu
 from torch.utils.flop_counter import FlopCounterMode
 
 from freezeframe.models.nets.varformer import config as varformer_layout
-from freezeframe.models.nets.varformer.config import published
+from freezeframe.models.nets.varformer.config import to_published_keys
 from freezeframe.models.nets.varformer.model import (
     RELEASED_16,
-    Layout,
+    NetConfig,
     Settings,
     VarFormer,
-    detect,
+    infer_config,
     load,
-    read_layout,
+    matches,
 )
 from freezeframe.models.nets.varformer.model import restore as restore_picture
 from freezeframe.models.nets.varformer.prior_fusion import Enhancement
@@ -25,10 +25,10 @@ from freezeframe.models.store.state_dict import unwrap
 
 SMALL = Convolutions(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8)
 
-TINY = Layout(
+TINY = NetConfig(
     convolutions=SMALL,
-    transformer=Transformer(width=32, heads=4, blocks=3, crossed=2, classes=5),
-    codes=24,
+    transformer=Transformer(width=32, heads=4, blocks=3, cross_blocks=2, classes=5),
+    vocab_size=24,
     scales=(1, 2, 4),
     enhance=1,
     decoder_blocks=(2, 1),
@@ -110,7 +110,7 @@ def convolutional(
 
 
 def transformer(
-    table: dict, *, c: int, heads: int, tokens: int, scales: int, blocks: int, crossed: int
+    table: dict, *, c: int, heads: int, tokens: int, scales: int, blocks: int, cross_blocks: int
 ) -> None:
     table |= {"pos_start": [1, 1, c], "pos_1LC": [1, tokens, c], "lvl_1L": [1, tokens]}
     table |= {"attn_bias_for_masking": [1, 1, tokens, tokens], "lvl_embed.weight": [scales, c]}
@@ -124,7 +124,7 @@ def transformer(
         linear(table, f"blocks.{i}.ffn.fc1", 4 * c, c)
         linear(table, f"blocks.{i}.ffn.fc2", c, 4 * c)
         linear(table, f"blocks.{i}.ada_lin.1", 6 * c, c)
-    for i in range(crossed):
+    for i in range(cross_blocks):
         for bias in ("q_bias", "v_bias", "zero_k_bias"):
             table[f"cross_attn_blocks.{i}.{bias}"] = [c]
         table[f"cross_attn_blocks.{i}.mat_q.weight"] = [c, c]
@@ -153,7 +153,7 @@ def swin_groups(table: dict, at: str, *, d: int, heads: int, side: int) -> None:
 def named_by_the_publication() -> dict[str, list[int]]:
     """The keys that were measured by name: all but the inner layers of the guides and of `ft_layers`."""
     table: dict[str, list[int]] = {}
-    transformer(table, c=1024, heads=16, tokens=680, scales=10, blocks=16, crossed=8)
+    transformer(table, c=1024, heads=16, tokens=680, scales=10, blocks=16, cross_blocks=8)
     linear(table, "word_embed", 1024, 32)
     linear(table, "head", 4096, 1024)
     table["class_emb.weight"] = [1001, 1024]
@@ -191,7 +191,7 @@ def released_network() -> VarFormer:
 
 @pytest.fixture(scope="module")
 def released(released_network) -> dict[str, Tensor]:
-    return published(released_network.state_dict())
+    return to_published_keys(released_network.state_dict())
 
 
 def test_every_key_that_the_publication_names_is_there_in_its_shape(released):
@@ -234,27 +234,30 @@ def test_blending_costs_what_was_measured():
 
 
 def test_hyper_parameters_are_read_off_the_shapes(released, tiny):
-    for layout, state, side in ((RELEASED_16, released, 256), (TINY, published(tiny.state_dict()), 64)):
-        assert detect(state)
-        assert read_layout(state) == layout
-        assert layout.side == side
+    for config, state, side in (
+        (RELEASED_16, released, 256),
+        (TINY, to_published_keys(tiny.state_dict()), 64),
+    ):
+        assert matches(state)
+        assert infer_config(state) == config
+        assert config.side == side
 
 
 def test_other_networks_are_not_taken_for_it(tiny):
-    state = published(tiny.state_dict())
-    assert not detect({})
-    assert not detect({key: value for key, value in state.items() if not key.startswith("Mainencoder")})
+    state = to_published_keys(tiny.state_dict())
+    assert not matches({})
+    assert not matches({key: value for key, value in state.items() if not key.startswith("Mainencoder")})
 
 
 def test_a_training_codes_container_is_opened(tiny):
-    state = unwrap({"params_ema": published(tiny.state_dict())})
+    state = unwrap({"params_ema": to_published_keys(tiny.state_dict())})
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     assert torch.equal(load(state)(picture), tiny(picture))
 
 
 @pytest.mark.parametrize("harm", ["missing", "left over", "misshapen"])
 def test_a_state_that_does_not_fit_exactly_is_refused_by_key_name(tiny, harm):
-    state = published(tiny.state_dict())
+    state = to_published_keys(tiny.state_dict())
     key = "main_decoder.up.0.block.0.conv2.weight"
     if harm == "missing":
         del state[key]
@@ -268,12 +271,12 @@ def test_a_state_that_does_not_fit_exactly_is_refused_by_key_name(tiny, harm):
 
 
 def test_unpublished_inner_names_may_differ_if_order_and_shapes_agree(tiny, caplog):
-    state = published(tiny.state_dict())
+    state = to_published_keys(tiny.state_dict())
     other = {
         key.replace(".AFT.Level_2.anchor.", ".AFT.Level_2.token_conv."): value for key, value in state.items()
     }
     assert other.keys() != state.keys()
-    loaded = published(load(other).state_dict())
+    loaded = to_published_keys(load(other).state_dict())
     assert "4 inner weights have other names" in caplog.text
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
     swapped = {
@@ -366,7 +369,7 @@ def test_tiles_share_at_most_half(overlap):
 def test_the_whole_against_its_equations(tiny):
     """Which features go where: VAR's encoder and decoder lead, the trained ones draw, finest levels unled."""
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(29))
-    latent, seen = tiny.encoder(2 * picture - 1)
+    latent, frozen_features = tiny.encoder(2 * picture - 1)
     prior = tiny.prior(latent, settings=Settings())
     _, seen_back = tiny.decoder(tiny.post_quant_conv(prior[:, 0] + prior[:, 1] + prior[:, 2]))
 
@@ -381,7 +384,7 @@ def test_the_whole_against_its_equations(tiny):
         x = stage.block[0](x)
         if level == 4:
             x = stage.attn[0](x)
-        features.append(led(network, level, x, seen[level]) if level else x)
+        features.append(led(network, level, x, frozen_features[level]) if level else x)
         x = stage.downsample(features[-1]) if level < 4 else features[-1]
     x = network.conv_out(silu(network.norm_out(network.mid(x))))
 

@@ -10,16 +10,16 @@ from freezeframe.models.nets.varformer.feature_enhancer import Enhance, MutualCu
 from freezeframe.models.nets.varformer.prior_fusion import (
     AnchorAttention,
     Enhancement,
-    Guide,
+    GuideConfig,
     Prior,
     Selector,
 )
 from freezeframe.models.nets.varformer.swin_blocks import (
     Layer,
     WindowAttention,
-    from_windows,
     shift_mask,
-    to_windows,
+    window_partition,
+    window_reverse,
 )
 
 
@@ -62,16 +62,16 @@ def test_window_attention_against_loops():
 
 def test_windows_are_cut_and_joined():
     x = noise(2, 8, 12, 3, seed=17)
-    windows = to_windows(x)
+    windows = window_partition(x)
     assert torch.equal(windows[1, 4].reshape(4, 4, 3), x[1, 4:8, 4:8])
-    assert torch.equal(from_windows(windows, (8, 12)), x)
+    assert torch.equal(window_reverse(windows, (8, 12)), x)
 
 
 def test_the_mask_parts_what_only_the_shift_brought_together():
     """Pixels of a shifted window see each other where they were within four pixels before."""
     mask = shift_mask(12, 2)
     y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
-    place = to_windows(torch.stack([y, x], dim=-1).roll((-2, -2), (0, 1))[None])[0]
+    place = window_partition(torch.stack([y, x], dim=-1).roll((-2, -2), (0, 1))[None])[0]
     near = ((place[:, :, None] - place[:, None]).abs() < 4).all(-1)
     assert torch.equal(mask == 0, near)
     assert set(mask.unique().tolist()) == {0.0, -100.0}
@@ -88,7 +88,7 @@ def test_a_layer_follows_whole_windows(shift):
     assert not torch.allclose(layer(x.roll(1, 1)), layer(x).roll(1, 1), atol=1e-3)
 
 
-LEVEL = Guide(channels=32, side=8, heads=2, select=8, blend=8)
+LEVEL = GuideConfig(channels=32, side=8, heads=2, select=8, blend=8)
 
 
 def test_the_weights_of_the_scales_add_up_to_one():
@@ -102,14 +102,14 @@ def test_the_weights_of_the_scales_add_up_to_one():
 def test_the_norm_after_selection_takes_the_selection_back():
     """A quirk of the release: each channel is weighed and then brought to variance 1, whatever its weight."""
     selector = randomised(Selector(LEVEL, Prior(scales=3, channels=4)), spread=0.1).double()
-    seen, prior = noise(1, 32, 8, 8), noise(1, 3, 4, 4, 4, seed=19)
-    even = selector(seen, 100 * prior)
-    before = selector.weights(seen)
+    frozen_features, prior = noise(1, 32, 8, 8), noise(1, 3, 4, 4, 4, seed=19)
+    even = selector(frozen_features, 100 * prior)
+    before = selector.weights(frozen_features)
     selector.logits.bias.copy_(torch.tensor([1.0, 0, -1]))
-    assert not torch.allclose(selector.weights(seen), before, atol=0.1)
+    assert not torch.allclose(selector.weights(frozen_features), before, atol=0.1)
     # What is left of it is the norm's floor, 1e-5 against a variance of some hundreds.
-    torch.testing.assert_close(selector(seen, 100 * prior), even, atol=1e-6, rtol=0)
-    assert not torch.allclose(selector(seen, prior.flip(1)), even, atol=0.1)
+    torch.testing.assert_close(selector(frozen_features, 100 * prior), even, atol=1e-6, rtol=0)
+    assert not torch.allclose(selector(frozen_features, prior.flip(1)), even, atol=0.1)
 
 
 def test_enhancement_lies_between_what_it_blends():
@@ -185,6 +185,6 @@ def test_the_large_kernel_reaches_eleven_pixels_each_way():
     x = torch.zeros(1, 8, 31, 31, dtype=torch.float64)
     event = x.clone()
     event[..., 15, 15] = 1
-    seen = (kernel(event) - kernel(x)).abs().amax((0, 1)) > 0
-    rows = seen.any(1).nonzero().flatten()
+    frozen_features = (kernel(event) - kernel(x)).abs().amax((0, 1)) > 0
+    rows = frozen_features.any(1).nonzero().flatten()
     assert (int(rows[0]), int(rows[-1])) == (4, 26)

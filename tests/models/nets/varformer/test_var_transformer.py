@@ -7,22 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from freezeframe.models.nets.varformer.config import SCALES, published
+from freezeframe.models.nets.varformer.config import SCALES, to_published_keys
 from freezeframe.models.nets.varformer.model import RELEASED_16, VarFormer
 from freezeframe.models.nets.varformer.var_transformer import (
     Block,
-    CachedAttention,
-    Questions,
+    CausalSelfAttention,
+    CrossAttention,
     Transformer,
     Var,
+    apply_guidance,
     causal_bias,
-    guide,
     modulate,
     scale_of_tokens,
 )
-from freezeframe.models.nets.varformer.vector_quantizer import Quantiser, nearest_phi, nearest_words
+from freezeframe.models.nets.varformer.vector_quantizer import VectorQuantizer, nearest_codewords, nearest_phi
 
-SIZES = Transformer(width=32, heads=4, blocks=3, crossed=2, classes=5)
+SIZES = Transformer(width=32, heads=4, blocks=3, cross_blocks=2, classes=5)
 
 
 def randomised(network: nn.Module, seed: int = 0, spread: float = 0.1) -> nn.Module:
@@ -46,7 +46,7 @@ def norm(table: dict, name: str, width: int) -> None:
 
 
 def transformer(
-    table: dict, *, c: int, heads: int, tokens: int, scales: int, blocks: int, crossed: int
+    table: dict, *, c: int, heads: int, tokens: int, scales: int, blocks: int, cross_blocks: int
 ) -> None:
     table |= {"pos_start": [1, 1, c], "pos_1LC": [1, tokens, c], "lvl_1L": [1, tokens]}
     table |= {"attn_bias_for_masking": [1, 1, tokens, tokens], "lvl_embed.weight": [scales, c]}
@@ -60,7 +60,7 @@ def transformer(
         linear(table, f"blocks.{i}.ffn.fc1", 4 * c, c)
         linear(table, f"blocks.{i}.ffn.fc2", c, 4 * c)
         linear(table, f"blocks.{i}.ada_lin.1", 6 * c, c)
-    for i in range(crossed):
+    for i in range(cross_blocks):
         for bias in ("q_bias", "v_bias", "zero_k_bias"):
             table[f"cross_attn_blocks.{i}.{bias}"] = [c]
         table[f"cross_attn_blocks.{i}.mat_q.weight"] = [c, c]
@@ -76,12 +76,12 @@ def released_network() -> VarFormer:
 
 @pytest.fixture(scope="module")
 def released(released_network) -> dict[str, Tensor]:
-    return published(released_network.state_dict())
+    return to_published_keys(released_network.state_dict())
 
 
 def test_the_nearest_word_against_loops():
     x, words = noise(2, 3, 4, 5), noise(7, 3, seed=3)
-    found = nearest_words(x, words)
+    found = nearest_codewords(x, words)
     for b in range(2):
         for n in range(20):
             pixel = x[b, :, n // 5, n % 5]
@@ -92,11 +92,11 @@ def test_the_nearest_word_against_loops():
 def test_autocast_leaves_the_choice_of_words_alone():
     x, words = noise(1, 32, 16, 16, dtype=torch.float32), noise(4096, 32, seed=3, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(nearest_words(x, words), nearest_words(x.double(), words.double()))
+        assert torch.equal(nearest_codewords(x, words), nearest_codewords(x.double(), words.double()))
 
 
-def quantiser(scales: tuple[int, ...], *, identity: bool = False) -> Quantiser:
-    made = randomised(Quantiser(codes=16, width=6, scales=scales), spread=0.5).double()
+def quantiser(scales: tuple[int, ...], *, identity: bool = False) -> VectorQuantizer:
+    made = randomised(VectorQuantizer(vocab_size=16, width=6, scales=scales), spread=0.5).double()
     for convolution in made.quant_resi.qresi_ls:
         if identity:
             convolution.weight.zero_()
@@ -131,7 +131,7 @@ def test_each_scale_explains_what_those_before_have_left():
     latent = noise(1, 6, 4, 4, seed=5)
     indices = made.encode(latent)
     rest = latent - made.contributions(indices)[:, :2].sum(1)
-    assert torch.equal(indices[2], nearest_words(rest, made.embedding.weight))
+    assert torch.equal(indices[2], nearest_codewords(rest, made.embedding.weight))
 
 
 def test_quantisation_decodes_what_it_encodes():
@@ -172,7 +172,7 @@ def naive_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | fl
 def test_scale_by_scale_attention_is_masked_attention_over_all_scales():
     """What the cache remembers must be what the training mask lets through."""
     scales = (1, 2, 3)
-    attention = randomised(CachedAttention(12, heads=3), spread=0.4).double()
+    attention = randomised(CausalSelfAttention(12, heads=3), spread=0.4).double()
     x = noise(2, 14, 12, seed=10)
     cache, found = (None, None), []
     for part in x.split([scale**2 for scale in scales], dim=1):
@@ -192,7 +192,7 @@ def test_scale_by_scale_attention_is_masked_attention_over_all_scales():
 
 
 def test_sharpness_ends_at_a_hundred():
-    attention = randomised(CachedAttention(8, heads=2)).double()
+    attention = randomised(CausalSelfAttention(8, heads=2)).double()
     x = noise(1, 4, 8, seed=11)
     attention.scale_mul_1H11.fill_(math.log(100))
     at_the_end = attention(x, (None, None))[0]
@@ -205,38 +205,38 @@ def test_the_causal_bias_counts_scales_not_tokens():
     assert bias.isinf().tolist() == [[False, True, True, True, True], *[[False] * 5] * 4]
 
 
-def questions_and_answer() -> tuple[Questions, Tensor, Tensor, Tensor]:
+def questions_and_answer() -> tuple[CrossAttention, Tensor, Tensor, Tensor]:
     """Answers by head, [B, heads, L, c], written out."""
-    crossed = randomised(Questions(8, heads=2), spread=0.5).double()
+    cross_blocks = randomised(CrossAttention(8, heads=2), spread=0.5).double()
     question, x = noise(2, 3, 8, seed=12), noise(2, 3, 8, seed=13)
-    query = (question @ crossed.mat_q.weight.T + crossed.q_bias).reshape(2, 3, 2, 4).transpose(1, 2)
-    both = x @ crossed.mat_kv.weight.T + torch.cat([torch.zeros(8).double(), crossed.v_bias])
+    query = (question @ cross_blocks.mat_q.weight.T + cross_blocks.q_bias).reshape(2, 3, 2, 4).transpose(1, 2)
+    both = x @ cross_blocks.mat_kv.weight.T + torch.cat([torch.zeros(8).double(), cross_blocks.v_bias])
     key, value = (part.reshape(2, 3, 2, 4).transpose(1, 2) for part in both.chunk(2, dim=2))
-    return crossed, question, x, naive_attention(query * 0.25 / 2, key, value)
+    return cross_blocks, question, x, naive_attention(query * 0.25 / 2, key, value)
 
 
 def test_correct_mixing_keeps_the_heads_of_a_token_together():
-    crossed, question, x, heads = questions_and_answer()
-    expected = crossed.proj(torch.cat([heads[:, 0], heads[:, 1]], dim=2))
-    torch.testing.assert_close(crossed(question, x, mixing="correct"), expected, atol=1e-12, rtol=0)
+    cross_blocks, question, x, heads = questions_and_answer()
+    expected = cross_blocks.proj(torch.cat([heads[:, 0], heads[:, 1]], dim=2))
+    torch.testing.assert_close(cross_blocks(question, x, mixing="correct"), expected, atol=1e-12, rtol=0)
 
 
 def test_released_mixing_reads_memory_in_the_wrong_order():
-    crossed, question, x, heads = questions_and_answer()
+    cross_blocks, question, x, heads = questions_and_answer()
     memory = [heads[b, h, n, c] for h in range(2) for b in range(2) for n in range(3) for c in range(4)]
-    expected = crossed.proj(torch.stack(memory).reshape(2, 3, 8))
-    torch.testing.assert_close(crossed(question, x, mixing="released"), expected, atol=1e-12, rtol=0)
+    expected = cross_blocks.proj(torch.stack(memory).reshape(2, 3, 8))
+    torch.testing.assert_close(cross_blocks(question, x, mixing="released"), expected, atol=1e-12, rtol=0)
 
 
 def test_guidance_of_nothing_is_the_conditional_branch():
     one, other = noise(1, 4, 5), noise(1, 4, 5, seed=14)
-    assert torch.equal(guide(one, other, 0), one)
-    torch.testing.assert_close(guide(one, other, 0.5), 1.5 * one - 0.5 * other)
+    assert torch.equal(apply_guidance(one, other, 0), one)
+    torch.testing.assert_close(apply_guidance(one, other, 0.5), 1.5 * one - 0.5 * other)
 
 
 def clean_parts(*, guidance: float, mixing: str) -> Tensor:
-    made = randomised(Quantiser(codes=32, width=6, scales=(1, 2, 4)), spread=0.5).double()
-    network = Var(SIZES, codes=32, latent=6, scales=(1, 2, 4))
+    made = randomised(VectorQuantizer(vocab_size=32, width=6, scales=(1, 2, 4)), spread=0.5).double()
+    network = Var(SIZES, vocab_size=32, latent=6, scales=(1, 2, 4))
     network = randomised(network, seed=3, spread=0.4).double()
     degraded = noise(1, 3, 6, 4, 4, seed=15)
     return network(degraded, made, guidance=guidance, mixing=mixing)
@@ -252,8 +252,8 @@ def test_guidance_works_only_through_the_scrambled_heads():
 
 def test_the_transformer_against_its_equations():
     """Scale by scale: two copies, questions after the first blocks, led further apart at finer scales."""
-    made = randomised(Quantiser(codes=32, width=6, scales=(1, 2, 4)), spread=0.5).double()
-    var = randomised(Var(SIZES, codes=32, latent=6, scales=(1, 2, 4)), seed=3, spread=0.4).double()
+    made = randomised(VectorQuantizer(vocab_size=32, width=6, scales=(1, 2, 4)), spread=0.5).double()
+    var = randomised(Var(SIZES, vocab_size=32, latent=6, scales=(1, 2, 4)), seed=3, spread=0.4).double()
     degraded, no_class = noise(1, 3, 6, 4, 4, seed=15), var.class_emb.weight[5]
     caches = [(None, None)] * 3
     found = torch.zeros(1, 0, 6, 4, 4, dtype=torch.float64)

@@ -39,53 +39,53 @@ def panned(film, write_clip, tmp_path_factory):
     ("velocity", "words"), [((12, 0), "horizontal"), ((0, 12), "vertical"), ((9, 9), "diagonal")]
 )
 def test_a_pan_is_told_by_its_length_and_direction(panned, velocity, words):
-    found = probe(panned(velocity), every=3)
+    found = probe(panned(velocity), stride=3)
     length = SHUTTER * (velocity[0] ** 2 + velocity[1] ** 2) ** 0.5
-    assert [sight.index for sight in found.sights] == [0, 3, 6]
-    assert all(sight.blurred for sight in found.sights)
+    assert [sampled_frame.index for sampled_frame in found.sampled_frames] == [0, 3, 6]
+    assert all(sampled_frame.blurred for sampled_frame in found.sampled_frames)
     # A fifth for the shutter, measured on eight small frames.
-    assert found.sights[1].diagnosis.blur == pytest.approx(length, rel=0.2)
-    assert found.sights[1].camera == pytest.approx(length / SHUTTER, abs=1)  # pixel per frame
-    assert found.sights[1].diagnosis.cause == "camera"
+    assert found.sampled_frames[1].diagnosis.blur == pytest.approx(length, rel=0.2)
+    assert found.sampled_frames[1].camera == pytest.approx(length / SHUTTER, abs=1)  # pixel per frame
+    assert found.sampled_frames[1].diagnosis.cause == "camera"
     assert found.camera == "moving"
-    assert f"mostly {words}" in found.verdict[0]
-    assert "by the camera" in found.verdict[0]
+    assert f"mostly {words}" in found.summary[0]
+    assert "by the camera" in found.summary[0]
 
 
 def test_the_shutter_is_told_in_seconds_and_degrees(panned):
     found = probe(panned((12, 0)))
-    assert found.exposure == pytest.approx(found.shutter / 25)
-    assert f"{360 * found.shutter:.0f}°" in found.verdict[0]
+    assert found.exposure_time == pytest.approx(found.shutter / 25)
+    assert f"{360 * found.shutter:.0f}°" in found.summary[0]
 
 
 def test_directions_turn_with_the_picture(panned):
-    sights = probe(panned((12, 0))).sights
-    assert direction(sights, turned=False) == "horizontal"
-    assert direction(sights, turned=True) == "vertical"
+    sampled_frames = probe(panned((12, 0))).sampled_frames
+    assert direction(sampled_frames, rotated_90=False) == "horizontal"
+    assert direction(sampled_frames, rotated_90=True) == "vertical"
 
 
 def test_a_still_clip_ails_nothing(panned):
     found = probe(panned((0, 0)))
-    assert not any(sight.blurred for sight in found.sights)
+    assert not any(sampled_frame.blurred for sampled_frame in found.sampled_frames)
     assert found.camera == "still"
-    assert "no sampled frame" in found.verdict[0]
+    assert "no sampled frame" in found.summary[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("velocity", [(12, 0), (0, 0)])
 def test_what_counts_as_blurred_is_what_the_pipeline_works_on(panned, velocity, tmp_path):
-    found = probe(panned(velocity), every=1)
+    found = probe(panned(velocity), stride=1)
     report = deblur_video(panned(velocity), tmp_path / "sharp.mkv")
-    assert [s.blurred for s in found.sights] == [v.action != "untouched" for v in report.verdicts]
+    assert [s.blurred for s in found.sampled_frames] == [v.action != "passthrough" for v in report.verdicts]
 
 
 def test_no_motion_is_measured_across_a_cut(film, write_clip, tmp_path):
     """Two still scenes: any flow from one to the other would be blur that is not there."""
     scenes = [film((0, 0), [0.0]), film((0, 0), [0.0]).flip(-1, -2).sub(0.2).abs()]
     clip = write_clip(tmp_path / "cut.mkv", torch.cat([scene.expand(4, -1, -1, -1) for scene in scenes]))
-    found = probe(clip, every=1)
-    assert found.cuts == (4,)
-    assert max(sight.reach for sight in found.sights) < 0.1  # pixels
+    found = probe(clip, stride=1)
+    assert found.scene_cuts == (4,)
+    assert max(sampled_frame.blur_px for sampled_frame in found.sampled_frames) < 0.1  # pixels
     assert "1 cut, before frame 4" in found.text()
 
 
@@ -95,9 +95,9 @@ def test_a_folder_and_a_photo_are_looked_at_too(film, tmp_path):
     for number, image in enumerate(film((12, 0), [-1.0, 0.0, 1.0], shutter=SHUTTER)):
         codes = (image.clamp(0, 1).sqrt() * 255).byte().permute(1, 2, 0).numpy()
         cv2.imwrite(str(folder / f"{number}.png"), codes[..., ::-1])
-    found = probe(folder, every=1)
-    assert (found.frames, found.size, found.rate, found.exposure) == (3, (96, 128), None, None)
-    assert all(sight.blurred for sight in found.sights)
+    found = probe(folder, stride=1)
+    assert (found.frames, found.size, found.rate, found.exposure_time) == (3, (96, 128), None, None)
+    assert all(sampled_frame.blurred for sampled_frame in found.sampled_frames)
 
     photo = probe(folder / "1.png")
     assert (photo.kind, photo.frames, photo.shutter, photo.camera) == ("photo", 1, None, None)
@@ -106,26 +106,26 @@ def test_a_folder_and_a_photo_are_looked_at_too(film, tmp_path):
 
 def test_a_single_frame_is_diagnosed_by_itself(film, write_clip, tmp_path):
     found = probe(write_clip(tmp_path / "one.mkv", film((0, 0), [0.0])))
-    assert found.frames == len(found.sights) == 1
-    assert found.sights[0].camera is None
-    assert "assuming" in found.verdict[0], "nothing tells of its shutter"
+    assert found.frames == len(found.sampled_frames) == 1
+    assert found.sampled_frames[0].camera is None
+    assert "assuming" in found.summary[0], "nothing tells of its shutter"
 
 
 def test_the_table_stays_short(film, write_clip, tmp_path):
     still = film((0, 0), [0.0])[0, :, :32, :48]
-    found = probe(write_clip(tmp_path / "long.mkv", [still] * 40), every=1)
+    found = probe(write_clip(tmp_path / "long.mkv", [still] * 40), stride=1)
     rows = found.text().split("\n\n")[1].splitlines()
-    assert len(found.sights) == 40
+    assert len(found.sampled_frames) == 40
     assert len(rows) == 1 + 12
 
 
 def test_json_holds_every_frame_looked_at(panned):
-    found = probe(panned((12, 0)), every=4)
+    found = probe(panned((12, 0)), stride=4)
     body = json.loads(json.dumps(found.to_dict()))
-    assert [sight["index"] for sight in body["sights"]] == [0, 4]
-    assert body["verdict"] == list(found.verdict)
+    assert [sampled_frame["index"] for sampled_frame in body["sampled_frames"]] == [0, 4]
+    assert body["summary"] == list(found.summary)
     assert body["camera"] == "moving"
-    assert body["sights"][0]["diagnosis"]["regions"]
+    assert body["sampled_frames"][0]["diagnosis"]["regions"]
 
 
 def test_progress_counts_every_frame(panned):
@@ -140,11 +140,15 @@ def test_progress_counts_every_frame(panned):
 @pytest.mark.parametrize("velocity", [(12, 0), (3, 0)])
 def test_table_drawing_and_json_go_by_one_measure(panned, velocity):
     """One length per frame: what the drawing shows, the table lists, and the gate judges."""
-    found = probe(panned(velocity), every=2)
+    found = probe(panned(velocity), stride=2)
     rows = found.text().split("\n\n")[1].splitlines()[1:]
     listed = [float(row.split()[2]) for row in rows]
-    assert listed == [pytest.approx(sight.diagnosis.blur, abs=0.051) for sight in found.sights]
-    assert [sight.reach for sight in found.sights] == [sight.diagnosis.blur for sight in found.sights]
+    assert listed == [
+        pytest.approx(sampled_frame.diagnosis.blur, abs=0.051) for sampled_frame in found.sampled_frames
+    ]
+    assert [sampled_frame.blur_px for sampled_frame in found.sampled_frames] == [
+        sampled_frame.diagnosis.blur for sampled_frame in found.sampled_frames
+    ]
 
 
 def test_below_the_limit_a_lower_one_is_named_and_video_goes_by_it(film, write_clip, tmp_path):
@@ -153,13 +157,13 @@ def test_below_the_limit_a_lower_one_is_named_and_video_goes_by_it(film, write_c
     images = film((0, 0), [0.0]).tile(1, 1, 4, 4)[..., :440, :].repeat(4, 1, 1, 1)
     images[..., 100:196, 100:228] = moving
     clip = write_clip(tmp_path / "window.mkv", images)
-    found = probe(clip, every=1)
-    assert not any(sight.blurred for sight in found.sights)
-    limit, count = re.search(r"--min-blur ([\d.]+) would process (\d) of 4", found.verdict[0]).groups()
-    gate = replace(preset("auto").gate, blur=0.0, wide_blur=0.0, least=float(limit))
+    found = probe(clip, stride=1)
+    assert not any(sampled_frame.blurred for sampled_frame in found.sampled_frames)
+    limit, count = re.search(r"--min-blur ([\d.]+) would process (\d) of 4", found.summary[0]).groups()
+    gate = replace(preset("auto").gate, local_blur=0.0, global_blur=0.0, min_blur_px=float(limit))
     physics = replace(preset("auto").fuse, network="none", iterations=1)
     report = deblur_video(clip, tmp_path / "out.mkv", config=replace(preset("auto"), gate=gate, fuse=physics))
-    assert 4 - report.counts["untouched"] == int(count)
+    assert 4 - report.counts["passthrough"] == int(count)
 
 
 def test_the_drawing_shows_the_most_blurred_frame(panned, tmp_path):
@@ -196,14 +200,14 @@ def test_what_cannot_be_read_is_named(tmp_path):
 
 
 def test_none_of_no_frames_is_refused():
-    with pytest.raises(ValueError, match="every"):
-        probe("any.mp4", every=0)
+    with pytest.raises(ValueError, match="stride"):
+        probe("any.mp4", stride=0)
 
 
 def test_real_shake_and_real_rest(shared_data):
     """REDS is filmed with a moving camera; its blurry frames are averages of sharp ones."""
-    shaken = probe(shared_data / "test/reds/000/blur", every=4)
-    assert sum(sight.blurred for sight in shaken.sights) >= 2
-    assert "by the camera" in shaken.verdict[0]
+    shaken = probe(shared_data / "test/reds/000/blur", stride=4)
+    assert sum(sampled_frame.blurred for sampled_frame in shaken.sampled_frames) >= 2
+    assert "by the camera" in shaken.summary[0]
     sharp = probe(shared_data / "test/photos/kodim01.png")
-    assert not sharp.sights[0].blurred
+    assert not sharp.sampled_frames[0].blurred

@@ -12,14 +12,14 @@ import torch
 from typer.testing import CliRunner
 
 from freezeframe import cli
-from freezeframe.models.nets.nafnet import Layout, NAFNet
+from freezeframe.models.nets.nafnet import NAFNet, NetConfig
 from freezeframe.models.registry.bundled import card
 from freezeframe.models.store import weights_cache as shelf
 from freezeframe.models.store.catalog import CATALOGUE
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch) -> Path:
+def cache_folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
@@ -29,9 +29,9 @@ def run(*words: object):
 
 
 @pytest.fixture
-def checkpoint(place) -> Path:
-    path = place / "mine.pth"
-    network = NAFNet(Layout(width=8, encoders=(1, 1), middle=1, decoders=(1, 1)))
+def checkpoint(cache_folder) -> Path:
+    path = cache_folder / "mine.pth"
+    network = NAFNet(NetConfig(width=8, encoders=(1, 1), middle=1, decoders=(1, 1)))
     torch.save({"params": network.state_dict()}, path)
     return path
 
@@ -41,12 +41,12 @@ def facts(text: str) -> dict[str, str]:
 
 
 def test_alone_it_shows_the_card_of_the_shipped_weights():
-    told = run()
-    assert told.exit_code == 0
-    assert f"sha256: {card()['sha256']}" in told.stdout.splitlines()
+    result = run()
+    assert result.exit_code == 0
+    assert f"sha256: {card()['sha256']}" in result.stdout.splitlines()
 
 
-def test_the_list_names_every_release_and_how_it_comes_here(place, checkpoint):
+def test_the_list_names_every_release_and_how_it_comes_here(cache_folder, checkpoint):
     run("add", checkpoint)
     lines = run("list").stdout.splitlines()
     state = {line.split()[0]: line for line in lines}
@@ -55,15 +55,15 @@ def test_the_list_names_every_release_and_how_it_comes_here(place, checkpoint):
     assert " fetch " in state["swinir-color-noise25"]
     assert " manual " in state["nafnet-gopro-64"]
     assert "Apache-2.0" in state["swinir-color-noise25"]
-    assert lines[-1] == f"folder: {place / 'cache' / 'freezeframe' / 'models'}"
+    assert lines[-1] == f"folder: {cache_folder / 'cache' / 'freezeframe' / 'models'}"
 
 
 def test_info_of_what_is_only_known():
-    told = facts(run("info", "swinir-gray-jpeg20").stdout)
-    assert told["here"] == "no"
-    assert told["input"].startswith("greyscale")
-    assert told["published at"].startswith("https://github.com/")
-    assert told["licence"] == "Apache-2.0"
+    result = facts(run("info", "swinir-gray-jpeg20").stdout)
+    assert result["here"] == "no"
+    assert result["input"].startswith("greyscale")
+    assert result["published at"].startswith("https://github.com/")
+    assert result["licence"] == "Apache-2.0"
 
 
 def test_info_tells_the_cost_and_remembers_what_was_measured(checkpoint):
@@ -74,7 +74,7 @@ def test_info_tells_the_cost_and_remembers_what_was_measured(checkpoint):
     assert "add --measure" in before["time per megapixel"]
     measured = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32", "--measure").stdout)
     assert float(measured["time per megapixel"].removesuffix(" s")) > 0
-    assert measured["engine"] == "torch fp32"
+    assert measured["backend"] == "torch fp32"
     after = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32").stdout)
     assert after["time per megapixel"] == measured["time per megapixel"]
     assert 0.01 < float(after["memory per megapixel"].removesuffix(" GB")) < 10
@@ -85,26 +85,26 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_checkpoint_is_added_whole_with_its_hash_and_can_be_named(checkpoint):
-    told = run("add", checkpoint)
-    kept = Path(told.stdout.strip())
-    assert told.exit_code == 0
-    assert "NAFNet; use it by: --model mine" in told.stderr
-    assert kept.parent == shelf.folder()
+    result = run("add", checkpoint)
+    kept = Path(result.stdout.strip())
+    assert result.exit_code == 0
+    assert "NAFNet; use it by: --model mine" in result.stderr
+    assert kept.parent == shelf.weights_folder()
     assert kept.read_bytes() == checkpoint.read_bytes()
     sha256 = hashlib.sha256(kept.read_bytes()).hexdigest()
-    assert shelf.read_ledger()[kept.name]["sha256"] == sha256
+    assert shelf.read_manifest()[kept.name]["sha256"] == sha256
     assert shelf.find("mine").path == kept
     assert run("add", checkpoint).exit_code == 0, "once more changes nothing"
     assert run("add", kept).exit_code == 0, "from the folder itself, too"
 
 
-def test_another_file_of_the_same_name_needs_force(place, checkpoint):
+def test_another_file_of_the_same_name_needs_force(cache_folder, checkpoint):
     run("add", checkpoint)
-    network = NAFNet(Layout(width=8, encoders=(1,), middle=1, decoders=(1,)))
+    network = NAFNet(NetConfig(width=8, encoders=(1,), middle=1, decoders=(1,)))
     torch.save({"params": network.state_dict()}, checkpoint)
-    told = run("add", checkpoint)
-    assert told.exit_code == 2
-    assert "is another file; rename yours or add --force" in told.stderr
+    result = run("add", checkpoint)
+    assert result.exit_code == 2
+    assert "is another file; rename yours or add --force" in result.stderr
     assert run("add", checkpoint, "--force").exit_code == 0
     assert shelf.find("mine").path.read_bytes() == checkpoint.read_bytes()
 
@@ -114,17 +114,17 @@ def test_a_file_known_by_its_hash_takes_the_releases_name(checkpoint, monkeypatc
 
     sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     monkeypatch.setitem(CATALOGUE, "nafnet-gopro-32", replace(CATALOGUE["nafnet-gopro-32"], sha256=sha256))
-    told = run("add", checkpoint)
-    assert "--model nafnet-gopro-32" in told.stderr
+    result = run("add", checkpoint)
+    assert "--model nafnet-gopro-32" in result.stderr
     assert shelf.find("nafnet-gopro-32").path.name == "NAFNet-GoPro-width32.pth"
 
 
 def test_a_file_that_only_bears_a_releases_name_is_refused(checkpoint):
     false = checkpoint.rename(checkpoint.with_name("NAFNet-GoPro-width32.pth"))
-    told = run("add", false)
-    assert told.exit_code == 2
-    assert "called as nafnet-gopro-32 is" in told.stderr
-    assert not shelf.present()
+    result = run("add", false)
+    assert result.exit_code == 2
+    assert "called as nafnet-gopro-32 is" in result.stderr
+    assert not shelf.installed()
 
 
 class Evil:
@@ -160,40 +160,40 @@ def empty(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [malicious, bare_pickle, truncated, words, empty])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_what_is_no_checkpoint_or_more_than_that_is_refused_in_one_sentence(place, harm, suffix):
-    path = place / f"bad{suffix}"
+def test_what_is_no_checkpoint_or_more_than_that_is_refused_in_one_sentence(cache_folder, harm, suffix):
+    path = cache_folder / f"bad{suffix}"
     harm(path)
-    told = run("add", path)
-    assert told.exit_code == 2
-    assert told.stderr.startswith(f"freezeframe: {path}: ")
-    assert len(told.stderr.splitlines()) == 1
-    assert not (place / "mark").exists(), "nothing in it was run"
-    assert not shelf.present()
+    result = run("add", path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"freezeframe: {path}: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not (cache_folder / "mark").exists(), "nothing in it was run"
+    assert not shelf.installed()
     assert CliRunner().invoke(cli.app, ["restore", str(path), "x.png", "--model", str(path)]).exit_code == 2
-    assert not (place / "mark").exists()
+    assert not (cache_folder / "mark").exists()
 
 
 def test_what_is_absent_or_unknown_is_said():
     assert "there is no such checkpoint file" in run("add", "absent.pth").stderr
-    told = run("fetch", "swinir-colour-noise25")
-    assert told.exit_code == 2
-    assert "did you mean swinir-color-noise25" in told.stderr
+    result = run("fetch", "swinir-colour-noise25")
+    assert result.exit_code == 2
+    assert "did you mean swinir-color-noise25" in result.stderr
     assert "models list" in run("info", "no-such-net").stderr
-    by_hand = run("fetch", "nafnet-gopro-64")
-    assert by_hand.exit_code == 2
-    assert "models add NAFNet-GoPro-width64.pth" in by_hand.stderr
+    manual_hint = run("fetch", "nafnet-gopro-64")
+    assert manual_hint.exit_code == 2
+    assert "models add NAFNet-GoPro-width64.pth" in manual_hint.stderr
 
 
 def test_the_ledger_may_be_lost(checkpoint):
     run("add", checkpoint)
-    (shelf.folder() / shelf.LEDGER).write_text("{ not json")
+    (shelf.weights_folder() / shelf.MANIFEST).write_text("{ not json")
     assert shelf.find("mine").name == "mine"
-    assert shelf.read_ledger()["mine.pth"]["sha256"]
+    assert shelf.read_manifest()["mine.pth"]["sha256"]
 
 
 def test_a_file_that_was_only_touched_is_still_the_same(checkpoint):
     run("add", checkpoint)
-    kept = shelf.folder() / "mine.pth"
+    kept = shelf.weights_folder() / "mine.pth"
     os.utime(kept, ns=(0, 0))
     assert shelf.find("mine").path == kept
-    assert shelf.read_ledger()["mine.pth"]["changed"] == 0, "so that it is not read whole the next time"
+    assert shelf.read_manifest()["mine.pth"]["changed"] == 0, "so that it is not read whole the next time"

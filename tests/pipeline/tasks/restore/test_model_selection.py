@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.data.metrics.image import srgb_codes
+from freezeframe.data.metrics.image import linear_to_srgb
 from freezeframe.models.store.catalog import CATALOGUE
 from freezeframe.models.store.weights_cache import REFINER, Weights
-from freezeframe.pipeline.tasks.restore.model_selection import Ailment, choose, examine
+from freezeframe.pipeline.tasks.restore.model_selection import Degradations, choose, detect_degradations
 
 
 def have(*names: str) -> list[Weights]:
@@ -47,24 +47,24 @@ def coded(quality: int) -> np.ndarray:
 
 @pytest.mark.parametrize("sigma", [8, 15, 25, 50])
 def test_noise_is_measured_per_colour(sigma):
-    found = examine(light(noisy(sigma)))
+    detected = detect_degradations(light(noisy(sigma)))
     # Clipping at the ends of the codes takes some of the loudest noise away.
-    assert found.noise == pytest.approx(sigma, rel=0.2)
-    assert list(found.ills) == ["noise"]
+    assert detected.noise == pytest.approx(sigma, rel=0.2)
+    assert list(detected.types) == ["noise"]
 
 
 def test_noise_of_a_grey_picture_is_that_of_its_one_colour():
-    grey = noisy(25)[..., :1].repeat(3, -1)
-    found = examine(light(grey))
-    assert found.grey
-    assert found.noise == pytest.approx(25, rel=0.2)
+    grayscale = noisy(25)[..., :1].repeat(3, -1)
+    detected = detect_degradations(light(grayscale))
+    assert detected.grayscale
+    assert detected.noise == pytest.approx(25, rel=0.2)
 
 
 @pytest.mark.parametrize("quality", [10, 20, 40])
 def test_coding_is_found(quality):
-    found = examine(light(coded(quality)))
-    assert found.quality == pytest.approx(quality, abs=2)
-    assert list(found.ills) == ["jpeg"]
+    detected = detect_degradations(light(coded(quality)))
+    assert detected.quality == pytest.approx(quality, abs=2)
+    assert list(detected.types) == ["jpeg"]
 
 
 def blurred(kernel: np.ndarray) -> np.ndarray:
@@ -76,106 +76,109 @@ def blurred(kernel: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("length", [7, 15])
 def test_motion_of_a_lone_picture_is_found(length):
-    found = examine(light(blurred(np.full((1, length), 1 / length, np.float32))))
-    assert found.blur == pytest.approx(length, abs=1)
-    assert found.defocus == 0
+    detected = detect_degradations(light(blurred(np.full((1, length), 1 / length, np.float32))))
+    assert detected.blur == pytest.approx(length, abs=1)
+    assert detected.defocus == 0
 
 
 def test_defocus_is_found():
     """A disk of radius 3 has a standard deviation of 1.5 along x and along y."""
     y, x = np.mgrid[-4:5, -4:5]
     disk = (np.hypot(y, x) <= 3).astype(np.float32)
-    found = examine(light(blurred(disk / disk.sum())))
-    assert found.defocus == pytest.approx(1.5, abs=0.3)
-    assert found.blur == 0
+    detected = detect_degradations(light(blurred(disk / disk.sum())))
+    assert detected.defocus == pytest.approx(1.5, abs=0.3)
+    assert detected.blur == 0
 
 
 def test_a_sound_picture_needs_nobody():
-    found = examine(light(photo()))
-    assert not found.ills
-    chosen = choose(found, EVERYTHING)
+    detected = detect_degradations(light(photo()))
+    assert not detected.types
+    chosen = choose(detected, EVERYTHING)
     assert chosen.weights is None
-    assert chosen.sound
+    assert chosen.is_clean
 
 
 def test_the_codes_that_are_examined_are_those_of_the_file():
     codes = noisy(20)
-    assert np.array_equal(srgb_codes(light(codes)), codes), "else the steps of a JPEG would be lost"
+    assert np.array_equal(linear_to_srgb(light(codes)), codes), "else the steps of a JPEG would be lost"
 
 
 @pytest.mark.parametrize(
-    ("ailment", "name"),
+    ("degradations", "name"),
     [
-        (Ailment(noise=16), "color-noise15"),
-        (Ailment(noise=24), "color-noise25"),
-        (Ailment(noise=45), "color-noise50"),
-        (Ailment(noise=24, grey=True), "gray-noise25"),
-        (Ailment(quality=11), "swinir-color-jpeg10"),
-        (Ailment(quality=33), "swinir-color-jpeg30"),
-        (Ailment(quality=50), "swinir-color-jpeg40"),
-        (Ailment(quality=20, grey=True), "swinir-gray-jpeg20"),
-        (Ailment(blur=12), "-gopro-"),
-        (Ailment(defocus=3), "restormer-defocus"),
+        (Degradations(noise=16), "color-noise15"),
+        (Degradations(noise=24), "color-noise25"),
+        (Degradations(noise=45), "color-noise50"),
+        (Degradations(noise=24, grayscale=True), "gray-noise25"),
+        (Degradations(quality=11), "swinir-color-jpeg10"),
+        (Degradations(quality=33), "swinir-color-jpeg30"),
+        (Degradations(quality=50), "swinir-color-jpeg40"),
+        (Degradations(quality=20, grayscale=True), "swinir-gray-jpeg20"),
+        (Degradations(blur=12), "-gopro-"),
+        (Degradations(defocus=3), "restormer-defocus"),
     ],
-    ids=lambda value: value.text() if isinstance(value, Ailment) else "",
+    ids=lambda value: value.text() if isinstance(value, Degradations) else "",
 )
-def test_the_nearest_level_is_chosen_and_the_reason_says_what_was_measured(ailment, name):
+def test_the_nearest_level_is_chosen_and_the_reason_says_what_was_measured(degradations, name):
     restorers = [weights for weights in EVERYTHING if weights.name != "restormer-motion"]
-    chosen = choose(ailment, restorers)
+    chosen = choose(degradations, restorers)
     assert chosen.weights is not None
     assert name in chosen.weights.name
-    assert chosen.reason.startswith(ailment.text())
+    assert chosen.reason.startswith(degradations.text())
     assert chosen.weights.name in chosen.reason
 
 
 def test_a_restorer_of_any_level_is_taken_where_no_level_fits():
     """Noise of 5.5 is 2.7 times less than 15: a network for 15 would wash the picture out."""
-    assert "restormer" in choose(Ailment(noise=5.5), EVERYTHING).weights.name
+    assert "restormer" in choose(Degradations(noise=5.5), EVERYTHING).weights.name
     only = have("swinir-color-noise15", "restormer-color-noise")
-    assert choose(Ailment(noise=5.5), only).weights.name == "restormer-color-noise"
-    assert choose(Ailment(noise=14), only).weights.name == "swinir-color-noise15"
+    assert choose(Degradations(noise=5.5), only).weights.name == "restormer-color-noise"
+    assert choose(Degradations(noise=14), only).weights.name == "swinir-color-noise15"
 
 
 def test_several_ills_are_given_to_who_cures_several():
-    both = Ailment(noise=20, quality=20)
-    assert choose(both, EVERYTHING).weights.release.cures == "several"
+    both = Degradations(noise=20, quality=20)
+    assert choose(both, EVERYTHING).weights.release.target == "all_in_one"
     # Noise of 20 is worse than quality 20, which errs by about 10; quality 5 errs by 17.
     specialists = have("swinir-color-noise25", "swinir-color-jpeg10")
     assert choose(both, specialists).weights.name == "swinir-color-noise25"
-    worse = Ailment(noise=12, quality=5)
+    worse = Degradations(noise=12, quality=5)
     assert choose(worse, specialists).weights.name == "swinir-color-jpeg10"
 
 
 def test_who_cures_several_stands_in_for_a_missing_specialist():
-    assert choose(Ailment(noise=20), [*have("swinir-color-jpeg10"), REFINER]).weights == REFINER
+    assert choose(Degradations(noise=20), [*have("swinir-color-jpeg10"), REFINER]).weights == REFINER
 
 
 def test_colour_is_not_given_to_a_network_for_grey():
-    assert choose(Ailment(noise=25), have("swinir-gray-noise25")).weights is None
-    assert choose(Ailment(noise=25, grey=True), have("swinir-color-noise25")).weights is not None
+    assert choose(Degradations(noise=25), have("swinir-gray-noise25")).weights is None
+    assert choose(Degradations(noise=25, grayscale=True), have("swinir-color-noise25")).weights is not None
 
 
 def test_who_invents_is_never_chosen_unasked():
-    assert choose(Ailment(noise=25), have("dreamclear", "varformer", "swinir-real-large-x4")).weights is None
+    assert (
+        choose(Degradations(noise=25), have("dreamclear", "varformer", "swinir-real-large-x4")).weights
+        is None
+    )
 
 
 def test_a_file_of_unknown_purpose_is_not_chosen():
-    assert choose(Ailment(noise=25), [Weights(name="mine", path=Path("mine.pth"))]).weights is None
+    assert choose(Degradations(noise=25), [Weights(name="mine", path=Path("mine.pth"))]).weights is None
 
 
 @pytest.mark.parametrize(
-    ("ailment", "cure"),
+    ("degradations", "cure"),
     [
-        (Ailment(noise=25), r"models fetch (swinir|restormer)-color-noise25"),
-        (Ailment(quality=10), "models fetch swinir-color-jpeg10"),
-        (Ailment(blur=9), "models fetch restormer-motion"),
+        (Degradations(noise=25), r"models fetch (swinir|restormer)-color-noise25"),
+        (Degradations(quality=10), "models fetch swinir-color-jpeg10"),
+        (Degradations(blur=9), "models fetch restormer-motion"),
     ],
 )
-def test_with_nobody_at_hand_the_reason_says_how_to_get_help(ailment, cure):
-    chosen = choose(ailment, [])
+def test_with_nobody_at_hand_the_reason_says_how_to_get_help(degradations, cure):
+    chosen = choose(degradations, [])
     assert chosen.weights is None
-    assert not chosen.sound
-    assert ailment.text() in chosen.reason
+    assert not chosen.is_clean
+    assert degradations.text() in chosen.reason
     import re
 
     assert re.search(cure, chosen.reason)

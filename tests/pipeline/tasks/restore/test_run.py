@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from freezeframe import cli
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
-from freezeframe.models.nets.nafnet import Layout, NAFNet
+from freezeframe.models.nets.nafnet import NAFNet, NetConfig
 from freezeframe.models.store import weights_cache as shelf
 from freezeframe.pipeline.tasks.restore.run import RestoreConfig, configure, restore
 
@@ -24,7 +24,7 @@ STEP = 51  # codes of 255 that the network adds: 0.2
 
 def plus() -> NAFNet:
     """A NAFNet in the published layout that adds a fifth to every code: all weights 0 but one bias."""
-    network = NAFNet(Layout(width=4, encoders=(1,), middle=0, decoders=(0,))).requires_grad_(False)
+    network = NAFNet(NetConfig(width=4, encoders=(1,), middle=0, decoders=(0,))).requires_grad_(False)
     for value in network.parameters():
         value.zero_()
     network.ending.bias.fill_(STEP / 255)
@@ -248,8 +248,8 @@ def shown(path: Path) -> tuple[list[np.ndarray], list[float], bytes]:
 def test_every_frame_of_a_video_is_restored_and_time_and_sound_are_kept(place, config):
     pictures = clip(place / "in.mkv")
     (done,) = restore(place / "in.mkv", place / "out.mkv", config=config)
-    assert done.plumbing is not None
-    assert done.plumbing.passed
+    assert done.verification is not None
+    assert done.verification.passed
     _, times, sound = shown(place / "in.mkv")
     after, new_times, new_sound = shown(place / "out.mkv")
     for frame, picture in zip(after, pictures, strict=True):
@@ -261,17 +261,17 @@ def test_every_frame_of_a_video_is_restored_and_time_and_sound_are_kept(place, c
 
 def test_a_network_that_enlarges_is_for_photos(place, monkeypatch):
     from freezeframe.models.registry import architectures as networks
-    from freezeframe.models.registry.architectures import Kind, Network
+    from freezeframe.models.registry.architectures import Architecture, Network
 
     class Twice(torch.nn.Module):
         def forward(self, codes):
             return codes.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
-    kind = Kind(
-        title="Twice", detect=lambda state: "twice" in state,
+    kind = Architecture(
+        title="Twice", matches=lambda state: "twice" in state,
         read=lambda _state: Network(title="Twice", module=Twice(), scale=2),
     )  # fmt: skip
-    monkeypatch.setattr(networks, "KINDS", (kind,))
+    monkeypatch.setattr(networks, "KNOWN_ARCHITECTURES", (kind,))
     torch.save({"twice": torch.zeros(1)}, place / "twice.pth")
     config = RestoreConfig(model=str(place / "twice.pth"), device="cpu", precision="fp32")
     clip(place / "in.mkv")
@@ -309,8 +309,8 @@ def on_the_shelf(name: str) -> None:
     """`plus` under the file name of a release."""
     from freezeframe.models.store.catalog import CATALOGUE
 
-    shelf.folder().mkdir(parents=True, exist_ok=True)
-    torch.save({"params": plus().state_dict()}, shelf.folder() / CATALOGUE[name].file)
+    shelf.weights_folder().mkdir(parents=True, exist_ok=True)
+    torch.save({"params": plus().state_dict()}, shelf.weights_folder() / CATALOGUE[name].file)
 
 
 def without_refiner(monkeypatch) -> None:

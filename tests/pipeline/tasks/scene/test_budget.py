@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 from freezeframe.cli import app
 from freezeframe.data.errors import NoScene
 from freezeframe.data.media.files.publish import claim
-from freezeframe.data.media.video_out.simple_writer import film
+from freezeframe.data.media.video_out.simple_writer import write_video
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.support.deadline import Deadline
-from freezeframe.pipeline.support.progress import quiet
-from freezeframe.pipeline.tasks.scene.fallback import sharpened_instead, working_on
-from freezeframe.pipeline.tasks.scene.run import SceneWish, rebuild
+from freezeframe.pipeline.support.progress import null_progress
+from freezeframe.pipeline.tasks.scene.fallback import locked_job_folder, write_fallback
+from freezeframe.pipeline.tasks.scene.run import SceneOptions, rebuild
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def pan(tmp_path_factory) -> Path:
     squares = torch.rand(1, 3, 40, 80, generator=torch.Generator().manual_seed(0))
     wall: Tensor = torch.nn.functional.interpolate(squares, size=(160, 320))[0]
     frames = [wall[:, 20:116, 5 * k : 5 * k + 160] for k in range(12)]
-    return film(frames, tmp_path_factory.mktemp("pan") / "pan.mp4", rate=Fraction(24))
+    return write_video(frames, tmp_path_factory.mktemp("pan") / "pan.mp4", rate=Fraction(24))
 
 
 def packets(clip) -> list[bytes]:
@@ -41,13 +41,13 @@ def packets(clip) -> list[bytes]:
 
 def test_a_budget_of_nearly_nothing_ends_at_once_and_leaves_the_clip(pan, tmp_path):
     out = tmp_path / "out"
-    begun = time.monotonic()
+    start_time = time.monotonic()
     result = CliRunner().invoke(app, ["scene", str(pan), str(out), "--budget", "0.05s"])
     assert result.exit_code == 0, result.output
-    assert time.monotonic() - begun < 30
-    said = result.output.replace("\n", " ")
-    assert re.search(r"No scene: the time ended while .*--budget.*copied", said)
-    assert "sharpened" not in said
+    assert time.monotonic() - start_time < 30
+    output = result.output.replace("\n", " ")
+    assert re.search(r"No scene: the time ended while .*--budget.*copied", output)
+    assert "sharpened" not in output
     assert packets(out / "sharp.mp4") == packets(pan)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out"], "nothing unfinished is left behind"
 
@@ -59,21 +59,28 @@ def test_a_deadline_that_has_passed_names_the_work():
 
 
 def test_each_piece_of_work_is_told():
-    told: list[tuple[int, int | None]] = []
-    beat = Deadline.within(60).beat("frames were read", lambda done, total: told.append((done, total)), 3)
+    progress: list[tuple[int, int | None]] = []
+    check_deadline = Deadline.within(60).check_deadline(
+        "frames were read", lambda done, total: progress.append((done, total)), 3
+    )
     for _ in range(3):
-        beat()
-    assert told == [(1, 3)] * 3
+        check_deadline()
+    assert progress == [(1, 3)] * 3
 
 
 def test_frames_for_which_no_time_is_left_stay_as_they_are(pan, tmp_path):
     """The way of single frames is bounded too: a hundredth of a second is not enough for any of them."""
-    place = claim(tmp_path / "out", kind="folder")
-    with working_on(place):
-        done = sharpened_instead(
-            pan, place, "of this", config=Config(), advance=quiet, deadline=Deadline.within(0.01)
+    target_claim = claim(tmp_path / "out", kind="folder")
+    with locked_job_folder(target_claim):
+        done = write_fallback(
+            pan,
+            target_claim,
+            "of this",
+            config=Config(),
+            on_progress=null_progress,
+            deadline=Deadline.within(0.01),
         )
-    assert (done.sharpened, done.kept) == (0, None)
+    assert (done.deblurred, done.checkpoint_kept) == (0, None)
     assert done.text() == "No scene: of this. The frames were copied."
     assert packets(tmp_path / "out" / "sharp.mp4") == packets(pan)
     assert "of this" in (tmp_path / "out" / "report.json").read_text()
@@ -84,8 +91,13 @@ def test_why_there_is_no_scene_is_told_before_the_frames_are_looked_at(pan, tmp_
     order: list[str] = []
     short = replace(Config(), output=replace(Config().output, end=0.1))
     rebuild(
-        pan, tmp_path / "out", config=short, wish=SceneWish(), tell=lambda told: None,
-        advance=lambda *step: order.append("frame"), refuse=order.append,
-    )  # fmt: skip
+        pan,
+        tmp_path / "out",
+        config=short,
+        scene_options=SceneOptions(),
+        on_fit_progress=lambda progress: None,
+        on_progress=lambda *step: order.append("frame"),
+        on_rejected=order.append,
+    )
     assert order[0].endswith("too few (at least 5)")
     assert set(order[1:]) == {"frame"}

@@ -15,9 +15,9 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from freezeframe.cli import app
-from freezeframe.data.blur.operator import expose
-from freezeframe.data.media.video_out.simple_writer import film
-from freezeframe.data.metrics.image import srgb_codes
+from freezeframe.data.blur.operator import integrate_exposure
+from freezeframe.data.media.video_out.simple_writer import write_video
+from freezeframe.data.metrics.image import linear_to_srgb
 from freezeframe.data.synthesis.demo.known_views import Plane, planes_view
 from freezeframe.splatting.io.export import read_cameras
 
@@ -63,7 +63,7 @@ def walk() -> Walk:
         pose[0, 3] = STRIDE * ((COUNT - 1) / 2 - time)
         return view(pose)
 
-    blurred = [expose(moment, float(k), shutter=SHUTTER, count=7) for k in range(COUNT)]
+    blurred = [integrate_exposure(moment, float(k), shutter=SHUTTER, count=7) for k in range(COUNT)]
     return Walk(
         blurred=torch.stack(blurred),
         sharp=torch.stack([moment(float(k)) for k in range(COUNT)]),
@@ -84,7 +84,7 @@ def posed(walk, tmp_path_factory) -> Path:
     )
     lines = []
     for k, (image, shift) in enumerate(zip(walk.blurred, walk.shifts, strict=True)):
-        cv2.imwrite(str(folder / "images" / f"{k:03d}.png"), srgb_codes(image)[..., ::-1])
+        cv2.imwrite(str(folder / "images" / f"{k:03d}.png"), linear_to_srgb(image)[..., ::-1])
         lines += [f"{k + 1} 1 0 0 0 {shift} 0 0 1 {k:03d}.png", ""]
     (model / "images.txt").write_text("\n".join(lines) + "\n")
     random, points = torch.Generator().manual_seed(4), []
@@ -121,13 +121,13 @@ def test_gaussians_are_fitted_where_cameras_are_known(posed, tmp_path, run):
     assert len(list((out / "sharp").iterdir())) == COUNT
     assert len(read_cameras(out / "camera.json").times) == COUNT
     report = json.loads((out / "report.json").read_text())
-    assert (report["kind"], report["placed"]) == ("parallax", COUNT)
+    assert (report["kind"], report["registered"]) == ("parallax", COUNT)
 
 
 def test_a_scene_with_depth_is_rebuilt_inside_a_video(walk, tmp_path, run):
     """Cameras by COLMAP itself, on frames sharpened first."""
     pytest.importorskip("pycolmap")
-    clip = film(walk.blurred, tmp_path / "walk.mp4", rate=Fraction(24))
+    clip = write_video(walk.blurred, tmp_path / "walk.mp4", rate=Fraction(24))
     report = tmp_path / "report.json"
     run("video", clip, tmp_path / "sharp.mp4", "--shutter", SHUTTER, "--splat", "on", "--budget", "1s",
         "--report", report)  # fmt: skip

@@ -17,21 +17,21 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from freezeframe.cli import app
-from freezeframe.data.blur.operator import expose
+from freezeframe.data.blur.operator import integrate_exposure
 from freezeframe.data.errors import UnwritableOutput
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.media.video_out.simple_writer import film
+from freezeframe.data.media.video_out.simple_writer import write_video
 from freezeframe.data.synthesis.demo.known_views import sphere_view
 from freezeframe.data.types import Clip, Flow
 from freezeframe.pipeline.config import Config, SplatConfig
-from freezeframe.pipeline.solvers.camera_estimation import sight
+from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
 from freezeframe.pipeline.stages.measure import ESTIMATORS, ChainedFlows, Motion, adjacent_flows
-from freezeframe.pipeline.stages.splat import Scenes, splat
-from freezeframe.pipeline.tasks.scene.fallback import Instead
-from freezeframe.pipeline.tasks.scene.run import SceneWish, rebuild
-from freezeframe.splatting.camera.lie import poses, rotations
+from freezeframe.pipeline.stages.splat import SceneLog, splat
+from freezeframe.pipeline.tasks.scene.fallback import FallbackResult
+from freezeframe.pipeline.tasks.scene.run import SceneOptions, rebuild
+from freezeframe.splatting.camera.lie import compose_se3, so3_exp
 from freezeframe.splatting.io.export import read_cameras
-from freezeframe.splatting.optim.optimizer import Fit, Told
+from freezeframe.splatting.optim.optimizer import Fit, FitProgress
 
 SIZE = (96, 160)
 FOCAL = 150.0
@@ -61,9 +61,11 @@ def seen(way: object = pan) -> tuple[Tensor, Tensor]:
     view = sphere_view(panorama(), LENS, SIZE, reach=(0.95, 0.55))
 
     def moment(time: float) -> Tensor:
-        return view(poses(rotations(way(time) / FOCAL), torch.zeros(3)))
+        return view(compose_se3(so3_exp(way(time) / FOCAL), torch.zeros(3)))
 
-    blurred = [expose(lambda u, k=k: moment(k + u), 0.0, shutter=SHUTTER, count=9) for k in range(COUNT)]
+    blurred = [
+        integrate_exposure(lambda u, k=k: moment(k + u), 0.0, shutter=SHUTTER, count=9) for k in range(COUNT)
+    ]
     return torch.stack(blurred).clamp(0, 1), torch.stack([moment(float(k)) for k in range(COUNT)])
 
 
@@ -74,7 +76,7 @@ def frames() -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def clip(frames, tmp_path_factory) -> Path:
-    return film(frames[0], tmp_path_factory.mktemp("scene") / "pan.mp4", rate=Fraction(24))
+    return write_video(frames[0], tmp_path_factory.mktemp("scene") / "pan.mp4", rate=Fraction(24))
 
 
 def settings(steps: int = 12) -> Config:
@@ -84,7 +86,7 @@ def settings(steps: int = 12) -> Config:
     )
 
 
-def ignored(told: Told) -> None:
+def ignore_progress(progresses: FitProgress) -> None:
     """Progress that nobody looks at."""
 
 
@@ -105,11 +107,11 @@ def test_the_camera_is_found_to_a_fifth_of_a_pixel(frames):
     """Turns between blurred frames, by enhanced correlation, against the true ones."""
     blurred = frames[0]
     flows = adjacent_flows(blurred, ESTIMATORS["dis"])
-    found = sight(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
+    found = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
     assert found.path.kind == "rotation"
-    assert not found.missing
+    assert not found.unregistered
     for k in range(1, COUNT):
-        true = rotations(pan(float(k)) / FOCAL) @ rotations(pan(0.0) / FOCAL).T
+        true = so3_exp(pan(float(k)) / FOCAL) @ so3_exp(pan(0.0) / FOCAL).T
         apart = found.path.rotations[k] @ found.path.rotations[0].T @ true.T
         angle = math.acos(min(1.0, (float(apart.trace()) - 1) / 2))
         assert angle * FOCAL < 0.2 * math.sqrt(k) + 0.2
@@ -122,7 +124,7 @@ def test_what_moves_by_itself_is_no_part_of_the_scene(frames):
             3, 1, 1, generator=torch.Generator().manual_seed(1)
         ) + 0.1 * torch.rand(3, 30, 30, generator=torch.Generator().manual_seed(2))
     flows = adjacent_flows(blurred, ESTIMATORS["dis"])
-    found = sight(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
+    found = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
     # A flow of small frames sees a small mover's middle only.
     assert float(found.static[3, 35:55, 60:80].mean()) < 0.6
     assert float(found.static[3, :, 110:].mean()) > 0.9
@@ -130,17 +132,23 @@ def test_what_moves_by_itself_is_no_part_of_the_scene(frames):
 
 def test_a_scene_becomes_a_folder_with_everything_in_it(clip, tmp_path):
     output = tmp_path / "scene"
-    report = rebuild(clip, output, config=settings(), wish=SceneWish(subframes=2), tell=ignored)
+    report = rebuild(
+        clip,
+        output,
+        config=settings(),
+        scene_options=SceneOptions(subframes=2),
+        on_fit_progress=ignore_progress,
+    )
     names = {each.name for each in output.iterdir()}
-    wanted = {"sharp.mp4", "panorama.png", "camera.json", "flythrough.mp4", "slow.mp4", "report.json"}
-    assert names == wanted
-    assert (report.kind, report.frames, report.placed) == ("rotation", COUNT, COUNT)
+    expected = {"sharp.mp4", "panorama.png", "camera.json", "flythrough.mp4", "slow.mp4", "report.json"}
+    assert names == expected
+    assert (report.kind, report.frames, report.registered) == ("rotation", COUNT, COUNT)
     with av.open(str(output / "slow.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 2 * COUNT
     with av.open(str(output / "sharp.mp4")) as sharp, av.open(str(clip)) as old:
         assert [f.pts for f in sharp.decode(video=0)] == [f.pts for f in old.decode(video=0)]
-    filming = read_cameras(output / "camera.json")
-    assert len(filming.times) == COUNT
+    camera_path = read_cameras(output / "camera.json")
+    assert len(camera_path.times) == COUNT
     assert json.loads((output / "report.json").read_text())["mode"] == report.mode
     assert cv2.imread(str(output / "panorama.png")).shape[1] > SIZE[1]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["scene"], "nothing unfinished is left behind"
@@ -150,40 +158,56 @@ def test_an_existing_folder_is_kept(clip, tmp_path):
     (tmp_path / "scene").mkdir()
     (tmp_path / "scene" / "notes.txt").write_text("mine")
     with pytest.raises(UnwritableOutput, match="exists"):
-        rebuild(clip, tmp_path / "scene", config=settings(), wish=SceneWish(), tell=ignored)
+        rebuild(
+            clip,
+            tmp_path / "scene",
+            config=settings(),
+            scene_options=SceneOptions(),
+            on_fit_progress=ignore_progress,
+        )
     assert (tmp_path / "scene" / "notes.txt").read_text() == "mine"
 
 
 def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.SAVED", 0.0)
-    told: list[float] = []
+    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.CHECKPOINT_SECONDS", 0.0)
+    progresses: list[float] = []
 
-    def stop(progress: Told) -> None:
-        told.append(progress.progress)
-        if len(told) == 7:
+    def stop(progress: FitProgress) -> None:
+        progresses.append(progress.progress)
+        if len(progresses) == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rebuild(clip, tmp_path / "scene", config=settings(), wish=SceneWish(), tell=stop)
+        rebuild(
+            clip, tmp_path / "scene", config=settings(), scene_options=SceneOptions(), on_fit_progress=stop
+        )
     assert not (tmp_path / "scene").exists()
     resumed: list[float] = []
     rebuild(
         clip,
         tmp_path / "scene",
         config=settings(),
-        wish=SceneWish(),
-        tell=lambda t: resumed.append(t.progress),
+        scene_options=SceneOptions(),
+        on_fit_progress=lambda t: resumed.append(t.progress),
     )
-    assert resumed[0] == pytest.approx(told[-1]), "the step that was stopped is done again, and no other"
+    assert resumed[0] == pytest.approx(progresses[-1]), (
+        "the step that was stopped is done again, and no other"
+    )
 
 
 # Where there is no scene the clip is delivered all the same
 
 
-def delivered(clip: Path, output: Path, *, reason: str, config: Config | None = None) -> Instead:
+def delivered(clip: Path, output: Path, *, reason: str, config: Config | None = None) -> FallbackResult:
     """What became of a clip without a scene: the reason told, and as many frames at the same times."""
-    done = rebuild(clip, output, config=config or settings(), wish=SceneWish(), tell=ignored)
-    assert isinstance(done, Instead)
+    done = rebuild(
+        clip,
+        output,
+        config=config or settings(),
+        scene_options=SceneOptions(),
+        on_fit_progress=ignore_progress,
+    )
+    assert isinstance(done, FallbackResult)
     assert re.search(reason, done.text())
     assert re.search(reason, (output / "report.json").read_text())
     assert {each.name for each in output.iterdir()} == {f"sharp{clip.suffix}", "report.json"}
@@ -193,7 +217,7 @@ def delivered(clip: Path, output: Path, *, reason: str, config: Config | None = 
 
 
 def test_a_still_camera_has_no_scene_and_its_clip_is_delivered(frames, tmp_path):
-    still = film(frames[1][:1].expand(8, -1, -1, -1), tmp_path / "still.mp4", rate=Fraction(24))
+    still = write_video(frames[1][:1].expand(8, -1, -1, -1), tmp_path / "still.mp4", rate=Fraction(24))
     delivered(still, tmp_path / "scene", reason="camera is static")
     shown = zip(
         open_video(tmp_path / "scene" / "sharp.mp4").frames(), open_video(still).frames(), strict=True
@@ -204,27 +228,27 @@ def test_a_still_camera_has_no_scene_and_its_clip_is_delivered(frames, tmp_path)
 
 def test_a_cut_is_told_with_its_place(frames, tmp_path):
     other = 1 - frames[1].flip(3)
-    both = film(torch.cat([frames[1][:4], other[4:]]), tmp_path / "cut.mp4", rate=Fraction(24))
+    both = write_video(torch.cat([frames[1][:4], other[4:]]), tmp_path / "cut.mp4", rate=Fraction(24))
     delivered(both, tmp_path / "scene", reason=r"changes at frame 4.*--start")
 
 
 def test_one_frame_is_no_scene(frames, tmp_path):
-    one = film(frames[0][:1], tmp_path / "one.mp4", rate=Fraction(24))
+    one = write_video(frames[0][:1], tmp_path / "one.mp4", rate=Fraction(24))
     delivered(one, tmp_path / "scene", reason="1 frame is too few")
 
 
 def test_a_fit_that_falls_apart_leaves_its_checkpoint_and_the_clip(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.SAVED", 0.0)
-    usual = Fit.exposure
+    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.CHECKPOINT_SECONDS", 0.0)
+    original = Fit.render_exposure
 
-    def apart(self: Fit, frame: int, *, jitter: bool) -> tuple[Tensor, Tensor]:
-        light, unrest = usual(self, frame, jitter=jitter)
-        return (light * math.nan if self.step == 5 else light), unrest
+    def diverge(self: Fit, frame: int, *, jitter: bool) -> tuple[Tensor, Tensor]:
+        linear, temporal_change = original(self, frame, jitter=jitter)
+        return (linear * math.nan if self.step == 5 else linear), temporal_change
 
-    monkeypatch.setattr(Fit, "exposure", apart)
+    monkeypatch.setattr(Fit, "render_exposure", diverge)
     done = delivered(clip, tmp_path / "scene", reason="fell apart at step 5")
-    assert done.kept is not None
-    assert torch.load(done.kept, weights_only=True)["step"] == 5
+    assert done.checkpoint_kept is not None
+    assert torch.load(done.checkpoint_kept, weights_only=True)["step"] == 5
 
 
 @pytest.mark.parametrize(
@@ -234,12 +258,12 @@ def test_memory_that_runs_out_is_told_and_the_clip_delivered(clip, tmp_path, mon
     def full(*_: object, **__: object) -> None:
         raise trouble
 
-    monkeypatch.setattr(Fit, "advance", full)
+    monkeypatch.setattr(Fit, "optimize_step", full)
     delivered(clip, tmp_path / "scene", reason="fit into memory.*--start")
 
 
 def test_what_was_asked_for_by_name_and_is_not_there_shows_in_the_exit_code(frames, tmp_path):
-    still = film(frames[1][:1].expand(8, -1, -1, -1), tmp_path / "still.mp4", rate=Fraction(24))
+    still = write_video(frames[1][:1].expand(8, -1, -1, -1), tmp_path / "still.mp4", rate=Fraction(24))
     command = ["scene", str(still), str(tmp_path / "scene")]
     result = CliRunner().invoke(app, [*command, "--save-scene", str(tmp_path / "it.ply")])
     assert result.exit_code == 1
@@ -283,18 +307,18 @@ def staged(images: Tensor) -> tuple[Clip, Motion]:
         images=images,
         times=tuple(Fraction(k, 24) for k in range(len(images))),
         shutter=SHUTTER,
-        kept=range(len(images)),
+        owned=range(len(images)),
     )
     motion = Motion(
         flows=ChainedFlows(near), velocity=torch.zeros(len(images), 2, *shape),
-        movers=torch.zeros(len(images), *shape), shutter=SHUTTER,
+        independent_motion=torch.zeros(len(images), *shape), shutter=SHUTTER,
     )  # fmt: skip
     return clip, motion
 
 
 def test_the_stage_is_off_unless_asked_for(frames):
     clip, motion = staged(frames[0][:3])
-    scenes = Scenes()
+    scenes = SceneLog()
     sharp = torch.rand(1, 3, *SIZE)
     same = splat(sharp, clip, motion, SplatConfig(), which=[1], confidence=1.0, scenes=scenes)
     assert same is sharp
@@ -303,7 +327,7 @@ def test_the_stage_is_off_unless_asked_for(frames):
 
 def test_what_is_refused_stays_as_the_other_path_made_it(frames):
     clip, motion = staged(frames[1][:1].expand(6, -1, -1, -1))
-    scenes = Scenes()
+    scenes = SceneLog()
     sharp = torch.rand(1, 3, *SIZE)
     same = splat(sharp, clip, motion, SplatConfig(mode="on"), which=[1], confidence=1.0, scenes=scenes)
     assert torch.equal(same, sharp)
@@ -312,26 +336,28 @@ def test_what_is_refused_stays_as_the_other_path_made_it(frames):
 
 def test_the_stage_changes_only_what_the_scene_explains(frames):
     clip, motion = staged(frames[0])
-    scenes, told = Scenes(), []
-    scenes.tell = told.append
+    scenes, progresses = SceneLog(), []
+    scenes.on_progress = progresses.append
     sharp = frames[0][2:4].clone()
     sharp[:, :, :20] = 0.5  # whatever the other path says stays where the scene is not believed
-    done = splat(
+    output = splat(
         sharp, clip, motion, SplatConfig(mode="on", steps=12), which=[2, 3], confidence=1.0, scenes=scenes
     )
-    assert len(told) == 12
+    assert len(progresses) == 12
     assert "rebuilt in" in scenes.notes()[0]
-    assert done.shape == sharp.shape
-    assert bool(done.isfinite().all())
+    assert output.shape == sharp.shape
+    assert bool(output.isfinite().all())
 
 
 def test_flows_of_one_frame_are_no_camera():
     """A window of one frame is refused by the gate, not by a crash."""
     images = torch.rand(1, 3, *SIZE)
     flows: dict[tuple[int, int], Flow] = {}
-    clip = Clip(images=images, times=(Fraction(0),), shutter=0.5, kept=range(1))
-    motion = Motion(flows=flows, velocity=torch.zeros(1, 2, *SIZE), movers=torch.zeros(1, *SIZE), shutter=0.5)
-    scenes = Scenes()
+    clip = Clip(images=images, times=(Fraction(0),), shutter=0.5, owned=range(1))
+    motion = Motion(
+        flows=flows, velocity=torch.zeros(1, 2, *SIZE), independent_motion=torch.zeros(1, *SIZE), shutter=0.5
+    )
+    scenes = SceneLog()
     same = splat(images, clip, motion, SplatConfig(mode="on"), which=[0], confidence=1.0, scenes=scenes)
     assert torch.equal(same, images)
     assert "too few" in scenes.notes()[0]

@@ -11,16 +11,16 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from freezeframe.cli import app
-from freezeframe.data.color import SRGB, to_light
+from freezeframe.data.color import SRGB, to_linear
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.media.video_out.simple_writer import film
+from freezeframe.data.media.video_out.simple_writer import write_video
 from freezeframe.data.metrics.image import psnr
 from freezeframe.data.synthesis.demo.scenes import Scene, handheld_scene
-from freezeframe.motion.camera.homography import camera_flow
-from freezeframe.pipeline.solvers.camera_estimation import sight
-from freezeframe.pipeline.solvers.scene_fit import Shot, Shutter, judged
+from freezeframe.motion.camera.homography import homography_to_flow
+from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
+from freezeframe.pipeline.solvers.scene_fit import Shot, Shutter, check_feasibility
 from freezeframe.pipeline.stages.measure import ESTIMATORS, adjacent_flows
-from freezeframe.splatting.decision.feasibility import overlaps
+from freezeframe.splatting.decision.feasibility import frame_overlaps
 
 SIZE = (160, 240)
 MARGIN = 48
@@ -32,7 +32,7 @@ def wall(photos, name: str, *, seed: int) -> Scene:
     """A photograph, aimed at anew and shaken in every frame: some ten pixels from frame to frame."""
     height, width = (side + 2 * MARGIN for side in SIZE)
     codes = cv2.resize(cv2.imread(str(photos / name)), (width, height), interpolation=cv2.INTER_AREA)
-    light = to_light(torch.from_numpy(codes[..., ::-1].copy()).permute(2, 0, 1).float() / 255, SRGB)
+    light = to_linear(torch.from_numpy(codes[..., ::-1].copy()).permute(2, 0, 1).float() / 255, SRGB)
     return handheld_scene(light, shake=9.0, seed=seed, margin=MARGIN)
 
 
@@ -46,15 +46,17 @@ def test_a_shaken_wall_is_registered_and_may_be_rebuilt(shared_data, name, seed)
     scene = wall(shared_data / "test" / "photos", name, seed=seed)
     images = blurred(scene)
     flows = adjacent_flows(images, ESTIMATORS["dis"])
-    found = sight(images, torch.arange(COUNT).float(), flows, shutter=SHUTTER)
-    assert not found.missing
+    found = estimate_camera(images, torch.arange(COUNT).float(), flows, shutter=SHUTTER)
+    assert not found.unregistered
     assert found.path.kind == "rotation"
-    assert float(overlaps(found.path, SIZE).median()) > 0.85
-    assert judged(Shot(images=images, sighting=found, shutter=Shutter(fraction=SHUTTER, confidence=1.0)))
+    assert float(frame_overlaps(found.path, SIZE).median()) > 0.85
+    assert check_feasibility(
+        Shot(images=images, camera=found, shutter=Shutter(fraction=SHUTTER, confidence=1.0))
+    )
     lens, away = found.path.intrinsics, []
     for k in range(COUNT - 1):
         turn = found.path.rotations[k + 1] @ found.path.rotations[k].mT
-        shift = camera_flow(lens @ turn @ torch.linalg.inv(lens), SIZE) - scene.flow(float(k), k + 1.0)
+        shift = homography_to_flow(lens @ turn @ torch.linalg.inv(lens), SIZE) - scene.flow(float(k), k + 1.0)
         away.append(float(shift[:, 60:100, 90:150].norm(dim=0).mean()))
     assert sorted(away)[COUNT // 2] < 1.5
 
@@ -64,7 +66,7 @@ def test_a_shaken_wall_is_registered_and_may_be_rebuilt(shared_data, name, seed)
 def test_a_shaken_wall_is_rebuilt(shared_data, tmp_path, name, seed):
     """By the command, compression and all: at least 1 dB nearer to the truth in the middle of the picture."""
     scene = wall(shared_data / "test" / "photos", name, seed=seed)
-    clip = film(blurred(scene), tmp_path / "wall.mp4", rate=Fraction(24))
+    clip = write_video(blurred(scene), tmp_path / "wall.mp4", rate=Fraction(24))
     done = CliRunner().invoke(app, ["scene", str(clip), str(tmp_path / "out"), "--steps", "400"])
     assert done.exit_code == 0, done.output
     assert "14 of 14 frames registered (rotation only)" in done.output
