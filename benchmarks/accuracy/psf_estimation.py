@@ -80,7 +80,7 @@ def install_weights(
         "name": "freezeframe estimator of blur",
         "parameters": sum(p.numel() for p in estimator.parameters()),
         "format": "bf16 safetensors",
-        "trained": f"{steps} steps, {hours:g} hours on one CPU core, see docs/restorers.md",
+        "trained": f"{steps} steps, {hours:g} hours on one CPU core, see docs/model-cards/psf-estimator.md",
         "data": "patches of photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, of Kodak's test "
         "photographs, and of drawn patterns, blurred by data/synthesis/degradations/psf.py",
         "licence": "Apache-2.0",

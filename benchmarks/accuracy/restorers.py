@@ -1,6 +1,6 @@
 """Restorers side by side on held-out photos made worse: PSNR, SSIM, parameters, work and time.
 
-Run: python -m benchmarks.accuracy.restorers --runs runs/compare --out docs/restorers.json
+Run: python -m benchmarks.accuracy.restorers --runs runs/compare --out runs/restorers.json
 Trained as: freezeframe train restorer PHOTOS runs/compare/ARCH --arch ARCH --steps 300 --size 16 --patch 64
 """
 

@@ -102,7 +102,7 @@ def write_card(rows: dict[str, dict[str, float]], *, steps: int, hours: float) -
         "name": "freezeframe sense for shutters",
         "parameters": sum(p.numel() for p in read_shutter_net().parameters()),
         "format": "bf16 safetensors",
-        "trained": f"{steps} steps, {hours:g} hours on one CPU core, see docs/training.md",
+        "trained": f"{steps} steps, {hours:g} hours on one CPU core, see docs/model-cards/shutter.md",
         "data": "cameras moving across photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, Kodak's "
         "test photographs and drawn patterns (data/synthesis/clips/pans.py)",
         "licence": "Apache-2.0",

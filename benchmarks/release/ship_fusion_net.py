@@ -37,7 +37,7 @@ def main() -> None:
         "name": "freezeframe multiframe",
         "parameters": sum(p.numel() for p in network.parameters()),
         "format": "bf16 safetensors",
-        "trained": f"{args.hours:g} hours on one CPU core, see docs/training.md",
+        "trained": f"{args.hours:g} hours on one CPU core, see docs/model-cards/fusion.md",
         "data": f"{args.clips} clips rendered by data/synthesis/clips from photographs under CC0, Unsplash, "
         "Apache-2.0 and CC BY 4.0, from Kodak's test photographs, and from drawn patterns",
         "licence": "Apache-2.0",

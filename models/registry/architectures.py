@@ -97,7 +97,7 @@ def _varformer(state: Mapping[str, Tensor]) -> Network:
 def _dreamclear(_state: Mapping[str, Tensor]) -> Network:
     raise FreezeframeError(
         "DreamClear: needs an autoencoder, a language model and a caption besides its own weights;"
-        " use freezeframe.models.nets.dreamclear.pipeline.restore from Python (see docs/restore.md)"
+        " use freezeframe.models.nets.dreamclear.pipeline.restore from Python (see docs/user/restore.md#dreamclear)"
     )
 
 

@@ -42,7 +42,7 @@ def run_sfm(  # noqa: PLR0913
 ) -> CameraPoses:
     """Find the cameras of frames [T, 3, H, W] in linear light by structure from motion.
 
-    Frames that were sharpened first are placed twice as well as blurred ones (docs/splatting.md).
+    Frames that were sharpened first are placed twice as well as blurred ones (docs/results/scenes.md).
 
     Raises:
         MissingExtra: pycolmap is not installed.

@@ -193,7 +193,7 @@ def _rebuild_scene(  # noqa: PLR0913
 def _evaluate(fit: Fit, posed_images: PosedImages | None) -> EvalMetrics:
     paths, views = holdout_views(posed_images) if posed_images else ([], None)
     if not paths or views is None:
-        raise FreezeframeError("--eval needs a folder with cameras and held-out views; see docs/splatting.md")
+        raise FreezeframeError("--eval needs a folder with cameras and held-out views; see docs/user/scenes.md")
     truths = torch.stack([read_photo(path).linear() for path in paths])
     device = fit.observations.images.device
     views_on_device = Views(viewmats=views.viewmats.to(device), Ks=views.Ks.to(device))
