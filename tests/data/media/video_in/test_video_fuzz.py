@@ -25,7 +25,7 @@ PATIENCE = 60.0  # seconds for a file of a few kilobytes; it needs a tenth of on
 PROBE = """
 import sys
 from pathlib import Path
-from freezeframe.data.media.video_out.sink import VideoSink, job_folder
+from freezeframe.data.media.video_out.sink import VideoSink, work_dir
 from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.media.video_in.source import open_video
 
