@@ -1,4 +1,4 @@
-"""What a new video file will be, settled before the first frame is written."""
+"""Container, encoding and streams of the output, determined before the first frame is written."""
 
 from __future__ import annotations
 
@@ -26,16 +26,13 @@ from .segment_store import Segment
 from .stream_digest import AUDIO_VIDEO, Chapter, StreamRecord, read_chapters, read_tags, union_span
 from .verify import ExpectedOutput
 
-_FRAME_RATE_RANGE = (
-    Fraction(1),
-    Fraction(120),
-)  # frames per second that every encoder's rate control understands
+_FRAME_RATE_RANGE = (Fraction(1), Fraction(120))  # frames per second; supported by every rate control
 _DEFAULT_FRAME_RATE = Fraction(30)
 
 
 @runtime_checkable
 class HasDepth(Protocol):
-    """A picture that knows how many bits its samples have."""
+    """A picture with a bit depth."""
 
     @property
     def depth(self) -> int: ...
@@ -43,13 +40,13 @@ class HasDepth(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """All that an encoder is told."""
+    """Settings of an encoder."""
 
     codec: Codec
     pix_fmt: str
     width: int
     height: int
-    frame_rate: Fraction  # frames per second, as far as rate control is concerned
+    frame_rate: Fraction  # frames per second, for rate control only
     tags: tuple[int, int, int, int]  # range, primaries, transfer, matrix
     sample_aspect: Fraction | None
     options: tuple[tuple[str, str], ...]
@@ -61,17 +58,17 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The new file: its container, its video and what comes along."""
+    """The output file: its container, its video and the streams to copy."""
 
     container: str
     encoding: Encoding
     track: Track
-    info: VideoInfo | None  # the source whose other streams come along
-    stream_copy: bool  # if no frame is changed, the source's own video may stand
+    info: VideoInfo | None  # the source of the other streams
+    stream_copy: bool  # copy the video of the source if no frame is changed
     notes: tuple[str, ...]
 
     def trimmed_track(self, segments: Sequence[Segment]) -> Track:
-        """The track, moved so that a trimmed video begins at zero."""
+        """The track, with the start of a trimmed video moved to zero."""
         if self.track.start is None and self.track.end is None:
             return self.track
         return replace(self.track, start=segments[0].times[0] * self.track.time_base)
@@ -83,7 +80,7 @@ class Plan:
         copied_records: Sequence[StreamRecord],
         track: Track,
     ) -> ExpectedOutput:
-        """What the file must hold, for the plumbing sheet."""
+        """Expected properties of the output, for its verification."""
         start_offset = round(track.start_offset / track.time_base)
         times = [time - start_offset for segment in segments for time in segment.times]
         info, encoding = self.info, self.encoding
@@ -94,7 +91,7 @@ class Plan:
         codec = info.codec if video_record and info else encoding.codec
         return ExpectedOutput(
             video_record=video_record,
-            video="copied bit for bit: no frame needed work" if video_record else f"encoded as {codec}",
+            video="copied bit for bit: no frame was changed" if video_record else f"encoded as {codec}",
             codec=codec,
             size=(encoding.height, encoding.width),
             times=times,
@@ -117,7 +114,11 @@ class Plan:
 
 
 def make_plan(source: Source, path: Path, *, codec: Codec | None, quality: float | None) -> Plan:
-    """Settle everything from what was asked for and what the source is."""
+    """Plan the output from the options and the properties of the source.
+
+    Raises:
+        UnwritableOutput: The container cannot hold the codec or the audio.
+    """
     kind = CONTAINERS[path.suffix.lower()]
     supported_codecs = _supported_codecs(kind)
     if codec is not None and codec not in supported_codecs:
@@ -181,7 +182,7 @@ def _plan_images(source: Source, kind: str, codec: Codec | None, quality: float 
     frames = source.frames()
     first = next(iter(frames), None)
     if first is None:
-        raise UnreadableMedia(f"{source.name}: has no image in it")
+        raise UnreadableMedia(f"{source.name}: contains no image")
     height, width = first.picture.size
     is_deep = isinstance(first.picture, HasDepth) and first.picture.depth > 8
     stem = "yuv444p" if height % 2 or width % 2 else "yuv420p"
@@ -219,7 +220,7 @@ def _clamp_frame_rate(rate: Fraction) -> Fraction:
 
 
 def _merge_options(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
-    """Both sets of options; those of one name are lists, which are joined."""
+    """Both sets of options; values of a common key are lists, which are joined."""
     return {**first, **second} | {key: f"{first[key]}:{second[key]}" for key in first.keys() & second.keys()}
 
 
@@ -229,11 +230,13 @@ def _supported_codecs(kind: str) -> frozenset[Codec]:
     with av.open(os.devnull, "w", format=kind) as container:
         supported = container.supported_codecs
     codecs = frozenset(codec for codec, library in LIBRARIES.items() if library in supported)
-    return codecs - {"av1"} if kind == "mov" else codecs  # its list says AV1, its header writer refuses
+    return (
+        codecs - {"av1"} if kind == "mov" else codecs
+    )  # the MOV muxer lists AV1 but cannot write its header
 
 
 def _read_metadata(info: VideoInfo | None, track: Track) -> tuple[dict[str, str], list[Chapter]]:
-    """What the source says about itself and must still be said: tags and chapters."""
+    """Tags and chapters that the output must have."""
     if info is None:
         return {}, []
     with open_container(info.path) as source:

@@ -21,7 +21,7 @@ from freezeframe.data.media.video_in.stream_info import ffmpeg_url, open_contain
 from freezeframe.data.media.video_out.other_streams import packets_until
 from freezeframe.data.media.video_out.sink import VideoSink
 from freezeframe.data.media.video_out.stream_digest import same_tag
-from freezeframe.data.media.video_out.verify import VerificationReport
+from freezeframe.data.verification import VerificationReport
 
 MakeVideo = Callable[..., Path]
 Part = Callable[[Any], Callable[[], None]]
@@ -146,7 +146,7 @@ def test_a_track_without_content_is_named(make_video: MakeVideo, tmp_path: Path,
     clip = make_video("in.mkv", part=add_nothing)
     report, notes = rework(open_video(clip), tmp_path / f"out.{kind}")
     assert report.passed, report.text()
-    assert notes == ["stream 1 (video, mjpeg) has nothing in it here and is left out"]
+    assert notes == ["stream 1 (video, mjpeg) has no packets in this part and is left out"]
 
 
 @pytest.mark.parametrize("name", [b"D_WEBVTT/SUBTITLES", b"S_TEXT/WEBVTT" + bytes(5)])

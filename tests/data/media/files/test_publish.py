@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.files.publish import Claim, check_collisions, claim
+from freezeframe.data.media.files.preflight import check_collisions
+from freezeframe.data.media.files.publish import Claim, claim
 
 
 def names(folder: Path) -> list[str]:

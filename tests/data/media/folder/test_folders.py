@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
-from freezeframe.data.media.folder.sink import _orientation
-from freezeframe.data.media.folder.source import ImageFolderSink, ImageFolderSource, open_folder
+from freezeframe.data.media.folder.sink import ImageFolderSink, _orientation
+from freezeframe.data.media.folder.source import ImageFolderSource, open_folder
 from freezeframe.data.media.photo.files import read_photo, write_photo
 from freezeframe.data.media.photo.photo import EXIF_TRANSPOSE, PhotoPicture
 from freezeframe.data.media.video_in.source import VideoSource, open_video
@@ -217,7 +217,7 @@ def test_other_settings_or_another_source_begin_anew(tmp_path: Path) -> None:
 def test_an_abort_before_the_first_image_leaves_nothing(tmp_path: Path) -> None:
     source = open_folder(clip(tmp_path / "in"))
     ImageFolderSink(source, tmp_path / "out").abort()
-    with pytest.raises(UnwritableOutput, match="not a single image"):
+    with pytest.raises(UnwritableOutput, match="no image was written"):
         ImageFolderSink(source, tmp_path / "out").finish()
     assert sorted(item.name for item in tmp_path.iterdir()) == ["in"]
 
@@ -243,11 +243,11 @@ def test_outputs_that_would_harm_are_refused(tmp_path: Path) -> None:
         (folder, True, "is the input itself"),
         (link, True, "is the input itself"),
         (folder / "out", True, "lies inside the input folder"),
-        (tmp_path, True, "holds other things than images"),
+        (tmp_path, True, "contains other files than images"),
         (tmp_path / "file", True, "is a file; name a folder"),
         (tmp_path / "file/where", False, "is not a folder"),
         (full, False, "exists already; .*--force"),
-        (mixed, True, r"holds other things than images \(thesis\.txt\)"),
+        (mixed, True, r"contains other files than images \(thesis\.txt\)"),
     ]
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     for path, force, words in cases:
@@ -334,7 +334,7 @@ def test_frames_of_a_clip_become_numbered_png(tmp_path: Path, shared_data: Path)
     sink.write(frames)
     report = sink.finish()
     assert report.passed
-    assert "not held by images; 30.020 frames per second" in report.text()
+    assert "not stored in image files; 30.020 frames per second" in report.text()
     assert [image.name for image in open_folder(tmp_path / "out").images] == [
         f"{index:06d}.png" for index in range(len(frames))
     ]

@@ -11,7 +11,8 @@ from PIL import Image
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.folder.frame_numbers import frame_positions
-from freezeframe.data.media.folder.source import ImageFolderSink, open_folder
+from freezeframe.data.media.folder.sink import ImageFolderSink
+from freezeframe.data.media.folder.source import open_folder
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.media.video_out.sink import VideoSink
 
@@ -53,7 +54,7 @@ def gap(tmp_path: Path) -> Path:
 
 def test_a_gap_lasts_in_the_video(gap: Path, tmp_path: Path) -> None:
     source = open_folder(gap, rate=Fraction(10))
-    assert source.notes == ["number 3 is missing: taken as a gap in time"]
+    assert source.notes == ["number 3 is missing: assumed to be a gap in time"]
     sink = VideoSink(source, tmp_path / "out.mp4")
     sink.write(list(source.frames()))
     report = sink.finish()
@@ -73,7 +74,7 @@ def test_a_part_of_a_folder(gap: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "words"), [(100.0, None, "its last is at 0.5 s"), (0.4, 0.2, "must come after")]
+    ("start", "end", "words"), [(100.0, None, "the last is at 0.5 s"), (0.4, 0.2, "must come after")]
 )
 def test_a_part_beyond_the_end_is_refused(gap: Path, start: float, end: float | None, words: str) -> None:
     with pytest.raises(UnreadableMedia, match=words):

@@ -359,7 +359,7 @@ def test_a_burst_needs_two_photos_of_one_size(tmp_path: Path) -> None:
         read_burst([one])
     with pytest.raises(UnreadableMedia, match="no photo was given"):
         read_burst([])
-    with complaint(UnreadableMedia, two, r"is 56x30, but .*one\.png is 56x40.*one size"):
+    with complaint(UnreadableMedia, two, r"is 56x30, but .*one\.png is 56x40.*equal size"):
         read_burst([one, two])
     with complaint(UnreadableMedia, Path("three.png"), "no such file"):
         read_burst([one, tmp_path / "three.png"])

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from freezeframe.data.errors import UnreadableMedia
+from freezeframe.data.media.files.error_translation import MAX_PIXELS
 from freezeframe.data.media.folder.source import open_folder
-from freezeframe.data.media.photo.decode import MAX_PIXELS
 from freezeframe.data.media.photo.files import read_burst, read_photo
 
 KINDS = {

@@ -25,7 +25,8 @@ PATIENCE = 60.0  # seconds for a file of a few kilobytes; it needs a tenth of on
 PROBE = """
 import sys
 from pathlib import Path
-from freezeframe.data.media.video_out.sink import VideoSink, work_dir
+from freezeframe.data.media.files.directories import work_dir
+from freezeframe.data.media.video_out.sink import VideoSink
 from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.media.video_in.source import open_video
 

@@ -15,21 +15,18 @@ import numpy as np
 import pytest
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
+from freezeframe.data.media.files.directories import work_dir
 from freezeframe.data.media.files.lock import Lock
-from freezeframe.data.media.folder.source import ImageFolderSink, open_folder
+from freezeframe.data.media.folder.sink import ImageFolderSink
+from freezeframe.data.media.folder.source import open_folder
 from freezeframe.data.media.video_in.frame_picture import VideoPicture, flatten_samples
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.media.video_out import sink as encode
-from freezeframe.data.media.video_out.sink import VideoSink, work_dir
+from freezeframe.data.media.video_out.sink import SinkConfig, VideoSink
 from freezeframe.data.types import Frame, Source
 
 MakeVideo = Callable[..., Path]
 WINDOW = 3  # frames
-
-
-@pytest.fixture(autouse=True)
-def _every_window_is_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encode, "SAVE_INTERVAL_S", 0.0)
+EVERY_WINDOW = SinkConfig(save_interval_s=0.0)  # saves the finished frames after each window
 
 
 def changed(source: Source, which: Callable[[int], bool] = lambda _: True) -> list[Frame]:
@@ -40,9 +37,16 @@ def changed(source: Source, which: Callable[[int], bool] = lambda _: True) -> li
     ]
 
 
-def run(source: Source, frames: Sequence[Frame], target: Path, *, stop: int | None = None, **wish) -> int:
+def run(
+    source: Source,
+    frames: Sequence[Frame],
+    target: Path,
+    *,
+    stop: int | None = None,
+    config: SinkConfig = EVERY_WINDOW,
+) -> int:
     """Write frames from where an earlier run stopped, to the end or until frame `stop` is due."""
-    sink = VideoSink(source, target, **wish)
+    sink = VideoSink(source, target, config=config)
     for first in range(sink.finished_frames, len(frames), WINDOW):
         if stop is not None and first >= stop:
             sink._worker.join()
@@ -53,20 +57,18 @@ def run(source: Source, frames: Sequence[Frame], target: Path, *, stop: int | No
     return sink.finished_frames
 
 
-def test_a_resumed_file_is_the_unkilled_one(
-    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_resumed_file_is_the_unkilled_one(make_video: MakeVideo, tmp_path: Path):
     """Stopped at seeded places, within a segment and between two, the H.264 file has the same bytes."""
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 8)
+    config = SinkConfig(min_segment_frames=8, save_interval_s=0.0)
     source = open_video(make_video(ticks=range(0, 18 * 3600, 3600), sound=True))
     frames = changed(source)
-    run(source, frames, tmp_path / "unkilled.mp4")
+    run(source, frames, tmp_path / "unkilled.mp4", config=config)
     draw = random.Random(16)
     for attempt in range(3):
         target = tmp_path / f"{attempt}.mp4"
         stop_frames = sorted(draw.sample(range(2, 16), 2))
-        goes_on = [run(source, frames, target, stop=stop_frame) for stop_frame in stop_frames]
-        goes_on.append(run(source, frames, target))
+        goes_on = [run(source, frames, target, stop=stop_frame, config=config) for stop_frame in stop_frames]
+        goes_on.append(run(source, frames, target, config=config))
         assert goes_on == [0, *(-(-stop_frame // WINDOW) * WINDOW for stop_frame in stop_frames)], (
             "no window is lost"
         )

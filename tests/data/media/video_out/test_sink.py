@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from freezeframe.data.errors import UnwritableOutput
+from freezeframe.data.media.files.directories import work_dir
 from freezeframe.data.media.video_in.frame_picture import VideoPicture, frame_from_linear
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.media.video_out import sink as encode
-from freezeframe.data.media.video_out.sink import VideoSink, encoder_options, work_dir
+from freezeframe.data.media.video_out.encoder_choice import encoder_options
+from freezeframe.data.media.video_out.sink import SinkConfig, VideoSink
 from freezeframe.data.types import Frame
 
 MakeVideo = Callable[..., Path]
@@ -52,16 +53,13 @@ def pass_on(source: Path, target: Path, *, batch: int = 1, **wishes: object) -> 
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_segments_join_without_a_seam(
-    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
-):
+def test_segments_join_without_a_seam(make_video: MakeVideo, tmp_path: Path, codec: str):
     """Cut into segments of eight, every frame is still the frame it was, at its own time."""
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 8)
     gaps = [3000, 3003, 2997, 6000, 1501]
     ticks = list(itertools.accumulate((gaps[k % 5] for k in range(29)), initial=0))
     source = make_video(ticks=ticks)
     target = tmp_path / ("out.mkv" if codec == "ffv1" else "out.mov" if codec == "prores" else "out.mp4")
-    pass_on(source, target, codec=codec)
+    pass_on(source, target, codec=codec, config=SinkConfig(min_segment_frames=8))
     pairs = list(zip(lumas(source), lumas(target), strict=True))
     # The texture moves 2 px per frame: a neighbour is off by several codes on average, the frame itself by
     # less than one where the encoder is as good as its default promises.
@@ -78,23 +76,23 @@ def test_lossless_is_lossless(make_video: MakeVideo, tmp_path: Path):
         np.testing.assert_array_equal(before, after)
 
 
-def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 4)
+def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path):
+    short = SinkConfig(min_segment_frames=4)
     source, target = make_video(), tmp_path / "out.mp4"
     video = open_video(source)
     frames = touched(video.frames())
-    broken = VideoSink(video, target, key="a")
+    broken = VideoSink(video, target, key="a", config=short)
     broken.write(frames[:5])
     broken.write(frames[5:7])
     broken._worker.join()
     broken.abort()
     assert not target.exists()
 
-    other_settings = VideoSink(video, tmp_path / "other.mp4", key="a")
+    other_settings = VideoSink(video, tmp_path / "other.mp4", key="a", config=short)
     assert other_settings.finished_frames == 0
     other_settings.abort()
 
-    sink = VideoSink(video, target, key="a")
+    sink = VideoSink(video, target, key="a", config=short)
     assert sink.finished_frames == 7, "the frames of the running segment are kept too"
     sink.write(frames[7:])
     assert sink.finish().passed
@@ -104,16 +102,16 @@ def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path, monke
 
 @pytest.mark.parametrize("changed", [0, 3, 9, 25])
 def test_what_was_put_off_is_encoded_once_a_frame_changes(
-    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: int
+    make_video: MakeVideo, tmp_path: Path, changed: int
 ):
     """Untouched frames before the first changed one are read again: none is lost, doubled or moved."""
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 4)
+    short = SinkConfig(min_segment_frames=4)
     ticks = list(itertools.accumulate((3000 + 7 * (k % 3) for k in range(27)), initial=0))
     source, target = make_video(ticks=ticks), tmp_path / "out.mp4"
     video = open_video(source)
     frames = list(video.frames())
     frames[changed] = touched([frames[changed]])[0]
-    sink = VideoSink(video, target)
+    sink = VideoSink(video, target, config=short)
     for start in range(0, len(frames), 5):
         sink.write(frames[start : start + 5])
     assert sink.finish().passed
@@ -123,19 +121,17 @@ def test_what_was_put_off_is_encoded_once_a_frame_changes(
     assert max(np.abs(before - after).mean() for before, after in pairs) < 1.0
 
 
-def test_a_run_interrupted_before_anything_changed_goes_on(
-    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 4)
+def test_a_run_interrupted_before_anything_changed_goes_on(make_video: MakeVideo, tmp_path: Path):
+    short = SinkConfig(min_segment_frames=4)
     source, target = make_video(), tmp_path / "out.mp4"
     video = open_video(source)
     frames = list(video.frames())
-    broken = VideoSink(video, target, key="a")
+    broken = VideoSink(video, target, key="a", config=short)
     broken.write(frames[:5])
     broken._worker.join()
     broken.abort()
     assert not list(work_dir(target).glob("*.mkv")), "nothing had to be encoded"
-    sink = VideoSink(video, target, key="a")
+    sink = VideoSink(video, target, key="a", config=short)
     assert sink.finished_frames == 5
     sink.write(touched(frames[5:]))
     assert sink.finish().passed
@@ -143,14 +139,14 @@ def test_a_run_interrupted_before_anything_changed_goes_on(
     assert max(np.abs(before - after).mean() for before, after in pairs) < 1.0
 
 
-def test_other_settings_do_not_join(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 2)
+def test_other_settings_do_not_join(make_video: MakeVideo, tmp_path: Path):
+    short = SinkConfig(min_segment_frames=2)
     video, target = open_video(make_video()), tmp_path / "out.mp4"
-    first = VideoSink(video, target, key="a")
+    first = VideoSink(video, target, key="a", config=short)
     first.write(touched(video.frames())[:3])
     first._worker.join()
     first.abort()
-    second = VideoSink(video, target, key="b")
+    second = VideoSink(video, target, key="b", config=short)
     assert second.finished_frames == 0
     second.abort()
     assert not work_dir(target).exists()
@@ -282,6 +278,9 @@ class Drawings:
     def sample_clips(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
         return iter(())
 
+    def fingerprint(self) -> str:
+        return self.name
+
 
 @pytest.mark.parametrize(("depth", "size"), [(8, (64, 96)), (10, (64, 96)), (8, (63, 95))])
 def test_images_become_a_video(tmp_path: Path, depth: int, size: tuple[int, int]):
@@ -366,7 +365,7 @@ def test_smaller_quality_is_better():
 
 FULL_DISK = """
 import resource, signal, sys
-from freezeframe.data.media.video_out.sink import VideoSink
+from freezeframe.data.media.video_out.sink import SinkConfig, VideoSink
 from freezeframe.data.errors import UnwritableOutput
 from freezeframe.data.media.video_in.source import open_video
 
