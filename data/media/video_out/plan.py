@@ -12,14 +12,15 @@ from typing import Protocol, runtime_checkable
 
 import av
 
+from freezeframe.data.color import FULL
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.suffixes import CONTAINERS
 from freezeframe.data.media.video_in.frame_picture import planar_layout
 from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.media.video_in.stream_info import VideoInfo, open_container
-from freezeframe.data.types import Source
+from freezeframe.data.types import Picture, Source
 
-from .encoder_choice import LIBRARIES, Codec, choose_encoder, encoder_options, hdr_options
+from .encoder_choice import LIBRARIES, Codec, Encoder, choose_encoder, encoder_options, hdr_options
 from .muxer import Track, trim_chapters
 from .other_streams import copyable_streams
 from .segment_store import Segment
@@ -28,6 +29,7 @@ from .verify import ExpectedOutput
 
 _FRAME_RATE_RANGE = (Fraction(1), Fraction(120))  # frames per second; supported by every rate control
 _DEFAULT_FRAME_RATE = Fraction(30)
+_BT709_TAGS = (1, 1, 1, 1)  # limited range, BT.709 primaries, transfer function and matrix
 
 
 @runtime_checkable
@@ -140,37 +142,14 @@ def _plan_video(source: VideoSource, kind: str, codec: Codec | None, quality: fl
         size=(info.height, info.width),
         supported_codecs=_supported_codecs(kind),
     )
-    options = _merge_options(
-        encoder_options(encoder.codec, quality, bits_per_pixel=info.bits_per_pixel),
-        hdr_options(encoder.codec, info.mastering, info.light_level),
-    )
-    is_rgb_to_yuv = planar_layout(info.pix_fmt).rgb and not planar_layout(encoder.pix_fmt).rgb
-    span = info.tags[0] if not info.spec.full else 2
-    encoding = Encoding(
-        codec=encoder.codec,
-        pix_fmt=encoder.pix_fmt,
-        width=info.width,
-        height=info.height,
-        frame_rate=_clamp_frame_rate(info.rate),
-        tags=(1, *info.tags[1:3], 1) if is_rgb_to_yuv else (span, *info.tags[1:]),
-        sample_aspect=info.sample_aspect,
-        options=tuple(options.items()),
-    )
-    track = Track(
-        time_base=info.time_base,
-        rate=info.rate,
-        sample_aspect=info.sample_aspect,
-        display_matrix=info.display_matrix,
-        start=None if source.start is None else source.start + info.origin,
-        end=None if source.end is None else source.end + info.origin,
-    )
+    track = _video_track(source)
     streams, dropped_notes = copyable_streams(
         info.path, info.stream, kind, contains=track.contains, end=track.end
     )
     must_encode = codec is not None or quality is not None or source.trimmed
     return Plan(
         container=kind,
-        encoding=encoding,
+        encoding=_video_encoding(info, encoder, quality),
         track=replace(track, streams=streams),
         info=info,
         stream_copy=not must_encode,
@@ -178,40 +157,72 @@ def _plan_video(source: VideoSource, kind: str, codec: Codec | None, quality: fl
     )
 
 
+def _video_encoding(info: VideoInfo, encoder: Encoder, quality: float | None) -> Encoding:
+    """The settings of `encoder` for the frames of a video; RGB is converted to BT.709."""
+    options = _merge_options(
+        encoder_options(encoder.codec, quality, bits_per_pixel=info.bits_per_pixel),
+        hdr_options(encoder.codec, info.mastering, info.light_level),
+    )
+    is_rgb_to_yuv = planar_layout(info.pix_fmt).rgb and not planar_layout(encoder.pix_fmt).rgb
+    color_range = FULL if info.spec.full else info.tags[0]
+    return Encoding(
+        codec=encoder.codec,
+        pix_fmt=encoder.pix_fmt,
+        width=info.width,
+        height=info.height,
+        frame_rate=_clamp_frame_rate(info.rate),
+        tags=(1, *info.tags[1:3], 1) if is_rgb_to_yuv else (color_range, *info.tags[1:]),
+        sample_aspect=info.sample_aspect,
+        options=tuple(options.items()),
+    )
+
+
+def _video_track(source: VideoSource) -> Track:
+    info = source.info
+    return Track(
+        time_base=info.time_base,
+        rate=info.rate,
+        sample_aspect=info.sample_aspect,
+        display_matrix=info.display_matrix,
+        start=None if source.start is None else source.start + info.origin,
+        end=None if source.end is None else source.end + info.origin,
+    )
+
+
 def _plan_images(source: Source, kind: str, codec: Codec | None, quality: float | None) -> Plan:
-    frames = source.frames()
-    first = next(iter(frames), None)
+    first = next(iter(source.frames()), None)
     if first is None:
         raise UnreadableMedia(f"{source.name}: contains no image")
-    height, width = first.picture.size
-    is_deep = isinstance(first.picture, HasDepth) and first.picture.depth > 8
-    stem = "yuv444p" if height % 2 or width % 2 else "yuv420p"
     encoder, notes = choose_encoder(
-        stem + "10le" * is_deep,
+        _image_format(first.picture),
         "images",
         codec,
-        size=(height, width),
+        size=first.picture.size,
         supported_codecs=_supported_codecs(kind),
     )
+    height, width = first.picture.size
     encoding = Encoding(
         codec=encoder.codec,
         pix_fmt=encoder.pix_fmt,
         width=width,
         height=height,
         frame_rate=_clamp_frame_rate(source.rate),
-        tags=(1, 1, 1, 1),
+        tags=_BT709_TAGS,
         sample_aspect=None,
         options=tuple(encoder_options(encoder.codec, quality).items()),
     )
-    track = Track(
-        time_base=Fraction(1, source.rate.numerator),
-        rate=source.rate,
-        sample_aspect=None,
-        display_matrix=None,
-    )
+    time_base = Fraction(1, source.rate.numerator)
+    track = Track(time_base=time_base, rate=source.rate, sample_aspect=None, display_matrix=None)
     return Plan(
         container=kind, encoding=encoding, track=track, info=None, stream_copy=False, notes=tuple(notes)
     )
+
+
+def _image_format(picture: Picture) -> str:
+    """The pixel format for images: 4:2:0, or 4:4:4 for odd sizes; 10 bits for images of more than 8."""
+    height, width = picture.size
+    is_deep = isinstance(picture, HasDepth) and picture.depth > 8
+    return ("yuv444p" if height % 2 or width % 2 else "yuv420p") + "10le" * is_deep
 
 
 def _clamp_frame_rate(rate: Fraction) -> Fraction:
@@ -230,9 +241,8 @@ def _supported_codecs(kind: str) -> frozenset[Codec]:
     with av.open(os.devnull, "w", format=kind) as container:
         supported = container.supported_codecs
     codecs = frozenset(codec for codec, library in LIBRARIES.items() if library in supported)
-    return (
-        codecs - {"av1"} if kind == "mov" else codecs
-    )  # the MOV muxer lists AV1 but cannot write its header
+    # The MOV muxer lists AV1 but cannot write its header.
+    return codecs - {"av1"} if kind == "mov" else codecs
 
 
 def _read_metadata(info: VideoInfo | None, track: Track) -> tuple[dict[str, str], list[Chapter]]:
