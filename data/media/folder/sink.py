@@ -65,7 +65,7 @@ class ImageFolderSink:
         self._work_dir = work_dir(self._claim.path)
         self._source, self._fingerprint = source, source.fingerprint()
         self._names = _names(source, self.path)
-        self._orientation = _orientation(source)
+        self._orientation = exif_orientation(source)
         with translate_write_errors(self.path), create_parents(self._claim.path) as self._folders:
             self._lock = Lock(self._work_dir, self.path)
             self._claim = self._recheck_claim(source, force=force)
@@ -213,7 +213,7 @@ def _images(folder: Path) -> Path:
     return folder / "images"
 
 
-def _orientation(source: Source) -> int:
+def exif_orientation(source: Source) -> int:
     """The EXIF orientation of a video's display matrix, which image files cannot hold; 1 if there is none."""
     matrix = source.info.display_matrix if isinstance(source, VideoSource) else None
     if matrix is None:

@@ -1,4 +1,4 @@
-"""Numbered images: their numbers are their times."""
+"""Numbered images: the numbers are frame times."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from freezeframe.data.media.video_out.sink import VideoSink
 def test_gaps_in_numbers_are_gaps_in_time(
     numbers: list[int], positions: list[int], words: str | None
 ) -> None:
-    found, said = frame_positions([f"clip2_{number:05d}.png" for number in numbers])
-    assert found == positions
-    assert said is None if words is None else words in (said or "")
+    actual, note = frame_positions([f"clip2_{number:05d}.png" for number in numbers])
+    assert actual == positions
+    assert note is None if words is None else words in (note or "")
 
 
 @pytest.mark.parametrize("names", [["a.png", "b.png", "d.png"], ["a1.png", "b3.png"], ["1.png", "1.jpg"]])
