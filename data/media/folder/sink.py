@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,18 +15,15 @@ from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.background import Worker
 from freezeframe.data.media.files.directories import (
     create_parents,
-    remove,
     remove_empty,
-    remove_work_dir,
     restore_replaced,
     work_dir,
 )
 from freezeframe.data.media.files.error_translation import translate_read_errors, translate_write_errors
 from freezeframe.data.media.files.fingerprint import check_unchanged
-from freezeframe.data.media.files.lock import NAME as LOCK
-from freezeframe.data.media.files.lock import Lock
 from freezeframe.data.media.files.publish import Claim, claim, write_atomic
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
+from freezeframe.data.media.files.work_folder import WorkFolder
 from freezeframe.data.media.photo.encode import ENCODERS
 from freezeframe.data.media.photo.files import encode_photo
 from freezeframe.data.media.photo.photo import EXIF_TRANSPOSE, PhotoPicture, to_photo
@@ -62,16 +57,15 @@ class ImageFolderSink:
         with translate_write_errors(self.path):
             restore_replaced(work_dir(self.path), self.path)
         self._claim = _claim_output(self.path, source, force=force)
-        self._work_dir = work_dir(self._claim.path)
         self._source, self._fingerprint = source, source.fingerprint()
         self._names = _names(source, self.path)
         self._orientation = exif_orientation(source)
         with translate_write_errors(self.path), create_parents(self._claim.path) as self._folders:
-            self._lock = Lock(self._work_dir, self.path)
+            self._work = WorkFolder(self._claim.path, _identity(self._fingerprint, source, key))
+            self._images = self._work.path / "images"
+            self._images.mkdir(exist_ok=True)  # a resumed job lacks it after a power cut during publication
             self._claim = self._recheck_claim(source, force=force)
-            self._resume_frame = _resume(
-                self._work_dir, _identity(self._fingerprint, source, key), self._name
-            )
+            self._resume_frame = self._count_complete()
         self._next = self._resume_frame
         self._copied_files: dict[str, Path] = {}  # sources of copied images, by name
         self._worker: Worker[Frame] = Worker(self._process, QUEUE_DEPTH)
@@ -81,9 +75,7 @@ class ImageFolderSink:
         try:
             return _claim_output(self.path, source, force=force)
         except UnwritableOutput:
-            if not _count_complete(self._work_dir, self._name):
-                remove_work_dir(self._work_dir)
-            self._lock.release()
+            self._work.release(keep=self._count_complete() > 0)
             raise
 
     @property
@@ -108,9 +100,8 @@ class ImageFolderSink:
     def abort(self) -> None:
         """Stop. Complete images are kept for the next run."""
         self._worker.abandon()
-        if self._lock.held and not _count_complete(self._work_dir, self._name):
-            remove_work_dir(self._work_dir)
-        self._lock.release()
+        if self._work.held:
+            self._work.release(keep=self._count_complete() > 0)
         remove_empty(self._folders)
 
     def _name(self, index: int) -> str:
@@ -119,8 +110,18 @@ class ImageFolderSink:
             return f"{index:06d}.png"
         return self._names[index] if index < len(self._names) else ""
 
+    def _count_complete(self) -> int:
+        """Number of consecutive images from the first; an image has its name only once it is complete."""
+        existing_names = {file.name for file in self._images.iterdir()} if self._images.is_dir() else set()
+        count = 0
+        while self._name(count) in existing_names:
+            count += 1
+        for stray in existing_names - {self._name(index) for index in range(count)}:
+            (self._images / stray).unlink()
+        return count
+
     def _process(self, frame: Frame) -> None:
-        target = _images(self._work_dir) / self._name(frame.index)
+        target = self._images / self._name(frame.index)
         picture = frame.picture
         source_file = picture.file if isinstance(picture, PhotoPicture) else None
         if source_file is not None and source_file.suffix == target.suffix:
@@ -135,17 +136,17 @@ class ImageFolderSink:
         self._next = frame.index + 1
 
     def _publish(self) -> VerificationReport:
-        images = _images(self._work_dir)
         expected = ExpectedFolder(
             source=self._source, count=self._next, copied=self._copied_files, orientation=self._orientation
         )
-        report = verify_folder(images, [images / self._name(index) for index in range(self._next)], expected)
+        names = [self._name(index) for index in range(self._next)]
+        report = verify_folder(self._images, [self._images / name for name in names], expected)
         try:
             check_unchanged(self._source, self._fingerprint)
         except UnreadableMedia:
-            shutil.rmtree(images)
+            shutil.rmtree(self._images)
             raise
-        self._claim.publish(images)
+        self._claim.publish(self._images)
         return report
 
 
@@ -176,41 +177,10 @@ def _names(source: Source, path: Path) -> tuple[str, ...] | None:
     return names
 
 
-def _identity(fingerprint: str, source: Source, key: str) -> Mapping[str, str]:
+def _identity(fingerprint: str, source: Source, key: str) -> str:
     """A hash of everything that changes an image."""
     span = f" {source.start} {source.end}" if isinstance(source, VideoSource) else ""
-    return {"identity": hashlib.sha256(f"{key} {fingerprint}{span}".encode()).hexdigest()}
-
-
-def _resume(folder: Path, identity: Mapping[str, str], name: Callable[[int], str]) -> int:
-    """Number of complete images of the same job; files of another job are removed."""
-    identity_file = folder / "job.json"
-    with suppress(OSError, ValueError):
-        if json.loads(identity_file.read_text()) == identity:
-            _images(folder).mkdir(exist_ok=True)  # missing after a power cut during publication
-            return _count_complete(folder, name)
-    for entry in folder.iterdir():
-        if entry.name != LOCK:
-            remove(entry)
-    _images(folder).mkdir()
-    write_atomic(json.dumps(identity).encode(), identity_file)
-    return 0
-
-
-def _count_complete(folder: Path, name: Callable[[int], str]) -> int:
-    """Number of consecutive images from the first; an image has its name only once it is complete."""
-    images = _images(folder)
-    existing_names = {file.name for file in images.iterdir()} if images.is_dir() else set()
-    count = 0
-    while name(count) in existing_names:
-        count += 1
-    for stray in existing_names - {name(index) for index in range(count)}:
-        (images / stray).unlink()
-    return count
-
-
-def _images(folder: Path) -> Path:
-    return folder / "images"
+    return hashlib.sha256(f"{key} {fingerprint}{span}".encode()).hexdigest()
 
 
 def exif_orientation(source: Source) -> int:

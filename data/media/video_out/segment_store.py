@@ -19,10 +19,8 @@ from typing import Any
 import av
 from av.video.stream import VideoStream
 
-from freezeframe.data.media.files.directories import remove, remove_work_dir
-from freezeframe.data.media.files.lock import NAME as LOCK
-from freezeframe.data.media.files.lock import Lock
 from freezeframe.data.media.files.publish import write_atomic
+from freezeframe.data.media.files.work_folder import WorkFolder
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url
 
 INDEX_TIME_BASE = Fraction(1, 1000)  # Matroska's own tick: frame numbers in it are exact
@@ -55,20 +53,12 @@ class Part:
 class SegmentStore:
     """The work folder of one output; segments of other settings or of another source are removed."""
 
-    def __init__(self, folder: Path, identity: str, *, output: Path) -> None:
-        self.folder = folder
-        self.segments: list[Segment] = []
-        self.parts: list[Part] = []  # of the current segment
-        self._lock = Lock(folder, output)
-        identity_file = folder / "job.json"
-        if _read_json(identity_file) == {"identity": identity}:
-            self.segments = list(self._read_segments())
-            self.parts = list(self._read_parts())
-            self._remove_stale()
-            return
-        self.segments = []
+    def __init__(self, output: Path, identity: str) -> None:
+        self._work = WorkFolder(output, identity)
+        self.folder = self._work.path
+        self.segments: list[Segment] = list(self._read_segments())
+        self.parts: list[Part] = list(self._read_parts())  # of the current segment
         self._remove_stale()
-        _write_json(identity_file, {"identity": identity})
 
     @property
     def frames(self) -> int:
@@ -121,17 +111,15 @@ class SegmentStore:
 
     def close(self) -> None:
         """Release the folder; remove it if no frame is finished."""
-        if self._lock.held and self.finished_frames:
+        if self._work.held and self.finished_frames:
             self._remove_stale()
-            self._lock.release()
+            self._work.release(keep=True)
         else:
             self.discard()
 
     def discard(self) -> None:
         """Remove the folder."""
-        if self._lock.held:  # else another run owns the folder
-            remove_work_dir(self.folder)
-            self._lock.release()
+        self._work.release(keep=False)
 
     def _read_segments(self) -> Iterator[Segment]:
         number = 0
@@ -162,15 +150,11 @@ class SegmentStore:
     def _remove_stale(self) -> None:
         """Remove files that belong to no valid segment or part."""
         files = [segment.file for segment in self.segments] + [part.file for part in self.parts]
-        valid_names = {"job.json", LOCK, *(file.name for file in files if file)}
-        valid_names |= {self.file(number).with_suffix(".json").name for number in range(len(self.segments))}
-        segment_number = len(self.segments)
-        valid_names |= {
-            self._part_file(segment_number, k).with_suffix(".json").name for k in range(len(self.parts))
-        }
-        for entry in self.folder.iterdir():
-            if entry.name not in valid_names:
-                remove(entry)
+        count = len(self.segments)
+        descriptions = [self.file(number) for number in range(count)]
+        descriptions += [self._part_file(count, number) for number in range(len(self.parts))]
+        names = {file.name for file in files if file}
+        self._work.remove_others(frozenset(names | {file.with_suffix(".json").name for file in descriptions}))
 
 
 def concatenate_packets(

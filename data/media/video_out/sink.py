@@ -15,7 +15,7 @@ from av.error import FFmpegError
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.background import Worker
-from freezeframe.data.media.files.directories import create_parents, remove_empty, work_dir
+from freezeframe.data.media.files.directories import create_parents, remove_empty
 from freezeframe.data.media.files.error_translation import translate_write_errors
 from freezeframe.data.media.files.fingerprint import check_unchanged
 from freezeframe.data.media.files.publish import Claim, claim
@@ -81,7 +81,7 @@ class VideoSink:
         self.notes = list(self.plan.notes)  # messages to the user
         identity = _identity(self._fingerprint, self.plan, key)
         with translate_write_errors(self.path), create_parents(self.path) as self._folders:
-            self._store = SegmentStore(work_dir(self.path), identity, output=self.path)
+            self._store = SegmentStore(self.path, identity)
             self._claim = self._recheck_claim(source, force=force)
         self._source = source
         self._resume_frame = self._store.finished_frames
