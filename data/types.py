@@ -51,7 +51,7 @@ class Picture(Protocol):
 class Frame:
     """One frame of a source. `picture` stays as decoded, so that an unchanged frame is written bit-exact."""
 
-    index: int
+    index: int  # position in the source, from 0
     time: Fraction  # seconds
     picture: Picture
 

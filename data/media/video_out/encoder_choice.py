@@ -92,7 +92,7 @@ def choose_encoder(
 
     Args:
         pix_fmt: Pixel format of the decoded source.
-        source_codec: Codec of the source, kept if that is lossless in format.
+        source_codec: Codec of the source; used if it can hold the pixel format without loss.
         requested_codec: Codec set by the user, used even if it loses depth or chroma resolution.
         size: Height and width.
         supported_codecs: Codecs that the output container can hold.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -395,3 +396,12 @@ def test_a_full_disk_is_told_and_nothing_is_left(make_video: MakeVideo, tmp_path
     ).stdout
     assert "no space left" in output
     assert target.read_text() == "an earlier result"
+
+
+def test_an_import_sets_no_environment_variable():
+    """The log level of SVT-AV1 is set when that encoder is opened, not before."""
+    code = "import os, freezeframe.data.media.video_out.sink; print('SVT_LOG' in os.environ)"
+    environment = {name: value for name, value in os.environ.items() if name != "SVT_LOG"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
