@@ -1,0 +1,1 @@
+"""Input and output, the blur operator, metrics, datasets and synthetic scenes. Imports no other package."""

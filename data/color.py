@@ -1,13 +1,15 @@
-"""Between the codes of a file and light.
+"""Conversion between the code values of a file and linear light.
 
-Codes are made in two steps, and undone in two: a transfer curve bends linear light into signal values R'G'B'
-in [0, 1] (`to_encoded`, `to_linear`), and a matrix turns those into luma and colour differences, quantised
-(`ColorSpec.encoder`, `ColorSpec.decoder`). All numbers are ITU-T H.273 code points, as PyAV gives them.
+Encoding has two steps: a transfer function maps linear light to signal values R'G'B' in [0, 1]
+(`to_encoded`; its inverse is `to_linear`), and a matrix maps R'G'B' to quantised luma and colour differences
+(`ColorSpec.encoder`; its inverse is `ColorSpec.decoder`). All numbers are ITU-T H.273 code points, as in
+PyAV.
 
-For standard dynamic range (BT.601, 709, 2020, sRGB) the sRGB curve stands for all: players show such video
-and photos by about the same curve, so a frame keeps its codes when it becomes a photo; and cameras bend light
-further than the OETF of BT.709 says (deconvolution of the REDS pairs gains 0.2 dB more with it). PQ (SMPTE
-ST 2084) is display light, with 1 at 1,000 cd/m2; HLG (ARIB STD-B67) is scene light, with 1 at its peak.
+For standard dynamic range (BT.601, 709, 2020, sRGB) the sRGB function is used throughout: players display
+such video and photos with about the same curve, so a frame keeps its code values when it is saved as a photo;
+and cameras compress more than the OETF of BT.709 (deconvolution of the REDS pairs gains 0.2 dB more with
+sRGB). PQ (SMPTE ST 2084) is display light, with 1 at 1,000 cd/m2; HLG (ARIB STD-B67) is scene light, with 1
+at its peak.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from .errors import UnreadableMedia
 
 UNSPECIFIED = 2
 FULL = 2  # AVCOL_RANGE_JPEG; 1 is limited, 0 is untagged
-IDENTITY, YCGCO = 0, 8  # matrices that are not given by two luma weights
-LINEAR, SRGB, PQ, HLG = 8, 13, 16, 18  # transfer curves; so are the keys of _POWERS
+IDENTITY, YCGCO = 0, 8  # matrices that are not defined by two luma weights
+LINEAR, SRGB, PQ, HLG = 8, 13, 16, 18  # transfer functions; so are the keys of _POWERS
 HD_LINES = 720
 
-LUMA = (0.2126, 0.7152, 0.0722)  # what red, green and blue light add to brightness, BT.709
+LUMA = (0.2126, 0.7152, 0.0722)  # weights of linear red, green and blue in luminance, BT.709
 
 # Luma weights of red and blue, H.273 table 4.
 _LUMA_WEIGHTS = {
@@ -39,7 +41,7 @@ _LUMA_WEIGHTS = {
 }
 _POWERS = {4: 2.2, 5: 2.8}
 
-# SMPTE ST 2084, and the ratio of its 10,000 cd/m2 to our 1.
+# SMPTE ST 2084; its peak of 10,000 cd/m2 in units of 1,000 cd/m2.
 _M1, _M2 = 2610 / 16384, 2523 / 32
 _C1, _C2, _C3 = 3424 / 4096, 2413 / 128, 2392 / 128
 _PQ_PEAK = 10.0
@@ -49,10 +51,10 @@ _HLG_A, _HLG_B, _HLG_C = 0.17883277, 0.28466892, 0.55991073
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColorSpec:
-    """What the codes of a picture mean. Primaries may stay unspecified: they are carried, never used."""
+    """Encoding of the code values of a picture. Primaries are passed through, never used."""
 
     matrix: int
-    full: bool  # codes use the whole range; else black is 16 and white 235 (of 255)
+    full: bool  # full range; else black is 16 and white 235 (of 255)
     primaries: int
     transfer: int
     depth: int  # bits per sample
@@ -60,12 +62,12 @@ class ColorSpec:
     def __post_init__(self) -> None:
         if self.matrix not in _LUMA_WEIGHTS and self.matrix not in (IDENTITY, YCGCO):
             raise UnreadableMedia(
-                f"colour matrix {self.matrix} (ITU-T H.273) is unknown here; convert it to BT.709 or BT.2020"
+                f"colour matrix {self.matrix} (ITU-T H.273) is not supported; convert it to BT.709 or BT.2020"
             )
 
     @property
     def matrix_from_rgb(self) -> np.ndarray:
-        """[3, 3] signal R'G'B' to Y'CbCr with the colour differences in [-0.5, 0.5]."""
+        """[3, 3] matrix from R'G'B' to Y'CbCr with the colour differences in [-0.5, 0.5]."""
         if self.matrix == IDENTITY:
             return np.eye(3)
         if self.matrix == YCGCO:
@@ -78,20 +80,20 @@ class ColorSpec:
 
     @property
     def encoder(self) -> tuple[Tensor, Tensor]:
-        """[3, 3] gain and [3, 1] offset that turn R'G'B' in [0, 1] into codes (not yet rounded)."""
+        """[3, 3] gain and [3, 1] offset from R'G'B' in [0, 1] to code values (not rounded)."""
         scale, offset = self._quantisation()
         gain = scale[:, None] * self.matrix_from_rgb
         return torch.from_numpy(gain).float(), torch.from_numpy(offset[:, None]).float()
 
     @property
     def decoder(self) -> tuple[Tensor, Tensor]:
-        """[3, 3] gain and [3, 1] offset that turn codes into R'G'B'."""
+        """[3, 3] gain and [3, 1] offset from code values to R'G'B'."""
         scale, offset = self._quantisation()
         gain = np.linalg.inv(scale[:, None] * self.matrix_from_rgb)
         return torch.from_numpy(gain).float(), torch.from_numpy(-gain @ offset[:, None]).float()
 
     def _quantisation(self) -> tuple[np.ndarray, np.ndarray]:
-        """Codes per unit of signal and the code of zero, for each of the three planes (BT.709 part 4.6)."""
+        """Code values per unit of signal and the code value of zero, per plane (BT.709 part 4.6)."""
         step = 2.0 ** (self.depth - 8)
         top = 2.0**self.depth - 1
         chroma_zero = 128 * step
@@ -104,21 +106,21 @@ class ColorSpec:
 
 
 def resolve_matrix(matrix: int, height: int) -> int:
-    """What an untagged file means by custom: BT.709 from 720 lines on, BT.601 below."""
+    """The matrix of a file; by convention BT.709 from 720 lines on and BT.601 below if untagged."""
     if matrix not in (UNSPECIFIED, 3):
         return matrix
     return 1 if height >= HD_LINES else 6
 
 
 def to_linear(signal: Tensor, transfer: int) -> Tensor:
-    """Undo a transfer curve: R'G'B' of any shape to linear light, in a new tensor. Below black is black."""
+    """Invert a transfer function: R'G'B' of any shape to linear light, a new tensor. Below 0 gives 0."""
     return to_linear_(signal.clone(), transfer)
 
 
 def to_linear_(signal: Tensor, transfer: int) -> Tensor:
-    """`to_linear` in the memory of `signal`, which holds something else afterwards.
+    """`to_linear` in place: the content of `signal` is undefined afterwards.
 
-    Fresh memory costs more than arithmetic. Gradients flow through it as through torch's functions in place.
+    Allocation costs more than the arithmetic. Differentiable like torch's in-place functions.
     """
     signal.clamp_(min=0)
     if transfer == LINEAR:
@@ -135,7 +137,7 @@ def to_linear_(signal: Tensor, transfer: int) -> Tensor:
 
 
 def to_encoded(linear: Tensor, transfer: int) -> Tensor:
-    """Apply a transfer curve: linear light of any shape to R'G'B', in a new tensor."""
+    """Apply a transfer function: linear light of any shape to R'G'B', in a new tensor."""
     linear = linear.clamp(min=0)
     if transfer == LINEAR:
         return linear
@@ -150,7 +152,7 @@ def to_encoded(linear: Tensor, transfer: int) -> Tensor:
     return _linear_to_srgb(linear)
 
 
-# IEC 61966-2-1: a power law that is straight near black.
+# IEC 61966-2-1: a power law with a linear segment near black.
 _TOE, _POWER, _SLOPE, _KNEE = 0.055, 2.4, 12.92, 0.0031308
 
 
@@ -162,13 +164,13 @@ def _srgb_to_linear(signal: Tensor) -> Tensor:
 
 def _linear_to_srgb(linear: Tensor) -> Tensor:
     low = linear <= _KNEE
-    # The power's slope has no bound at black: what is taken from the straight part must not reach it.
+    # The slope of the power law is unbounded at 0: clamping keeps its gradient finite in the linear segment.
     signal = linear.clamp(min=_KNEE).pow_(1 / _POWER).mul_(1 + _TOE).sub_(_TOE)
     return _where_in_place(low, linear * _SLOPE if linear.requires_grad else linear.mul_(_SLOPE), signal)
 
 
 def _where_in_place(where: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """`torch.where`, in the memory of `other` unless autograd has to remember it."""
+    """`torch.where`, in the memory of `other` unless autograd needs it."""
     if one.requires_grad or other.requires_grad:
         return torch.where(where, one, other)
     return torch.where(where, one, other, out=other)

@@ -1,12 +1,12 @@
-"""Every error that freezeframe raises on purpose.
+"""The exceptions of freezeframe.
 
-    FreezeframeError            the text is one sentence for the user; the CLI prints it and exits with 2
-    ├── UnreadableMedia         the input cannot be read as asked
-    ├── UnwritableOutput        the output cannot be written as asked; nothing was changed
-    ├── NoScene                 the footage cannot be rebuilt as one scene; frame by frame it still can
-    └── MissingExtra            an optional package is needed
+    FreezeframeError            its text is one sentence for the user; the CLI prints it and exits with 2
+    ├── UnreadableMedia         the input cannot be read as requested
+    ├── UnwritableOutput        the output cannot be written as requested; nothing was changed
+    ├── NoScene                 the clip cannot be reconstructed as one static scene
+    └── MissingExtra            an optional package is not installed
 
-Programming errors stay ValueError and TypeError.
+Programming errors are ValueError and TypeError.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What libraries whose errors are plain RuntimeErrors say: torch on the CPU and on a GPU, oneDNN (whose
-# compiled kernels find no place), OpenVINO, OpenCV.
+# Messages of libraries that report a failed allocation as a plain RuntimeError: torch on the CPU and on a
+# GPU, oneDNN (no memory for its compiled kernels), OpenVINO, OpenCV.
 _OUT_OF_MEMORY_PHRASES = (
     "DefaultCPUAllocator",
     "can't alloc",
@@ -32,19 +32,19 @@ _OUT_OF_MEMORY_PHRASES = (
 
 
 class FreezeframeError(Exception):
-    """Names the file, the place and the cure."""
+    """Root of all errors for the user. The text names the file, the position and the remedy."""
 
 
 class UnreadableMedia(FreezeframeError):
-    """The input is not what it should be: not a video, damaged, empty, of changing size."""
+    """The input is missing, damaged, empty, of an unsupported format or of changing size."""
 
 
 class UnwritableOutput(FreezeframeError):
-    """The output exists, is the input, has no room, or is of a kind that cannot hold what it must."""
+    """The output exists, is the input, exceeds the disk, or its format cannot hold the data."""
 
 
 class NoScene(FreezeframeError):
-    """What was filmed cannot be rebuilt as one static scene, and why."""
+    """The clip cannot be reconstructed as one static scene; the text says why."""
 
 
 class MissingExtra(FreezeframeError):
@@ -55,7 +55,7 @@ class MissingExtra(FreezeframeError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory left, on any device, by whatever library."""
+    """Whether an error of any library reports a failed allocation, on any device."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return not isinstance(error, FreezeframeError) and any(
@@ -65,7 +65,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def translate_out_of_memory() -> Iterator[None]:
-    """Turn what any library says when it gets no memory into one sentence."""
+    """Raise a failed allocation of any library as FreezeframeError.
+
+    Raises:
+        FreezeframeError: The block ran out of memory.
+    """
     try:
         yield
     except Exception as error:
@@ -73,5 +77,5 @@ def translate_out_of_memory() -> Iterator[None]:
             raise
         raise FreezeframeError(
             "there is not enough memory for this; close other programs, raise the limit that `ulimit -v`"
-            " shows, or scale the pictures down first"
+            " shows, or scale the images down first"
         ) from error

@@ -1,10 +1,15 @@
-"""What flows from stage to stage.
+"""The values that pass from stage to stage.
 
-Conventions, said here once: light is linear float32 RGB, `[C, H, W]`, 0 is black and 1 is the white of the
-file's own coding (HDR highlights may exceed it). Pixel centres are integers, x right, y down. Flow is
-(dx, dy) in pixels of the source grid. Time is seconds, an exact `Fraction` in files. Angles are radians.
-Poses are world-to-camera with OpenCV axes. The exposure of a frame is centred on its time; the shutter
-fraction is exposure time over frame interval, in (0, 1].
+Conventions, stated here once for the whole package:
+
+- Images are linear-light float32 RGB, `[C, H, W]`. 0 is black, 1 is the white level of the file's own
+  encoding; HDR highlights may exceed 1.
+- Pixel centres have integer coordinates; x points right, y points down.
+- Optical flow is (dx, dy) in pixels of the source grid.
+- Times are seconds, stored as exact `Fraction` in files. Angles are radians.
+- Camera poses are world-to-camera matrices with OpenCV axes (x right, y down, z forward).
+- The exposure of a frame is centred on its time. The shutter fraction is the exposure time divided by the
+  frame interval, in (0, 1].
 """
 
 from __future__ import annotations
@@ -17,16 +22,16 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-Action = Literal["deblurred", "passthrough", "fallback"]
-Cause = Literal["none", "camera", "object", "defocus"]
+Action = Literal["deblurred", "passthrough", "fallback"]  # result of the quality gate for one frame
+Cause = Literal["none", "camera", "object", "defocus"]  # dominant cause of the blur in one frame
 
 
 class Picture(Protocol):
-    """A still image in its file's own pixel format: planes of a video frame, pixels of a photo."""
+    """A still image in the pixel format of its file: a decoded video frame or a photo."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels, as coded (before any rotation that the file asks for)."""
+        """Height and width in pixels, as coded (before any rotation requested by the file)."""
         ...
 
     def linear(self) -> Tensor:
@@ -34,38 +39,39 @@ class Picture(Protocol):
         ...
 
     def luma(self) -> Tensor:
-        """[H, W] uint8 gamma-coded brightness, cheap: for the first look that decides if work is needed."""
+        """[H, W] uint8 gamma-encoded luma. Cheap; used for motion detection at thumbnail size."""
         ...
 
     def with_linear(self, image: Tensor) -> Picture:
-        """The same kind of picture (format, depth, tags) showing `image`, [3, H, W] linear RGB."""
+        """The same format, bit depth and metadata with the pixels of `image`, [3, H, W] linear RGB."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One frame of a source. `picture` is kept as decoded, so that what needs no work passes bit-exact."""
+    """One frame of a source. `picture` stays as decoded, so that an unchanged frame is written bit-exact."""
 
-    index: int
+    index: int  # position in the source, from 0
     time: Fraction  # seconds
     picture: Picture
 
     def with_image(self, image: Tensor) -> Frame:
-        """The same frame with other light in it."""
+        """The same frame with the pixels of `image`, [3, H, W] linear RGB."""
         return replace(self, picture=self.picture.with_linear(image))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """Consecutive frames of one shot, decoded to light; `owned` are those that this window must write.
+    """A window of consecutive frames of one shot, decoded to linear RGB.
 
-    The frames before and after `owned` are context: they give evidence, and the next window writes them.
+    The frames of `owned` are written from this window. The frames before and after are context: they
+    constrain the estimate and are written from the neighbouring windows.
     """
 
     images: Tensor  # [T, 3, H, W] linear RGB
     times: tuple[Fraction, ...]  # seconds
-    shutter: float  # exposure time over frame interval, (0, 1]
-    owned: range
+    shutter: float  # shutter fraction, (0, 1]
+    owned: range  # indices into `images`
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3:
@@ -75,44 +81,40 @@ class Clip:
         if not 0 < self.shutter <= 1:
             raise ValueError(f"Clip.shutter must lie in (0, 1], not {self.shutter}")
         if not 0 <= self.owned.start <= self.owned.stop <= len(self.images):
-            raise ValueError(f"Clip.kept {self.owned} reaches outside its {len(self.images)} frames")
-
-    def with_images(self, images: Tensor) -> Clip:
-        """The same clip with other light in it."""
-        return replace(self, images=images)
+            raise ValueError(f"Clip.owned {self.owned} exceeds the {len(self.images)} frames of the clip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """Where each pixel of a source image is found in a target image.
+    """Optical flow from a source image to a target image.
 
-    source(x, y) shows the same point as target(x + dx, y + dy).
+    source(x, y) and target(x + dx, y + dy) show the same scene point.
     """
 
     uv: Tensor  # [2, H, W] (dx, dy) in pixels
-    confidence: Tensor  # [H, W] in [0, 1]; 0 where the point is hidden or outside the target
+    confidence: Tensor  # [H, W] in [0, 1]; 0 where the point is occluded or outside the target
 
     def __post_init__(self) -> None:
         if self.uv.ndim != 3 or self.uv.shape[0] != 2 or self.uv.shape[1:] != self.confidence.shape:
             raise ValueError(
-                f"Flow needs shift [2, H, W] and trust [H, W], not {tuple(self.uv.shape)} and"
+                f"Flow needs uv [2, H, W] and confidence [H, W], not {tuple(self.uv.shape)} and"
                 f" {tuple(self.confidence.shape)}"
             )
 
 
 class FlowEstimator(Protocol):
-    """Finds each pixel of `source` in `target`, both [3, H, W] linear RGB. Holds no state between calls."""
+    """Estimates the optical flow from `source` to `target`, both [3, H, W] linear RGB. Stateless."""
 
     def __call__(self, source: Tensor, target: Tensor, /) -> Flow: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraPath:
-    """How the camera moved: world-to-camera poses at known times, and the lens."""
+    """Camera trajectory: world-to-camera poses at known times, and the intrinsics."""
 
     times: Tensor  # [N] seconds, increasing
     rotations: Tensor  # [N, 3, 3] world to camera
-    translations: Tensor  # [N, 3]; zero for a camera that only turns
+    translations: Tensor  # [N, 3] in units of the scene; zero for a pure rotation
     intrinsics: Tensor  # [3, 3] pixels
     kind: Literal["still", "rotation", "parallax"]
 
@@ -125,52 +127,53 @@ class CameraPath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Motion:
-    """What `measure` found out about one clip."""
+    """The motion of one clip, as estimated by the stage `measure`."""
 
-    flows: Mapping[tuple[int, int], Flow]  # (i, j): frame i found in frame j
-    velocity: Tensor  # [T, 2, H, W] pixels per frame interval at each frame's own time
-    independent_motion: Tensor  # [T, H, W] in [0, 1]: what moves otherwise than the camera
-    shutter: float  # exposure time over frame interval, (0, 1]
-    camera: CameraPath | None = None
+    flows: Mapping[tuple[int, int], Flow]  # (i, j): flow from frame i to frame j
+    velocity: Tensor  # [T, 2, H, W] pixels per frame interval, at the time of each frame
+    independent_motion: Tensor  # [T, H, W] in [0, 1]; 1 where the motion is not that of the camera
+    shutter: float  # shutter fraction, (0, 1]
 
     @property
     def blur(self) -> Tensor:
-        """[T, 2, H, W] the path of each point while the shutter was open, in pixels."""
+        """[T, 2, H, W] blur vectors in pixels: the displacement of each point during the exposure."""
         return self.velocity * self.shutter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the gate decided about one frame, and why."""
+    """Decision of the quality gate about one frame, with its reason."""
 
     index: int
     time: float  # seconds
     action: Action
     reason: str
-    blur: float  # length in pixels of the strongest sustained blur, before
-    strength: float = 0.0  # share of the proposed change that was taken, [0, 1]
+    blur: float  # pixels; length of the strongest sustained blur in the input
+    strength: float = 0.0  # applied fraction of the proposed change, [0, 1]
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShotReport:
-    """One shot's way through the stages."""
+    """Timing and decisions of one shot."""
 
-    first: int
-    last: int
+    first: int  # frame index
+    last: int  # frame index, inclusive
     seconds: Mapping[str, float]  # wall time per stage
     verdicts: tuple[Verdict, ...]
 
 
 class Source(Protocol):
-    """Frames with exact times, streamed: a video file or a folder of numbered images."""
+    """A stream of frames with exact times: a video file or a folder of numbered images."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Path of the file or folder."""
+        ...
 
     @property
     def count(self) -> int | None:
-        """How many frames there should be, for progress; None where only decoding tells."""
+        """Expected number of frames, for progress; None if unknown before decoding."""
         ...
 
     @property
@@ -179,23 +182,29 @@ class Source(Protocol):
         ...
 
     def frames(self, *, first: int = 0) -> Iterator[Frame]:
-        """All frames from number `first` on, in display order."""
+        """All frames from index `first` on, in display order."""
         ...
 
     def sample_clips(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
-        """`runs` short runs of `length` consecutive frames, spread over the whole source."""
+        """`runs` short clips of `length` consecutive frames, evenly distributed over the source."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A hash that changes when the files of the source change."""
         ...
 
 
 class Sink(Protocol):
-    """Takes finished frames in order. Nothing appears under the output's name before `finish`."""
+    """Writes frames in order. The output appears under its name when the sink is finished, not before."""
 
     @property
     def finished_frames(self) -> int:
-        """How many frames an interrupted earlier run has already finished: start with this one."""
+        """Number of frames completed by an interrupted earlier run: continue with this index."""
         ...
 
-    def write(self, frames: Sequence[Frame], /) -> None: ...
+    def write(self, frames: Sequence[Frame], /) -> None:
+        """Write consecutive frames."""
+        ...
 
 
 def stack_linear(frames: Sequence[Frame]) -> Tensor:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url
-from freezeframe.data.media.video_out.sink import encoder_options
+from freezeframe.data.media.video_out.encoder_choice import encoder_options
 from freezeframe.data.metrics.image import linear_to_srgb
 from freezeframe.data.synthesis.demo.scenes import sports_scene
 from freezeframe.data.types import Clip, Motion

@@ -21,7 +21,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.media.files.cache_dir import cache_dir
-from freezeframe.data.media.files.publish import save
+from freezeframe.data.media.files.publish import write_atomic
 from freezeframe.models.deblur.fusion_net import build_network_input as as_network_input
 
 logger = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def save_cache(entries: Mapping[str, Any]) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save((json.dumps(entries, indent=2) + "\n").encode(), path)
+        write_atomic((json.dumps(entries, indent=2) + "\n").encode(), path)
     except (OSError, FreezeframeError) as error:
         logger.info("the measurement cannot be remembered: %s", error)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
-from freezeframe.data.media.files.publish import save
+from freezeframe.data.media.files.publish import write_atomic
 
 from . import weights_cache as shelf
 from .catalog import Release
@@ -120,7 +120,7 @@ def _append(release: Release, part: Path, counter: _ProgressCounter, *, timeout:
     with contextlib.closing(answer.body), part.open("r+b" if answer.start else "wb") as file:
         file.truncate(answer.start)
         file.seek(answer.start)
-        save(json.dumps({"validator": answer.validator}).encode(), _validator_file(part))
+        write_atomic(json.dumps({"validator": answer.validator}).encode(), _validator_file(part))
         _check_disk_space(part, answer)
         counter.begin(answer.start, answer.total)
         received = answer.start + _copy_body(answer.body, file, counter)

@@ -13,7 +13,7 @@ from typing import Any
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
 from freezeframe.data.media.files.cache_dir import cache_dir
-from freezeframe.data.media.files.publish import save
+from freezeframe.data.media.files.publish import write_atomic
 
 from .catalog import CATALOGUE, Release, find_release
 
@@ -160,7 +160,7 @@ def write_manifest(known: Mapping[str, Any]) -> None:
     """Replace the ledger, all or nothing."""
     path = weights_folder()
     path.mkdir(parents=True, exist_ok=True)
-    save((json.dumps(known, indent=2) + "\n").encode(), path / MANIFEST)
+    write_atomic((json.dumps(known, indent=2) + "\n").encode(), path / MANIFEST)
 
 
 def record(file: str, **fields: Any) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from freezeframe.data.errors import FreezeframeError, UnwritableOutput
-from freezeframe.data.media.files.publish import Claim, check_collisions, claim
+from freezeframe.data.media.files.preflight import check_collisions
+from freezeframe.data.media.files.publish import Claim, claim
 from freezeframe.pipeline.config import Config, Preset, preset
 
 MIN_BLUR_FLOOR_PX = 0.01  # pixels; what is blurred over less stands still

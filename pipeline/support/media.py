@@ -11,7 +11,8 @@ from pathlib import Path
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.suffixes import CONTAINERS, VIDEO_SUFFIXES
-from freezeframe.data.media.folder.source import ImageFolderSink, ImageFolderSource, open_folder
+from freezeframe.data.media.folder.sink import ImageFolderSink
+from freezeframe.data.media.folder.source import ImageFolderSource, open_folder
 from freezeframe.data.media.video_in.source import VideoSource, open_video
 from freezeframe.data.media.video_out.sink import VideoSink
 from freezeframe.pipeline.config import Config, OutputConfig

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from freezeframe.data.media.files.publish import claim
-from freezeframe.data.media.video_out.verify import VerificationReport
 from freezeframe.data.types import ShotReport, Verdict
+from freezeframe.data.verification import VerificationReport
 from freezeframe.pipeline.config import Config
 
 from .summary import format_counts, format_remarks

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
-from freezeframe.data.media.files.publish import check_writable
+from freezeframe.data.media.files.preflight import check_writable
 from freezeframe.data.media.files.suffixes import CONTAINERS, VIDEO_SUFFIXES
 from freezeframe.pipeline.support.signals import PARENT_VARIABLE
 from freezeframe.pipeline.support.units import format_clock, pluralize

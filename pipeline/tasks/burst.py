@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from freezeframe.data.media.files.fingerprint import unchanged_check
 from freezeframe.data.media.photo.files import claim_photo, encode_photo, read_burst
 from freezeframe.data.media.photo.photo import to_photo
-from freezeframe.data.media.video_out.fingerprint import unchanged_check
 from freezeframe.pipeline.config import Config, Preset, preset
 from freezeframe.pipeline.prepare import prepare_restorer
 from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from freezeframe.data.media.folder.source import ImageFolderSink, ImageFolderSource
+from freezeframe.data.media.folder.sink import ImageFolderSink
+from freezeframe.data.media.folder.source import ImageFolderSource
 from freezeframe.data.media.video_in.source import VideoSource
-from freezeframe.data.media.video_out.fingerprint import source_state
 from freezeframe.data.media.video_out.sink import VideoSink
-from freezeframe.data.media.video_out.verify import VerificationReport
+from freezeframe.data.verification import VerificationReport
 from freezeframe.pipeline.config import Config, Preset, preset
 from freezeframe.pipeline.deblur import ClipState, deblur
 from freezeframe.pipeline.prepare import prepare, prepare_restorer
@@ -57,7 +57,7 @@ def deblur_video(
     check_window_memory(opened, settings.shots)
     sink = open_sink(opened, Path(output), settings.output, key=settings_key(settings))
     try:
-        key = f"{source_state(opened)} {settings_key(settings)}"
+        key = f"{opened.fingerprint()} {settings_key(settings)}"
         state = prepare(opened, settings, restorer, output=sink.path, key=key, progress=progress)
         on_message(_format_plan(opened, state, settings, first=sink.finished_frames))
         return _deblur_into(opened, sink, state, settings, progress)

@@ -20,7 +20,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from freezeframe.data.errors import FreezeframeError, UnwritableOutput
-from freezeframe.data.media.files.publish import save
+from freezeframe.data.media.files.publish import write_atomic
 from freezeframe.models.runtime.device import find_device
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
@@ -156,7 +156,7 @@ def _validate(
     if score >= state.best:  # where nothing is tried the last ones are the best
         state.best = score
         half = {name: value.bfloat16().contiguous() for name, value in state.ema.state_dict().items()}
-        save(save_tensors(half), out / "weights.safetensors")
+        write_atomic(save_tensors(half), out / "weights.safetensors")
     record = {"step": float(state.step), "score": score, **gains}
     with (out / "log.jsonl").open("a") as log:
         log.write(json.dumps({"time": round(time.time()), **record}) + "\n")
@@ -202,7 +202,7 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 def _write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     content = io.BytesIO()
     torch.save(state, content)
-    save(content.getvalue(), path)
+    write_atomic(content.getvalue(), path)
 
 
 def _refuse_other_weights(out: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
-from freezeframe.data.media.files.publish import save
+from freezeframe.data.media.files.publish import write_atomic
 from freezeframe.splatting.camera.trajectory import Views
 from freezeframe.splatting.scene.gaussians import Gaussians
 
@@ -45,7 +45,9 @@ def write_ply(scene: Gaussians, path: str | Path, *, compressed: bool = False, f
     scene = _drop_non_finite(scene)
     if not len(scene):
         raise FreezeframeError(f"{path}: there are no Gaussians to write; fit the scene anew")
-    save(_compressed(scene) if compressed else write_elements("vertex", _to_vertex_table(scene)), path)
+    write_atomic(
+        _compressed(scene) if compressed else write_elements("vertex", _to_vertex_table(scene)), path
+    )
 
 
 def read_ply(path: str | Path) -> Gaussians:
@@ -113,7 +115,7 @@ def write_cameras(camera_path: CameraPathExport, path: str | Path, *, force: boo
         "shutter": camera_path.shutter,
         "frames": [{"time": time, "world_to_camera": pose, "intrinsics": K} for time, pose, K in rows],
     }
-    save((json.dumps(document, indent=1) + "\n").encode(), path)
+    write_atomic((json.dumps(document, indent=1) + "\n").encode(), path)
 
 
 def read_cameras(path: str | Path) -> CameraPathExport:

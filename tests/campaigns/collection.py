@@ -13,8 +13,8 @@ from typing import Literal
 import av
 
 import freezeframe
+from freezeframe.data.media.files.suffixes import CONTAINERS
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url
-from freezeframe.data.media.video_out.sink import CONTAINERS
 
 COMMAND = Path(freezeframe.__file__).with_name("cli.py")
 FORCED = ("--network", "none", "--min-blur", "0.01", "--iterations", "2")  # work on every frame, but little

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -44,10 +45,11 @@ class Scenario:
 
     def prepare(self) -> None:
         """Keep every frame that is done: what half a minute of work is on a real clip."""
-        from freezeframe.data.media.video_out import sink as encode
+        from freezeframe.data.media.video_out.sink import SinkConfig, VideoSink
+        from freezeframe.pipeline.support import media
 
-        assert isinstance(encode.MIN_SEGMENT_FRAMES, int)
-        encode.MIN_SEGMENT_FRAMES, encode.SAVE_INTERVAL_S = self.segment, 0.0
+        config = SinkConfig(min_segment_frames=self.segment, save_interval_s=0.0)
+        media.VideoSink = partial(VideoSink, config=config)  # type: ignore[assignment,misc]
 
 
 SCENARIOS = (

@@ -54,7 +54,7 @@ AWKWARD = {
 }
 REAL = {
     "ax__dolbyVision-hdr.MOV": ("whole", "Core Media Metadata) " + NAMED),
-    "ax__edit_list_positive_shift.mp4": ("refused", "no frame in the part asked for"),
+    "ax__edit_list_positive_shift.mp4": ("refused", "no frame in the requested part"),
     "ax__iibbibb_editlist_videoonly.mp4": ("whole", ""),
     "ax__sample_edit_list_only_preroll_sync_sample.mp4": ("whole", ""),
     "ax__sample_rotate_and_reflect.mp4": ("whole", ""),

@@ -1,4 +1,4 @@
-"""Small real video files, made on the spot."""
+"""Builders of small video files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUBTITLES = ["first words", "second words"]
 
 
 def texture(height: int, width: int, *, seed: int = 0) -> np.ndarray:
-    """[H, W, 3] uint8 soft colourful noise with edges, so that codecs have something to do."""
+    """[H, W, 3] uint8 smooth coloured noise: content that is not trivial to encode."""
     rng = np.random.default_rng(seed)
     soft = cv2.GaussianBlur(rng.random((height, width, 3), np.float32), (0, 0), 5)
     soft = (soft - soft.min()) / (soft.max() - soft.min())
@@ -60,8 +60,8 @@ def add_subtitles(container: Any, *, codec: str, start: Fraction) -> Callable[[]
     stream.metadata["language"] = "eng"
 
     def write() -> None:
-        for k, words in enumerate(SUBTITLES):
-            text = words.encode()
+        for k, line in enumerate(SUBTITLES):
+            text = line.encode()
             packet = av.Packet(len(text).to_bytes(2, "big") + text if codec == "mov_text" else text)
             packet.pts = packet.dts = int((start + Fraction(k, 4)) * 1000)
             packet.duration, packet.time_base, packet.stream = 200, Fraction(1, 1000), stream
@@ -72,9 +72,9 @@ def add_subtitles(container: Any, *, codec: str, start: Fraction) -> Callable[[]
 
 @pytest.fixture
 def make_video(tmp_path: Path) -> MakeVideo:
-    """Write a small video file and give its path.
+    """Write a small video file and return its path.
 
-    `ticks` are the display times in units of `time_base`; everything else is what the tests are about.
+    `ticks` are the display times in units of `time_base`; the other options are properties under test.
     """
 
     def make(

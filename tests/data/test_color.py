@@ -1,4 +1,4 @@
-"""Codes and light: standards' own numbers, a second implementation, and round trips."""
+"""Code values and linear light: numbers of the standards, a second implementation, and round trips."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMATS = [
     ("transfer", "signal", "linear"),
     [
         (SRGB, 0.5, 0.21404114),  # IEC 61966-2-1
-        (1, 0.5, 0.21404114),  # BT.709, as players show it
+        (1, 0.5, 0.21404114),  # BT.709 as displayed by players
         (PQ, 0.5080784, 0.1),  # ST 2084: 100 cd/m2
         (PQ, 0.7518271, 1.0),  # 1,000 cd/m2
         (PQ, 1.0, 10.0),  # 10,000 cd/m2
@@ -38,7 +38,7 @@ FORMATS = [
     ],
 )
 def test_curves_meet_their_standards(transfer: int, signal: float, linear: float):
-    """To four digits, as the standards give their constants."""
+    """To four digits, the precision of the constants in the standards."""
     assert float(to_linear(torch.tensor(signal), transfer)) == pytest.approx(linear, rel=4e-4)
     assert float(to_encoded(torch.tensor(linear), transfer)) == pytest.approx(signal, rel=4e-4)
 
@@ -48,7 +48,7 @@ def test_curves_are_undone_and_rise(transfer: int):
     signal = torch.linspace(0, 1.09 if transfer not in (PQ, HLG) else 1, 4096)
     linear = to_linear(signal, transfer)
     assert (linear.diff() >= 0).all()
-    # Float32 keeps seven digits; PQ spends three of them on its span of five powers of ten.
+    # Float32 has seven digits; PQ uses three of them for its range of five powers of ten.
     torch.testing.assert_close(to_encoded(linear, transfer), signal, atol=2e-4, rtol=0)
 
 
@@ -61,7 +61,7 @@ def test_gradients_pass_through_every_curve(curve, transfer: int):
 
 
 def test_a_gradient_at_black_is_a_number():
-    """The power of the sRGB curve is infinitely steep at 0, but what is black lies on its straight part."""
+    """The power law of sRGB has an infinite slope at 0, but 0 lies in the linear segment."""
     black = torch.zeros(3, requires_grad=True)
     torch.autograd.backward(to_encoded(black, SRGB).sum())
     torch.testing.assert_close(black.grad, torch.full((3,), 12.92))
@@ -78,7 +78,7 @@ def test_a_curve_leaves_what_it_was_given_alone(curve, transfer: int):
 @pytest.mark.parametrize(("matrix", "name"), [(1, "itu709"), (6, "itu601"), (9, "bt2020")])
 @pytest.mark.parametrize("span", [1, 2], ids=["limited", "full"])
 def test_matrix_agrees_with_swscale(matrix: int, name: str, span: int):
-    """FFmpeg's own conversion of a flat colour patch, in 10 bits, to one code of 8 bits."""
+    """FFmpeg's conversion of a uniform colour patch, in 10 bits, to one 8-bit code value."""
     red, green, blue = 200, 60, 30
     rgb = av.VideoFrame.from_ndarray(np.full((16, 16, 3), (red, green, blue), np.uint8), format="rgb24")
     frame = rgb.reformat(format="yuv444p10le", dst_colorspace=name, dst_color_range=span)
@@ -143,7 +143,7 @@ def test_light_and_back_is_within_a_code(pix_fmt: str, size: tuple[int, int], tr
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
 def test_codes_outside_of_rgb_stay(pix_fmt: str):
-    """Any codes at all, most of which no light makes: blacker than black, colours of no lamp."""
+    """Random code values, most of them outside the RGB gamut."""
     rng = np.random.default_rng(1)
     frame = natural(pix_fmt, (64, 64))
     kind, top = (np.uint8, 256) if pix_fmt == "yuv420p" else (np.uint16, 1024)
@@ -163,11 +163,11 @@ def test_codes_outside_of_rgb_stay(pix_fmt: str):
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_chroma_up_and_down_is_exact(height: int, width: int, seed: int, subsampled: tuple[bool, bool]):
-    """Perfect reconstruction of both filter pairs, borders and odd sizes included; float32 of 0 to 255."""
+    """Perfect reconstruction by both filter pairs, also at borders and odd sizes; float32 from 0 to 255."""
     rows, columns = subsampled
     small = ((height + 1) // 2 if rows else height, (width + 1) // 2 if columns else width)
     if height == 1 and rows:
-        return  # one row says nothing about the row that it is paired with
+        return  # the second row of the pair is undetermined
     plane = np.random.default_rng(seed).uniform(0, 255, small).astype(np.float32)
     up = upsample(plane, (height, width), subsampled)
     assert up.shape == (height, width)
@@ -187,7 +187,7 @@ def test_highlights_of_hdr_survive():
     frame.color_trc, frame.colorspace, frame.color_range = PQ, 9, 1
     bright = torch.full((3, 16, 16), 4.0)  # 4,000 cd/m2
     decoded = VideoPicture(frame).with_linear(bright).linear()
-    # A 10-bit step of PQ is 1 % of light there.
+    # There a 10-bit step of PQ is 1 % of linear light.
     torch.testing.assert_close(decoded, bright, rtol=0.01, atol=0)
 
 
@@ -196,7 +196,7 @@ def test_side_data_and_time_follow_the_picture():
     frame.pts, frame.time_base = 77, Fraction(1, 90_000)
     copy = VideoPicture(frame).with_linear(torch.zeros(3, 16, 16)).frame
     assert (copy.pts, copy.time_base, copy.format.name) == (77, Fraction(1, 90_000), "yuv420p")
-    assert frame.color_range == 0, "the original is not touched"
+    assert frame.color_range == 0, "the original is unchanged"
 
 
 def test_luma_is_the_plane():

@@ -1,4 +1,4 @@
-"""Work that runs ahead of, or behind, the thread that asked for it."""
+"""Threads that read ahead of, or write behind, the calling thread."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_POLL_INTERVAL_S = 0.1  # seconds between looks at whether the other side has gone
+_POLL_INTERVAL_S = 0.1  # seconds between checks whether the other thread has stopped
 
 
 class _EndOfQueue:
-    """The last thing in a queue: nothing more comes, and why."""
+    """Sentinel: the last item of a queue, with the error that ended it."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
-    """Yield `items`, made up to `depth` ahead on a thread of their own.
+    """Yield `items`, computed up to `depth` ahead on another thread.
 
-    What goes wrong there is raised here, in its place in the order. Closing this generator stops the thread.
+    An error on that thread is raised here after the items before it. Closing the generator stops the thread.
     """
     queue: Queue[T | _EndOfQueue] = Queue(depth)
     stop = threading.Event()
@@ -50,7 +50,7 @@ def _produce(items: Iterator[T], queue: Queue[T | _EndOfQueue], stop: threading.
                 break
         else:
             _put(queue, _EndOfQueue(), stop)
-    except BaseException as error:  # it belongs to whoever waits for the next item
+    except BaseException as error:  # raised again by the consumer
         _put(queue, _EndOfQueue(error), stop)
     finally:
         if close := getattr(items, "close", None):
@@ -58,7 +58,7 @@ def _produce(items: Iterator[T], queue: Queue[T | _EndOfQueue], stop: threading.
 
 
 def _put(queue: Queue[T], item: T, stop: threading.Event) -> bool:
-    """Put `item` into a full queue as soon as there is room; give up when told to stop."""
+    """Put `item` into a queue as soon as it has room; False if `stop` is set first."""
     while not stop.is_set():
         try:
             queue.put(item, timeout=_POLL_INTERVAL_S)
@@ -69,9 +69,9 @@ def _put(queue: Queue[T], item: T, stop: threading.Event) -> bool:
 
 
 class Worker(Generic[T]):
-    """Feeds `work` one item at a time on a thread of its own, in order, at most `depth` behind.
+    """Calls `work` on one item at a time on another thread, in order, at most `depth` items behind.
 
-    An error there is raised at the next `put` or `join`; after it nothing more is worked on.
+    An error on that thread is raised at the next `put` or `join`; later items are not processed.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:
@@ -88,13 +88,13 @@ class Worker(Generic[T]):
         self._raise()
 
     def join(self) -> None:
-        """Wait until everything put so far is done."""
+        """Wait until all items are processed."""
         _put(self._queue, _EndOfQueue(), self._stop)
         self._thread.join()
         self._raise()
 
     def abandon(self) -> None:
-        """Stop after the item that is being worked on."""
+        """Stop after the current item."""
         self._stop.set()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""One run at a time on one output: a lock that the system gives back when its holder dies."""
+"""A lock file for one run at a time on one output; the system releases it when its owner dies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
@@ -14,30 +15,40 @@ from freezeframe.data.errors import UnwritableOutput
 
 try:
     import fcntl
-except ImportError:  # no such lock on this system
+except ImportError:  # a system without POSIX locks
     fcntl = None  # type: ignore[assignment]
 
 NAME = "lock"
-TIMEOUT_S = 5.0  # seconds for a run that was just stopped to go
-_POLL_INTERVAL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockConfig:
+    """Waiting for a lock."""
+
+    timeout_s: float = 5.0  # seconds; a run that was just stopped needs some to exit
+    poll_interval_s: float = 0.05  # seconds
+
+
+DEFAULT_LOCK = LockConfig()
 
 
 class Lock:
-    """Held from the start until `release`, or until this process ends in whatever way."""
+    """Held from construction until `release`, or until this process ends in any way."""
 
-    def __init__(self, folder: Path, output: Path) -> None:
-        """Make `folder` if need be and lock it.
+    def __init__(self, folder: Path, output: Path, *, config: LockConfig = DEFAULT_LOCK) -> None:
+        """Create `folder` if it is missing, and lock it.
 
         Raises:
-            UnwritableOutput: Another run holds it; says which.
+            UnwritableOutput: Another run holds the lock; the message names it.
         """
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + config.timeout_s
         while (file := _try_lock(folder)) is None:
             if time.monotonic() >= deadline:
+                owner = _describe_owner(folder)
                 raise UnwritableOutput(
-                    f"{output}: another run is writing it{_describe_owner(folder)}; wait for it, or stop it and rerun"
+                    f"{output}: another run is writing it{owner}; wait for it, or stop it and rerun"
                 )
-            time.sleep(_POLL_INTERVAL_S)
+            time.sleep(config.poll_interval_s)
         self._file = file
         self._write_owner()
 
@@ -56,11 +67,11 @@ class Lock:
 
 
 def _try_lock(folder: Path) -> TextIOWrapper | None:
-    """The file of a lock that is ours now; None where it is another's."""
+    """The locked file; None if another process holds the lock."""
     folder.mkdir(exist_ok=True)
     try:
         file = (folder / NAME).open("a")
-    except FileNotFoundError:  # its last holder has just taken the folder away
+    except FileNotFoundError:  # its last owner has just removed the folder
         return None
     try:
         if fcntl is not None:
@@ -69,7 +80,7 @@ def _try_lock(folder: Path) -> TextIOWrapper | None:
             return file
     except (BlockingIOError, FileNotFoundError):
         pass
-    except OSError:  # a disk that knows no locks
+    except OSError:  # a file system without locks
         return file
     file.close()
     return None

@@ -1,4 +1,4 @@
-"""Which suffixes mean what. Imports nothing heavy: `--help` and a finished batch need no more than this."""
+"""Known file name suffixes. Imports nothing heavy: `--help` and a finished batch need only this."""
 
 from __future__ import annotations
 
@@ -13,4 +13,10 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".3gp"}
     | {".wmv", ".flv", ".mxf", ".ogv"}
 )
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+CONTAINERS = {  # suffixes of videos that can be written: FFmpeg's name of the container
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+}

@@ -1,4 +1,4 @@
-"""When the numbered images of a folder were taken: their numbers count frames, and a gap is a gap in time."""
+"""Times of numbered images: the numbers count frames, and a gap in them is a gap in time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import gcd
 
-_MAX_FRAMES_PER_IMAGE = (
-    2  # frames per image, on average; where more are missing, numbers count something else
-)
+_MAX_FRAMES_PER_IMAGE = 2  # average; above it, the numbers do not count frames
 
 
 def frame_positions(names: Sequence[str]) -> tuple[list[int], str | None]:
-    """The place of each image on an even grid of frames, from 0, and words about gaps.
+    """The frame index of each image, from 0, and a note about gaps.
 
-    Names whose last number rises count frames (00001, 00002, 00004: number 3 is missing). Every second or
-    tenth frame of a clip is an even grid of its own. Other names lie side by side.
+    An increasing last number in the names counts frames (00001, 00002, 00004: number 3 is missing). A
+    constant step, such as every tenth frame, is divided out. Images with other names are consecutive.
     """
     consecutive = list(range(len(names)))
     numbers = [int(digits[-1]) if (digits := re.findall(r"\d+", _stem(name))) else -1 for name in names]
@@ -29,8 +27,8 @@ def frame_positions(names: Sequence[str]) -> tuple[list[int], str | None]:
     if not missing:
         return positions, None
     if positions[-1] > _MAX_FRAMES_PER_IMAGE * len(positions):
-        return consecutive, "its numbers leave out most frames: the images are taken as evenly spaced in time"
-    return positions, f"{_describe_gaps(numbers, step)} missing: taken as a gap in time"
+        return consecutive, "most numbers are missing: the images are assumed to be evenly spaced in time"
+    return positions, f"{_describe_gaps(numbers, step)} missing: assumed to be a gap in time"
 
 
 def _stem(name: str) -> str:
@@ -38,12 +36,12 @@ def _stem(name: str) -> str:
 
 
 def _name_patterns(names: Sequence[str]) -> set[str]:
-    """What stands around the last number of each name."""
+    """The names with their last number replaced."""
     return {re.sub(r"\d+(?=\D*$)", "#", _stem(name)) for name in names}
 
 
 def _describe_gaps(numbers: Sequence[int], step: int) -> str:
-    """`numbers 3, 7 to 9 are`, in words."""
+    """Text such as `numbers 3, 7 to 9 are`."""
     gaps = [(a + step, b - step) for a, b in pairwise(numbers) if b - a > step]
     parts = [str(first) if first == last else f"{first} to {last}" for first, last in gaps]
     listed = ", ".join(parts[:5]) + (f" and {len(parts) - 5} more" if len(parts) > 5 else "")

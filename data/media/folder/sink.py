@@ -1,13 +1,11 @@
-"""Folders of numbered images as a `Sink`: filled out of sight, shown when complete."""
+"""A folder of numbered images as a `Sink`: written to a work folder, published when complete."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,66 +13,69 @@ import numpy as np
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.background import Worker
-from freezeframe.data.media.files.lock import NAME as LOCK
-from freezeframe.data.media.files.lock import Lock
-from freezeframe.data.media.files.publish import (
-    Claim,
-    claim,
+from freezeframe.data.media.files.directories import (
     create_parents,
-    remove,
     remove_empty,
-    remove_work_dir,
     restore_replaced,
-    save,
+    work_dir,
 )
+from freezeframe.data.media.files.error_translation import translate_read_errors, translate_write_errors
+from freezeframe.data.media.files.fingerprint import check_unchanged
+from freezeframe.data.media.files.publish import Claim, claim, write_atomic
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
-from freezeframe.data.media.photo.decode import translate_read_errors
+from freezeframe.data.media.files.work_folder import WorkFolder
 from freezeframe.data.media.photo.encode import ENCODERS
 from freezeframe.data.media.photo.files import encode_photo
 from freezeframe.data.media.photo.photo import EXIF_TRANSPOSE, PhotoPicture, to_photo
 from freezeframe.data.media.video_in.source import VideoSource
-from freezeframe.data.media.video_out.fingerprint import check_unchanged, source_state
-from freezeframe.data.media.video_out.segment_encoder import translate_write_errors
-from freezeframe.data.media.video_out.verify import VerificationReport
 from freezeframe.data.types import Frame, Source
+from freezeframe.data.verification import VerificationReport
 
 from .verify import ExpectedFolder, verify_folder
 
-QUEUE_DEPTH = 4  # frames that wait to be written
+QUEUE_DEPTH = 4  # frames waiting to be written
 
 
 class ImageFolderSink:
-    """Writes one folder of images. An interrupted run of the same job goes on after its last whole image."""
+    """Writes one folder of images. A rerun of an interrupted job continues after its last complete image."""
 
     def __init__(self, source: Source, path: str | Path, *, force: bool = False, key: str = "") -> None:
+        """Check the output and lock its work folder.
+
+        Args:
+            source: The source of the frames; the images are named after its images.
+            path: The folder to write.
+            force: Replace an existing folder that contains only images.
+            key: A hash of all settings that change a frame; an interrupted job with another key is discarded.
+
+        Raises:
+            UnwritableOutput: The folder exists, contains other files, or two images would have one name.
+        """
         self.path = Path(path)
-        self.notes: list[str] = []  # words to the user
-        # What an earlier run had moved aside when it was killed is the user's: it is back before we look.
+        self.notes: list[str] = []  # messages to the user
+        # A run that was killed while it replaced the user's folder may have left it in the work folder.
         with translate_write_errors(self.path):
-            restore_replaced(_work_dir(self.path), self.path)
-        self._claim = _check_output(self.path, source, force=force)
-        self._work_dir = _work_dir(self._claim.path)
-        self._source, self._source_state = source, source_state(source)
+            restore_replaced(work_dir(self.path), self.path)
+        self._claim = _claim_output(self.path, source, force=force)
+        self._source, self._fingerprint = source, source.fingerprint()
         self._names = _names(source, self.path)
-        self._orientation = _orientation(source)
+        self._orientation = exif_orientation(source)
         with translate_write_errors(self.path), create_parents(self._claim.path) as self._folders:
-            self._lock = Lock(self._work_dir, self.path)
+            self._work = WorkFolder(self._claim.path, _identity(self._fingerprint, source, key))
+            self._images = self._work.path / "images"
+            self._images.mkdir(exist_ok=True)  # a resumed job lacks it after a power cut during publication
             self._claim = self._recheck_claim(source, force=force)
-            self._resume_frame = _resume(
-                self._work_dir, _identity(self._source_state, source, key), self._name
-            )
+            self._resume_frame = self._count_complete()
         self._next = self._resume_frame
-        self._copied_files: dict[str, Path] = {}  # images of this run that are their source's own bytes
+        self._copied_files: dict[str, Path] = {}  # sources of copied images, by name
         self._worker: Worker[Frame] = Worker(self._process, QUEUE_DEPTH)
 
     def _recheck_claim(self, source: Source, *, force: bool) -> Claim:
-        """The claim once more: another run that was waited for may have finished its output meanwhile."""
+        """Claim again: while this run waited for the lock, another may have written the output."""
         try:
-            return _check_output(self.path, source, force=force)
+            return _claim_output(self.path, source, force=force)
         except UnwritableOutput:
-            if not _count_complete(self._work_dir, self._name):
-                remove_work_dir(self._work_dir)
-            self._lock.release()
+            self._work.release(keep=self._count_complete() > 0)
             raise
 
     @property
@@ -86,76 +87,84 @@ class ImageFolderSink:
             self._worker.put(frame)
 
     def finish(self) -> VerificationReport:
-        """Check all images, then give the folder its name."""
+        """Verify all images and publish the folder."""
         try:
             self._worker.join()
             if not self._next:
-                raise UnwritableOutput(f"{self.path}: not a single image was written")
+                raise UnwritableOutput(f"{self.path}: no image was written")
             with translate_write_errors(self.path):
                 return self._publish()
         finally:
             self.abort()
 
     def abort(self) -> None:
-        """Stop. Whole images stay for the next run."""
+        """Stop. Complete images are kept for the next run."""
         self._worker.abandon()
-        if self._lock.held and not _count_complete(self._work_dir, self._name):
-            remove_work_dir(self._work_dir)
-        self._lock.release()
+        if self._work.held:
+            self._work.release(keep=self._count_complete() > 0)
         remove_empty(self._folders)
 
     def _name(self, index: int) -> str:
-        """The name of image number `index`; none where the source has no such image."""
+        """The name of image `index`; empty if the source has no such image."""
         if self._names is None:
             return f"{index:06d}.png"
         return self._names[index] if index < len(self._names) else ""
 
+    def _count_complete(self) -> int:
+        """Number of consecutive images from the first; an image has its name only once it is complete."""
+        existing_names = {file.name for file in self._images.iterdir()} if self._images.is_dir() else set()
+        count = 0
+        while self._name(count) in existing_names:
+            count += 1
+        for stray in existing_names - {self._name(index) for index in range(count)}:
+            (self._images / stray).unlink()
+        return count
+
     def _process(self, frame: Frame) -> None:
-        target = _images(self._work_dir) / self._name(frame.index)
+        target = self._images / self._name(frame.index)
         picture = frame.picture
         source_file = picture.file if isinstance(picture, PhotoPicture) else None
         if source_file is not None and source_file.suffix == target.suffix:
             with translate_read_errors(source_file):
                 data = source_file.read_bytes()
-            save(data, target)
+            write_atomic(data, target)
             self._copied_files[target.name] = source_file
         else:
-            save(encode_photo(_apply_orientation(to_photo(picture), self._orientation), target), target)
+            write_atomic(
+                encode_photo(_apply_orientation(to_photo(picture), self._orientation), target), target
+            )
         self._next = frame.index + 1
 
     def _publish(self) -> VerificationReport:
-        images = _images(self._work_dir)
-        expected_output = ExpectedFolder(
+        expected = ExpectedFolder(
             source=self._source, count=self._next, copied=self._copied_files, orientation=self._orientation
         )
-        report = verify_folder(
-            images, [images / self._name(index) for index in range(self._next)], expected_output
-        )
+        names = [self._name(index) for index in range(self._next)]
+        report = verify_folder(self._images, [self._images / name for name in names], expected)
         try:
-            check_unchanged(self._source, self._source_state)
+            check_unchanged(self._source, self._fingerprint)
         except UnreadableMedia:
-            shutil.rmtree(images)
+            shutil.rmtree(self._images)
             raise
-        self._claim.publish(images)
+        self._claim.publish(self._images)
         return report
 
 
-def _check_output(path: Path, source: Source, *, force: bool) -> Claim:
-    """Stop before any work where the output cannot or must not be written."""
+def _claim_output(path: Path, source: Source, *, force: bool) -> Claim:
     output_claim = claim(path, inputs=[Path(source.name)], force=force, kind="folder")
-    # Whoever mistypes a folder's name must not lose what is in it.
+    # A mistyped folder name must not cost the user other files.
     existing = list(path.iterdir()) if path.exists() else []
     foreign = [entry for entry in existing if entry.suffix.lower() not in PHOTO_SUFFIXES or entry.is_dir()]
     if foreign:
         raise UnwritableOutput(
-            f"{path}: holds other things than images ({foreign[0].name});"
+            f"{path}: contains other files than images ({foreign[0].name});"
             " it is not replaced: name another folder"
         )
     return output_claim
 
 
 def _names(source: Source, path: Path) -> tuple[str, ...] | None:
-    """Names as in the source folder, .png where their kind is only read; None for other sources."""
+    """Names as in the source folder, with .png for formats that can only be read; None for other sources."""
     images: Sequence[Path] | None = getattr(source, "images", None)
     if images is None:
         return None
@@ -163,55 +172,19 @@ def _names(source: Source, path: Path) -> tuple[str, ...] | None:
     duplicates = [name for name, count in Counter(names).items() if count > 1]
     if duplicates:
         raise UnwritableOutput(
-            f"{path}: two images of the source would both be {duplicates[0]}; rename one of them"
+            f"{path}: two images of the source would both be named {duplicates[0]}; rename one of them"
         )
     return names
 
 
-def _identity(state: str, source: Source, key: str) -> Mapping[str, str]:
-    """Changes with everything that changes an image."""
-    part = f" {source.start} {source.end}" if isinstance(source, VideoSource) else ""
-    return {"identity": hashlib.sha256(f"{key} {state}{part}".encode()).hexdigest()}
+def _identity(fingerprint: str, source: Source, key: str) -> str:
+    """A hash of everything that changes an image."""
+    span = f" {source.start} {source.end}" if isinstance(source, VideoSource) else ""
+    return hashlib.sha256(f"{key} {fingerprint}{span}".encode()).hexdigest()
 
 
-def _resume(work_dir: Path, identity: Mapping[str, str], name: Callable[[int], str]) -> int:
-    """How many images of the same job are whole; what another job left is thrown away."""
-    identity_file = work_dir / "job.json"
-    with suppress(OSError, ValueError):
-        if json.loads(identity_file.read_text()) == identity:
-            _images(work_dir).mkdir(exist_ok=True)  # gone where a power cut came just after they were shown
-            return _count_complete(work_dir, name)
-    for entry in work_dir.iterdir():
-        if entry.name != LOCK:
-            remove(entry)
-    _images(work_dir).mkdir()
-    save(json.dumps(identity).encode(), identity_file)
-    return 0
-
-
-def _count_complete(work_dir: Path, name: Callable[[int], str]) -> int:
-    """The images from the first on without a gap; each appears under its name only when it is whole."""
-    existing_names = (
-        {file.name for file in _images(work_dir).iterdir()} if _images(work_dir).is_dir() else set()
-    )
-    count = 0
-    while name(count) in existing_names:
-        count += 1
-    for stray in existing_names - {name(index) for index in range(count)}:
-        (_images(work_dir) / stray).unlink()
-    return count
-
-
-def _work_dir(path: Path) -> Path:
-    return path.with_name(f".{path.name}.freezeframe")
-
-
-def _images(work_dir: Path) -> Path:
-    return work_dir / "images"
-
-
-def _orientation(source: Source) -> int:
-    """The EXIF orientation that says the same as a video's display matrix; images cannot carry a matrix."""
+def exif_orientation(source: Source) -> int:
+    """The EXIF orientation of a video's display matrix, which image files cannot hold; 1 if there is none."""
     matrix = source.info.display_matrix if isinstance(source, VideoSource) else None
     if matrix is None:
         return 1

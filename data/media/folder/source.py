@@ -1,8 +1,7 @@
-"""Folders of numbered images as a `Source`."""
+"""A folder of numbered images as a `Source`."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -11,16 +10,14 @@ from pathlib import Path
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.files.background import prefetch
+from freezeframe.data.media.files.fingerprint import fingerprint_names
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.media.photo.decode import decode, display_size
 from freezeframe.data.types import Frame
 
 from .frame_numbers import frame_positions
-from .sink import ImageFolderSink
 
-__all__ = ["ImageFolderSink", "ImageFolderSource", "open_folder"]
-
-PREFETCH_FRAMES = 4  # decoded images that wait for their turn
+PREFETCH_FRAMES = 4  # decoded images held in the queue
 
 
 def open_folder(
@@ -32,14 +29,17 @@ def open_folder(
 ) -> ImageFolderSource:
     """Open a folder of numbered images (1, 2, ... 10) as a clip of `rate` frames per second.
 
-    Hidden files and what is no image are left out. All images must have one size. Where a few numbers are
-    missing, there is a gap in time.
+    Hidden files and files that are not images are skipped. All images must have the same size. Missing
+    numbers are a gap in time.
 
     Args:
         path: The folder.
         rate: Numbers per second.
-        start: Seconds from the first image: images before it are left out.
-        end: Seconds: images from it on are left out.
+        start: Seconds from the first image: earlier images are skipped.
+        end: Seconds from the first image: images from it on are skipped.
+
+    Raises:
+        UnreadableMedia: The folder is missing or has no image in the requested part, or the sizes differ.
     """
     path = Path(path)
     if not path.is_dir():
@@ -64,7 +64,7 @@ def open_folder(
 def select_time_range(
     path: Path, times: Sequence[Fraction], *, start: float | None, end: float | None
 ) -> slice:
-    """Which of the rising `times`, in seconds, lie from `start` on and before `end`."""
+    """The slice of the increasing `times`, in seconds, from `start` on and before `end`."""
     first = Fraction(str(start or 0))
     last = times[-1] + 1 if end is None else Fraction(str(end))
     if first >= last and end is not None:
@@ -72,14 +72,14 @@ def select_time_range(
     selection = slice(bisect_left(times, first), bisect_left(times, last))
     if selection.start == selection.stop:
         raise UnreadableMedia(
-            f"{path}: has no image in the part asked for, its last is at {float(times[-1]):g} s;"
-            " look at --start, --end and the frame rate"
+            f"{path}: has no image in the requested part, the last is at {float(times[-1]):g} s;"
+            " check --start, --end and the frame rate"
         )
     return selection
 
 
 class ImageFolderSource:
-    """The images of one folder in the order of their numbers."""
+    """The images of one folder, sorted by number."""
 
     def __init__(
         self,
@@ -92,9 +92,9 @@ class ImageFolderSource:
     ) -> None:
         self.path = path
         self.images = tuple(images)
-        self.positions = tuple(position - positions[0] for position in positions)  # of each image, in frames
-        self.notes = notes  # words to the user
-        self.damage: list[int] = []  # frames for which a neighbour was shown: an image is never replaced
+        self.positions = tuple(position - positions[0] for position in positions)  # frame index of each image
+        self.notes = notes  # messages to the user
+        self.damage: list[int] = []  # concealed frames: a damaged image raises instead
         self._rate = rate
 
     @property
@@ -110,11 +110,11 @@ class ImageFolderSource:
         return self._rate
 
     def frames(self, *, first: int = 0) -> Iterator[Frame]:
-        """All images from number `first` on, decoded ahead on a thread of their own."""
+        """All images from index `first` on, decoded ahead on another thread."""
         return prefetch(self._read(range(first, self.count)), PREFETCH_FRAMES)
 
     def sample_clips(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
-        """`runs` short runs of `length` consecutive images; fewer where they would overlap."""
+        """`runs` clips of `length` consecutive images; fewer if they would overlap."""
         next_index = 0
         for clip_index in range(runs):
             middle = self.count * (2 * clip_index + 1) // (2 * runs)
@@ -124,12 +124,8 @@ class ImageFolderSource:
                 yield tuple(self._read(range(start, next_index)))
 
     def fingerprint(self) -> str:
-        """Tells the folder from another and from its own later state."""
-        digest = hashlib.sha256(f"{self.path.resolve()} {self._rate}".encode())
-        for image in self.images:
-            status = image.stat()
-            digest.update(f"{image.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        """A hash of path, frame rate, and names, sizes and modification times of the images."""
+        return fingerprint_names(self.images, prefix=f"{self.path.resolve()} {self._rate}")
 
     def _read(self, numbers: range) -> Iterator[Frame]:
         size: tuple[int, int] | None = None
@@ -142,7 +138,7 @@ class ImageFolderSource:
 
 
 def _check_sizes(images: Sequence[Path]) -> None:
-    """Look at all headers now, rather than stop in the middle."""
+    """Raise before any work if the sizes in the headers differ."""
     expected_size: tuple[int, int] | None = None
     for image in images:
         size = display_size(image)
@@ -153,8 +149,8 @@ def _check_sizes(images: Sequence[Path]) -> None:
 
 def _size_mismatch(image: Path, size: tuple[int, int], expected_size: tuple[int, int]) -> UnreadableMedia:
     return UnreadableMedia(
-        f"{image}: is {size[1]}x{size[0]}, but the images before it are {expected_size[1]}x{expected_size[0]};"
-        " leave it out, or give all the same size"
+        f"{image}: is {size[1]}x{size[0]}, but the images before it are"
+        f" {expected_size[1]}x{expected_size[0]}; leave it out, or give all the same size"
     )
 
 
@@ -163,6 +159,6 @@ def _is_image(file: Path) -> bool:
 
 
 def _by_number(file: Path) -> tuple[list[tuple[int, str]], str]:
-    """Frame 2 comes before frame 10, whatever stands around the numbers."""
+    """Natural sort key: frame 2 comes before frame 10."""
     parts = re.split(r"(\d+)", file.name.casefold())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], file.name

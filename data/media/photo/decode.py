@@ -1,28 +1,26 @@
-"""Photo files to pictures, each kind by the library that loses nothing of it."""
+"""Decoding of photo files, each format by the library that keeps all of its bits."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from freezeframe.data.color import LINEAR, SRGB, to_encoded, to_linear_
-from freezeframe.data.errors import FreezeframeError, MissingExtra, UnreadableMedia, is_out_of_memory
+from freezeframe.data.errors import MissingExtra, UnreadableMedia
+from freezeframe.data.media.files.error_translation import MAX_PIXELS, too_many_pixels, translate_read_errors
 from freezeframe.data.media.files.suffixes import HEIF, PLAIN, RAW
 
 from .exif import PREFIX, normalize_orientation, orientation, parse_tags, serialize_tags, suppress_warnings
 from .photo import EXIF_TRANSPOSE, PhotoPicture, Pixels
 from .truncation import check_data_size, check_truncation
 
-MAX_PIXELS = 178_956_970  # pixels of a photo: Pillow refuses more. Medium format has 151 million
-JPEG_FORMATS = {"JPEG", "MPO"}  # the second: JPEGs one after the other, as telephones write them
+JPEG_FORMATS = {"JPEG", "MPO"}  # MPO: several JPEGs in one file, written by phones
 
 _UNSUPPORTED_MODES = {
     "CMYK": "CMYK colours",
@@ -33,7 +31,12 @@ _UNSUPPORTED_MODES = {
 
 
 def decode(path: Path) -> PhotoPicture:
-    """The photo in `path`, upright. What goes wrong is one sentence about the file."""
+    """Decode a photo, in upright orientation.
+
+    Raises:
+        UnreadableMedia: The file is missing, damaged or of an unsupported format.
+        MissingExtra: The library for its format is not installed.
+    """
     suffix = path.suffix.lower()
     decoder = _decode_raw if suffix in RAW else _decode_heif if suffix in HEIF else _decode_plain
     with translate_read_errors(path):
@@ -41,75 +44,43 @@ def decode(path: Path) -> PhotoPicture:
 
 
 def display_size(path: Path) -> tuple[int, int] | None:
-    """Height and width as shown, read off the header; None where only decoding tells."""
+    """Height and width in upright orientation, from the header; None if that requires decoding."""
     if path.suffix.lower() not in PLAIN:
         return None
     with translate_read_errors(path), suppress_warnings(), Image.open(path) as image:
         width, height = image.size
-        if image.format == "TIFF":  # Pillow has turned these already
+        if image.format == "TIFF":  # Pillow has rotated it
             return height, width
-        if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode it all to make sure
+        if image.format == "PNG" and "exif" not in image.info:  # `getexif` would decode the image
             return height, width
         exif_orientation = orientation(image.getexif())
     return (width, height) if exif_orientation > 4 else (height, width)
 
 
-@contextmanager
-def translate_read_errors(path: Path) -> Iterator[None]:
-    """Turn what a library says about a bad file into a sentence about it."""
-    try:
-        yield
-    except Image.DecompressionBombError as error:
-        raise _too_large(path) from error
-    except UnidentifiedImageError as error:
-        raise UnreadableMedia(
-            f"{path}: is not a photo of a kind that can be read; check that it opens"
-        ) from error
-    except FileNotFoundError as error:
-        raise UnreadableMedia(f"{path}: there is no such file; check the spelling") from error
-    except PermissionError as error:
-        raise UnreadableMedia(f"{path}: may not be read; change its permissions") from error
-    except FreezeframeError:
-        raise
-    except Exception as error:  # decoders raise all kinds on bad bytes
-        if is_out_of_memory(error):
-            raise
-        reason = " ".join(str(error).split())
-        raise UnreadableMedia(
-            f"{path}: is cut off or damaged ({reason}); use another copy of it, or leave it out"
-        ) from error
-
-
 def _check_size(path: Path, size: tuple[int, int]) -> None:
-    """The limit that Pillow keeps, for photos of other libraries."""
+    """Apply Pillow's size limit to photos decoded by other libraries."""
     if size[0] * size[1] > MAX_PIXELS:
-        raise _too_large(path)
-
-
-def _too_large(path: Path) -> UnreadableMedia:
-    return UnreadableMedia(
-        f"{path}: declares more than {MAX_PIXELS / 1e6:.0f} million pixels; cut or scale it down first"
-    )
+        raise too_many_pixels(path)
 
 
 def _decode_plain(path: Path) -> PhotoPicture:
     data = path.read_bytes()
     with suppress_warnings(), Image.open(io.BytesIO(data)) as image:
-        is_16_bit = image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in image.tile)
         if image.mode in _UNSUPPORTED_MODES:
             raise UnreadableMedia(
                 f"{path}: has {_UNSUPPORTED_MODES[image.mode]}; convert it to RGB of 8 or 16 bits"
             )
-        exif_orientation = orientation(image.getexif()) if is_16_bit else 1
+        is_16_bit = image.mode.startswith("I;16") or any(";16" in str(tile[3]) for tile in image.tile)
+        # Pillow rotates a TIFF in `load`; OpenCV, which decodes 16 bits, reads the samples as stored.
+        stored_orientation = orientation(image.getexif()) if is_16_bit else 1
         if image.format in JPEG_FORMATS:
             check_data_size(path, image.size, data)
-        image.load()  # all of it, so that a file cut short is noticed
+        image.load()  # completely, to detect a truncated file
         pixels = _decode_16_bit(data, path) if is_16_bit else _decode_8_bit(image)
         if image.format in JPEG_FORMATS:
             check_truncation(path, pixels, data)
-        exif_orientation = exif_orientation if is_16_bit else orientation(image.getexif())
-        exif = _read_exif(image)
-        profile = image.info.get("icc_profile")
+        exif_orientation = stored_orientation if is_16_bit else orientation(image.getexif())
+        exif, profile = _read_exif(image), image.info.get("icc_profile")
     return _make_photo(pixels, exif, profile, exif_orientation=exif_orientation, file=path)
 
 
@@ -127,7 +98,7 @@ def _decode_8_bit(image: Image.Image) -> Pixels:
 
 
 def _decode_16_bit(data: bytes, path: Path) -> Pixels:
-    """[H, W, 3 or 4] uint16, as stored: Pillow knows no 16-bit colour, and OpenCV would turn a TIFF."""
+    """[H, W, 3 or 4] uint16 as stored. Pillow has no 16-bit colour; OpenCV would rotate a TIFF."""
     if data[:2] in (b"II", b"MM"):
         data = normalize_orientation(data, rotated_90=False)
     samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -141,7 +112,7 @@ def _decode_16_bit(data: bytes, path: Path) -> Pixels:
 def _make_photo(
     pixels: Pixels, exif: bytes | None, profile: Any, *, exif_orientation: int, file: Path | None
 ) -> PhotoPicture:
-    """Turn pixels as an EXIF orientation asks, and say in the EXIF that it is done."""
+    """Apply an EXIF orientation to the pixels, and reset it in the EXIF."""
     pixels = np.ascontiguousarray(EXIF_TRANSPOSE[exif_orientation](pixels))
     alpha = np.ascontiguousarray(pixels[..., 3]) if pixels.shape[2] == 4 else None
     return PhotoPicture(
@@ -154,7 +125,7 @@ def _make_photo(
 
 
 def _decode_heif(path: Path) -> PhotoPicture:
-    """HEIC, with all its bits; its own turns are applied by the library."""
+    """HEIC with its full bit depth; the library applies its rotation."""
     try:
         import pillow_heif
     except ImportError as error:
@@ -169,7 +140,7 @@ def _decode_heif(path: Path) -> PhotoPicture:
 
 
 def _decode_raw(path: Path) -> PhotoPicture:
-    """Camera raw, developed plainly: the camera's white balance, no brightening, 16 bits in sRGB's curve."""
+    """Camera raw: the camera's white balance, no auto-brightness, 16 bits with the sRGB function."""
     try:
         import rawpy
     except ImportError as error:
@@ -187,7 +158,7 @@ def _decode_raw(path: Path) -> PhotoPicture:
 
 
 def _raw_exif(data: bytes) -> bytes | None:
-    """Most raw files are TIFFs in disguise; of the others the EXIF is not read."""
+    """The EXIF of a raw format based on TIFF; None for other formats."""
     tags = parse_tags(data)
     exif = serialize_tags(tags)
     return normalize_orientation(exif, rotated_90=orientation(tags) > 4) if exif else None

@@ -1,4 +1,4 @@
-"""Pictures to photo files, with their profile and EXIF, as bytes."""
+"""Encoding of photos with ICC profile and EXIF."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Encoder = Callable[[PhotoPicture, int], bytes]
 
 
 def encode(picture: PhotoPicture, suffix: str, *, quality: int) -> bytes:
-    """The file that shows `picture`, of the kind that `suffix` (lower case) names."""
+    """The bytes of a photo file of the format of `suffix` (lower case)."""
     return ENCODERS[suffix](picture, quality)
 
 
 def _encode_pillow(
     picture: PhotoPicture, quality: int, *, kind: str, supports_alpha: bool, **options: Any
 ) -> bytes:
-    """Eight bits per sample; `supports_alpha` says whether the format holds transparency."""
+    """Eight bits per sample; `supports_alpha`: the format has an alpha channel."""
     picture = to_8_bit(picture)
     image = Image.fromarray(_interleave_alpha(picture) if supports_alpha else picture.pixels)
     if picture.profile and kind != "BMP":
@@ -60,7 +60,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 def _tiff(picture: PhotoPicture, _quality: int) -> bytes:
     """Eight or sixteen bits, one deflated strip (TIFF 6.0, and Adobe's technical note for code 8).
 
-    The directory is made anew, so maker notes are kept as bytes, but what they point to may have moved.
+    The directory is rebuilt: maker notes are kept as bytes, but offsets in them may become invalid.
     """
     samples = _interleave_alpha(picture)
     height, width, channels = samples.shape
@@ -71,9 +71,9 @@ def _tiff(picture: PhotoPicture, _quality: int) -> bytes:
     tags[258], tags[339] = (picture.depth,) * channels, (1,) * channels  # bits, unsigned
     tags[259], tags[262], tags[277], tags[278] = 8, 2, channels, height
     tags.tagtype[273] = TiffTags.LONG
-    tags[273], tags[279] = 0, len(strip)  # counted by Pillow from the directory's end
+    tags[273], tags[279] = 0, len(strip)  # relative to the end of the directory, in Pillow
     if channels == 4:
-        tags[338] = 2  # transparency that colours were not multiplied with
+        tags[338] = 2  # unassociated alpha
     if picture.profile:
         tags[34675] = picture.profile
     with suppress_warnings():
@@ -81,7 +81,7 @@ def _tiff(picture: PhotoPicture, _quality: int) -> bytes:
 
 
 def _copy_exif_tags(tags: TiffImagePlugin.ImageFileDirectory_v2, exif: bytes | None) -> None:
-    """Put what EXIF says about a photo into the directory of a TIFF."""
+    """Copy the EXIF tags that describe the photo into the directory of a TIFF."""
     exif_tags = parse_tags(exif)
     for tag in IFD0_TAGS:
         if tag in (EXIF, GPS):
@@ -92,7 +92,7 @@ def _copy_exif_tags(tags: TiffImagePlugin.ImageFileDirectory_v2, exif: bytes | N
 
 
 def _interleave_alpha(picture: PhotoPicture) -> Pixels:
-    """[H, W, 3], or [H, W, 4] with transparency."""
+    """[H, W, 3], or [H, W, 4] with alpha."""
     if picture.alpha is None:
         return picture.pixels
     return np.concatenate([picture.pixels, picture.alpha[..., None]], axis=2)
@@ -102,7 +102,7 @@ _jpeg: Encoder = partial(_encode_pillow, kind="JPEG", supports_alpha=False, subs
 _webp: Encoder = partial(_encode_pillow, kind="WEBP", supports_alpha=True, exact=True)
 _avif: Encoder = partial(_encode_pillow, kind="AVIF", supports_alpha=True, subsampling="4:4:4")
 
-# The suffix decides; all but PNG and TIFF hold eight bits per sample.
+# Only PNG and TIFF hold more than eight bits per sample.
 ENCODERS: dict[str, Encoder] = {
     ".jpg": _jpeg,
     ".jpeg": _jpeg,

@@ -1,4 +1,8 @@
-"""EXIF as bytes: kept as they are, but for what no longer holds once a photo stands upright."""
+"""EXIF blocks, patched in place.
+
+Libraries that rewrite EXIF invalidate maker notes, which hold offsets into the block. Here a block keeps its
+bytes except for orientation, dimensions and thumbnail of a rotated or scaled photo.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +23,30 @@ ORIENTATION, EXIF, GPS = 0x0112, 0x8769, 0x8825
 _WIDTH, _HEIGHT = 0xA002, 0xA003
 _DATE, _SUBSECOND = 0x9003, 0x9291
 _EXPOSURE, _SHUTTER_SPEED = 0x829A, 0x9201
-# What of a TIFF's first directory speaks of the picture, not of how the file is laid out: description, make,
+# Tags of a TIFF's first directory that describe the photo, not the layout of the file: description, make,
 # model, orientation, resolution, software, date, artist, computer, copyright, and the two sub-directories.
 IFD0_TAGS = (270, 271, 272, ORIENTATION, 282, 283, 296, 305, 306, 315, 316, 33432, EXIF, GPS)
 
-# What Pillow raises on bad tags.
+# Errors of Pillow on malformed tags.
 _PARSE_ERRORS = (
     *(SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError),
     *(OSError, RuntimeError, ArithmeticError, struct.error),
 )
-_WARNINGS_LOCK = threading.RLock()  # the filter of warnings is one for all threads
+_WARNINGS_LOCK = threading.RLock()  # the warnings filter is global to all threads
 
 
 def normalize_orientation(exif: bytes, *, rotated_90: bool) -> bytes:
-    """The same EXIF for a photo whose pixels were put upright.
+    """EXIF for a photo whose pixels were rotated upright.
 
-    Nothing moves, so that maker notes, which point into the file, stay readable. The orientation becomes 1,
-    width and height change places where the photo was turned by a quarter, and the thumbnail, which shows the
-    photo as it was, is unlinked.
+    The orientation is set to 1, width and height are swapped for a rotation by 90 degrees, and the thumbnail,
+    which shows the photo before the rotation, is unlinked. All offsets stay valid.
+
+    Args:
+        exif: A TIFF structure.
+        rotated_90: The rotation was by 90 or 270 degrees.
+
+    Returns:
+        The patched block; `exif` itself if it is malformed.
     """
     patched = bytearray(exif)
     try:
@@ -56,7 +66,7 @@ def normalize_orientation(exif: bytes, *, rotated_90: bool) -> bytes:
 
 
 def with_dimensions(exif: bytes | None, *, height: int, width: int) -> bytes | None:
-    """The same EXIF for a photo of another size. Nothing moves; what tells no size still tells none."""
+    """EXIF with new values in its dimension tags, if it has them. All offsets stay valid."""
     patched = bytearray(exif or b"")
     try:
         order = _byte_order(patched)
@@ -70,7 +80,7 @@ def with_dimensions(exif: bytes | None, *, height: int, width: int) -> bytes | N
 
 
 def parse_tags(exif: bytes | None) -> Image.Exif:
-    """The tags of EXIF bytes; none where there are none or they cannot be read."""
+    """The valid tags of an EXIF block; empty for None or a malformed block."""
     tags = Image.Exif()
     with suppress_warnings():
         try:
@@ -81,7 +91,7 @@ def parse_tags(exif: bytes | None) -> Image.Exif:
 
 
 def serialize_tags(tags: Image.Exif) -> bytes | None:
-    """EXIF bytes from the directories of a TIFF, without what describes the file's layout."""
+    """An EXIF block from the directories of a TIFF, without tags of the file's layout; None without tags."""
     with suppress_warnings():
         valid = _valid_tags(tags)
         for tag in set(valid) - set(IFD0_TAGS):
@@ -92,7 +102,7 @@ def serialize_tags(tags: Image.Exif) -> bytes | None:
 
 
 def _valid_tags(tags: Image.Exif) -> Image.Exif:
-    """The tags whose values can be read and written again."""
+    """The tags whose values can be read and written."""
     valid = Image.Exif()
     for tag in set(tags) - {EXIF, GPS}:
         with suppress(*_PARSE_ERRORS):
@@ -119,20 +129,20 @@ def _is_serializable(tag: int, value: Any, *, group: int | None) -> bool:
 
 @contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """Pillow's remarks about odd tags are of no use to anyone here."""
+    """Suppress Pillow's warnings about unusual tags, on which the user cannot act."""
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def orientation(tags: Image.Exif) -> int:
-    """1 to 8; 1 where it is not said or not sensible."""
+    """The EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     value = tags.get(ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def capture_time(exif: bytes | None) -> Fraction | None:
-    """Seconds, on a clock of their own, at which the photo was taken; None where the EXIF does not say."""
+    """Capture time in seconds since 1970 on the camera's clock; None if the EXIF has none."""
     tags = parse_tags(exif).get_ifd(EXIF)
     try:
         day = datetime.strptime(str(tags[_DATE]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
@@ -144,10 +154,10 @@ def capture_time(exif: bytes | None) -> Fraction | None:
 
 
 def exposure_time(exif: bytes | None) -> float | None:
-    """Seconds for which the shutter was open; None where the EXIF does not say."""
+    """Exposure time in seconds; None if the EXIF has none."""
     tags = parse_tags(exif).get_ifd(EXIF)
     try:
-        # Where the time is not given, its APEX value may be.
+        # Some cameras write only the APEX value.
         seconds = float(tags[_EXPOSURE] if _EXPOSURE in tags else 2.0 ** -float(tags[_SHUTTER_SPEED]))
     except (KeyError, ValueError, TypeError, ZeroDivisionError, OverflowError):
         return None
@@ -166,13 +176,13 @@ def _ifd0_offset(exif: bytes | bytearray, order: str) -> int:
 
 
 def _entries(exif: bytes | bytearray, order: str, directory: int) -> Iterator[int]:
-    """Where each entry of a directory lies."""
+    """The offsets of the entries of a directory."""
     (count,) = struct.unpack_from(order + "H", exif, directory)
     yield from range(directory + 2, directory + 2 + 12 * count, 12)
 
 
 def _write_size(exif: bytearray, order: str, directory: int, sizes: dict[int, int]) -> None:
-    """Put new numbers into those tags of `sizes` that are there, as LONG: wide enough for any photo."""
+    """Write the values of `sizes` into its existing tags, as LONG: wide enough for any photo."""
     for entry_offset in _entries(exif, order, directory):
         (tag,) = struct.unpack_from(order + "H", exif, entry_offset)
         if tag in sizes:
@@ -184,8 +194,6 @@ def _swap_size(exif: bytearray, order: str, directory: int) -> None:
         struct.unpack_from(order + "H", exif, entry)[0]: entry for entry in _entries(exif, order, directory)
     }
     if _WIDTH in entry_offsets and _HEIGHT in entry_offsets:
-        a, b = (
-            entry_offsets[_WIDTH] + 2,
-            entry_offsets[_HEIGHT] + 2,
-        )  # type, count and value; the tags stay in order
+        # Swap type, count and value: the tags stay in ascending order.
+        a, b = entry_offsets[_WIDTH] + 2, entry_offsets[_HEIGHT] + 2
         exif[a : a + 10], exif[b : b + 10] = exif[b : b + 10], exif[a : a + 10]

@@ -1,4 +1,4 @@
-"""Photos in and out, with everything that their files say about them."""
+"""Reading and writing of photos with their metadata."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
-from freezeframe.data.media.files.inputs import reject_pipe
+from freezeframe.data.media.files.preflight import reject_pipe
 from freezeframe.data.media.files.publish import Claim, claim
-from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.types import Frame, Picture
 
 from .decode import decode
@@ -18,25 +17,15 @@ from .encode import ENCODERS, encode
 from .exif import capture_time, exposure_time
 from .photo import PhotoPicture, to_photo
 
-__all__ = [
-    "PHOTO_SUFFIXES",
-    "PhotoPicture",
-    "claim_photo",
-    "exposure_seconds",
-    "read_burst",
-    "read_photo",
-    "write_photo",
-]
-
 
 def read_photo(path: str | Path) -> PhotoPicture:
-    """A photo, upright: JPEG, PNG, TIFF, WebP, AVIF, BMP; HEIC and camera raw through extras.
+    """Read a photo in upright orientation: JPEG, PNG, TIFF, WebP, AVIF, BMP; HEIC and camera raw with extras.
 
-    Samples keep their 8 or 16 bits (AVIF is read with 8). Grey becomes three equal channels. Of animations
-    the first picture is read.
+    Samples keep their 8 or 16 bits (AVIF is read with 8). Gray becomes three equal channels. Only the first
+    frame of an animation is read.
 
     Raises:
-        UnreadableMedia: There is no such file, it is no photo, damaged, or neither RGB nor grey.
+        UnreadableMedia: The file is missing, not a photo, damaged, or neither RGB nor gray.
         MissingExtra: HEIC without pillow-heif, camera raw without rawpy.
     """
     path = Path(path)
@@ -47,32 +36,35 @@ def read_photo(path: str | Path) -> PhotoPicture:
 
 
 def write_photo(picture: Picture, path: str | Path, *, force: bool = False, quality: int = 95) -> None:
-    """Write a picture; the suffix decides the format, and the file appears only when it is complete.
+    """Write a picture atomically, in the format of the suffix.
 
-    Depth, profile, EXIF and transparency are written where the format holds them: PNG and TIFF hold all,
-    WebP and AVIF all in 8 bits, JPEG no transparency. A picture of another kind is written in sRGB.
+    Depth, profile, EXIF and alpha are written if the format has them: PNG and TIFF have all, WebP and AVIF
+    all with 8 bits, JPEG has no alpha. A picture that is not a photo is written in sRGB.
 
     Args:
-        picture: What to show.
+        picture: The picture.
         path: .jpg, .png, .tif, .webp, .avif or .bmp.
         force: Replace an existing file.
-        quality: 1 to 100, of JPEG (colour at full resolution), WebP and AVIF.
+        quality: 1 to 100; of JPEG (4:4:4), WebP and AVIF.
+
+    Raises:
+        UnwritableOutput: The file exists, cannot be written, or its format cannot hold the photo.
     """
     output_claim = claim_photo(Path(path), force=force)
     output_claim.write(encode_photo(to_photo(picture), output_claim.path, quality=quality))
 
 
 def claim_photo(path: Path, *, inputs: Iterable[Path] = (), force: bool, trial: bool = True) -> Claim:
-    """Stop before any work where a photo cannot or must not be written."""
+    """Check before any work that a photo can and may be written."""
     if path.suffix.lower() not in ENCODERS:
         raise UnwritableOutput(
-            f"{path}: write one of {', '.join(ENCODERS)}; other kinds of photo are only read"
+            f"{path}: write one of {', '.join(ENCODERS)}; other photo formats can only be read"
         )
     return claim(path, inputs=inputs, force=force, trial=trial)
 
 
 def encode_photo(picture: PhotoPicture, path: Path, *, quality: int = 95) -> bytes:
-    """The file that shows `picture`, of the kind that the suffix of `path` names."""
+    """The bytes of a photo file, in the format of the suffix of `path`."""
     try:
         return encode(picture, path.suffix.lower(), quality=quality)
     except (OSError, ValueError) as error:
@@ -82,10 +74,13 @@ def encode_photo(picture: PhotoPicture, path: Path, *, quality: int = 95) -> byt
 
 
 def read_burst(paths: Sequence[str | Path]) -> list[Frame]:
-    """At least two photos of one size as frames.
+    """Read two or more photos of equal size as frames.
 
-    Times are seconds since the first, by the clock of the camera where every photo tells a later one than the
-    photo before; else the photos count as a second apart.
+    Times are capture times relative to the first photo if every EXIF has one and they increase; else the
+    interval is one second.
+
+    Raises:
+        UnreadableMedia: There are fewer than two photos, one cannot be read, or the sizes differ.
     """
     if len(paths) < 2:
         subject = f"{paths[0]}: is a single photo" if paths else "no photo was given"
@@ -95,7 +90,7 @@ def read_burst(paths: Sequence[str | Path]) -> list[Frame]:
         if photo.size != photos[0].size:
             raise UnreadableMedia(
                 f"{path}: is {_format_size(photo.size)}, but {paths[0]} is {_format_size(photos[0].size)};"
-                " a burst needs photos of one size: leave it out, or cut all to the same size"
+                " a burst needs photos of equal size: leave it out, or crop all to the same size"
             )
     times = _times(photos)
     rows = enumerate(zip(times, photos, strict=True))
@@ -103,7 +98,7 @@ def read_burst(paths: Sequence[str | Path]) -> list[Frame]:
 
 
 def exposure_seconds(picture: Picture) -> float | None:
-    """How long the shutter was open, in seconds, if the photo's EXIF tells."""
+    """Exposure time of a photo in seconds, from its EXIF; None if unknown."""
     return exposure_time(picture.exif) if isinstance(picture, PhotoPicture) else None
 
 

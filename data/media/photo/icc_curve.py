@@ -1,9 +1,8 @@
-"""The tone curve of a photo: from its codes to linear light and back.
+"""Tone curve of a photo: conversion between its code values and linear light.
 
-An ICC profile may carry one curve per channel (ICC.1:2010, 10.5 `curv`, 10.15 `para`); light stays in the
-profile's own primaries. Profiles that hold only look-up cubes, and photos without one, get the sRGB curve.
-
-Nothing here takes a gradient.
+An ICC profile may have one curve per channel (ICC.1:2010, 10.5 `curv`, 10.15 `para`); linear light stays in
+the primaries of the profile. The sRGB function is used for photos without a profile, and for profiles that
+have only look-up tables. Not differentiable.
 """
 
 from __future__ import annotations
@@ -18,17 +17,15 @@ from torch import Tensor
 
 from freezeframe.data.color import SRGB, to_encoded, to_linear
 
-CURVE_SAMPLES = 65536  # signal steps at which a curve is known
-_SRGB_TOLERANCE = (
-    2e-4  # light; nearer than this a profile's curve is sRGB itself, rounded (1/20 of an 8-bit step)
-)
+CURVE_SAMPLES = 65536  # signal steps of a sampled curve
+_SRGB_TOLERANCE = 2e-4  # linear light (1/20 of an 8-bit step); a closer curve is sRGB with rounding errors
 
 Lut = npt.NDArray[np.float32]
 Curve = npt.NDArray[np.float64]
 
 
 def linear_lut(profile: bytes | None, depth: int) -> Lut:
-    """[3, 2^depth] linear light in [0, 1] of each code, per channel."""
+    """[3, 2^depth] linear light in [0, 1] of each code value, per channel."""
     curves = _curves(profile) or (_srgb_curve(),) * 3
     positions = np.linspace(0, CURVE_SAMPLES - 1, 1 << depth)
     return np.stack([np.interp(positions, np.arange(CURVE_SAMPLES), curve) for curve in curves]).astype(
@@ -37,7 +34,7 @@ def linear_lut(profile: bytes | None, depth: int) -> Lut:
 
 
 def encode_with_profile(image: Tensor, profile: bytes | None) -> Tensor:
-    """[3, H, W] signal in [0, 1] that shows linear light; what is brighter than white becomes white."""
+    """[3, H, W] signal in [0, 1] of [3, H, W] linear light, which is clipped to [0, 1]."""
     linear = image.detach().cpu().float().clamp(0, 1)
     curves = _curves(profile)
     if curves is None:
@@ -54,17 +51,17 @@ def _srgb_curve() -> Curve:
 
 @lru_cache(maxsize=8)
 def _curves(profile: bytes | None) -> tuple[Curve, ...] | None:
-    """Light at `CURVE_SAMPLES` signal steps, per channel; None where sRGB's curve is to be used."""
+    """Linear light at `CURVE_SAMPLES` signal steps, per channel; None for the sRGB function."""
     if profile is None:
         return None
     try:
         tags = _tags(profile)
-        with np.errstate(all="ignore"):  # what overflows is refused below
+        with np.errstate(all="ignore"):  # overflow is rejected below
             curves = tuple(_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC"))
     except (KeyError, struct.error, ValueError):
         return None
     if any(np.any(np.diff(curve) < 0) or curve[-1] - curve[0] < 0.5 for curve in curves):
-        return None  # no tone curve that could be undone
+        return None  # not invertible
     is_srgb = all(np.abs(curve - _srgb_curve()).max() < _SRGB_TOLERANCE for curve in curves)
     return None if is_srgb else curves
 
@@ -83,14 +80,14 @@ def _curve(tag: bytes) -> Curve:
     elif tag[:4] == b"curv":
         linear = _table_curve(tag, signal)
     else:
-        raise ValueError(f"a tone curve of kind {tag[:4]!r}")
+        raise ValueError(f"unknown tone curve type {tag[:4]!r}")
     if not np.isfinite(linear).all():
-        raise ValueError("a tone curve without end")
+        raise ValueError("tone curve is not finite")
     return np.clip(linear, 0, 1)
 
 
 def _table_curve(tag: bytes, signal: Curve) -> Curve:
-    """A table of light at even signal steps, a bare exponent, or nothing: the identity."""
+    """A table of linear light at even signal steps, a single exponent, or (empty) the identity."""
     (count,) = struct.unpack_from(">I", tag, 8)
     if count == 0:
         return signal
@@ -101,15 +98,15 @@ def _table_curve(tag: bytes, signal: Curve) -> Curve:
 
 
 def _parametric_curve(tag: bytes, signal: Curve) -> Curve:
-    """(a x + b)^g + e above the knee d, c x + f below; the five kinds leave out ever fewer of these."""
+    """(a x + b)^g + e from the knee d on, c x + f below; the five types define 1 to 7 of the parameters."""
     (kind,) = struct.unpack_from(">H", tag, 8)
     count = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}.get(kind)
     if count is None:
-        raise ValueError(f"a tone curve of parametric kind {kind}")
+        raise ValueError(f"unknown parametric tone curve type {kind}")
     parameters = [value / 65536 for value in struct.unpack_from(f">{count}i", tag, 12)]
     g, a, b, c, d, e, f = parameters + [1.0, 0.0, 0.0, 0.0, 0.0, 0.0][count - 1 :]
     if kind in (1, 2):
-        # Below -b/a the curve is flat, at zero or at the offset that this kind calls c.
+        # Below -b/a the curve is constant: 0, or for type 2 the offset c.
         c, d, e, f = 0.0, -b / a if a else 0.0, c * (kind == 2), c * (kind == 2)
     power_segment = np.power(np.clip(a * signal + b, 0, None), g) + e
     return np.asarray(np.where(signal >= d, power_segment, c * signal + f))

@@ -1,4 +1,4 @@
-"""A photo as a `Picture`: pixels as decoded and upright, and what the file says about them."""
+"""A photo as a `Picture`: decoded pixels in upright orientation, and metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .icc_curve import Lut, encode_with_profile, linear_lut
 
 Pixels = npt.NDArray[Any]
 
-# From an EXIF orientation (EXIF 2.32, tag 0112) to what puts stored pixels upright.
+# The transposition to upright orientation, by EXIF orientation (EXIF 2.32, tag 0112).
 EXIF_TRANSPOSE: dict[int, Callable[[Pixels], Pixels]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -36,13 +36,13 @@ EXIF_TRANSPOSE: dict[int, Callable[[Pixels], Pixels]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PhotoPicture:
-    """One photo. Transparency is carried along untouched; light knows nothing of it."""
+    """One photo. Alpha is passed through; linear RGB is not premultiplied."""
 
     pixels: Pixels  # [H, W, 3] uint8 or uint16 R'G'B', upright
-    alpha: Pixels | None = None  # [H, W] of the same kind
-    profile: bytes | None = None  # ICC, of RGB
-    exif: bytes | None = None  # a TIFF structure; its orientation is 1
-    file: Path | None = None  # the file that shows exactly this
+    alpha: Pixels | None = None  # [H, W] of the same dtype
+    profile: bytes | None = None  # ICC profile of RGB
+    exif: bytes | None = None  # a TIFF structure with orientation 1
+    file: Path | None = None  # the file with exactly this content, if any
 
     def __post_init__(self) -> None:
         if (
@@ -72,14 +72,14 @@ class PhotoPicture:
         return torch.from_numpy(np.stack(planes))
 
     def luma(self) -> Tensor:
-        """[H, W] uint8: BT.601 weights on the codes."""
+        """[H, W] uint8: BT.601 luma of the code values."""
         gray: Pixels = cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY)
         return torch.from_numpy(gray if self.depth == 8 else (gray // 256).astype(np.uint8))
 
     def with_linear(self, image: Tensor) -> PhotoPicture:
-        """The same kind of photo (depth, profile, EXIF, alpha) showing `image`, [3, H, W] linear RGB.
+        """The same depth, profile, EXIF and alpha with the pixels of `image`, [3, H, W] linear RGB.
 
-        Of another size, its transparency is scaled and its EXIF tells the new size.
+        For an image of another size, alpha is resampled and the EXIF dimensions are updated.
         """
         pixels = _quantize(encode_with_profile(image, self.profile), self.depth)
         height, width = pixels.shape[:2]
@@ -91,7 +91,7 @@ class PhotoPicture:
 
 
 def to_photo(picture: Picture) -> PhotoPicture:
-    """Any picture as a photo in sRGB's curve, with 16 bits where it had more than 8."""
+    """Convert any picture to a photo in sRGB, with 16 bits if it has more than 8."""
     if isinstance(picture, PhotoPicture):
         return picture
     depth = 16 if getattr(picture, "depth", 8) > 8 else 8
@@ -99,7 +99,7 @@ def to_photo(picture: Picture) -> PhotoPicture:
 
 
 def to_8_bit(picture: PhotoPicture) -> PhotoPicture:
-    """The photo for a format that holds no more; the file it came from is no longer it."""
+    """Convert a photo to 8 bits per sample."""
     if picture.depth == 8:
         return picture
     alpha = None if picture.alpha is None else _quantize_to_8_bit(picture.alpha)
@@ -112,7 +112,7 @@ def _lut(profile: bytes | None, depth: int) -> Lut:
 
 
 def _quantize(signal: Tensor, depth: int) -> Pixels:
-    """[H, W, 3] codes of [3, H, W] signal in [0, 1]."""
+    """[H, W, 3] code values of [3, H, W] signal in [0, 1]."""
     scaled = signal.mul((1 << depth) - 1).round_().numpy().transpose(1, 2, 0)
     return np.ascontiguousarray(scaled, dtype=np.uint8 if depth == 8 else np.uint16)
 

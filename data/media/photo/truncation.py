@@ -1,4 +1,4 @@
-"""Whether a JPEG holds all of the picture that it declares: decoders paint what is missing grey, silently."""
+"""Detection of truncated JPEGs: decoders fill the missing part with gray, without an error."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from freezeframe.data.errors import UnreadableMedia
 
 from .photo import Pixels
 
-MAX_PIXELS_PER_BYTE = 8 * 64  # at most: Huffman's code spends a bit or more on each block of 8 x 8 pixels
-ARITHMETIC_MARKERS = (b"\xff\xc9", b"\xff\xca")  # frames of the other code, which may spend less
-FILL_VALUE = 128  # what blocks without data decode to, in all channels
+MAX_PIXELS_PER_BYTE = 8 * 64  # maximum: Huffman coding takes at least one bit per block of 8 x 8 pixels
+ARITHMETIC_MARKERS = (b"\xff\xc9", b"\xff\xca")  # arithmetic coding, which can take less
+FILL_VALUE = 128  # decoded value of blocks without data, in all channels
 
 
 def check_data_size(path: Path, size: tuple[int, int], data: bytes) -> None:
-    """Stop before a large picture is made of little data; `size` is width and height as declared."""
+    """Raise if the declared `size` (width, height) needs more data than the file has.
+
+    Raises:
+        UnreadableMedia: The data cannot hold the declared pixels.
+    """
     width, height = size
     if width * height > MAX_PIXELS_PER_BYTE * len(data) and not any(
         marker in data for marker in ARITHMETIC_MARKERS
@@ -29,8 +33,8 @@ def check_data_size(path: Path, size: tuple[int, int], data: bytes) -> None:
 
 
 def check_truncation(path: Path, pixels: Pixels, data: bytes) -> None:
-    """Stop where the decoder ran out of data before `pixels`, [H, W, C], were full."""
-    # Few whole photos end in just this grey: only for those is a second decoder asked, which does complain.
+    """Raise if the data ended before all of `pixels`, [H, W, C], was decoded."""
+    # Few complete photos end in exactly this gray: only those are decoded again, by a stricter decoder.
     if (pixels[-1, -1, :3] == FILL_VALUE).all() and _is_truncated(data):
         raise UnreadableMedia(
             f"{path}: is cut off: the lower part of it is missing; use another copy of it, or leave it out"
@@ -45,5 +49,5 @@ def _is_truncated(data: bytes) -> bool:
     except InvalidDataError:
         return True
     except av.FFmpegError:
-        return False  # a kind of JPEG that it does not know
+        return False  # a JPEG variant that FFmpeg does not support
     return False

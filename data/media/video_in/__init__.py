@@ -1,0 +1,1 @@
+"""A video file as a `Source`: probing, decoding, colour conversion. Imports `files` and the top of `data`."""

@@ -1,4 +1,4 @@
-"""From packets to pictures with times: damage found and mended, fields woven into frames."""
+"""Packets to pictures with timestamps: detection and concealment of damage, deinterlacing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,81 +17,103 @@ from av.video.stream import VideoStream
 from freezeframe.data.errors import UnreadableMedia
 
 from .frame_picture import VideoPicture
-from .stream_info import frame_rate
+from .stream_info import display_pts, frame_rate
 from .truncation import is_encrypted, is_truncated
 
-# In these one packet is one shown frame: a packet without its frame is a loss, even if nothing complains.
+# Codecs with one displayed frame per packet: a packet without a frame is a loss, even if no error is
+# reported.
 _FRAME_PER_PACKET = {"h264", "hevc", "av1", "libdav1d"}
-_BROADCAST_CONTAINERS = {"mpegts", "mpeg"}  # recorded from wherever it was switched on
+_BROADCAST_CONTAINERS = {"mpegts", "mpeg"}  # a recording may start between two key frames
 _HINT = "rerun with --skip-damaged to repeat its neighbour"
-_MAX_READ_ERRORS = 100  # failed reads in a row before a file counts as ended
 
 TimedPicture = tuple[int, VideoPicture]  # ticks of the stream's time base
 
 
-@dataclass(slots=True, kw_only=True)
-class Decoding:
-    """One pass over one video stream."""
+@dataclass(slots=True)
+class DecodeStats:
+    """Irregularities of one pass."""
 
-    path: Path
-    container: InputContainer
-    stream: VideoStream
-    time_base: Fraction  # seconds
-    frame_ticks: int  # ticks between frames, on average
-    skip_damaged: bool
-    declared_packets: int | None = None  # packets that there should be
-    after_seek: bool = False  # begins at a key frame within the file, not with its first packet
-    number: int = 0  # the frame that comes next
-    last: int | None = None  # ticks of the frame before
-    concealed_frames: list[str] = field(
-        default_factory=list
-    )  # places of the frames that a neighbour stands in for
-    is_truncated: bool = False  # the file ends before its time
-    leading_packets: int = 0  # packets before the first key frame, of which no decoder makes a picture
+    concealed_frames: list[str] = field(default_factory=list)  # positions of lost frames
+    is_truncated: bool = False  # the file ends before its declared end
+    leading_packets: int = 0  # packets before the first key frame, which cannot be decoded
     adjusted_timestamps: int = 0  # timestamps that did not increase
-    _pending: list[int] = field(default_factory=list)  # ticks of packets whose frames have not come out
-    _has_key_frame: bool = True  # a key frame has come
-    _has_error: bool = False  # something failed since the last good frame
-    _last_picture: VideoPicture | None = None
-    _packets: int = 0
-    _min_pts: int | None = None  # ticks of the first packet; what is shown before it needs what was not read
 
-    @classmethod
-    def of(
-        cls,
+
+class Decoder:
+    """One pass over one video stream: every frame in display order, with strictly increasing timestamps.
+
+    Lost frames are detected by the timestamps of their packets. With `skip_damaged` the previous frame is
+    repeated in their place; without it the first loss raises.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
         path: Path,
         container: InputContainer,
         stream: VideoStream,
         *,
         skip_damaged: bool,
         declared_packets: int | None = None,
-    ) -> Decoding:
+        after_seek: bool = False,
+        max_read_errors: int = 100,
+    ) -> None:
+        """Prepare a pass; nothing is read yet.
+
+        Args:
+            path: The file, for messages.
+            container: The open file.
+            stream: Its video stream.
+            skip_damaged: Repeat the previous frame in place of a damaged one, rather than raise.
+            declared_packets: Number of packets declared by the header, if known.
+            after_seek: The pass starts at a key frame inside the file.
+            max_read_errors: Number of consecutive failed reads that end the file.
+        """
         rate = frame_rate(stream)
-        time_base = stream.time_base or 1 / rate
-        frame_ticks = max(1, round(1 / rate / time_base))
-        return cls(
-            path=path,
-            container=container,
-            stream=stream,
-            time_base=time_base,
-            frame_ticks=frame_ticks,
-            skip_damaged=skip_damaged,
-            declared_packets=declared_packets,
-            _has_key_frame=container.format.name not in _BROADCAST_CONTAINERS,
+        self.container = container
+        self.stream = stream
+        self.stats = DecodeStats()
+        self._path = path
+        self._time_base = stream.time_base or 1 / rate
+        self._frame_ticks = max(1, round(1 / rate / self._time_base))  # average frame interval
+        self._skip_damaged = skip_damaged
+        self._declared_packets = declared_packets
+        self._after_seek = after_seek
+        self._max_read_errors = max_read_errors
+        self._next_index = 0
+        self._last_pts: int | None = None  # ticks of the previous frame
+        self._pending_pts: list[int] = []  # heap: packets whose frame has not been decoded
+        self._has_key_frame = container.format.name not in _BROADCAST_CONTAINERS
+        self._has_error = False  # since the last good frame
+        self._last_picture: VideoPicture | None = None
+        self._packets = 0
+        self._min_pts: int | None = None  # after a seek: earlier frames reference packets that were not read
+
+    @property
+    def position(self) -> str:
+        """The next frame, as shown to the user."""
+        seconds = (
+            0 if self._last_pts is None else float((self._last_pts + self._frame_ticks) * self._time_base)
         )
+        if self._after_seek:
+            return f"the frame at {seconds:.2f} s"
+        return f"frame {self._next_index} ({seconds:.2f} s)"
 
     def pictures(self) -> Iterator[TimedPicture]:
-        """All frames in display order, each at its own, strictly increasing time."""
+        """All frames in display order, each with its timestamp.
+
+        Raises:
+            UnreadableMedia: A frame is damaged and `skip_damaged` is not set, or the frame size changes.
+        """
         for packet in self._demux():
             for frame in self._decode(packet):
                 yield from self._emit(frame)
         yield from self._conceal(None)
-        if (self.declared_packets and self._packets < self.declared_packets) or is_truncated(self.path):
+        if (self._declared_packets and self._packets < self._declared_packets) or is_truncated(self._path):
             self._handle_truncation()
 
     def _demux(self) -> Iterator[av.Packet[VideoStream]]:
-        """Packets, then the empty one that flushes the decoder. A failed read is tried again further on."""
-        for _ in range(_MAX_READ_ERRORS):
+        """Packets, then the empty one that flushes the decoder. Reading continues after an error."""
+        for _ in range(self._max_read_errors):
             try:
                 yield from self.container.demux(self.stream)
             except (FFmpegError, OSError):
@@ -110,43 +131,43 @@ class Decoding:
         except EOFError:
             return []
         except MemoryError:
-            raise  # FFmpeg's too: no fault of the file's
+            raise  # FFmpeg's error of this kind too: the file is not at fault
         except (FFmpegError, ValueError):
             if self._has_key_frame:
                 self._handle_damage()
-            self.leading_packets += not self._has_key_frame
+            self.stats.leading_packets += not self._has_key_frame
             return []
 
     def _register_packet(self, packet: av.Packet[VideoStream]) -> None:
-        """Count a packet, and expect its frame."""
-        if self.after_seek and not self._packets:
+        """Count a packet, and add its frame to the pending ones."""
+        if self._after_seek and not self._packets:
             self._min_pts = packet.pts
-            self.declared_packets = self.declared_packets and _packets_from(self.stream, packet.dts)
+            self._declared_packets = self._declared_packets and _packets_from(self.stream, packet.dts)
         self._packets += 1
         self._has_key_frame = self._has_key_frame or packet.is_keyframe
         if packet.pts is None or packet.is_discard or not self._has_key_frame:
             return
         if self._min_pts is None or packet.pts >= self._min_pts:
-            heapq.heappush(self._pending, packet.pts)
+            heapq.heappush(self._pending_pts, packet.pts)
 
     def _emit(self, frame: av.VideoFrame) -> Iterator[TimedPicture]:
         if frame.is_corrupt:
             self._handle_damage()
             return
         self._check_format(frame)
-        ticks = self._ticks(frame)
+        pts = self._pts(frame)
         picture = VideoPicture(frame)
-        yield from self._conceal(ticks, default=picture)
-        if self._pending and self._pending[0] == ticks:
-            heapq.heappop(self._pending)
+        yield from self._conceal(pts, default=picture)
+        if self._pending_pts and self._pending_pts[0] == pts:
+            heapq.heappop(self._pending_pts)
         self._has_error, self._last_picture = False, picture
-        yield self._count(ticks), picture
+        yield self._advance(pts), picture
 
     def _conceal(self, until: int | None, default: VideoPicture | None = None) -> Iterator[TimedPicture]:
-        """The last good picture, at the time of each frame before `until` that was lost."""
+        """The previous picture at the timestamp of each lost frame before `until`."""
         lost_pts = []
-        while self._pending and (until is None or self._pending[0] < until):
-            lost_pts.append(heapq.heappop(self._pending))
+        while self._pending_pts and (until is None or self._pending_pts[0] < until):
+            lost_pts.append(heapq.heappop(self._pending_pts))
         is_lost = self._has_error or (
             self.stream.codec_context.name in _FRAME_PER_PACKET and self._last_picture is not None
         )
@@ -154,80 +175,73 @@ class Decoding:
         if not lost_pts or not is_lost or picture is None:
             return
         self._handle_damage()
-        for ticks in lost_pts:
-            self.concealed_frames.append(self.position)
-            yield self._count(ticks), VideoPicture(picture.frame, unmodified=False)
+        for pts in lost_pts:
+            self.stats.concealed_frames.append(self.position)
+            yield self._advance(pts), VideoPicture(picture.frame, unmodified=False)
 
-    def _ticks(self, frame: av.VideoFrame) -> int:
-        ticks = frame.pts if frame.pts is not None else frame.dts
-        if ticks is None:
-            ticks = 0 if self.last is None else self.last + self.frame_ticks
-        return ticks
+    def _pts(self, frame: av.VideoFrame) -> int:
+        pts = display_pts(frame)
+        if pts is None:
+            return 0 if self._last_pts is None else self._last_pts + self._frame_ticks
+        return pts
 
-    def _count(self, ticks: int) -> int:
-        if self.last is not None and ticks <= self.last:
-            ticks, self.adjusted_timestamps = self.last + 1, self.adjusted_timestamps + 1
-        self.number, self.last = self.number + 1, ticks
-        return ticks
+    def _advance(self, pts: int) -> int:
+        """Move to the next frame; its timestamp, increased if it does not exceed the previous one."""
+        if self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1
+            self.stats.adjusted_timestamps += 1
+        self._next_index, self._last_pts = self._next_index + 1, pts
+        return pts
 
     def _check_format(self, frame: av.VideoFrame) -> None:
         if self._last_picture is None:
             return
-        previous, current = self._last_picture.frame, frame
-        if (previous.width, previous.height, previous.format.name) != (
-            current.width,
-            current.height,
-            current.format.name,
-        ):
+        previous, current = _format(self._last_picture.frame), _format(frame)
+        if previous != current:
             raise UnreadableMedia(
-                f"{self.path}: {self.position} changes from {previous.width}x{previous.height} {previous.format.name} to"
-                f" {current.width}x{current.height} {current.format.name}; split the file there"
+                f"{self._path}: {self.position} changes from {previous} to {current}; split the file there"
             )
 
     def _handle_damage(self) -> None:
         self._has_error = True
-        if not self.number and is_encrypted(self.path):
-            raise UnreadableMedia(f"{self.path}: is encrypted; decrypt it first")
-        if not self.skip_damaged:
-            raise UnreadableMedia(f"{self.path}: {self.position} is damaged; {_HINT}")
+        if not self._next_index and is_encrypted(self._path):
+            raise UnreadableMedia(f"{self._path}: is encrypted; decrypt it first")
+        if not self._skip_damaged:
+            raise UnreadableMedia(f"{self._path}: {self.position} is damaged; {_HINT}")
 
     def _handle_truncation(self) -> None:
-        self.is_truncated = True
-        if not self.skip_damaged:
+        self.stats.is_truncated = True
+        if not self._skip_damaged:
             raise UnreadableMedia(
-                f"{self.path}: {self.position} is missing: the file was cut off there; rerun with --skip-damaged"
-                " to keep what is left"
+                f"{self._path}: {self.position} is missing: the file was cut off there; rerun with"
+                " --skip-damaged to keep what is left"
             )
-
-    @property
-    def position(self) -> str:
-        """Where the pass has come to, for people."""
-        seconds = 0 if self.last is None else float((self.last + self.frame_ticks) * self.time_base)
-        return (
-            f"the frame at {seconds:.2f} s" if self.after_seek else f"frame {self.number} ({seconds:.2f} s)"
-        )
-
-
-def _packets_from(stream: VideoStream, dts: int | None) -> int:
-    """How many packets an MP4 promises from one on."""
-    return sum(entry.timestamp >= (dts or 0) for entry in stream.index_entries)
 
 
 def deinterlace(pictures: Iterable[TimedPicture]) -> Iterator[TimedPicture]:
-    """Weave fields into whole frames (bwdif) from the first interlaced frame on; one out for each one in."""
+    """Deinterlace (bwdif) from the first interlaced frame on; one output frame per input frame."""
     deinterlacer: Graph | None = None
     timestamps: deque[int] = deque()
-    for ticks, picture in pictures:
+    for pts, picture in pictures:
         if deinterlacer is None and not picture.frame.interlaced_frame:
-            yield ticks, picture
+            yield pts, picture
             continue
         deinterlacer = deinterlacer or _make_deinterlacer(picture.frame)
-        timestamps.append(ticks)
+        timestamps.append(pts)
         deinterlacer.vpush(picture.frame)
         yield from _pull_frames(deinterlacer, timestamps)
     if deinterlacer is not None:
         deinterlacer.vpush(None)
         yield from _pull_frames(deinterlacer, timestamps)
+
+
+def _format(frame: av.VideoFrame) -> str:
+    return f"{frame.width}x{frame.height} {frame.format.name}"
+
+
+def _packets_from(stream: VideoStream, dts: int | None) -> int:
+    """Number of packets from `dts` on in the index of an MP4 file."""
+    return sum(entry.timestamp >= (dts or 0) for entry in stream.index_entries)
 
 
 def _make_deinterlacer(frame: av.VideoFrame) -> Graph:

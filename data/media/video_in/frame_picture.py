@@ -1,4 +1,4 @@
-"""A decoded video frame as a `Picture`: planes in, light out, and back into planes of the same kind."""
+"""A decoded video frame as a `Picture`: conversion between its planes and linear RGB."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from .chroma import downsample, upsample
 
 _DEPTHS = (8, 10, 12, 16)
 _CHROMA = {(1, 1): "444", (2, 1): "422", (2, 2): "420"}
-_NEAR_BLACK = 0.05  # signal
-_THREADS = 1  # swscale's slices leave wrong rows in semi-planar frames of odd height (FFmpeg 8.1)
+_NEAR_BLACK = 0.05  # signal; range over which negative R'G'B' fades out
+_THREADS = 1  # sliced swscale writes wrong rows in semi-planar frames of odd height (FFmpeg 8.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How the samples of a picture lie in memory, once it is spread over planes."""
+    """The planar memory layout of a pixel format."""
 
     pix_fmt: str
     depth: int  # bits
@@ -47,7 +47,11 @@ class Layout:
 
 @lru_cache(maxsize=64)
 def planar_layout(pix_fmt: str) -> Layout:
-    """The planar format that holds all of `pix_fmt` but its transparency."""
+    """The planar format with the samples of `pix_fmt`, without alpha.
+
+    Raises:
+        UnreadableMedia: The format has more than 16 bits per sample, floating point or Bayer samples.
+    """
     fmt = VideoFormat(pix_fmt, 64, 64)
     components = [part for part in fmt.components if not part.is_alpha]
     bits = 8 if fmt.has_palette else max(part.bits for part in components)
@@ -69,7 +73,7 @@ def planar_layout(pix_fmt: str) -> Layout:
 
 
 def color_spec(frame: VideoFrame) -> ColorSpec:
-    """What the codes of a frame mean; what it leaves untagged is settled by custom."""
+    """The encoding of a frame; missing tags are set by convention."""
     layout = planar_layout(frame.format.name)
     is_full_by_format = layout.rgb or layout.gray or layout.pix_fmt.startswith("yuvj")
     untagged = frame.color_trc == UNSPECIFIED
@@ -84,10 +88,10 @@ def color_spec(frame: VideoFrame) -> ColorSpec:
 
 @dataclass(frozen=True)
 class VideoPicture:
-    """One video frame. Nothing is converted before it is asked for."""
+    """One video frame. Conversions are lazy."""
 
     frame: VideoFrame
-    unmodified: bool = True  # as the decoder gave it
+    unmodified: bool = True  # as decoded
 
     @property
     def size(self) -> tuple[int, int]:
@@ -111,14 +115,14 @@ class VideoPicture:
         return to_linear_(self.signal(), self.spec.transfer)
 
     def luma(self) -> Tensor:
-        """[H, W] uint8: the luma plane as it is, or the green of RGB, most of its brightness."""
+        """[H, W] uint8: the luma plane, or the green plane of RGB."""
         plane = _planes(self._planar())[0]
         if self.depth > 8:
             plane = np.right_shift(plane, self.depth - 8)
         return torch.from_numpy(plane.astype(np.uint8, order="C"))
 
     def with_linear(self, image: Tensor) -> VideoPicture:
-        """The same kind of frame (format, tags, side data) showing `image`, [3, H, W] linear RGB."""
+        """A frame of the same format, tags and side data with the pixels of `image`, [3, H, W] linear RGB."""
         signal = to_encoded(image.detach().cpu().float(), self.spec.transfer)
         signal += self._below_black(signal)
         frame = _blank_like(self._planar())
@@ -131,23 +135,23 @@ class VideoPicture:
         return self.frame.reformat(format=self.layout.pix_fmt, threads=_THREADS)
 
     def signal(self) -> Tensor:
-        """[3, H, W] R'G'B'; below 0 where the codes lie outside what RGB can show."""
+        """[3, H, W] R'G'B'; negative for code values outside the RGB gamut."""
         gain, offset = self.spec.decoder
         encoded = _read_encoded(self._planar(), self.layout, self.size)
         return torch.addmm(offset, gain, encoded.view(3, -1)).view(encoded.shape)
 
     def _below_black(self, signal: Tensor) -> Tensor:
-        """What `linear` cut off as less than no light, where `signal` is still dark.
+        """The negative part of R'G'B' that `linear` clips, where `signal` is dark.
 
-        Strong colours and noisy shadows hold codes that no light makes. They stay in the picture, or it would
-        change its tint wherever it is worked on.
+        Saturated colours and noisy shadows have code values outside the gamut. Without them a processed
+        region would change its tint.
         """
         negative = self.signal().clamp_(max=0)
         return negative.mul_((1 - signal / _NEAR_BLACK).clamp_(0, 1))
 
 
 def convert_format(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
-    """The picture's frame in another pixel format, with its own range and matrix; RGB becomes BT.709."""
+    """The frame in another pixel format, with the same range and matrix; RGB becomes BT.709."""
     if picture.frame.format.name == pix_fmt:
         return picture.frame
     if picture.layout.rgb and not planar_layout(pix_fmt).rgb:
@@ -168,7 +172,7 @@ def _rgb_to_bt709(picture: VideoPicture, pix_fmt: str) -> VideoFrame:
 
 
 def frame_from_linear(image: Tensor, *, depth: int) -> VideoFrame:
-    """A BT.709 frame of 8 or 10 bits from [3, H, W] linear RGB; odd sizes keep all their colour samples."""
+    """A BT.709 frame of 8 or 10 bits from [3, H, W] linear RGB; odd sizes are written as 4:4:4."""
     height, width = image.shape[1:]
     stem = "yuv444p" if height % 2 or width % 2 else "yuv420p"
     frame = VideoFrame(width, height, stem + ("10le" if depth > 8 else ""))
@@ -179,7 +183,7 @@ def frame_from_linear(image: Tensor, *, depth: int) -> VideoFrame:
 
 
 def _planes(frame: VideoFrame) -> list[npt.NDArray[np.generic]]:
-    """The samples of each plane, [h, w] uint8 or uint16, in the frame's own memory."""
+    """Views of the planes of a frame, [h, w] uint8 or uint16."""
     kind = np.dtype(np.uint8 if planar_layout(frame.format.name).depth == 8 else np.uint16)
     return [
         np.frombuffer(memoryview(plane), kind).reshape(plane.height, plane.line_size // kind.itemsize)[
@@ -190,7 +194,7 @@ def _planes(frame: VideoFrame) -> list[npt.NDArray[np.generic]]:
 
 
 def _read_encoded(frame: VideoFrame, layout: Layout, size: tuple[int, int]) -> Tensor:
-    """[3, H, W] float32 codes: Y'CbCr, or R'G'B'. Gray gets colourless chroma."""
+    """[3, H, W] float32 code values of Y'CbCr or R'G'B'. Gray gets neutral chroma."""
     planes = _planes(frame)
     encoded = torch.empty(3, *size)
     out = encoded.numpy()
@@ -220,8 +224,8 @@ def _write_encoded(frame: VideoFrame, signal: Tensor, spec: ColorSpec) -> None:
 
 
 def _blank_like(frame: VideoFrame) -> VideoFrame:
-    """A frame of the same kind that carries the same tags and side data (captions, HDR10+), other pixels."""
-    # A change of range is the one copy PyAV offers that keeps the format and brings side data along.
+    """A frame of the same format, tags and side data (captions, HDR10+), with undefined pixels."""
+    # A range conversion is the only copy in PyAV that keeps both the format and the side data.
     other_range = 1 if frame.color_range == FULL else FULL
     copy = frame.reformat(dst_color_range=other_range, src_color_range=3 - other_range, threads=_THREADS)
     if copy is frame:
@@ -234,12 +238,12 @@ def _blank_like(frame: VideoFrame) -> VideoFrame:
 
 
 def flatten_samples(picture: VideoPicture) -> npt.NDArray[np.generic]:
-    """All samples of a picture, plane after plane, [n] uint8 or uint16."""
+    """All samples of a picture, plane by plane, [n] uint8 or uint16."""
     return np.concatenate([plane.ravel() for plane in _planes(picture._planar())])
 
 
 def with_samples(template: VideoPicture, samples: npt.NDArray[np.generic]) -> VideoPicture:
-    """A changed picture with the tags and side data of `template`, of samples as `flatten_samples` gives them."""
+    """The inverse of `flatten_samples`: a picture with the format, tags and side data of `template`."""
     frame, first = _blank_like(template._planar()), 0
     for plane in _planes(frame):
         np.copyto(plane, samples[first : first + plane.size].reshape(plane.shape), casting="no")

@@ -1,4 +1,4 @@
-"""What a video file says about itself, before it is worked on."""
+"""Properties of a video file, from its headers and its first decoded frame."""
 
 from __future__ import annotations
 
@@ -19,40 +19,35 @@ from av.video.stream import VideoStream
 
 from freezeframe.data.color import ColorSpec
 from freezeframe.data.errors import UnreadableMedia
-from freezeframe.data.media.files.inputs import reject_pipe
+from freezeframe.data.media.files.preflight import reject_pipe
 
 from .frame_picture import VideoPicture
 
-SCHEME = "file:"  # else FFmpeg takes what stands before a colon for a protocol
-DEFAULT_FRAME_RATE = Fraction(25)
-MAX_FRAME_RATE = 2000  # frames per second; a file that claims more counts ticks, not frames
-# What FFmpeg also opens: playlists that lead to other files, pictures, and any text as an animated terminal.
-_NOT_VIDEO = {
-    *(
-        "adf",
-        "bin",
-        "concat",
-        "dash",
-        "ffmetadata",
-        "hls",
-        "idf",
-        "image2",
-        "imf",
-        "lrc",
-        "rtsp",
-        "sdp",
-        "tty",
-        "xbin",
-    )
-}
-_LONG_PROBE_OPTIONS = {"probesize": "100M", "analyzeduration": "60M"}  # bytes, microseconds
-_PROBE_PACKETS = 200  # packets that show which of several streams moves
+SCHEME = "file:"  # without it FFmpeg takes the text before a colon in a path for a protocol
+# Formats that FFmpeg opens but that are not videos: playlists that refer to other files, images, and text
+# that it renders as an animated terminal.
+_NOT_VIDEO = {"adf", "bin", "concat", "dash", "ffmetadata", "hls", "idf", "image2", "imf"}
+_NOT_VIDEO |= {"lrc", "rtsp", "sdp", "tty", "xbin"}
 _STILL_DISPOSITIONS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeConfig:
+    """Limits of the probe of an unknown file."""
+
+    default_rate: Fraction = Fraction(25)  # frames per second, if the file states none
+    max_rate: int = 2000  # frames per second; a higher declared rate counts ticks, not frames
+    long_probe_size: str = "100M"  # bytes to read for a stream without a size in its first packets
+    long_probe_duration: str = "60M"  # microseconds, likewise
+    packets: int = 200  # packets to read to find out which of several video streams moves
+
+
+PROBE = ProbeConfig()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """One video stream, as its file describes it and as its first frame is."""
+    """One video stream, described by its headers and its first frame."""
 
     path: Path
     container: str
@@ -62,27 +57,25 @@ class VideoInfo:
     width: int  # pixels, as coded
     height: int
     spec: ColorSpec
-    tags: tuple[
-        int, int, int, int
-    ]  # range, primaries, transfer, matrix (ITU-T H.273), 2 (range: 0) if untagged
+    tags: tuple[int, int, int, int]  # range, primaries, transfer, matrix (H.273); 2 (range: 0) if untagged
     time_base: Fraction  # seconds per tick
     rate: Fraction  # average frames per second
-    count: int | None  # frames that there should be
-    declared_packets: int | None  # packets that the header promises
-    origin: Fraction  # seconds; what players show as zero
+    count: int | None  # expected number of frames
+    declared_packets: int | None  # packets declared by the header
+    origin: Fraction  # seconds; zero of a player's clock
     duration: Fraction | None  # seconds
     sample_aspect: Fraction | None  # width over height of a pixel
-    display_matrix: tuple[int, ...] | None  # nine numbers as in ISO 14496-12, None: shown as coded
+    display_matrix: tuple[int, ...] | None  # nine numbers as in ISO 14496-12; None: identity
     mastering: bytes | None  # AVMasteringDisplayMetadata of an HDR stream
     light_level: bytes | None  # AVContentLightMetadata
     interlaced: bool
     transparent: bool
     dolby_vision: bool
-    bits_per_pixel: float | None  # bits per pixel that the source spends, sound included
+    bits_per_pixel: float | None  # bits of the file per pixel, sound included
 
     @property
     def effective_tags(self) -> tuple[int, int, int, int]:
-        """The tags, with full range also where it lies in the nature of the format: RGB and gray."""
+        """The tags, with full range also for formats that imply it: RGB and gray."""
         return 2 if self.spec.full else self.tags[0], *self.tags[1:]
 
     @property
@@ -92,12 +85,16 @@ class VideoInfo:
 
 
 def ffmpeg_url(path: Path | None) -> str:
-    """What FFmpeg calls a file."""
+    """The URL of a file for FFmpeg."""
     return f"{SCHEME}{path}"
 
 
 def open_container(path: Path) -> InputContainer:
-    """Open a video file, or say in one sentence why that cannot be done."""
+    """Open a video file.
+
+    Raises:
+        UnreadableMedia: The file is missing, a folder, a photo, not readable, or not a video.
+    """
     if not path.exists():
         raise UnreadableMedia(f"{path}: there is no such file")
     if path.is_dir():
@@ -106,16 +103,21 @@ def open_container(path: Path) -> InputContainer:
     try:
         container = _open(path)
         if any(stream.codec_context and not stream.width for stream in container.streams.video):
-            # A broadcast says how large it is when the next key frame comes.
+            # A broadcast carries its frame size with the next key frame.
             container.close()
-            container = _open(path, _LONG_PROBE_OPTIONS)
+            options = {"probesize": PROBE.long_probe_size, "analyzeduration": PROBE.long_probe_duration}
+            container = _open(path, options)
     except PermissionError as error:
         raise UnreadableMedia(f"{path}: may not be read; check the file's permissions") from error
     except (FFmpegError, OSError, ValueError) as error:
-        hint = (
-            "is empty" if path.stat().st_size == 0 else "is not a video, or was cut off while it was written"
-        )
-        raise UnreadableMedia(f"{path}: {hint}; check that it plays") from error
+        is_empty = path.stat().st_size == 0
+        reason = "is empty" if is_empty else "is not a video, or was cut off while it was written"
+        raise UnreadableMedia(f"{path}: {reason}; check that it plays") from error
+    _reject_other_media(container, path)
+    return container
+
+
+def _reject_other_media(container: InputContainer, path: Path) -> None:
     names = set(container.format.name.split(","))
     if names & _NOT_VIDEO or any(name.endswith("_pipe") for name in names):
         container.close()
@@ -125,49 +127,53 @@ def open_container(path: Path) -> InputContainer:
                 f"{path}: WebP is not read as video; save it as GIF or APNG, or as a folder of images"
             )
         raise UnreadableMedia(f"{path}: is not a video but {kind}; for photos use the burst command")
-    return container
 
 
 def _open(path: Path, options: dict[str, str] | None = None) -> InputContainer:
-    # Tags that are not UTF-8 are carried through byte by byte.
+    # Tags that are not UTF-8 are passed through byte by byte.
     return av.open(ffmpeg_url(path), "r", metadata_errors="surrogateescape", options=options)
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The file's moving picture: not its cover, flagged or not, and not its thumbnails."""
+    """The main video stream: not a cover image, whether or not it is flagged as one, nor thumbnails."""
     candidates = [
         stream for stream in container.streams.video if not stream.disposition & _STILL_DISPOSITIONS
     ]
     if not candidates:
-        raise UnreadableMedia(f"{path}: has no video stream; name a file with moving pictures")
+        raise UnreadableMedia(f"{path}: has no video stream; name a video file")
     moving_indices = _moving_streams(path) if len(candidates) > 1 else ()
     stream = max(
         candidates, key=lambda s: (s.index in moving_indices, bool(s.disposition & Disposition.default))
     )
     if stream.codec_context is None:
-        raise UnreadableMedia(f"{path}: its video codec is not known here; convert the file to H.264 or HEVC")
-    # With a thread per frame, FFmpeg's H.264 decoder hands frames out before their damage is known, now and
-    # then; with a thread per slice it is as quick as this project needs, and every pass sees the same.
+        raise UnreadableMedia(f"{path}: its video codec is not supported; convert the file to H.264 or HEVC")
+    # With frame threads, FFmpeg's H.264 decoder occasionally returns a frame before its damage is detected.
+    # Slice threads are fast enough here and give the same result in every pass.
     stream.thread_type = "SLICE" if stream.codec_context.name == "h264" else "AUTO"
     return stream
 
 
 def _moving_streams(path: Path) -> Sequence[int]:
-    """The streams that hold more than one picture."""
+    """Indices of the video streams with more than one frame."""
     with _open(path) as container:
-        packets = islice(container.demux(container.streams.video), _PROBE_PACKETS)
+        packets = islice(container.demux(container.streams.video), PROBE.packets)
         counts = Counter(packet.stream_index for packet in packets if packet.size)
     return [index for index, count in counts.items() if count > 1]
 
 
-def _transparent(stream: VideoStream, pix_fmt: str) -> bool:
-    """Whether pictures carry an alpha channel; that of VP8 and VP9 lies beside them."""
-    has_alpha_mode = stream.metadata.get("alpha_mode") == "1"
-    return has_alpha_mode or any(part.is_alpha for part in av.VideoFormat(pix_fmt).components)
+def display_pts(timed: av.Packet[Any] | av.VideoFrame) -> int | None:
+    """The presentation timestamp in ticks; the decoding timestamp if there is none."""
+    return timed.pts if timed.pts is not None else timed.dts
+
+
+def _has_alpha(stream: VideoStream, pix_fmt: str) -> bool:
+    """Whether frames carry an alpha channel; VP8 and VP9 store theirs beside the frame."""
+    is_tagged = stream.metadata.get("alpha_mode") == "1"
+    return is_tagged or any(part.is_alpha for part in av.VideoFormat(pix_fmt).components)
 
 
 def describe(path: Path, container: InputContainer, stream: VideoStream, picture: VideoPicture) -> VideoInfo:
-    """Gather what the file and its first decoded picture say."""
+    """Collect the properties of a stream and of its first decoded picture."""
     frame = picture.frame
     side_data = {data.type.name: bytes(data) for data in _side_data(frame)}
     matrix = np.frombuffer(side_data.get("DISPLAYMATRIX", b""), "<i4")
@@ -193,7 +199,7 @@ def describe(path: Path, container: InputContainer, stream: VideoStream, picture
         mastering=side_data.get("MASTERING_DISPLAY_METADATA"),
         light_level=side_data.get("CONTENT_LIGHT_LEVEL"),
         interlaced=frame.interlaced_frame,
-        transparent=_transparent(stream, frame.format.name),
+        transparent=_has_alpha(stream, frame.format.name),
         dolby_vision=any(name.startswith("DOVI") for name in side_data),
         bits_per_pixel=_bits_per_pixel(path, frame, _duration(stream, container), rate),
     )
@@ -205,9 +211,9 @@ def _side_data(frame: av.VideoFrame) -> list[Any]:
 
 
 def frame_rate(stream: VideoStream) -> Fraction:
-    """Average frames per second: a claim of the file, good for pace, not for times."""
+    """Declared average frames per second: used for rate control and progress, not for times."""
     rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-    return next((rate for rate in rates if rate and 0 < rate <= MAX_FRAME_RATE), DEFAULT_FRAME_RATE)
+    return next((rate for rate in rates if rate and 0 < rate <= PROBE.max_rate), PROBE.default_rate)
 
 
 def _bits_per_pixel(
@@ -225,12 +231,12 @@ def _duration(stream: VideoStream, container: InputContainer) -> Fraction | None
 
 
 def _declared_packets(stream: VideoStream) -> int | None:
-    """Packets that an MP4's header promises, without those that its edit list cuts off."""
+    """Packets declared by the header of an MP4 file, without those removed by its edit list."""
     return min(stream.frames, len(stream.index_entries) or stream.frames) or None
 
 
 def _count(stream: VideoStream, rate: Fraction, container: InputContainer) -> int | None:
-    """Frames to expect. A header also counts those that an edit list hides; the duration does not."""
+    """Expected frames. The header also counts frames hidden by an edit list; the duration does not."""
     duration = _duration(stream, container)
     frame_count = round(duration * rate) if duration and duration > 0 else 0
     if stream.frames and (not frame_count or frame_count > 0.9 * stream.frames):

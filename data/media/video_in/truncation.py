@@ -1,4 +1,4 @@
-"""What a file's own framing says: whether all bytes are there, and whether they are open to all."""
+"""Container framing: detection of truncated and encrypted files."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
-_HEADER_BYTES = 4096  # bytes in which the framing stands
+_HEADER_BYTES = 4096  # bytes at the start of a file that contain the framing
 
 
 def is_truncated(path: Path) -> bool:
-    """Whether a Matroska or AVI file says that it is longer than it is.
+    """Whether a Matroska or AVI file is shorter than its declared length.
 
-    Recordings that were never closed do not say how long they are; MP4 says how many frames it has instead.
+    Recordings that were never closed declare no length; MP4 declares its number of frames instead.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -23,7 +23,7 @@ def is_truncated(path: Path) -> bool:
 
 
 def is_encrypted(path: Path) -> bool:
-    """Whether an MP4 says that its samples are encrypted (ISO/IEC 14496-12, 8.12)."""
+    """Whether an MP4 declares encrypted samples (ISO/IEC 14496-12, 8.12)."""
     with path.open("rb") as file:
         offset = 0
         while len(head := _read_at(file, offset, 16)) >= 8:
@@ -38,7 +38,7 @@ def is_encrypted(path: Path) -> bool:
 
 
 def _movi_end(file: BinaryIO) -> int:
-    """Where an AVI's list of frames ends by its own word: an index after it can be lost without harm."""
+    """The declared end of the frame list of an AVI; the index after it is not needed."""
     offset = 12
     while len(chunk := _read_at(file, offset, 12)) == 12:
         end = offset + 8 + int.from_bytes(chunk[4:8], "little")
@@ -54,7 +54,7 @@ def _read_at(file: BinaryIO, offset: int, length: int) -> bytes:
 
 
 def _segment_end(head: bytes) -> int:
-    """Where the Matroska segment ends by its own word; 0 where it does not say (RFC 8794, 4 to 6)."""
+    """The declared end of the Matroska segment; 0 if none is declared (RFC 8794, 4 to 6)."""
     offset = 0
     for element_id in (_EBML, _SEGMENT):
         name, offset = _read_vint(head, offset, keep_length_marker=True)
@@ -66,7 +66,7 @@ def _segment_end(head: bytes) -> int:
 
 
 def _read_vint(head: bytes, offset: int, *, keep_length_marker: bool = False) -> tuple[int | None, int]:
-    """A number of variable length and where the next thing begins; None if all its bits are set: unknown."""
+    """A variable-length integer and the offset after it; None (unknown) if all its bits are set."""
     if offset >= len(head) or head[offset] == 0:
         return None, offset
     length = 9 - head[offset].bit_length()

@@ -1,9 +1,8 @@
-"""Which encoder writes a picture, in which pixel format, and how well."""
+"""Choice of the encoder, its pixel format and its quality."""
 
 from __future__ import annotations
 
 import math
-import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ LIBRARIES: dict[Codec, str] = {
     "prores": "prores_ks",
     "ffv1": "ffv1",
 }
-# Whose successor writes on where the codec itself has no encoder here; all others become H.264.
+# The codec to write for a source codec without an encoder here; H.264 for all others.
 _REPLACEMENTS: dict[str, Codec] = {
     **dict.fromkeys(("hevc", "vvc"), "hevc"),
     **dict.fromkeys(("av1", "vp9", "vp8"), "av1"),
@@ -34,26 +33,43 @@ _REPLACEMENTS: dict[str, Codec] = {
     **dict.fromkeys(("ffv1", "huffyuv", "ffvhuff", "utvideo", "magicyuv", "lagarith", "rawvideo"), "ffv1"),
     **dict.fromkeys(("v210", "png", "qtrle", "apng", "v308", "v410", "r210", "r10k"), "ffv1"),
 }
-# Where a codec cannot hold a picture without loss, the next that can is taken.
+# Codecs to try, in this order, if the default one cannot hold the pixel format without loss.
 _FALLBACK_CODECS: tuple[Codec, ...] = ("h264", "hevc", "ffv1")
-# Constant rate factors that cost less than 0.1 dB beside what the source already lost, for a source of
-# _TYPICAL bits per pixel, and the worst factor that a codec takes.
-_CRF: dict[Codec, tuple[float, float]] = {"h264": (10, 51), "hevc": (12, 51), "av1": (12, 63)}
-_REFERENCE_BITS_PER_PIXEL = 0.35
-_CRF_PER_DOUBLING, _MIN_CRF_OFFSET, _MAX_CRF_OFFSET = (
-    2.0,
-    -6.0,
-    4.0,
-)  # factors per doubling of those bits, and the limits of that
+_MAX_CRF: dict[Codec, float] = {"h264": 51, "hevc": 51, "av1": 63}  # limits of the encoders
 _EVEN_SIZE_CODECS = ("h264", "hevc")
 _PRESETS: dict[Codec, str] = {"h264": "medium", "hevc": "fast", "av1": "8"}
 
-os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints its banner to stderr otherwise
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateControl:
+    """Constant rate factor (CRF) as a function of the bit rate of the source.
+
+    The default factors cost less than 0.1 dB in addition to the loss of the source itself.
+    """
+
+    h264_crf: float = 10  # at the reference bit rate
+    hevc_crf: float = 12
+    av1_crf: float = 12
+    reference_bits_per_pixel: float = 0.35
+    crf_per_doubling: float = 2.0  # decrease of the CRF per doubling of the source's bit rate
+    min_offset: float = -6.0  # limits of the change of the CRF
+    max_offset: float = 4.0
+
+    def crf(self, codec: Codec, bits_per_pixel: float | None) -> float:
+        """The CRF for a source of `bits_per_pixel`; the default CRF if that is unknown."""
+        default = {"h264": self.h264_crf, "hevc": self.hevc_crf, "av1": self.av1_crf}[codec]
+        if not bits_per_pixel:
+            return default + 0.0
+        offset = -self.crf_per_doubling * math.log2(bits_per_pixel / self.reference_bits_per_pixel)
+        return default + min(self.max_offset, max(self.min_offset, offset))
+
+
+DEFAULT_RATE_CONTROL = RateControl()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """A codec, the pixel format it is fed, and what that loses."""
+    """A codec, its input pixel format, and the losses of the conversion to it."""
 
     codec: Codec
     pix_fmt: str
@@ -72,14 +88,14 @@ def choose_encoder(
     size: tuple[int, int],
     supported_codecs: Iterable[Codec],
 ) -> tuple[Encoder, list[str]]:
-    """The encoder for a picture of `pix_fmt`, and words to the user about what changes by it.
+    """The encoder for frames of `pix_fmt`, and notes to the user about the changes.
 
     Args:
-        pix_fmt: Of the decoded source.
-        source_codec: Its codec, which is kept where that loses nothing.
-        requested_codec: The codec asked for, taken even if it must lose something.
+        pix_fmt: Pixel format of the decoded source.
+        source_codec: Codec of the source; used if it can hold the pixel format without loss.
+        requested_codec: Codec set by the user, used even if it loses depth or chroma resolution.
         size: Height and width.
-        supported_codecs: The codecs that the output's container can hold.
+        supported_codecs: Codecs that the output container can hold.
     """
     layout, is_odd = planar_layout(pix_fmt), (bool(size[0] % 2), bool(size[1] % 2))
     supported_codecs = set(supported_codecs)
@@ -101,51 +117,48 @@ def choose_encoder(
     return best, notes
 
 
-def _crf_offset(bits_per_pixel: float | None) -> float:
-    """A source that spends more has more to lose."""
-    if not bits_per_pixel:
-        return 0.0
-    return min(
-        _MAX_CRF_OFFSET,
-        max(_MIN_CRF_OFFSET, -_CRF_PER_DOUBLING * math.log2(bits_per_pixel / _REFERENCE_BITS_PER_PIXEL)),
-    )
-
-
 def encoder_options(
-    codec: Codec, quality: float | None = None, *, bits_per_pixel: float | None = None
+    codec: Codec,
+    quality: float | None = None,
+    *,
+    bits_per_pixel: float | None = None,
+    rate_control: RateControl = DEFAULT_RATE_CONTROL,
 ) -> dict[str, str]:
-    """What the encoder is told besides size, pixel format and colour; for comparisons with a bare transcode.
+    """FFmpeg options of the encoder, besides size, pixel format and colour.
 
     Args:
-        codec: Which.
-        quality: Constant rate factor: small is better, 0 the best there is. None fits the source, so that
-            encoding it again costs next to nothing.
-        bits_per_pixel: Bits per pixel of the source.
+        codec: The codec to write.
+        quality: Constant rate factor; lower is better, 0 is the best. None: by the bit rate of the source.
+        bits_per_pixel: Bits per pixel of the source, if known.
+        rate_control: The CRF by bit rate.
+
+    Raises:
+        UnwritableOutput: `quality` is out of the range of the codec.
     """
-    if codec not in _CRF:
+    if codec not in _MAX_CRF:
         return {"vendor": "apl0"} if codec == "prores" else {"level": "3"}
-    default_crf, max_crf = _CRF[codec]
-    crf = default_crf + _crf_offset(bits_per_pixel) if quality is None else quality
+    max_crf = _MAX_CRF[codec]
+    crf = rate_control.crf(codec, bits_per_pixel) if quality is None else quality
     if not 0 <= crf <= max_crf:
-        raise UnwritableOutput(f"quality {crf:g} is not known to {codec}; choose 0 (best) to {max_crf:g}")
+        raise UnwritableOutput(f"quality {crf:g} is out of range for {codec}; choose 0 (best) to {max_crf:g}")
     if codec == "av1":
-        crf = max(1, round(crf))  # it takes 0 for "not set"
+        crf = max(1, round(crf))  # SVT-AV1 reads 0 as "not set"
     return {"crf": f"{crf:g}", "preset": _PRESETS[codec]} | _private_options(codec)
 
 
 def _private_options(codec: Codec) -> dict[str, str]:
-    """What keeps an encoder quiet, and the same pictures the same file."""
+    """Options for less logging, and for bit-exact output from equal input."""
     if codec == "hevc":
         return {"x265-params": "log-level=error"}
-    # With AVX-512 x264's rate control reads memory that nobody wrote (mbtree, seen up to its core 165): files
-    # of the same pictures then differ with whatever lay there. AVX2 costs it no time.
+    # With AVX-512, x264's rate control (mbtree, seen up to core 165) reads uninitialised memory: files of
+    # equal frames then differ. AVX2 is as fast.
     if codec == "h264" and torch.backends.cpu.get_cpu_capability() in {"AVX2", "AVX512"}:
         return {"x264-params": "asm=AVX2"}
     return {}
 
 
 def hdr_options(codec: Codec, mastering: bytes | None, light_level: bytes | None) -> dict[str, str]:
-    """Encoder options that write mastering display and content light level into the stream."""
+    """Encoder options for the mastering display and the content light level of the stream."""
     metadata = {}
     if mastering is not None and (display := _mastering(mastering, codec)):
         metadata["master-display" if codec == "hevc" else "mastering-display"] = display
@@ -159,13 +172,13 @@ def hdr_options(codec: Codec, mastering: bytes | None, light_level: bytes | None
 
 
 def mastering_values(data: bytes) -> list[Fraction]:
-    """Places (x, y) of red, green, blue and white, then darkest and brightest light in cd/m2."""
+    """Chromaticities (x, y) of red, green, blue and white, then minimum and maximum luminance in cd/m2."""
     pairs = struct.unpack_from("<20i", data)
     return [Fraction(pairs[k], pairs[k + 1] or 1) for k in range(0, 20, 2)]
 
 
 def _mastering(data: bytes, codec: Codec) -> str | None:
-    """SMPTE ST 2086 as the encoders spell it, from FFmpeg's AVMasteringDisplayMetadata."""
+    """SMPTE ST 2086 in the syntax of the encoders, from FFmpeg's AVMasteringDisplayMetadata."""
     values = mastering_values(data)
     red, green, blue, white = (values[k : k + 2] for k in range(0, 8, 2))
     darkest, brightest = values[8:]
@@ -175,13 +188,14 @@ def _mastering(data: bytes, codec: Codec) -> str | None:
     def format_point(point: list[Fraction], unit: int) -> str:
         return "({},{})".format(*(f"{float(v):g}" if codec == "av1" else round(v * unit) for v in point))
 
-    primaries = f"G{format_point(green, 50_000)}B{format_point(blue, 50_000)}R{format_point(red, 50_000)}WP{format_point(white, 50_000)}"
+    points = {"G": green, "B": blue, "R": red, "WP": white}
+    primaries = "".join(name + format_point(point, 50_000) for name, point in points.items())
     return f"{primaries}L{format_point([brightest, darkest], 10_000)}"
 
 
 @lru_cache(maxsize=8)
 def _formats(codec: Codec) -> tuple[str, ...]:
-    """The pixel formats that an encoder takes, but for those with transparency and of floating point."""
+    """The input pixel formats of an encoder, without those with alpha or floating point samples."""
     formats = av.Codec(LIBRARIES[codec], "w").video_formats or ()
     opaque = [f for f in formats if not any(part.is_alpha for part in f.components)]
     return tuple(f.name for f in opaque if "f16" not in f.name and "f32" not in f.name)
@@ -189,7 +203,7 @@ def _formats(codec: Codec) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _best_format(codec: Codec, layout: Layout, is_odd: tuple[bool, bool]) -> Encoder:
-    """The pixel format of `codec` that holds most of `layout`, with the least to spare."""
+    """The pixel format of `codec` with the fewest losses against `layout`, then the closest to it."""
 
     def cost(pix_fmt: str) -> tuple[int, ...]:
         candidate = planar_layout(pix_fmt)
@@ -204,7 +218,7 @@ def _best_format(codec: Codec, layout: Layout, is_odd: tuple[bool, bool]) -> Enc
         )
 
     def encodable(pix_fmt: str) -> bool:
-        # x264 and x265 halve colour only along an even size; with whole colour any size goes.
+        # x264 and x265 subsample chroma only along an even size; 4:4:4 allows any size.
         subsampled = planar_layout(pix_fmt).subsampled
         return codec not in _EVEN_SIZE_CODECS or not any(
             a and b for a, b in zip(subsampled, is_odd, strict=True)
@@ -215,12 +229,12 @@ def _best_format(codec: Codec, layout: Layout, is_odd: tuple[bool, bool]) -> Enc
 
 
 def _losses(candidate: Layout, target: Layout) -> tuple[str, ...]:
-    """What `target` has and `candidate` has not, in words."""
+    """Losses of `candidate` against `target`, as text for the user."""
     losses = []
     if candidate.depth < target.depth:
         losses.append(f"{target.depth} bits per sample, only {candidate.depth}")
     if not target.gray and (
         candidate.gray or any(a > b for a, b in zip(candidate.subsampled, target.subsampled, strict=True))
     ):
-        losses.append("the full resolution of colour")
+        losses.append("the full chroma resolution")
     return tuple(losses)

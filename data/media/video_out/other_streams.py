@@ -1,4 +1,4 @@
-"""What comes along beside the video: each stream is tried in the new kind of file before the work."""
+"""Audio, subtitles, data and attachments: a trial copy shows which the new container can hold."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from typing import Any
 import av
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
-from av.stream import AttachmentStream, Discard, Disposition, Stream
+from av.stream import AttachmentStream, Discard, Stream
 
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.video_in.stream_info import SCHEME, open_container
+from freezeframe.data.media.video_in.stream_info import SCHEME, display_pts, open_container
 
-from .stream_digest import StreamRecord, codec_name, is_hidden
+from .stream_digest import StreamRecord, codec_name, is_attached_picture, is_hidden
 
 Contains = Callable[[Fraction], bool]
 
 _NAMES = {"mp4": "MP4", "mov": "QuickTime", "matroska": "Matroska", "webm": "WebM"}
-_TRIAL_PACKETS = 8  # packets of each stream that are tried
-_HEADER_BYTES = 1 << 16  # bytes in which Matroska describes its streams
-_MAX_INTERLEAVE_S = Fraction(10)  # seconds; no file stores what belongs together further apart
+_TRIAL_PACKETS = 8  # packets per stream in the trial copy
+_HEADER_BYTES = 1 << 16  # bytes at the start of a Matroska file with the stream headers
+_MAX_INTERLEAVE_S = Fraction(10)  # seconds; maximum distance in a file between packets of equal time
 
 
 def copyable_streams(
     path: Path, video_index: int, kind: str, *, contains: Contains, end: Fraction | None
 ) -> tuple[frozenset[int], list[str]]:
-    """The streams beside `video_index` that a file of `kind` can hold, and a note about each that is left out.
+    """The streams besides the video that a container can hold, and a note about each of the others.
 
     Args:
         path: The source.
-        video_index: The index of its video.
-        kind: FFmpeg's name of the output's container.
-        contains: Whether the part asked for holds a time in seconds.
-        end: Where that part ends, in seconds; None: with the file.
+        video_index: Index of its video stream.
+        kind: FFmpeg's name of the output container.
+        contains: Whether a time in seconds lies in the requested part.
+        end: End of that part in seconds; None: the end of the file.
 
     Raises:
-        UnwritableOutput: Sound that a .mkv would hold cannot be written.
+        UnwritableOutput: An audio stream cannot be written, although a .mkv could hold it.
     """
     copyable, notes = set(), []
     with open_container(path) as source:
@@ -55,7 +55,7 @@ def copyable_streams(
 
 
 def add_stream_copy(out: OutputContainer, stream: Stream) -> Stream:
-    """A stream of `out` that takes over another's packets as they are."""
+    """Add a stream to `out` for unchanged packets of `stream`."""
     if is_plain_webvtt(stream):
         copy = out.add_mux_stream("webvtt", time_base=stream.time_base)
     else:
@@ -66,16 +66,16 @@ def add_stream_copy(out: OutputContainer, stream: Stream) -> Stream:
 
 
 def is_muxer_generated(stream: Stream, source: InputContainer) -> bool:
-    """Chapter text and timecode of QuickTime: the muxer writes them anew from chapters and tags."""
+    """Whether a stream is QuickTime chapter text or timecode, which the muxer creates itself."""
     if stream.type != "data" or not source.format.name.startswith("mov"):
         return False
-    # FFmpeg has read chapter text into a list, and hands out no packets of it.
+    # FFmpeg parses chapter text into a list and returns no packets of it.
     chapters = stream.discard == Discard.all and codec_name(stream) == "bin_data"
     return chapters or "timecode" in stream.metadata
 
 
 def is_plain_webvtt(stream: Stream) -> bool:
-    """WebVTT under Matroska's newer name (S_TEXT/WEBVTT), which FFmpeg reads as an unknown kind of text."""
+    """Whether a stream is WebVTT under Matroska's newer codec ID (S_TEXT/WEBVTT), unknown to FFmpeg."""
     container = stream.container
     unknown = stream.type == "subtitle" and codec_name(stream) == "unknown"
     if not unknown or "matroska" not in container.format.name:
@@ -85,7 +85,7 @@ def is_plain_webvtt(stream: Stream) -> bool:
 
 
 def packets_until(source: InputContainer, video_index: int, end: Fraction | None) -> Iterator[av.Packet[Any]]:
-    """All packets up to where stream `video_index` is well beyond `end`: a trim must not read the whole file."""
+    """Packets until the video is well beyond `end`, so that a trim does not read the whole file."""
     for packet in source.demux():
         yield packet
         is_timed = end is not None and packet.stream_index == video_index and packet.dts is not None
@@ -93,22 +93,15 @@ def packets_until(source: InputContainer, video_index: int, end: Fraction | None
             return
 
 
-def is_cover(stream: Stream) -> bool:
-    """Whether a stream is a picture beside the film, which its file says itself."""
-    return bool(stream.disposition & Disposition.attached_pic)
-
-
 def _samples(
     source: InputContainer, video_index: int, contains: Contains, end: Fraction | None
 ) -> Mapping[int, list[av.Packet[Any]]]:
-    """The first packets of every other stream in the part that is kept."""
+    """The first packets of every other stream in the requested part."""
     others = [s for s in source.streams if s.index != video_index and not is_muxer_generated(s, source)]
     samples: dict[int, list[av.Packet[Any]]] = {stream.index: [] for stream in others}
     pending = {stream.index for stream in others if not isinstance(stream, AttachmentStream)}
     if end is None:
-        source.streams[
-            video_index
-        ].discard = Discard.all  # its packets tell nothing here, and most bytes are its
+        source.streams[video_index].discard = Discard.all  # not needed here, and most of the file
     for packet in _until_error(packets_until(source, video_index, end)) if pending else ():
         index = packet.stream_index
         if index in samples and packet.size and _is_selected(packet, contains):
@@ -122,14 +115,14 @@ def _samples(
 def _is_selected(packet: av.Packet[Any], contains: Contains) -> bool:
     if is_hidden(packet):
         return False
-    if is_cover(packet.stream):
+    if is_attached_picture(packet.stream):
         return True
-    pts = packet.pts if packet.pts is not None else packet.dts
+    pts = display_pts(packet)
     return pts is not None and packet.time_base is not None and contains(pts * packet.time_base)
 
 
 def _until_error(packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
-    """Packets as far as they can be read; damage is the concern of the pass that decodes."""
+    """Packets up to the first error; damage is reported by the decoding pass."""
     try:
         yield from packets
     except (FFmpegError, OSError):
@@ -137,18 +130,18 @@ def _until_error(packets: Iterator[av.Packet[Any]]) -> Iterator[av.Packet[Any]]:
 
 
 def _rejection_reason(stream: Stream, packets: list[av.Packet[Any]], kind: str) -> str | None:
-    """Why a stream cannot come along, or None."""
+    """Why a stream cannot be copied; None if it can."""
     if stream.type not in ("video", "audio", "subtitle", "data", "attachment"):
         return "is of an unknown kind"
     if stream.type == "data" and codec_name(stream) == "unknown":
-        return "is of a format that FFmpeg cannot write"  # it would lose what describes the data
+        return "is of a format that FFmpeg cannot write"  # the copy would lose its description
     if not packets and not isinstance(stream, AttachmentStream):
-        return "has nothing in it here"
+        return "has no packets in this part"
     return None if _round_trips(stream, packets, kind) else f"cannot be held by {_NAMES[kind]}"
 
 
 def _round_trips(stream: Stream, packets: list[av.Packet[Any]], kind: str) -> bool:
-    """Whether a file with nothing else in it gives the stream's first packets back as they were."""
+    """Whether the first packets of a stream can be written to a file of this kind and read back unchanged."""
     source_record, file = StreamRecord.of(stream), io.BytesIO()
     try:
         with av.open(file, "w", format=kind, metadata_errors="surrogateescape") as out:
@@ -159,7 +152,7 @@ def _round_trips(stream: Stream, packets: list[av.Packet[Any]], kind: str) -> bo
                 packet.dts = (packet.pts or 0) if packet.dts is None else packet.dts
                 packet.stream = copy
                 out.mux_one(packet)
-        if is_cover(stream) or not packets:  # covers and fonts cannot be read back by themselves
+        if is_attached_picture(stream) or not packets:  # covers and fonts alone cannot be read back
             return True
         file.seek(0)
         with av.open(file, "r", metadata_errors="surrogateescape") as reader:
@@ -178,7 +171,7 @@ def _payload_of(container: InputContainer, stream: Stream) -> str:
 
 
 def _reject_audio_loss(stream: Stream, packets: list[av.Packet[Any]], kind: str) -> None:
-    """Sound is too much to lose for a suffix."""
+    """Raise for an audio stream that this container cannot hold, but Matroska can."""
     if (
         stream.type == "audio"
         and packets
@@ -194,5 +187,5 @@ def _reject_audio_loss(stream: Stream, packets: list[av.Packet[Any]], kind: str)
 def _title(stream: Stream) -> str:
     """`stream 4 (data, unknown, GoPro SOS)`."""
     handler = "".join(c for c in stream.metadata.get("handler_name", "") if c.isprintable()).strip()
-    words = (stream.type, codec_name(stream).replace("unknown", "unknown codec"), handler)
-    return f"stream {stream.index} ({', '.join(filter(None, words))})"
+    parts = (stream.type, codec_name(stream).replace("unknown", "unknown codec"), handler)
+    return f"stream {stream.index} ({', '.join(filter(None, parts))})"

@@ -1,4 +1,4 @@
-"""What a new video file will be, settled before the first frame is written."""
+"""Container, encoding and streams of the output, determined before the first frame is written."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from typing import Protocol, runtime_checkable
 
 import av
 
+from freezeframe.data.color import FULL
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.suffixes import CONTAINERS
 from freezeframe.data.media.video_in.frame_picture import planar_layout
 from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.media.video_in.stream_info import VideoInfo, open_container
-from freezeframe.data.types import Source
+from freezeframe.data.types import Picture, Source
 
-from .encoder_choice import LIBRARIES, Codec, choose_encoder, encoder_options, hdr_options
+from .encoder_choice import LIBRARIES, Codec, Encoder, choose_encoder, encoder_options, hdr_options
 from .muxer import Track, trim_chapters
 from .other_streams import copyable_streams
 from .segment_store import Segment
 from .stream_digest import AUDIO_VIDEO, Chapter, StreamRecord, read_chapters, read_tags, union_span
 from .verify import ExpectedOutput
 
-_FRAME_RATE_RANGE = (
-    Fraction(1),
-    Fraction(120),
-)  # frames per second that every encoder's rate control understands
+_FRAME_RATE_RANGE = (Fraction(1), Fraction(120))  # frames per second; supported by every rate control
 _DEFAULT_FRAME_RATE = Fraction(30)
+_BT709_TAGS = (1, 1, 1, 1)  # limited range, BT.709 primaries, transfer function and matrix
 
 
 @runtime_checkable
 class HasDepth(Protocol):
-    """A picture that knows how many bits its samples have."""
+    """A picture with a bit depth."""
 
     @property
     def depth(self) -> int: ...
@@ -43,13 +42,13 @@ class HasDepth(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """All that an encoder is told."""
+    """Settings of an encoder."""
 
     codec: Codec
     pix_fmt: str
     width: int
     height: int
-    frame_rate: Fraction  # frames per second, as far as rate control is concerned
+    frame_rate: Fraction  # frames per second, for rate control only
     tags: tuple[int, int, int, int]  # range, primaries, transfer, matrix
     sample_aspect: Fraction | None
     options: tuple[tuple[str, str], ...]
@@ -61,17 +60,17 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The new file: its container, its video and what comes along."""
+    """The output file: its container, its video and the streams to copy."""
 
     container: str
     encoding: Encoding
     track: Track
-    info: VideoInfo | None  # the source whose other streams come along
-    stream_copy: bool  # if no frame is changed, the source's own video may stand
+    info: VideoInfo | None  # the source of the other streams
+    stream_copy: bool  # copy the video of the source if no frame is changed
     notes: tuple[str, ...]
 
     def trimmed_track(self, segments: Sequence[Segment]) -> Track:
-        """The track, moved so that a trimmed video begins at zero."""
+        """The track, with the start of a trimmed video moved to zero."""
         if self.track.start is None and self.track.end is None:
             return self.track
         return replace(self.track, start=segments[0].times[0] * self.track.time_base)
@@ -83,7 +82,7 @@ class Plan:
         copied_records: Sequence[StreamRecord],
         track: Track,
     ) -> ExpectedOutput:
-        """What the file must hold, for the plumbing sheet."""
+        """Expected properties of the output, for its verification."""
         start_offset = round(track.start_offset / track.time_base)
         times = [time - start_offset for segment in segments for time in segment.times]
         info, encoding = self.info, self.encoding
@@ -94,7 +93,7 @@ class Plan:
         codec = info.codec if video_record and info else encoding.codec
         return ExpectedOutput(
             video_record=video_record,
-            video="copied bit for bit: no frame needed work" if video_record else f"encoded as {codec}",
+            video="copied bit for bit: no frame was changed" if video_record else f"encoded as {codec}",
             codec=codec,
             size=(encoding.height, encoding.width),
             times=times,
@@ -117,7 +116,11 @@ class Plan:
 
 
 def make_plan(source: Source, path: Path, *, codec: Codec | None, quality: float | None) -> Plan:
-    """Settle everything from what was asked for and what the source is."""
+    """Plan the output from the options and the properties of the source.
+
+    Raises:
+        UnwritableOutput: The container cannot hold the codec or the audio.
+    """
     kind = CONTAINERS[path.suffix.lower()]
     supported_codecs = _supported_codecs(kind)
     if codec is not None and codec not in supported_codecs:
@@ -139,37 +142,14 @@ def _plan_video(source: VideoSource, kind: str, codec: Codec | None, quality: fl
         size=(info.height, info.width),
         supported_codecs=_supported_codecs(kind),
     )
-    options = _merge_options(
-        encoder_options(encoder.codec, quality, bits_per_pixel=info.bits_per_pixel),
-        hdr_options(encoder.codec, info.mastering, info.light_level),
-    )
-    is_rgb_to_yuv = planar_layout(info.pix_fmt).rgb and not planar_layout(encoder.pix_fmt).rgb
-    span = info.tags[0] if not info.spec.full else 2
-    encoding = Encoding(
-        codec=encoder.codec,
-        pix_fmt=encoder.pix_fmt,
-        width=info.width,
-        height=info.height,
-        frame_rate=_clamp_frame_rate(info.rate),
-        tags=(1, *info.tags[1:3], 1) if is_rgb_to_yuv else (span, *info.tags[1:]),
-        sample_aspect=info.sample_aspect,
-        options=tuple(options.items()),
-    )
-    track = Track(
-        time_base=info.time_base,
-        rate=info.rate,
-        sample_aspect=info.sample_aspect,
-        display_matrix=info.display_matrix,
-        start=None if source.start is None else source.start + info.origin,
-        end=None if source.end is None else source.end + info.origin,
-    )
+    track = _video_track(source)
     streams, dropped_notes = copyable_streams(
         info.path, info.stream, kind, contains=track.contains, end=track.end
     )
     must_encode = codec is not None or quality is not None or source.trimmed
     return Plan(
         container=kind,
-        encoding=encoding,
+        encoding=_video_encoding(info, encoder, quality),
         track=replace(track, streams=streams),
         info=info,
         stream_copy=not must_encode,
@@ -177,40 +157,72 @@ def _plan_video(source: VideoSource, kind: str, codec: Codec | None, quality: fl
     )
 
 
+def _video_encoding(info: VideoInfo, encoder: Encoder, quality: float | None) -> Encoding:
+    """The settings of `encoder` for the frames of a video; RGB is converted to BT.709."""
+    options = _merge_options(
+        encoder_options(encoder.codec, quality, bits_per_pixel=info.bits_per_pixel),
+        hdr_options(encoder.codec, info.mastering, info.light_level),
+    )
+    is_rgb_to_yuv = planar_layout(info.pix_fmt).rgb and not planar_layout(encoder.pix_fmt).rgb
+    color_range = FULL if info.spec.full else info.tags[0]
+    return Encoding(
+        codec=encoder.codec,
+        pix_fmt=encoder.pix_fmt,
+        width=info.width,
+        height=info.height,
+        frame_rate=_clamp_frame_rate(info.rate),
+        tags=(1, *info.tags[1:3], 1) if is_rgb_to_yuv else (color_range, *info.tags[1:]),
+        sample_aspect=info.sample_aspect,
+        options=tuple(options.items()),
+    )
+
+
+def _video_track(source: VideoSource) -> Track:
+    info = source.info
+    return Track(
+        time_base=info.time_base,
+        rate=info.rate,
+        sample_aspect=info.sample_aspect,
+        display_matrix=info.display_matrix,
+        start=None if source.start is None else source.start + info.origin,
+        end=None if source.end is None else source.end + info.origin,
+    )
+
+
 def _plan_images(source: Source, kind: str, codec: Codec | None, quality: float | None) -> Plan:
-    frames = source.frames()
-    first = next(iter(frames), None)
+    first = next(iter(source.frames()), None)
     if first is None:
-        raise UnreadableMedia(f"{source.name}: has no image in it")
-    height, width = first.picture.size
-    is_deep = isinstance(first.picture, HasDepth) and first.picture.depth > 8
-    stem = "yuv444p" if height % 2 or width % 2 else "yuv420p"
+        raise UnreadableMedia(f"{source.name}: contains no image")
     encoder, notes = choose_encoder(
-        stem + "10le" * is_deep,
+        _image_format(first.picture),
         "images",
         codec,
-        size=(height, width),
+        size=first.picture.size,
         supported_codecs=_supported_codecs(kind),
     )
+    height, width = first.picture.size
     encoding = Encoding(
         codec=encoder.codec,
         pix_fmt=encoder.pix_fmt,
         width=width,
         height=height,
         frame_rate=_clamp_frame_rate(source.rate),
-        tags=(1, 1, 1, 1),
+        tags=_BT709_TAGS,
         sample_aspect=None,
         options=tuple(encoder_options(encoder.codec, quality).items()),
     )
-    track = Track(
-        time_base=Fraction(1, source.rate.numerator),
-        rate=source.rate,
-        sample_aspect=None,
-        display_matrix=None,
-    )
+    time_base = Fraction(1, source.rate.numerator)
+    track = Track(time_base=time_base, rate=source.rate, sample_aspect=None, display_matrix=None)
     return Plan(
         container=kind, encoding=encoding, track=track, info=None, stream_copy=False, notes=tuple(notes)
     )
+
+
+def _image_format(picture: Picture) -> str:
+    """The pixel format for images: 4:2:0, or 4:4:4 for odd sizes; 10 bits for images of more than 8."""
+    height, width = picture.size
+    is_deep = isinstance(picture, HasDepth) and picture.depth > 8
+    return ("yuv444p" if height % 2 or width % 2 else "yuv420p") + "10le" * is_deep
 
 
 def _clamp_frame_rate(rate: Fraction) -> Fraction:
@@ -219,7 +231,7 @@ def _clamp_frame_rate(rate: Fraction) -> Fraction:
 
 
 def _merge_options(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
-    """Both sets of options; those of one name are lists, which are joined."""
+    """Both sets of options; values of a common key are lists, which are joined."""
     return {**first, **second} | {key: f"{first[key]}:{second[key]}" for key in first.keys() & second.keys()}
 
 
@@ -229,11 +241,12 @@ def _supported_codecs(kind: str) -> frozenset[Codec]:
     with av.open(os.devnull, "w", format=kind) as container:
         supported = container.supported_codecs
     codecs = frozenset(codec for codec, library in LIBRARIES.items() if library in supported)
-    return codecs - {"av1"} if kind == "mov" else codecs  # its list says AV1, its header writer refuses
+    # The MOV muxer lists AV1 but cannot write its header.
+    return codecs - {"av1"} if kind == "mov" else codecs
 
 
 def _read_metadata(info: VideoInfo | None, track: Track) -> tuple[dict[str, str], list[Chapter]]:
-    """What the source says about itself and must still be said: tags and chapters."""
+    """Tags and chapters that the output must have."""
     if info is None:
         return {}, []
     with open_container(info.path) as source:

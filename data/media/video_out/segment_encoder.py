@@ -1,10 +1,9 @@
-"""One segment's encoder, and what is said when it cannot write."""
+"""The encoder of one segment, and a trial of the output format."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.files.publish import translate_os_errors
+from freezeframe.data.media.files.error_translation import ffmpeg_message
 from freezeframe.data.media.video_in.frame_picture import VideoPicture, convert_format, frame_from_linear
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url, open_container
 from freezeframe.data.types import Frame, Picture
@@ -23,12 +22,12 @@ from .muxer import add_streams, create_container
 from .plan import Encoding, Plan
 from .segment_store import INDEX_TIME_BASE, Segment
 
-_DTS_OFFSET = 1000  # places; no encoder brings a frame that much later than it is shown
-_TRIAL_PACKETS = 200  # packets of the source that are tried before any work
+_DTS_OFFSET = 1000  # frames; larger than the reorder delay of any encoder
+_TRIAL_PACKETS = 200  # packets of the source in the trial
 
 
 class SegmentWriter:
-    """Encodes frames into one file of their own, frame k at time k."""
+    """Encodes frames into one file; frame k has timestamp k."""
 
     def __init__(self, file: Path, plan: Plan) -> None:
         self._file, self._plan = file, plan
@@ -48,12 +47,12 @@ class SegmentWriter:
         self._unmodified = self._unmodified and is_unmodified(frame)
         time, self._last_duration = display_time(frame, self._plan)
         image.pts, image.time_base = self.frames, 1 / self._plan.encoding.frame_rate
-        image.pict_type = 0  # else the source's choice of I, P and B would be forced upon the encoder
+        image.pict_type = 0  # else the encoder would reuse the I, P and B types of the source
         self._times.append(time)
         self._mux(self._stream.encode(image))
 
     def close(self) -> Segment:
-        """Empty the encoder and finish the file."""
+        """Flush the encoder and finish the file."""
         self._mux(self._stream.encode(None))
         self._container.close()
         return Segment(
@@ -69,16 +68,19 @@ class SegmentWriter:
             self._container.close()
 
     def _image(self, frame: Frame) -> av.VideoFrame:
-        """What the encoder gets: an untouched frame is the very one that was decoded."""
+        """The input of the encoder: for an unmodified frame the decoded one."""
         encoding = self._plan.encoding
-        if frame.picture.size != (encoding.height, encoding.width):  # it would read past the frame's end
+        if frame.picture.size != (
+            encoding.height,
+            encoding.width,
+        ):  # the encoder would read past the end of the frame
             raise UnwritableOutput(f"frame {frame.index} is of another size than the first")
         return convert_format(to_video_picture(frame.picture, self._plan), encoding.pix_fmt)
 
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             self._reorder_delay = max(self._reorder_delay, self._packets - packet.pts)
-            # Only the order counts until segments are joined; x265's own times of very short runs may clash.
+            # Timestamps are replaced when segments are joined; those of x265 can collide in very short ones.
             packet.dts = self._packets - _DTS_OFFSET
             self._packets += 1
             packet.time_base = INDEX_TIME_BASE
@@ -86,12 +88,12 @@ class SegmentWriter:
 
 
 def is_unmodified(frame: Frame) -> bool:
-    """Whether a frame is the very one that was decoded."""
+    """Whether a frame is as decoded."""
     return isinstance(frame.picture, VideoPicture) and frame.picture.unmodified
 
 
 def to_video_picture(picture: Picture, plan: Plan) -> VideoPicture:
-    """The picture as a frame of video, of the depth that will be encoded."""
+    """The picture as a video frame of the bit depth of the plan."""
     if isinstance(picture, VideoPicture):
         return picture
     depth = av.VideoFormat(plan.encoding.pix_fmt).components[0].bits
@@ -99,17 +101,19 @@ def to_video_picture(picture: Picture, plan: Plan) -> VideoPicture:
 
 
 def display_time(frame: Frame, plan: Plan) -> tuple[int, int]:
-    """When a frame is shown and for how long, in ticks of the job."""
+    """Timestamp and duration of a frame, in ticks of the plan's time base."""
     picture, time_base = frame.picture, plan.track.time_base
     duration = picture.frame.duration if isinstance(picture, VideoPicture) and picture.unmodified else None
     return round(frame.time / time_base), duration or round(1 / plan.track.rate / time_base)
 
 
 def add_encoder(container: OutputContainer, encoding: Encoding) -> Any:
-    """A video stream that encodes as planned."""
+    """Add a video stream with the settings of `encoding`."""
     options = dict(encoding.options)
+    if encoding.codec == "av1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: else SVT-AV1 prints a banner to stderr
     if encoding.codec == "ffv1" and encoding.width == 1:
-        options["level"] = "1"  # its later versions divide each row
+        options["level"] = "1"  # later versions slice each row
     stream: Any = container.add_stream(
         encoding.library, rate=encoding.frame_rate, options=options, time_base=1 / encoding.frame_rate
     )
@@ -122,7 +126,11 @@ def add_encoder(container: OutputContainer, encoding: Encoding) -> Any:
 
 
 def dry_run_mux(plan: Plan, path: Path) -> None:
-    """Write the file's beginning into nothing, to learn now whether encoder and container take it all."""
+    """Mux the beginning of the file to the null device, to test encoder and container before any work.
+
+    Raises:
+        UnwritableOutput: The container cannot hold the planned streams.
+    """
     if plan.info is None:
         return
     try:
@@ -131,7 +139,7 @@ def dry_run_mux(plan: Plan, path: Path) -> None:
     except (FFmpegError, ValueError) as error:
         raise UnwritableOutput(
             f"{path}: this kind of file cannot hold {plan.encoding.codec} with the source's other streams"
-            f" ({error_text(error)}); write a .mkv or the source's own kind"
+            f" ({ffmpeg_message(error)}); write a .mkv or the source's own kind"
         ) from error
     except UnwritableOutput as error:
         raise UnwritableOutput(f"{path}: {error}") from error
@@ -144,25 +152,7 @@ def _mux_to_null(plan: Plan, source: InputContainer, video_index: int) -> None:
         )
         out.start_encoding()
         for packet in islice(source.demux(), _TRIAL_PACKETS):
-            # Some muxers look at a stream only when its first packet comes.
+            # Some muxers check a stream only at its first packet.
             if packet.stream_index in routes and packet.dts is not None:
                 packet.stream = routes[packet.stream_index]
                 out.mux_one(packet)
-
-
-def error_text(error: Exception) -> str:
-    """What FFmpeg logged about an error, which tells more than its number."""
-    if not isinstance(error, FFmpegError):
-        return str(error)
-    log_entry = error.log[1] if error.log else None
-    return log_entry[2].strip() if log_entry else str(error.strerror)
-
-
-@contextmanager
-def translate_write_errors(path: Path) -> Iterator[None]:
-    """Turn what the system or FFmpeg says about a failed write into a sentence about the output."""
-    try:
-        with translate_os_errors(path):
-            yield
-    except FFmpegError as error:
-        raise UnwritableOutput(f"{path}: cannot be encoded ({error_text(error)})") from error

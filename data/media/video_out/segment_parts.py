@@ -1,7 +1,7 @@
-"""What is finished of a running segment, kept without loss: an encoder cannot be interrupted and go on.
+"""Finished frames of an unfinished segment, saved losslessly: the state of an encoder cannot be saved.
 
-A part holds the frames of some windows. Changed pictures lie in a file of their own as grey FFV1 frames, all
-samples plane after plane; of frames that were not changed only the number is kept, they are read again.
+A part holds the frames of some windows. Changed frames are stored in a file as gray FFV1 frames, with the
+samples of all planes one after another; unchanged frames are decoded from the source again.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .segment_store import Part
 
 Samples = npt.NDArray[np.generic]
 
-MIN_ROW_SAMPLES = 64  # samples in a row: FFV1 cannot slice narrower pictures
+MIN_ROW_SAMPLES = 64  # samples per row: FFV1 cannot slice narrower pictures
 _GRAY_FORMATS = {8: "gray", 10: "gray10le", 12: "gray12le", 16: "gray16le"}
 
 
 class PartWriter:
-    """Takes frames one by one; those up to the last `commit` count."""
+    """Saves frames one by one; those after the last `commit` are discarded."""
 
     def __init__(self, file: Path, plan: Plan) -> None:
         self._file, self._plan = file, plan
@@ -54,11 +54,11 @@ class PartWriter:
         self._frames += 1
 
     def commit(self) -> None:
-        """A window ends here."""
+        """Mark the end of a window."""
         self._committed_frames = self._frames
 
     def close(self) -> Part:
-        """Finish the file and force it to disk."""
+        """Finish the file and flush it to disk."""
         changed = tuple(index for index in self._changed if index < self._committed_frames)
         if self._container is not None:
             self._container.mux(self._stream.encode(None))
@@ -77,17 +77,17 @@ class PartWriter:
         width = max(MIN_ROW_SAMPLES, picture.size[1])
         rows = np.zeros((-(-len(samples) // width), width), samples.dtype)
         rows.reshape(-1)[: len(samples)] = samples
-        grey = av.VideoFrame.from_ndarray(rows, format=_GRAY_FORMATS[picture.depth])
+        gray = av.VideoFrame.from_ndarray(rows, format=_GRAY_FORMATS[picture.depth])
         if self._container is None:
             self._container = av.open(ffmpeg_url(self._file), "w", format="matroska")
             self._stream = self._container.add_stream("ffv1", rate=25, options={"level": "3"})
             self._stream.height, self._stream.width = rows.shape
-            self._stream.pix_fmt = grey.format.name
-        self._container.mux(self._stream.encode(grey))
+            self._stream.pix_fmt = gray.format.name
+        self._container.mux(self._stream.encode(gray))
 
 
 def read_part(part: Part, source: Iterator[Frame], plan: Plan) -> Iterator[Frame]:
-    """The frames of a part, given those of the source from its first one on."""
+    """The frames of a part; `source` starts at its first frame."""
     pictures, changed = _read_samples(part), set(part.changed)
     for index, frame in enumerate(islice(source, part.frames)):
         if index not in changed:

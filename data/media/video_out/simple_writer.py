@@ -1,4 +1,4 @@
-"""A plain film of pictures that no file had before: fly-throughs and slow motion."""
+"""A video file of rendered images: fly-throughs and slow motion."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CRF = "16"  # constant rate factor of x264
 
 
 def write_video(pictures: Iterable[Tensor], path: Path, *, rate: Fraction) -> Path:
-    """Write [3, H, W] linear light pictures as H.264, 4:2:0, tagged BT.709; odd sides lose a pixel.
+    """Write [3, H, W] linear RGB images as H.264, 4:2:0, tagged BT.709; odd sizes are cropped by one pixel.
 
     Raises:
-        UnwritableOutput: There are no pictures, or the file cannot be written.
+        UnwritableOutput: There are no images, or the file cannot be written.
     """
     try:
         with av.open(ffmpeg_url(path), "w") as container:
@@ -41,7 +41,7 @@ def write_video(pictures: Iterable[Tensor], path: Path, *, rate: Fraction) -> Pa
     except av.FFmpegError as error:
         raise UnwritableOutput(f"{path}: {error.strerror}; choose another place") from error
     if not count:
-        raise UnwritableOutput(f"{path}: there is nothing to show")
+        raise UnwritableOutput(f"{path}: there are no images to write")
     return path
 
 
@@ -52,5 +52,5 @@ def _encode_rgb24(picture: Tensor) -> np.ndarray:
 
 
 def _tag(codec: av.VideoCodecContext) -> None:
-    """BT.709, narrow range: what players assume only of large pictures."""
+    """BT.709, limited range: for small untagged videos players assume BT.601."""
     codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range = 1, 1, 1, 1

@@ -1,4 +1,4 @@
-"""Video files as a `Sink`: encoded behind the caller's back, in segments, joined when all is there."""
+"""A video file as a `Sink`: encoded on another thread, in segments, muxed when all frames are written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -14,31 +15,39 @@ from av.error import FFmpegError
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.background import Worker
-from freezeframe.data.media.files.publish import Claim, claim, create_parents, remove_empty
+from freezeframe.data.media.files.directories import create_parents, remove_empty
+from freezeframe.data.media.files.error_translation import translate_write_errors
+from freezeframe.data.media.files.fingerprint import check_unchanged
+from freezeframe.data.media.files.publish import Claim, claim
 from freezeframe.data.media.files.suffixes import CONTAINERS
-from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.types import Frame, Source
+from freezeframe.data.verification import VerificationReport
 
-from .encoder_choice import Codec, encoder_options
-from .fingerprint import check_unchanged, source_state
+from .encoder_choice import Codec
 from .muxer import mux
 from .plan import Plan, make_plan
-from .segment_encoder import SegmentWriter, display_time, dry_run_mux, is_unmodified, translate_write_errors
+from .segment_encoder import SegmentWriter, display_time, dry_run_mux, is_unmodified
 from .segment_parts import PartWriter, read_part
 from .segment_store import Segment, SegmentStore
-from .verify import VerificationReport, verify
+from .verify import verify
 
-__all__ = ["CONTAINERS", "VideoSink", "encoder_options"]
 
-MIN_SEGMENT_FRAMES = 240  # frames of a segment that is worth a key frame
-SAVE_INTERVAL_S = 5.0  # seconds of work after which finished frames of the running segment are kept
-QUEUE_DEPTH = 8  # frames that wait for the encoder
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkConfig:
+    """Segments and saved progress of an encode."""
+
+    min_segment_frames: int = 240  # every segment costs a key frame
+    save_interval_s: float = 5.0  # seconds between saves of the finished frames of the current segment
+    queue_depth: int = 8  # frames waiting for the encoder
+
+
+DEFAULT_SINK = SinkConfig()
 
 
 class VideoSink:
-    """Writes one video file. An interrupted run of the same job goes on after its last finished frames."""
+    """Writes one video file. A rerun of an interrupted job continues after its last finished frames."""
 
-    def __init__(  # noqa: PLR0913  # each is one wish of the user
+    def __init__(  # noqa: PLR0913  # each is an option of the user
         self,
         source: Source,
         path: str | Path,
@@ -47,36 +56,51 @@ class VideoSink:
         quality: float | None = None,
         force: bool = False,
         key: str = "",
+        config: SinkConfig = DEFAULT_SINK,
     ) -> None:
+        """Check the output, plan it, and lock its work folder.
+
+        Args:
+            source: The source of the frames; its other streams are copied.
+            path: The file to write; its suffix selects the container.
+            codec: The codec to write; None: that of the source.
+            quality: Constant rate factor; None: by the bit rate of the source.
+            force: Replace an existing file.
+            key: A hash of all settings that change a frame; an interrupted job with another key is discarded.
+            config: Segments and saved progress.
+
+        Raises:
+            UnwritableOutput: The output exists, or cannot hold the video with the source's other streams.
+        """
         self.path = Path(path)
-        self._claim = check_output(self.path, source, force=force)
-        self._source_state = source_state(source)
+        self._config = config
+        self._claim = _claim_output(self.path, source, force=force)
+        self._fingerprint = source.fingerprint()
         self.plan: Plan = make_plan(source, self.path, codec=codec, quality=quality)
         dry_run_mux(self.plan, self.path)
-        self.notes = list(self.plan.notes)  # words to the user
-        identity = _identity(self._source_state, self.plan, key)
+        self.notes = list(self.plan.notes)  # messages to the user
+        identity = _identity(self._fingerprint, self.plan, key)
         with translate_write_errors(self.path), create_parents(self.path) as self._folders:
-            self._store = SegmentStore(work_dir(self.path), identity, output=self.path)
+            self._store = SegmentStore(self.path, identity)
             self._claim = self._recheck_claim(source, force=force)
         self._source = source
         self._resume_frame = self._store.finished_frames
-        self._pending_parts = list(self._store.parts)  # of an earlier run, not yet handed to the encoder
+        self._pending_parts = list(self._store.parts)  # of an earlier run, to be encoded again
         self._writer: SegmentWriter | None = None
         self._part: PartWriter | None = None
         self._last_save = time.monotonic()
-        # As long as no frame was changed, none is encoded: the source's own packets may do.
+        # Until a frame is changed none is encoded: the packets of the source may be copied.
         self._is_deferring = (
             len(self._store.deferred_segments) == len(self._store.segments) and self.plan.stream_copy
         )
-        self._deferred_frames: list[
-            tuple[int, int]
-        ] = []  # when frames of the running segment are shown, how long
-        self._worker: Worker[Frame | None] = Worker(self._process, QUEUE_DEPTH)
+        # Timestamps and durations of the deferred frames of the current segment, in ticks.
+        self._deferred_frames: list[tuple[int, int]] = []
+        self._worker: Worker[Frame | None] = Worker(self._process, config.queue_depth)
 
     def _recheck_claim(self, source: Source, *, force: bool) -> Claim:
-        """The claim once more: another run that was waited for may have finished its output meanwhile."""
+        """Claim again: while this run waited for the lock, another may have written the output."""
         try:
-            return check_output(self.path, source, force=force)
+            return _claim_output(self.path, source, force=force)
         except UnwritableOutput:
             self._store.close()
             raise
@@ -86,13 +110,13 @@ class VideoSink:
         return self._resume_frame
 
     def write(self, frames: Sequence[Frame], /) -> None:
-        """Hand over frames that belong together: a segment never ends among them."""
+        """Queue the frames of one window: segments end only between windows."""
         for frame in frames:
             self._worker.put(frame)
         self._worker.put(None)
 
     def finish(self) -> VerificationReport:
-        """Join all segments and everything else of the source into the file, and check what it holds."""
+        """Mux all segments with the other streams of the source, verify the file and publish it."""
         try:
             self._worker.join()
             with translate_write_errors(self.path):
@@ -103,7 +127,7 @@ class VideoSink:
             self.abort()
 
     def abort(self) -> None:
-        """Stop. What is finished stays for the next run, everything half done goes."""
+        """Stop. Finished frames are saved for the next run, incomplete files are removed."""
         self._worker.abandon()
         if self._writer is not None:
             self._writer.abandon()
@@ -115,7 +139,7 @@ class VideoSink:
         remove_empty(self._folders)
 
     def _process(self, frame: Frame | None) -> None:
-        """One frame into the running segment; None says that a segment may end here."""
+        """Add a frame to the current segment; None marks the end of a window."""
         with translate_write_errors(self.path):
             self._replay()
             if frame is None:
@@ -127,20 +151,21 @@ class VideoSink:
             self._part.add(frame)
 
     def _end_window(self) -> None:
-        """Between two windows: the only place where a segment or a part may end."""
+        """End the segment or the part if it is due; both end only between windows."""
         if self._part is not None:
             self._part.commit()
-        if max(len(self._deferred_frames), self._writer.frames if self._writer else 0) >= MIN_SEGMENT_FRAMES:
+        frames = max(len(self._deferred_frames), self._writer.frames if self._writer else 0)
+        if frames >= self._config.min_segment_frames:
             self._close_segment()
-        elif time.monotonic() - self._last_save >= SAVE_INTERVAL_S:
+        elif time.monotonic() - self._last_save >= self._config.save_interval_s:
             self._close_part()
 
     def _replay(self) -> None:
-        """Hand the finished frames of an earlier run to the encoder, which begins the segment anew."""
-        parts_left, self._pending_parts = self._pending_parts, []
-        if parts_left:
+        """Encode the saved frames of an earlier run again: the encoder restarts the segment."""
+        parts, self._pending_parts = self._pending_parts, []
+        if parts:
             source_frames = self._source.frames(first=self._store.frames)
-            for part in parts_left:
+            for part in parts:
                 for frame in read_part(part, source_frames, self.plan):
                     self._encode(frame)
 
@@ -180,7 +205,7 @@ class VideoSink:
         self._last_save = time.monotonic()
 
     def _encode_deferred(self) -> None:
-        """Encode what was put off: read it again, for so many frames could not be kept."""
+        """Encode the deferred frames, decoded again: too many to hold in memory."""
         segment_numbers, frame_count = self._store.deferred_segments, len(self._deferred_frames)
         self._is_deferring, self._deferred_frames = False, []
         if not segment_numbers and not frame_count:
@@ -206,19 +231,19 @@ class VideoSink:
         try:
             self._claim.publish(draft)
         finally:
-            if not draft.exists():  # it has a name, be it another one
+            if not draft.exists():  # published, possibly under another name
                 self._store.discard()
         return report
 
     def _check_source_unchanged(self) -> None:
         try:
-            check_unchanged(self._source, self._source_state)
+            check_unchanged(self._source, self._fingerprint)
         except UnreadableMedia:
             self._store.discard()
             raise
 
     def _mux_stream_copy(self, draft: Path) -> VerificationReport | None:
-        """The source's own video where no frame was changed; None where the container cannot take it."""
+        """Copy the video of the source if no frame was changed; None if the container cannot hold it."""
         if not self.plan.stream_copy or not all(segment.unmodified for segment in self._store.segments):
             return None
         try:
@@ -233,33 +258,26 @@ class VideoSink:
         video_record, copied_records = mux(
             draft, self.plan.container, info=self.plan.info, segments=[] if remux else segments, track=track
         )
-        expected_output = self.plan.expected_output(segments, video_record, copied_records, track)
+        expected = self.plan.expected_output(segments, video_record, copied_records, track)
         try:
-            return verify(draft, expected_output)
+            return verify(draft, expected)
         except UnreadableMedia as error:
             self._store.discard()
             raise UnwritableOutput(
-                f"{self.path}: the finished file cannot be read back; nothing was kept"
+                f"{self.path}: the finished file cannot be read back and was removed"
             ) from error
 
 
-def check_output(path: Path, source: Source, *, force: bool) -> Claim:
-    """Stop before any work where the output cannot or must not be written."""
-    inputs = [Path(source.info.path if isinstance(source, VideoSource) else source.name)]
-    output_claim = claim(path, inputs=inputs, force=force)
+def _claim_output(path: Path, source: Source, *, force: bool) -> Claim:
+    output_claim = claim(path, inputs=[Path(source.name)], force=force)
     if path.suffix.lower() not in CONTAINERS:
         raise UnwritableOutput(
-            f"{path}: write one of {', '.join(CONTAINERS)}; other files cannot keep every time"
+            f"{path}: write one of {', '.join(CONTAINERS)}; other formats cannot hold every timestamp"
         )
     return output_claim
 
 
-def work_dir(path: Path) -> Path:
-    """Where the unfinished work for an output lies: beside it, so that the last step is a rename."""
-    return path.with_name(f".{path.name}.freezeframe")
-
-
-def _identity(state: str, plan: Plan, key: str) -> str:
-    """Changes with everything that changes a segment."""
-    description = f"{key} {state} {plan.encoding} {av.__version__} {av.ffmpeg_version_info}"
+def _identity(fingerprint: str, plan: Plan, key: str) -> str:
+    """A hash of everything that changes a segment."""
+    description = f"{key} {fingerprint} {plan.encoding} {av.__version__} {av.ffmpeg_version_info}"
     return hashlib.sha256(description.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Books about what goes through a container: packets, tags, chapters."""
+"""Digests of the streams of a container, to compare input and output: packets, tags, chapters."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ import av
 from av.container import Container
 from av.stream import AttachmentStream, DataStream, Disposition, Stream
 
-# Written by the muxer about itself, or true of the old file only.
+from freezeframe.data.media.video_in.stream_info import display_pts
+
+# Tags that the muxer writes itself or that describe the old file only.
 MUXER_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
 AUDIO_VIDEO = ("video", "audio")
 _ADTS_SYNC = 0xFFF0
 
-_LOCATION_TOLERANCE_DEG = 1e-4  # degrees, about ten metres: MP4 keeps no more of a place
+_LOCATION_TOLERANCE_DEG = 1e-4  # degrees, about ten metres: the resolution of MP4
 
-Span = tuple[Fraction, Fraction]  # from when to when, in seconds
+Span = tuple[Fraction, Fraction]  # start and end in seconds
 Chapter = tuple[Fraction, Fraction, str]  # start and end in seconds, title
 
 
 @dataclass(slots=True)
 class StreamRecord:
-    """What went through one stream: its packets' times, and their bytes as a hash."""
+    """The timestamps of the packets of one stream, and a hash of their payload."""
 
     kind: str
     codec: str
     time_base: Fraction  # seconds
     label: str  # language and title
-    is_attached_pic: bool  # a cover or thumbnail: shown beside the film, not at a time
+    is_attached_pic: bool  # a cover image or thumbnail, without a time
     times: array[int] = field(default_factory=lambda: array("q"))
-    end: int = 0  # ticks, when the last packet has been shown
+    end: int = 0  # ticks, end of the last packet
     size: int = 0  # bytes
     digest: Any = field(default_factory=hashlib.sha256)
 
     @classmethod
     def of(cls, stream: Stream) -> StreamRecord:
-        """Empty books of a stream; an attachment is all header, so its books are full at once."""
+        """The empty record of a stream; that of an attachment is complete, as it consists of a header."""
         language, title = (stream.metadata.get(key, "") for key in ("language", "title"))
         label = ("und" if language in ("", "und") else language) + (f" {title}" if title else "")
         record = cls(
@@ -50,7 +52,7 @@ class StreamRecord:
             codec=codec_name(stream),
             time_base=stream.time_base or Fraction(1),
             label=label,
-            is_attached_pic=bool(stream.disposition & Disposition.attached_pic),
+            is_attached_pic=is_attached_picture(stream),
         )
         if isinstance(stream, AttachmentStream):
             record._add(stream.data)
@@ -58,19 +60,19 @@ class StreamRecord:
 
     @property
     def summary(self) -> str:
-        """Size and hash of all payload."""
+        """Size and hash of the payload."""
         return f"{self.size} bytes, sha256 {self.digest.hexdigest()[:16]}"
 
     @property
     def span(self) -> Span | None:
-        """Seconds from when to when there is something to see or hear."""
+        """Start and end in seconds; None without packets."""
         return (min(self.times) * self.time_base, self.end * self.time_base) if self.times else None
 
     def add_packet(self, packet: av.Packet[Any]) -> None:
         if is_gap(packet, self.codec):
             return
-        pts = packet.pts if packet.pts is not None else packet.dts
-        is_hidden_frame = self.kind == "video" and packet.is_discard  # an edit list keeps it off the screen
+        pts = display_pts(packet)
+        is_hidden_frame = self.kind == "video" and packet.is_discard  # by an edit list
         if pts is not None and not is_hidden_frame and not self.is_attached_pic:
             self.times.append(pts)
             self.end = max(self.end, pts + (packet.duration or 0))
@@ -81,18 +83,23 @@ class StreamRecord:
         self.size += len(payload)
 
 
+def is_attached_picture(stream: Stream) -> bool:
+    """Whether a stream is flagged as a cover image or thumbnail."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
 def is_gap(packet: av.Packet[Any], codec: str) -> bool:
-    """Whether a packet only says that no subtitle is shown; MP4 muxers put these in by themselves."""
+    """Whether a packet is an empty subtitle, which MP4 muxers insert between subtitles."""
     return codec == "mov_text" and packet.size == 2
 
 
 def is_hidden(packet: av.Packet[Any]) -> bool:
-    """Whether an edit list hides words or data. Decoders need what comes before a film or its sound."""
+    """Whether an edit list hides a subtitle or data packet. Audio and video need theirs for decoding."""
     return packet.is_discard and packet.stream.type not in AUDIO_VIDEO
 
 
 def codec_name(stream: Stream) -> str:
-    """The codec of a stream, also of data that has no decoder."""
+    """The codec of a stream, also of data without a decoder."""
     context: Any = stream.codec_context  # None where FFmpeg has no codec of that kind
     if context is not None:
         return str(context.codec.canonical_name)
@@ -100,15 +107,14 @@ def codec_name(stream: Stream) -> str:
 
 
 def read_tags(container: Container) -> dict[str, str]:
-    """The container's tags, by lower-case name, without those that are about the file itself."""
+    """The container's tags by lower-case name, without those of the muxer."""
     return {k.lower(): v for k, v in container.metadata.items() if k.lower() not in MUXER_TAGS}
 
 
 def same_tag(key: str, value: str, actual_tags: Mapping[str, str]) -> bool:
-    """Whether a tag has arrived, in the words that its container has for it."""
-    actual_value = actual_tags.get(
-        key, actual_tags.get(key.partition("-")[0])
-    )  # location-eng may come back as location
+    """Whether a tag was copied, allowing for the spelling of each container."""
+    # The key location-eng may be read back as location.
+    actual_value = actual_tags.get(key, actual_tags.get(key.partition("-")[0]))
     if key == "creation_time":
         creation_time = _parse_creation_time(value)
         return (
@@ -122,24 +128,24 @@ def same_tag(key: str, value: str, actual_tags: Mapping[str, str]) -> bool:
 
 
 def union_span(spans: Iterable[Span]) -> Span:
-    """From the first to the last."""
+    """The smallest span that contains all spans."""
     starts, ends = zip(*spans, strict=True)
     return min(starts), max(ends)
 
 
-def _parse_creation_time(words: str) -> datetime | None:
-    """A creation time to the second; None where nothing or the beginning of all clocks is meant."""
+def _parse_creation_time(text: str) -> datetime | None:
+    """A creation time to the second; None for an invalid one or the epoch."""
     try:
-        creation_time = datetime.fromisoformat(words).replace(microsecond=0)
+        creation_time = datetime.fromisoformat(text).replace(microsecond=0)
     except ValueError:
         return None
     creation_time = creation_time if creation_time.tzinfo else creation_time.replace(tzinfo=UTC)
     return creation_time if creation_time.timestamp() else None
 
 
-def _parse_location(words: str) -> list[float]:
-    """Latitude, longitude and perhaps height (ISO 6709)."""
-    return [float(part) for part in re.findall(r"[+-]\d+(?:\.\d+)?", words)]
+def _parse_location(text: str) -> list[float]:
+    """Latitude, longitude and optionally altitude (ISO 6709)."""
+    return [float(part) for part in re.findall(r"[+-]\d+(?:\.\d+)?", text)]
 
 
 def _is_close(location: list[float], other_location: list[float]) -> bool:
@@ -166,7 +172,7 @@ def read_chapters(av_chapters: Iterable[Any]) -> list[Chapter]:
 
 
 def _payload(packet: av.Packet[Any], codec: str) -> bytes:
-    """A packet's bytes, without the ADTS header that AAC needs in streams and that files leave out."""
+    """The bytes of a packet, without the ADTS header of AAC, which exists in streams but not in files."""
     payload = bytes(packet)
     if codec == "aac" and len(payload) > 7 and int.from_bytes(payload[:2], "big") & 0xFFF6 == _ADTS_SYNC:
         return payload[7 if payload[1] & 1 else 9 :]

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from freezeframe.data.errors import MissingExtra, UnwritableOutput
 from freezeframe.data.media.files.publish import Claim, claim
+from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.media.folder.source import ImageFolderSource, open_folder
-from freezeframe.data.media.photo.files import PHOTO_SUFFIXES, exposure_seconds, read_photo
+from freezeframe.data.media.photo.files import exposure_seconds, read_photo
 from freezeframe.data.media.video_in.source import VideoSource, open_video
 from freezeframe.data.types import Clip, Frame, Motion, stack_linear
 from freezeframe.motion.camera.homography import fit_homography

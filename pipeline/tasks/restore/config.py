@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from freezeframe.data.errors import FreezeframeError
-from freezeframe.data.media.video_out.verify import VerificationReport
+from freezeframe.data.verification import VerificationReport
 from freezeframe.pipeline.config import OutputConfig, Precision
 
 Status = Literal["done", "skipped", "failed"]

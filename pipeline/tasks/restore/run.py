@@ -14,18 +14,14 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
+from freezeframe.data.media.files.fingerprint import unchanged_check
 from freezeframe.data.media.files.publish import Claim
+from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.media.folder.source import ImageFolderSource
 from freezeframe.data.media.photo.encode import ENCODERS
-from freezeframe.data.media.photo.files import (
-    PHOTO_SUFFIXES,
-    PhotoPicture,
-    claim_photo,
-    encode_photo,
-    read_photo,
-)
+from freezeframe.data.media.photo.files import claim_photo, encode_photo, read_photo
+from freezeframe.data.media.photo.photo import PhotoPicture
 from freezeframe.data.media.video_in.source import VideoSource
-from freezeframe.data.media.video_out.fingerprint import unchanged_check
 from freezeframe.data.types import Frame
 from freezeframe.models.imageops.upscale import upsample
 from freezeframe.models.restorer.image_restorer import ImageRestorer, load_image_restorer

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from freezeframe.data.media.files.lock import Lock
-from freezeframe.data.media.files.publish import (
-    Claim,
+from freezeframe.data.media.files.directories import (
     create_parents,
     remove,
     remove_empty,
     remove_work_dir,
-    translate_os_errors,
+    work_dir,
 )
-from freezeframe.data.media.video_out.sink import CONTAINERS, work_dir
+from freezeframe.data.media.files.error_translation import translate_write_errors
+from freezeframe.data.media.files.lock import Lock
+from freezeframe.data.media.files.publish import Claim
+from freezeframe.data.media.files.suffixes import CONTAINERS
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.support.deadline import Deadline
 from freezeframe.pipeline.support.progress import ProgressCallback
@@ -102,7 +103,7 @@ def sharp_name(source: Path) -> str:
 def locked_job_folder(target_claim: Claim) -> Iterator[None]:
     """The job folder of an output, locked; it goes again where nothing in it serves the next run."""
     job = work_dir(target_claim.path)
-    with translate_os_errors(target_claim.path), create_parents(target_claim.path) as staging:
+    with translate_write_errors(target_claim.path), create_parents(target_claim.path) as staging:
         lock = Lock(job, target_claim.path)
     try:
         yield

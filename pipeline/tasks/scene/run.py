@@ -13,20 +13,14 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra, NoScene, UnreadableMedia, UnwritableOutput
+from freezeframe.data.media.files.directories import remove, restore_replaced, work_dir
+from freezeframe.data.media.files.fingerprint import check_unchanged
 from freezeframe.data.media.files.lock import NAME as LOCK
-from freezeframe.data.media.files.publish import (
-    Claim,
-    check_collisions,
-    claim,
-    remove,
-    restore_replaced,
-    save,
-)
+from freezeframe.data.media.files.preflight import check_collisions
+from freezeframe.data.media.files.publish import Claim, claim, write_atomic
 from freezeframe.data.media.folder.source import ImageFolderSource
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.media.video_in.source import VideoSource
-from freezeframe.data.media.video_out.fingerprint import check_unchanged, source_state
-from freezeframe.data.media.video_out.sink import work_dir
 from freezeframe.data.types import Frame
 from freezeframe.models.runtime.device import find_device
 from freezeframe.pipeline.config import Config
@@ -140,7 +134,7 @@ def _rebuild_scene(  # noqa: PLR0913
     start_time, output = time.monotonic(), target_claim.path
     pictures, posed_images = known
     opened = open_source(pictures, config.output)
-    before = source_state(opened)
+    before = opened.fingerprint()
     scene_claim = scene_options.scene and claim(
         scene_options.scene, inputs=[source], force=config.output.force, trial=True
     )
@@ -219,7 +213,7 @@ def _job(output: Path, identity: str) -> Path:
         for entry in job.iterdir():
             if entry.name != LOCK:
                 remove(entry)
-    save(identity.encode(), label)
+    write_atomic(identity.encode(), label)
     return job
 
 

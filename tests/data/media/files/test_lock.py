@@ -11,8 +11,8 @@ import pytest
 
 from freezeframe.data.errors import UnwritableOutput
 from freezeframe.data.media.files import lock
-from freezeframe.data.media.files.lock import Lock
-from freezeframe.data.media.files.publish import remove_work_dir
+from freezeframe.data.media.files.directories import remove_work_dir
+from freezeframe.data.media.files.lock import Lock, LockConfig
 
 HOLD = """
 import sys
@@ -35,10 +35,9 @@ def holder(tmp_path: Path):
         process.kill()
 
 
-def test_a_second_run_is_told_who_holds_it(tmp_path: Path, holder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(lock, "TIMEOUT_S", 0.1)
+def test_a_second_run_is_told_who_holds_it(tmp_path: Path, holder):
     with pytest.raises(UnwritableOutput, match=rf"out\.mp4: another run .*process {holder.pid} on .*since"):
-        Lock(tmp_path / "job", Path("out.mp4"))
+        Lock(tmp_path / "job", Path("out.mp4"), config=LockConfig(timeout_s=0.1))
 
 
 def test_the_lock_of_a_killed_run_is_free(tmp_path: Path, holder):

@@ -1,4 +1,4 @@
-"""Names come from anywhere: none of them steers a terminal, and all others are shown as they are."""
+"""Control characters in untrusted file names are escaped; all other text is unchanged."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ def test_words_of_every_language_stay(name: str):
 def test_what_steers_a_terminal_is_shown(name: str, shown: str):
     assert printable(name) == shown
     assert printable(name).isprintable()
-    printable(name).encode()  # also where the terminal takes strict UTF-8 only
+    printable(name).encode()  # also for a terminal with strict UTF-8

@@ -1,4 +1,4 @@
-"""Where results go: whatever is done to a path before or during the work, nothing that was there is lost."""
+"""Publishing of results: whatever happens to a path before or during the work, no existing file is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.files.publish import Claim, check_collisions, claim
+from freezeframe.data.media.files.preflight import check_collisions
+from freezeframe.data.media.files.publish import Claim, claim
 
 
 def names(folder: Path) -> list[str]:
@@ -29,8 +30,8 @@ def test_a_result_gets_its_name_and_the_folders_that_lead_there(tmp_path: Path):
 
 
 def test_folders_made_for_a_result_that_fails_go_again(tmp_path: Path):
-    def fail(place: Claim) -> None:
-        with place.draft() as path:
+    def fail(target: Claim) -> None:
+        with target.draft() as path:
             path.write_bytes(b"half")
             raise RuntimeError
 
@@ -41,11 +42,11 @@ def test_folders_made_for_a_result_that_fails_go_again(tmp_path: Path):
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_file_that_appears_during_the_work_stays(tmp_path: Path, force: bool):
-    place = claim(tmp_path / "a.txt", force=force)
-    place.path.write_text("mine")
+    target = claim(tmp_path / "a.txt", force=force)
+    target.path.write_text("mine")
     (tmp_path / "a-1.txt").write_text("mine too")
     with pytest.raises(UnwritableOutput, match=r"a\.txt: something else .*the result is .*a-2\.txt"):
-        place.write(b"result")
+        target.write(b"result")
     assert [(tmp_path / name).read_text() for name in ("a.txt", "a-1.txt", "a-2.txt")] == [
         "mine",
         "mine too",
@@ -55,11 +56,11 @@ def test_a_file_that_appears_during_the_work_stays(tmp_path: Path, force: bool):
 
 def test_what_was_changed_during_the_work_is_not_what_may_be_replaced(tmp_path: Path):
     (tmp_path / "a.txt").write_text("old")
-    place = claim(tmp_path / "a.txt", force=True)
-    place.path.write_text("changed by its owner")
+    target = claim(tmp_path / "a.txt", force=True)
+    target.path.write_text("changed by its owner")
     with pytest.raises(UnwritableOutput, match=r"a-1\.txt"):
-        place.write(b"result")
-    assert place.path.read_text() == "changed by its owner"
+        target.write(b"result")
+    assert target.path.read_text() == "changed by its owner"
 
 
 def test_what_was_there_is_replaced_where_that_was_asked_for(tmp_path: Path):
@@ -69,25 +70,25 @@ def test_what_was_there_is_replaced_where_that_was_asked_for(tmp_path: Path):
         claim(tmp_path / "a.txt")
     claim(tmp_path / "a.txt", force=True).write(b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"new"
-    assert (tmp_path / "link.txt").read_text() == "old", "another name of the old file keeps it"
+    assert (tmp_path / "link.txt").read_text() == "old", "a hard link to the old file is unchanged"
 
 
 def test_a_file_that_goes_during_the_work_leaves_its_name(tmp_path: Path):
     (tmp_path / "a.txt").write_text("old")
-    place = claim(tmp_path / "a.txt", force=True)
-    place.path.unlink()
-    place.write(b"new")
+    target = claim(tmp_path / "a.txt", force=True)
+    target.path.unlink()
+    target.write(b"new")
     assert names(tmp_path) == ["a.txt"]
 
 
 def finished(tmp_path: Path) -> Path:
-    return folder_of(tmp_path / ".job" / "made", result="new")
+    return folder_of(tmp_path / ".job" / "result", result="new")
 
 
-def published(place: Claim, made: Path) -> str:
-    """What publishing said, if it did not do as it was asked."""
+def publish_error(target: Claim, result: Path) -> str:
+    """The error message of publishing; empty if it succeeded."""
     try:
-        place.publish(made)
+        target.publish(result)
     except UnwritableOutput as error:
         return str(error)
     return ""
@@ -95,19 +96,19 @@ def published(place: Claim, made: Path) -> str:
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_that_appears_during_the_work_stays_with_all_in_it(tmp_path: Path, force: bool):
-    place = claim(tmp_path / "o", kind="folder", force=force)
-    made = finished(tmp_path)
+    target = claim(tmp_path / "o", kind="folder", force=force)
+    result = finished(tmp_path)
     folder_of(tmp_path / "o", notes="precious")
-    assert "o-1" in published(place, made)
+    assert "o-1" in publish_error(target, result)
     assert names(tmp_path) == ["o-1/result", "o/notes"]
 
 
 def test_a_note_laid_into_a_folder_that_may_be_replaced_stays(tmp_path: Path):
     folder_of(tmp_path / "o", old="old")
-    place = claim(tmp_path / "o", kind="folder", force=True)
-    made = finished(tmp_path)
+    target = claim(tmp_path / "o", kind="folder", force=True)
+    result = finished(tmp_path)
     (tmp_path / "o" / "notes").write_text("precious")
-    assert "o-1" in published(place, made)
+    assert "o-1" in publish_error(target, result)
     assert names(tmp_path) == ["o-1/result", "o/notes", "o/old"]
 
 
@@ -115,14 +116,14 @@ def test_a_folder_is_replaced_whole_where_that_was_asked_for(tmp_path: Path):
     folder_of(tmp_path / "o", old="old")
     with pytest.raises(UnwritableOutput, match="--force"):
         claim(tmp_path / "o", kind="folder")
-    assert not published(claim(tmp_path / "o", kind="folder", force=True), finished(tmp_path))
+    assert not publish_error(claim(tmp_path / "o", kind="folder", force=True), finished(tmp_path))
     assert names(tmp_path) == ["o/result"]
 
 
 def test_an_empty_folder_may_be_filled(tmp_path: Path):
     (tmp_path / "o").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "o")
-    assert not published(claim(tmp_path / "link", kind="folder"), finished(tmp_path))
+    assert not publish_error(claim(tmp_path / "link", kind="folder"), finished(tmp_path))
     assert names(tmp_path) == ["o/result"]
     assert (tmp_path / "link").is_symlink()
 

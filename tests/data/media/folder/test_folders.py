@@ -1,4 +1,4 @@
-"""Folders of images: in order, whole, untouched where nothing was done, and never half there."""
+"""Folders of images: sorted, complete, byte-identical if unchanged, and never published incomplete."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
-from freezeframe.data.media.folder.sink import _orientation
-from freezeframe.data.media.folder.source import ImageFolderSink, ImageFolderSource, open_folder
+from freezeframe.data.media.folder.sink import ImageFolderSink, exif_orientation
+from freezeframe.data.media.folder.source import ImageFolderSource, open_folder
 from freezeframe.data.media.photo.files import read_photo, write_photo
 from freezeframe.data.media.photo.photo import EXIF_TRANSPOSE, PhotoPicture
 from freezeframe.data.media.video_in.source import VideoSource, open_video
@@ -24,7 +24,7 @@ from freezeframe.data.types import Frame
 
 
 def numbered(number: int, depth: int = 8) -> PhotoPicture:
-    """A picture that tells its own number."""
+    """A picture whose pixel value is its number."""
     kind = np.uint8 if depth == 8 else np.uint16
     pixels = np.full((12, 16, 3), number * (1 if depth == 8 else 257), kind)
     pixels[0, 0] = np.iinfo(kind).max  # an upper left corner
@@ -85,14 +85,14 @@ def test_what_is_hidden_or_no_image_is_left_out(tmp_path: Path) -> None:
 def test_glimpses_are_spread_runs_without_overlap(tmp_path: Path, count: int, runs: int, length: int) -> None:
     source = open_folder(clip(tmp_path / "in", count))
     sample_clips = [[frame.index for frame in run] for run in source.sample_clips(runs, length)]
-    seen = [index for run in sample_clips for index in run]
-    assert seen == sorted(set(seen))
+    indices = [index for run in sample_clips for index in run]
+    assert indices == sorted(set(indices))
     assert all(run == list(range(run[0], run[0] + len(run))) for run in sample_clips)
     assert 1 <= len(sample_clips) <= runs
     if count >= 2 * runs * length:
         assert len(sample_clips) == runs
-        assert seen[0] < count / runs
-        assert seen[-1] > count - 1 - count / runs
+        assert indices[0] < count / runs
+        assert indices[-1] > count - 1 - count / runs
 
 
 def test_an_odd_size_is_named_before_any_work(tmp_path: Path) -> None:
@@ -104,10 +104,10 @@ def test_an_odd_size_is_named_before_any_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif", ".webp", ".avif", ".png"])
 def test_sizes_are_those_of_the_upright_picture(tmp_path: Path, suffix: str) -> None:
-    """A camera that was turned in mid-burst stores the same size: shown upright, it is another."""
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    exif = turned.tobytes()
+    """A camera that was rotated during a burst stores the same size, but the upright size differs."""
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    exif = rotated.tobytes()
     (tmp_path / "in").mkdir()
     Image.new("RGB", (16, 12)).save(tmp_path / f"in/0{suffix}")
     Image.new("RGB", (12, 16)).save(tmp_path / f"in/1{suffix}", exif=exif)
@@ -172,7 +172,7 @@ def test_nothing_shows_before_it_is_complete(tmp_path: Path) -> None:
 
 
 def interrupted(source: ImageFolderSource, out: Path, *, after: int, key: str = "a") -> None:
-    """A run that was stopped once `after` images were written."""
+    """A run that is stopped after `after` images."""
     sink = ImageFolderSink(source, out, key=key)
     sink.write([frame for frame in source.frames() if frame.index < after])
     sink._worker.join()
@@ -217,7 +217,7 @@ def test_other_settings_or_another_source_begin_anew(tmp_path: Path) -> None:
 def test_an_abort_before_the_first_image_leaves_nothing(tmp_path: Path) -> None:
     source = open_folder(clip(tmp_path / "in"))
     ImageFolderSink(source, tmp_path / "out").abort()
-    with pytest.raises(UnwritableOutput, match="not a single image"):
+    with pytest.raises(UnwritableOutput, match="no image was written"):
         ImageFolderSink(source, tmp_path / "out").finish()
     assert sorted(item.name for item in tmp_path.iterdir()) == ["in"]
 
@@ -243,11 +243,11 @@ def test_outputs_that_would_harm_are_refused(tmp_path: Path) -> None:
         (folder, True, "is the input itself"),
         (link, True, "is the input itself"),
         (folder / "out", True, "lies inside the input folder"),
-        (tmp_path, True, "holds other things than images"),
+        (tmp_path, True, "contains other files than images"),
         (tmp_path / "file", True, "is a file; name a folder"),
         (tmp_path / "file/where", False, "is not a folder"),
         (full, False, "exists already; .*--force"),
-        (mixed, True, r"holds other things than images \(thesis\.txt\)"),
+        (mixed, True, r"contains other files than images \(thesis\.txt\)"),
     ]
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     for path, force, words in cases:
@@ -283,7 +283,7 @@ def write_all(sink: ImageFolderSink, frames: list[Frame]) -> None:
 
 @pytest.fixture
 def no_new_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A disk that refuses to give finished images their folder's name."""
+    """A disk on which the work folder cannot be renamed."""
     rename = Path.rename
 
     def refusing(self: Path, target: Path) -> Path:
@@ -306,18 +306,18 @@ def test_a_refused_name_leaves_the_earlier_folder(tmp_path: Path, no_new_name: N
 
 
 @pytest.mark.parametrize("key", ["a", "b"])
-@pytest.mark.parametrize("shown", [False, True])
-def test_a_power_cut_around_the_new_name_loses_no_folder(tmp_path: Path, key: str, shown: bool) -> None:
-    """Between the two renamings the earlier folder waits in the job; just after them it is of no more use."""
+@pytest.mark.parametrize("published", [False, True])
+def test_a_power_cut_around_the_new_name_loses_no_folder(tmp_path: Path, key: str, published: bool) -> None:
+    """Between the two renames the earlier folder lies in the work folder; after them it is not needed."""
     source, out, job = open_folder(clip(tmp_path / "in")), tmp_path / "out", tmp_path / ".out.freezeframe"
     interrupted(source, out, after=6)
     clip(job / "replaced", 9)
     earlier = bytes_in(job / "replaced")
-    if shown:
+    if published:
         (job / "images").rename(out)
     with pytest.raises(UnwritableOutput, match="exists already"):
         ImageFolderSink(source, out, key=key)
-    assert bytes_in(out) == (bytes_in(tmp_path / "in") if shown else earlier)
+    assert bytes_in(out) == (bytes_in(tmp_path / "in") if published else earlier)
     sink = ImageFolderSink(source, out, force=True, key=key)
     write_all(sink, list(source.frames(first=sink.finished_frames)))
     assert bytes_in(out) == bytes_in(tmp_path / "in")
@@ -334,7 +334,7 @@ def test_frames_of_a_clip_become_numbered_png(tmp_path: Path, shared_data: Path)
     sink.write(frames)
     report = sink.finish()
     assert report.passed
-    assert "not held by images; 30.020 frames per second" in report.text()
+    assert "not stored in image files; 30.020 frames per second" in report.text()
     assert [image.name for image in open_folder(tmp_path / "out").images] == [
         f"{index:06d}.png" for index in range(len(frames))
     ]
@@ -345,43 +345,50 @@ def test_frames_of_a_clip_become_numbered_png(tmp_path: Path, shared_data: Path)
 
 @dataclass(frozen=True)
 class Deep:
-    """A picture of another kind, with ten bits."""
+    """A picture that is not a photo, with ten bits."""
 
-    light: torch.Tensor
+    image: torch.Tensor
     depth: int = 10
 
     @property
     def size(self) -> tuple[int, int]:
-        return self.light.shape[1], self.light.shape[2]
+        return self.image.shape[1], self.image.shape[2]
 
     def linear(self) -> torch.Tensor:
-        return self.light
+        return self.image
 
     def luma(self) -> torch.Tensor:
         return torch.zeros(self.size, dtype=torch.uint8)
 
     def with_linear(self, image: torch.Tensor) -> Deep:
-        return replace(self, light=image)
+        return replace(self, image=image)
 
 
 def test_more_than_eight_bits_become_sixteen(tmp_path: Path) -> None:
-    light = torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0))
-    write_photo(Deep(light), tmp_path / "deep.png")
+    image = torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(0))
+    write_photo(Deep(image), tmp_path / "deep.png")
     back = read_photo(tmp_path / "deep.png")
     assert back.depth == 16
-    assert (back.linear() - light).abs().max() < 2 / 65535  # half a code, at sRGB's steepest 2.3
+    # Half a code value at the largest slope of sRGB, 2.3.
+    assert (back.linear() - image).abs().max() < 2 / 65535
 
 
-@pytest.mark.parametrize("turn", range(1, 9))
-def test_a_display_matrix_is_the_turn_that_it_means(tmp_path: Path, shared_data: Path, turn: int) -> None:
-    """The corners of a picture go where the matrix (x' = ax + cy, y' = bx + dy) sends them."""
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_display_matrix_is_the_turn_that_it_means(
+    tmp_path: Path, shared_data: Path, orientation: int
+) -> None:
+    """The corners of a picture are mapped by the matrix (x' = ax + cy, y' = bx + dy)."""
     source = open_video(shared_data / "test/clips/handheld_short.mp4")
     corners = np.array([[0, 1], [2, 3]])
-    where = {int(EXIF_TRANSPOSE[turn](corners)[y, x]): (2 * x - 1, 2 * y - 1) for x in (0, 1) for y in (0, 1)}
+    where = {
+        int(EXIF_TRANSPOSE[orientation](corners)[y, x]): (2 * x - 1, 2 * y - 1)
+        for x in (0, 1)
+        for y in (0, 1)
+    }
     (ax, bx), (cx, dx) = ((np.array(where[one]) - np.array(where[0])) // 2 for one in (1, 2))
     unit = 65536
     matrix = tuple(int(v) for v in (ax * unit, bx * unit, 0, cx * unit, dx * unit, 0, 0, 0, 1 << 30))
-    turned = VideoSource(
+    rotated = VideoSource(
         replace(source.info, display_matrix=matrix), start=None, end=None, skip_damaged=False
     )
-    assert _orientation(turned) == turn
+    assert exif_orientation(rotated) == orientation

@@ -1,4 +1,4 @@
-"""Numbered images: their numbers are their times."""
+"""Numbered images: the numbers are frame times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from PIL import Image
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.folder.frame_numbers import frame_positions
-from freezeframe.data.media.folder.source import ImageFolderSink, open_folder
+from freezeframe.data.media.folder.sink import ImageFolderSink
+from freezeframe.data.media.folder.source import open_folder
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.media.video_out.sink import VideoSink
 
@@ -31,9 +32,9 @@ from freezeframe.data.media.video_out.sink import VideoSink
 def test_gaps_in_numbers_are_gaps_in_time(
     numbers: list[int], positions: list[int], words: str | None
 ) -> None:
-    found, said = frame_positions([f"clip2_{number:05d}.png" for number in numbers])
-    assert found == positions
-    assert said is None if words is None else words in (said or "")
+    actual, note = frame_positions([f"clip2_{number:05d}.png" for number in numbers])
+    assert actual == positions
+    assert note is None if words is None else words in (note or "")
 
 
 @pytest.mark.parametrize("names", [["a.png", "b.png", "d.png"], ["a1.png", "b3.png"], ["1.png", "1.jpg"]])
@@ -53,7 +54,7 @@ def gap(tmp_path: Path) -> Path:
 
 def test_a_gap_lasts_in_the_video(gap: Path, tmp_path: Path) -> None:
     source = open_folder(gap, rate=Fraction(10))
-    assert source.notes == ["number 3 is missing: taken as a gap in time"]
+    assert source.notes == ["number 3 is missing: assumed to be a gap in time"]
     sink = VideoSink(source, tmp_path / "out.mp4")
     sink.write(list(source.frames()))
     report = sink.finish()
@@ -73,7 +74,7 @@ def test_a_part_of_a_folder(gap: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "words"), [(100.0, None, "its last is at 0.5 s"), (0.4, 0.2, "must come after")]
+    ("start", "end", "words"), [(100.0, None, "the last is at 0.5 s"), (0.4, 0.2, "must come after")]
 )
 def test_a_part_beyond_the_end_is_refused(gap: Path, start: float, end: float | None, words: str) -> None:
     with pytest.raises(UnreadableMedia, match=words):

@@ -1,4 +1,4 @@
-"""The light of photos: each tone curve against its closed form, and back to the same code."""
+"""Linear light of photos: each tone curve against its closed form, and its inverse."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def profile_with(*curves: bytes) -> bytes:
-    """A profile that holds nothing but tone curves."""
+    """A profile with tone curves only."""
     names = (b"rTRC", b"gTRC", b"bTRC")
     start = 132 + 12 * len(curves)
     table, body = struct.pack(">I", len(curves)), b""
@@ -63,7 +63,7 @@ CURVES = {
 
 @pytest.mark.parametrize("name", CURVES)
 def test_light_follows_the_profile(name: str) -> None:
-    """To a quarter of a thousandth: s15Fixed16 numbers and 65536 nodes leave less."""
+    """To 2.5e-4: the rounding of s15Fixed16 numbers and 65536 nodes is smaller."""
     tag, truth = CURVES[name]
     assert np.abs(linear_lut(profile_with(tag, tag, tag), 8) - truth).max() < 2.5e-4
 
@@ -94,14 +94,14 @@ def test_profiles_without_a_usable_curve_count_as_srgb(profile: bytes) -> None:
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("curve", [None, curv(563), para(0, 1.8), CURVES["kind 1"][0]])
 def test_light_and_back_is_the_same_code(depth: int, curve: bytes | None) -> None:
-    """Less than half a code is lost: rounding brings back every one, where the curve is not flat."""
+    """The error is below half a code value: rounding restores every one where the curve is not constant."""
     top = (1 << depth) - 1
     first = top // 4 if curve == CURVES["kind 1"][0] else 0
     encoded = np.linspace(first, top, 4096).round().astype(np.uint8 if depth == 8 else np.uint16)
     profile = profile_with(curve, curve, curve) if curve else None
     picture = PhotoPicture(pixels=encoded.reshape(64, 64, 1).repeat(3, axis=2), profile=profile)
     back = picture.with_linear(picture.linear())
-    # Below code 16 of 65535 a power law has more codes than float32 nodes tell apart.
+    # Near black a power law has more code values than float32 nodes resolve.
     exact = picture.pixels >= (0 if depth == 8 or curve is None else 4096)
     assert np.array_equal(back.pixels[exact], picture.pixels[exact])
     assert (back.depth, back.profile, back.file) == (depth, profile, None)

@@ -1,4 +1,4 @@
-"""Photos: what goes in comes out, upright, with everything that was said about it."""
+"""Photos: reading and writing keep pixels, orientation and metadata."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LOSSLESS = (".png", ".tif")
 
 
 def scene(depth: int = 8, *, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Noise, 40 rows by 56 columns: no two turns of it look the same."""
+    """Noise, 40 rows by 56 columns: all its rotations and flips differ."""
     kind = np.uint8 if depth == 8 else np.uint16
     return np.random.default_rng(seed).integers(0, 1 << depth, (40, 56, channels), dtype=kind)
 
 
 def smooth() -> np.ndarray:
-    """Soft colours that JPEG, WebP and AVIF keep to a few codes."""
+    """A smooth picture that JPEG, WebP and AVIF keep to a few code values."""
     y, x = np.mgrid[:40, :56]
     return np.stack([4 * x, 5 * y, 250 - 2 * x - 2 * y], axis=2).astype(np.uint8)
 
@@ -119,10 +119,10 @@ def test_upright_leaves_alone_what_is_no_exif(noise: bytes) -> None:
 def test_date_place_maker_note_and_profile_come_back(tmp_path: Path, suffix: str, depth: int) -> None:
     path = tmp_path / f"photo{suffix}"
     write_photo(photo(depth), path)
-    found, expected = parse_tags(read_photo(path).exif), tags()
-    assert dict(found.get_ifd(EXIF)) == dict(expected.get_ifd(EXIF))
-    assert dict(found.get_ifd(GPS)) == dict(expected.get_ifd(GPS))
-    assert (found[271], found[306], found.get(0x0112, 1)) == (expected[271], expected[306], 1)
+    actual, expected = parse_tags(read_photo(path).exif), tags()
+    assert dict(actual.get_ifd(EXIF)) == dict(expected.get_ifd(EXIF))
+    assert dict(actual.get_ifd(GPS)) == dict(expected.get_ifd(GPS))
+    assert (actual[271], actual[306], actual.get(0x0112, 1)) == (expected[271], expected[306], 1)
     assert read_photo(path).profile == PROFILE
 
 
@@ -149,7 +149,7 @@ def test_lossless_files_give_back_every_code(tmp_path: Path, suffix: str, depth:
 @pytest.mark.parametrize("suffix", LOSSLESS)
 @pytest.mark.parametrize("depth", [8, 16])
 def test_opencv_reads_the_same_codes(tmp_path: Path, suffix: str, depth: int) -> None:
-    """A second reader finds no other picture in our files."""
+    """OpenCV, a second decoder, reads the same pixels."""
     path = tmp_path / f"photo{suffix}"
     write_photo(photo(depth), path)
     assert np.array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1], scene(depth))
@@ -168,7 +168,7 @@ def test_any_size_comes_back(
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
 def test_lossy_files_stay_within_three_codes_on_soft_colours(tmp_path: Path, suffix: str) -> None:
-    """At quality 95, without halved colour, a smooth picture loses at most rounding in YCbCr and a little."""
+    """At quality 95 with 4:4:4 the error of a smooth picture is little more than the rounding of YCbCr."""
     path = tmp_path / f"photo{suffix}"
     write_photo(PhotoPicture(pixels=smooth()), path)
     error = np.abs(read_photo(path).pixels.astype(int) - smooth())
@@ -177,7 +177,7 @@ def test_lossy_files_stay_within_three_codes_on_soft_colours(tmp_path: Path, suf
 
 
 def test_jpeg_keeps_colour_at_full_resolution(tmp_path: Path) -> None:
-    """Red and blue columns of one pixel: halved colour would make them one purple."""
+    """Red and blue columns of one pixel: subsampled chroma would make them purple."""
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 200
     write_photo(PhotoPicture(pixels=stripes), tmp_path / "stripes.jpg")
@@ -194,11 +194,11 @@ def test_sixteen_bits_where_eight_fit_are_rounded_to_the_nearest_of_eight(tmp_pa
 
 def test_transparency_stays_where_the_format_holds_it(tmp_path: Path) -> None:
     alpha = scene(channels=1, seed=3)[..., 0]
-    for suffix, kept in ((".png", True), (".webp", True), (".tif", True), (".jpg", False)):
+    for suffix, has_alpha in ((".png", True), (".webp", True), (".tif", True), (".jpg", False)):
         write_photo(photo(alpha=alpha), tmp_path / f"photo{suffix}")
         back = read_photo(tmp_path / f"photo{suffix}")
-        assert (back.alpha is not None) == kept
-        assert not kept or np.array_equal(back.alpha, alpha)
+        assert (back.alpha is not None) == has_alpha
+        assert not has_alpha or np.array_equal(back.alpha, alpha)
 
 
 def test_grey_photos_become_three_equal_channels_without_their_grey_profile(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_grey_photos_become_three_equal_channels_without_their_grey_profile(tmp_
     assert np.array_equal(read_photo(tmp_path / "deep.png").pixels, scene(16)[..., :1].repeat(3, axis=2))
 
 
-# What EXIF tells.
+# EXIF.
 
 
 def test_exposure_in_seconds() -> None:
@@ -252,7 +252,7 @@ def test_real_burst_is_read(shared_data: Path) -> None:
 
 
 def test_a_frame_of_a_clip_becomes_a_photo(tmp_path: Path, shared_data: Path) -> None:
-    """Light of a video frame and of the photo made of it differ by half an 8-bit code."""
+    """Linear light of a video frame and of the photo written from it differ by half an 8-bit code value."""
     frame = next(iter(open_video(shared_data / "test/clips/handheld_short.mp4").frames()))
     write_photo(frame.picture, tmp_path / "frame.png")
     back = read_photo(tmp_path / "frame.png")
@@ -297,7 +297,7 @@ def test_a_picture_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with complaint(UnreadableMedia, path, "million pixels.*scale it down"):
         read_photo(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # only large, a warning of Pillow's
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # large: Pillow only warns
     assert read_photo(path).size == (40, 56)
 
 
@@ -359,7 +359,7 @@ def test_a_burst_needs_two_photos_of_one_size(tmp_path: Path) -> None:
         read_burst([one])
     with pytest.raises(UnreadableMedia, match="no photo was given"):
         read_burst([])
-    with complaint(UnreadableMedia, two, r"is 56x30, but .*one\.png is 56x40.*one size"):
+    with complaint(UnreadableMedia, two, r"is 56x30, but .*one\.png is 56x40.*equal size"):
         read_burst([one, two])
     with complaint(UnreadableMedia, Path("three.png"), "no such file"):
         read_burst([one, tmp_path / "three.png"])
@@ -385,7 +385,7 @@ def test_heic_is_read_upright_with_its_exif(tmp_path: Path) -> None:
     heif.from_pillow(Image.fromarray(smooth())).save(path, quality=95, exif=exif, icc_profile=PROFILE)
     back = read_photo(path)
     truth = np.rot90(smooth(), -1).astype(int)
-    assert np.abs(back.pixels - truth).mean() < 6  # halved colour
+    assert np.abs(back.pixels - truth).mean() < 6  # subsampled chroma
     assert parse_tags(back.exif).get_ifd(EXIF)[DATE] == "2024:05:06 07:08:09"
     assert parse_tags(back.exif).get(0x0112, 1) == 1
     path.write_bytes(b"garbage")
@@ -394,7 +394,7 @@ def test_heic_is_read_upright_with_its_exif(tmp_path: Path) -> None:
 
 
 def dng(path: Path, level: int) -> None:
-    """A camera raw file of one even grey, whose sensor is full at 16000, held upright by a turn."""
+    """A camera raw file of uniform gray, with white level 16000 and EXIF orientation 6."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     unity = [IFDRational(n, 10000) for n in XYZ_TO_SRGB]
     facts: dict[int, tuple[int, object]] = {
@@ -417,7 +417,7 @@ XYZ_TO_SRGB = (32406, -15372, -4986, -9689, 18758, 415, 557, -2040, 10570)
 
 @pytest.mark.parametrize("level", [1000, 4000, 12000])
 def test_camera_raw_gives_the_light_that_the_sensor_counted(tmp_path: Path, level: int) -> None:
-    """Grey of level / 16000, no brightening: to what a 16-bit code of the linear picture holds."""
+    """Gray of level / 16000, no auto-brightness: to the resolution of 16 bits."""
     pytest.importorskip("rawpy")
     dng(tmp_path / "photo.dng", level)
     picture = read_photo(tmp_path / "photo.dng")
@@ -434,7 +434,7 @@ def test_camera_raw_gives_the_light_that_the_sensor_counted(tmp_path: Path, leve
 
 
 def test_a_tag_of_a_wrong_kind_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
-    """Text where a number belongs cannot be written into a TIFF; the date beside it can."""
+    """A number stored as text cannot be written to a TIFF; the date beside it can."""
     exif = bytearray(photo().exif or b"")
     order = "<" if exif[:2] == b"II" else ">"
     entry = exif.find(struct.pack(order + "HHI", 0x829A, 5, 1))  # exposure time: one fraction
@@ -447,7 +447,7 @@ def test_a_tag_of_a_wrong_kind_is_left_out_and_the_others_stay(tmp_path: Path) -
 
 
 def test_no_warning_reaches_the_user(tmp_path: Path) -> None:
-    """Pillow warns of an EXIF that ends too early; the photo is fine."""
+    """Pillow warns about a truncated EXIF; the photo is intact."""
     path = tmp_path / "odd.jpg"
     out = io.BytesIO()
     Image.fromarray(smooth()).save(out, "JPEG", exif=tags().tobytes()[:60])

@@ -1,4 +1,4 @@
-"""A photo that declares more than its file holds is refused by name, before much memory is taken."""
+"""A photo that declares more pixels than its file holds is rejected by name, before memory is allocated."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from freezeframe.data.errors import UnreadableMedia
+from freezeframe.data.media.files.error_translation import MAX_PIXELS
 from freezeframe.data.media.folder.source import open_folder
-from freezeframe.data.media.photo.decode import MAX_PIXELS
 from freezeframe.data.media.photo.files import read_burst, read_photo
 
 KINDS = {
@@ -25,7 +25,7 @@ KINDS = {
 
 
 def scene(height: int = 160, width: int = 240) -> Image.Image:
-    """Squares of chance colours."""
+    """Squares of random colours."""
     squares = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
     return Image.fromarray(squares.repeat(8, 0).repeat(8, 1))
 
@@ -42,9 +42,9 @@ def declaring(data: bytes, width: int, height: int) -> bytes:
     return data[: at + 5] + struct.pack(">HH", height, width) + data[at + 9 :]
 
 
-def ending_after(data: bytes, share: float) -> bytes:
-    """Only the first part of it, but with the mark of an end."""
-    return data[: int(share * len(data))] + b"\xff\xd9"
+def ending_after(data: bytes, fraction: float) -> bytes:
+    """The first part of the data, with an end-of-image marker."""
+    return data[: int(fraction * len(data))] + b"\xff\xd9"
 
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
@@ -63,19 +63,19 @@ def test_a_kilobyte_that_declares_144_million_pixels_is_refused_unread(options, 
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("share", [0.25, 0.6, 0.9])
-@pytest.mark.parametrize("kind", ["baseline", "full colour", "restarts"])  # of others detail is missing first
-def test_a_jpeg_whose_lower_part_is_missing_is_refused(kind, share, tmp_path):
-    """The decoder paints it grey and says nothing, as the file has its mark of an end."""
+@pytest.mark.parametrize("fraction", [0.25, 0.6, 0.9])
+@pytest.mark.parametrize("kind", ["baseline", "full colour", "restarts"])  # progressive: detail goes first
+def test_a_jpeg_whose_lower_part_is_missing_is_refused(kind, fraction, tmp_path):
+    """The decoder fills it with gray without an error, as the file has an end-of-image marker."""
     path = tmp_path / "photo.jpg"
-    path.write_bytes(ending_after(jpeg(scene(), **KINDS[kind]), share))
+    path.write_bytes(ending_after(jpeg(scene(), **KINDS[kind]), fraction))
     with pytest.raises(UnreadableMedia, match=r"photo\.jpg: is cut off: the lower part of it is missing"):
         read_photo(path)
 
 
 @pytest.mark.parametrize("grey", [127, 128, 129])
 def test_a_whole_picture_of_the_decoders_own_grey_is_read(grey, tmp_path):
-    """The least that a JPEG can take: its blocks spend a few bits each, and end in grey."""
+    """The smallest possible JPEG: a few bits per block, and the last pixels are gray."""
     path = tmp_path / "grey.jpg"
     Image.new("RGB", (2048, 2048), (grey, grey, grey)).save(path, optimize=True)
     assert np.abs(read_photo(path).pixels.astype(int) - grey).max() <= 1

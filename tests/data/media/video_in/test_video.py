@@ -1,4 +1,4 @@
-"""Files as they come: every frame at its time, or one sentence that says where and what to do."""
+"""Video files: every frame with its time, or an error with position and remedy."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ MakeVideo = Callable[..., Path]
 GOP5 = {"g": "5", "keyint_min": "5", "sc_threshold": "0"}
 
 
-def lumas(path: Path, **wishes: Any) -> list[np.ndarray]:
-    return [frame.picture.luma().numpy().astype(int) for frame in open_video(path, **wishes).frames()]
+def lumas(path: Path, **options: Any) -> list[np.ndarray]:
+    return [frame.picture.luma().numpy().astype(int) for frame in open_video(path, **options).frames()]
 
 
 def spoil(path: Path, packet: int) -> Path:
     """Zero the middle of one video packet."""
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
-        place, size = packets[packet].pos, packets[packet].size
+        offset, size = packets[packet].pos, packets[packet].size
     content = bytearray(path.read_bytes())
-    content[place + size // 8 : place + size] = bytes(size - size // 8)
+    content[offset + size // 8 : offset + size] = bytes(size - size // 8)
     spoiled = path.with_name(f"spoiled{path.suffix}")
     spoiled.write_bytes(content)
     return spoiled
@@ -64,7 +64,7 @@ def test_glimpses_are_spread_and_consecutive(make_video: MakeVideo):
         assert len(runs) == 4
         assert all(b - a == Fraction(1, 25) for run in runs for a, b in itertools.pairwise(run))
         assert all(a[-1] < b[0] for a, b in itertools.pairwise(runs))
-        assert runs[-1][0] > Fraction(3, 2), "the last quarter is seen too"
+        assert runs[-1][0] > Fraction(3, 2), "the last quarter is sampled too"
 
 
 class TestDamage:
@@ -85,10 +85,10 @@ class TestDamage:
         assert [frame.time for frame in frames] == [Fraction(k, 25) for k in range(25)]
         assert source.damage
         assert "frame 11 (0.44 s)" in source.damage[0]
-        truth, found = lumas(sound), [f.picture.luma().numpy().astype(int) for f in frames]
-        np.testing.assert_array_equal(found[11], truth[10])
+        truth, actual = lumas(sound), [f.picture.luma().numpy().astype(int) for f in frames]
+        np.testing.assert_array_equal(actual[11], truth[10])
         for k in (*range(11), *range(15, 25)):
-            np.testing.assert_array_equal(found[k], truth[k])
+            np.testing.assert_array_equal(actual[k], truth[k])
 
     def test_a_damaged_opening_shows_what_follows(self, sound: Path):
         source = open_video(spoil(sound, 0), skip_damaged=True)
@@ -189,7 +189,7 @@ def test_a_change_of_size_is_told(tmp_path: Path):
 
 
 def test_fields_become_frames(make_video: MakeVideo):
-    """Two moments woven into one frame leave a comb along upright edges; bwdif takes it out."""
+    """Two fields of different time in one frame make a comb along vertical edges; bwdif removes it."""
     frames = []
     for k in range(10):
         image = np.full((96, 128, 3), 60, np.uint8)
@@ -201,15 +201,15 @@ def test_fields_become_frames(make_video: MakeVideo):
     )
     video = open_video(source)
     assert any("interlaced" in note for note in video.notes)
-    woven = list(video.frames())
-    assert [frame.time for frame in woven] == [Fraction(k, 25) for k in range(10)]
+    frames_out = list(video.frames())
+    assert [frame.time for frame in frames_out] == [Fraction(k, 25) for k in range(10)]
 
     def comb(image: np.ndarray) -> float:
         return float(np.abs(image[:-2] - 2 * image[1:-1] + image[2:]).mean())
 
     with av.open(str(source)) as container:
         raw = [comb(frame.to_ndarray(format="gray").astype(int)) for frame in container.decode(video=0)]
-    whole = [comb(frame.picture.luma().numpy().astype(int)) for frame in woven]
+    whole = [comb(frame.picture.luma().numpy().astype(int)) for frame in frames_out]
     assert max(whole[1:-1]) < 0.5 * min(raw)
 
 
@@ -257,7 +257,7 @@ class TestThreads:
 
 
 def test_real_clips_hold_what_they_promise(shared_data: Path):
-    """Count and last time by a plain decode loop, the second implementation."""
+    """Count and times against a plain decode loop, the second implementation."""
     for name in ("handheld_short.mp4", "bikes.mp4", "aerobie.avi"):
         path = shared_data / "test" / "clips" / name
         with av.open(str(path)) as container:
@@ -269,13 +269,13 @@ def test_real_clips_hold_what_they_promise(shared_data: Path):
 
 
 def test_an_edit_list_hides_frames(shared_data: Path):
-    """This phone clip was trimmed without re-encoding: 132 of its 296 frames must never be seen."""
+    """This phone clip was trimmed without re-encoding: 132 of its 296 frames must not be shown."""
     source = open_video(shared_data / "test" / "clips" / "tennis_amateur.mp4", end=0.2)
     assert [frame.time for frame in source.frames()] == [Fraction(k * 3003, 90_000) for k in range(6)]
 
 
 class TestLateParts:
-    """What is asked for late in a file is sought, and is the same as if all before it had been read."""
+    """A late start is reached by seeking; the frames are equal to those of a full decode."""
 
     TICKS = range(0, 20 * 90_000, 18_000)  # twenty seconds, five frames each
 

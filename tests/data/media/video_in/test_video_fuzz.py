@@ -1,6 +1,6 @@
-"""Cut, flipped and spliced files: one sentence or a good result, never a crash, a hang or half a file.
+"""Cut, flipped and spliced files: an error message or a valid result; no crash, hang or partial file.
 
-The files go to another process: should FFmpeg's own code fall, it must not take the tests with it.
+The files are read in another process: a crash of FFmpeg must not end the tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ PATIENCE = 60.0  # seconds for a file of a few kilobytes; it needs a tenth of on
 PROBE = """
 import sys
 from pathlib import Path
-from freezeframe.data.media.video_out.sink import VideoSink, work_dir
+from freezeframe.data.media.files.directories import work_dir
+from freezeframe.data.media.video_out.sink import VideoSink
 from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.media.video_in.source import open_video
 
@@ -40,16 +41,16 @@ def try_it(path, skip):
                 sink.write([frame])
             sink.finish()
             open_video(target)
-            return "fine"
+            return "valid"
         except BaseException:
             sink.abort()
             if target.exists():
-                return "left half a file"
+                return "left a partial file"
             raise
     except FreezeframeError as error:
-        return "told" if path.name in str(error) or target.name in str(error) else f"unclear: {error}"
+        return "rejected" if path.name in str(error) or target.name in str(error) else f"unclear: {error}"
     except BaseException as error:
-        return f"fell: {error!r}"
+        return f"failed: {error!r}"
     finally:
         target.unlink(missing_ok=True)
 
@@ -60,7 +61,7 @@ for line in sys.stdin:
 
 
 class Prober:
-    """Another Python that tries one file after the other."""
+    """A process that tries one file after another."""
 
     def __init__(self) -> None:
         pipe = subprocess.PIPE
@@ -144,7 +145,7 @@ def fuzz(prober: Prober, files: list[bytes], folder: Path, examples: int) -> Non
             content = harmed(content, how)
         path = folder / "harmed.bin"
         path.write_bytes(content)
-        assert prober.verdict(path, skip_damaged=skip) in ("fine", "told")
+        assert prober.verdict(path, skip_damaged=skip) in ("valid", "rejected")
 
     run()
 
@@ -154,7 +155,7 @@ def test_harmed_files(prober: Prober, whole_files: list[bytes], tmp_path: Path):
 
 
 def test_every_pass_sees_the_same_damage(make_video: MakeVideo):
-    """FFmpeg's frame threads hand damaged frames out as sound ones: here in a fifth of the passes."""
+    """FFmpeg's frame threads return damaged frames without an error: here in a fifth of the passes."""
     path = make_video("b.mkv", options={"threads": "1"}, sound=True, subtitles="subrip")
     path.write_bytes(harmed(path.read_bytes(), ("repeat", 0.18, 1)))
     verdicts = set()

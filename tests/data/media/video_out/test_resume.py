@@ -1,4 +1,4 @@
-"""A file that was killed and gone on with is the file that it would have been, bit for bit."""
+"""A resumed file is equal to an uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 
@@ -15,21 +15,18 @@ import numpy as np
 import pytest
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
+from freezeframe.data.media.files.directories import work_dir
 from freezeframe.data.media.files.lock import Lock
-from freezeframe.data.media.folder.source import ImageFolderSink, open_folder
+from freezeframe.data.media.folder.sink import ImageFolderSink
+from freezeframe.data.media.folder.source import open_folder
 from freezeframe.data.media.video_in.frame_picture import VideoPicture, flatten_samples
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.media.video_out import sink as encode
-from freezeframe.data.media.video_out.sink import VideoSink, work_dir
+from freezeframe.data.media.video_out.sink import SinkConfig, VideoSink
 from freezeframe.data.types import Frame, Source
 
 MakeVideo = Callable[..., Path]
 WINDOW = 3  # frames
-
-
-@pytest.fixture(autouse=True)
-def _every_window_is_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encode, "SAVE_INTERVAL_S", 0.0)
+EVERY_WINDOW = SinkConfig(save_interval_s=0.0)  # saves the finished frames after each window
 
 
 def changed(source: Source, which: Callable[[int], bool] = lambda _: True) -> list[Frame]:
@@ -40,9 +37,16 @@ def changed(source: Source, which: Callable[[int], bool] = lambda _: True) -> li
     ]
 
 
-def run(source: Source, frames: Sequence[Frame], target: Path, *, stop: int | None = None, **wish) -> int:
-    """Write frames from where an earlier run stopped, to the end or until frame `stop` is due."""
-    sink = VideoSink(source, target, **wish)
+def run(
+    source: Source,
+    frames: Sequence[Frame],
+    target: Path,
+    *,
+    stop: int | None = None,
+    config: SinkConfig = EVERY_WINDOW,
+) -> int:
+    """Write frames from the end of an earlier run on, up to the end or to frame `stop`."""
+    sink = VideoSink(source, target, config=config)
     for first in range(sink.finished_frames, len(frames), WINDOW):
         if stop is not None and first >= stop:
             sink._worker.join()
@@ -53,21 +57,21 @@ def run(source: Source, frames: Sequence[Frame], target: Path, *, stop: int | No
     return sink.finished_frames
 
 
-def test_a_resumed_file_is_the_unkilled_one(
-    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Stopped at seeded places, within a segment and between two, the H.264 file has the same bytes."""
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 8)
+def test_a_resumed_file_is_the_unkilled_one(make_video: MakeVideo, tmp_path: Path):
+    """Stopped at random frames, within a segment and between two, the H.264 file has the same bytes."""
+    config = SinkConfig(min_segment_frames=8, save_interval_s=0.0)
     source = open_video(make_video(ticks=range(0, 18 * 3600, 3600), sound=True))
     frames = changed(source)
-    run(source, frames, tmp_path / "unkilled.mp4")
+    run(source, frames, tmp_path / "unkilled.mp4", config=config)
     draw = random.Random(16)
     for attempt in range(3):
         target = tmp_path / f"{attempt}.mp4"
         stop_frames = sorted(draw.sample(range(2, 16), 2))
-        goes_on = [run(source, frames, target, stop=stop_frame) for stop_frame in stop_frames]
-        goes_on.append(run(source, frames, target))
-        assert goes_on == [0, *(-(-stop_frame // WINDOW) * WINDOW for stop_frame in stop_frames)], (
+        first_frames = [
+            run(source, frames, target, stop=stop_frame, config=config) for stop_frame in stop_frames
+        ]
+        first_frames.append(run(source, frames, target, config=config))
+        assert first_frames == [0, *(-(-stop_frame // WINDOW) * WINDOW for stop_frame in stop_frames)], (
             "no window is lost"
         )
         assert target.read_bytes() == (tmp_path / "unkilled.mp4").read_bytes()
@@ -79,9 +83,9 @@ def test_a_resumed_file_is_the_unkilled_one(
 def test_every_picture_of_a_resumed_file_is_that_of_the_unkilled(
     make_video: MakeVideo, tmp_path: Path, pix_fmt: str, some: int
 ):
-    """Lossless, of any kind of samples and an odd size, with every frame changed, every other, or few."""
-    made = make_video("in.mkv", ticks=range(0, 12 * 3600, 3600), size=(37, 51), codec="ffv1", pix_fmt=pix_fmt)
-    source = open_video(made)
+    """Lossless, for several pixel formats and an odd size, with every frame changed, every other, or few."""
+    clip = make_video("in.mkv", ticks=range(0, 12 * 3600, 3600), size=(37, 51), codec="ffv1", pix_fmt=pix_fmt)
+    source = open_video(clip)
     frames = changed(source, lambda index: index % some == 0)
     run(source, frames, tmp_path / "unkilled.mkv")
     run(source, frames, tmp_path / "resumed.mkv", stop=8)
@@ -107,7 +111,7 @@ def test_a_film_of_photos_goes_on_too(make_photos, tmp_path: Path):
 
 @pytest.fixture
 def make_photos():
-    """`make_photos(folder, count)`: numbered images that are not alike."""
+    """`make_photos(folder, count)`: numbered images that differ."""
 
     def make(folder: Path, count: int, *, suffix: str = ".png") -> Path:
         import cv2
@@ -122,13 +126,13 @@ def make_photos():
 
 
 def test_a_power_cut_in_a_part_costs_that_part(make_video: MakeVideo, tmp_path: Path):
-    """A part whose description never came does not count."""
+    """A part without its description is discarded."""
     source, target = open_video(make_video()), tmp_path / "out.mp4"
     frames = changed(source)
     run(source, frames, target, stop=9)
-    described = sorted(work_dir(target).glob("0*.json"))
-    assert len(described) == 3
-    described[-1].unlink()
+    descriptions = sorted(work_dir(target).glob("0*.json"))
+    assert len(descriptions) == 3
+    descriptions[-1].unlink()
     assert run(source, frames, target) == 6
     run(source, frames, tmp_path / "unkilled.mp4")
     assert target.read_bytes() == (tmp_path / "unkilled.mp4").read_bytes()
@@ -159,7 +163,7 @@ print(digest.hexdigest())
 @pytest.mark.slow
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 def test_an_encoder_does_not_look_at_what_lay_in_memory(codec: str):
-    """The same pictures give the same stream, whatever the C library fills new memory with."""
+    """Equal pictures give equal streams, whatever the content of uninitialised memory."""
 
     def stream(filling: int) -> str:
         return subprocess.run(
@@ -178,7 +182,9 @@ def test_a_source_that_is_replaced_while_it_is_read_gives_no_file(make_video: Ma
     other.replace(clip)
     with pytest.raises(UnreadableMedia, match=r"in\.mp4: changed while it was read"):
         sink.finish()
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"], "neither a file nor a job of two sources"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"], (
+        "neither a file nor a work folder of mixed input"
+    )
 
 
 def test_an_image_that_is_replaced_while_it_is_read_gives_no_folder(make_photos, tmp_path: Path):
@@ -207,7 +213,7 @@ def test_an_output_that_appears_during_the_work_stays(make_video: MakeVideo, tmp
 def test_an_output_that_another_run_finished_while_we_waited_for_it_is_seen(
     name: str, make_video: MakeVideo, tmp_path: Path
 ):
-    """Else all the work would be done again, only to lie beside it."""
+    """Else the work would be repeated and its result rejected."""
     source, target = open_video(make_video("in.mp4")), tmp_path / name
     other = Lock(work_dir(target), target)
 

@@ -1,8 +1,9 @@
-"""What goes into the sink comes out of the file, frame by frame, whatever happens on the way."""
+"""The frames written to the sink are the frames of the file, also after an interruption."""
 
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +17,11 @@ import pytest
 import torch
 
 from freezeframe.data.errors import UnwritableOutput
+from freezeframe.data.media.files.directories import work_dir
 from freezeframe.data.media.video_in.frame_picture import VideoPicture, frame_from_linear
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.media.video_out import sink as encode
-from freezeframe.data.media.video_out.sink import VideoSink, encoder_options, work_dir
+from freezeframe.data.media.video_out.encoder_choice import encoder_options
+from freezeframe.data.media.video_out.sink import SinkConfig, VideoSink
 from freezeframe.data.types import Frame
 
 MakeVideo = Callable[..., Path]
@@ -36,15 +38,15 @@ def times(path: Path) -> list[Fraction]:
         return [frame.pts * frame.time_base for frame in container.decode(video=0)]
 
 
-def touched(frames: Iterator[Frame]) -> list[Frame]:
-    """The same pictures, but no longer the decoder's own, so that the video cannot simply be copied."""
+def modified(frames: Iterator[Frame]) -> list[Frame]:
+    """The same pictures, marked as modified, so that the video is not copied."""
     return [frame.with_image(frame.picture.linear()) for frame in frames]
 
 
-def pass_on(source: Path, target: Path, *, batch: int = 1, **wishes: object) -> VideoSink:
+def transcode(source: Path, target: Path, *, batch: int = 1, **options: object) -> VideoSink:
     video = open_video(source)
-    sink = VideoSink(video, target, **wishes)  # type: ignore[arg-type]
-    frames = touched(video.frames(first=sink.finished_frames))
+    sink = VideoSink(video, target, **options)  # type: ignore[arg-type]
+    frames = modified(video.frames(first=sink.finished_frames))
     for first in range(0, len(frames), batch):
         sink.write(frames[first : first + batch])
     assert sink.finish().passed
@@ -52,19 +54,16 @@ def pass_on(source: Path, target: Path, *, batch: int = 1, **wishes: object) -> 
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_segments_join_without_a_seam(
-    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
-):
-    """Cut into segments of eight, every frame is still the frame it was, at its own time."""
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 8)
+def test_segments_join_without_a_seam(make_video: MakeVideo, tmp_path: Path, codec: str):
+    """In segments of eight frames, every frame keeps its content and its time."""
     gaps = [3000, 3003, 2997, 6000, 1501]
     ticks = list(itertools.accumulate((gaps[k % 5] for k in range(29)), initial=0))
     source = make_video(ticks=ticks)
     target = tmp_path / ("out.mkv" if codec == "ffv1" else "out.mov" if codec == "prores" else "out.mp4")
-    pass_on(source, target, codec=codec)
+    transcode(source, target, codec=codec, config=SinkConfig(min_segment_frames=8))
     pairs = list(zip(lumas(source), lumas(target), strict=True))
-    # The texture moves 2 px per frame: a neighbour is off by several codes on average, the frame itself by
-    # less than one where the encoder is as good as its default promises.
+    # The texture moves 2 px per frame: a neighbour differs by several code values on average, the frame
+    # itself by less than one at the default quality.
     assert max(np.abs(a - b).mean() for a, b in pairs) < 1.0
     grid = Fraction(1, 2000) if target.suffix == ".mkv" else 0
     assert all(abs(a - b) <= grid for a, b in zip(times(source), times(target), strict=True))
@@ -73,29 +72,29 @@ def test_segments_join_without_a_seam(
 def test_lossless_is_lossless(make_video: MakeVideo, tmp_path: Path):
     source = make_video()
     target = tmp_path / "out.mp4"
-    pass_on(source, target, quality=0)
+    transcode(source, target, quality=0)
     for before, after in zip(lumas(source), lumas(target), strict=True):
         np.testing.assert_array_equal(before, after)
 
 
-def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 4)
+def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path):
+    short = SinkConfig(min_segment_frames=4)
     source, target = make_video(), tmp_path / "out.mp4"
     video = open_video(source)
-    frames = touched(video.frames())
-    broken = VideoSink(video, target, key="a")
+    frames = modified(video.frames())
+    broken = VideoSink(video, target, key="a", config=short)
     broken.write(frames[:5])
     broken.write(frames[5:7])
     broken._worker.join()
     broken.abort()
     assert not target.exists()
 
-    other_settings = VideoSink(video, tmp_path / "other.mp4", key="a")
+    other_settings = VideoSink(video, tmp_path / "other.mp4", key="a", config=short)
     assert other_settings.finished_frames == 0
     other_settings.abort()
 
-    sink = VideoSink(video, target, key="a")
-    assert sink.finished_frames == 7, "the frames of the running segment are kept too"
+    sink = VideoSink(video, target, key="a", config=short)
+    assert sink.finished_frames == 7, "the frames of the current segment are kept too"
     sink.write(frames[7:])
     assert sink.finish().passed
     assert len(lumas(target)) == len(frames)
@@ -104,53 +103,51 @@ def test_an_interrupted_run_goes_on(make_video: MakeVideo, tmp_path: Path, monke
 
 @pytest.mark.parametrize("changed", [0, 3, 9, 25])
 def test_what_was_put_off_is_encoded_once_a_frame_changes(
-    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: int
+    make_video: MakeVideo, tmp_path: Path, changed: int
 ):
-    """Untouched frames before the first changed one are read again: none is lost, doubled or moved."""
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 4)
+    """Unchanged frames before the first changed one are decoded again: none is lost, repeated or moved."""
+    short = SinkConfig(min_segment_frames=4)
     ticks = list(itertools.accumulate((3000 + 7 * (k % 3) for k in range(27)), initial=0))
     source, target = make_video(ticks=ticks), tmp_path / "out.mp4"
     video = open_video(source)
     frames = list(video.frames())
-    frames[changed] = touched([frames[changed]])[0]
-    sink = VideoSink(video, target)
+    frames[changed] = modified([frames[changed]])[0]
+    sink = VideoSink(video, target, config=short)
     for start in range(0, len(frames), 5):
         sink.write(frames[start : start + 5])
     assert sink.finish().passed
     assert times(target) == times(source)
     pairs = list(zip(lumas(source), lumas(target), strict=True))
-    # A neighbour would be off by several codes.
+    # A neighbour would differ by several code values.
     assert max(np.abs(before - after).mean() for before, after in pairs) < 1.0
 
 
-def test_a_run_interrupted_before_anything_changed_goes_on(
-    make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 4)
+def test_a_run_interrupted_before_anything_changed_goes_on(make_video: MakeVideo, tmp_path: Path):
+    short = SinkConfig(min_segment_frames=4)
     source, target = make_video(), tmp_path / "out.mp4"
     video = open_video(source)
     frames = list(video.frames())
-    broken = VideoSink(video, target, key="a")
+    broken = VideoSink(video, target, key="a", config=short)
     broken.write(frames[:5])
     broken._worker.join()
     broken.abort()
     assert not list(work_dir(target).glob("*.mkv")), "nothing had to be encoded"
-    sink = VideoSink(video, target, key="a")
+    sink = VideoSink(video, target, key="a", config=short)
     assert sink.finished_frames == 5
-    sink.write(touched(frames[5:]))
+    sink.write(modified(frames[5:]))
     assert sink.finish().passed
     pairs = list(zip(lumas(source), lumas(target), strict=True))
     assert max(np.abs(before - after).mean() for before, after in pairs) < 1.0
 
 
-def test_other_settings_do_not_join(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encode, "MIN_SEGMENT_FRAMES", 2)
+def test_other_settings_do_not_join(make_video: MakeVideo, tmp_path: Path):
+    short = SinkConfig(min_segment_frames=2)
     video, target = open_video(make_video()), tmp_path / "out.mp4"
-    first = VideoSink(video, target, key="a")
-    first.write(touched(video.frames())[:3])
+    first = VideoSink(video, target, key="a", config=short)
+    first.write(modified(video.frames())[:3])
     first._worker.join()
     first.abort()
-    second = VideoSink(video, target, key="b")
+    second = VideoSink(video, target, key="b", config=short)
     assert second.finished_frames == 0
     second.abort()
     assert not work_dir(target).exists()
@@ -181,7 +178,7 @@ def test_a_trimmed_part_begins_at_zero(make_video: MakeVideo, tmp_path: Path):
 def test_unusual_sizes(make_video: MakeVideo, tmp_path: Path, size: tuple[int, int], count: int):
     source = make_video(ticks=range(0, count * 3600, 3600), size=size, pix_fmt="yuv444p")
     target = tmp_path / "out.mp4"
-    pass_on(source, target)
+    transcode(source, target)
     assert [image.shape for image in lumas(target)] == [size] * count
 
 
@@ -189,14 +186,14 @@ def test_unusual_sizes(make_video: MakeVideo, tmp_path: Path, size: tuple[int, i
 def test_every_codec_keeps_an_odd_size(make_video: MakeVideo, tmp_path: Path, codec: str):
     source = make_video("in.mkv", size=(97, 131), codec="ffv1", ticks=range(0, 7200, 3600))
     target = tmp_path / "out.mkv"
-    pass_on(source, target, codec=codec)
+    transcode(source, target, codec=codec)
     assert [image.shape for image in lumas(target)] == [(97, 131)] * 2
 
 
 def test_a_late_start_stays_late(make_video: MakeVideo, tmp_path: Path):
     source = make_video(ticks=range(135_000, 135_000 + 10 * 3600, 3600), sound=True)
     target = tmp_path / "out.mp4"
-    pass_on(source, target)
+    transcode(source, target)
     assert times(target) == times(source)
     assert times(target)[0] == Fraction(3, 2)
 
@@ -216,7 +213,7 @@ def test_bit_depth_is_kept(make_video: MakeVideo, tmp_path: Path, codec: str, pi
     suffix = Path(name).suffix
     source = make_video(f"in{suffix}", codec=codec, pix_fmt=pix_fmt, options=quiet)
     target = tmp_path / name
-    pass_on(source, target)
+    transcode(source, target)
     assert open_video(target).info.pix_fmt == pix_fmt
 
 
@@ -235,7 +232,7 @@ def test_hdr_stays_hdr(make_video: MakeVideo, tmp_path: Path, codec: str, transf
         tags=(1, 9, transfer, 9),
     )
     target = tmp_path / "out.mp4"
-    pass_on(source, target, codec=codec)
+    transcode(source, target, codec=codec)
     before, after = open_video(source).info, open_video(target).info
     assert (after.tags, after.depth) == ((1, 9, transfer, 9), 10)
     assert after.light_level == before.light_level
@@ -244,7 +241,7 @@ def test_hdr_stays_hdr(make_video: MakeVideo, tmp_path: Path, codec: str, transf
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture that is no video frame."""
+    """A picture that is not a video frame."""
 
     image: torch.Tensor
     depth: int = 8
@@ -265,7 +262,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Drawings:
-    """A source of drawn pictures, as a folder of images is one."""
+    """A source of drawn pictures."""
 
     images: Sequence[Drawn]
     name: str = "drawings"
@@ -282,10 +279,13 @@ class Drawings:
     def sample_clips(self, runs: int, length: int) -> Iterator[Sequence[Frame]]:
         return iter(())
 
+    def fingerprint(self) -> str:
+        return self.name
+
 
 @pytest.mark.parametrize(("depth", "size"), [(8, (64, 96)), (10, (64, 96)), (8, (63, 95))])
 def test_images_become_a_video(tmp_path: Path, depth: int, size: tuple[int, int]):
-    """Ramps come back as the same light: half an 8-bit step of signal, and what the encoder adds."""
+    """Ramps keep their linear light, up to half an 8-bit step and the loss of the encoder."""
     ramp = torch.linspace(0.05, 0.9, size[1]).expand(3, *size)
     drawings = Drawings([Drawn(ramp * (0.5 + k / 10), depth) for k in range(5)])
     target = tmp_path / "out.mp4"
@@ -295,20 +295,20 @@ def test_images_become_a_video(tmp_path: Path, depth: int, size: tuple[int, int]
     assert sink.finish().passed
     video = open_video(target)
     assert video.info.depth == depth
-    for made, frame in zip(video.frames(), drawings.frames(), strict=True):
-        assert made.time == frame.time
-        assert (made.picture.linear() - frame.picture.linear()).abs().mean() < 0.01
+    for decoded, frame in zip(video.frames(), drawings.frames(), strict=True):
+        assert decoded.time == frame.time
+        assert (decoded.picture.linear() - frame.picture.linear()).abs().mean() < 0.01
 
 
 def test_default_light_is_that_of_photos():
-    """Half-way gray light is code 16 + 219 * (1.055 * 0.5 ** (1 / 2.4) - 0.055), sRGB in limited range."""
+    """Linear 0.5 has the code value 16 + 219 * (1.055 * 0.5 ** (1 / 2.4) - 0.055): sRGB, limited range."""
     frame = frame_from_linear(torch.full((3, 16, 16), 0.5), depth=8)
     expected = 16 + 219 * (1.055 * 0.5 ** (1 / 2.4) - 0.055)
     assert abs(int(VideoPicture(frame).luma()[0, 0]) - expected) <= 0.5
 
 
 class TestRefusals:
-    """Nothing is begun that cannot end well, and nothing of the user's is touched."""
+    """Outputs that cannot be written are rejected before any work; existing files are unchanged."""
 
     def test_output_on_input(self, make_video: MakeVideo):
         path = make_video()
@@ -349,7 +349,7 @@ class TestRefusals:
 
 
 def test_a_failing_encoder_is_heard(make_video: MakeVideo, tmp_path: Path):
-    """A picture of another size reaches the encoder's thread; its complaint reaches the caller."""
+    """An error on the encoder's thread is raised in the caller."""
     video = open_video(make_video())
     sink = VideoSink(video, tmp_path / "out.mp4")
     odd = VideoPicture(frame_from_linear(torch.zeros(3, 48, 64), depth=8), unmodified=False)
@@ -366,7 +366,7 @@ def test_smaller_quality_is_better():
 
 FULL_DISK = """
 import resource, signal, sys
-from freezeframe.data.media.video_out.sink import VideoSink
+from freezeframe.data.media.video_out.sink import SinkConfig, VideoSink
 from freezeframe.data.errors import UnwritableOutput
 from freezeframe.data.media.video_in.source import open_video
 
@@ -385,14 +385,23 @@ finally:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the limit that plays a full disk is POSIX")
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit that simulates a full disk is POSIX")
 @pytest.mark.parametrize("room", [2_000, 40_000], ids=["while encoding", "while joining"])
 def test_a_full_disk_is_told_and_nothing_is_left(make_video: MakeVideo, tmp_path: Path, room: int):
     source, target = make_video(sound=True, ticks=range(0, 40 * 3600, 3600)), tmp_path / "out.mp4"
     target.write_text("an earlier result")
     command = [sys.executable, "-c", FULL_DISK.replace("quality=1", "quality=1, force=True")]
-    said = subprocess.run(
+    output = subprocess.run(
         [*command, str(source), str(target), str(room)], capture_output=True, text=True, check=True
     ).stdout
-    assert "no space left" in said
+    assert "no space left" in output
     assert target.read_text() == "an earlier result"
+
+
+def test_an_import_sets_no_environment_variable():
+    """The log level of SVT-AV1 is set when that encoder is opened, not before."""
+    code = "import os, freezeframe.data.media.video_out.sink; print('SVT_LOG' in os.environ)"
+    environment = {name: value for name, value in os.environ.items() if name != "SVT_LOG"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""The promise sheet against files that hold everything at once."""
+"""Verification of files with every kind of stream and metadata."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from freezeframe.data.media.video_in.source import VideoSource, open_video
 from freezeframe.data.media.video_out.muxer import Track, mux
 from freezeframe.data.media.video_out.plan import Plan
 from freezeframe.data.media.video_out.sink import VideoSink
-from freezeframe.data.media.video_out.verify import ExpectedOutput, VerificationReport, verify
+from freezeframe.data.media.video_out.verify import ExpectedOutput, verify
+from freezeframe.data.verification import VerificationReport
 
 MakeVideo = Callable[..., Path]
 
-# Shown turned by a quarter and mirrored: no rotation alone makes this matrix.
+# Rotated by 90 degrees and mirrored: not the matrix of a rotation alone.
 TURNED_AND_FLIPPED = (0, 65536, 0, 65536, 0, 0, 0, 0, 1 << 30)
 IRREGULAR = (0, 1500, 6000, 9000, 9100, 18000, 27000, 31234, 40000, 45000, 54000, 60001)
 
 
-def rework(source: VideoSource, target: Path, *, touch: bool = True, **wishes: object) -> VerificationReport:
-    """Send every frame through; with `touch` the first is taken to light and back, so that all is encoded."""
-    sink = VideoSink(source, target, **wishes)  # type: ignore[arg-type]
+def rework(source: VideoSource, target: Path, *, touch: bool = True, **options: object) -> VerificationReport:
+    """Write every frame; `touch` converts the first to linear light and back, so that all are encoded."""
+    sink = VideoSink(source, target, **options)  # type: ignore[arg-type]
     for frame in source.frames():
         changed = touch and frame.index == 0
         sink.write([frame.with_image(frame.picture.linear()) if changed else frame])
@@ -37,9 +38,9 @@ def rework(source: VideoSource, target: Path, *, touch: bool = True, **wishes: o
 
 
 @pytest.mark.parametrize("touch", [True, False])
-@pytest.mark.parametrize(("kind", "words"), [("mp4", "mov_text"), ("mov", "mov_text"), ("mkv", "subrip")])
+@pytest.mark.parametrize(("kind", "subtitles"), [("mp4", "mov_text"), ("mov", "mov_text"), ("mkv", "subrip")])
 def test_everything_of_a_file_arrives(
-    make_video: MakeVideo, tmp_path: Path, kind: str, words: str, touch: bool
+    make_video: MakeVideo, tmp_path: Path, kind: str, subtitles: str, touch: bool
 ):
     source = make_video(
         f"in.{kind}",
@@ -47,7 +48,7 @@ def test_everything_of_a_file_arrives(
         aspect=Fraction(4, 3),
         matrix=TURNED_AND_FLIPPED,
         sound=True,
-        subtitles=words,
+        subtitles=subtitles,
         chapters=True,
         metadata={"title": "Final", "comment": "second half"},
     )
@@ -56,7 +57,7 @@ def test_everything_of_a_file_arrives(
 
 
 def add_cover(container: Any) -> Callable[[], None]:
-    """A small JPEG that players show beside the film."""
+    """A small JPEG cover image."""
     context: Any = av.CodecContext.create("mjpeg", "w")
     context.width = context.height = 32
     context.pix_fmt, context.time_base = "yuvj420p", Fraction(1, 25)
@@ -135,12 +136,12 @@ def test_a_timecode_is_written_anew(make_video: MakeVideo, tmp_path: Path):
 
 
 def test_hidden_frames_stay_hidden(shared_data: Path, tmp_path: Path):
-    """A phone clip that was trimmed by its edit list: unchanged it is copied with its 132 hidden frames."""
+    """A phone clip that was trimmed by its edit list is copied with its 132 hidden frames."""
     clip = shared_data / "test" / "clips" / "tennis_amateur.mp4"
     with av.open(str(clip)) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     source = open_video(clip)
-    ledgers = mux(
+    records = mux(
         tmp_path / "out.mp4",
         "mp4",
         info=source.info,
@@ -149,16 +150,16 @@ def test_hidden_frames_stay_hidden(shared_data: Path, tmp_path: Path):
             time_base=source.info.time_base, rate=source.rate, sample_aspect=None, display_matrix=None
         ),
     )
-    own = ledgers[0]
-    assert own is not None
-    assert len(own.times) == sum(not packet.is_discard for packet in packets) == 164
+    video_record = records[0]
+    assert video_record is not None
+    assert len(video_record.times) == sum(not packet.is_discard for packet in packets) == 164
     with av.open(str(tmp_path / "out.mp4")) as container:
         copied_records = [packet for packet in container.demux(video=0) if packet.size]
     assert [(p.pts, p.is_discard) for p in copied_records] == [(p.pts, p.is_discard) for p in packets]
 
 
 class TestSheet:
-    """A sheet that cannot fail proves nothing."""
+    """Every check must be able to fail."""
 
     def expected_output_of(self, source: VideoSource, target: Path) -> tuple[ExpectedOutput, Path]:
         sink = VideoSink(source, target)

@@ -1,4 +1,4 @@
-"""Files of cameras, phones and broadcasters: what can come along does, the rest is named."""
+"""Files of cameras, phones and broadcasters: streams are copied if the output can hold them, else named."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from freezeframe.data.media.video_in.stream_info import ffmpeg_url, open_contain
 from freezeframe.data.media.video_out.other_streams import packets_until
 from freezeframe.data.media.video_out.sink import VideoSink
 from freezeframe.data.media.video_out.stream_digest import same_tag
-from freezeframe.data.media.video_out.verify import VerificationReport
+from freezeframe.data.verification import VerificationReport
 
 MakeVideo = Callable[..., Path]
 Part = Callable[[Any], Callable[[], None]]
 MILLISECOND = Fraction(1, 1000)
 
 
-def rework(source: VideoSource, target: Path, **wishes: Any) -> tuple[VerificationReport, list[str]]:
-    """Send every frame through, the first by way of its light; the sheet, and the notes before the work."""
-    sink = VideoSink(source, target, **wishes)
+def rework(source: VideoSource, target: Path, **options: Any) -> tuple[VerificationReport, list[str]]:
+    """Write every frame, the first converted to linear light and back; return the report and the notes."""
+    sink = VideoSink(source, target, **options)
     notes = list(sink.notes)
     for frame in source.frames():
         sink.write([frame if frame.index else frame.with_image(frame.picture.linear())])
@@ -45,7 +45,7 @@ def payload(path: Path, kind: str) -> list[tuple[int, bytes]]:
 
 
 def track(codec: str, contents: list[bytes], *, every: int = 200) -> Part:
-    """A stream of ready packets, one each `every` milliseconds."""
+    """A stream of encoded packets, one each `every` milliseconds."""
 
     def add(container: Any) -> Callable[[], None]:
         stream = container.add_mux_stream(codec, time_base=MILLISECOND)
@@ -64,14 +64,14 @@ def track(codec: str, contents: list[bytes], *, every: int = 200) -> Part:
 
 def several(*parts: Part) -> Part:
     def add(container: Any) -> Callable[[], None]:
-        writes = [part(container) for part in parts]
-        return lambda: [write() for write in writes] and None
+        writers = [part(container) for part in parts]
+        return lambda: [write() for write in writers] and None
 
     return add
 
 
 def replaced(path: Path, old: bytes, new: bytes, *, last: bool = False) -> Path:
-    """Other bytes of the same length in one place of a file."""
+    """Replace bytes of a file by others of the same length."""
     assert len(old) == len(new)
     content = path.read_bytes()
     at = content.rindex(old) if last else content.index(old)
@@ -80,7 +80,7 @@ def replaced(path: Path, old: bytes, new: bytes, *, last: bool = False) -> Path:
 
 
 def boxes(content: bytes, path: tuple[bytes, ...], at: int, end: int) -> Iterator[int]:
-    """Where the boxes of an MP4 lie that are reached by `path`."""
+    """Offsets of the boxes of an MP4 with the box path `path`."""
     while at + 8 <= end:
         size = int.from_bytes(content[at : at + 4], "big")
         if content[at + 4 : at + 8] == path[0]:
@@ -89,7 +89,7 @@ def boxes(content: bytes, path: tuple[bytes, ...], at: int, end: int) -> Iterato
 
 
 def begin_later(path: Path, seconds: Fraction) -> Path:
-    """Move the start of every edit list, as a phone does that trims a clip."""
+    """Move the start of every edit list, as phones do to trim a clip."""
     content = bytearray(path.read_bytes())
     for trak in boxes(bytes(content), (b"moov", b"trak"), 0, len(content)):
         end = trak + int.from_bytes(content[trak : trak + 4], "big")
@@ -106,7 +106,7 @@ GOPRO = several(track("bin_data", [b"GPMF" * 9, b"DEVC" * 7, b"STRM" * 8]), trac
 
 @pytest.mark.parametrize("kind", ["mp4", "mov"])
 def test_an_action_camera_keeps_its_measurements(make_video: MakeVideo, tmp_path: Path, kind: str):
-    """GoPro: its gpmd track comes along bit for bit; fdsc, which only GoPro can describe, is named."""
+    """GoPro: the gpmd track is copied bit for bit; fdsc, which FFmpeg cannot write, is named."""
     clip = make_video(sound=True, part=GOPRO)
     replaced(clip, b"gpmd", b"fdsc", last=True)
     report, notes = rework(open_video(clip), tmp_path / f"out.{kind}")
@@ -146,7 +146,7 @@ def test_a_track_without_content_is_named(make_video: MakeVideo, tmp_path: Path,
     clip = make_video("in.mkv", part=add_nothing)
     report, notes = rework(open_video(clip), tmp_path / f"out.{kind}")
     assert report.passed, report.text()
-    assert notes == ["stream 1 (video, mjpeg) has nothing in it here and is left out"]
+    assert notes == ["stream 1 (video, mjpeg) has no packets in this part and is left out"]
 
 
 @pytest.mark.parametrize("name", [b"D_WEBVTT/SUBTITLES", b"S_TEXT/WEBVTT" + bytes(5)])
@@ -165,7 +165,7 @@ def test_webvtt_comes_along(make_video: MakeVideo, tmp_path: Path, name: bytes, 
 
 
 def test_data_before_a_trimmed_start_stay_behind(make_video: MakeVideo, tmp_path: Path):
-    """A phone that trims moves the start of every track: what lies before it is never shown."""
+    """Phones trim a clip by moving the start of every track: earlier packets are never presented."""
     clip = make_video(
         ticks=range(0, 25 * 3600, 3600),
         options={"g": "5", "bf": "0"},
@@ -176,9 +176,9 @@ def test_data_before_a_trimmed_start_stay_behind(make_video: MakeVideo, tmp_path
     assert sum(1 for _ in source.frames()) == 15
     report, _ = rework(source, tmp_path / "out.mp4")
     assert report.passed, report.text()
-    shown = payload(tmp_path / "out.mp4", "data")
-    assert shown
-    assert {content for _, content in shown} <= {b"GPMF2", b"GPMF3", b"GPMF4"}
+    payloads = payload(tmp_path / "out.mp4", "data")
+    assert payloads
+    assert {content for _, content in payloads} <= {b"GPMF2", b"GPMF3", b"GPMF4"}
 
 
 @pytest.mark.parametrize("kind", ["mkv", "mp4", "mov"])
@@ -214,7 +214,7 @@ def test_a_program_stream_with_fields(make_video: MakeVideo, tmp_path: Path):
 
 @pytest.mark.parametrize("end", [0.2, 0.5, None])
 def test_a_part_is_as_long_as_it_was_asked_for(make_video: MakeVideo, tmp_path: Path, end: float | None):
-    """Sound and data that go on after the film make no difference."""
+    """Audio and data after the end of the video make no difference."""
     long = several(lambda c: _silence(c, 3), track("bin_data", [b"GPMF"] * 20))
     clip = make_video(part=long)
     report, _ = rework(open_video(clip, start=0.08, end=end), tmp_path / "out.mp4")
@@ -309,9 +309,9 @@ class TestAvi:
 
 
 def test_a_cover_without_a_flag_is_not_the_film(make_video: MakeVideo, tmp_path: Path):
-    film = make_video("film.mp4")
+    video = make_video("video.mp4")
     clip = tmp_path / "in.mkv"
-    with av.open(str(clip), "w") as out, av.open(str(film)) as source:
+    with av.open(str(clip), "w") as out, av.open(str(video)) as source:
         cover: Any = out.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
         moving = out.add_stream_from_template(source.streams.video[0])
@@ -325,20 +325,22 @@ def test_a_cover_without_a_flag_is_not_the_film(make_video: MakeVideo, tmp_path:
     report, notes = rework(opened, tmp_path / "out.mkv")
     assert report.passed, report.text()
     assert not notes
-    assert payload(tmp_path / "out.mkv", "video") == payload(clip, "video"), "the cover is the first of both"
+    assert payload(tmp_path / "out.mkv", "video") == payload(clip, "video"), (
+        "the cover is the first stream of both"
+    )
 
 
 def test_a_broadcast_that_begins_between_key_frames(make_video: MakeVideo, tmp_path: Path):
-    """Its size is unknown until the next key frame: reading goes on until then."""
+    """The frame size is unknown until the next key frame: probing continues until then."""
     options = {"g": "300", "keyint_min": "300", "sc_threshold": "0", "bf": "0"}
     clip = make_video("whole.ts", ticks=range(0, 330 * 3600, 3600), options=options)
-    content, begun = clip.read_bytes(), 0
+    content, video_packets = clip.read_bytes(), 0
     trimmed_bytes = bytearray()
     for at in range(0, len(content), 188):
         packet = content[at : at + 188]
-        film = (packet[1] & 31) << 8 | packet[2] == 256
-        begun += film and bool(packet[1] & 0x40)
-        if not film or begun > 2:
+        is_video = (packet[1] & 31) << 8 | packet[2] == 256
+        video_packets += is_video and bool(packet[1] & 0x40)
+        if not is_video or video_packets > 2:
             trimmed_bytes += packet
     late = tmp_path / "late.ts"
     late.write_bytes(trimmed_bytes)
@@ -445,7 +447,7 @@ def test_what_is_wrong_with_a_photo_is_one_line(tmp_path: Path):
     path = tmp_path / "in.heic"
     heif.from_pillow(Image.new("RGB", (64, 64), "green")).save(path)
     content = path.read_bytes()
-    # What the library says to this ends with a line break.
+    # The error message of the library for this file ends with a line break.
     path.write_bytes(content[: content.index(b"mdat") + 4])
     with pytest.raises(UnreadableMedia) as error:
         decode(path)

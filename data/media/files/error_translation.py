@@ -1,0 +1,89 @@
+"""Errors of the system and of media libraries as one sentence about a file.
+
+The libraries are imported only when an error occurs: importing this module is cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EDQUOT, EFBIG, ENOSPC
+from pathlib import Path
+
+from freezeframe.data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput, is_out_of_memory
+
+MAX_PIXELS = 178_956_970  # pixels of a photo: the limit of Pillow. Medium format has 151 million
+
+
+@contextmanager
+def translate_write_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the system or of FFmpeg in the block as an error about the output.
+
+    Raises:
+        UnwritableOutput: The block could not write `path`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT, EFBIG):
+            raise UnwritableOutput(
+                f"{path}: no space left on the disk; free some and rerun: finished work is kept"
+            ) from error
+        raise UnwritableOutput(f"{path}: cannot be written ({error.strerror or error})") from error
+    except Exception as error:
+        from av.error import FFmpegError
+
+        if not isinstance(error, FFmpegError):
+            raise
+        raise UnwritableOutput(f"{path}: cannot be encoded ({ffmpeg_message(error)})") from error
+
+
+@contextmanager
+def translate_read_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the system or of a photo library in the block as an error about the input.
+
+    Raises:
+        UnreadableMedia: The block could not read `path`.
+    """
+    try:
+        yield
+    except FreezeframeError:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableMedia(f"{path}: there is no such file; check the spelling") from error
+    except PermissionError as error:
+        raise UnreadableMedia(f"{path}: may not be read; change its permissions") from error
+    except Exception as error:  # decoders raise all kinds of errors on corrupt data
+        if is_out_of_memory(error):
+            raise
+        raise _photo_error(path, error) from error
+
+
+def too_many_pixels(path: Path) -> UnreadableMedia:
+    """The error about a photo of more than MAX_PIXELS."""
+    return UnreadableMedia(
+        f"{path}: declares more than {MAX_PIXELS / 1e6:.0f} million pixels; cut or scale it down first"
+    )
+
+
+def ffmpeg_message(error: Exception) -> str:
+    """The last line that FFmpeg logged about an error: more specific than its error code."""
+    from av.error import FFmpegError
+
+    if not isinstance(error, FFmpegError):
+        return str(error)
+    log_entry = error.log[1] if error.log else None
+    return log_entry[2].strip() if log_entry else str(error.strerror)
+
+
+def _photo_error(path: Path, error: Exception) -> UnreadableMedia:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, Image.DecompressionBombError):
+        return too_many_pixels(path)
+    if isinstance(error, UnidentifiedImageError):
+        return UnreadableMedia(f"{path}: is not a photo of a kind that can be read; check that it opens")
+    reason = " ".join(str(error).split())
+    return UnreadableMedia(
+        f"{path}: is cut off or damaged ({reason}); use another copy of it, or leave it out"
+    )
