@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freezeframe.motion.flow.interpolation import cubic_weights, pixel_grid, sample
-from freezeframe.motion.flow.warp import compose, invert, warp
+from freezeframe.motion.flow.warp import invert, warp
 
 METHODS = ["catmull-rom", "bilinear"]
 
@@ -84,5 +84,6 @@ def test_a_shift_after_its_inverse_is_rest(height, period):
     y, x = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
     turn = 2 * math.pi / (period * 3)
     uv = torch.stack((height * torch.sin(turn * y), height * torch.cos(turn * x)))
-    rest = compose(uv, invert(uv))[:, 6:-6, 6:-6]
+    inverse = invert(uv)
+    rest = (uv + warp(inverse, uv))[:, 6:-6, 6:-6]
     assert float(rest.abs().max()) < 0.05

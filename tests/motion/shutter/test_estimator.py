@@ -14,7 +14,6 @@ from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.motion.flow.velocity import estimate_velocities
 from freezeframe.motion.shutter.estimator import (
     SHUTTER_FRACTIONS,
-    blur_vectors,
     estimate_shutter,
     pool_shutters,
 )
@@ -118,10 +117,6 @@ def test_spectra_stand_alone_where_the_network_sees_nothing():
         ]
     )
     assert alone.fraction == pytest.approx(0.3)
-
-
-def test_blur_is_velocity_times_shutter():
-    assert float(blur_vectors(torch.full((2, 1, 1), 8.0), 0.25).max()) == 2
 
 
 def test_velocity_is_the_central_difference():

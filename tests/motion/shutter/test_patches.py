@@ -11,7 +11,7 @@ import torch
 from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Scene
 from freezeframe.data.synthesis.scene2d.motion import constant_velocity, translation
 from freezeframe.data.types import Flow
-from freezeframe.motion.shutter.patches import MAX_PATCHES, MotionPatches, extract_patches
+from freezeframe.motion.shutter.patches import MotionPatches, PatchConfig, extract_patches
 
 SHAPE = (160, 224)
 
@@ -79,7 +79,7 @@ def test_facts_tell_speed_and_steadiness():
         patches.features[:, 0], torch.zeros(len(patches.features)), atol=1e-4
     )  # log2(8) - 3
     assert torch.allclose(patches.features[:, 2:], torch.zeros(len(patches.features), 2), atol=1e-4)
-    assert len(patches.features) == MAX_PATCHES
+    assert len(patches.features) == PatchConfig().max_patches
 
 
 def test_squares_have_mean_nought():
