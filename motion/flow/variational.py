@@ -132,7 +132,8 @@ def _motion_tensor(source: Tensor, target: Tensor, uv: Tensor, config: SolverCon
     terms = torch.stack((dx * dx, dx * dy, dy * dy, dx * dt, dy * dt), dim=1) * weight.unsqueeze(1)
     size = 2 * round(2 * config.window) + 1
     terms = gaussian_blur2d(terms, (size, size), (config.window, config.window), border_type="replicate")
-    return terms.unbind(1)
+    tensor: tuple[Tensor, ...] = terms.unbind(1)
+    return tensor
 
 
 def _smoothness_weights(source: Tensor, config: SolverConfig) -> Tensor:

@@ -12,7 +12,7 @@ import pytest
 from freezeframe.data.media.video_in.frame_picture import frame_from_linear
 from freezeframe.data.metrics.image import psnr_srgb
 from freezeframe.data.samples import sample_burst, sample_burst_truth, sample_clip, sample_truth
-from freezeframe.data.synthesis.demo.scenes import sports_scene
+from freezeframe.data.synthesis.demo.football import sports_scene
 
 BUDGET = 3_500_000  # bytes of a wheel that everybody downloads
 

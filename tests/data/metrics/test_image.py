@@ -60,6 +60,27 @@ def test_ssim_equals_its_definition() -> None:
     assert ssim_srgb(a, b) == pytest.approx(naive_ssim(a, b), abs=1e-6)
 
 
+@pytest.mark.parametrize("sigma", [2.0, 20.0, 80.0])
+def test_psnr_and_ssim_agree_with_scikit_image(sigma: float) -> None:
+    """To rounding: both are float64."""
+    metrics = pytest.importorskip("skimage.metrics")
+    truth = textured(3, (64, 80))
+    noise = np.random.default_rng(4).normal(0, sigma, truth.shape)
+    image = np.clip(truth + noise, 0, 255).astype(np.uint8)
+    reference = metrics.peak_signal_noise_ratio(truth, image, data_range=255)
+    assert psnr_srgb(image, truth) == pytest.approx(reference, abs=1e-9)
+    similarity = metrics.structural_similarity(
+        truth,
+        image,
+        channel_axis=2,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+    )
+    assert ssim_srgb(image, truth) == pytest.approx(similarity, abs=1e-9)
+
+
 def test_a_fade_does_not_flicker_and_a_blinking_lamp_does() -> None:
     codes = torch.linspace(20, 220, 8)[:, None, None, None].expand(8, 3, 32, 32)
     steady = light_of(codes.clone())

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.synthesis.clips.clips import load_pictures, synth_clip
-from freezeframe.data.synthesis.clips.parallax import MAX_PARALLAX, MAX_SPEED, CameraMotion, foreground_layers
-from freezeframe.data.synthesis.clips.random_scene import MAX_BLUR, random_scene
+from freezeframe.data.synthesis.clips.parallax import CameraMotion, DepthDistribution, foreground_layers
+from freezeframe.data.synthesis.clips.random_scene import SceneDistribution, random_scene
 from freezeframe.data.synthesis.degradations.camera_isp import Camera, apply_tone_curve, record_clip
 from freezeframe.data.synthesis.scene2d.cutouts import premultiply
 from freezeframe.data.synthesis.scene2d.patterns import pattern
@@ -75,7 +75,8 @@ def test_cameras_blur_by_a_little_as_often_as_by_much():
         exposure = scene(seed)
         half = exposure.shutter / 2
         lengths.append(float(exposure.scene.flow(-half, half).norm(dim=0).median()))
-    assert max(lengths) < 2 * MAX_BLUR  # shake and turns come on top, nearer things move further
+    # Shake and roll are added to the pan, and parallax multiplies it.
+    assert max(lengths) < 2 * SceneDistribution().blur[1]
     assert np.quantile(lengths, 0.3) < 4
     assert np.quantile(lengths, 0.85) > 8
 
@@ -137,13 +138,14 @@ def test_a_moving_camera_shifts_near_things_further(seed, speed):
     view = CameraMotion(
         orientation=lambda t: np.eye(3), background_shift=lambda t: (speed * t, 0.0), speed=speed
     )
+    limits = DepthDistribution()
     for layer in foreground_layers(np.random.default_rng(seed), [], view, side=64):
         uv = layer.corners(1.0) - layer.corners(0.0)
         assert np.allclose(uv[:, 1], 0, atol=1e-9)
         # The ground may lie partly behind the background: above its horizon it is not seen.
         assert uv[:, 0].max() >= speed - 1e-9
         inside = layer.corners(0.0)[:, 1] <= 64
-        assert (uv[inside, 0] <= max(min(MAX_PARALLAX * speed, MAX_SPEED), speed) + 1e-9).all()
+        assert (uv[inside, 0] <= max(min(limits.max_parallax * speed, limits.max_speed), speed) + 1e-9).all()
         assert not layer.mover
 
 

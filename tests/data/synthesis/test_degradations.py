@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from freezeframe.data.color import SRGB, to_linear
 from freezeframe.data.metrics.image import psnr_srgb
+from freezeframe.data.synthesis.degradations.codec import compress_jpeg
 from freezeframe.data.synthesis.degradations.compose import KINDS, degrade
 from freezeframe.data.synthesis.degradations.psf import (
     convolve,
@@ -21,7 +22,6 @@ from freezeframe.data.synthesis.degradations.psf import (
     shake_kernel,
 )
 from freezeframe.data.synthesis.degradations.sensor import (
-    compress_jpeg,
     gaussian_noise,
     shot_noise,
     simulate_low_light,

@@ -11,16 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freezeframe.data.synthesis.demo.scenes import (
-    Layer,
-    Scene,
-    add_poisson_gaussian_noise,
-    bookshelf,
-    constant_velocity,
-    handheld_scene,
-    sports_scene,
-)
-from freezeframe.data.synthesis.scene2d.motion import about, rotation, translation, zoom
+from freezeframe.data.synthesis.degradations.sensor import add_poisson_gaussian_noise
+from freezeframe.data.synthesis.demo.bookshelf import bookshelf
+from freezeframe.data.synthesis.demo.football import sports_scene
+from freezeframe.data.synthesis.demo.handheld import handheld_scene
+from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Scene
+from freezeframe.data.synthesis.scene2d.motion import about, constant_velocity, rotation, translation, zoom
 from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas
 
 SIZE = (48, 96)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.data.metrics.temporal import srgb_to_linear
-from freezeframe.data.synthesis.degradations.camera_isp import h264
+from freezeframe.data.srgb import srgb_to_linear
+from freezeframe.data.synthesis.degradations.codec import h264
 from freezeframe.data.types import Flow
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.motion.flow.velocity import estimate_velocities
