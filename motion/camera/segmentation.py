@@ -27,7 +27,7 @@ class SegmentationConfig:
 _DEFAULT = SegmentationConfig()
 
 
-def movers(flow: Flow, matrix: Tensor, *, config: SegmentationConfig = _DEFAULT) -> Tensor:
+def segment_movers(flow: Flow, matrix: Tensor, *, config: SegmentationConfig = _DEFAULT) -> Tensor:
     """Probability of independent motion, [H, W] in [0, 1]. Takes no gradient.
 
     A sigmoid of the distance between the flow and that of the camera's homography [3, 3]. Where the flow has
@@ -51,7 +51,7 @@ def detect_overlays(pairs: Sequence[tuple[Flow, Tensor]], *, config: Segmentatio
         config: Tunables.
     """
     if not pairs:
-        raise ValueError("overlays needs the flow of at least one pair of frames")
+        raise ValueError("overlay detection needs the flow of at least one pair of frames")
     votes, weights = torch.zeros_like(pairs[0][0].confidence), torch.zeros_like(pairs[0][0].confidence)
     pan_count = 0
     for flow, matrix in pairs:

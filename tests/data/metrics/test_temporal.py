@@ -1,4 +1,4 @@
-"""Figures of motion on scenes whose motion is known."""
+"""Aligned metrics, gradient and re-blur consistency on images with known shift and blur."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZE = (48, 64)
 
 @pytest.fixture(scope="module")
 def wide() -> np.ndarray:
-    """[H + 32, W + 32, 3] uint8: soft blobs of all sizes."""
+    """[H + 32, W + 32, 3] uint8: smooth noise at several scales."""
     import cv2
 
     rng = np.random.default_rng(4)
@@ -30,7 +30,7 @@ def wide() -> np.ndarray:
 
 
 def view(wide: np.ndarray, dx: int, dy: int = 0) -> np.ndarray:
-    """[H, W, 3] what a camera sees that moved by (dx, dy)."""
+    """[H, W, 3] image of a camera translated by (dx, dy)."""
     return np.ascontiguousarray(wide[16 + dy : 16 + dy + SIZE[0], 16 + dx : 16 + dx + SIZE[1]])
 
 
@@ -40,7 +40,7 @@ def pan(dx: float, dy: float = 0.0) -> Flow:
 
 
 def test_the_truth_blurs_back_to_the_input(wide: np.ndarray) -> None:
-    """To the rounding of 8 bits (over 50 dB); another direction does not explain it."""
+    """To 8-bit rounding (over 50 dB); below 45 dB with another direction."""
     truth, blur_vector = srgb_to_linear(view(wide, 0)), pan(9).uv
     blurred = srgb_to_linear(linear_to_srgb(blur(truth, blur_vector)))
     assert reblur_consistency(truth, blurred, blur_vector) > 50
@@ -52,19 +52,19 @@ def test_the_truth_blurs_back_to_the_input(wide: np.ndarray) -> None:
 
 
 def test_sharpness_is_the_slope_of_a_ramp() -> None:
-    """A ramp of 4 codes per pixel; its last and first columns, where the border repeats, are flatter."""
+    """A ramp of 4 code values per pixel; the replicated border makes its first and last columns flatter."""
     ramp = np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[None, :, None], 40, axis=0).repeat(3, axis=2)
     assert rms_gradient(ramp) == pytest.approx(4, rel=0.02)
     assert rms_gradient(ramp.transpose(1, 0, 2).copy()) == pytest.approx(4, rel=0.02)
 
 
 def test_blur_lowers_sharpness(wide: np.ndarray) -> None:
-    codes = view(wide, 0)
-    assert rms_gradient(linear_to_srgb(blur(srgb_to_linear(codes), pan(9).uv))) < 0.9 * rms_gradient(codes)
+    image = view(wide, 0)
+    assert rms_gradient(linear_to_srgb(blur(srgb_to_linear(image), pan(9).uv))) < 0.9 * rms_gradient(image)
 
 
 def test_alignment_undoes_a_shift_and_a_dimming(wide: np.ndarray) -> None:
-    """Two cameras, 2 px apart, one a tenth darker: as they are 25 dB at best, aligned over 38 dB."""
+    """Two cameras, 2 px apart, one a tenth darker: below 25 dB without alignment, over 38 dB with it."""
     truth = view(wide, 0)
     image = (view(wide, 2, -1) * 0.9).astype(np.uint8)
     assert psnr_srgb(image, truth) < 25
@@ -72,11 +72,11 @@ def test_alignment_undoes_a_shift_and_a_dimming(wide: np.ndarray) -> None:
     assert decibel > 38
     assert similarity > 0.98 > ssim_srgb(image, truth)
     _, valid = align_to_truth(image, truth)
-    assert 0.9 < valid.mean() < 1, "a strip that only one camera saw does not count"
+    assert 0.9 < valid.mean() < 1, "the strip outside the overlap is excluded"
 
 
 def test_alignment_leaves_an_aligned_picture_alone(wide: np.ndarray) -> None:
-    """But for what noise makes of the homography: half a decibel in so small a picture."""
+    """To half a decibel, the effect of noise on the homography of so small an image."""
     noise = np.random.default_rng(1).normal(0, 4, (*SIZE, 3))
     truth = view(wide, 0)
     image = np.clip(truth + noise, 0, 255).astype(np.uint8)
