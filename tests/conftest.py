@@ -35,7 +35,7 @@ def write_clip() -> Callable[..., Path]:
 
     import av
 
-    from freezeframe.data.metrics.image import linear_to_srgb
+    from freezeframe.data.srgb import linear_to_srgb
 
     def write(path: Path, images: Iterable[Any], *, rate: int = 25) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

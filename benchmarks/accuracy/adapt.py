@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 
 from benchmarks.accuracy.quality import decode, encode, read, write
-from freezeframe.data.metrics.image import SrgbImage, psnr_srgb
+from freezeframe.data.metrics.image import psnr_srgb
+from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.degradations.camera_isp import Camera, apply_tone_curve, record_clip
 from freezeframe.data.synthesis.scene2d.cutouts import premultiply
 from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Matrix, Scene

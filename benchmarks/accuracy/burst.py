@@ -11,7 +11,8 @@ from torch import Tensor
 
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.metrics.image import psnr
-from freezeframe.data.synthesis.demo.scenes import add_poisson_gaussian_noise, handheld_scene
+from freezeframe.data.synthesis.degradations.sensor import add_poisson_gaussian_noise
+from freezeframe.data.synthesis.demo.handheld import handheld_scene
 from freezeframe.pipeline.solvers.fourier_burst import fuse_burst
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "photos"

@@ -22,7 +22,7 @@ import torch
 from freezeframe.data.color import SRGB, to_encoded
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.metrics.temporal import Steadiness, sharpness, steadiness
+from freezeframe.data.metrics.temporal import Steadiness, smoothed_gradient, steadiness
 from freezeframe.pipeline.bench.methods import read, write
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.tasks.video import deblur_video
@@ -87,8 +87,8 @@ def frames_of(clip: Path) -> Iterator[np.ndarray]:
 def score_clip(clip: Path, folder: Path, config: Config) -> tuple[Steadiness, Counter[str]]:
     output = folder / f"{clip.stem}-sharp"
     report = deblur_video(clip, output, config=config)
-    before = [sharpness(luma) for luma in frames_of(clip)]
-    after = [sharpness(luma) for luma in frames_of(output)]
+    before = [smoothed_gradient(luma) for luma in frames_of(clip)]
+    after = [smoothed_gradient(luma) for luma in frames_of(output)]
     np.savetxt(folder / f"{clip.stem}.txt", np.array([before, after]).T)
     return steadiness(before, after), report.counts
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from freezeframe.data.datasets.single_images import photos
-from freezeframe.data.metrics.image import linear_to_srgb
-from freezeframe.data.metrics.temporal import srgb_to_linear
+from freezeframe.data.srgb import linear_to_srgb, srgb_to_linear
 from freezeframe.pipeline.adaptation.network import load_plain_network
 from freezeframe.pipeline.bench.methods import FREEZEFRAME, INPUT, methods_for, read, write
 from freezeframe.pipeline.bench.run import bench

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freezeframe.data.metrics.image import SrgbImage, psnr_srgb
+from freezeframe.data.metrics.image import psnr_srgb
+from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.clips.clips import (
     SINGLE_PHOTO_PROBABILITY,
     SynthClip,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.metrics.image import psnr
-from freezeframe.data.synthesis.demo.scenes import Layer, Scene
+from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Scene
 from freezeframe.data.synthesis.scene2d.motion import translation
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.estimators import dis_pair

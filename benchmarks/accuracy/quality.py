@@ -18,8 +18,7 @@ from freezeframe.data.datasets.paired import PairedDataset
 from freezeframe.data.datasets.paired import pair_sequence as pair
 from freezeframe.data.datasets.sequences import open_set
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url
-from freezeframe.data.metrics.image import linear_to_srgb
-from freezeframe.data.metrics.temporal import srgb_to_linear
+from freezeframe.data.srgb import linear_to_srgb, srgb_to_linear
 from freezeframe.data.synthesis.degradations.camera_isp import Camera, record_clip
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.motion.flow.warp import warp
@@ -121,7 +120,7 @@ def means() -> dict[str, Method]:
 
 def mean_table(title: str, results: list[dict[str, Metrics]]) -> str:
     rows = {name: mean_over_sequences([rows[name] for rows in results]) for name in results[0]}
-    return render_table(rows, title=title, comparison="pixel by pixel")
+    return render_table(rows, title=title, comparison="per_pixel")
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from freezeframe.data.metrics.image import SrgbImage, psnr_srgb, ssim_srgb
+from freezeframe.data.metrics.image import psnr_srgb, ssim_srgb
+from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS, Kind, degrade
 from freezeframe.models.registry.bundled import REFINER, read_refiner

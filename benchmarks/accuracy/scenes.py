@@ -28,7 +28,6 @@ from torch import Tensor
 
 from freezeframe.data.blur.operator import integrate_exposure
 from freezeframe.data.color import SRGB, to_encoded, to_linear
-from freezeframe.data.synthesis.demo.known_views import Plane, planes_view, sphere_view
 from freezeframe.data.types import CameraPath
 from freezeframe.motion.shutter.estimator import estimate_shutter
 from freezeframe.pipeline.config import Config, SplatConfig
@@ -51,6 +50,7 @@ from freezeframe.splatting.camera.trajectory import Views
 from freezeframe.splatting.decision.feasibility import Feasibility
 from freezeframe.splatting.optim.optimizer import Fit
 from freezeframe.splatting.optim.schedule import build_schedule
+from tests.support.known_views import Plane, planes_view, sphere_view
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "train"
 SIZE = (180, 320)

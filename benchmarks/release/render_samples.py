@@ -17,14 +17,12 @@ from torch import Tensor
 
 from freezeframe.data.media.video_in.frame_picture import frame_from_linear
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url
-from freezeframe.data.metrics.image import linear_to_srgb
 from freezeframe.data.samples import BURST_LENGTH
-from freezeframe.data.synthesis.demo.scenes import (
-    add_poisson_gaussian_noise,
-    bookshelf,
-    handheld_scene,
-    sports_scene,
-)
+from freezeframe.data.srgb import linear_to_srgb
+from freezeframe.data.synthesis.degradations.sensor import add_poisson_gaussian_noise
+from freezeframe.data.synthesis.demo.bookshelf import bookshelf
+from freezeframe.data.synthesis.demo.football import sports_scene
+from freezeframe.data.synthesis.demo.handheld import handheld_scene
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 SIZE, FRAMES, RATE, SHUTTER = (640, 360), 75, 30, 0.7

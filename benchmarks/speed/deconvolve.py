@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import torch
 
-from freezeframe.data.metrics.image import SrgbImage, linear_to_srgb, psnr_srgb
-from freezeframe.data.metrics.temporal import srgb_to_linear
-from freezeframe.data.synthesis.demo.scenes import sports_scene
+from freezeframe.data.metrics.image import psnr_srgb
+from freezeframe.data.srgb import SrgbImage, linear_to_srgb, srgb_to_linear
+from freezeframe.data.synthesis.demo.football import sports_scene
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.bench.methods import read

@@ -23,8 +23,8 @@ import torch
 
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url
 from freezeframe.data.media.video_out.encoder_choice import encoder_options
-from freezeframe.data.metrics.image import linear_to_srgb
-from freezeframe.data.synthesis.demo.scenes import sports_scene
+from freezeframe.data.srgb import linear_to_srgb
+from freezeframe.data.synthesis.demo.football import sports_scene
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import Config, FuseConfig

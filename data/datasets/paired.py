@@ -1,4 +1,4 @@
-"""Blurred pictures with their truth, whatever the layout they come in."""
+"""Paired datasets: blurred images with their ground truth, independent of the layout on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.media.folder.source import open_folder
 
-Comparison = Literal["pixel by pixel", "aligned", "best of many"]
+Comparison = Literal["per_pixel", "aligned", "best_of_many"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class FrameSequence:
 
     name: str
     blurred: tuple[Path, ...]
-    truths: tuple[tuple[Path, ...], ...]  # of each frame; several where the truth is a whole trajectory
+    truths: tuple[tuple[Path, ...], ...]  # of each frame; several if the truth is a whole camera trajectory
 
     def __post_init__(self) -> None:
         if not self.blurred or len(self.blurred) != len(self.truths):
@@ -29,24 +29,28 @@ class FrameSequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDataset:
-    """A set, and how its authors compare with its truth."""
+    """A dataset, and the protocol of its authors for comparing with the truth."""
 
     name: str
     sequences: tuple[FrameSequence, ...]
-    comparison: Comparison = "pixel by pixel"
+    comparison: Comparison = "per_pixel"
 
     @property
     def frames(self) -> int:
-        """Of all takes together."""
+        """Number of frames of all sequences."""
         return sum(len(sequence.blurred) for sequence in self.sequences)
 
 
 def folder_pair(blurred: Path, truth: Path) -> PairedDataset:
-    """Two folders with pictures of the same names, or with folders of the same names that hold such."""
+    """A dataset of two folders with images of the same names, or with subfolders of the same names.
+
+    Raises:
+        UnreadableMedia: A folder, or the truth of an image, is missing.
+    """
     for folder in (blurred, truth):
         if not folder.is_dir():
             raise UnreadableMedia(
-                f"{folder}: is not a folder; name one with pictures, or with folders of them"
+                f"{folder}: is not a folder; name one with images, or with folders of images"
             )
     children = subfolders(blurred)
     if not children or any(path.suffix.lower() in PHOTO_SUFFIXES for path in blurred.iterdir()):
@@ -58,16 +62,21 @@ def folder_pair(blurred: Path, truth: Path) -> PairedDataset:
 
 
 def pair_sequence(blurred: Path, truth: Path, *, name: str) -> FrameSequence:
-    """The frames of one folder, each with the picture of the same name (whatever its suffix) in the other."""
+    """The images of one folder, each with that of the same name (whatever its suffix) in the other.
+
+    Raises:
+        UnreadableMedia: A folder, or the truth of an image, is missing.
+    """
     for folder in (blurred, truth):
         if not folder.is_dir():
-            raise UnreadableMedia(f"{folder}: is missing; unpack the set again, or name another layout")
+            raise UnreadableMedia(f"{folder}: is missing; unpack the dataset again, or name another layout")
     frames = open_folder(blurred).images
     truth_by_name = {path.stem: path for path in open_folder(truth).images}
     missing = [path.name for path in frames if path.stem not in truth_by_name]
     if missing:
         raise UnreadableMedia(
-            f"{truth}: lacks the truth of {missing[0]} and of {len(missing) - 1} more; unpack the set again"
+            f"{truth}: lacks the truth of {missing[0]} and of {len(missing) - 1} more;"
+            " unpack the dataset again"
         )
     return FrameSequence(
         name=name, blurred=frames, truths=tuple((truth_by_name[path.stem],) for path in frames)
@@ -75,18 +84,22 @@ def pair_sequence(blurred: Path, truth: Path, *, name: str) -> FrameSequence:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Visible folders in a folder, by name."""
+    """Visible subfolders, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def sequence_folders(folder: Path, content: str) -> list[Path]:
-    """The folders of a folder's sequences, each of which must hold `content`."""
+    """Subfolders of a folder, one per sequence.
+
+    Raises:
+        UnreadableMedia: There is none; the message names the expected `content`.
+    """
     folders = subfolders(folder) if folder.is_dir() else []
     if not folders:
-        raise UnreadableMedia(f"{folder}: holds no sequence; each is a folder with {content} in it")
+        raise UnreadableMedia(f"{folder}: holds no sequence, that is, no folder with {content}")
     return folders
 
 
 def per_pixel_dataset(name: str, sequences: Iterable[FrameSequence]) -> PairedDataset:
-    """A set compared pixel by pixel."""
+    """A dataset whose protocol compares pixel by pixel."""
     return PairedDataset(name=name, sequences=tuple(sequences))

@@ -1,14 +1,12 @@
-"""Blurred pictures with their truth, in the layouts in which the published sets come.
+"""Published datasets of blurred images with ground truth, by the layout of their archives.
 
-    gopro, gopro-gamma   {train,test}/SEQUENCE/{blur,blur_gamma,sharp}               Nah et al. 2017
-    dvd                  quantitative_datasets/SEQUENCE/{input,GT}                   Su et al. 2017
-    bsd                  BSD_*/{train,valid,test}/SEQUENCE/{Blur,Sharp}/RGB          Zhong et al. 2020
-    reds                 {train,val}_{blur,sharp}/SEQUENCE, or SEQUENCE/{blur,sharp} Nah et al. 2019
-    realblur-j, -r       RealBlur_J_test_list.txt and what it names                  Rim et al. 2020
-    hide                 test/GROUP beside GT                                        Shen et al. 2019
-    kohler               Blurry1_1.png with GroundTruth1_1_1.png and on              Köhler et al. 2012
-
-and any two folders whose pictures have the same names.
+gopro, gopro-gamma   {train,test}/SEQUENCE/{blur,blur_gamma,sharp}               Nah et al. 2017
+dvd                  quantitative_datasets/SEQUENCE/{input,GT}                   Su et al. 2017
+bsd                  BSD_*/{train,valid,test}/SEQUENCE/{Blur,Sharp}/RGB          Zhong et al. 2020
+reds                 {train,val}_{blur,sharp}/SEQUENCE, or SEQUENCE/{blur,sharp} Nah et al. 2019
+realblur-j, -r       RealBlur_J_test_list.txt and the files it lists             Rim et al. 2020
+hide                 test/GROUP and GT                                           Shen et al. 2019
+kohler               Blurry1_1.png, GroundTruth1_1_1.png etc.                    Köhler et al. 2012
 """
 
 from __future__ import annotations
@@ -26,18 +24,18 @@ SetName = Literal["gopro", "gopro-gamma", "dvd", "bsd", "reds", "realblur-j", "r
 
 
 def open_set(root: Path, name: SetName, *, split: str | None = None) -> PairedDataset:
-    """The set `name` as it was unpacked into `root`.
+    """Open a published dataset.
 
     Args:
-        root: The folder named in the table above, or for a split folder inside it, that one.
-        name: Which layout to expect.
-        split: Part of the set, train or test for most; None for the one that its authors judge by.
+        root: Folder of the unpacked archive, in the layout of the table above; or the folder of the split.
+        name: Name of the dataset.
+        split: Part of the dataset, train or test for most; None is that of the published evaluation.
 
     Raises:
-        UnreadableMedia: A folder, a list or a picture is missing; says which.
+        UnreadableMedia: A folder, a list or an image is missing.
     """
     if not root.is_dir():
-        raise UnreadableMedia(f"{root}: is not a folder; name the one that the set {name} was unpacked into")
+        raise UnreadableMedia(f"{root}: is not a folder; name that of the unpacked dataset {name}")
     readers: Mapping[SetName, Callable[[], PairedDataset]] = {
         "gopro": lambda: _gopro(root, split or "test", blur="blur"),
         "gopro-gamma": lambda: _gopro(root, split or "test", blur="blur_gamma"),
@@ -111,5 +109,5 @@ def _reds(root: Path, split: str) -> PairedDataset:
 
 
 def _inner_folder(folder: Path) -> Path:
-    """Archives that were unpacked each into a folder of its own name hold that name once more."""
+    """The inner folder of an archive that was unpacked into a folder of its own name."""
     return folder / folder.name if (folder / folder.name).is_dir() else folder

@@ -1,4 +1,4 @@
-"""Sets of single photos with their truth: each photo is a take of its own."""
+"""Datasets of single photos with ground truth: each photo is a sequence of one frame."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _TRUTH = re.compile(r"GroundTruth(\d+)_(\d+)_(\d+)$")
 
 
 def read_realblur(root: Path, camera: str, split: str) -> PairedDataset:
-    """RealBlur-J or -R: a list names the truth and the blurred photo in each line.
+    """RealBlur-J or -R: each line of a list names a sharp and a blurred photo.
 
-    Two cameras behind a beam splitter never see quite the same: its authors align before they compare.
+    The views of two cameras behind a beam splitter differ slightly: the protocol aligns them first.
     """
     list_file = root / f"RealBlur_{camera}_{split}_list.txt"
     if not list_file.is_file():
-        raise UnreadableMedia(f"{root}: lacks {list_file.name}; take it from the set's archive")
+        raise UnreadableMedia(f"{root}: lacks {list_file.name}; unpack it from the archive of the dataset")
     lines = [line.split() for line in list_file.read_text().splitlines() if line.strip()]
     if not lines or any(len(line) < 2 for line in lines):
-        raise UnreadableMedia(f"{list_file}: must name a truth and a blurred photo in every line")
+        raise UnreadableMedia(f"{list_file}: must name a sharp and a blurred photo in every line")
     sequences = tuple(_listed_photo(root, list_file, truth=line[0], blurred=line[1]) for line in lines)
     return PairedDataset(name=f"RealBlur-{camera}", sequences=sequences, comparison="aligned")
 
 
 def read_hide(root: Path, split: str) -> PairedDataset:
-    """HIDE: people near and far; the truth of all groups lies in one folder."""
+    """HIDE: groups of blurred photos, and one folder with the truth of all."""
     truth = root / "GT"
     if not truth.is_dir():
-        raise UnreadableMedia(f"{truth}: is missing; the sharp photos of HIDE lie there")
+        raise UnreadableMedia(f"{truth}: is missing; it must hold the sharp photos of HIDE")
     sequences = []
     for group in sequence_folders(root / split, "blurred photos"):
         for photo in sorted(path for path in group.iterdir() if path.suffix.lower() == ".png"):
@@ -42,12 +42,12 @@ def read_hide(root: Path, split: str) -> PairedDataset:
             name = f"{group.name}/{photo.stem}"
             sequences.append(FrameSequence(name=name, blurred=(photo,), truths=((truth / photo.name,),)))
     if not sequences:
-        raise UnreadableMedia(f"{root / split}: holds no PNG in its folders; unpack the set again")
+        raise UnreadableMedia(f"{root / split}: holds no PNG in its folders; unpack the dataset again")
     return PairedDataset(name="HIDE", sequences=tuple(sequences))
 
 
 def read_kohler(root: Path) -> PairedDataset:
-    """Köhler: four pictures on twelve camera trajectories; each frame of the trajectory is a truth."""
+    """Köhler: four images under twelve camera trajectories; each frame of a trajectory is a truth."""
     truths: dict[tuple[int, int], list[tuple[int, Path]]] = defaultdict(list)
     blurred: dict[tuple[int, int], Path] = {}
     for path in root.rglob("*.png"):
@@ -72,11 +72,11 @@ def read_kohler(root: Path) -> PairedDataset:
         )
         for key, path in sorted(blurred.items())
     )
-    return PairedDataset(name="Köhler", sequences=tuple(sequences), comparison="best of many")
+    return PairedDataset(name="Köhler", sequences=tuple(sequences), comparison="best_of_many")
 
 
 def photos(blurred: Path, truth: Path) -> PairedDataset:
-    """Two folders with photos of the same names that have nothing to do with one another."""
+    """A dataset of unrelated photos: two folders with photos of the same names."""
     pairs = pair_sequence(blurred, truth, name=blurred.name)
     sequences = (
         FrameSequence(name=photo.stem, blurred=(photo,), truths=(sharp,))
@@ -89,7 +89,7 @@ def _listed_photo(root: Path, list_file: Path, *, truth: str, blurred: str) -> F
     for name in (truth, blurred):
         if not (root / name).is_file():
             raise UnreadableMedia(
-                f"{root / name}: is missing, but {list_file.name} names it; unpack the set again"
+                f"{root / name}: is missing, but {list_file.name} names it; unpack the dataset again"
             )
     scene = Path(blurred).parent.parent.name
     return FrameSequence(

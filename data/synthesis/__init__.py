@@ -1,0 +1,1 @@
+"""Rendered scenes and degradations with exact ground truth. May import the rest of `data`."""

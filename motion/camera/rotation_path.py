@@ -1,12 +1,13 @@
-"""A camera's path over continuous time, from the homographies between its frames.
+"""Path of a rotating camera in continuous time, from the homographies between its frames.
 
-A camera that only turns sees every scene through K R K^-1 (Hartley & Zisserman, 8.4): the rotation and the
-focal length follow from the homographies alone. Where that fails, the camera moved.
+The homography of a camera that only rotates is K R K^-1 (Hartley & Zisserman, 8.4): rotation and focal length
+follow from the homographies alone. Where that model fails, the camera translated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,56 +18,69 @@ from freezeframe.data.types import CameraPath, Flow
 
 from .homography import homography_to_flow
 
-_MIN_MOTION = 0.5  # pixels between frames, the least that counts as camera motion
-_MAX_RESIDUAL = 0.75  # pixels that a turning camera's model may miss on average, plus a tenth of the motion
-_OUTLIER_FACTOR = (
-    2.5  # times as much may be missed by single pairs of frames: unlike blur leads their match astray
-)
-_DEFAULT_FOCAL = 0.9  # focal length over the longer side of the frame: about 32 mm on film
-_FOCAL_RANGE = (0.4, 6.0)  # range of focal lengths that are tried, over the longer side
-_MAX_ITERATIONS = 20  # of reweighted averaging
-_FOCAL_GAIN = 0.97  # a focal length must fit better than the usual one by this factor to be believed
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationConfig:
+    """Tunables of the rotation model."""
+
+    min_motion: float = 0.5  # pixels between frames; less is a still camera
+    max_residual: float = 0.75  # pixels: median error of a rotating camera, plus a tenth of the motion
+    outlier_factor: float = 2.5  # times that error for single pairs: different blur disturbs registration
+    default_focal: float = 0.9  # over the longer side of the frame: about 32 mm on film
+    focal_range: tuple[float, float] = (0.4, 6.0)  # search interval, over the longer side
+    focal_gain: float = 0.97  # error of an accepted focal length over that of the default one
+    averaging_iterations: int = 20  # of iteratively reweighted averaging
 
 
-def camera_path(
+_DEFAULT = RotationConfig()
+
+
+def camera_path(  # noqa: PLR0913
     homographies: Sequence[Tensor | None],
     times: Tensor,
     size: tuple[int, int],
     *,
     focal: float | None = None,
     parallax: float = 0.0,
+    config: RotationConfig = _DEFAULT,
 ) -> CameraPath:
-    """The path of a camera through N frames. Takes no gradient.
+    """Path of a camera over N frames. Takes no gradient.
 
     Args:
-        homographies: N - 1 maps [3, 3] from each frame to the next; None where none was found, taken for
-            more of the same motion.
+        homographies: N - 1 homographies [3, 3] from each frame to the next; None (not registered) repeats the
+            previous one.
         times: [N] seconds.
         size: (H, W) of the frames.
         focal: Pixels; None estimates it.
-        parallax: Pixels that the flow of the background misses the homographies by, see `homography_residual`.
+        parallax: Pixels between the flow of the background and the homographies, see `homography_residual`.
+        config: Tunables.
     """
     steps = _without_gaps(homographies)
-    focal = focal or focal_length(steps, size)
+    focal = focal or focal_length(steps, size, config=config)
     K = intrinsics(focal, size)
     relative_rotations = [fit_rotation(step, K) for step in steps]
     rotations = [torch.eye(3, dtype=torch.float64)]
     for rotation in relative_rotations:
         rotations.append(rotation @ rotations[-1])
+    motion = [_grid_distance(step, torch.eye(3, dtype=torch.float64), size) for step in steps]
+    errors = [
+        _grid_distance(step, _rotation_homography(rotation, K), size)
+        for step, rotation in zip(steps, relative_rotations, strict=True)
+    ]
     return CameraPath(
         times=times,
         rotations=torch.stack(rotations).float(),
         translations=torch.zeros(len(rotations), 3),
         intrinsics=K.float(),
-        kind=_kind(steps, relative_rotations, K, size, parallax=parallax),
+        kind=_kind([float(d) for d in motion], [float(d) for d in errors], parallax, config),
     )
 
 
 def interpolate_pose(path: CameraPath, time: Tensor) -> tuple[Tensor, Tensor]:
     """World-to-camera rotations [M, 3, 3] and translations [M, 3] at `time`, [M] seconds.
 
-    Turns at an even rate between the known times (the geodesic of SO(3)), and on at the same rate before the
-    first and after the last. Differentiable.
+    Constant angular velocity between the known times (geodesics of SO(3)), extrapolated before the first and
+    after the last. Differentiable.
     """
     if len(path.times) == 1:
         return path.rotations.expand(len(time), 3, 3), path.translations.expand(len(time), 3)
@@ -75,14 +89,14 @@ def interpolate_pose(path: CameraPath, time: Tensor) -> tuple[Tensor, Tensor]:
     before, after = path.rotations[k], path.rotations[k + 1]
     rotation_vector = So3.from_matrix(after @ before.mT).log()
     rotation = So3.exp(fraction[:, None].to(rotation_vector) * rotation_vector).matrix() @ before
-    # Centres move straight; translations of a turning camera would not.
+    # Linear in the camera centres: the translations of a rotating camera are not linear in time.
     centres = -(path.rotations.mT @ path.translations[..., None]).squeeze(-1)
     centre = torch.lerp(centres[k], centres[k + 1], fraction[:, None].to(centres))
     return rotation, -(rotation @ centre[..., None]).squeeze(-1)
 
 
 def homography_residual(flow: Flow, matrix: Tensor) -> float:
-    """Pixels by which half of the trusted flow misses a homography [3, 3]; a turning camera's does not."""
+    """Median distance in pixels between confident flow and that of a homography [3, 3]: parallax."""
     residual = (
         (flow.uv - homography_to_flow(matrix, (*flow.confidence.shape,)).to(flow.uv)).square().sum(0).sqrt()
     )
@@ -91,19 +105,17 @@ def homography_residual(flow: Flow, matrix: Tensor) -> float:
 
 
 def intrinsics(focal: float, size: tuple[int, int]) -> Tensor:
-    """[3, 3] float64 camera matrix in pixels, looking through the middle of a frame of `size` (H, W)."""
+    """[3, 3] float64 intrinsics in pixels; the principal point is the centre of a frame of `size` (H, W)."""
     height, width = size
     K = [[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]]
     return torch.tensor(K, dtype=torch.float64)
 
 
 def fit_rotation(matrix: Tensor, K: Tensor) -> Tensor:
-    """The rotation [3, 3] that takes places of the frame nearest to where a homography takes them.
+    """Rotation [3, 3] nearest to a homography on a grid of points. Takes no gradient.
 
-    Takes no gradient.
-
-    The best turn of one set of rays onto another (Kabsch 1976): in the matrix itself a millionth of
-    perspective, which no picture tells, would outweigh pixels where the lens is long.
+    Aligns the rays of the points before and after the homography (Kabsch 1976). Projecting K^-1 H K onto
+    SO(3) fails at long focal lengths: perspective terms too small to be visible outweigh pixels there.
     """
     height, width = (float(2 * middle + 1) for middle in (K[1, 2], K[0, 2]))
     points = _grid_points((height, width))
@@ -112,29 +124,33 @@ def fit_rotation(matrix: Tensor, K: Tensor) -> Tensor:
     return _nearest_rotation(after.mT @ before)
 
 
-def focal_length(homographies: Sequence[Tensor], size: tuple[int, int]) -> float:
-    """Focal length in pixels that makes the homographies rotations; the usual lens where they tell nothing.
+def focal_length(
+    homographies: Sequence[Tensor], size: tuple[int, int], *, config: RotationConfig = _DEFAULT
+) -> float:
+    """Focal length in pixels for which the homographies are nearest to rotations.
 
-    All frames are held against the first too: the wider the turn, the more it tells of the lens.
+    The default of `config` where they do not determine it. Homographies from the first frame to all others
+    are used too: large rotations determine the focal length best.
     """
     chained = [torch.eye(3, dtype=torch.float64)]
     for step in homographies:
         chained.append(step.double() @ chained[-1])
     all_homographies = [*homographies, *chained[2:]]
     longer = max(size)
-    low, high = (torch.tensor(bound, dtype=torch.float64).log() for bound in _FOCAL_RANGE)
+    low, high = (torch.tensor(bound, dtype=torch.float64).log() for bound in config.focal_range)
     candidates = [*(torch.linspace(float(low), float(high), 60).exp() * longer).tolist()]
     errors = [_rotation_error(all_homographies, intrinsics(focal, size), size) for focal in candidates]
     best = min(range(len(candidates)), key=errors.__getitem__)
-    default_error = _rotation_error(all_homographies, intrinsics(_DEFAULT_FOCAL * longer, size), size)
-    return candidates[best] if errors[best] < _FOCAL_GAIN * default_error - 0.01 else _DEFAULT_FOCAL * longer
+    default = config.default_focal * longer
+    default_error = _rotation_error(all_homographies, intrinsics(default, size), size)
+    return candidates[best] if errors[best] < config.focal_gain * default_error - 0.01 else default
 
 
 def _rotation_error(homographies: Sequence[Tensor], K: Tensor, size: tuple[int, int]) -> float:
-    """Pixels, root mean square at a few places, by which the nearest rotations miss the homographies."""
+    """Root mean square distance in pixels between the homographies and their nearest rotations."""
     if not homographies:
         return 0.0
-    errors = [_corner_distance(h, _rotation_homography(fit_rotation(h, K), K), size) for h in homographies]
+    errors = [_grid_distance(h, _rotation_homography(fit_rotation(h, K), K), size) for h in homographies]
     return float(torch.stack(errors).square().mean().sqrt())
 
 
@@ -143,8 +159,8 @@ def _rotation_homography(rotation: Tensor, K: Tensor) -> Tensor:
     return matrix
 
 
-def _corner_distance(one: Tensor, other: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pixels between two maps of a few places around the frame, each in root mean square."""
+def _grid_distance(one: Tensor, other: Tensor, size: tuple[int, int]) -> Tensor:
+    """Root mean square distance in pixels between two homographies on the grid of points."""
     points = _grid_points(size)
     ends = [points @ matrix.double().mT for matrix in (one, other)]
     gaps: Tensor = ends[0][:, :2] / ends[0][:, 2:] - ends[1][:, :2] / ends[1][:, 2:]
@@ -153,7 +169,7 @@ def _corner_distance(one: Tensor, other: Tensor, size: tuple[int, int]) -> Tenso
 
 
 def _grid_points(size: tuple[float, float]) -> Tensor:
-    """[9, 3] a few places around the frame, in homogeneous pixels."""
+    """[9, 3] points across the frame, in homogeneous pixel coordinates."""
     fractions = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     grid = torch.stack(
         torch.meshgrid(fractions * size[1], fractions * size[0], indexing="ij"), dim=-1
@@ -171,46 +187,40 @@ def _without_gaps(homographies: Sequence[Tensor | None]) -> list[Tensor]:
 
 
 def _kind(
-    steps: Sequence[Tensor],
-    relative_rotations: Sequence[Tensor],
-    K: Tensor,
-    size: tuple[int, int],
-    *,
-    parallax: float,
+    motion: Sequence[float], errors: Sequence[float], parallax: float, config: RotationConfig
 ) -> Literal["still", "rotation", "parallax"]:
-    rest = torch.eye(3, dtype=torch.float64)
-    motion = [float(_corner_distance(step, rest, size)) for step in steps]
-    if max(motion, default=0.0) < _MIN_MOTION and parallax < _MIN_MOTION:
+    """Kind of the camera, by motion between frames, errors of the rotation model and parallax, in pixels."""
+    if max(motion, default=0.0) < config.min_motion and parallax < config.min_motion:
         return "still"
-    errors = [
-        float(_corner_distance(s, _rotation_homography(t, K), size))
-        for s, t in zip(steps, relative_rotations, strict=True)
-    ]
-    allowed = _MAX_RESIDUAL + 0.1 * sum(motion) / max(len(motion), 1)
+    allowed = config.max_residual + 0.1 * sum(motion) / max(len(motion), 1)
     median_error = sorted(errors)[len(errors) // 2]
-    is_rotation = max(median_error, parallax) < allowed and max(errors) < _OUTLIER_FACTOR * allowed
+    is_rotation = max(median_error, parallax) < allowed and max(errors) < config.outlier_factor * allowed
     return "rotation" if is_rotation else "parallax"
 
 
-def average_rotations(relative_rotations: Mapping[tuple[int, int], Tensor], count: int) -> Tensor:
-    """[N, 3, 3] rotations that many relative ones agree on (Hartley et al. 2013): robust, chordal.
-
-    Takes no gradient.
+def average_rotations(
+    relative_rotations: Mapping[tuple[int, int], Tensor], count: int, *, config: RotationConfig = _DEFAULT
+) -> Tensor:
+    """Robust chordal average of relative rotations (Hartley et al. 2013). Takes no gradient.
 
     Args:
-        relative_rotations: (i, j): the turn from camera i to camera j, [3, 3]. Every camera must be reachable from 0
-            by pairs of consecutive ones.
-        count: Cameras; the first is not turned.
+        relative_rotations: (i, j): rotation from camera i to camera j, [3, 3]. All pairs of consecutive
+            cameras must be there.
+        count: Number of cameras.
+        config: Tunables.
+
+    Returns:
+        [N, 3, 3] absolute rotations; that of the first camera is the identity.
     """
     chained = [torch.eye(3, dtype=torch.float64)]
     for k in range(count - 1):
         chained.append(relative_rotations[k, k + 1].double() @ chained[-1])
     rotations = torch.stack(chained)
-    for _ in range(_MAX_ITERATIONS):
+    for _ in range(config.averaging_iterations):
         weighted_sum = torch.zeros_like(rotations)
         for (i, j), rotation in relative_rotations.items():
             predicted = rotation.double() @ rotations[i]
-            # The root of the misfit as weight makes the sum of squares one of distances: outliers stay out.
+            # Reweighting by 1 / distance minimises the sum of distances (L1), which is robust to outliers.
             weight = 1 / (rotations[j] - predicted).norm().clamp_min(1e-6)
             weighted_sum[j] += weight * predicted
             weighted_sum[i] += weight * rotation.double().T @ rotations[j]

@@ -1,4 +1,4 @@
-"""What ails a frame: how long its blur is, which way it points and what made it; noise; blocks.
+"""Diagnosis of one frame: length, direction and cause of its blur; noise; blockiness.
 
 Nothing here takes a gradient.
 """
@@ -16,42 +16,50 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from freezeframe.data.types import Cause, Motion
+from freezeframe.data.types import Cause
 from freezeframe.motion.flow.estimators import gamma_luma
 
 from .edge_width import Edges, blur_from_edge_widths, find_edges
 
 Array = NDArray[Any]
 
-_MIN_BLUR = 1.0  # pixels; shorter blur is within what a lens and a codec do anyway
-_MIN_BLIND_BLUR = 3.0  # pixels; scenes alone make edges of one direction wider by as much
-_DEFOCUS_SIGMA = 1.6  # pixels, standard deviation; wider edges on all sides are out of focus
-_TOP_FRACTION = 0.02  # the blur of a frame or a region is what its most blurred fiftieth exceeds
-_GRID = (6, 10)  # rows and columns of regions
-_MIN_SIDE = 3  # pixels of the shorter side below which no second difference tells of noise
+_MIN_SIDE = 3  # pixels of the shorter side: size of the kernel of `noise_level`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnosisConfig:
+    """Thresholds of the diagnosis."""
+
+    min_blur: float = 1.0  # pixels; shorter blur is within that of a lens and a codec
+    min_blind_blur: float = 3.0  # pixels; without motion, scenes alone give as much anisotropy of edges
+    defocus_sigma: float = 1.6  # pixels: standard deviation of edges out of focus
+    top_fraction: float = 0.02  # the blur of an area is the quantile that this fraction of it exceeds
+
+
+_DEFAULT = DiagnosisConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """One rectangle of a frame."""
 
-    blur: float  # pixels: motion blur that a fiftieth of the region exceeds
-    direction: float  # radians in [0, pi), 0 along rows, growing downwards
-    defocus: float  # pixels: standard deviation of what blurs all directions alike
+    blur: float  # pixels: length of motion blur that 2 % of the region exceed
+    direction: float  # radians in [0, pi), 0 along rows, increasing downwards
+    defocus: float  # pixels: standard deviation of isotropic blur
     cause: Cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What ails one frame."""
+    """Diagnosis of one frame."""
 
-    blur: float  # pixels: motion blur that a fiftieth of the frame exceeds
+    blur: float  # pixels: length of motion blur that 2 % of the frame exceed
     direction: float  # radians in [0, pi), of that blur
-    defocus: float  # pixels: standard deviation of what blurs all directions alike
+    defocus: float  # pixels: standard deviation of isotropic blur
     cause: Cause  # of most of the blur
-    sharpness: float  # cycles per pixel at which half the contrast is left on a typical edge, up to 0.5
-    noise: float  # standard deviation of the gamma-coded light, 0 to 1
-    blockiness: float  # how much larger steps are between coding blocks than within; 0 is none
+    sharpness: float  # cycles per pixel: MTF50 of the median edge, at most 0.5
+    noise: float  # standard deviation of gamma-coded luma, 0 to 1
+    blockiness: float  # excess of steps at block borders over those inside, relative; 0 without blocks
     regions: tuple[tuple[Region, ...], ...]  # rows of regions
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,51 +67,41 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose_clip(images: Tensor, motion: Motion) -> list[Diagnosis]:
-    """Diagnose every frame of [T, 3, H, W] linear RGB from the motion measured between them."""
-    return [
-        diagnose(image, blur=vectors, independent_motion=independent_motion)
-        for image, vectors, independent_motion in zip(
-            images, motion.blur, motion.independent_motion, strict=True
-        )
-    ]
-
-
 def diagnose(
     image: Tensor,
     *,
     blur: Tensor | None = None,
     independent_motion: Tensor | None = None,
-    grid: tuple[int, int] = _GRID,
+    grid: tuple[int, int] = (6, 10),
+    config: DiagnosisConfig = _DEFAULT,
 ) -> Diagnosis:
-    """Say what blurs a frame, where and how much.
+    """Diagnose blur, noise and compression of a frame.
 
     Args:
         image: [3, H, W] linear RGB.
-        blur: [2, H, W] pixels: path of each point while the shutter was open, `Motion.blur`. Without it the
-            frame's edges are all there is, and their answer holds for the whole frame.
-        independent_motion: [H, W] in [0, 1]: what moves otherwise than the camera; None for nothing.
+        blur: [2, H, W] pixels: blur vectors, `Motion.blur`. None estimates one vector for the whole frame
+            from the widths of its edges.
+        independent_motion: [H, W] in [0, 1]: mask of independent motion; None is all 0.
         grid: Rows and columns of regions; fewer where the frame has fewer pixels.
+        config: Thresholds.
     """
     luma = gamma_luma(image).cpu().numpy()
     noise = noise_level(luma)
     edges = find_edges(luma, noise=noise)
-    vectors = _blur_from_edges(edges, luma.shape) if blur is None else blur.cpu().numpy()
+    vectors = _blur_from_edges(edges, luma.shape, config) if blur is None else blur.cpu().numpy()
     mover_mask = np.zeros_like(luma) if independent_motion is None else independent_motion.cpu().numpy()
+    frame = _Frame(edges, vectors, mover_mask, config)
     regions = tuple(
-        tuple(
-            _region(edges, vectors, mover_mask, rows, columns) for columns in _split(luma.shape[1], grid[1])
-        )
+        tuple(frame.region(rows, columns) for columns in _split(luma.shape[1], grid[1]))
         for rows in _split(luma.shape[0], grid[0])
     )
-    length, direction = _dominant_blur(vectors)
-    defocus = _defocus(edges, length, direction)
+    length, direction = _dominant_blur(vectors, config)
     return Diagnosis(
         blur=length,
         direction=direction,
-        defocus=defocus,
+        defocus=_defocus(edges, length, direction, config),
         cause=_main_cause(regions),
-        sharpness=_half_contrast(edges.width_quantile()),
+        sharpness=_mtf50(edges.width_quantile()),
         noise=noise,
         blockiness=blockiness(luma),
         regions=regions,
@@ -111,39 +109,39 @@ def diagnose(
 
 
 def noise_level(luma: Array) -> float:
-    """Standard deviation of the noise in [H, W] gamma-coded light, 0 to 1.
+    """Standard deviation of the noise in [H, W] gamma-coded luma, 0 to 1.
 
-    Immerkaer's (1996) second difference is blind to ramps and straight edges; its quietest blocks show
-    noise alone. Blocks at the ends of the scale are left out: clipping hides noise.
+    Immerkaer's (1996) second difference vanishes on ramps and straight edges; its smallest block means are
+    those of noise alone. Nearly black and white blocks are left out, as clipping removes noise.
     """
     if min(luma.shape) < _MIN_SIDE:
         return 0.0
     encoded = luma.astype(np.float32)
     kernel = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float32)
-    rough = np.abs(cv2.filter2D(encoded, cv2.CV_32F, kernel)[1:-1, 1:-1])
-    roughness, brightness = _block_means(rough), _block_means(encoded[1:-1, 1:-1])
+    difference = np.abs(cv2.filter2D(encoded, cv2.CV_32F, kernel)[1:-1, 1:-1])
+    roughness, brightness = _block_means(difference), _block_means(encoded[1:-1, 1:-1])
     unclipped = roughness[(brightness > 0.02) & (brightness < 0.98)]
-    quiet = np.quantile(unclipped if len(unclipped) > 20 else roughness.ravel(), 0.05)
-    # |N(0, 1)| has mean sqrt(2 / pi), the kernel gain 6; a quietest twentieth is quieter by a fourteenth.
-    return float(quiet * math.sqrt(math.pi / 2) / 6 * 1.07)
+    low = np.quantile(unclipped if len(unclipped) > 20 else roughness.ravel(), 0.05)
+    # |N(0, 1)| has mean sqrt(2 / pi), the kernel gain 6; the 5 % quantile is below the mean by a fourteenth.
+    return float(low * math.sqrt(math.pi / 2) / 6 * 1.07)
 
 
 def blockiness(luma: Array) -> float:
-    """How much larger steps are across an eight-pixel grid than elsewhere, relative; 0 is none.
+    """Excess of steps across a grid of eight pixels over those elsewhere, relative; 0 without blocks.
 
-    The grid's phase is found by itself, as cropped files have any.
+    The phase of the grid is estimated, as files may be cropped.
     """
-    across = np.abs(np.diff(luma.astype(np.float32), 2, axis=1)).mean(0)
-    down = np.abs(np.diff(luma.astype(np.float32), 2, axis=0)).mean(1)
-    return max(0.0, (_grid_excess(across) + _grid_excess(down)) / 2)
+    horizontal = np.abs(np.diff(luma.astype(np.float32), 2, axis=1)).mean(0)
+    vertical = np.abs(np.diff(luma.astype(np.float32), 2, axis=0)).mean(1)
+    return max(0.0, (_grid_excess(horizontal) + _grid_excess(vertical)) / 2)
 
 
-def _grid_excess(steps: Array) -> float:
-    whole = steps[: len(steps) // 8 * 8].reshape(-1, 8)
-    if not len(whole):
+def _grid_excess(differences: Array) -> float:
+    by_phase = differences[: len(differences) // 8 * 8].reshape(-1, 8)
+    if not len(by_phase):
         return 0.0
-    phases = np.median(whole, axis=0)
-    # A step between two pixels shows in both second differences that hold it.
+    phases = np.median(by_phase, axis=0)
+    # A step between two pixels is part of two second differences.
     pairs = phases + np.roll(phases, -1)
     return float(pairs.max() / max(np.median(pairs), 1e-6) - 1)
 
@@ -161,61 +159,69 @@ def _split(size: int, parts: int) -> Iterator[slice]:
     return (slice(a, b) for a, b in itertools.pairwise(bounds))
 
 
-def _blur_from_edges(edges: Edges, shape: tuple[int, ...]) -> Array:
+def _blur_from_edges(edges: Edges, shape: tuple[int, ...], config: DiagnosisConfig) -> Array:
     length, direction = blur_from_edge_widths(edges)
-    if length < _MIN_BLIND_BLUR:
+    if length < config.min_blind_blur:
         length = 0.0
     vector = np.array([math.cos(direction), math.sin(direction)], np.float32) * length
     return np.broadcast_to(vector[:, None, None], (2, *shape))
 
 
-def _dominant_blur(vectors: Array) -> tuple[float, float]:
-    """Length that the most blurred fiftieth exceeds, and that fiftieth's mean direction."""
+def _dominant_blur(vectors: Array, config: DiagnosisConfig) -> tuple[float, float]:
+    """Upper quantile of the blur length, and mean direction of the vectors above it."""
     x, y = vectors[0, ::4, ::4].ravel(), vectors[1, ::4, ::4].ravel()
     length = np.hypot(x, y)
-    limit = np.quantile(length, 1 - _TOP_FRACTION)
-    doubled_angle = ((x + 1j * y) ** 2)[length >= limit].mean()  # squared: forth and back are one direction
+    limit = np.quantile(length, 1 - config.top_fraction)
+    doubled_angle = ((x + 1j * y) ** 2)[length >= limit].mean()  # squared: opposite vectors are one direction
     return float(limit), float(np.angle(doubled_angle) / 2 % np.pi)
 
 
-def _region(edges: Edges, vectors: Array, mover_mask: Array, rows: slice, columns: slice) -> Region:
-    length, direction = _dominant_blur(vectors[:, rows, columns])
-    defocus = _defocus(edges.in_rectangle(rows, columns), length, direction)
-    strongly_blurred = np.hypot(*vectors[:, rows, columns]) >= 0.9 * length
-    moving: Cause = "object" if mover_mask[rows, columns][strongly_blurred].mean() > 0.5 else "camera"
-    return Region(
-        blur=length, direction=direction, defocus=defocus, cause=_cause(length, defocus, moving=moving)
-    )
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Edges and motion of a frame, for the diagnosis of its regions."""
+
+    edges: Edges
+    vectors: Array  # [2, H, W] pixels
+    mover_mask: Array  # [H, W] in [0, 1]
+    config: DiagnosisConfig
+
+    def region(self, rows: slice, columns: slice) -> Region:
+        length, direction = _dominant_blur(self.vectors[:, rows, columns], self.config)
+        defocus = _defocus(self.edges.in_rectangle(rows, columns), length, direction, self.config)
+        strongly_blurred = np.hypot(*self.vectors[:, rows, columns]) >= 0.9 * length
+        in_mover = self.mover_mask[rows, columns][strongly_blurred].mean() > 0.5
+        cause = _cause(length, defocus, moving="object" if in_mover else "camera", config=self.config)
+        return Region(blur=length, direction=direction, defocus=defocus, cause=cause)
 
 
-def _defocus(edges: Edges, length: float, direction: float) -> float:
-    """Width of the edges that motion does not widen: those that face across it."""
-    unblurred = edges.select_by_normal(direction + math.pi / 2) if length >= _MIN_BLUR else edges
+def _defocus(edges: Edges, length: float, direction: float, config: DiagnosisConfig) -> float:
+    """Median width of the edges that motion does not widen: those parallel to it."""
+    unblurred = edges.select_by_normal(direction + math.pi / 2) if length >= config.min_blur else edges
     return unblurred.width_quantile() or 0.0
 
 
-def _cause(length: float, defocus: float, *, moving: Cause) -> Cause:
-    # Spread evenly over its length L, motion blur has the standard deviation L / sqrt(12).
-    if length >= _MIN_BLUR and (defocus < _DEFOCUS_SIGMA or length / math.sqrt(12) > defocus):
+def _cause(length: float, defocus: float, *, moving: Cause, config: DiagnosisConfig) -> Cause:
+    # A uniform distribution of length L has the standard deviation L / sqrt(12).
+    if length >= config.min_blur and (defocus < config.defocus_sigma or length / math.sqrt(12) > defocus):
         return moving
-    return "defocus" if defocus >= _DEFOCUS_SIGMA else "none"
+    return "defocus" if defocus >= config.defocus_sigma else "none"
 
 
 def _main_cause(regions: tuple[tuple[Region, ...], ...]) -> Cause:
     flat = [region for row in regions for region in row]
-    soft = [region for region in flat if region.cause == "defocus"]
-    moved = [region for region in flat if region.cause in ("camera", "object")]
-    # Every picture has something out of focus; motion in a single region is news.
-    if 2 * len(soft) > len(flat) and len(soft) >= len(moved):
+    defocused = [region for region in flat if region.cause == "defocus"]
+    moving = [region for region in flat if region.cause in ("camera", "object")]
+    # Most images have defocused regions; motion blur in a single region is significant.
+    if 2 * len(defocused) > len(flat) and len(defocused) >= len(moving):
         return "defocus"
-    by_object = sum(region.blur for region in moved if region.cause == "object")
-    if not moved:
+    by_object = sum(region.blur for region in moving if region.cause == "object")
+    if not moving:
         return "none"
-    return "object" if 2 * by_object > sum(region.blur for region in moved) else "camera"
+    return "object" if 2 * by_object > sum(region.blur for region in moving) else "camera"
 
 
-def _half_contrast(width: float | None) -> float:
-    """Spatial frequency at which a Gaussian blur of `width` pixels leaves half the contrast (MTF50)."""
+def _mtf50(width: float | None) -> float:
+    """Spatial frequency, cycles per pixel, at which a Gaussian of `width` pixels has half the contrast."""
     if width is None:
         return 0.0
     return min(0.5, math.sqrt(2 * math.log(2)) / (2 * math.pi * max(width, 1e-3)))

@@ -1,4 +1,4 @@
-"""Pictures of a diagnosis. Needs the extra `plot`.
+"""Plot of a diagnosis. Needs the extra `plot`.
 
 Nothing here takes a gradient.
 """
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = {"none": "#8a8f98", "camera": "#2a78d6", "object": "#e2572b", "defocus": "#8c5bd0"}
-_WIDTH, _DPI = 10.0, 110  # inches of the sheet, dots per inch
-_MAX_STROKE = 0.45  # share of its region's width that the longest drawn blur may take to either side
+_WIDTH, _DPI = 10.0, 110  # inches, dots per inch
+_MAX_STROKE = 0.45  # fraction of the region's width that a stroke may extend to either side
 _MIN_BLUR = 0.5  # pixels; shorter blur is drawn as a point
-SCALES = (1, 2, 5, 10, 20, 50)  # times by which the blur may be drawn longer than it is
+SCALES = (1, 2, 5, 10, 20, 50)  # exaggeration of the strokes
 
 
-def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
+def plot_diagnosis(  # noqa: PLR0913
     path: Path,
     diagnoses: Sequence[Diagnosis],
     *,
@@ -36,33 +36,25 @@ def plot_diagnosis(  # noqa: PLR0913  # what was found, and what it is drawn on
     index: int,
     blur_threshold_px: float | None = None,
 ) -> None:
-    """Draw blur and sharpness over time and the blur of one frame.
+    """Plot blur and sharpness over time, and the blur vectors of one frame.
 
     Args:
-        path: Where to write.
+        path: Image file to write.
         diagnoses: One per frame.
         times: Seconds, one per frame.
-        frame: The frame to draw on, [3, H, W] linear RGB.
-        index: Which of `diagnoses` is the frame's.
-        blur_threshold_px: Pixels of blur from which a frame is worked on; None draws no line for it.
+        frame: [3, H, W] linear RGB, drawn below the vectors.
+        index: Of the frame in `diagnoses`.
+        blur_threshold_px: Blur length in pixels above which frames are processed; None draws no line.
     """
     figure = _make_figure(frame.shape[1] / frame.shape[2])
     blur, sharpness, picture = figure.axes
     _draw_blur(blur, diagnoses, times, index)
     if blur_threshold_px is not None:
-        blur.axhline(blur_threshold_px, color="#20242b", linewidth=0.8, linestyle="--")
-        blur.annotate(
-            f"processed from {blur_threshold_px:.1f} px",
-            (1, blur_threshold_px),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=8,
-        )
+        _draw_threshold(blur, blur_threshold_px)
     _draw_sharpness(sharpness, diagnoses, times, index)
     scale = stroke_scale(diagnoses[index], frame.shape[1:])
     _draw_vectors(picture, diagnoses[index], frame, scale)
-    title = f"Blur at {times[index]:.2f} s, {diagnoses[index].blur:.1f} px, drawn {scale} times as long"
+    title = f"Blur vectors at {times[index]:.2f} s ({diagnoses[index].blur:.1f} px), scaled by {scale}"
     picture.set_title(title, loc="left", fontsize=10)
     figure.savefig(path, dpi=_DPI)
 
@@ -72,10 +64,22 @@ def _make_figure(aspect: float) -> Figure:
         from matplotlib.figure import Figure
     except ImportError as missing:
         raise MissingExtra("matplotlib", "plot", "Drawing a diagnosis") from missing
-    strip, picture = 1.3, 0.93 * _WIDTH * aspect
-    figure = Figure(figsize=(_WIDTH, 2 * strip + picture + 1.2), layout="constrained")
-    figure.subplots(3, 1, height_ratios=[strip, strip, picture])
+    chart, picture = 1.3, 0.93 * _WIDTH * aspect  # heights in inches
+    figure = Figure(figsize=(_WIDTH, 2 * chart + picture + 1.2), layout="constrained")
+    figure.subplots(3, 1, height_ratios=[chart, chart, picture])
     return figure
+
+
+def _draw_threshold(axes: Axes, threshold: float) -> None:
+    axes.axhline(threshold, color="#20242b", linewidth=0.8, linestyle="--")
+    axes.annotate(
+        f"processed from {threshold:.1f} px",
+        (1, threshold),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        fontsize=8,
+    )
 
 
 def _draw_blur(axes: Axes, diagnoses: Sequence[Diagnosis], times: Sequence[float], index: int) -> None:
@@ -86,27 +90,27 @@ def _draw_blur(axes: Axes, diagnoses: Sequence[Diagnosis], times: Sequence[float
             cause_times, lengths = [times[k] for k in indices], [diagnoses[k].blur for k in indices]
             axes.scatter(cause_times, lengths, color=colour, s=14, label=cause, zorder=2)
     axes.legend(ncols=4, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
-    axes.set_title("Motion blur that 2 % of the frame exceeds, pixels, by cause", loc="left", fontsize=10)
+    axes.set_title("98 % quantile of the blur length, pixels, by cause", loc="left", fontsize=10)
     axes.set_ylim(bottom=0)
-    _tidy(axes, times[index])
+    _style(axes, times[index])
 
 
 def _draw_sharpness(axes: Axes, diagnoses: Sequence[Diagnosis], times: Sequence[float], index: int) -> None:
     axes.plot(times, [d.sharpness for d in diagnoses], color="#1f9d63", linewidth=1.6)
-    axes.set_title("Sharpness, cycles per pixel at half contrast", loc="left", fontsize=10)
+    axes.set_title("Sharpness (MTF50), cycles per pixel", loc="left", fontsize=10)
     axes.set_ylim(0, 0.5)
     axes.set_xlabel("seconds", fontsize=9)
-    _tidy(axes, times[index])
+    _style(axes, times[index])
 
 
-def _tidy(axes: Axes, time: float) -> None:
+def _style(axes: Axes, time: float) -> None:
     axes.axvline(time, color="#20242b", linewidth=0.8, linestyle=":")
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
 def stroke_scale(diagnosis: Diagnosis, size: Sequence[int]) -> int:
-    """How many times longer the blur of a frame of `size` (h, w) can be drawn without leaving its region."""
+    """Largest of `SCALES` at which the strokes of a frame of `size` (h, w) stay within their regions."""
     longest = max(region.blur for row in diagnosis.regions for region in row)
     available = 2 * _MAX_STROKE * min(size[0] / len(diagnosis.regions), size[1] / len(diagnosis.regions[0]))
     return max((scale for scale in SCALES if scale * longest <= available), default=1)
@@ -130,6 +134,6 @@ def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor, scale: int) -
 
 
 def _stroke(axes: Axes, x: tuple[Any, Any], y: tuple[Any, Any], colour: str) -> None:
-    """A line that shows on any background: blur has no sign, so it has no head."""
+    """A line with an outline, visible on any background. Without arrowhead, as blur has no sign."""
     axes.plot(x, y, color="white", linewidth=5, solid_capstyle="round")
     axes.plot(x, y, color=colour, linewidth=3, solid_capstyle="round")

@@ -1,4 +1,4 @@
-"""How far a flow can be believed: there and back again must end where it began."""
+"""Confidence of optical flow by forward-backward consistency."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor
 from .interpolation import pixel_grid
 from .warp import warp
 
-# Sundaram, Brox & Keutzer 2010 allow an error that grows with the length of the way. Theirs is tuned for
-# long tracks; measured flows of blurred frames agree to about a quarter of a pixel where they are right.
-_BASE_TOLERANCE = 1.0  # pixels that even a still point may miss by
-_RELATIVE_TOLERANCE = 0.05  # further pixels per pixel of way
+# Sundaram, Brox & Keutzer 2010 allow an error that grows with the length of the flow. Their values are
+# tuned for long tracks; flows of blurred frames agree to about a quarter of a pixel where they are right.
+_BASE_TOLERANCE = 1.0  # pixels
+_RELATIVE_TOLERANCE = 0.05  # pixels per pixel of flow
 
 
 def confidence(forward: Tensor, backward: Tensor) -> Tensor:
-    """Belief in `forward`, from the point that `backward` returns to.
+    """Forward-backward consistency of a flow.
 
-    Tukey's biweight of the distance between start and return: 1 for a perfect return, exactly 0 for points
-    that miss by more than a pixel plus a twentieth of the way (hidden in the target) and for points whose
-    way leaves the target.
+    Tukey's biweight of the distance between the start of a path and the end of its return path: 1 if the
+    distance is 0, exactly 0 if it exceeds a pixel plus a twentieth of the length (points that are occluded
+    in the target) or if the path leaves the target.
 
     Args:
         forward: [2, H, W] pixels, source to target.
@@ -37,7 +37,7 @@ def confidence(forward: Tensor, backward: Tensor) -> Tensor:
 
 
 def in_bounds(uv: Tensor) -> Tensor:
-    """[..., H, W] true where the point that `uv` [..., 2, H, W] leads to lies in the image.
+    """[..., H, W] true where the end point of `uv`, [..., 2, H, W] pixels, lies in the image.
 
     Takes no gradient.
     """

@@ -1,7 +1,7 @@
-"""Flow estimators: each finds every pixel of one frame in another. None needs trained weights.
+"""Optical flow estimators without trained weights.
 
-A `FlowEstimator` is one of these functions with its options bound by `functools.partial`. Where both
-directions are wanted, the `_pair` functions compute them once.
+A `FlowEstimator` is one of these functions with its options bound by `functools.partial`. The `_pair`
+functions estimate both directions at once.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _DIS = {
     "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
     "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
-_MIN_SIDE = 16  # pixels; smaller pictures have no motion that could be told
+_MIN_SIDE = 16  # pixels; the flow of smaller images is 0
 
 
 def dis_flow(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") -> Flow:
-    """Dense inverse search (Kroeger et al. 2016) by OpenCV; both frames [3, H, W] linear RGB.
+    """Dense inverse search (Kroeger et al. 2016) of OpenCV; both frames [3, H, W] linear RGB.
 
     Takes no gradient.
     """
@@ -39,7 +39,7 @@ def dis_flow(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") ->
 
 
 def dis_pair(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") -> tuple[Flow, Flow]:
-    """`dis_flow` from source to target and back. Takes no gradient."""
+    """`dis_flow` in both directions. Takes no gradient."""
     lumas = gamma_luma_uint8(source), gamma_luma_uint8(target)
     forward = dis_uv(*lumas, preset=preset)
     backward = dis_uv(*lumas[::-1], preset=preset)
@@ -49,13 +49,13 @@ def dis_pair(source: Tensor, target: Tensor, *, preset: DisPreset = "medium") ->
 def kornia_flow(
     source: Tensor, target: Tensor, *, start: Tensor | None = None, config: SolverConfig | None = None
 ) -> Flow:
-    """Variational flow of Kornia's blocks, differentiable; both frames [3, H, W] linear RGB.
+    """Variational flow, differentiable.
 
     Args:
-        source: The frame whose pixels are sought.
-        target: The frame in which they are sought.
-        start: [2, H, W] pixels, a first guess such as DIS gives, source to target.
-        config: How hard to try.
+        source: [3, H, W] linear RGB.
+        target: As `source`.
+        start: [2, H, W] pixels: initial flow from source to target, such as that of `dis_flow`.
+        config: Effort and tunables.
     """
     return kornia_pair(source, target, start=start, config=config)[0]
 
@@ -63,24 +63,24 @@ def kornia_flow(
 def kornia_pair(
     source: Tensor, target: Tensor, *, start: Tensor | None = None, config: SolverConfig | None = None
 ) -> tuple[Flow, Flow]:
-    """`kornia_flow` from source to target and back, in one batch."""
+    """`kornia_flow` in both directions, in one batch."""
     if min(source.shape[-2:]) < _MIN_SIDE:
-        rest = source.new_zeros(2, *source.shape[-2:])
-        return make_flow_pair(rest, rest)
+        zero = source.new_zeros(2, *source.shape[-2:])
+        return make_flow_pair(zero, zero)
     lumas = torch.stack((gamma_luma(source), gamma_luma(target))).unsqueeze(1)
-    guess = None if start is None else torch.stack((start, invert(start)))
-    uvs = variational_uv(lumas, lumas.flip(0), start=guess, config=config or SolverConfig())
+    starts = None if start is None else torch.stack((start, invert(start)))
+    uvs = variational_uv(lumas, lumas.flip(0), start=starts, config=config or SolverConfig())
     return make_flow_pair(uvs[0], uvs[1])
 
 
 def make_flow_pair(forward: Tensor, backward: Tensor) -> tuple[Flow, Flow]:
-    """The two directions of one pair of frames, [2, H, W] each, with the trust that each gives the other."""
+    """Both flows of a pair of frames, [2, H, W] pixels each, with their consistency as confidence."""
     forward_flow = Flow(uv=forward, confidence=confidence(forward, backward))
     return forward_flow, Flow(uv=backward, confidence=confidence(backward, forward))
 
 
 def dis_uv(source: np.ndarray, target: np.ndarray, *, preset: DisPreset = "medium") -> Tensor:
-    """The shift alone, [2, H, W] pixels, between two [H, W] uint8 gamma-coded lumas."""
+    """Flow without confidence, [2, H, W] pixels, between two [H, W] uint8 gamma-coded lumas."""
     if min(source.shape) < _MIN_SIDE:
         return torch.zeros(2, *source.shape)
     start = np.zeros((*source.shape, 2), np.float32)
@@ -89,16 +89,16 @@ def dis_uv(source: np.ndarray, target: np.ndarray, *, preset: DisPreset = "mediu
 
 
 def gamma_luma(image: Tensor) -> Tensor:
-    """[H, W] brightness with noise and contrast about even from dark to light, of [3, H, W] linear RGB.
+    """Gamma-coded luma in [0, 1], [H, W], of [3, H, W] linear RGB.
 
-    The square root is the gamma that makes photon noise even (Anscombe 1948), and is cheap.
+    The square root makes photon noise independent of the brightness (Anscombe 1948), and is cheap.
     """
     weights = image.new_tensor(LUMA).reshape(3, 1, 1)
-    # The small offset keeps the slope finite in black, for the sake of gradients.
+    # The offset keeps the gradient finite in black.
     return ((image.clamp(0, 1) * weights).sum(0) + 1e-5).sqrt()
 
 
 def gamma_luma_uint8(image: Tensor) -> np.ndarray:
-    """`gamma_luma` as [H, W] uint8."""
+    """`gamma_luma` times 255, [H, W] uint8."""
     encoded: np.ndarray = (gamma_luma(image.detach()) * 255 + 0.5).clamp(0, 255).byte().cpu().numpy()
     return encoded

@@ -1,7 +1,7 @@
-"""Reads an image between its pixels.
+"""Interpolation of images.
 
-Catmull-Rom (a = -0.5) keeps soft content, that is, blurred video, three to eight times better than the
-cubic of OpenCV and of torch (a = -0.75), and loses far less than a bilinear read.
+On soft content, that is, blurred video, Catmull-Rom (a = -0.5) is three to eight times as accurate as the
+cubic kernel of OpenCV and torch (a = -0.75), and loses far less detail than bilinear interpolation.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ Method = Literal["catmull-rom", "bilinear"]
 
 
 def sample(image: Tensor, x: Tensor, y: Tensor, *, method: Method = "catmull-rom") -> Tensor:
-    """Read `image` at real coordinates; beyond its border the border pixels repeat.
+    """Interpolate `image` at real coordinates; outside, the border pixels are replicated.
 
-    Differentiable in the image and in the coordinates; exact at whole pixels.
+    Differentiable in the image and in the coordinates; exact at integer coordinates.
 
     Args:
         image: [..., C, H, W].
-        x: Columns to read. [..., h, w] pixels; leading axes as the image's, or none for all alike.
-        y: Rows to read, shaped as `x`.
-        method: Kernel between the pixels.
+        x: Columns, [..., h, w] pixels; leading axes as those of the image, or none for all images alike.
+        y: Rows, shaped as `x`.
+        method: Interpolation kernel.
 
     Returns:
         [..., C, h, w].
@@ -34,12 +34,12 @@ def sample(image: Tensor, x: Tensor, y: Tensor, *, method: Method = "catmull-rom
     grid = (len(flat), *x.shape[-2:])
     x = x.expand(*lead, *x.shape[-2:]).reshape(grid).clamp(0, width - 1)
     y = y.expand(*lead, *y.shape[-2:]).reshape(grid).clamp(0, height - 1)
-    read = _bilinear if method == "bilinear" else _catmull_rom
-    return read(flat, x, y).reshape(*lead, channels, *x.shape[-2:])
+    interpolate = _bilinear if method == "bilinear" else _catmull_rom
+    return interpolate(flat, x, y).reshape(*lead, channels, *x.shape[-2:])
 
 
 def pixel_grid(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns x and rows y of every pixel of `like`, each [H, W], on its device and in its precision.
+    """Columns x and rows y of every pixel of `like`, each [H, W], with its device and dtype.
 
     Takes no gradient.
     """
@@ -51,9 +51,9 @@ def pixel_grid(like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cubic_weights(t: Tensor) -> Tensor:
-    """Catmull-Rom weights of the four pixels around a point that lies `t` in [0, 1) after the second.
+    """Catmull-Rom weights, [4, ...], of the four pixels around a point; `t` in [0, 1) from the second pixel.
 
-    Keys 1981, a = -0.5: the only cubic of the family that is exact for parabolas. Returns [4, ...].
+    Keys 1981, a = -0.5: the only cubic of the family that reproduces parabolas.
     """
     return torch.stack(
         (
@@ -67,7 +67,7 @@ def cubic_weights(t: Tensor) -> Tensor:
 
 def _bilinear(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
     height, width = image.shape[-2:]
-    # align_corners puts the centres of the outermost pixels at -1 and 1; one pixel has no such scale.
+    # align_corners puts the centres of the outermost pixels at -1 and 1; a single pixel has no such scale.
     grid = torch.stack((2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1), dim=-1)
     return functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
@@ -75,22 +75,22 @@ def _bilinear(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def _catmull_rom(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     left, top = x.detach().floor(), y.detach().floor()
-    across, down = cubic_weights(x - left), cubic_weights(y - top)
+    weights_x, weights_y = cubic_weights(x - left), cubic_weights(y - top)
     columns = [(left.long() + k).clamp(0, width - 1) for k in (-1, 0, 1, 2)]
     pixels = image.flatten(-2)
     result = torch.zeros((), dtype=image.dtype, device=image.device)
     for weight_y, row in zip(
-        down, ((top.long() + k).clamp(0, height - 1) * width for k in (-1, 0, 1, 2)), strict=True
+        weights_y, ((top.long() + k).clamp(0, height - 1) * width for k in (-1, 0, 1, 2)), strict=True
     ):
         line = sum(
-            w.unsqueeze(1) * _gather_pixels(pixels, row + c) for w, c in zip(across, columns, strict=True)
+            w.unsqueeze(1) * _gather_pixels(pixels, row + c) for w, c in zip(weights_x, columns, strict=True)
         )
         result = result + weight_y.unsqueeze(1) * line
     return result
 
 
 def _gather_pixels(pixels: Tensor, index: Tensor) -> Tensor:
-    """Pixels [B, C, N] at flat places [B, h, w], as [B, C, h, w]."""
+    """[B, C, h, w] `pixels` [B, C, N] at the flat indices `index` [B, h, w]."""
     batch, channels, _ = pixels.shape
     flat_index = index.reshape(batch, 1, -1).expand(-1, channels, -1)
     return pixels.gather(-1, flat_index).reshape(batch, channels, *index.shape[-2:])

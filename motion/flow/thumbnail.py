@@ -1,10 +1,11 @@
-"""First looks at small pictures: cheap enough for every frame, sharp enough to say that nothing is to do.
+"""Bounds of motion and scene cuts from thumbnails, cheap enough for every frame.
 
 Nothing here takes a gradient.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -17,53 +18,62 @@ from .estimators import dis_uv
 
 Array = NDArray[Any]
 
-_MAX_SIDE = 320  # pixels of the longer side of what is looked at
-_THUMB = (64, 36)  # columns and rows in which scenes are told apart
-_CENTRE_FRACTION = 0.6  # share of a frame's sides that must be found again in the next
-_CUT_DECORRELATION = 0.6  # lack of correlation that no pan, flash or passing actor reaches
-_MIN_STD = 1.0  # codes, standard deviation under which a thumbnail shows nothing
-_MIN_SIDE = 128  # pixels of the shorter side below which half a picture tells no more than a thumbnail
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThumbnailConfig:
+    """Tunables of motion bounds and of scene cut detection."""
+
+    max_side: int = 320  # pixels of the longer side of the images whose flow is estimated
+    min_fine_side: int = 128  # pixels of the shorter side; smaller images get the coarse estimate only
+    cut_size: tuple[int, int] = (64, 36)  # columns and rows of the thumbnails of scene cut detection
+    centre_fraction: float = 0.6  # fraction of the sides that is matched in the other thumbnail
+    cut_decorrelation: float = 0.6  # 1 - correlation that no pan, flash or passing actor reaches
+    min_std: float = 1.0  # code values: standard deviation of a thumbnail without texture
 
 
-def coarse_speeds(before: Tensor, after: Tensor) -> Tensor:
-    """Speed in pixels per frame at places spread evenly over the picture, [h, w].
+_DEFAULT = ThumbnailConfig()
 
-    From flow of reduced pictures, in about two milliseconds: good to a pixel or two of the full size.
+
+def coarse_speeds(before: Tensor, after: Tensor, *, config: ThumbnailConfig = _DEFAULT) -> Tensor:
+    """Speed in pixels per frame interval on a regular grid over the image, [h, w].
+
+    From the flow of downsampled images, in about two milliseconds: accurate to one or two pixels.
 
     Args:
         before: [H, W] uint8 gamma-coded luma.
-        after: The next frame's.
+        after: The same of the next frame.
+        config: Tunables.
     """
-    a, b = _downsample(before.numpy(), after.numpy())
+    a, b = _downsample(before.numpy(), after.numpy(), max_side=config.max_side)
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow = np.asarray(search.calc(a, b, np.zeros((*a.shape, 2), np.float32)))
     speed = np.hypot(flow[..., 0], flow[..., 1])[::2, ::2]
-    return torch.from_numpy(speed * max(1.0, max(before.shape) / _MAX_SIDE))
+    return torch.from_numpy(speed * max(1.0, max(before.shape) / config.max_side))
 
 
-def fine_speeds(before: Tensor, after: Tensor) -> Tensor:
-    """`coarse_speeds` by flow of pictures of half the size: ten times as long, and good to half a pixel."""
-    if min(before.shape) < _MIN_SIDE:
-        return coarse_speeds(before, after)
+def fine_speeds(before: Tensor, after: Tensor, *, config: ThumbnailConfig = _DEFAULT) -> Tensor:
+    """`coarse_speeds` from images of half the size: accurate to half a pixel, in ten times the time."""
+    if min(before.shape) < config.min_fine_side:
+        return coarse_speeds(before, after, config=config)
     a, b = (np.asarray(_halve(luma.numpy()), np.uint8) for luma in (before, after))
     uv = 2 * dis_uv(a, b)[:, ::2, ::2]
     return torch.hypot(uv[0], uv[1])
 
 
-def scene_cut_score(before: Tensor, after: Tensor) -> float:
-    """How surely two consecutive frames, [H, W] uint8 luma, show different scenes: above 0.5 they do.
+def scene_cut_score(before: Tensor, after: Tensor, *, config: ThumbnailConfig = _DEFAULT) -> float:
+    """Score of a scene cut between consecutive frames, [H, W] uint8 luma: in [0, 1], a cut above 0.5.
 
-    The middle of each thumbnail is sought in the other by normalised correlation, which no flash and no pan
-    of less than a fifth of the frame disturbs.
+    Normalised cross-correlation of the centre of each thumbnail with the other thumbnail. It is insensitive
+    to flashes and to pans of less than a fifth of the frame.
     """
-    a, b = (_thumbnail(luma.numpy()) for luma in (before, after))
-    decorrelation = 1 - max(_match_score(a, b), _match_score(b, a))
-    return float(np.clip(decorrelation / _CUT_DECORRELATION, 0, 1))
+    a, b = (_thumbnail(luma.numpy(), config.cut_size) for luma in (before, after))
+    decorrelation = 1 - max(_match_score(a, b, config), _match_score(b, a, config))
+    return float(np.clip(decorrelation / config.cut_decorrelation, 0, 1))
 
 
-def _downsample(*lumas: Array) -> tuple[Array, ...]:
-    shrink = min(1.0, _MAX_SIDE / max(lumas[0].shape))
-    # Dense inverse search needs room for its patches.
+def _downsample(*lumas: Array, max_side: int) -> tuple[Array, ...]:
+    shrink = min(1.0, max_side / max(lumas[0].shape))
+    # The patches of dense inverse search do not fit into smaller images.
     size = tuple(max(32, round(side * shrink)) for side in lumas[0].shape[::-1])
     return tuple(cv2.resize(luma, size, interpolation=cv2.INTER_AREA) for luma in lumas)
 
@@ -72,15 +82,16 @@ def _halve(luma: Array) -> Array:
     return np.asarray(cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
 
 
-def _thumbnail(luma: Array) -> Array:
-    return np.asarray(cv2.resize(luma, _THUMB, interpolation=cv2.INTER_AREA).astype(np.float32))
+def _thumbnail(luma: Array, size: tuple[int, int]) -> Array:
+    return np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32))
 
 
-def _match_score(part: Array, whole: Array) -> float:
-    """Correlation in [-1, 1] of the middle of one thumbnail with the place in another that fits it best."""
-    height, width = part.shape
-    y, x = round(height * (1 - _CENTRE_FRACTION) / 2), round(width * (1 - _CENTRE_FRACTION) / 2)
-    middle = np.ascontiguousarray(part[y : height - y, x : width - x])
-    if middle.std() < _MIN_STD:
-        return float(abs(middle.mean() - whole.mean()) < 32 and whole.std() < 2 * _MIN_STD)
-    return float(cv2.matchTemplate(whole, middle, cv2.TM_CCOEFF_NORMED).max())
+def _match_score(template: Array, image: Array, config: ThumbnailConfig) -> float:
+    """Highest correlation, in [-1, 1], of the centre of one thumbnail with any part of another."""
+    height, width = template.shape
+    margin = 1 - config.centre_fraction
+    y, x = round(height * margin / 2), round(width * margin / 2)
+    centre = np.ascontiguousarray(template[y : height - y, x : width - x])
+    if centre.std() < config.min_std:
+        return float(abs(centre.mean() - image.mean()) < 32 and image.std() < 2 * config.min_std)
+    return float(cv2.matchTemplate(image, centre, cv2.TM_CCOEFF_NORMED).max())

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from freezeframe.data.blur.operator import blur
 from freezeframe.data.color import SRGB, to_encoded
-from freezeframe.data.synthesis.degradations.camera_isp import h264
+from freezeframe.data.synthesis.degradations.codec import h264
 from freezeframe.data.synthesis.scene2d.patterns import Generator
 from freezeframe.data.types import Clip, Source, stack_linear
 from freezeframe.models.deblur.fusion_net import FUSED, FusionNet

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from freezeframe.data.datasets.paired import FrameSequence
-from freezeframe.data.metrics.image import SrgbImage
+from freezeframe.data.srgb import SrgbImage
 
 from .methods import INPUT, read
 from .scoring import PSNR_CAP_DB, Metrics

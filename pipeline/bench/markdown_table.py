@@ -26,9 +26,9 @@ COLUMNS: Mapping[str, tuple[str, CellFormat]] = {
 }
 
 PROTOCOL_NOTES: Mapping[Comparison, str] = {
-    "pixel by pixel": "Compared pixel by pixel, no alignment.",
+    "per_pixel": "Compared pixel by pixel, no alignment.",
     "aligned": "Aligned to the truth by brightness and homography (RealBlur), compared where both see.",
-    "best of many": "Against the frame of the true trajectory to which it is closest (Köhler), no alignment.",
+    "best_of_many": "Against the frame of the true trajectory to which it is closest (Köhler), no alignment.",
 }
 
 LEGEND = """8-bit sRGB read back from the files written, float64, every frame; mean per sequence, then

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.folder.source import open_folder
-from freezeframe.data.metrics.image import SrgbImage, linear_to_srgb
-from freezeframe.data.metrics.temporal import srgb_to_linear
+from freezeframe.data.srgb import SrgbImage, linear_to_srgb, srgb_to_linear
 from freezeframe.models.registry.bundled import REFINER
 from freezeframe.models.restorer.image_restorer import load_image_restorer
 from freezeframe.models.restorer.load import load_restorer

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from freezeframe.data.datasets.paired import Comparison, FrameSequence
 from freezeframe.data.metrics.aligned import aligned_psnr_ssim
-from freezeframe.data.metrics.image import SrgbImage, psnr_srgb, sharpness, ssim_srgb, temporal_flicker
-from freezeframe.data.metrics.temporal import reblur_consistency, srgb_to_linear, tof, warping_error
+from freezeframe.data.metrics.image import psnr_srgb, rms_gradient, ssim_srgb, temporal_flicker
+from freezeframe.data.metrics.temporal import reblur_consistency
+from freezeframe.data.srgb import SrgbImage, srgb_to_linear
 from freezeframe.data.types import Flow
 from freezeframe.motion.flow.estimators import dis_flow
+from freezeframe.motion.flow.metrics import tof, warping_error
 
 from .methods import estimate_blur_vectors, read
 
@@ -113,8 +115,8 @@ def _spatial_metrics(encoded: SrgbImage, reference: _FrameReference, comparison:
     metrics = {
         "psnr": min(psnr, PSNR_CAP_DB),
         "ssim": ssim,
-        "sharpness": sharpness(encoded),
-        "sharpness_truth": sharpness(reference.truth),
+        "sharpness": rms_gradient(encoded),
+        "sharpness_truth": rms_gradient(reference.truth),
     }
     if reference.blur_vectors.any():
         consistent = reblur_consistency(srgb_to_linear(encoded), reference.blurred, reference.blur_vectors)

@@ -17,8 +17,9 @@ from torch import Tensor
 from freezeframe.data.media.files.publish import Claim, claim
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.metrics.image import linear_to_srgb, psnr, ssim
+from freezeframe.data.metrics.image import psnr, ssim
 from freezeframe.data.samples import sample_burst, sample_burst_truth, sample_clip, sample_truth
+from freezeframe.data.srgb import linear_to_srgb
 from freezeframe.pipeline.config import Config, OutputConfig, preset
 from freezeframe.pipeline.support.media import open_source
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress

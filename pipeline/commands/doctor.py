@@ -16,8 +16,9 @@ from torch import Tensor
 
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url
-from freezeframe.data.metrics.image import linear_to_srgb, psnr
-from freezeframe.data.synthesis.demo.scenes import sports_scene
+from freezeframe.data.metrics.image import psnr
+from freezeframe.data.srgb import linear_to_srgb
+from freezeframe.data.synthesis.demo.football import sports_scene
 from freezeframe.pipeline.support.extras import slow_notes
 from freezeframe.pipeline.support.media import versions
 from freezeframe.pipeline.tasks.video import deblur_video

@@ -20,7 +20,7 @@ from freezeframe.motion.camera.rotation_path import (
     fit_rotation,
     homography_residual,
 )
-from freezeframe.motion.camera.segmentation import detect_overlays, movers
+from freezeframe.motion.camera.segmentation import detect_overlays, segment_movers
 from freezeframe.pipeline.support.deadline import DeadlineCheck, no_deadline
 
 LOOP_STRIDE = 4  # frames between those that are compared beside neighbours
@@ -105,7 +105,7 @@ def _static(
     overlay_mask = detect_overlays(pairs) > MOVER_THRESHOLD if pairs else torch.zeros(0, dtype=torch.bool)
     if pairs and not deep:
         pairs.append((flows[count - 1, count - 2], torch.linalg.inv(steps[-1])))
-        mover_masks = [(movers(flow, step) > MOVER_THRESHOLD) | overlay_mask for flow, step in pairs]
+        mover_masks = [(segment_movers(flow, step) > MOVER_THRESHOLD) | overlay_mask for flow, step in pairs]
         static_masks = [
             1 - _dilated(a, f, s, shutter=shutter) for a, (f, s) in zip(mover_masks, pairs, strict=True)
         ]

@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from freezeframe.data.types import Clip, Flow, Frame, Motion, Source, stack_linear
 from freezeframe.motion.camera.homography import fit_homography
-from freezeframe.motion.camera.segmentation import movers
+from freezeframe.motion.camera.segmentation import segment_movers
 from freezeframe.motion.flow.estimators import dis_pair, kornia_pair
 from freezeframe.motion.flow.thumbnail import fine_speeds
 from freezeframe.motion.flow.warp import warp
@@ -343,7 +343,9 @@ def _shrink_to_prior(estimate: ShutterEstimate) -> float:
 def _movers(neighbour_flows: Flows, i: int, images: Tensor) -> Tensor:
     flow = neighbour_flows.get((i, i + 1)) or neighbour_flows.get((i, i - 1))
     camera = fit_homography(flow.uv, flow.confidence) if flow else None
-    return images.new_zeros(images.shape[2:]) if flow is None or camera is None else movers(flow, camera)
+    return (
+        images.new_zeros(images.shape[2:]) if flow is None or camera is None else segment_movers(flow, camera)
+    )
 
 
 def _estimate_shutter(run: Sequence[Frame], config: MeasureConfig) -> ShutterEstimate:

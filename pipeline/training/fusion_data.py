@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.color import SRGB, to_linear
+from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.clips.clips import SynthClip, load_pictures, synth_clip
-from freezeframe.data.synthesis.scene2d.patterns import SrgbImage
 from freezeframe.data.types import Clip, Motion
 from freezeframe.models.deblur.fusion_net import AFTER, BEFORE, BLUR_VECTOR, CHANNELS, FRAME, FUSED
 from freezeframe.motion.flow.estimators import dis_pair

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from freezeframe.data.synthesis.scene2d.patterns import SrgbImage
+from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.types import Clip
 from freezeframe.models.deblur.fusion_net import FRAME, FUSED, SINGLE_FRAME
 from freezeframe.pipeline.config import FuseConfig

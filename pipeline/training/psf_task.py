@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from freezeframe.data.color import SRGB, to_encoded, to_linear
+from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.clips.clips import load_pictures
+from freezeframe.data.synthesis.degradations.codec import compress_jpeg
 from freezeframe.data.synthesis.degradations.psf import convolve, disk_kernel, line_kernel, shake_kernel
-from freezeframe.data.synthesis.degradations.sensor import compress_jpeg, gaussian_noise, shot_noise
-from freezeframe.data.synthesis.scene2d.patterns import Generator, SrgbImage
+from freezeframe.data.synthesis.degradations.sensor import gaussian_noise, shot_noise
+from freezeframe.data.synthesis.scene2d.patterns import Generator
 from freezeframe.models.deblur.psf_estimator import (
     LAGS,
     MAX_OFFSET,

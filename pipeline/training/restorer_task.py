@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS, Kind, degrade
-from freezeframe.data.synthesis.scene2d.patterns import Generator, SrgbImage, pattern
+from freezeframe.data.synthesis.scene2d.patterns import Generator, pattern
 
 from .loop import Validator
 from .objective import is_matrix_weight

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from freezeframe.data.synthesis.clips.pans import MIN_SHUTTER, Pan, make_pan, shutter_density
-from freezeframe.data.synthesis.scene2d.patterns import SrgbImage
+from freezeframe.data.srgb import SrgbImage
+from freezeframe.data.synthesis.clips.pans import Pan, PanDistribution, make_pan, shutter_density
 from freezeframe.models.deblur.shutter_net import FRACTIONS, FRAMES, NUM_FEATURES, SIDE, ShutterNet
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.motion.shutter.patches import extract_patches
@@ -135,7 +135,7 @@ def shutter_errors(network: nn.Module, clips: Sequence[Pan]) -> dict[str, float]
 @cache
 def _log_prior() -> Tensor:
     """[K] logarithms of how often each of `FRACTIONS` is asked for: not for the network to learn."""
-    shutters = np.linspace(MIN_SHUTTER, 1, 2000)
+    shutters = np.linspace(PanDistribution().min_shutter, 1, 2000)
     density_values = torch.from_numpy(shutter_density(shutters))
     return (density_values @ soft_targets(torch.from_numpy(shutters)) / density_values.sum()).log().float()
 

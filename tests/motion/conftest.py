@@ -1,4 +1,4 @@
-"""A scene with natural statistics and a camera to film it with."""
+"""A scene with natural image statistics, and a camera."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 SIZE = (288, 448)  # of the frames, height and width
-MARGIN = 120  # pixels of scene beyond each side of the frame at rest
+MARGIN = 120  # pixels of scene outside each side of the frame at time 0
 
-Move = Callable[[float], np.ndarray]  # time in frame intervals -> [3, 3], frame at rest to frame at that time
+Move = Callable[[float], np.ndarray]  # time in frame intervals -> [3, 3] homography from time 0
 
 
 @pytest.fixture(scope="session")
@@ -51,14 +51,14 @@ def view(scene: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def grainy(image: np.ndarray, noise: float) -> Tensor:
-    """Noise of a standard deviation in gamma-coded units, as sensors and codecs make it."""
+    """Add noise of a standard deviation in gamma-coded units."""
     coded = image**0.5 + np.random.default_rng(0).normal(0, noise, image.shape) if noise else image**0.5
     linear = np.clip(coded, 0, 1).astype(np.float32) ** 2
     return torch.from_numpy(linear).permute(0, 3, 1, 2).contiguous()
 
 
 def pan(dx: float, dy: float) -> Move:
-    """The picture moves by dx, dy pixels per frame."""
+    """Translation by (dx, dy) pixels per frame interval."""
     return lambda t: np.array([[1, 0, dx * t], [0, 1, dy * t], [0, 0, 1.0]])
 
 

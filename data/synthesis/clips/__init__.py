@@ -1,0 +1,1 @@
+"""Random clips for training, one per seed. May import `scene2d`, `degradations` and `data.media`."""

@@ -1,4 +1,4 @@
-"""Blurred clips with their sharp middle frame, as many as there are seeds."""
+"""Blurred clips with their sharp middle frame, one per seed."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from torch import Tensor
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url
+from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.degradations.camera_isp import Camera, apply_tone_curve, record_clip
-from freezeframe.data.synthesis.scene2d.patterns import SrgbImage
 
 from .random_scene import SceneExposure, random_scene
 
-SINGLE_PHOTO_PROBABILITY = 0.25  # share of clips that are one photo
-MIN_SIDE = 64  # pixels of the shorter side of a picture that is worth cutting from
-MAX_SIDE = 1600  # pixels of the longer side; larger ones are made smaller, and sharper by it
+SINGLE_PHOTO_PROBABILITY = 0.25  # of a clip of one frame
+MIN_SIDE = 64  # pixels of the shorter side; smaller pictures are ignored
+MAX_SIDE = 1600  # pixels of the longer side; larger photos are downsampled, which sharpens them
 _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 _VIDEOS = (".mp4", ".mov", ".mkv")
-_FRAMES_PER_VIDEO = 6  # frames taken from a video
+_FRAMES_PER_VIDEO = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynthClip:
-    """What a camera recorded of a random scene, and everything that is true about it."""
+    """A recorded clip of a random scene, with its ground truth."""
 
-    frames: tuple[SrgbImage, ...]  # [H, W, 3] sRGB codes, blurred; the middle one is at time 0
-    truth: SrgbImage  # [H, W, 3] the middle frame at the middle of its exposure, sharp and free of noise
+    frames: tuple[SrgbImage, ...]  # [H, W, 3] blurred; the middle one is at time 0
+    truth: SrgbImage  # [H, W, 3] latent image of the middle frame, without noise
     exposure: SceneExposure
     camera: Camera
 
@@ -40,22 +40,22 @@ class SynthClip:
         return len(self.frames) // 2
 
     def flow(self, i: int, j: int) -> Tensor:
-        """[2, H, W] where frame j shows what frame i shows; exact for a global shutter."""
+        """Flow from frame i to frame j, [2, H, W] pixels; exact for a global shutter."""
         return self.exposure.scene.flow(i - self.middle, j - self.middle)
 
     def movers(self, i: int) -> Tensor:
-        """[H, W] how much of each pixel of frame i moves otherwise than the camera."""
+        """[H, W] alpha in [0, 1] of the independently moving layers of frame i."""
         return self.exposure.scene.movers(i - self.middle)
 
 
 def synth_clip(seed: int, pictures: Sequence[SrgbImage], *, side: int, length: int = 5) -> SynthClip:
-    """The clip of this seed.
+    """Draw the clip of a seed.
 
     Args:
-        seed: Every clip has one; the same seed and pictures give the same clip.
-        pictures: To cut scenes from, see `load_pictures`.
-        side: Of its frames, even, in pixels.
-        length: Of clips that are more than one photo, odd, in frames.
+        seed: The same seed and pictures give the same clip.
+        pictures: Sources of textures, see `load_pictures`.
+        side: Of the frames, even, in pixels.
+        length: Number of frames, odd, of clips that are no single photo.
     """
     rng = np.random.default_rng((seed, 1))
     exposure = random_scene(rng, pictures, side=side)
@@ -75,10 +75,10 @@ def synth_clip(seed: int, pictures: Sequence[SrgbImage], *, side: int, length: i
 
 
 def load_pictures(folder: Path) -> list[SrgbImage]:
-    """Every photo of a folder, and some frames of every video in it, as [h, w, 3] sRGB codes.
+    """All photos of a folder, and some frames of each of its videos, [h, w, 3] uint8 sRGB.
 
     Raises:
-        UnreadableMedia: There is no picture in it, or one cannot be read.
+        UnreadableMedia: The folder has no photo or video, or one of them cannot be read.
     """
     pictures: list[SrgbImage] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -96,17 +96,17 @@ def _photo(path: Path) -> SrgbImage:
     try:
         with Image.open(path) as photo:
             photo.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-            # A copy: tensors must not share memory that is not theirs to write.
+            # A copy: arrays that share Pillow's memory are read-only, which torch warns of.
             return np.array(photo.convert("RGB"))
     except OSError as error:
-        raise UnreadableMedia(f"{path}: cannot be read as a photo ({error}); take it out") from error
+        raise UnreadableMedia(f"{path}: cannot be read as a photo ({error}); remove it") from error
 
 
 def _video_frames(path: Path) -> list[SrgbImage]:
     with av.open(ffmpeg_url(path)) as container:
         stream = container.streams.video[0]
         step = max(1, (stream.frames or 120) // _FRAMES_PER_VIDEO)
-        chosen = (frame for i, frame in enumerate(container.decode(stream)) if i % step == step // 2)
-        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in chosen][
+        samples = (frame for i, frame in enumerate(container.decode(stream)) if i % step == step // 2)
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in samples][
             :_FRAMES_PER_VIDEO
         ]

@@ -1,17 +1,18 @@
-"""Scenes by chance, to train on: any picture behind, a hand-held or panning camera, things nearer, movers.
+"""Random scenes for training: a background, a handheld or panning camera, parallax and movers.
 
-Everything comes from one random generator, so that a seed is a scene. Time 0 is the middle of the clip.
+A scene is a deterministic function of the state of a random generator. Time 0 is the middle of the clip.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
+from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.scene2d.cutouts import (
     bar,
     blob,
@@ -22,47 +23,65 @@ from freezeframe.data.synthesis.scene2d.cutouts import (
 )
 from freezeframe.data.synthesis.scene2d.layered_scene import HomographyFunction, Layer, Matrix, Scene
 from freezeframe.data.synthesis.scene2d.motion import about, rotation, smooth_noise, translation, zoom
-from freezeframe.data.synthesis.scene2d.patterns import Generator, SrgbImage, pattern
+from freezeframe.data.synthesis.scene2d.patterns import Generator, pattern
 from freezeframe.data.synthesis.scene2d.vector_canvas import boost_highlights
 
-from .parallax import MAX_SPEED, CameraMotion, foreground_layers
+from .parallax import CameraMotion, DepthDistribution, foreground_layers
 
-MIN_BLUR, MAX_BLUR = 1.5, 24.0  # pixels of blur by the camera
-_TREMOR = (0.0, 0.03, 0.08)  # of its speed: unsteadiness within an exposure, standard deviation
-_MAX_TREMOR_SPEED = 10.0  # pixels per frame interval beyond which it trembles no more
-MIN_DENSITY, MAX_DENSITY = 1.8, 5.0  # pixels of a photograph per pixel of background
-LENS_SIGMAS = (0.28, 0.4, 0.55, 0.8)  # standard deviation of their softness, pixels of a frame
-_LENS_PROBABILITIES = (0.5, 0.25, 0.15, 0.1)
-TRIPOD_PROBABILITY = 0.12  # share of cameras on a tripod
-_HIGHLIGHT_PROBABILITY = 0.3  # share of scenes with light above white
-_CAPTION_PROBABILITY = 0.08  # share of scenes with a caption that does not move
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneDistribution:
+    """Distribution of random scenes."""
+
+    blur: tuple[float, float] = (1.5, 24.0)  # pixels: range of the blur by camera motion
+    tremor: tuple[float, ...] = (0.0, 0.03, 0.08)  # standard deviation of fast shake, relative to the speed
+    max_tremor_speed: float = 10.0  # pixels per frame interval, at which fast shake saturates
+    density: tuple[float, float] = (1.8, 5.0)  # range of photograph pixels per background pixel
+    lens_sigmas: tuple[float, ...] = (
+        0.28,
+        0.4,
+        0.55,
+        0.8,
+    )  # frame pixels: of the lens PSF
+    lens_probabilities: tuple[float, ...] = (0.5, 0.25, 0.15, 0.1)
+    tripod_probability: float = 0.12  # of a still camera
+    highlight_probability: float = 0.3  # of light above white
+    caption_probability: float = 0.08  # of a static caption
+    depth: DepthDistribution = field(default_factory=DepthDistribution)
+
+
+_DEFAULT = SceneDistribution()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneExposure:
-    """A scene, and how a camera exposes it."""
+    """A scene and its exposure."""
 
     scene: Scene
     shutter: float  # exposure time over frame interval
     readout: float  # frame intervals between the exposures of the first and the last row
 
 
-def random_scene(rng: Generator, pictures: Sequence[SrgbImage], *, side: int) -> SceneExposure:
-    """A scene of `side` x `side` pixels.
+def random_scene(
+    rng: Generator, pictures: Sequence[SrgbImage], *, side: int, distribution: SceneDistribution = _DEFAULT
+) -> SceneExposure:
+    """Draw a scene with a frame of `side` x `side` pixels.
 
     Args:
-        rng: Decides everything.
-        pictures: To cut backgrounds and movers from. [h, w, 3] sRGB codes, at least 64 pixels each way.
+        rng: Random generator.
+        pictures: Sources of textures. [h, w, 3] uint8 sRGB, at least 64x64 pixels.
         side: Of the frame, in pixels.
+        distribution: Of the scenes.
     """
     shutter = float(rng.uniform(0.45, 1) if rng.random() < 0.75 else rng.uniform(0.1, 0.45))
-    camera = _camera(rng, shutter=shutter, side=side)
-    highlights = bool(rng.random() < _HIGHLIGHT_PROBABILITY)
-    layers = [_background(rng, pictures, camera, side=side)]
-    layers += foreground_layers(rng.spawn(1)[0], pictures, camera, side=side)
+    camera = _camera(rng, distribution, shutter=shutter, side=side)
+    highlights = bool(rng.random() < distribution.highlight_probability)
+    layers = [_background(rng, pictures, camera, side=side, distribution=distribution)]
+    depth_rng = rng.spawn(1)[0]
+    layers += foreground_layers(depth_rng, pictures, camera, side=side, distribution=distribution.depth)
     for _ in range(int(rng.choice(4, p=[0.45, 0.3, 0.15, 0.1]))):
         layers += _mover(rng, pictures, camera, side=side)
-    if rng.random() < _CAPTION_PROBABILITY:
+    if rng.random() < distribution.caption_probability:
         layers.append(_caption(rng, side))
     if highlights:
         layers = [_with_highlights(layer) for layer in layers]
@@ -72,18 +91,19 @@ def random_scene(rng: Generator, pictures: Sequence[SrgbImage], *, side: int) ->
     )
 
 
-def _camera(rng: Generator, *, shutter: float, side: int) -> CameraMotion:
-    """Pan, shake, roll and zoom. Chosen by the length of its blur, which is what training must cover."""
-    if rng.random() < TRIPOD_PROBABILITY:
+def _camera(rng: Generator, distribution: SceneDistribution, *, shutter: float, side: int) -> CameraMotion:
+    """Draw pan, shake, roll and zoom. Log-uniform in blur length, the range of which training must cover."""
+    if rng.random() < distribution.tripod_probability:
         return CameraMotion(orientation=lambda t: np.eye(3), background_shift=lambda t: (0.0, 0.0), speed=0.0)
-    speed = min(MAX_SPEED, math.exp(rng.uniform(math.log(MIN_BLUR), math.log(MAX_BLUR))) / shutter)
+    shortest, longest = (math.log(length) for length in distribution.blur)
+    speed = min(distribution.depth.max_speed, math.exp(rng.uniform(shortest, longest)) / shutter)
     heading = rng.uniform(0, 2 * math.pi)
     vx, vy = speed * math.cos(heading), speed * math.sin(heading) * rng.uniform(0.2, 1)
     shake = rng.choice([0.0, 0.08, 0.25]) * speed
     wander = [smooth_noise(rng, size=shake, rate=0.35) for _ in range(2)]
-    tremor_rng = rng.spawn(1)[0]  # its own, so that what is drawn after stays what it was
-    tremble = tremor_rng.choice(_TREMOR) * min(speed, _MAX_TREMOR_SPEED)
-    tremor = [smooth_noise(tremor_rng, size=tremble, rate=1.2) for _ in range(2)]
+    tremor_rng = rng.spawn(1)[0]  # a generator of its own, so that all later draws are as before it was added
+    amplitude = tremor_rng.choice(distribution.tremor) * min(speed, distribution.max_tremor_speed)
+    tremor = [smooth_noise(tremor_rng, size=amplitude, rate=1.2) for _ in range(2)]
     spin, growth = rng.normal(0, 0.012, 2) * (rng.random(2) < 0.5)
     middle = (side / 2 + rng.normal(0, side / 4), side / 2 + rng.normal(0, side / 4))
     return CameraMotion(
@@ -96,10 +116,19 @@ def _camera(rng: Generator, *, shutter: float, side: int) -> CameraMotion:
     )
 
 
-def _background(rng: Generator, pictures: Sequence[SrgbImage], camera: CameraMotion, *, side: int) -> Layer:
-    density = float(np.exp(rng.uniform(math.log(MIN_DENSITY), math.log(MAX_DENSITY))))
+def _background(
+    rng: Generator,
+    pictures: Sequence[SrgbImage],
+    camera: CameraMotion,
+    *,
+    side: int,
+    distribution: SceneDistribution,
+) -> Layer:
+    sparsest, densest = (math.log(density) for density in distribution.density)
+    density = float(np.exp(rng.uniform(sparsest, densest)))
     texture = random_texture(rng, pictures, size=(round(density * side * 1.4),) * 2)
-    lens_sigma = float(rng.spawn(1)[0].choice(LENS_SIGMAS, p=_LENS_PROBABILITIES))
+    lens_rng = rng.spawn(1)[0]
+    lens_sigma = float(lens_rng.choice(distribution.lens_sigmas, p=distribution.lens_probabilities))
     height, width = texture.shape[:2]
     placement = translation(side / 2, side / 2) @ zoom(1 / density) @ translation(-width / 2, -height / 2)
     premultiplied = premultiply(texture, None, sigma=lens_sigma * density)
@@ -107,7 +136,7 @@ def _background(rng: Generator, pictures: Sequence[SrgbImage], camera: CameraMot
 
 
 def _mover(rng: Generator, pictures: Sequence[SrgbImage], camera: CameraMotion, *, side: int) -> list[Layer]:
-    """A ball, a blob or a figure with limbs, going its own way or followed by the camera."""
+    """Draw a ball, a blob or a figure with limbs, independent or tracked by the camera."""
     kind = rng.choice(["ball", "blob", "figure"], p=[0.25, 0.4, 0.35])
     reach = {"ball": rng.uniform(3, 16), "blob": rng.uniform(14, 70), "figure": rng.uniform(25, 80)}[kind]
     speed = rng.uniform(0, 1) * {"ball": 40, "blob": 22, "figure": 12}[kind]
@@ -115,13 +144,13 @@ def _mover(rng: Generator, pictures: Sequence[SrgbImage], camera: CameraMotion, 
     vx, vy = speed * math.cos(heading), speed * math.sin(heading)
     x, y = rng.uniform(0.1 * side, 0.9 * side, 2)
     wander = [smooth_noise(rng, size=0.15 * speed, rate=0.35) for _ in range(2)]
-    followed = bool(rng.random() < 0.4)
+    tracked = bool(rng.random() < 0.4)
 
     def body(t: float) -> Matrix:
         own_motion: Matrix = translation(x + vx * t + wander[0](t), y + vy * t + wander[1](t)) @ rotation(
             spin * t
         )
-        return own_motion if followed else camera(t) @ own_motion
+        return own_motion if tracked else camera(t) @ own_motion
 
     if kind == "figure":
         return [_limb(rng, pictures, body, reach=reach) for _ in range(int(rng.integers(3, 6)))]

@@ -1,7 +1,7 @@
-"""One picture made worse in a known way: pairs to train restorers on, and to judge them by.
+"""Degradations of single images, for training and evaluation of restorers.
 
-Each degradation is a small function in the space where its law holds: blur, rain, haze, photons and darkness
-in linear light, noise of a given sigma and JPEG on sRGB codes. Everything is decided by a seed.
+Each degradation is applied in the space where its law holds: blur, rain, haze, photon noise and low light in
+linear light, white noise and JPEG in sRGB. All are deterministic functions of a seed.
 
 Nothing here takes a gradient.
 """
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from freezeframe.data.color import SRGB, to_encoded, to_linear
 
+from .codec import compress_jpeg
 from .psf import convolve, disk_kernel, line_kernel, shake_kernel
-from .sensor import compress_jpeg, gaussian_noise, shot_noise, simulate_low_light
+from .sensor import gaussian_noise, shot_noise, simulate_low_light
 from .weather import haze, rain
 
 Kind = Literal[
@@ -28,9 +29,9 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-MIN_STRENGTH, MAX_STRENGTH = 0.1, 0.8  # strengths that are drawn where none is given
-EVAL_STRENGTH = 0.5  # the strength that restorers are judged at: sigma 25, JPEG quality 20, 9 px of way
-_ORDER: tuple[tuple[Kind, ...], ...] = (  # of what happens to light on its way into a file
+MIN_STRENGTH, MAX_STRENGTH = 0.1, 0.8  # range of random strengths
+EVAL_STRENGTH = 0.5  # strength of the benchmarks: sigma 25, JPEG quality 20, motion blur of 9 px
+_ORDER: tuple[tuple[Kind, ...], ...] = (  # from scene to file
     ("rain",),
     ("motion", "shake", "defocus"),
     ("noise", "shot"),
@@ -38,22 +39,21 @@ _ORDER: tuple[tuple[Kind, ...], ...] = (  # of what happens to light on its way 
 )
 
 Step = Callable[[Tensor, float, int], Tensor]
-"""sRGB codes, strength in (0, 1] and seed to sRGB codes, not rounded."""
+"""(sRGB values, strength in (0, 1], seed) to sRGB values, not rounded."""
 
 
 def degrade(sharp: Tensor, kind: Kind, *, seed: int, strength: float | None = None) -> Tensor:
-    """`sharp` as a file would hold it after it suffered.
+    """Degrade an image.
 
     Args:
-        sharp: [3, H, W] sRGB codes in [0, 1].
-        kind: What happens to it; "mixed" is two to four of them in the order of nature (haze and
-            darkness, which would hide all others, are not among them), "uneven" one that
-            differs from place to place.
-        seed: Chooses everything that is left open: places, directions, noise.
-        strength: 0 leaves `sharp` as it is, 1 is the worst; None draws one.
+        sharp: [3, H, W] sRGB in [0, 1].
+        kind: Degradation. "mixed" combines two to four in physical order, without haze and low light, which
+            would hide the others; "uneven" is one of spatially varying strength.
+        seed: Of all random choices: positions, directions, noise.
+        strength: 0 is the identity, 1 the worst; None draws one.
 
     Returns:
-        [3, H, W] sRGB codes, whole 255ths.
+        [3, H, W] sRGB, quantised to 8 bits.
     """
     rng = np.random.default_rng((seed, KINDS.index(kind)))
     random_strength = float(rng.uniform(MIN_STRENGTH, MAX_STRENGTH))
@@ -102,18 +102,18 @@ def _dark(linear: Tensor, strength: float, seed: int) -> Tensor:
 
 
 def _mixed(encoded: Tensor, strength: float, seed: int) -> Tensor:
-    """Two to four groups of `_ORDER`, one of each, none as strong as it would be alone."""
+    """One degradation each of two to four groups of `_ORDER`, at reduced strength."""
     rng = np.random.default_rng(seed)
-    chosen = sorted(rng.choice(4, int(rng.integers(2, 5)), replace=False, p=(0.16, 0.28, 0.28, 0.28)))
-    for group in chosen:
+    groups = sorted(rng.choice(4, int(rng.integers(2, 5)), replace=False, p=(0.16, 0.28, 0.28, 0.28)))
+    for group in groups:
         kind = _ORDER[group][int(rng.integers(len(_ORDER[group])))]
-        part_strength = strength * float(rng.uniform(0.4, 0.9))
-        encoded = _STEPS[kind](encoded, part_strength, int(rng.integers(2**31)))
+        reduced = strength * float(rng.uniform(0.4, 0.9))
+        encoded = _STEPS[kind](encoded, reduced, int(rng.integers(2**31)))
     return encoded
 
 
 def _spatially_varying(encoded: Tensor, strength: float, seed: int) -> Tensor:
-    """One degradation that comes and goes over the picture."""
+    """One degradation, blended with the image by a random mask."""
     rng = np.random.default_rng(seed)
     kind = rng.choice([kind for kind in KINDS if kind not in ("clean", "mixed", "uneven", "dark")])
     degraded = _STEPS[kind](encoded, strength, int(rng.integers(2**31)))
@@ -121,14 +121,14 @@ def _spatially_varying(encoded: Tensor, strength: float, seed: int) -> Tensor:
 
 
 def _random_mask(size: torch.Size, rng: np.random.Generator) -> Tensor:
-    """A smooth mask [H, W] in [0, 1], about half of it at either end."""
+    """[H, W] smooth mask in [0, 1], about half of it 0 or 1."""
     coarse = rng.normal(0, 1.5, (4, 4)).astype(np.float32)
     smooth = cv2.resize(coarse, tuple(size)[::-1], interpolation=cv2.INTER_CUBIC)
     return torch.from_numpy(np.clip(0.5 + smooth, 0, 1))
 
 
 def _in_linear(step: Step) -> Step:
-    """`step` of linear light as one of codes."""
+    """A step of linear RGB as one of sRGB values."""
 
     def on_encoded(encoded: Tensor, strength: float, seed: int) -> Tensor:
         return to_encoded(step(to_linear(encoded, SRGB), strength, seed).clamp(0, 1), SRGB)

@@ -1,4 +1,4 @@
-"""What lies between scene and camera: rain and haze, in linear light.
+"""Rain and haze, in linear light.
 
 Nothing here takes a gradient.
 """
@@ -12,27 +12,27 @@ from torch import Tensor
 
 from .psf import convolve, line_kernel
 
-_DROP_DENSITY = 0.012  # of all pixels that a downpour begins a streak in
-_MAX_LEAN = 0.35  # radians by which streaks lean at most
+_DROP_DENSITY = 0.012  # streaks per pixel at amount 1
+_MAX_TILT = 0.35  # radians between streaks and the vertical
 
 
 def rain(linear: Tensor, *, amount: float, seed: int) -> Tensor:
-    """Streaks of drops that fell while the shutter was open: each hides some scene and shows some sky.
+    """Add motion-blurred rain streaks, which attenuate the scene and add light of the sky.
 
     Args:
         linear: [3, H, W] linear RGB in [0, 1].
-        amount: 0 is dry, 1 a downpour.
-        seed: Chooses where, how long and how slanted.
+        amount: 0 is the identity, 1 a downpour.
+        seed: Of the positions, length and tilt.
     """
     if amount == 0:
         return linear
     rng = np.random.default_rng(seed)
-    angle, length = np.pi / 2 + rng.uniform(-_MAX_LEAN, _MAX_LEAN), rng.uniform(10, 30)
+    angle, length = np.pi / 2 + rng.uniform(-_MAX_TILT, _MAX_TILT), rng.uniform(10, 30)
     cover = np.zeros(linear.shape[1:], np.float32)
-    for thick, fraction in ((0.5, 0.75), (1.0, 0.25)):
+    for sigma, fraction in ((0.5, 0.75), (1.0, 0.25)):
         drops = rng.random(cover.shape, np.float32) < _DROP_DENSITY * amount * fraction
         drop_brightness = np.where(drops, rng.uniform(0.5, 1.5, cover.shape), 0).astype(np.float32)
-        cover += cv2.GaussianBlur(drop_brightness, (0, 0), thick) * length * thick
+        cover += cv2.GaussianBlur(drop_brightness, (0, 0), sigma) * length * sigma
     streaks = convolve(torch.from_numpy(cover)[None].expand(3, -1, -1), line_kernel(length, angle=angle))
     veil = (0.5 * streaks).clamp(max=0.8)
     return linear * (1 - veil) + rng.uniform(0.6, 1.0) * veil
@@ -43,8 +43,8 @@ def haze(linear: Tensor, *, depth: float, seed: int) -> Tensor:
 
     Args:
         linear: [3, H, W] linear RGB in [0, 1].
-        depth: Optical depth of the farthest place; 0 is clear air.
-        seed: Chooses how far each place is, and the colour of the air.
+        depth: Optical depth of the farthest point; 0 is the identity.
+        seed: Of the distances, and of the colour of the air.
     """
     rng = np.random.default_rng(seed)
     distance = _distance_map(linear.shape[1:], rng)
@@ -54,7 +54,7 @@ def haze(linear: Tensor, *, depth: float, seed: int) -> Tensor:
 
 
 def _distance_map(size: torch.Size, rng: np.random.Generator) -> Tensor:
-    """A smooth map [H, W] in [0.2, 1]: as a rule the farther, the higher in the picture."""
+    """[H, W] smooth map in [0.2, 1], on average increasing upwards."""
     height, width = size
     coarse = rng.uniform(0, 1, (4, 4)).astype(np.float32) + np.linspace(rng.uniform(0, 2), 0, 4)[:, None]
     smooth_map = cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""A bookshelf: lettering, edges and colours everywhere, as a still subject for bursts."""
+"""A bookshelf: text, edges and colours everywhere, as a static scene for bursts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from freezeframe.data.synthesis.scene2d.layered_scene import Array
 from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, VectorCanvas, add_grain
 
-_ROW = 118.0  # units from board to board
-_BOARD = 9.0
+_ROW = 118.0  # units: height of a row
+_BOARD = 9.0  # units: thickness of a board
 _CLOTH: Sequence[Colour] = (
     (122, 34, 38), (30, 62, 92), (206, 178, 120), (44, 84, 62), (228, 220, 200), (36, 36, 42), (196, 112, 44),
     (92, 118, 140), (148, 58, 92), (236, 196, 72), (70, 60, 110), (172, 180, 160),
@@ -27,7 +27,7 @@ _NAMES = ("NEWTON", "MUYBRIDGE", "MAREY", "HOOKE", "TALBOT", "HERSCHEL", "ABBE",
 
 
 def bookshelf(width: int, height: int, *, seed: int) -> Tensor:
-    """[3, height, width] linear RGB of rows of books, without detail finer than the pixel grid."""
+    """[3, height, width] linear RGB of rows of books, without frequencies above the Nyquist limit."""
     rng = np.random.default_rng(seed)
     scale = height / (4.5 * _ROW)
     rows = [_row(rng, width=width / scale, scale=scale) for _ in range(6)]
@@ -38,7 +38,7 @@ def bookshelf(width: int, height: int, *, seed: int) -> Tensor:
 
 
 def _row(rng: np.random.Generator, *, width: float, scale: float) -> Array:
-    """One row of books on its board, drawn lying and then stood up. [h, w, 4] as `VectorCanvas.texture`."""
+    """One row of books on its board, drawn rotated by 90 degrees. [h, w, 4] as `VectorCanvas.texture`."""
     canvas = VectorCanvas(_ROW, width + 4, scale)
     canvas.box(0, 0, (_ROW, width + 4), (34, 24, 18))
     canvas.box(0, 0, (_BOARD, width + 4), (150, 106, 66))
@@ -48,20 +48,19 @@ def _row(rng: np.random.Generator, *, width: float, scale: float) -> Array:
         thick = float(rng.uniform(11, 27))
         _book(canvas, rng, offset=offset, thick=thick)
         offset += thick + float(rng.choice([0.5, 0.8, 1.2, 7.0], p=[0.4, 0.3, 0.22, 0.08]))
-    drawn_row = add_grain(canvas.texture(), rng, strength=0.10, size=1.2)
-    return np.rot90(drawn_row)
+    return np.rot90(add_grain(canvas.texture(), rng, strength=0.10, size=1.2))
 
 
 def _book(canvas: VectorCanvas, rng: np.random.Generator, *, offset: float, thick: float) -> None:
-    """A spine from the board (left) to the book's upper edge (right), with bands, a title and a name."""
+    """Draw a spine from its lower edge (left) to the upper one (right), with bands, a title and a name."""
     cloth = _CLOTH[int(rng.integers(len(_CLOTH)))]
     ink: Colour = (
         (34, 28, 26) if sum(cloth) > 420 else ((236, 206, 132), (240, 236, 228))[int(rng.integers(2))]
     )
     length = float(rng.uniform(74, 102))
     canvas.box(_BOARD, offset, (length, thick), cloth)
-    canvas.box(_BOARD, offset, (length, 1.0), _shaded(cloth, 1.25))
-    canvas.box(_BOARD, offset + thick - 1.4, (length, 1.4), _shaded(cloth, 0.6))
+    canvas.box(_BOARD, offset, (length, 1.0), _scale_colour(cloth, 1.25))
+    canvas.box(_BOARD, offset + thick - 1.4, (length, 1.4), _scale_colour(cloth, 0.6))
     for position in (0.05, 0.08, 0.24, 0.93):
         canvas.box(_BOARD + position * length, offset + 0.6, (1.1, thick - 1.4), ink)
     title = _TITLES[int(rng.integers(len(_TITLES)))]
@@ -73,12 +72,12 @@ def _book(canvas: VectorCanvas, rng: np.random.Generator, *, offset: float, thic
 
 
 def _lamp(height: int, width: int) -> Array:
-    """[h, w, 3] warm light from above the middle, falling off to the corners."""
+    """[h, w, 3] illumination: warm, brightest above the middle, with falloff to the corners."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    away = ((x / width - 0.45) / 0.8) ** 2 + ((y / height - 0.3) / 0.9) ** 2
-    glow = (1.25 / (1 + 1.6 * away))[..., None]
-    return np.asarray(glow * np.array([1.0, 0.93, 0.82]), np.float32)
+    squared_distance = ((x / width - 0.45) / 0.8) ** 2 + ((y / height - 0.3) / 0.9) ** 2
+    brightness = (1.25 / (1 + 1.6 * squared_distance))[..., None]
+    return np.asarray(brightness * np.array([1.0, 0.93, 0.82]), np.float32)
 
 
-def _shaded(colour: Colour, factor: float) -> Colour:
+def _scale_colour(colour: Colour, factor: float) -> Colour:
     return tuple(min(round(part * factor), 255) for part in colour[:3])

@@ -1,6 +1,6 @@
-"""A football match by a panning camera: players, a ball, a net, advertising boards, a crowd.
+"""A football match under a panning camera: players, a ball, a net, advertising boards, a crowd.
 
-Lengths are in units, of which a frame is 360 high; x of the world runs along the pitch.
+Lengths are in units: a frame is 360 units high. The x axis of the world is parallel to the pitch.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .player import HIP_TO_SOLE, Kit, runner
 from .stadium import ground
 
 HEIGHT = 360.0
-MARGIN = 60.0  # units of world above, below and beside what the camera means to show
-_PAN, _SURGE, _SURGE_RATE = 11.0, 3.8, 0.022  # units per frame interval; cycles per frame interval
+MARGIN = 60.0  # units of world outside the nominal view, on each side
+_PAN_SPEED, _SURGE, _SURGE_RATE = 11.0, 3.8, 0.022  # mean and amplitude, units, and cycles per frame interval
 
 _HOME = Kit(
     number="7", name="ISO", shirt=(205, 32, 40), trim=(255, 244, 232), shorts=(245, 242, 238),
@@ -46,9 +46,9 @@ _KEEPER = Kit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PanningCamera:
-    """Pans along the pitch with a hand's unrest; `travel` units lie between its first and last view."""
+    """A camera that pans along the pitch, with handheld shake in height, roll and zoom."""
 
-    width: float  # units that a frame shows
+    width: float  # units: of a frame
     scale: float  # frame pixels per unit
     pan: ScalarFunction
     rise: ScalarFunction
@@ -56,18 +56,18 @@ class PanningCamera:
     zoom: ScalarFunction
 
     def view(self, t: float, *, parallax: float = 1.0) -> Matrix:
-        """World units to frame pixels; `parallax` above 1 is nearer than the crowd."""
+        """World units to frame pixels; `parallax` is relative to the crowd, above 1 for nearer layers."""
         centre = (self.width / 2, HEIGHT / 2)
         orientation = about(centre, rotation(self.roll(t)) @ zoom(1 + self.zoom(t)))
         world_to_view = orientation @ translation(-self.pan(t) * parallax, -self.rise(t) * parallax)
-        # Units have their origin on the frame's edge, pixels in the middle of the first one.
+        # The origin of units is the corner of the frame, that of pixels the centre of the first pixel.
         return translation(-0.5, -0.5) @ zoom(self.scale) @ world_to_view
 
 
 def sports_scene(width: int, height: int, *, seed: int, frames: int = 24) -> Scene:
-    """Fast action under a panning camera, good for times 0 to `frames`.
+    """Fast action under a panning camera, for times 0 to `frames`.
 
-    Background and players move by up to 25 px per frame interval at 360 lines, in proportion at others.
+    Background and players move by up to 25 px per frame interval at a height of 360 px, else in proportion.
     """
     rng = np.random.default_rng(seed)
     camera = _camera(rng, width=width, height=height)
@@ -83,7 +83,7 @@ def _camera(rng: np.random.Generator, *, width: int, height: int) -> PanningCame
     phase = rng.uniform(0, 0.6)
 
     def pan(t: float) -> float:
-        return _PAN * t + _SURGE / surge * (math.cos(phase) - math.cos(surge * t + phase))
+        return _PAN_SPEED * t + _SURGE / surge * (math.cos(phase) - math.cos(surge * t + phase))
 
     return PanningCamera(
         width=width / height * HEIGHT,
@@ -96,7 +96,7 @@ def _camera(rng: np.random.Generator, *, width: int, height: int) -> PanningCame
 
 
 def _background_layer(ground_layer: Layer, camera: PanningCamera) -> Layer:
-    """The world's own picture, seen by the camera."""
+    """The static background under the motion of the camera."""
     placement = ground_layer.homography(0)
     return Layer(texture=ground_layer.texture, homography=lambda t: camera.view(t) @ placement, mirrored=True)
 
@@ -104,7 +104,7 @@ def _background_layer(ground_layer: Layer, camera: PanningCamera) -> Layer:
 def _goal(camera: PanningCamera, *, x: float) -> Layer:
     width, height = 190.0, 92.0
     canvas = VectorCanvas(width + 12, height + 8, camera.scale)
-    for k in range(1, 32):  # the net's two sets of threads, slanted as it hangs
+    for k in range(1, 32):  # the two sets of threads of the net
         canvas.line((6 + 6 * k, 8), (6 + 6 * k + 0.03 * (96 - 6 * k), height), 0.9, (226, 230, 236))
     for k in range(1, 14):
         sag = 4 * math.sin(k)
@@ -118,7 +118,7 @@ def _goal(camera: PanningCamera, *, x: float) -> Layer:
 
 
 def _players(rng: np.random.Generator, camera: PanningCamera) -> tuple[Layer, ...]:
-    """A keeper far off, an opponent who falls behind, and the one whom the camera follows."""
+    """A distant goalkeeper, an opponent slower than the camera, and a player tracked by it."""
     drift = smooth_noise(rng, size=26, rate=0.02)
     middle = camera.width / 2
     keeper = _figure(_KEEPER, camera, lambda t: 640 + 5.0 * t, ground=236, size=0.62, stride_rate=0.028)
@@ -144,7 +144,7 @@ def _players(rng: np.random.Generator, camera: PanningCamera) -> tuple[Layer, ..
 def _figure(  # noqa: PLR0913
     kit: Kit, camera: PanningCamera, track: ScalarFunction, *, ground: float, size: float, stride_rate: float
 ) -> tuple[Layer, ...]:
-    """A runner and the shadow below; `track` is where in the world, `ground` the height of the soles."""
+    """A runner and a shadow; `track` is x over time, `ground` the y coordinate of the soles."""
     phase = 2 * math.pi * stride_rate * float(kit.number)
 
     def hips(t: float) -> Matrix:
@@ -176,19 +176,21 @@ def _ball(rng: np.random.Generator, camera: PanningCamera) -> tuple[Layer, Layer
     def track(t: float) -> float:
         return camera.pan(t) + middle + 40 + 0.33 * camera.width * math.sin(2 * math.pi * t / 95 + start)
 
-    def at(t: float) -> Matrix:
-        fall = (t / 27 + start) % 1
-        bounce = 4 * fall * (1 - fall)
+    def position(t: float) -> Matrix:
+        phase = (t / 27 + start) % 1
+        bounce = 4 * phase * (1 - phase)
         return translation(track(t), 322 - 105 * bounce) @ rotation(0.16 * t)
 
-    canvas = _ball_sheet(camera.scale)
+    canvas = _ball_canvas(camera.scale)
     placement = translation(-12, -12) @ canvas.pixel_to_unit()
-    shine = boost_highlights(canvas.texture(), above=0.93)
-    ball = Layer(texture=shine, homography=_follow_camera(camera, lambda t: at(t) @ placement), mover=True)
+    texture = boost_highlights(canvas.texture(), above=0.93)
+    ball = Layer(
+        texture=texture, homography=_follow_camera(camera, lambda t: position(t) @ placement), mover=True
+    )
     return _shadow(camera, track, ground=332, radius=14), ball
 
 
-def _ball_sheet(scale: float) -> VectorCanvas:
+def _ball_canvas(scale: float) -> VectorCanvas:
     canvas = VectorCanvas(24, 24, scale)
     canvas.disc((12, 12), 9.5, (240, 240, 236))
     for k in range(5):

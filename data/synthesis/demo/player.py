@@ -1,6 +1,6 @@
-"""A running player in eleven rigid parts, joined at shoulders, elbows, hips and knees.
+"""A running player of rigid parts, joined at shoulders, elbows, hips and knees.
 
-Drawn facing right, about 150 units tall; lengths are in units, the origin is the middle of the hips.
+Facing right, about 150 units tall; lengths are in units, the origin is the middle of the hips.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, VectorCanva
 
 THIGH, SHIN, ARM, FOREARM, TORSO = 34.0, 34.0, 24.0, 22.0, 46.0
 HIP_TO_SOLE = THIGH + SHIN + 5
-_MARGIN = 14.0  # units of paper around a limb
+_MARGIN = 14.0  # units of transparent canvas around a limb
 
 Paint = Callable[[VectorCanvas], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """What a player wears."""
+    """Clothes and colours of a player."""
 
     number: str
     name: str
@@ -41,11 +41,11 @@ def runner(
     """Layers of a runner from back to front.
 
     Args:
-        kit: What the player wears.
-        hips: From the runner's own units to frame pixels.
+        kit: Clothes and colours.
+        hips: Units of the runner to frame pixels.
         scale: Frame pixels per unit.
         stride_rate: Strides (left and right) per frame interval.
-        phase: Where in the stride time 0 is, in radians.
+        phase: Phase of the stride at time 0, radians.
     """
 
     def stride_phase(t: float) -> float:
@@ -54,7 +54,7 @@ def runner(
     far, near = _swing(stride_phase, math.pi), _swing(stride_phase, 0.0)
     body = _compose(hips, lambda t: _torso_pose(stride_phase(t)))
     return (
-        *_arm(kit, body, near, scale=scale, shade=0.75),  # arms swing against the legs of their side
+        *_arm(kit, body, near, scale=scale, shade=0.75),  # arms swing in antiphase to the legs of their side
         *_leg(kit, hips, far, scale=scale, shade=0.75),
         _part(_torso(kit), body, scale=scale, length=TORSO),
         *_leg(kit, hips, near, scale=scale, shade=1.0),
@@ -64,7 +64,7 @@ def runner(
 
 @dataclass(frozen=True, slots=True)
 class _Swing:
-    """Angles of one side's limbs; positive swings them forward."""
+    """Angles of the limbs of one side over time, radians; positive is forward."""
 
     thigh: ScalarFunction
     knee: ScalarFunction
@@ -111,7 +111,7 @@ def _leg(
 def _arm(
     kit: Kit, body: HomographyFunction, swing: _Swing, *, scale: float, shade: float
 ) -> tuple[Layer, Layer]:
-    side = -11 if shade == 1.0 else 5  # the chest turns a little towards us, and shows its number
+    side = -11 if shade == 1.0 else 5  # the chest is rotated towards the camera
     upper_arm = _compose(body, lambda t: translation(side, -TORSO + 7) @ rotation(-swing.shoulder(t)))
     forearm = _compose(upper_arm, lambda t: translation(0, ARM) @ rotation(-swing.elbow(t)))
 
@@ -135,7 +135,7 @@ def _arm(
 
 def _torso(kit: Kit) -> Paint:
     def paint(canvas: VectorCanvas) -> None:
-        # The sheet's own hips are at the same height as its lower end: see `_part`.
+        # The hips are the joint of the torso, see `_part`.
         x, hip = _MARGIN + 10, _MARGIN + 26 + TORSO
         neck = hip - TORSO
         canvas.line((x + 1, neck - 2), (x + 1, neck + 6), 8, _darken(kit.skin, 0.85))
@@ -153,19 +153,19 @@ def _torso(kit: Kit) -> Paint:
 
 
 def _torso_pose(stride_phase: float) -> Matrix:
-    # Leaning forward, and upright again with every step.
+    # A forward lean that oscillates with every step.
     return rotation(0.22 + 0.04 * math.sin(2 * stride_phase))
 
 
 def _part(paint: Paint, homography: HomographyFunction, *, scale: float, length: float) -> Layer:
-    """A limb on its own paper, the joint at (margin, margin); a torso stands on its joint instead."""
+    """A limb, with its joint at (margin, margin) of its canvas; the joint of the torso is its lower end."""
     is_torso = length == TORSO
     joint = (_MARGIN + 10, _MARGIN + 26 + TORSO) if is_torso else (_MARGIN, _MARGIN)
     canvas = VectorCanvas(2 * joint[0], (joint[1] if is_torso else length + _MARGIN) + _MARGIN, scale)
     paint(canvas)
     to_joint = translation(-joint[0], -joint[1]) @ canvas.pixel_to_unit()
-    cloth = add_grain(canvas.texture(), np.random.default_rng(int(length)), strength=0.05, size=1.0)
-    return Layer(texture=cloth, homography=lambda t: homography(t) @ to_joint, mover=True)
+    texture = add_grain(canvas.texture(), np.random.default_rng(int(length)), strength=0.05, size=1.0)
+    return Layer(texture=texture, homography=lambda t: homography(t) @ to_joint, mover=True)
 
 
 def _compose(parent: HomographyFunction, joint: HomographyFunction) -> HomographyFunction:

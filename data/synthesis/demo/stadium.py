@@ -1,4 +1,4 @@
-"""What stands still at a match: a crowd in its stands, advertising boards, a mown and lined pitch."""
+"""Static background of a football match: crowd, advertising boards, pitch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, VectorCanva
 
 Span = tuple[float, float]  # width and height in units
 
-_CROWD, _BOARDS, _PITCH = 0.0, 136.0, 176.0  # tops of the three bands, in units below the frame's top
+_BOARDS, _PITCH = 136.0, 176.0  # units: y of the tops of boards and pitch
 _BOARD_WIDTH = 172.0
 _WORDS = ("FREEZE", "SHUTTER 1/250", "PHOTON & SONS", "KEEP THE LIGHT", "f/2.8", "NO BLUR", "24·25·30·60 FPS")
 _BOARD_COLOURS: Sequence[tuple[Colour, Colour]] = (
@@ -30,7 +30,7 @@ _HAIR: Sequence[Colour] = ((28, 22, 20), (74, 48, 30), (130, 96, 60), (176, 150,
 
 
 def ground(rng: np.random.Generator, *, size: Span, margin: float, scale: float) -> Layer:
-    """The whole still world as one picture, `margin` units of which lie above and left of its origin."""
+    """The static world as one texture, with `margin` units above and left of its origin."""
     width, height = size
     canvas = VectorCanvas(width, height, scale)
     _pitch(canvas, margin + _PITCH)
@@ -46,7 +46,7 @@ def _crowd(canvas: VectorCanvas, rng: np.random.Generator, bottom: float) -> Non
     for row, y in enumerate(np.arange(4.0, bottom + 8, 11.5).tolist()):
         canvas.box(0, y + 5, (canvas.width, 1.6), (92, 94, 104))
         for x in np.arange(3.0, canvas.width, 9.5).tolist():
-            if x % 210 > 196:  # a stairway
+            if x % 210 > 196:  # stairs
                 continue
             if rng.random() < 0.93:
                 _spectator(
@@ -66,7 +66,7 @@ def _spectator(canvas: VectorCanvas, rng: np.random.Generator, at: tuple[float, 
         canvas.box(x - 3.6, y + 3.4, (7.2, 1.7), _aerial_tint(_choose(rng, _SCARVES)))
     canvas.ellipse((x, y), (2.6, 3.2), _aerial_tint(_jitter(_choose(rng, _SKINS), rng)))
     canvas.ellipse((x, y - 1.6), (2.7, 2.0), _aerial_tint(_choose(rng, _HAIR)))
-    if rng.random() < 0.14:  # arms up
+    if rng.random() < 0.14:  # raised arms
         for side in (-1, 1):
             canvas.line((x + 4 * side, y + 5), (x + 5 * side, y - 4), 1.7, coat)
 
@@ -74,18 +74,18 @@ def _spectator(canvas: VectorCanvas, rng: np.random.Generator, at: tuple[float, 
 def _banners(canvas: VectorCanvas, bottom: float) -> None:
     words = ("CURVA NORD", "7 ISO 7", "ALLEZ ALLEZ", "SINCE 1888", "COME ON!")
     for k, x in enumerate(np.arange(90.0, canvas.width - 110, 262).tolist()):
-        paper, ink = _BOARD_COLOURS[(2 * k + 2) % len(_BOARD_COLOURS)]
+        background, ink = _BOARD_COLOURS[(2 * k + 2) % len(_BOARD_COLOURS)]
         y = bottom - 88 + 22 * (k % 3)
-        canvas.box(x, y, (98, 19), paper)
+        canvas.box(x, y, (98, 19), background)
         canvas.text(words[k % len(words)], (x + 49, y + 9.5), 14, ink)
 
 
 def _boards(canvas: VectorCanvas, top: float) -> None:
     canvas.box(0, top - 3, (canvas.width, 46), (24, 26, 30))
     for k, x in enumerate(np.arange(0.0, canvas.width, _BOARD_WIDTH).tolist()):
-        paper, ink = _BOARD_COLOURS[k % len(_BOARD_COLOURS)]
+        background, ink = _BOARD_COLOURS[k % len(_BOARD_COLOURS)]
         words = _WORDS[k % len(_WORDS)]
-        canvas.box(x + 1, top, (_BOARD_WIDTH - 2, 37), paper)
+        canvas.box(x + 1, top, (_BOARD_WIDTH - 2, 37), background)
         middle = x + _BOARD_WIDTH / 2
         canvas.text(words, (middle, top + 15), min(24, 240 / len(words)), ink)
         canvas.text("freely licensed · rendered light · exact truth", (middle, top + 30.5), 6.2, ink)
@@ -104,20 +104,20 @@ def _pitch(canvas: VectorCanvas, top: float) -> None:
                 (left - slant, top + depth),
             ]
             canvas.polygon(corners, (72, 142, 60))
-    _tufts(canvas, top)
+    _grass(canvas, top)
     _lines(canvas, top)
 
 
-def _tufts(canvas: VectorCanvas, top: float) -> None:
-    """Blades and worn patches: a pan shows on grass only by its unevenness."""
+def _grass(canvas: VectorCanvas, top: float) -> None:
+    """Draw blades of grass: without texture, a pan would not be visible on the pitch."""
     rng = np.random.default_rng(int(canvas.width))
     count = int(canvas.width * (canvas.height - top) / 26)
     shades: Sequence[Colour] = ((40, 92, 38), (96, 168, 78), (50, 108, 44), (128, 150, 84))
-    for x, y, grow in rng.random((count, 3)).tolist():
-        depth = 0.35 + y  # nearer blades are larger
-        at = (x * canvas.width, top + y * (canvas.height - top))
-        tip = (at[0] + 2.4 * (grow - 0.5), at[1] - 3.2 * depth)
-        canvas.line(at, tip, 0.8 * depth + 0.25, shades[int(grow * 997) % len(shades)])
+    for x, y, variation in rng.random((count, 3)).tolist():
+        scale = 0.35 + y  # nearer blades are larger
+        root = (x * canvas.width, top + y * (canvas.height - top))
+        tip = (root[0] + 2.4 * (variation - 0.5), root[1] - 3.2 * scale)
+        canvas.line(root, tip, 0.8 * scale + 0.25, shades[int(variation * 997) % len(shades)])
 
 
 def _lines(canvas: VectorCanvas, top: float) -> None:
@@ -131,7 +131,7 @@ def _lines(canvas: VectorCanvas, top: float) -> None:
 
 
 def _aerial_tint(colour: Colour) -> Colour:
-    """In the shade of the stands, seen through the air: darker, and nearer to the same blue."""
+    """Darken a colour, and blend it with the blue of aerial perspective."""
     return tuple(round(0.55 * part + 0.18 * air) for part, air in zip(colour, (70, 84, 120), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What scenes by chance are made of: pieces of pictures, cut out by soft masks."""
+"""Layers of random scenes: textures of photographs or patterns under soft masks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 import torch
 
 from freezeframe.data.color import SRGB, to_linear
+from freezeframe.data.srgb import SrgbImage
 
 from .layered_scene import Array, HomographyFunction, Layer
 from .motion import translation, zoom
-from .patterns import Generator, SrgbImage, pattern
+from .patterns import Generator, pattern
 
-PATTERN_PROBABILITY = 0.25  # share of pictures that are drawn, not photographed
-PIXEL_SIGMA = 0.8  # standard deviation in texture pixels: what a lens and a pixel's own area leave of an edge
-TEXTURE_SCALE = 2  # texture pixels per pixel of a piece
+PATTERN_PROBABILITY = 0.25  # of a drawn instead of a photographed texture
+PIXEL_SIGMA = 0.8  # texture pixels: standard deviation of the PSF of lens and pixel aperture
+TEXTURE_SCALE = 2  # texture pixels per frame pixel
 
 
 def cutout_layer(
@@ -28,7 +29,10 @@ def cutout_layer(
     *,
     mover: bool = True,
 ) -> Layer:
-    """What `mask`, [h, w] at `TEXTURE_SCALE` texture pixels per pixel, cuts from a picture, its middle at `homography`."""
+    """A layer with a random texture under `mask`, [h, w] at `TEXTURE_SCALE` texture pixels per pixel.
+
+    `homography` maps coordinates with the origin in the centre of the mask to the frame.
+    """
     height, width = mask.shape
     texture = random_texture(rng, pictures, size=(max(height, width),) * 2)
     texture = np.asarray(cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
@@ -39,7 +43,7 @@ def cutout_layer(
 
 
 def random_texture(rng: Generator, pictures: Sequence[SrgbImage], *, size: tuple[int, int]) -> SrgbImage:
-    """A piece of a picture, up to `size` rows and columns, turned and mirrored by chance; or one drawn."""
+    """A random crop of an image, of at most `size` rows and columns, rotated and flipped; or a pattern."""
     if not pictures or rng.random() < PATTERN_PROBABILITY:
         return pattern(rng, side=max(size))
     picture = pictures[int(rng.integers(len(pictures)))]
@@ -52,10 +56,7 @@ def random_texture(rng: Generator, pictures: Sequence[SrgbImage], *, size: tuple
 
 
 def premultiply(encoded: SrgbImage, mask: Array | None, *, sigma: float = PIXEL_SIGMA) -> Array:
-    """[h, w, 4] light times cover, and cover; smoothed to what a frame's pixel can hold.
-
-    `sigma`: standard deviation in texture pixels.
-    """
+    """[h, w, 4] premultiplied linear RGB and alpha, low-passed by a Gaussian of `sigma` texture pixels."""
     linear = to_linear(torch.from_numpy(np.ascontiguousarray(encoded)).float() / 255, SRGB).numpy()
     cover = np.ones(encoded.shape[:2], np.float32) if mask is None else mask
     premultiplied = np.concatenate([linear * cover[..., None], cover[..., None]], axis=-1, dtype=np.float32)
@@ -65,12 +66,12 @@ def premultiply(encoded: SrgbImage, mask: Array | None, *, sigma: float = PIXEL_
 
 
 def disc(radius: float) -> Array:
-    """A disc as a mask, like `bar`."""
+    """Mask of a disc of `radius` pixels."""
     return bar(2 * radius, 2 * radius)
 
 
 def bar(long: float, thick: float) -> Array:
-    """A rounded bar as a mask with two texture pixels per pixel, and a margin of emptiness."""
+    """Mask of a rounded bar, pixels, with a transparent margin; two texture pixels per pixel."""
     width, height = math.ceil(2 * long) + 8, math.ceil(2 * thick) + 8
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
@@ -79,7 +80,7 @@ def bar(long: float, thick: float) -> Array:
 
 
 def blob(rng: Generator, mean_radius: float) -> Array:
-    """A lump with a wavy outline."""
+    """Mask of a blob with an undulating outline."""
     side = math.ceil(4 * mean_radius) + 8
     y, x = np.mgrid[:side, :side].astype(np.float32) - (side - 1) / 2
     angle, radius = np.arctan2(y, x), np.hypot(x, y)

@@ -1,8 +1,8 @@
-"""Rendered scenes whose every frame, exposure and motion is known exactly.
+"""Renderer of layered 2-D scenes with exact frames, exposures, flow and masks.
 
-A scene is a stack of flat pictures, each carried over the frame by a homography that depends on time. Time
-counts frame intervals. Light is averaged over the open shutter, and only then clipped at white, as a sensor
-does: a highlight brighter than white leaves a white trail.
+A scene is a stack of textures, each warped to the frame by a homography over time. The unit of time is the
+frame interval. Light is integrated over the exposure and then clipped at white, as in a sensor: a highlight
+brighter than white leaves a white trail.
 """
 
 from __future__ import annotations
@@ -21,51 +21,54 @@ from freezeframe.data.blur.operator import integrate_exposure
 
 Array = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]  # [3, 3] homography
-HomographyFunction = Callable[[float], Matrix]  # time in frame intervals -> where things are
+HomographyFunction = Callable[[float], Matrix]  # time in frame intervals -> homography
 
-_MIN_SUBFRAMES = 9  # sub-frames of an exposure, however little moves
-_PATH_SEGMENTS = 8  # parts of an exposure whose lengths are added up to that of a path
+_MIN_SUBFRAMES = 9  # per exposure
+_PATH_SEGMENTS = 8  # straight segments by which the length of a path is measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A flat picture with soft edges, and its way over the frame.
+    """A texture with soft edges, and its motion.
 
-    `texture` must hold no detail finer than a frame's pixel can: reading does not smooth.
+    `texture` must not exceed the Nyquist limit of the frame: sampling has no anti-aliasing filter.
     """
 
-    texture: Array  # [h, w, 4] linear RGB times cover, and cover in [0, 1]
+    texture: Array  # [h, w, 4] premultiplied linear RGB, and alpha in [0, 1]
     homography: HomographyFunction  # texture pixel -> frame pixel
-    mover: bool = False  # moves otherwise than the camera
-    mirrored: bool = False  # mirrored beyond its border, else nothing is there
-    interpolation: int = cv2.INTER_LINEAR  # OpenCV's kernel between texture pixels
+    mover: bool = False  # moves independently of the camera
+    mirrored: bool = False  # reflected beyond its border, else transparent
+    interpolation: int = cv2.INTER_LINEAR  # OpenCV's interpolation
 
     def corners(self, t: float) -> Matrix:
-        """[4, 2] where the corners of the picture are in the frame."""
+        """[4, 2] frame coordinates (x, y) of the corners of the texture."""
         h, w = self.texture.shape[:2]
         return _transform(self.homography(t), np.array([[0.0, 0], [w - 1, 0], [0, h - 1], [w - 1, h - 1]]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Layers from back to front, seen through a frame of `size` (height, width)."""
+    """Layers from back to front, and the size (height, width) of the frame."""
 
     layers: tuple[Layer, ...]
     size: tuple[int, int]
 
     def sharp(self, t: float, *, readout: float = 0.0) -> Tensor:
-        """What an infinitely short exposure shows. [3, H, W] linear RGB in [0, 1].
+        """Latent image at time `t`. [3, H, W] linear RGB in [0, 1].
 
-        With a rolling shutter, each row at the middle of its own exposure; `readout` as for `blurred`.
+        With a rolling shutter, each row at the middle of its exposure; `readout` as for `blurred`.
         """
         if readout == 0:
             return self.radiance(t).clamp_(0, 1)
         return self._rolling_shutter(t, shutter=0.0, readout=readout).clamp_(0, 1)
 
     def blurred(self, t: float, *, shutter: float, readout: float = 0.0) -> Tensor:
-        """What an exposure of `shutter` frame intervals, centred on `t`, shows. [3, H, W] linear RGB.
+        """Image of an exposure of `shutter` frame intervals, centred on `t`. [3, H, W] linear RGB in [0, 1].
 
         A rolling shutter exposes the last row `readout` intervals after the first, the middle one at `t`.
+
+        Raises:
+            ValueError: `shutter` is outside (0, 1].
         """
         if not 0 < shutter <= 1:
             raise ValueError(f"shutter must lie in (0, 1], not {shutter}")
@@ -75,12 +78,12 @@ class Scene:
         return integrate_exposure(self.radiance, t, shutter=shutter, count=count).clamp_(0, 1)
 
     def subframes(self, t: float, *, shutter: float) -> int:
-        """Sub-frames of an exposure: so many that nothing moves by a pixel between two."""
+        """Number of sub-frames of an exposure: motion between two of them is less than a pixel."""
         edges = [t + shutter * (k / _PATH_SEGMENTS - 0.5) for k in range(_PATH_SEGMENTS + 1)]
         return max(_MIN_SUBFRAMES, *(math.ceil(_path_length(layer, edges)) for layer in self.layers)) | 1
 
     def radiance(self, t: float) -> Tensor:
-        """What reaches the sensor at one moment: [3, H, W] linear RGB, highlights above 1 kept."""
+        """Light at one instant, [3, H, W] linear RGB, not clipped."""
         picture = np.zeros((*self.size, 3), np.float32)
         for layer in self.layers:
             window = _window(layer, t, self.size)
@@ -94,7 +97,7 @@ class Scene:
         return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
 
     def flow(self, t0: float, t1: float) -> Tensor:
-        """Where each pixel at `t0` is found at `t1`: [2, H, W] (dx, dy), as `Flow.uv`."""
+        """Flow from `t0` to `t1`, [2, H, W] pixels, as `Flow.uv`."""
         h, w = self.size
         grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1).astype(np.float64)
         foremost = self._foremost(t0)
@@ -106,7 +109,7 @@ class Scene:
         return torch.from_numpy(uv.transpose(2, 0, 1)).float().contiguous()
 
     def movers(self, t: float) -> Tensor:
-        """[H, W] how much of each pixel is covered by what moves otherwise than the camera."""
+        """[H, W] alpha in [0, 1] of the independently moving layers."""
         mask = np.zeros(self.size, np.float32)
         for layer in self.layers:
             cover = self._full_layer(layer, t)[..., 3]
@@ -114,12 +117,12 @@ class Scene:
         return torch.from_numpy(mask)
 
     def _rolling_shutter(self, t: float, *, shutter: float, readout: float) -> Tensor:
-        """Rows that gather light one after the other, each for as long as the others."""
+        """Image of a rolling shutter, not clipped; `shutter` 0 is an exposure of one sub-frame per row."""
         span = shutter + readout
         count = self.subframes(t, shutter=span)
         subframes = (torch.arange(count) + 0.5) / count * span - span / 2
         rows = (torch.arange(self.size[0]) / max(1, self.size[0] - 1) - 0.5) * readout
-        # A hat one moment wide around a row's exposure, so that the shortest exposure still sees something.
+        # A linear ramp one sub-frame wide at both ends, so that the shortest exposure has nonzero weights.
         edge = (shutter / 2 - (subframes[:, None] - rows).abs()) * count / span + 1
         weights = edge.clamp(0, 1) if shutter > 0 else edge.clamp_min(0)
         weights = weights / weights.sum(0)
@@ -130,7 +133,7 @@ class Scene:
         return total
 
     def _foremost(self, t: float) -> npt.NDArray[np.int64]:
-        """[H, W] the number of the layer that gives most of a pixel's light."""
+        """[H, W] index of the layer with the largest weight in each pixel."""
         weights: list[Array] = []
         for layer in self.layers:
             cover = self._full_layer(layer, t)[..., 3]
@@ -150,7 +153,7 @@ Window = tuple[int, int, int, int]  # top, bottom, left, right
 
 
 def _window(layer: Layer, t: float, size: tuple[int, int]) -> Window | None:
-    """The part of the frame that a layer can reach."""
+    """Bounding box of a layer in the frame, None if it is outside."""
     h, w = size
     if layer.mirrored:
         return 0, h, 0, w
@@ -172,13 +175,13 @@ def _render_window(layer: Layer, t: float, window: Window) -> Array:
 
 
 def _path_length(layer: Layer, times: Sequence[float]) -> float:
-    """Pixels that the fastest corner of a layer travels through `times`."""
-    stops = np.stack([layer.corners(t) for t in times])
-    return float(np.linalg.norm(np.diff(stops, axis=0), axis=-1).sum(axis=0).max())
+    """Longest path of the corners of a layer through `times`, in pixels."""
+    positions = np.stack([layer.corners(t) for t in times])
+    return float(np.linalg.norm(np.diff(positions, axis=0), axis=-1).sum(axis=0).max())
 
 
 def _transform(matrix: Matrix, points: Matrix) -> Matrix:
-    """[N, 2] points through a homography."""
+    """Apply a homography to [N, 2] points."""
     homogeneous = points @ matrix[:, :2].T + matrix[:, 2]
     projected: Matrix = homogeneous[:, :2] / homogeneous[:, 2:]
     return projected

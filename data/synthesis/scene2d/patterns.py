@@ -1,4 +1,4 @@
-"""Drawn pictures of what photographs seldom show and sport always does: stripes, nets, numbers, words."""
+"""Drawn patterns that are rare in photographs and frequent in sports: stripes, nets, numbers, words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-SrgbImage = npt.NDArray[np.uint8]  # [h, w, 3] sRGB codes
+from freezeframe.data.srgb import SrgbImage
+
 Generator = np.random.Generator
 
 _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX)
@@ -16,80 +16,80 @@ _LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 
 
 def pattern(rng: Generator, *, side: int) -> SrgbImage:
-    """One drawn picture, [side, side, 3]; `rng` chooses which and how."""
-    paper = np.full((side, side, 3), _colour(rng), np.uint8)
+    """Draw a random pattern, [side, side, 3]."""
+    image = np.full((side, side, 3), _colour(rng), np.uint8)
     draw = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
-    draw(paper, rng)
-    return _shade(paper, rng)
+    draw(image, rng)
+    return _shade(image, rng)
 
 
-def _stripes(paper: SrgbImage, rng: Generator) -> None:
-    side = len(paper)
+def _stripes(image: SrgbImage, rng: Generator) -> None:
+    side = len(image)
     period, angle = rng.uniform(6, 60), rng.uniform(0, np.pi)
     y, x = np.mgrid[:side, :side]
     phase = (x * np.cos(angle) + y * np.sin(angle)) / period % 1
-    paper[phase < rng.uniform(0.25, 0.75)] = _colour(rng)
-    if rng.random() < 0.3:  # a second set makes squares
+    image[phase < rng.uniform(0.25, 0.75)] = _colour(rng)
+    if rng.random() < 0.3:  # a second, perpendicular set gives squares
         other = (y * np.cos(angle) - x * np.sin(angle)) / period % 1
-        paper[other < 0.5] = _colour(rng)
+        image[other < 0.5] = _colour(rng)
 
 
-def _net(paper: SrgbImage, rng: Generator) -> None:
-    side = len(paper)
+def _net(image: SrgbImage, rng: Generator) -> None:
+    side = len(image)
     step, thick, ink = int(rng.integers(10, 50)), int(rng.integers(1, 5)), _colour(rng)
     lean = int(rng.integers(-step, step + 1))
     for at in range(-side, 2 * side, step):
-        cv2.line(paper, (at, 0), (at + lean * 4, side), ink, thick, cv2.LINE_AA)
-        cv2.line(paper, (0, at), (side, at + lean), ink, thick, cv2.LINE_AA)
+        cv2.line(image, (at, 0), (at + lean * 4, side), ink, thick, cv2.LINE_AA)
+        cv2.line(image, (0, at), (side, at + lean), ink, thick, cv2.LINE_AA)
 
 
-def _words(paper: SrgbImage, rng: Generator) -> None:
-    side, y = len(paper), 0
+def _words(image: SrgbImage, rng: Generator) -> None:
+    side, y = len(image), 0
     while y < side:
         size = rng.uniform(0.5, 3.0)
         y += int(34 * size)
         letters = "".join(rng.choice(_LETTERS, int(rng.integers(4, 30))))
         font = _FONTS[int(rng.integers(len(_FONTS)))]
         at = (int(rng.integers(-40, side // 2)), y)
-        cv2.putText(paper, letters, at, font, size, _colour(rng), max(1, round(2 * size)), cv2.LINE_AA)
+        cv2.putText(image, letters, at, font, size, _colour(rng), max(1, round(2 * size)), cv2.LINE_AA)
 
 
-def _numbers(paper: SrgbImage, rng: Generator) -> None:
-    """Shirts: a large number on a block of colour."""
-    side = len(paper)
+def _numbers(image: SrgbImage, rng: Generator) -> None:
+    """Shirts: large numbers on rectangles."""
+    side = len(image)
     for _ in range(int(rng.integers(3, 9))):
         x, y = rng.integers(0, side, 2).tolist()
         size = rng.uniform(1.5, 6)
         width, height = int(40 * size), int(36 * size)
-        cv2.rectangle(paper, (x - 9, y - height), (x + width, y + 12), _colour(rng), -1)
+        cv2.rectangle(image, (x - 9, y - height), (x + width, y + 12), _colour(rng), -1)
         number = str(int(rng.integers(100)))
         cv2.putText(
-            paper, number, (x, y), _FONTS[1], size, _colour(rng), max(2, round(2.5 * size)), cv2.LINE_AA
+            image, number, (x, y), _FONTS[1], size, _colour(rng), max(2, round(2.5 * size)), cv2.LINE_AA
         )
 
 
-def _line_art(paper: SrgbImage, rng: Generator) -> None:
-    side = len(paper)
+def _line_art(image: SrgbImage, rng: Generator) -> None:
+    side = len(image)
     for _ in range(int(rng.integers(15, 70))):
         points = rng.integers(-20, side + 20, (int(rng.integers(2, 6)), 2)).astype(np.int32)
         closed = bool(rng.random() < 0.4)
         if closed and rng.random() < 0.6:
-            cv2.fillPoly(paper, [points], _colour(rng), cv2.LINE_AA)
+            cv2.fillPoly(image, [points], _colour(rng), cv2.LINE_AA)
         else:
-            cv2.polylines(paper, [points], closed, _colour(rng), int(rng.integers(1, 8)), cv2.LINE_AA)
+            cv2.polylines(image, [points], closed, _colour(rng), int(rng.integers(1, 8)), cv2.LINE_AA)
         radius = int(rng.integers(2, 40))
         cv2.circle(
-            paper, tuple(points[0].tolist()), radius, _colour(rng), int(rng.choice([-1, 2, 4])), cv2.LINE_AA
+            image, tuple(points[0].tolist()), radius, _colour(rng), int(rng.choice([-1, 2, 4])), cv2.LINE_AA
         )
 
 
-def _crowd(paper: SrgbImage, rng: Generator) -> None:
-    """Rows of small round things, each of its own colour."""
-    side, step = len(paper), int(rng.integers(9, 30))
+def _crowd(image: SrgbImage, rng: Generator) -> None:
+    """Rows of small discs of random colours."""
+    side, step = len(image), int(rng.integers(9, 30))
     for y in range(0, side, step):
         for x in range(0, side, step):
             centre = (x + int(rng.integers(-2, 3)), y + int(rng.integers(-2, 3)))
-            cv2.circle(paper, centre, int(step * rng.uniform(0.25, 0.5)), _colour(rng), -1, cv2.LINE_AA)
+            cv2.circle(image, centre, int(step * rng.uniform(0.25, 0.5)), _colour(rng), -1, cv2.LINE_AA)
 
 
 _PATTERNS: tuple[Callable[[SrgbImage, Generator], None], ...] = (
@@ -102,18 +102,18 @@ _PATTERNS: tuple[Callable[[SrgbImage, Generator], None], ...] = (
 )
 
 
-def _shade(paper: SrgbImage, rng: Generator) -> SrgbImage:
-    """Light that falls off to one side, and a grain: nothing real is one colour all over."""
-    side = len(paper)
+def _shade(image: SrgbImage, rng: Generator) -> SrgbImage:
+    """Apply a brightness ramp and grain: no real surface has one colour."""
+    side = len(image)
     ramp = np.linspace(rng.uniform(0.6, 1), rng.uniform(0.6, 1), side, dtype=np.float32)
     grain = rng.standard_normal((side, side, 1)).astype(np.float32)
     grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.8, 2))[..., None] * rng.uniform(0, 20)
-    shaded = paper.astype(np.float32) * ramp[:, None, None] + grain
+    shaded = image.astype(np.float32) * ramp[:, None, None] + grain
     return np.asarray(np.clip(shaded, 0, 255), np.uint8)
 
 
 def _colour(rng: Generator) -> tuple[int, ...]:
-    """Any colour, black and white more often than chance would."""
+    """A random colour, near black or white with probability 0.3."""
     if rng.random() < 0.3:
         return (int(rng.choice([12, 30, 225, 248])),) * 3
     return tuple(rng.integers(0, 256, 3).tolist())

@@ -1,10 +1,9 @@
-"""Pictures drawn for scenes: a sheet measured in units of length, turned into light without aliasing."""
+"""Vector drawings, rendered to textures without aliasing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -13,29 +12,30 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .layered_scene import Array, Matrix
 
-Colour = tuple[int, ...]  # sRGB codes, and cover in 0 to 255 unless full
+Colour = tuple[int, ...]  # sRGB code values, and alpha from 0 to 255 unless opaque
 Point = tuple[float, float]  # x right, y down, in units
 
-_SUPERSAMPLING = 2  # drawn pixels per texture pixel: edges are averages, not stairs
-_TEXTURE_SCALE = 2  # texture pixels per frame pixel: a bilinear read then loses nothing that a frame can show
-_PIXEL_SIGMA = 0.8  # sigma in texture pixels: what a lens and a pixel's own area leave of an edge
-_STRIP_ROWS = 256  # drawn rows turned into light at once: a whole sheet in float32 would be huge
-_HEADROOM = 6.0  # brightest highlight of `boost_highlights`, over white
+_SUPERSAMPLING = 2  # drawn pixels per texture pixel and axis
+_TEXTURE_SCALE = 2  # texture pixels per frame pixel: bilinear sampling then keeps all frame frequencies
+_PIXEL_SIGMA = 0.8  # texture pixels: standard deviation of the PSF of lens and pixel aperture
+_STRIP_ROWS = 256  # drawn rows converted at once: the whole canvas in float32 takes too much memory
+_HEADROOM = 6.0  # brightest highlight of `boost_highlights`, relative to white
 
 
-@dataclass(frozen=True, slots=True)
 class VectorCanvas:
-    """Transparent paper of `width` by `height` units; a frame shows `scale` pixels per unit."""
+    """A transparent canvas that the drawing methods change.
 
-    width: float
-    height: float
-    scale: float
-    image: Image.Image = field(init=False)
+    Args:
+        width: Units.
+        height: Units.
+        scale: Frame pixels per unit.
+    """
 
-    def __post_init__(self) -> None:
-        fine = self.scale * _TEXTURE_SCALE
-        size = (math.ceil(self.width * fine) * _SUPERSAMPLING, math.ceil(self.height * fine) * _SUPERSAMPLING)
-        object.__setattr__(self, "image", Image.new("RGBA", size))
+    def __init__(self, width: float, height: float, scale: float) -> None:
+        self.width, self.height, self.scale = width, height, scale
+        fine = scale * _TEXTURE_SCALE
+        size = (math.ceil(width * fine) * _SUPERSAMPLING, math.ceil(height * fine) * _SUPERSAMPLING)
+        self._image = Image.new("RGBA", size)
 
     @property
     def pixels_per_unit(self) -> float:
@@ -53,7 +53,7 @@ class VectorCanvas:
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
 
     def line(self, start: Point, end: Point, width: float, colour: Colour) -> None:
-        """A stroke with round ends."""
+        """Draw a line with round caps."""
         thick = max(round(width * self.pixels_per_unit), 1)
         ends = [(x * self.pixels_per_unit, y * self.pixels_per_unit) for x, y in (start, end)]
         self._draw.line(ends, fill=colour, width=thick)
@@ -69,15 +69,15 @@ class VectorCanvas:
         self._draw.ellipse(bounds, fill=colour)
 
     def text(self, words: str, centre: Point, height: float, colour: Colour) -> None:
-        """Words in Pillow's own typeface, so that every machine draws the same."""
+        """Draw text in Pillow's own typeface, which is the same on every machine."""
         font = ImageFont.load_default(size=height * self.pixels_per_unit)
         at = (centre[0] * self.pixels_per_unit, centre[1] * self.pixels_per_unit)
         stroke = max(round(height * self.pixels_per_unit * 0.03), 0)
         self._draw.text(at, words, fill=colour, font=font, anchor="mm", stroke_width=stroke)
 
     def texture(self) -> Array:
-        """[h, w, 4] linear RGB times cover, and cover, as `Layer.texture`."""
-        encoded = np.asarray(self.image)
+        """[h, w, 4] premultiplied linear RGB and alpha, as `Layer.texture`."""
+        encoded = np.asarray(self._image)
         strips = [
             _downsample(encoded[row : row + _STRIP_ROWS]) for row in range(0, len(encoded), _STRIP_ROWS)
         ]
@@ -87,25 +87,25 @@ class VectorCanvas:
         )
 
     def pixel_to_unit(self) -> Matrix:
-        """[3, 3] from pixels of the texture to units on the sheet."""
+        """[3, 3] homography from texture pixels to units."""
         fine = self.scale * _TEXTURE_SCALE
         return np.array([[1 / fine, 0, 0.5 / fine], [0, 1 / fine, 0.5 / fine], [0, 0, 1]])
 
     @property
     def _draw(self) -> ImageDraw.ImageDraw:
-        return ImageDraw.Draw(self.image)
+        return ImageDraw.Draw(self._image)
 
 
 def boost_highlights(texture: Array, *, above: float = 0.8) -> Array:
-    """The same texture with its lights brighter than white, as lamps and glints are."""
+    """Scale colours brighter than `above` to several times white, as of lamps and specular reflections."""
     peak = texture[..., :3].max(axis=-1, keepdims=True)
-    part = np.clip((peak - above) / (1 - above), 0, 1) ** 2
-    bright = texture[..., :3] * (1 + part * (_HEADROOM - 1))
+    weight = np.clip((peak - above) / (1 - above), 0, 1) ** 2
+    bright = texture[..., :3] * (1 + weight * (_HEADROOM - 1))
     return np.concatenate([bright, texture[..., 3:]], axis=-1, dtype=np.float32)
 
 
 def add_grain(texture: Array, rng: np.random.Generator, *, strength: float, size: float) -> Array:
-    """The same texture under a random pattern of relative `strength` and grain `size` (texture pixels)."""
+    """Multiply by Gaussian noise of relative `strength`, low-passed to `size` texture pixels."""
     grain = rng.standard_normal(texture.shape[:2]).astype(np.float32)
     soft = cv2.GaussianBlur(grain, (0, 0), size) * np.float32(2 * np.sqrt(np.pi) * size)
     factor = np.clip(1 + strength * soft, 0.1, 3)[..., None]
@@ -113,7 +113,7 @@ def add_grain(texture: Array, rng: np.random.Generator, *, strength: float, size
 
 
 def _downsample(encoded: npt.NDArray[np.uint8]) -> Array:
-    """[H, W, 4] codes to [H / 2, W / 2, 4] linear light times cover, and cover."""
+    """[H, W, 4] sRGB code values to [H / 2, W / 2, 4] premultiplied linear RGB and alpha."""
     cover = encoded[..., 3:].astype(np.float32) / 255
     linear = np.concatenate([_LINEAR[encoded[..., :3]] * cover, cover], axis=-1)
     size = (encoded.shape[1] // _SUPERSAMPLING, encoded.shape[0] // _SUPERSAMPLING)
@@ -121,6 +121,7 @@ def _downsample(encoded: npt.NDArray[np.uint8]) -> Array:
 
 
 def _srgb_table() -> Array:
+    """Linear values of the sRGB code values, in float64 and rounded once, unlike those of `data.color`."""
     encoded = np.arange(256) / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return linear.astype(np.float32)

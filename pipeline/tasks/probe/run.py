@@ -19,7 +19,7 @@ from freezeframe.data.media.photo.files import exposure_seconds, read_photo
 from freezeframe.data.media.video_in.source import VideoSource, open_video
 from freezeframe.data.types import Clip, Frame, Motion, stack_linear
 from freezeframe.motion.camera.homography import fit_homography
-from freezeframe.motion.camera.segmentation import movers
+from freezeframe.motion.camera.segmentation import segment_movers
 from freezeframe.motion.diagnosis.diagnose import diagnose
 from freezeframe.motion.diagnosis.plot import plot_diagnosis
 from freezeframe.pipeline.config import GateConfig, MeasureConfig, ShotConfig
@@ -204,7 +204,7 @@ def _independent_motion(motion: Motion, position: int) -> Tensor:
     neighbour = position + 1 if position + 1 < len(motion.velocity) else position - 1
     flow = motion.flows[position, neighbour]
     camera = fit_homography(flow.uv, flow.confidence)
-    return torch.zeros_like(flow.confidence) if camera is None else movers(flow, camera)
+    return torch.zeros_like(flow.confidence) if camera is None else segment_movers(flow, camera)
 
 
 def _diagnose_single_frame(frame: Frame) -> SampledFrame:

@@ -1,4 +1,4 @@
-"""The shipped samples are what they are said to be: real files whose truth fits them."""
+"""The bundled samples: tagged files, registered to their ground truth."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from freezeframe.data.media.video_in.frame_picture import frame_from_linear
 from freezeframe.data.metrics.image import psnr_srgb
 from freezeframe.data.samples import sample_burst, sample_burst_truth, sample_clip, sample_truth
-from freezeframe.data.synthesis.demo.scenes import sports_scene
+from freezeframe.data.synthesis.demo.football import sports_scene
 
-BUDGET = 3_500_000  # bytes of a wheel that everybody downloads
+MAX_BYTES = 3_500_000  # part of the wheel
 
 
 def decode(path):
@@ -23,7 +23,7 @@ def decode(path):
 
 
 def sharpness(grey):
-    """Energy of the steps between neighbouring pixels along the pan."""
+    """Energy of the horizontal differences, along the pan."""
     return float(np.square(np.diff(grey.astype(np.float32), axis=1)).mean())
 
 
@@ -44,7 +44,7 @@ def truth():
 def test_all_samples_together_are_small():
     paths = [sample_clip(), sample_truth(), *sample_burst(), *map(sample_burst_truth, range(6))]
     assert len(set(paths)) == 14
-    assert sum(path.stat().st_size for path in paths) < BUDGET
+    assert sum(path.stat().st_size for path in paths) < MAX_BYTES
 
 
 @pytest.mark.parametrize("sample", [sample_clip, sample_truth])
@@ -65,7 +65,7 @@ def test_clip_and_truth_show_the_same_moments(clip, truth):
 
 
 def test_truth_is_sharper_and_in_place(clip, truth):
-    """Of the true frames around it, each blurred frame is nearest to its own: the exposure is centred."""
+    """Each blurred frame is nearest to its own true frame: the exposure is centred."""
     for k in (10, 37, 64):
         blurred = clip[k][1]
         assert sharpness(truth[k][1]) > 2 * sharpness(blurred)
@@ -77,14 +77,14 @@ def test_each_photo_has_its_truth_on_its_own_grid():
     """A photo is nearer to its own truth than to any other's."""
     photos = [photo(path) for path in sample_burst()]
     truths = [photo(sample_burst_truth(k)) for k in range(6)]
-    likeness = np.array([[psnr_srgb(p, t) for t in truths] for p in photos])
-    assert (likeness.argmax(axis=1) == np.arange(6)).all()
+    scores = np.array([[psnr_srgb(p, t) for t in truths] for p in photos])
+    assert (scores.argmax(axis=1) == np.arange(6)).all()
     for shaken, sharp in zip(photos, truths, strict=True):
         assert sharpness(sharp) > 1.5 * sharpness(shaken)
 
 
 def test_the_truth_comes_out_of_its_renderer(truth):
-    """Rendered anew, a true frame differs from the shipped one by compression alone: 30 dB in luma."""
+    """A rendered true frame differs from the bundled one by compression alone: over 30 dB in luma."""
     scene = sports_scene(640, 360, seed=7, frames=75)
     rendered = frame_from_linear(scene.sharp(30.0), depth=8).to_ndarray(format="gray")
     assert psnr_srgb(truth[30][1], rendered) > 30

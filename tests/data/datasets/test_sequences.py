@@ -1,4 +1,4 @@
-"""Published layouts in miniature: what belongs together is found, what is missing is named."""
+"""Miniatures of the published layouts: pairs are matched, missing files are named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MakePictures = Callable[..., Path]
 
 @pytest.fixture
 def make_pictures(tmp_path: Path) -> MakePictures:
-    """`plant("a/1.png", ...)`: pictures in a new folder, which it returns."""
+    """`make_pictures("a/1.png", ...)` writes images into a new folder and returns it."""
 
     def write_pictures(*names: str) -> Path:
         for name in names:
@@ -31,7 +31,7 @@ def make_pictures(tmp_path: Path) -> MakePictures:
     return write_pictures
 
 
-# Of each layout: files of two frames or photos, and the truth that belongs to each blurred one.
+# Of each layout: blurred images, and the truth of each.
 LAYOUTS: dict[str, tuple[SetName, list[tuple[str, str]]]] = {
     "gopro": ("gopro", [(f"test/GOPR1/blur/00000{i}.png", f"test/GOPR1/sharp/00000{i}.png") for i in (1, 2)]),
     "gopro-gamma": (
@@ -116,7 +116,7 @@ def test_a_missing_truth_is_named_with_its_folder(layout: str, make_pictures: Ma
 @pytest.mark.parametrize(
     "name", ["gopro", "dvd", "bsd", "reds", "realblur-j", "realblur-r", "hide", "kohler"]
 )
-def test_an_empty_folder_is_told_what_it_lacks(name: SetName, tmp_path: Path) -> None:
+def test_the_error_of_an_empty_folder_names_it(name: SetName, tmp_path: Path) -> None:
     with pytest.raises(UnreadableMedia, match=str(tmp_path)):
         open_set(tmp_path, name)
 
@@ -130,17 +130,17 @@ def test_a_split_folder_may_be_named_itself(make_pictures: MakePictures) -> None
 
 
 def test_realblur_follows_its_list_and_is_aligned(make_pictures: MakePictures) -> None:
-    """The list says truth first."""
+    """Each line names the truth first."""
     folder = "RealBlur-J_ECC_IMCORR_centroid_itensity_ref/scene230"
     root = make_pictures(f"{folder}/gt/gt_7.png", f"{folder}/blur/blur_7.png", f"{folder}/blur/blur_8.png")
-    listed = root / "RealBlur_J_test_list.txt"
-    listed.write_text(f"{folder}/gt/gt_7.png {folder}/blur/blur_7.png \n\n")
+    list_file = root / "RealBlur_J_test_list.txt"
+    list_file.write_text(f"{folder}/gt/gt_7.png {folder}/blur/blur_7.png \n\n")
     dataset = open_set(root, "realblur-j")
     assert dataset.comparison == "aligned"
     assert frame_truth_pairs(dataset.sequences) == {
         (root / folder / "blur/blur_7.png", root / folder / "gt/gt_7.png")
     }
-    listed.write_text(f"{folder}/gt/gt_9.png {folder}/blur/blur_8.png\n")
+    list_file.write_text(f"{folder}/gt/gt_9.png {folder}/blur/blur_8.png\n")
     with pytest.raises(UnreadableMedia, match=r"gt_9\.png: is missing, but RealBlur_J_test_list\.txt"):
         open_set(root, "realblur-j")
 
@@ -148,7 +148,7 @@ def test_realblur_follows_its_list_and_is_aligned(make_pictures: MakePictures) -
 def test_a_shaken_photo_has_its_whole_trajectory_as_truth(make_pictures: MakePictures) -> None:
     root = make_pictures("Blurry1_1.png", *(f"GroundTruth1_1_{i}.png" for i in (10, 2, 1)))
     dataset = open_set(root, "kohler")
-    assert dataset.comparison == "best of many"
+    assert dataset.comparison == "best_of_many"
     assert [path.name for path in dataset.sequences[0].truths[0]] == [
         f"GroundTruth1_1_{i}.png" for i in (1, 2, 10)
     ]

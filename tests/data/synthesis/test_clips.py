@@ -1,4 +1,4 @@
-"""Clips by chance: repeatable, true to the light, and sharp at the middle of their exposure."""
+"""Random clips: deterministic, linear in light, and with exact ground truth."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.synthesis.clips.clips import load_pictures, synth_clip
-from freezeframe.data.synthesis.clips.parallax import MAX_PARALLAX, MAX_SPEED, CameraMotion, foreground_layers
-from freezeframe.data.synthesis.clips.random_scene import MAX_BLUR, random_scene
+from freezeframe.data.synthesis.clips.parallax import CameraMotion, DepthDistribution, foreground_layers
+from freezeframe.data.synthesis.clips.random_scene import SceneDistribution, random_scene
 from freezeframe.data.synthesis.degradations.camera_isp import Camera, apply_tone_curve, record_clip
 from freezeframe.data.synthesis.scene2d.cutouts import premultiply
 from freezeframe.data.synthesis.scene2d.patterns import pattern
@@ -36,7 +36,7 @@ def test_a_seed_is_a_clip():
 @given(seed=SEEDS)
 @settings(max_examples=10, deadline=None)
 def test_exposure_keeps_the_light(seed):
-    """However things move, the mean of an exposure is the mean of its moments (no light is lost or made)."""
+    """An exposure is the mean of its sub-frames, whatever the motion."""
     exposure = scene(seed)
     count = exposure.scene.subframes(0.0, shutter=exposure.shutter)
     subframes = ((k + 0.5) / count - 0.5 for k in range(count))
@@ -52,9 +52,9 @@ def test_no_step_within_an_exposure_exceeds_a_pixel(seed):
     count = exposure.scene.subframes(0.0, shutter=exposure.shutter)
     step = exposure.shutter / count
     for layer in exposure.scene.layers:
-        way = np.linalg.norm(layer.corners(step / 2) - layer.corners(-step / 2), axis=1)
-        # The way is added up in eight parts, within which it may bend a little.
-        assert way.max() < 1.3
+        distance = np.linalg.norm(layer.corners(step / 2) - layer.corners(-step / 2), axis=1)
+        # The length of the path is measured by eight straight segments, the path is curved.
+        assert distance.max() < 1.3
 
 
 @given(seed=SEEDS)
@@ -69,42 +69,43 @@ def test_a_shorter_exposure_lies_nearer_to_the_truth(seed):
 
 
 def test_cameras_blur_by_a_little_as_often_as_by_much():
-    """A network that only saw long blur makes short blur worse."""
+    """A network trained on long blur alone makes short blur worse."""
     lengths = []
     for seed in range(60):
         exposure = scene(seed)
         half = exposure.shutter / 2
         lengths.append(float(exposure.scene.flow(-half, half).norm(dim=0).median()))
-    assert max(lengths) < 2 * MAX_BLUR  # shake and turns come on top, nearer things move further
+    # Shake and roll are added to the pan, and parallax multiplies it.
+    assert max(lengths) < 2 * SceneDistribution().blur[1]
     assert np.quantile(lengths, 0.3) < 4
     assert np.quantile(lengths, 0.85) > 8
 
 
 def test_some_hands_tremble_within_an_exposure():
-    """Off an even course by tenths of a pixel, for a third of the cameras at least; tripods never do."""
-    wide = []
+    """At least a third of the cameras deviate from a straight path by tenths of a pixel; tripods never do."""
+    deviations = []
     for seed in range(60):
         exposure = scene(seed)
         background, half = exposure.scene.layers[0], exposure.shutter / 2
         first, middle, last = (background.corners(t) for t in (-half, 0.0, half))
-        wide.append(float(np.abs(middle - (first + last) / 2).max()))
-    assert sum(off < 1e-9 for off in wide) > 3
-    assert sum(off > 0.1 for off in wide) > 20
-    # Ten pixels a frame times 0.08, three standard deviations of it, and a bend of the course on top.
-    assert max(wide) < 4
+        deviations.append(float(np.abs(middle - (first + last) / 2).max()))
+    assert sum(off < 1e-9 for off in deviations) > 3
+    assert sum(off > 0.1 for off in deviations) > 20
+    # Three standard deviations of 0.08 times ten pixels per frame, plus curvature of the path.
+    assert max(deviations) < 4
 
 
 def test_a_softer_lens_leaves_less_detail():
-    codes = pattern(np.random.default_rng(3), side=120)
-    sheets = (premultiply(codes, None, sigma=sigma) for sigma in (0.3, 0.8, 2))
-    detail = [float(np.abs(np.diff(sheet, axis=1)).mean()) for sheet in sheets]
+    image = pattern(np.random.default_rng(3), side=120)
+    textures = (premultiply(image, None, sigma=sigma) for sigma in (0.3, 0.8, 2))
+    detail = [float(np.abs(np.diff(texture, axis=1)).mean()) for texture in textures]
     assert detail[0] > detail[1] > detail[2] > 0
 
 
 def test_time_reversal_gives_the_same_blur():
-    """An open shutter does not know which way things went."""
+    """The integral over an exposure does not depend on the direction of time."""
     exposure = scene(11)
-    turned = type(exposure.scene)(
+    reversed_scene = type(exposure.scene)(
         layers=tuple(
             type(layer)(
                 texture=layer.texture,
@@ -115,7 +116,7 @@ def test_time_reversal_gives_the_same_blur():
         ),
         size=exposure.scene.size,
     )
-    one, other = (each.blurred(0.0, shutter=0.8) for each in (exposure.scene, turned))
+    one, other = (each.blurred(0.0, shutter=0.8) for each in (exposure.scene, reversed_scene))
     assert torch.allclose(one, other, atol=1e-5)
 
 
@@ -125,7 +126,7 @@ def test_rows_of_a_rolling_shutter_are_exposed_one_after_the_other():
     rolled = exposure.scene.blurred(0.0, shutter=0.5, readout=0.5)
     for row, when in ((0, -0.25), (-1, 0.25)):
         alone = exposure.scene.blurred(when, shutter=0.5)[:, row]
-        # Sub-frames fall on other moments: less than a code of sRGB in the mean.
+        # The sub-frames have other times: less than one 8-bit step in the mean.
         assert (rolled[:, row] - alone).abs().mean() < 4e-3
     assert torch.allclose(exposure.scene.sharp(0.0, readout=1e-9), exposure.scene.sharp(0.0), atol=1e-3)
 
@@ -133,17 +134,18 @@ def test_rows_of_a_rolling_shutter_are_exposed_one_after_the_other():
 @given(seed=SEEDS, speed=st.floats(1, 30))
 @settings(max_examples=20, deadline=None)
 def test_a_moving_camera_shifts_near_things_further(seed, speed):
-    """By parallax: no less than the background, no faster than flow can follow; none moves by itself."""
+    """At least as far as the background, at most by the largest speed; none moves independently."""
     view = CameraMotion(
         orientation=lambda t: np.eye(3), background_shift=lambda t: (speed * t, 0.0), speed=speed
     )
+    limits = DepthDistribution()
     for layer in foreground_layers(np.random.default_rng(seed), [], view, side=64):
         uv = layer.corners(1.0) - layer.corners(0.0)
         assert np.allclose(uv[:, 1], 0, atol=1e-9)
-        # The ground may lie partly behind the background: above its horizon it is not seen.
+        # Above its horizon, the ground plane has a parallax below 1 and is not visible.
         assert uv[:, 0].max() >= speed - 1e-9
         inside = layer.corners(0.0)[:, 1] <= 64
-        assert (uv[inside, 0] <= max(min(MAX_PARALLAX * speed, MAX_SPEED), speed) + 1e-9).all()
+        assert (uv[inside, 0] <= max(min(limits.max_parallax * speed, limits.max_speed), speed) + 1e-9).all()
         assert not layer.mover
 
 
@@ -159,7 +161,7 @@ def test_depth_needs_a_moving_camera_to_show():
 
 
 def test_flows_follow_the_pattern():
-    """The exact flow carries one sharp frame onto the next, where nothing is hidden."""
+    """A latent image warped along the exact flow is the previous one, where nothing is occluded."""
     clip = next(
         c
         for c in (synth_clip(s, [], side=96) for s in range(40))
@@ -168,24 +170,24 @@ def test_flows_follow_the_pattern():
     a, b = (clip.exposure.scene.sharp(t) for t in (0.0, 1.0))
     uv = clip.flow(clip.middle, clip.middle + 1).numpy()
     y, x = np.mgrid[:96, :96].astype(np.float32)
-    carried = cv2.remap(b.permute(1, 2, 0).numpy(), x + uv[0], y + uv[1], cv2.INTER_CUBIC)
+    warped = cv2.remap(b.permute(1, 2, 0).numpy(), x + uv[0], y + uv[1], cv2.INTER_CUBIC)
     inside = (x + uv[0] > 2) & (x + uv[0] < 93) & (y + uv[1] > 2) & (y + uv[1] < 93)
-    # Interpolation of a sharp picture, in linear light.
-    assert np.abs(carried - a.permute(1, 2, 0).numpy())[inside].mean() < 0.02
+    # Error of interpolation, in linear light.
+    assert np.abs(warped - a.permute(1, 2, 0).numpy())[inside].mean() < 0.02
 
 
-def test_a_camera_without_faults_only_rounds():
-    light = torch.rand(3, 32, 32)
-    (frame,) = record_clip([light], Camera(), seed=1)
-    assert np.array_equal(frame, apply_tone_curve(light, Camera()))
+def test_a_camera_without_defects_only_quantises():
+    linear = torch.rand(3, 32, 32)
+    (frame,) = record_clip([linear], Camera(), seed=1)
+    assert np.array_equal(frame, apply_tone_curve(linear, Camera()))
 
 
 @pytest.mark.parametrize("worse", [{"h264": 40}, {"jpeg": 20}, {"shot": 1e-2}, {"read": 3e-2}, {"halo": 1.0}])
-def test_every_fault_shows(worse):
-    light = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), size=64, mode="bicubic")[0].clamp(0, 1)
-    clean, faulty = (record_clip([light], camera, seed=1)[0] for camera in (Camera(), Camera(**worse)))
-    assert np.abs(clean.astype(int) - faulty).mean() > 0.5
-    assert np.abs(clean.astype(float).mean() - faulty.mean()) < 6  # codes: nothing gets darker by it
+def test_every_defect_changes_the_frame(worse):
+    linear = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), size=64, mode="bicubic")[0].clamp(0, 1)
+    clean, degraded = (record_clip([linear], camera, seed=1)[0] for camera in (Camera(), Camera(**worse)))
+    assert np.abs(clean.astype(int) - degraded).mean() > 0.5
+    assert np.abs(clean.astype(float).mean() - degraded.mean()) < 6  # code values: the mean stays
 
 
 def test_a_folder_without_pictures_is_named(tmp_path):
@@ -194,6 +196,6 @@ def test_a_folder_without_pictures_is_named(tmp_path):
 
 
 def test_training_pictures_are_photos_and_stills_of_videos(shared_data):
-    found = load_pictures(shared_data / "train")
-    assert len(found) > 45
-    assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for picture in found)
+    pictures = load_pictures(shared_data / "train")
+    assert len(pictures) > 45
+    assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for picture in pictures)

@@ -1,4 +1,4 @@
-"""Synthetic degradations: what each law of optics, counting and coding says about them."""
+"""Degradations against the laws of optics, photon statistics and coding."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from freezeframe.data.color import SRGB, to_linear
 from freezeframe.data.metrics.image import psnr_srgb
+from freezeframe.data.synthesis.degradations.codec import compress_jpeg
 from freezeframe.data.synthesis.degradations.compose import KINDS, degrade
 from freezeframe.data.synthesis.degradations.psf import (
     convolve,
@@ -21,7 +22,6 @@ from freezeframe.data.synthesis.degradations.psf import (
     shake_kernel,
 )
 from freezeframe.data.synthesis.degradations.sensor import (
-    compress_jpeg,
     gaussian_noise,
     shot_noise,
     simulate_low_light,
@@ -33,7 +33,7 @@ DEGRADATIONS = [kind for kind in KINDS if kind != "clean"]
 
 
 def picture(side=48, *, seed=0):
-    """Smooth colours with some grain: whole 255ths."""
+    """Smooth colours with some noise, quantised to 8 bits."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(0.1, 0.9, (1, 3, side // 8, side // 8)).astype(np.float32))
     smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")[0]
@@ -52,7 +52,7 @@ def test_no_strength_is_no_change(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_seed_says_everything_and_the_given_picture_stays(kind):
+def test_a_degradation_is_deterministic_and_leaves_its_input(kind):
     sharp = picture()
     before = sharp.clone()
     assert torch.equal(degrade(sharp, kind, seed=5), degrade(sharp, kind, seed=5))
@@ -60,7 +60,7 @@ def test_a_seed_says_everything_and_the_given_picture_stays(kind):
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
-def test_another_seed_is_another_fate(kind):
+def test_another_seed_gives_another_degradation(kind):
     sharp = picture()
     assert not torch.equal(degrade(sharp, kind, seed=5), degrade(sharp, kind, seed=6))
 
@@ -73,7 +73,7 @@ def test_a_file_holds_whole_255ths_of_the_same_size(kind, seed, strength):
     assert degraded.shape == sharp.shape
     assert degraded.min() >= 0
     assert degraded.max() <= 1
-    # Half a millionth of 255: float32 cannot hold n / 255 better.
+    # Rounding of n / 255 in float32.
     assert (degraded * 255 - (degraded * 255).round()).abs().max() < 1e-4
 
 
@@ -81,7 +81,7 @@ def test_a_file_holds_whole_255ths_of_the_same_size(kind, seed, strength):
     "kind", ["noise", "shot", "jpeg", "motion", "shake", "defocus", "rain", "haze", "dark"]
 )
 def test_more_is_worse(kind):
-    """From a quarter to a half to the whole strength the picture goes away from the truth."""
+    """PSNR falls with strength."""
     sharp = picture(96)
 
     def fidelity(strength):
@@ -95,7 +95,7 @@ def test_more_is_worse(kind):
 @settings(max_examples=30, deadline=None)
 @given(length=st.floats(0, 30), angle=ANGLES, seed=st.integers(0, 1000))
 def test_kernels_keep_all_light_where_it_was(length, angle, seed):
-    """They sum to one, and their mean place is the middle: a blurred photo and its truth share one grid."""
+    """They sum to one, with the centroid in the middle: blurred photo and truth share one pixel grid."""
     for kernel in (
         line_kernel(length, angle=angle),
         shake_kernel(length, seed=seed),
@@ -113,7 +113,7 @@ def test_kernels_keep_all_light_where_it_was(length, angle, seed):
 @settings(max_examples=20, deadline=None)
 @given(length=st.floats(1, 30), angle=ANGLES)
 def test_a_line_is_as_long_and_as_slanted_as_it_says(length, angle):
-    """Even speed along L pixels has variance L^2 / 12; splatting on pixels adds at most a quarter."""
+    """A uniform distribution of length L has variance L^2 / 12; bilinear splatting adds at most 1 / 4."""
     kernel = line_kernel(length, angle=angle)
     reach = len(kernel) // 2
     y, x = torch.meshgrid(*[torch.arange(-reach, reach + 1.0)] * 2, indexing="ij")
@@ -136,7 +136,7 @@ def test_a_point_blurs_into_the_kernel_and_not_into_its_mirror_image():
 
 
 def test_a_blur_is_a_convolution():
-    """Against the sum over shifted pictures, in the middle where no edge is seen."""
+    """Against the sum over shifted images, away from the border."""
     linear, kernel = torch.rand(3, 25, 25), shake_kernel(6.0, seed=4)
     reach = len(kernel) // 2
     naive = torch.zeros(3, 25 - 2 * reach, 25 - 2 * reach)
@@ -148,32 +148,32 @@ def test_a_blur_is_a_convolution():
 
 
 @pytest.mark.parametrize("kernel", [line_kernel(9, angle=0.4), shake_kernel(9, seed=1), disk_kernel(3)])
-def test_even_light_stays_even(kernel):
+def test_a_constant_image_stays_constant(kernel):
     grey = torch.full((3, 20, 24), 0.3)
     assert (convolve(grey, kernel) - grey).abs().max() < 1e-6
 
 
-def test_no_way_and_no_radius_are_no_blur():
+def test_length_zero_and_radius_zero_are_no_blur():
     linear = torch.rand(3, 9, 9)
     for kernel in (line_kernel(0.0, angle=1.0), shake_kernel(0.0, seed=1), disk_kernel(0.0)):
         assert (convolve(linear, kernel) - linear).abs().max() < 1e-6
 
 
 def test_a_disk_dims_a_wave_as_a_bessel_function_says():
-    """A round aperture of radius r dims a wave of period p to 2 J1(z) / z, z = 2 pi r / p."""
+    """A disk of radius r scales a wave of period p by 2 J1(z) / z, z = 2 pi r / p."""
     radius, period = 4.0, 16.0
     kernel = disk_kernel(radius)
     at = torch.arange(len(kernel)) - len(kernel) // 2
     contrast = float((kernel.sum(0) * torch.cos(2 * math.pi * at / period)).sum())
     z = 2 * math.pi * radius / period
-    # A pixel is a square of its own, which dims this wave by another 0.6 %.
+    # The pixel aperture attenuates this wave by another 0.6 %.
     assert abs(contrast - 2 * float(torch.special.bessel_j1(torch.tensor(z))) / z) < 0.01
 
 
 def test_gaussian_noise_has_its_sigma_and_no_bias():
     grey = torch.full((3, 128, 128), 0.5)
     noise = gaussian_noise(grey, sigma=25 / 255, seed=1) - grey
-    # 49152 samples: the deviation is known to 0.3 %, the mean to half a thousandth.
+    # 49152 samples: the standard deviation is known to 0.3 %, the mean to half a thousandth.
     assert abs(float(noise.std()) * 255 / 25 - 1) < 0.02
     assert abs(float(noise.mean())) < 0.002
 
@@ -198,7 +198,7 @@ def test_a_low_quality_leaves_blocks_and_a_high_one_next_to_nothing():
 
 
 def test_darkness_takes_light_in_proportion():
-    """The mean of light falls by the gain; noise has none."""
+    """The mean scales with the gain; noise has mean zero."""
     linear = picture(96) ** 2
     dark = simulate_low_light(linear, gain=0.2, seed=1)
     assert abs(float(dark.mean() / linear.mean()) - 0.2) < 0.005
@@ -207,7 +207,7 @@ def test_darkness_takes_light_in_proportion():
 def test_haze_only_ever_moves_light_towards_the_air():
     linear = picture(64) ** 2
     hazy = haze(linear, depth=1.5, seed=3)
-    # Far away there is air alone: 2.5 e-folds of optical depth 50 leave nothing of the scene.
+    # At optical depth 50 there is air alone.
     air = haze(linear, depth=50.0, seed=3).mean((1, 2), keepdim=True)
     assert (((hazy - linear) * (air - linear)) >= -1e-4).all()
     assert (hazy - air).abs().mean() < (linear - air).abs().mean()
@@ -215,7 +215,7 @@ def test_haze_only_ever_moves_light_towards_the_air():
 
 
 def test_rain_brightens_a_dark_scene_along_its_streaks():
-    """Streaks are longer down than across: neighbours above one another differ less than side by side."""
+    """Streaks are almost vertical: vertical differences are smaller than horizontal ones."""
     dark = torch.zeros(3, 128, 128)
     rainy = rain(dark, amount=0.5, seed=2)[0]
     assert rainy.max() > 0.1
@@ -224,10 +224,10 @@ def test_rain_brightens_a_dark_scene_along_its_streaks():
 
 
 def test_motion_blur_keeps_light_and_not_codes():
-    """Black and white stripes blurred away have half the light, which is code 188, not 128."""
+    """The mean of black and white has half the light, which is code value 188, not 128."""
     stripes = torch.zeros(3, 64, 64)
     stripes[:, :, ::2] = 1
-    stripes[:, ::2] = 1 - stripes[:, ::2]  # a chess board: any direction blurs it
+    stripes[:, ::2] = 1 - stripes[:, ::2]  # a chess board, which blur of any direction averages
     degraded = degrade(stripes, "motion", seed=1, strength=1.0)[:, 16:-16, 16:-16]
     assert abs(float(to_linear(degraded.mean(), SRGB)) - 0.5) < 0.03
 
@@ -235,6 +235,6 @@ def test_motion_blur_keeps_light_and_not_codes():
 @pytest.mark.parametrize("seed", range(4))
 def test_uneven_damage_differs_from_place_to_place(seed):
     sharp = picture(128)
-    harm = (degrade(sharp, "uneven", seed=seed, strength=0.7) - sharp).square().mean(0)
-    blocks = torch.nn.functional.avg_pool2d(harm[None], 32)
+    error = (degrade(sharp, "uneven", seed=seed, strength=0.7) - sharp).square().mean(0)
+    blocks = torch.nn.functional.avg_pool2d(error[None], 32)
     assert blocks.max() > 4 * blocks.min()

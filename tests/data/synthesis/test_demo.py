@@ -11,23 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freezeframe.data.synthesis.demo.scenes import (
-    Layer,
-    Scene,
-    add_poisson_gaussian_noise,
-    bookshelf,
-    constant_velocity,
-    handheld_scene,
-    sports_scene,
-)
-from freezeframe.data.synthesis.scene2d.motion import about, rotation, translation, zoom
+from freezeframe.data.synthesis.degradations.sensor import add_poisson_gaussian_noise
+from freezeframe.data.synthesis.demo.bookshelf import bookshelf
+from freezeframe.data.synthesis.demo.football import sports_scene
+from freezeframe.data.synthesis.demo.handheld import handheld_scene
+from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Scene
+from freezeframe.data.synthesis.scene2d.motion import about, constant_velocity, rotation, translation, zoom
 from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas
 
 SIZE = (48, 96)
 
 
 def spot(size=(17, 17), *, light=1.0, mover=True):
-    """A soft round spot on transparent ground."""
+    """A Gaussian spot on a transparent texture."""
     h, w = size
     y, x = np.mgrid[:h, :w].astype(np.float32)
     cover = np.exp(-((x - w // 2) ** 2 + (y - h // 2) ** 2) / (2 * 2.2**2)).astype(np.float32)
@@ -53,7 +49,7 @@ def wall(size=SIZE, *, grey=0.0):
 
 
 def stripes(period, *, speed):
-    """Endless cosine stripes that move to the right."""
+    """Periodic cosine stripes that move to the right."""
     x = np.arange(round(period * 24), dtype=np.float32)
     wave = 0.5 + 0.4 * np.cos(2 * np.pi * x / period)
     texture = np.repeat(wave[None, :, None], SIZE[0], axis=0).repeat(4, axis=2).astype(np.float32)
@@ -85,9 +81,9 @@ def match():
 )
 @settings(max_examples=20, deadline=None)
 def test_exposure_keeps_the_light(dx, dy, shutter):
-    """A spot that stays inside the frame sheds as much light smeared as at rest, to 1/500.
+    """The sum over a spot within the frame is the same with and without motion, to 1/500.
 
-    The tolerance is the bilinear read's: its weights sum to one only on average over a soft spot.
+    The tolerance is that of bilinear interpolation, whose weights sum to one only on average over a spot.
     """
     scene = Scene(layers=(wall(), flying_spot(speed=(dx, dy))), size=SIZE)
     still = scene.sharp(0.0).sum()
@@ -96,7 +92,7 @@ def test_exposure_keeps_the_light(dx, dy, shutter):
 
 @pytest.mark.parametrize("speed", [(12.0, 0.0), (-9.0, 5.0)])
 def test_an_exposure_is_centred_on_its_time(speed):
-    """Steady motion smears to both sides alike: the centroid stays within 1/20 pixel."""
+    """Uniform motion blurs symmetrically: the centroid stays within 1/20 pixel."""
     scene = Scene(layers=(wall(), flying_spot(speed=speed)), size=SIZE)
     assert centroid(scene.blurred(0.0, shutter=0.8)) == pytest.approx(centroid(scene.sharp(0.0)), abs=0.05)
     later = centroid(scene.blurred(0.5, shutter=0.8))
@@ -104,36 +100,36 @@ def test_an_exposure_is_centred_on_its_time(speed):
 
 
 def test_time_reversal_gives_the_same_blur():
-    """The sum over an exposure knows no order, whatever the way."""
+    """The integral over an exposure does not depend on the direction of time."""
 
     def homography(t):
         return translation(40 + 9 * t + 14 * t * t, 16 - 6 * t) @ rotation(0.3 * t)
 
     texture, _ = spot()
     pair = [
-        Scene(layers=(wall(), Layer(texture=texture, homography=way)), size=SIZE)
-        for way in (homography, lambda t: homography(-t))
+        Scene(layers=(wall(), Layer(texture=texture, homography=motion)), size=SIZE)
+        for motion in (homography, lambda t: homography(-t))
     ]
-    forth, back = (scene.blurred(0.0, shutter=0.9) for scene in pair)
+    forward, backward = (scene.blurred(0.0, shutter=0.9) for scene in pair)
     # float32 sums in another order
-    torch.testing.assert_close(forth, back, rtol=0, atol=1e-6)
-    assert (forth - forth.flip(-1)).abs().max() > 0.01, "the way itself must not be symmetric"
+    torch.testing.assert_close(forward, backward, rtol=0, atol=1e-6)
+    assert (forward - forward.flip(-1)).abs().max() > 0.01, "the motion itself must not be symmetric"
 
 
 @pytest.mark.parametrize(("period", "travel"), [(32.0, 8.0), (16.0, 8.0), (8.0, 8.0), (12.0, 18.0)])
 def test_steady_motion_dims_stripes_as_a_sinc(period, travel):
-    """Moving d px while exposed dims stripes to sinc(d / period): beyond its first zero they turn over."""
+    """Motion of d px in an exposure scales stripes by sinc(d / period), negative beyond its first zero."""
     scene = stripes(period, speed=travel / 0.8)
     sharp, blurred = (
         image[0, 24, 16:80] - 0.5 for image in (scene.sharp(0.0), scene.blurred(0.0, shutter=0.8))
     )
     contrast = float((sharp * blurred).sum() / (sharp * sharp).sum())
-    # A sum of n midpoints instead of the integral, n over one per pixel: off by less than 1/100.
+    # A sum of n midpoints instead of the integral, more than one per pixel: an error of less than 1/100.
     assert contrast == pytest.approx(float(np.sinc(travel / period)), abs=0.01)
 
 
 def test_highlights_are_clipped_after_the_average():
-    """A lamp of ten times white leaves a white trail; one of white leaves a dim one."""
+    """A lamp of ten times white leaves a white trail, one of white a grey trail."""
     trails = [
         Scene(layers=(wall(), flying_spot(speed=(24, 0), light=light)), size=SIZE).blurred(0.0, shutter=1.0)
         for light in (1.0, 10.0)
@@ -148,38 +144,38 @@ def test_no_subframe_step_exceeds_a_pixel(match):
         count = match.subframes(t, shutter=1.0)
         times = [t + (k + 0.5) / count - 0.5 for k in range(count)]
         for layer in match.layers:
-            stops = np.stack([layer.corners(moment) for moment in times])
-            assert np.linalg.norm(np.diff(stops, axis=0), axis=-1).max() <= 1.0
+            positions = np.stack([layer.corners(time) for time in times])
+            assert np.linalg.norm(np.diff(positions, axis=0), axis=-1).max() <= 1.0
 
 
 @pytest.mark.parametrize("t0", [2.0, 13.0])
 def test_flow_carries_one_frame_onto_the_next(match, t0):
-    """Reading frame 1 along the flow shows frame 0 wherever nothing is hidden in either."""
+    """Frame 1 warped along the flow is frame 0 where neither is occluded."""
     first, second = (match.sharp(t).permute(1, 2, 0).numpy() for t in (t0, t0 + 1))
     flow, back = match.flow(t0, t0 + 1).numpy(), match.flow(t0 + 1, t0).numpy()
     y, x = np.mgrid[:180, :320].astype(np.float32)
-    at = x + flow[0], y + flow[1]
-    carried = cv2.remap(second, *at, cv2.INTER_CUBIC)
-    returned = [cv2.remap(part, *at, cv2.INTER_NEAREST, borderValue=1e3) for part in back]
-    seen = np.hypot(flow[0] + returned[0], flow[1] + returned[1]) < 0.1
-    seen = cv2.erode(seen.astype(np.uint8), np.ones((5, 5))) > 0
-    assert seen.mean() > 0.6
-    error = np.abs(carried - first).mean(-1)[seen]
-    still = np.abs(second - first).mean(-1)[seen]
-    # What remains is the loss of one cubic read of a picture with detail up to the pixel grid.
+    end = x + flow[0], y + flow[1]
+    warped = cv2.remap(second, *end, cv2.INTER_CUBIC)
+    returned = [cv2.remap(component, *end, cv2.INTER_NEAREST, borderValue=1e3) for component in back]
+    visible = np.hypot(flow[0] + returned[0], flow[1] + returned[1]) < 0.1
+    visible = cv2.erode(visible.astype(np.uint8), np.ones((5, 5))) > 0
+    assert visible.mean() > 0.6
+    error = np.abs(warped - first).mean(-1)[visible]
+    still = np.abs(second - first).mean(-1)[visible]
+    # The rest is the error of one cubic interpolation of an image with detail up to the Nyquist limit.
     assert error.mean() < 0.15 * still.mean()
     assert np.percentile(error, 90) < 0.05
 
 
 def test_flow_is_its_own_inverse_for_a_rigid_scene():
-    """There and back is nowhere, to a thousandth of a pixel, under turn, zoom and shift."""
+    """To a thousandth of a pixel, under rotation, zoom and translation."""
     homography = lambda t: about((48, 24), rotation(0.02 * t) @ zoom(1.01**t)) @ translation(3 * t, -t)  # noqa: E731
     layer = Layer(texture=wall().texture, homography=homography, mirrored=True)
     scene = Scene(layers=(layer,), size=SIZE)
     flow = scene.flow(0.0, 1.0)
     corner = homography(1.0) @ np.array([10.0, 20.0, 1.0])
-    found = torch.tensor([10.0, 20.0]) + flow[:, 20, 10]
-    torch.testing.assert_close(found, torch.from_numpy(corner[:2] / corner[2]).float(), rtol=0, atol=1e-3)
+    end = torch.tensor([10.0, 20.0]) + flow[:, 20, 10]
+    torch.testing.assert_close(end, torch.from_numpy(corner[:2] / corner[2]).float(), rtol=0, atol=1e-3)
 
 
 def test_movers_are_what_moves_otherwise_than_the_camera():
@@ -195,7 +191,7 @@ def test_the_match_has_players_and_ball_in_the_frame(match):
         assert 0.02 < float(match.movers(t).mean()) < 0.3
 
 
-def test_the_match_moves_as_fast_as_promised():
+def test_the_match_moves_as_fast_as_documented():
     """At most 25 px per frame interval at 360 lines; the pan blurs by 4 px or more at shutter 0.7."""
     scene = sports_scene(640, 360, seed=7, frames=76)
     for t in (0.0, 20.0, 45.0, 70.0):
@@ -211,7 +207,7 @@ def test_the_same_seed_gives_the_same_light():
 
 
 def star(scale):
-    """Forty spokes that narrow to nothing: every frequency at once."""
+    """Siemens star of forty spokes: all frequencies."""
     canvas = VectorCanvas(40, 40, scale)
     for k in range(0, 80, 2):
         ends = [
@@ -222,7 +218,7 @@ def star(scale):
 
 
 def beyond_the_grid(texture):
-    """Share of the contrast's energy above half a cycle per frame pixel, which a frame would alias."""
+    """Fraction of the energy above half a cycle per frame pixel, which would alias."""
     energy = np.abs(np.fft.fft2(texture - texture.mean())) ** 2
     rate = np.abs(np.fft.fftfreq(len(texture)))  # cycles per texture pixel, two of which make a frame pixel
     fine = np.maximum(rate[:, None], rate[None]) > 0.25
@@ -230,10 +226,10 @@ def beyond_the_grid(texture):
 
 
 def test_drawn_edges_hold_no_detail_that_a_frame_would_alias():
-    """Under 2 % of the energy even in a star of every frequency; the same star in stairs holds over 10 %."""
-    stairs = (star(1.0) > 0.5).astype(np.float32)
+    """Under 2 % of the energy of a Siemens star; over 10 % without anti-aliasing."""
+    aliased = (star(1.0) > 0.5).astype(np.float32)
     assert beyond_the_grid(star(1.0)) < 0.02
-    assert beyond_the_grid(stairs) > 0.1
+    assert beyond_the_grid(aliased) > 0.1
 
 
 def checks(size=(120, 160)):
@@ -244,15 +240,15 @@ def checks(size=(120, 160)):
 
 def test_every_photo_of_a_burst_is_shaken_in_its_own_way():
     scene = handheld_scene(checks(), shake=8, seed=3)
-    ways = [tuple(np.round(scene.flow(k - 0.4, k + 0.4)[:, 60, 80].tolist(), 2)) for k in range(6)]
-    assert len(set(ways)) == 6
-    lengths = [math.hypot(*way) for way in ways]
+    blur_vectors = [tuple(np.round(scene.flow(k - 0.4, k + 0.4)[:, 60, 80].tolist(), 2)) for k in range(6)]
+    assert len(set(blur_vectors)) == 6
+    lengths = [math.hypot(*vector) for vector in blur_vectors]
     assert 1 < np.mean(lengths) < 16
     assert torch.equal(scene.blurred(2.0, shutter=0.7), scene.blurred(2.0, shutter=0.7))
 
 
 @pytest.mark.parametrize("photo", range(4))
-def test_a_smear_lies_evenly_around_the_true_place(photo):
+def test_blur_is_centred_on_the_latent_image(photo):
     """The centroid of a shaken spot is that of the sharp one, to a tenth of a pixel."""
     dot = torch.zeros(3, 120, 160)
     dot[:, 56:65, 76:85] = torch.from_numpy(spot((9, 9))[0][..., 0])
@@ -261,8 +257,8 @@ def test_a_smear_lies_evenly_around_the_true_place(photo):
     assert blurred == pytest.approx(sharp, abs=0.1)
 
 
-def test_a_photo_that_is_not_shaken_is_only_aimed_differently():
-    """Without shake an exposure is the sharp picture, to a quarter of an 8-bit step."""
+def test_a_photo_without_shake_is_only_displaced():
+    """Without shake an exposure is the latent image, to a quarter of an 8-bit step."""
     scene = handheld_scene(checks(), shake=0, seed=3, margin=10)
     assert scene.size == (100, 140)
     torch.testing.assert_close(scene.blurred(1.0, shutter=1.0), scene.sharp(1.0), rtol=0, atol=1 / 1020)
@@ -275,7 +271,7 @@ def test_shake_takes_from_sharpness_but_not_from_light():
     assert blurred.std() < 0.9 * sharp.std()
 
 
-def test_noise_has_the_variance_it_was_asked_for():
+def test_noise_has_the_specified_variance():
     """shot * light + read^2, known from 40,000 pixels to 2 % (five sigma 3.5 %)."""
     grey = torch.full((3, 200, 200), 0.25)
     noisy = add_poisson_gaussian_noise(grey, shot=0.004, read=0.01, seed=1)
@@ -289,8 +285,8 @@ def test_a_bookshelf_is_full_of_detail_and_the_same_each_time():
     assert shelf.shape == (3, 120, 180)
     assert torch.equal(shelf, bookshelf(180, 120, seed=2))
     steps = (shelf[..., 1:] - shelf[..., :-1]).abs().mean(0)
-    busy = torch.nn.functional.max_pool2d(steps[None], 16)
-    assert float((busy > 0.05).float().mean()) > 0.9
+    local_contrast = torch.nn.functional.max_pool2d(steps[None], 16)
+    assert float((local_contrast > 0.05).float().mean()) > 0.9
 
 
 @pytest.mark.parametrize("shutter", [0.0, 1.2])

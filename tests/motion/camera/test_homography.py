@@ -9,33 +9,33 @@ import torch
 from freezeframe.data.types import Flow
 from freezeframe.motion.camera.homography import estimate_homography, fit_homography, homography_to_flow
 from freezeframe.motion.camera.rotation_path import homography_residual
-from freezeframe.motion.camera.segmentation import detect_overlays, movers
+from freezeframe.motion.camera.segmentation import detect_overlays, segment_movers
 from freezeframe.motion.flow.estimators import dis_flow
 
 SIZE = (288, 448)
 
 
 def tilt(t):
-    """Turn, zoom, shift and a little perspective about the frame's centre."""
-    angle, grow = 0.02 * t, 1.01**t
-    around = np.array([[1, 0, 224], [0, 1, 144], [0, 0, 1.0]])
-    c, s = math.cos(angle) * grow, math.sin(angle) * grow
+    """Rotation, zoom, translation and a little perspective about the centre of the frame."""
+    angle, scale = 0.02 * t, 1.01**t
+    centre = np.array([[1, 0, 224], [0, 1, 144], [0, 0, 1.0]])
+    c, s = math.cos(angle) * scale, math.sin(angle) * scale
     return (
-        around
+        centre
         @ np.array([[c, -s, 8.3 * t], [s, c, -5.1 * t], [4e-5 * t, -2e-5 * t, 1]])
-        @ np.linalg.inv(around)
+        @ np.linalg.inv(centre)
     )
 
 
 def off_by(result, true):
-    """Largest miss in pixels over the frame less its outer tenth."""
-    gap = (
+    """Largest distance in pixels over the frame without its outer tenth."""
+    distance = (
         (homography_to_flow(result, SIZE) - homography_to_flow(torch.from_numpy(true), SIZE))
         .square()
         .sum(0)
         .sqrt()
     )
-    return float(gap[29:-29, 45:-45].max())
+    return float(distance[29:-29, 45:-45].max())
 
 
 @pytest.mark.parametrize("shutter", [0.0, 0.5])
@@ -51,8 +51,8 @@ def test_back_and_forth_are_inverse(film):
     assert off_by(both, np.eye(3)) < 0.1
 
 
-def test_the_flow_tells_the_same_homography(film):
-    """The second way to the same number, to a third of a pixel."""
+def test_the_flow_gives_the_same_homography(film):
+    """An independent estimate of the same homography, to a third of a pixel."""
     a, b = film(tilt, [0, 1], noise=0.008)
     flow = dis_flow(a, b)
     result = fit_homography(flow.uv, flow.confidence)
@@ -61,8 +61,8 @@ def test_the_flow_tells_the_same_homography(film):
     assert homography_residual(flow, result) < 0.34
 
 
-def test_a_player_does_not_carry_the_camera_away(film):
-    """A quarter of the picture moves otherwise; masked or not, the background decides."""
+def test_a_player_does_not_bias_the_homography(film):
+    """A quarter of the image moves independently; masked or not, the homography is that of the background."""
     a, b = film(tilt, [0, 1], noise=0.008)
     a[:, 100:220, 60:300], b[:, 100:220, 60:300] = a[:, 60:180, 60:300].clone(), a[:, 60:180, 72:312].clone()
     mask = torch.ones(SIZE)
@@ -71,7 +71,7 @@ def test_a_player_does_not_carry_the_camera_away(film):
     assert off_by(estimate_homography(a, b), tilt(1)) < 0.5
 
 
-def test_without_texture_there_is_no_answer():
+def test_without_texture_there_is_no_homography():
     flat = torch.full((3, *SIZE), 0.3)
     assert estimate_homography(flat, flat) is None
     assert fit_homography(torch.zeros(2, *SIZE), torch.zeros(SIZE)) is None
@@ -93,7 +93,7 @@ def pan_with_runner():
 
 
 def test_a_runner_moves_and_the_stadium_does_not():
-    result = movers(*pan_with_runner())
+    result = segment_movers(*pan_with_runner())
     assert float(result[110:170, 210:290].min()) > 0.95
     result[95:185, 195:305] = 0
     assert float(result.max()) < 0.05
@@ -101,7 +101,7 @@ def test_a_runner_moves_and_the_stadium_does_not():
 
 def test_a_still_camera_has_no_movers_but_what_moves(film, panning):
     flow = dis_flow(*film(panning(0, 0), [0, 1], noise=0.01))
-    assert float(movers(flow, torch.eye(3)).mean()) < 0.1
+    assert float(segment_movers(flow, torch.eye(3)).mean()) < 0.1
 
 
 def test_a_score_board_is_found_while_the_camera_pans():
@@ -120,14 +120,14 @@ def test_without_a_pan_nothing_is_an_overlay():
 
 @pytest.mark.parametrize("length", [8, 12, 16])
 def test_exposures_blurred_in_different_ways_are_registered_to_a_pixel(length, film):
-    """One smeared sideways, one up and down: they agree on nothing finer than their blur, and need not."""
+    """Horizontal and vertical blur: the frames correlate only at scales coarser than the blur."""
     matrix_b = tilt(1)
 
-    def along(direction, moved):
-        return lambda t: np.array([[1, 0, direction[0] * t], [0, 1, direction[1] * t], [0, 0, 1.0]]) @ moved
+    def move_along(direction, matrix):
+        return lambda t: np.array([[1, 0, direction[0] * t], [0, 1, direction[1] * t], [0, 0, 1.0]]) @ matrix
 
-    a = film(along((length, 0), np.eye(3)), [0], shutter=1.0, noise=0.008)[0]
-    b = film(along((0, length), matrix_b), [0], shutter=1.0, noise=0.008)[0]
+    a = film(move_along((length, 0), np.eye(3)), [0], shutter=1.0, noise=0.008)[0]
+    b = film(move_along((0, length), matrix_b), [0], shutter=1.0, noise=0.008)[0]
     result = estimate_homography(a, b)
     assert result is not None
     assert off_by(result, matrix_b) < 1

@@ -1,4 +1,4 @@
-"""A camera rotation is a homography, and homographies tell of the rotation."""
+"""A camera rotation is a homography, from which the rotation follows."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def rotation_homography(rotation: torch.Tensor, focal: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("focal", [400.0, 900.0])
 def test_focal_length_of_a_turning_camera(focal):
-    """Found to 6 %: the candidates lie 5 % apart."""
+    """To 6 %: the candidates are 5 % apart."""
     steps = [rotation_homography(so3_exp(0.01 * k, 0.05, 0.004), focal) for k in range(5)]
     assert focal_length(steps, SIZE) == pytest.approx(focal, rel=0.06)
 
 
 def test_path_repeats_the_rotations_between_frames():
-    """R(k + 1) = turn R(k), to single precision."""
+    """R(k + 1) = R(k, k + 1) R(k), to single precision."""
     rotation_steps = [so3_exp(0.01, -0.03, 0.002), so3_exp(-0.02, 0.01, 0.0), so3_exp(0.0, 0.02, -0.01)]
     path = camera_path(
         [rotation_homography(t, 600.0) for t in rotation_steps], torch.arange(4.0), SIZE, focal=600.0
@@ -51,7 +51,7 @@ def test_path_repeats_the_rotations_between_frames():
 
 
 def test_a_pan_to_the_left_shows_the_scene_moving_right():
-    """World points move right on the screen, by focal times tan(angle), when the camera turns left."""
+    """If the camera rotates left, points move right on the screen by focal length times tan(angle)."""
     angle = 0.02
     uv = homography_to_flow(rotation_homography(so3_exp(0, angle, 0), 500.0), SIZE)
     centre = uv[:, SIZE[0] // 2, SIZE[1] // 2]
@@ -59,7 +59,7 @@ def test_a_pan_to_the_left_shows_the_scene_moving_right():
 
 
 def test_pose_between_frames_turns_at_an_even_rate():
-    """Halfway in time is halfway in angle, and the rate holds beyond the ends."""
+    """The angle is linear in time, also beyond the ends."""
     path = camera_path(
         [rotation_homography(so3_exp(0, 0.04, 0), 500.0)], torch.tensor([0.0, 1.0]), SIZE, focal=500.0
     )
@@ -70,7 +70,7 @@ def test_pose_between_frames_turns_at_an_even_rate():
 
 
 def test_pose_has_gradients_at_rest():
-    """The logarithm of no rotation must not give NaN: still cameras are common."""
+    """The logarithm of the identity must not give NaN: still cameras are common."""
     path = camera_path([torch.eye(3)], torch.tensor([0.0, 1.0]), SIZE)
     time = torch.tensor([0.3], requires_grad=True)
     interpolate_pose(path, time)[0].sum().backward()
@@ -86,8 +86,8 @@ def test_background_off_its_homographies_means_parallax():
     assert camera_path(steps, torch.arange(4.0), SIZE, parallax=4.0).kind == "parallax"
 
 
-def test_one_pair_that_was_led_astray_is_no_parallax():
-    """Three pixels off at two pairs of eight, where unlike blur misleads; at all of them it moved."""
+def test_registration_errors_of_few_pairs_are_no_parallax():
+    """Errors of three pixels at two pairs of eight are registration errors; at all pairs, parallax."""
     right = rotation_homography(so3_exp(0, 0.01, 0), 600.0)
     sheared = right.clone()
     sheared[0, 1] += 8 / SIZE[0]
@@ -96,13 +96,14 @@ def test_one_pair_that_was_led_astray_is_no_parallax():
     assert camera_path([sheared] * 8, times, SIZE, focal=600.0).kind == "parallax"
 
 
-def test_what_moved_for_a_short_while_moved():
-    """Six pixels off at two pairs of eight are no slip of a match."""
+def test_short_translation_is_parallax():
+    """Errors of six pixels at two pairs of eight are no registration errors."""
     right = rotation_homography(so3_exp(0, 0.01, 0), 600.0)
-    walked = right.clone()
-    walked[0, 1] += 16 / SIZE[0]
+    translated = right.clone()
+    translated[0, 1] += 16 / SIZE[0]
     assert (
-        camera_path([*[right] * 6, walked, walked], torch.arange(9.0), SIZE, focal=600.0).kind == "parallax"
+        camera_path([*[right] * 6, translated, translated], torch.arange(9.0), SIZE, focal=600.0).kind
+        == "parallax"
     )
 
 
@@ -113,10 +114,10 @@ def test_a_gap_continues_the_motion():
 
 
 @pytest.mark.parametrize("focal", [200.0, 1500.0, 8000.0])
-def test_a_turn_keeps_to_the_pixels_whatever_the_lens(focal):
-    """A little perspective that no picture tells, a fifth of a pixel at the corners, costs no more than that.
+def test_a_rotation_fits_to_the_pixel_at_any_focal_length(focal):
+    """A perspective error of a fifth of a pixel at the corners changes the rotation by no more than that.
 
-    In the matrix of rays it weighs by the focal length; in the picture it stays what it is.
+    In the matrix of rays it would be multiplied by the focal length.
     """
     size = (160, 240)
     K = intrinsics(focal, size)

@@ -27,7 +27,7 @@ def test_noise_is_measured_to_15_percent(noise, film, panning):
 
 @pytest.mark.parametrize("sigma", [4.0, 8.0])
 def test_noise_of_photographs(sigma, shared_data):
-    """Within 15 % or 0.8 code, the grain that the photographs bring along."""
+    """To 15 %, plus the noise of the photographs, 0.8 code values."""
     for path in sorted((shared_data / "test/photos").glob("*.png")):
         encoded = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         grain = np.random.default_rng(1).normal(0, sigma, encoded.shape)
@@ -44,7 +44,7 @@ def test_a_blurred_step_is_as_wide_as_its_blur(sigma):
     edges = find_edges(np.tile(step, (60, 1)))
     assert edges.width_quantile() == pytest.approx(sigma, rel=0.1)
     assert np.all(np.minimum(edges.normal_angle, np.pi - edges.normal_angle) < 0.05), (
-        "the step faces along the rows"
+        "the normal is along the rows"
     )
 
 
@@ -59,19 +59,19 @@ def test_motion_is_not_taken_for_defocus(film, panning):
     frame = film(panning(12.0, 0.0), [0], shutter=1.0, noise=0.004)[0]
     diagnosis = diagnose(frame, blur=vectors(frame, 12.0, 0.0))
     assert (diagnosis.cause, round(diagnosis.blur)) == ("camera", 12)
-    assert diagnosis.defocus < 1.6, "edges across the motion stay sharp"
+    assert diagnosis.defocus < 1.6, "edges parallel to the motion stay sharp"
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(14.0, 0.0), (0.0, 14.0), (10.0, 10.0)])
-def test_a_lone_frame_tells_the_direction_of_its_blur(dx, dy, film, panning):
-    """By its edges alone, to 20 degrees."""
+def test_the_direction_of_blur_is_estimated_from_one_frame(dx, dy, film, panning):
+    """From its edges, to 20 degrees."""
     diagnosis = diagnose(film(panning(dx, dy), [0], shutter=1.0, noise=0.004)[0])
-    off = (diagnosis.direction - math.atan2(dy, dx) + math.pi / 2) % math.pi - math.pi / 2
+    angle_error = (diagnosis.direction - math.atan2(dy, dx) + math.pi / 2) % math.pi - math.pi / 2
     assert diagnosis.blur > 3
-    assert abs(off) < math.radians(20)
+    assert abs(angle_error) < math.radians(20)
 
 
-def test_a_sharp_lone_frame_is_sound(film, panning):
+def test_a_single_sharp_frame_has_no_cause_of_blur(film, panning):
     diagnosis = diagnose(film(panning(0, 0), [0], noise=0.004)[0])
     assert (diagnosis.cause, diagnosis.blur) == ("none", 0.0)
     assert diagnosis.sharpness > 0.2

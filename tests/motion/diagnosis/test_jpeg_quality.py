@@ -8,7 +8,7 @@ from freezeframe.motion.diagnosis.jpeg_quality import estimate_jpeg_quality
 
 
 def scene(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
-    """[H, W, 3] codes: patches of many sizes, softened as by a lens, with a little grain."""
+    """[H, W, 3] uint8: squares of several sizes, blurred by one pixel, with a little noise."""
     rng = np.random.default_rng(seed)
     layers = [
         rng.uniform(0, 255, (height // k + 1, width // k + 1, 3)).repeat(k, 0).repeat(k, 1)[:height, :width]
@@ -26,22 +26,22 @@ def coded(image: np.ndarray, quality: int) -> np.ndarray:
 @pytest.mark.parametrize("quality", [10, 15, 20, 30, 40, 50, 60, 75, 85])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_quality_of_the_coder_is_read_off_its_steps(quality, seed):
-    """Neighbouring qualities share most of their rounded steps: one or two are within them."""
+    """To 2: neighbouring qualities share most of their rounded quantisation steps."""
     assert estimate_jpeg_quality(coded(scene(seed=seed), quality)) == pytest.approx(quality, abs=2)
 
 
 @pytest.mark.parametrize("shift", [(0, 3), (5, 0), (3, 7), (1, 1)], ids=str)
 def test_the_grid_may_begin_anywhere(shift):
-    """Cropped photos keep their blocks, but not at the corner."""
+    """The block grid of cropped photos does not start in the corner."""
     top, left = shift
     assert estimate_jpeg_quality(coded(scene(), 25)[top:, left:]) == pytest.approx(25, abs=2)
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_a_photo_may_have_been_turned_since(quarters):
-    """Its blocks end at another corner, and the steps of rows are those of columns."""
-    turned = np.rot90(coded(scene(250, 333), 25), quarters)
-    assert estimate_jpeg_quality(turned) == pytest.approx(25, abs=2)
+def test_a_photo_may_have_been_rotated_since(quarters):
+    """The block grid starts at another corner, and the quantisation table is transposed."""
+    rotated = np.rot90(coded(scene(250, 333), 25), quarters)
+    assert estimate_jpeg_quality(rotated) == pytest.approx(25, abs=2)
 
 
 def test_grey_codes_tell_as_much():

@@ -24,7 +24,7 @@ PAIRS = [pytest.param(dis_pair, id="dis"), pytest.param(kornia_pair, id="kornia"
 
 
 def error(uv, dx, dy):
-    """Mean endpoint error in pixels, 40 px inside: beyond, points leave the frame."""
+    """Mean endpoint error in pixels, without a border of 40 px, where points leave the frame."""
     inner = uv[:, 40:-40, 40:-40].permute(1, 2, 0)
     return float(aepe(inner, torch.tensor([dx, dy]).expand_as(inner)))
 
@@ -32,7 +32,7 @@ def error(uv, dx, dy):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("shutter", [0.0, 0.8])
 def test_a_pan_is_found_to_half_a_pixel(estimator, shutter, film, panning):
-    """Sharp or blurred: equal blur in both frames moves nothing."""
+    """Sharp or blurred: equal blur in both frames does not bias the flow."""
     frames = film(panning(12.3, -4.6), [0, 1], shutter=shutter, noise=0.01)
     assert error(estimator(frames[0], frames[1]).uv, 12.3, -4.6) < 0.5
 
@@ -48,7 +48,7 @@ def test_the_target_laid_back_along_the_flow_is_the_source(estimator, film, pann
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_back_after_forth_is_rest_where_trusted(pair, film, panning):
-    """To a pixel and a twentieth of the way: the bound of trust itself."""
+    """To a pixel plus a twentieth of the length: the tolerance of the confidence itself."""
     forward, backward = pair(*film(panning(9.0, 5.0), [0, 1], noise=0.01))
     back = warp(backward.uv, forward.uv)
     miss = torch.linalg.vector_norm(forward.uv + back, dim=0)
@@ -59,14 +59,14 @@ def test_back_after_forth_is_rest_where_trusted(pair, film, panning):
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_time_reversal_swaps_the_directions(pair, film, panning):
-    """The flow from a to b is the same whether it is asked for first or second, bit by bit."""
+    """The flow from a to b is the same whichever of the two directions it is."""
     a, b = film(panning(4.0, -6.0), [0, 1], noise=0.01)
     torch.testing.assert_close(pair(a, b)[0].uv, pair(b, a)[1].uv, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_mirrored_frames_have_mirrored_flow(estimator, film, panning):
-    """To half a pixel on average: patches start at the left, so the answers are not bit-equal."""
+    """To half a pixel on average: the grid of patches starts at the left."""
     a, b = film(panning(6.0, 2.0), [0, 1], noise=0.005)
     plain, mirrored = estimator(a, b).uv, estimator(a.flip(-1), b.flip(-1)).uv.flip(-1)
     mirrored[0] *= -1
@@ -86,7 +86,7 @@ def test_trust_is_whole_for_a_perfect_return_and_none_for_a_wild_one():
 
 
 def test_a_guess_may_be_far_off_and_still_help(film, panning):
-    """From DIS with a few warps at the finest levels only: no worse than half a pixel."""
+    """Initialised by DIS, two linearisations at the finest levels are accurate to half a pixel."""
     a, b = film(panning(20.0, 6.0), [0, 1], shutter=0.5)
     start = dis_uv(gamma_luma_uint8(a), gamma_luma_uint8(b), preset="fast")
     flow = kornia_flow(a, b, start=start, config=SolverConfig(warps=2))
@@ -94,7 +94,7 @@ def test_a_guess_may_be_far_off_and_still_help(film, panning):
 
 
 def test_the_flow_is_differentiable():
-    """Brighter stripes to the right of an edge pull on it: gradients exist and are finite."""
+    """Gradients exist and are finite."""
     source = torch.rand(3, 32, 48, generator=torch.Generator().manual_seed(1))
     target = source.roll(1, dims=-1).requires_grad_()
     kornia_flow(source, target).uv.square().mean().backward()
@@ -126,5 +126,5 @@ def test_an_estimator_is_a_function_with_its_options_bound():
 def test_cuda_agrees_with_the_cpu(film, panning):
     """To 0.02 px on average: sums in another order."""
     a, b = film(panning(5.0, 2.0), [0, 1])
-    here, there = kornia_flow(a, b).uv, kornia_flow(a.cuda(), b.cuda()).uv.cpu()
-    assert float((here - there).abs().mean()) < 0.02
+    cpu, cuda = kornia_flow(a, b).uv, kornia_flow(a.cuda(), b.cuda()).uv.cpu()
+    assert float((cpu - cuda).abs().mean()) < 0.02

@@ -24,7 +24,7 @@ def clip(path, count):
 
 @pytest.mark.parametrize("estimator", [coarse_speeds, fine_speeds])
 def test_stills_rest(estimator, film, panning):
-    """Two frames of other noise: no motion worth a pixel, in nearly all places."""
+    """Two frames with different noise: less than a pixel of motion in 95 % of the image."""
     a = lumas(film(panning(0, 0), [0], noise=0.01))[0]
     grain = np.random.default_rng(5).normal(0, 2.5, a.shape)
     b = torch.from_numpy(np.clip(a.numpy() + grain + 0.5, 0, 255).astype(np.uint8))
@@ -32,18 +32,18 @@ def test_stills_rest(estimator, film, panning):
 
 
 @pytest.mark.parametrize("speed", [0.0, 3.0, 6.0, 15.0])
-def test_a_closer_look_is_good_to_half_a_pixel(speed, film, panning):
+def test_fine_speeds_are_accurate_to_half_a_pixel(speed, film, panning):
     a, b = lumas(film(panning(speed, 0.0), [0, 1]))
     assert float(fine_speeds(a, b).median()) == pytest.approx(speed, abs=0.5)
 
 
 @pytest.mark.parametrize("speed", [0.0, 6.0, 15.0])
 def test_speeds_are_the_speed_of_a_pan(speed, film, panning):
-    """To a pixel and a tenth; the second of two equal reductions of the same motion."""
+    """To a pixel or a tenth, in both directions of time."""
     a, b = lumas(film(panning(speed, 0.0), [0, 1]))
-    there, back = float(coarse_speeds(a, b).median()), float(coarse_speeds(b, a).median())
-    assert there == pytest.approx(speed, abs=1.0, rel=0.1)
-    assert back == pytest.approx(there, abs=1.0), "time reversal"
+    forward, backward = float(coarse_speeds(a, b).median()), float(coarse_speeds(b, a).median())
+    assert forward == pytest.approx(speed, abs=1.0, rel=0.1)
+    assert backward == pytest.approx(forward, abs=1.0), "time reversal"
 
 
 @pytest.mark.parametrize("step", [0.05, 0.1, 0.18])
@@ -80,7 +80,7 @@ def test_to_black_is_a_cut_and_black_to_black_is_none(film, panning):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 300), (40, 30)])
-def test_any_size_can_be_looked_at(size):
+def test_any_size_has_speeds(size):
     frame = torch.randint(0, 255, size, dtype=torch.uint8)
     assert not coarse_speeds(frame, frame).any()
     assert not fine_speeds(frame, frame).any()

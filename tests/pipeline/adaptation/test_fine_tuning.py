@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from freezeframe.data.color import SRGB, to_encoded
-from freezeframe.data.synthesis.demo.scenes import bookshelf
+from freezeframe.data.synthesis.demo.bookshelf import bookshelf
 from freezeframe.data.types import Frame
 from freezeframe.models.deblur.fusion_net import FRAME, FusionNet, NetConfig
 from freezeframe.pipeline.adaptation import fine_tuning as adapting

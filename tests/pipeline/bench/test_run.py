@@ -17,8 +17,8 @@ from freezeframe import cli
 from freezeframe.data.blur.operator import blur
 from freezeframe.data.datasets.paired import FrameSequence, PairedDataset, folder_pair
 from freezeframe.data.errors import FreezeframeError
-from freezeframe.data.metrics.image import linear_to_srgb, psnr_srgb
-from freezeframe.data.metrics.temporal import srgb_to_linear
+from freezeframe.data.metrics.image import psnr_srgb
+from freezeframe.data.srgb import linear_to_srgb, srgb_to_linear
 from freezeframe.models.nets.nafnet import NAFNet, NetConfig
 from freezeframe.models.restorer.load import load_restorer
 from freezeframe.pipeline.bench.classical import deconvolve_tiled, motion_psf, richardson_lucy, wiener
@@ -104,7 +104,7 @@ def test_of_many_truths_the_best_counts(pairs: PairedDataset) -> None:
     """A trajectory on which the blurred frame itself lies is met perfectly."""
     photo = pairs.sequences[-1]
     many = FrameSequence(name="x", blurred=photo.blurred, truths=((*photo.truths[0], *photo.blurred),))
-    benchmark = bench(PairedDataset(name="x", sequences=(many,), comparison="best of many"), {})
+    benchmark = bench(PairedDataset(name="x", sequences=(many,), comparison="best_of_many"), {})
     assert benchmark.rows[INPUT]["psnr"] == 100
     assert benchmark.rows[INPUT]["ssim"] == pytest.approx(1)
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.data.metrics.image import psnr, ssim
+from freezeframe.data.synthesis.degradations.sensor import add_poisson_gaussian_noise
 from freezeframe.data.synthesis.demo.bookshelf import bookshelf
-from freezeframe.data.synthesis.demo.scenes import add_poisson_gaussian_noise, handheld_scene
+from freezeframe.data.synthesis.demo.handheld import handheld_scene
 from freezeframe.pipeline.solvers.fourier_burst import accumulate, align_burst, fuse_burst, sharpness
 
 Burst = tuple[list[Tensor], list[Tensor]]  # photos, and what each would show without shake

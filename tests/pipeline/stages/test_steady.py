@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.metrics.temporal import sharpness as sharpness_of
-from freezeframe.data.metrics.temporal import steadiness
+from freezeframe.data.metrics.temporal import smoothed_gradient, steadiness
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.stages.continuity import MAX_SLOPE
 from freezeframe.pipeline.tasks.video import deblur_video
@@ -38,7 +37,7 @@ def noisy(images: torch.Tensor) -> torch.Tensor:
 
 
 def sharpness(clip) -> list[float]:
-    return [sharpness_of(frame.picture.luma().numpy()) for frame in open_video(clip).frames()]
+    return [smoothed_gradient(frame.picture.luma().numpy()) for frame in open_video(clip).frames()]
 
 
 @pytest.mark.parametrize("speed", [1.3, 1.45, 5.0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.data.synthesis.clips.pans import MIN_SHUTTER, SIZE, make_pan, shutter_density
+from freezeframe.data.synthesis.clips.pans import PanDistribution, make_pan, shutter_density
 from freezeframe.models.deblur.shutter_net import FRACTIONS, ShutterNet
 from freezeframe.models.registry.bundled import read_shutter_net
 from freezeframe.pipeline.training.shutter_task import ShutterTask, shutter_errors, soft_targets
@@ -16,11 +16,11 @@ def test_a_seed_is_a_pan():
     one, two, other = (make_pan(seed, []) for seed in (4, 4, 5))
     assert all(np.array_equal(a, b) for a, b in zip(one.frames, two.frames, strict=True))
     assert one.shutter == two.shutter != other.shutter
-    assert one.frames[0].shape == (*SIZE, 3)
+    assert one.frames[0].shape == (*PanDistribution().size, 3)
 
 
 def test_shutters_are_drawn_as_densely_as_is_said():
-    x = np.linspace(MIN_SHUTTER, 1, 100_001)
+    x = np.linspace(PanDistribution().min_shutter, 1, 100_001)
     assert np.trapezoid(shutter_density(x), x) == pytest.approx(1, abs=1e-3)
 
 

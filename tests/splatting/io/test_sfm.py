@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra, NoScene
-from freezeframe.data.synthesis.demo.known_views import Plane, planes_view
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
 from freezeframe.splatting.io import sfm as colmap
 from freezeframe.splatting.io.colmap_worker import ColmapJob, extract, mapper_options
 from freezeframe.splatting.io.sfm import run_colmap
+from tests.support.known_views import Plane, planes_view
 
 SIZE = (135, 240)
 FOCAL = 220.0

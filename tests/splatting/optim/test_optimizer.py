@@ -13,7 +13,6 @@ from torch import Tensor
 
 from freezeframe.data.blur.operator import integrate_exposure
 from freezeframe.data.color import SRGB, to_encoded
-from freezeframe.data.synthesis.demo.known_views import sphere_view
 from freezeframe.data.types import CameraPath
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
 from freezeframe.splatting.camera.trajectory import SplineTrajectory, Views
@@ -40,6 +39,7 @@ from freezeframe.splatting.optim.observations import Observations
 from freezeframe.splatting.optim.optimizer import Fit
 from freezeframe.splatting.optim.schedule import build_schedule
 from freezeframe.splatting.scene.panorama_model import SUPERSAMPLING, build_panorama
+from tests.support.known_views import sphere_view
 
 SIZE = (60, 90)
 FOCAL = 90.0

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from freezeframe.data.synthesis.demo.known_views import sphere_view
 from freezeframe.data.types import CameraPath
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
 from freezeframe.splatting.camera.trajectory import SplineTrajectory, Views
@@ -19,6 +18,7 @@ from freezeframe.splatting.scene.panorama_model import (
     build_panorama,
     sample_panorama,
 )
+from tests.support.known_views import sphere_view
 
 SIZE = (60, 100)
 LENS = torch.tensor([[110.0, 0, 49.5], [0, 110, 29.5], [0, 0, 1]])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.data.metrics.image import linear_to_srgb
+from freezeframe.data.srgb import linear_to_srgb
 from freezeframe.models.store.catalog import CATALOGUE
 from freezeframe.models.store.weights_cache import REFINER, Weights
 from freezeframe.pipeline.tasks.restore.model_selection import Degradations, choose, detect_degradations

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from freezeframe.cli import app
 from freezeframe.data.blur.operator import integrate_exposure
 from freezeframe.data.media.video_out.simple_writer import write_video
-from freezeframe.data.metrics.image import linear_to_srgb
-from freezeframe.data.synthesis.demo.known_views import Plane, planes_view
+from freezeframe.data.srgb import linear_to_srgb
 from freezeframe.splatting.io.export import read_cameras
+from tests.support.known_views import Plane, planes_view
 
 SIZE = (96, 144)
 FOCAL = 130.0

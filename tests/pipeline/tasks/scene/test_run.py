@@ -21,7 +21,6 @@ from freezeframe.data.blur.operator import integrate_exposure
 from freezeframe.data.errors import UnwritableOutput
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.media.video_out.simple_writer import write_video
-from freezeframe.data.synthesis.demo.known_views import sphere_view
 from freezeframe.data.types import Clip, Flow
 from freezeframe.pipeline.config import Config, SplatConfig
 from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
@@ -32,6 +31,7 @@ from freezeframe.pipeline.tasks.scene.run import SceneOptions, rebuild
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
 from freezeframe.splatting.io.export import read_cameras
 from freezeframe.splatting.optim.optimizer import Fit, FitProgress
+from tests.support.known_views import sphere_view
 
 SIZE = (96, 160)
 FOCAL = 150.0

@@ -15,7 +15,8 @@ from freezeframe.data.color import SRGB, to_linear
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.media.video_out.simple_writer import write_video
 from freezeframe.data.metrics.image import psnr
-from freezeframe.data.synthesis.demo.scenes import Scene, handheld_scene
+from freezeframe.data.synthesis.demo.handheld import handheld_scene
+from freezeframe.data.synthesis.scene2d.layered_scene import Scene
 from freezeframe.motion.camera.homography import homography_to_flow
 from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
 from freezeframe.pipeline.solvers.scene_fit import Shot, Shutter, check_feasibility

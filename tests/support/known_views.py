@@ -1,8 +1,6 @@
-"""Static scenes with known truth, seen by a known camera: from one place, and past textured planes.
+"""Renderers of static scenes with exact ground truth: a panorama and textured planes.
 
-Drawn with two rays a side in every pixel, so that nobody who fits such a scene can use the same arithmetic.
-
-Nothing here takes a gradient.
+Supersampled ray casting, an implementation independent of the scenes that are fitted to the views.
 """
 
 from __future__ import annotations
@@ -14,44 +12,44 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
-SUPERSAMPLING = 2  # rays on a side of a pixel
+SUPERSAMPLING = 2  # rays per pixel and axis
 
 ViewRenderer = Callable[[Tensor], Tensor]
-"""World to camera [4, 4] to linear light [3, H, W]."""
+"""View matrix [4, 4] (world to camera) to [3, H, W] linear RGB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plane:
-    """A picture in the plane z = depth of the world."""
+    """A textured rectangle in the plane z = depth of the world."""
 
-    picture: Tensor  # [3, h, w] linear light
+    picture: Tensor  # [3, h, w] linear RGB
     depth: float
-    bounds: tuple[float, float, float, float]  # left, top, right, bottom at that depth
+    bounds: tuple[float, float, float, float]  # left, top, right, bottom in world units
 
 
 def sphere_view(
     panorama: Tensor, K: Tensor, size: Sequence[int], *, reach: tuple[float, float]
 ) -> ViewRenderer:
-    """What a camera in the middle of a painted sphere sees.
+    """Renderer of a panorama for rotating cameras.
 
     Args:
-        panorama: [3, h, w] linear light over longitude and latitude, its middle straight ahead.
+        panorama: [3, h, w] linear RGB over longitude and latitude, centred on the z axis.
         K: [3, 3] pixels.
         size: Height and width.
-        reach: Half of the longitudes and half of the latitudes of the panorama, radians.
+        reach: Half of the range of longitude and of latitude, radians.
     """
     rays = _rays(K, size)
 
     def view(pose: Tensor) -> Tensor:
         x, y, z = torch.einsum("ji,jhw->ihw", pose[:3, :3], rays)
         at = torch.stack([torch.atan2(x, z) / reach[0], torch.atan2(y, torch.hypot(x, z)) / reach[1]], dim=-1)
-        return _sampled(panorama, at)
+        return _sample(panorama, at)
 
     return view
 
 
 def planes_view(planes: Sequence[Plane], K: Tensor, size: Sequence[int]) -> ViewRenderer:
-    """What a camera sees of planes, the farthest first."""
+    """Renderer of planes, given from back to front."""
     rays = _rays(K, size)
 
     def view(pose: Tensor) -> Tensor:
@@ -69,7 +67,7 @@ def planes_view(planes: Sequence[Plane], K: Tensor, size: Sequence[int]) -> View
                 dim=-1,
             )
             cover = avg_pool2d((at.abs().amax(-1) <= 1).float()[None], SUPERSAMPLING)
-            image = torch.lerp(image, _sampled(plane.picture, at), cover)
+            image = torch.lerp(image, _sample(plane.picture, at), cover)
         return image
 
     return view
@@ -82,6 +80,6 @@ def _rays(K: Tensor, size: Sequence[int]) -> Tensor:
     return torch.stack([x.expand(shape), y[:, None].expand(shape), torch.ones(shape)])
 
 
-def _sampled(picture: Tensor, at: Tensor) -> Tensor:
+def _sample(picture: Tensor, at: Tensor) -> Tensor:
     sampled = grid_sample(picture[None], at[None], mode="bicubic", padding_mode="border", align_corners=False)
     return avg_pool2d(sampled.clamp_min(0), SUPERSAMPLING)[0]
