@@ -139,7 +139,7 @@ def test_hyper_parameters_are_read_off_the_shapes():
     "wrong", [{"box_sizes": (2, 2)}, {"box_sizes": (1, 1, 1, 1, 0)}, {"encoder_width": 8}], ids=str
 )
 def test_a_layout_that_cannot_be_built_says_why(wrong):
-    with pytest.raises(ValueError, match=r"boxes|sensed"):
+    with pytest.raises(ValueError, match=r"box_sizes|encoder_width"):
         replace(SMALL, **wrong)
 
 
@@ -342,7 +342,7 @@ def test_what_is_told_is_a_mean_over_places():
 
 
 def test_the_senses_attention_against_loops():
-    attention = Attention(6).double().requires_grad_(False)
+    attention = Attention(6, groups=2).double().requires_grad_(False)
     generator = torch.Generator().manual_seed(8)
     for value in attention.parameters():
         value.copy_(torch.randn(value.shape, generator=generator))

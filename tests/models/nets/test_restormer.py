@@ -18,7 +18,7 @@ from freezeframe.models.nets.restormer.model import (
     load,
     matches,
 )
-from freezeframe.models.nets.restormer.unet import simplest_ratio
+from freezeframe.models.nets.state import simplest_ratio
 
 SMALL = NetConfig(dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), expansion=2.5)
 TWO_SCALES = NetConfig(dim=6, blocks=(2, 1), refinement=3, heads=(1, 3), channels=1, centred=False)
@@ -111,7 +111,7 @@ def test_the_growth_that_is_read_makes_the_same_sizes(hundredths, widths):
 
 
 def test_sizes_that_no_growth_makes_are_refused():
-    with pytest.raises(ValueError, match="no growth makes"):
+    with pytest.raises(ValueError, match="no expansion gives"):
         simplest_ratio({48: 127, 96: 300})
 
 

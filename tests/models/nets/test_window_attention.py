@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freezeframe.models.nets.swinir import window_attention as swin_layers
-from freezeframe.models.nets.swinir.window_attention import (
+from freezeframe.models.nets.blocks import window_attention
+from freezeframe.models.nets.blocks.window_attention import (
     MASK_LOGIT,
     Layer,
     Shape,
@@ -164,7 +164,7 @@ def test_windows_some_at_a_time_are_all_at_once(monkeypatch, shifted):
     x = torch.randn(2, 12, 14, 6, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
     joined = shift_masks((12, 14), 2) if shifted else None
     expected = attention(x, joined)
-    monkeypatch.setattr(swin_layers, "CPU_WINDOW_BATCH", 5)
+    monkeypatch.setattr(window_attention, "CPU_WINDOW_BATCH", 5)
     torch.testing.assert_close(attention(x, joined), expected, atol=1e-13, rtol=0)
 
 

@@ -137,7 +137,7 @@ def test_the_coarse_stage_is_the_authors_swinir(tmp_path):
     cleaned = load_cleaner(tmp_path / COARSE, device=CPU)(encoded)
     assert torch.equal(cleaned, network(encoded).clamp(0, 1))
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.ckpt")
-    with pytest.raises(UnreadableMedia, match="holds no SwinIR"):
+    with pytest.raises(UnreadableMedia, match="is not a SwinIR checkpoint"):
         load_cleaner(tmp_path / "other.ckpt", device=CPU)
 
 
@@ -185,7 +185,7 @@ def test_without_the_text_encoders_folder_it_does_without(authors_folder, tmp_pa
 @extra
 @quiet
 def test_what_is_missing_or_damaged_is_said_in_a_sentence(authors_folder, tmp_path):
-    with pytest.raises(UnreadableMedia, match=r"sd-vae-ft-ema: there is no such folder"):
+    with pytest.raises(UnreadableMedia, match=r"sd-vae-ft-ema: no such folder"):
         assemble(tmp_path, device=CPU)
     (tmp_path / AUTOENCODER).mkdir()
     with pytest.raises(UnreadableMedia, match=r"sd-vae-ft-ema: cannot be read"):
@@ -195,7 +195,7 @@ def test_what_is_missing_or_damaged_is_said_in_a_sentence(authors_folder, tmp_pa
     with pytest.raises(UnreadableMedia, match=r"DreamClear-1024\.pth: there is no such checkpoint"):
         assemble(tmp_path, device=CPU)
     torch.save({"state_dict": {"weight": torch.zeros(2)}}, tmp_path / NETWORK)
-    with pytest.raises(UnreadableMedia, match="holds no DreamClear"):
+    with pytest.raises(UnreadableMedia, match="is not a DreamClear checkpoint"):
         assemble(tmp_path, device=CPU)
     state = torch.load(authors_folder / NETWORK, weights_only=True)["state_dict"]
     state["am_lq.1.gate.0.bias"] = torch.zeros(3)
@@ -236,7 +236,7 @@ def test_a_captioner_is_found_by_name(tmp_path, monkeypatch):
         find_captioner("my_captions:brightness")(torch.full((1, 3, 2, 2), 0.5))
         == "a picture of brightness 0.5"
     )
-    with pytest.raises(FreezeframeError, match="answered int; a captioner answers a str"):
+    with pytest.raises(FreezeframeError, match="returned int; a captioner must return a str"):
         find_captioner("my_captions:number")(torch.zeros(1, 3, 2, 2))
 
 
@@ -244,8 +244,8 @@ def test_a_captioner_is_found_by_name(tmp_path, monkeypatch):
     ("name", "says"),
     [
         ("no_such_module:f", "no_such_module:f: cannot be imported"),
-        ("math:no_such", "math:no_such: names no function"),
-        ("math:pi", "math:pi: names no function"),
+        ("math:no_such", "math:no_such: is not a function"),
+        ("math:pi", "math:pi: is not a function"),
         ("math", "write module:function"),
         (":f", "write module:function"),
     ],

@@ -266,7 +266,7 @@ def test_without_text_encoder_only_the_empty_caption_is_taken():
 
 @pytest.mark.parametrize("wrong", [{"overlap": 128}, {"steps": 0}, {"upscale": 0}])
 def test_settings_that_cannot_work_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"tiles|positive"):
+    with pytest.raises(ValueError, match=r"overlap|positive"):
         Settings(**wrong)
 
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
 
+from freezeframe.models.nets.blocks import window_attention
+from freezeframe.models.nets.varformer import swin_blocks
 from freezeframe.models.nets.varformer.feature_enhancer import Enhance, MutualCurves, curve
 from freezeframe.models.nets.varformer.prior_fusion import (
     AnchorAttention,
@@ -14,13 +14,7 @@ from freezeframe.models.nets.varformer.prior_fusion import (
     Prior,
     Selector,
 )
-from freezeframe.models.nets.varformer.swin_blocks import (
-    Layer,
-    WindowAttention,
-    shift_mask,
-    window_partition,
-    window_reverse,
-)
+from freezeframe.models.nets.varformer.swin_blocks import Group
 
 
 def randomised(network: nn.Module, seed: int = 0, spread: float = 0.1) -> nn.Module:
@@ -35,57 +29,35 @@ def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Ten
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def naive_window_attention(attention: WindowAttention, window: Tensor) -> Tensor:
-    heads, c = attention.heads, window.shape[1] // attention.heads
-    parts = (window @ attention.qkv.weight.T + attention.qkv.bias).reshape(16, 3, heads, c)
-    rows = []
-    for i in range(16):
-        row = []
-        for h in range(heads):
-            logits = []
-            for j in range(16):
-                place = (i // 4 - j // 4 + 3) * 7 + i % 4 - j % 4 + 3
-                likeness = float(parts[i, 0, h] @ parts[j, 1, h]) / math.sqrt(c)
-                logits.append(likeness + float(attention.relative_position_bias_table[place, h]))
-            weights = [math.exp(logit) for logit in logits]
-            row.append(sum(w * parts[j, 2, h] for j, w in enumerate(weights)) / sum(weights))
-        rows.append(torch.cat(row))
-    return torch.stack(rows) @ attention.proj.weight.T + attention.proj.bias
+def test_groups_attend_by_the_formula():
+    """Torch's own function rounds otherwise than the one of `window_attention`, and is no other function."""
+    q, k, v = noise(3, 7, 2, 16, 5)
+    bias = noise(2, 16, 16, seed=2)
+    formula = window_attention.attend(q, k, v, bias)
+    torch.testing.assert_close(swin_blocks.attend(q, k, v, bias), formula, atol=1e-13, rtol=0)
 
 
-def test_window_attention_against_loops():
-    attention = randomised(WindowAttention(6, heads=2), spread=0.5).double()
-    windows = noise(1, 2, 16, 6, seed=16)
-    expected = torch.stack([naive_window_attention(attention, window) for window in windows[0]])[None]
-    torch.testing.assert_close(attention(windows, None), expected, atol=1e-12, rtol=0)
+@pytest.mark.parametrize("side", [4, 12])
+def test_a_group_holds_what_the_files_hold(side):
+    """An index in both layers, a mask in the shifted one, none where the image is a single window."""
+    buffers = dict(Group(6, heads=2, side=side).named_buffers())
+    masks = [value for key, value in buffers.items() if key.endswith("attn_mask")]
+    indices = [value for key, value in buffers.items() if key.endswith("relative_position_index")]
+    assert [tuple(mask.shape) for mask in masks] == ([(9, 16, 16)] if side > 4 else [])
+    assert [tuple(index.shape) for index in indices] == [(16, 16), (16, 16)]
+    assert all(torch.equal(mask, window_attention.full_shift_mask((12, 12), 4)) for mask in masks)
 
 
-def test_windows_are_cut_and_joined():
-    x = noise(2, 8, 12, 3, seed=17)
-    windows = window_partition(x)
-    assert torch.equal(windows[1, 4].reshape(4, 4, 3), x[1, 4:8, 4:8])
-    assert torch.equal(window_reverse(windows, (8, 12)), x)
-
-
-def test_the_mask_parts_what_only_the_shift_brought_together():
-    """Pixels of a shifted window see each other where they were within four pixels before."""
-    mask = shift_mask(12, 2)
-    y, x = torch.meshgrid(torch.arange(12), torch.arange(12), indexing="ij")
-    place = window_partition(torch.stack([y, x], dim=-1).roll((-2, -2), (0, 1))[None])[0]
-    near = ((place[:, :, None] - place[:, None]).abs() < 4).all(-1)
-    assert torch.equal(mask == 0, near)
-    assert set(mask.unique().tolist()) == {0.0, -100.0}
-
-
-@pytest.mark.parametrize("shift", [0, 2])
-def test_a_layer_follows_whole_windows(shift):
-    layer = randomised(Layer(6, heads=2, side=16, shift=shift), spread=0.3).double()
-    layer.attn_mask = None  # without it, the picture is a torus and every window like any other
-    x = noise(1, 16, 16, 6, seed=18)
-    torch.testing.assert_close(
-        layer(x.roll((4, 8), (1, 2))), layer(x).roll((4, 8), (1, 2)), atol=1e-12, rtol=0
-    )
-    assert not torch.allclose(layer(x.roll(1, 1)), layer(x).roll(1, 1), atol=1e-3)
+def test_only_the_second_layer_is_shifted():
+    """Unshifted windows and the convolution carry row 5 to rows 3 to 8; the shift carries it on."""
+    group = randomised(Group(6, heads=2, side=12), spread=0.3).double()
+    x = noise(1, 6, 12, 12)
+    event = x.clone()
+    event[0, :, 5, 5] = noise(6, seed=2)
+    moved = (group(event) - group(x)).abs().amax((0, 1))
+    # Windows from 4 to 7, then from 2 to 5 and from 6 to 9, then a pixel more.
+    rows = (moved > 0).any(1).nonzero().flatten()
+    assert (int(rows[0]), int(rows[-1])) == (1, 10)
 
 
 LEVEL = GuideConfig(channels=32, side=8, heads=2, select=8, blend=8)

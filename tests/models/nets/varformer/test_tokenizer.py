@@ -5,15 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from freezeframe.models.nets.varformer.tokenizer import (
-    Convolutions,
-    Decoder,
-    Downsample,
-    Encoder,
-    Residual,
-    SelfAttention,
-    Upsample,
-)
+from freezeframe.models.nets.blocks.autoencoder import Downsample, Residual, Upsample
+from freezeframe.models.nets.varformer.tokenizer import Convolutions, Decoder, Encoder, SelfAttention
 
 SIZES = Convolutions(width=32, multiples=(1, 2), blocks=1, latent=4)
 
@@ -52,13 +45,13 @@ def swish(x: Tensor) -> Tensor:
 
 
 def test_a_residual_block_against_loops():
-    block, x = randomised(Residual(32, 64)), noise(32, 4, 5)
+    block, x = randomised(Residual(32, 64, groups=32)), noise(32, 4, 5)
     y = naive_conv(swish(naive_norm(x, block.norm1)), block.conv1)
     y = naive_conv(swish(naive_norm(y, block.norm2)), block.conv2)
     around = torch.einsum("dc,chw->dhw", block.nin_shortcut.weight[..., 0, 0], x)
     expected = y + around + block.nin_shortcut.bias[:, None, None]
     torch.testing.assert_close(block(x[None])[0], expected, atol=1e-11, rtol=0)
-    same = randomised(Residual(32, 32))
+    same = randomised(Residual(32, 32, groups=32))
     assert same.nin_shortcut is None
     same.conv2.weight.zero_()
     same.conv2.bias.zero_()

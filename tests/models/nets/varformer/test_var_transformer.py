@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from freezeframe.models.nets.blocks.transformer import modulate
 from freezeframe.models.nets.varformer.config import SCALES, to_published_keys
 from freezeframe.models.nets.varformer.model import RELEASED_16, VarFormer
 from freezeframe.models.nets.varformer.var_transformer import (
@@ -17,7 +18,6 @@ from freezeframe.models.nets.varformer.var_transformer import (
     Var,
     apply_guidance,
     causal_bias,
-    modulate,
     scale_of_tokens,
 )
 from freezeframe.models.nets.varformer.vector_quantizer import VectorQuantizer, nearest_codewords, nearest_phi
