@@ -12,49 +12,19 @@ from torch.nn.functional import interpolate
 from freezeframe.models.nets.dreamclear.controlnet import (
     Comparison,
     Conditions,
-    Control,
     DreamClearNet,
     Mixture,
 )
-from freezeframe.models.nets.dreamclear.pipeline import NetConfig
 from freezeframe.models.nets.dreamclear.pixart_dit import (
     Block,
     Caption,
     Context,
     PixArt,
-    Transformer,
     sine_positions,
     timestep_embedding,
 )
-
-SIZES = Transformer(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=4)
-
-TINY = NetConfig(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
-
-
-def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def randomised(network: nn.Module, seed: int = 0, spread: float = 0.1) -> nn.Module:
-    """Every weight drawn at random: what starts at zero would test nothing."""
-    for i, value in enumerate((*network.parameters(), *network.buffers())):
-        value.requires_grad_(False).copy_(spread * noise(*value.shape, seed=1000 * seed + i))
-    return network.eval()
-
-
-def tiny(*, crossing: str = "correct") -> DreamClearNet:
-    return randomised(DreamClearNet(SIZES, TINY.control, crossing=crossing)).double()
-
-
-def caption(batch: int = 1, *, tokens: int = 4, seed: int = 5) -> Caption:
-    present = torch.arange(6).expand(batch, -1) < tokens
-    return Caption(features=noise(batch, 6, 10, seed=seed), present=present)
-
-
-def conditions(side: int = 8, *, batch: int = 1, seed: int = 7) -> Conditions:
-    low, pre = (noise(batch, 4, side, side, seed=seed + i) for i in range(2))
-    return Conditions(degraded=low, coarse=pre, caption=caption(batch))
+from tests.support.dreamclear import SIZES, TINY, make_caption, make_conditions, randomised, tiny_network
+from tests.support.weights import normal
 
 
 def test_numbers_as_waves_against_loops():
@@ -117,10 +87,10 @@ def naive_block(block: Block, x: Tensor, weights: Tensor, text: Tensor) -> Tenso
 
 
 def test_a_block_against_a_second_one_written_in_loops():
-    block = randomised(Block(144), spread=0.3).double()
-    x, weights, text = noise(2, 5, 144), noise(2, 6, 144, seed=2), noise(2, 6, 144, seed=3)
+    block = randomised(Block(144), scale=0.3).double()
+    x, weights, text = normal(2, 5, 144), normal(2, 6, 144, seed=2), normal(2, 6, 144, seed=3)
     present = torch.tensor([[True] * 4 + [False] * 2, [True] + [False] * 5])
-    context = Context(level=noise(2, 144), weights=weights, text=text, present=present)
+    context = Context(level=normal(2, 144), weights=weights, text=text, present=present)
     found = block(x, context)
     for i, tokens in enumerate((4, 1)):
         expected = naive_block(block, x[i], weights[i], text[i, :tokens])
@@ -128,11 +98,11 @@ def test_a_block_against_a_second_one_written_in_loops():
 
 
 def test_padding_of_a_caption_is_not_read():
-    network, told = tiny(), conditions()
+    network, told = tiny_network(), make_conditions()
     other = told.caption.features.clone()
     other[:, 4:] = 100
     changed = replace(told, caption=replace(told.caption, features=other))
-    latent, level = noise(1, 4, 8, 8), torch.tensor([500])
+    latent, level = normal(1, 4, 8, 8), torch.tensor([500])
     assert torch.equal(network(latent, level, told), network(latent, level, changed))
     other[:, 3] = 100
     assert not torch.allclose(network(latent, level, told), network(latent, level, changed), atol=1e-3)
@@ -148,7 +118,9 @@ def test_tokens_are_put_back_where_they_were_taken():
         return pixels.flatten(1)[None]
 
     network.final_layer.forward = answer
-    found = network.finish(noise(1, 6, 144), network.context(torch.tensor([1]), caption()), noise(1, 4, 4, 6))
+    found = network.finish(
+        normal(1, 6, 144), network.context(torch.tensor([1]), make_caption()), normal(1, 4, 4, 6)
+    )
     assert found.shape == (1, 8, 4, 6)
     expected = interpolate(numbers.reshape(1, 1, 2, 3) * 10, scale_factor=2)[0, 0]
     inside = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64).repeat(2, 3)
@@ -160,35 +132,23 @@ def test_fresh_control_leaves_the_base_model_unchanged():
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = DreamClearNet(SIZES, TINY.control).double().eval().requires_grad_(False)
-    told, latent, level = conditions(), noise(1, 4, 8, 8), torch.tensor([400])
+    told, latent, level = make_conditions(), normal(1, 4, 8, 8), torch.tensor([400])
     assert torch.equal(network(latent, level, told), network.base_model(latent, level, told.caption))
     network.am_pre[0].proj_add.bias.add_(0.1)
     assert not torch.allclose(network(latent, level, told), network.base_model(latent, level, told.caption))
 
 
-def test_every_weight_counts():
-    """A weight without effect would load without a word wherever its key is wired to."""
-    network = tiny(crossing="released")
-    for value in network.parameters():
-        value.requires_grad_(True)
-    answer = network(noise(1, 4, 8, 8), torch.tensor([400]), conditions())
-    (answer * noise(1, 8, 8, 8, seed=9)).sum().backward()
-    for name, value in network.named_parameters():
-        assert value.grad is not None, name
-        assert float(value.grad.abs().max()) > 0, name
-
-
 def test_the_weights_of_the_mixture_add_up_to_one():
-    mixture = randomised(Mixture(144, TINY.control), spread=0.5)
-    weights = mixture.weights(noise(2, 5, 144, dtype=torch.float32))
+    mixture = randomised(Mixture(144, TINY.control), scale=0.5)
+    weights = mixture.weights(normal(2, 5, 144, dtype=torch.float32))
     assert weights.shape == (2, 5, 3)
     assert bool((weights > 0).all())
     torch.testing.assert_close(weights.sum(2), torch.ones(2, 5), atol=1e-6, rtol=0)
 
 
 def test_the_mixture_is_the_weighed_mean_of_its_experts():
-    mixture = randomised(Mixture(144, TINY.control), spread=0.3).double()
-    x, difference = noise(1, 5, 144), noise(1, 5, 144, seed=2)
+    mixture = randomised(Mixture(144, TINY.control), scale=0.3).double()
+    x, difference = normal(1, 5, 144), normal(1, 5, 144, seed=2)
     weights = mixture.weights(difference)
     opinions = [expert(x) for expert in mixture.experts]
     for i, found in enumerate(mixture(x, difference)):
@@ -213,8 +173,8 @@ def naive_comparison(layer: Comparison, degraded: Tensor, coarse_tokens: Tensor)
 @pytest.mark.parametrize("crossing", ["correct", "released"])
 def test_comparison_against_loops(crossing):
     """Released, tokens of both pictures of a batch are asked as if they were of one."""
-    layer = randomised(Comparison(144), spread=0.3).double()
-    degraded, pre = noise(2, 4, 144), noise(2, 4, 144, seed=2)
+    layer = randomised(Comparison(144), scale=0.3).double()
+    degraded, pre = normal(2, 4, 144), normal(2, 4, 144, seed=2)
     if crossing == "correct":
         found = torch.stack([naive_comparison(layer, *pair) for pair in zip(degraded, pre, strict=True)])
     else:
@@ -228,8 +188,8 @@ def test_comparison_against_loops(crossing):
 
 @pytest.mark.parametrize(("crossing", "alone"), [("correct", True), ("released", False)])
 def test_pictures_of_a_batch_meet_only_as_released(crossing, alone):
-    network = tiny(crossing=crossing)
-    latent, level, told = noise(2, 4, 8, 8), torch.tensor([300, 300]), conditions(batch=2)
+    network = tiny_network(crossing=crossing)
+    latent, level, told = normal(2, 4, 8, 8), torch.tensor([300, 300]), make_conditions(batch=2)
     first = Conditions(
         degraded=told.degraded[:1],
         coarse=told.coarse[:1],
@@ -241,8 +201,8 @@ def test_pictures_of_a_batch_meet_only_as_released(crossing, alone):
 
 def test_the_control_against_its_equations():
     """Which of the two pictures goes where, with what sign, and after which block."""
-    network, told = tiny(), conditions()
-    latent, level = noise(1, 4, 8, 8), torch.tensor([250])
+    network, told = tiny_network(), make_conditions()
+    latent, level = normal(1, 4, 8, 8), torch.tensor([250])
     base = network.base_model
     context = base.context(level, told.caption)
     places = sine_positions((4, 4), width=144, grid=4).double()

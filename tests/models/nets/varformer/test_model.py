@@ -15,13 +15,13 @@ from freezeframe.models.nets.varformer.model import (
     VarFormer,
     infer_config,
     load,
-    matches,
 )
 from freezeframe.models.nets.varformer.model import restore as restore_picture
 from freezeframe.models.nets.varformer.prior_fusion import Enhancement
 from freezeframe.models.nets.varformer.tokenizer import Convolutions
 from freezeframe.models.nets.varformer.var_transformer import Transformer
 from freezeframe.models.store.state_dict import unwrap
+from tests.support.weights import normal, random_weights
 
 SMALL = Convolutions(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8)
 
@@ -41,21 +41,9 @@ TINY = NetConfig(
 )
 
 
-def randomised(network: nn.Module, seed: int = 0, spread: float = 0.1) -> nn.Module:
-    """Every weight drawn at random, gains too: at their initial zero nothing would be tested."""
-    generator = torch.Generator().manual_seed(seed)
-    for value in network.parameters():
-        value.requires_grad_(False).copy_(spread * torch.randn(value.shape, generator=generator))
-    return network.eval()
-
-
-def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
 @pytest.fixture(scope="module")
 def tiny() -> VarFormer:
-    return randomised(VarFormer(TINY))
+    return random_weights(VarFormer(TINY), scale=0.1)
 
 
 def conv(table: dict, name: str, out: int, inside: int, side: int = 1) -> None:
@@ -204,6 +192,8 @@ def test_every_key_that_the_publication_names_is_there_in_its_shape(released):
 
 def test_as_many_keys_and_weights_as_were_measured(released, released_network):
     assert len(released) == 2668
+    assert infer_config(released) == RELEASED_16
+    assert RELEASED_16.side == 256
 
     def millions(name: str) -> float:
         return sum(value.numel() for value in released_network.get_submodule(name).parameters()) / 1e6
@@ -233,41 +223,10 @@ def test_blending_costs_what_was_measured():
             assert counter.get_total_flops() / 2e9 == pytest.approx(111, rel=0.01)
 
 
-def test_hyper_parameters_are_read_off_the_shapes(released, tiny):
-    for config, state, side in (
-        (RELEASED_16, released, 256),
-        (TINY, to_published_keys(tiny.state_dict()), 64),
-    ):
-        assert matches(state)
-        assert infer_config(state) == config
-        assert config.side == side
-
-
-def test_other_networks_are_not_taken_for_it(tiny):
-    state = to_published_keys(tiny.state_dict())
-    assert not matches({})
-    assert not matches({key: value for key, value in state.items() if not key.startswith("Mainencoder")})
-
-
 def test_a_training_codes_container_is_opened(tiny):
     state = unwrap({"params_ema": to_published_keys(tiny.state_dict())})
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     assert torch.equal(load(state)(picture), tiny(picture))
-
-
-@pytest.mark.parametrize("harm", ["missing", "left over", "misshapen"])
-def test_a_state_that_does_not_fit_exactly_is_refused_by_key_name(tiny, harm):
-    state = to_published_keys(tiny.state_dict())
-    key = "main_decoder.up.0.block.0.conv2.weight"
-    if harm == "missing":
-        del state[key]
-    elif harm == "left over":
-        key = "main_decoder.off_attn.weight"
-        state[key] = torch.zeros(1)
-    else:
-        state[key] = state[key][:3]
-    with pytest.raises(RuntimeError, match=key.replace(".", r"\.")):
-        load(state)
 
 
 def test_unpublished_inner_names_may_differ_if_order_and_shapes_agree(tiny, caplog):
@@ -328,14 +287,9 @@ def test_the_release_answers_in_the_networks_size(tiny):
     assert torch.equal(restored, tiny.restore_square(small, settings=settings))
 
 
-def test_pictures_of_a_batch_do_not_mix(tiny):
-    pair = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(27))
-    assert torch.equal(tiny(pair), torch.cat([tiny(pair[:1]), tiny(pair[1:])]))
-
-
 def test_the_prior_is_made_of_words(tiny):
     """The coarsest scale is one word all over: it must be one of the book's."""
-    latent = noise(1, 8, 4, 4, dtype=torch.float32)
+    latent = normal(1, 8, 4, 4, dtype=torch.float32)
     prior = tiny.prior(latent, settings=Settings())
     assert prior.shape == (1, 3, 8, 4, 4)
     coarsest = tiny.quantize.contribution(torch.arange(24)[:, None], 0)
@@ -343,12 +297,12 @@ def test_the_prior_is_made_of_words(tiny):
 
 
 def test_what_is_dead_in_the_release_is_dead_here_and_nothing_else():
-    network = randomised(VarFormer(TINY), spread=0.05)
+    network = random_weights(VarFormer(TINY), scale=0.05)
     trained = dict(network.named_parameters())
     for value in trained.values():
         value.requires_grad_(True)
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(28))
-    drawn = network.restore_square(picture, settings=Settings()).mul(noise(3, 64, 64, dtype=torch.float32))
+    drawn = network.restore_square(picture, settings=Settings()).mul(normal(3, 64, 64, dtype=torch.float32))
     drawn.sum().backward()
     for name, value in trained.items():
         if not name.startswith(("Mainencoder.", "main_decoder.")) or not value.numel():

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from freezeframe.models.nets.blocks import window_attention
 from freezeframe.models.nets.varformer import swin_blocks
@@ -15,24 +14,13 @@ from freezeframe.models.nets.varformer.prior_fusion import (
     Selector,
 )
 from freezeframe.models.nets.varformer.swin_blocks import Group
-
-
-def randomised(network: nn.Module, seed: int = 0, spread: float = 0.1) -> nn.Module:
-    """Every weight drawn at random, gains too: at their initial zero nothing would be tested."""
-    generator = torch.Generator().manual_seed(seed)
-    for value in network.parameters():
-        value.requires_grad_(False).copy_(spread * torch.randn(value.shape, generator=generator))
-    return network.eval()
-
-
-def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+from tests.support.weights import normal, random_weights
 
 
 def test_groups_attend_by_the_formula():
     """Torch's own function rounds otherwise than the one of `window_attention`, and is no other function."""
-    q, k, v = noise(3, 7, 2, 16, 5)
-    bias = noise(2, 16, 16, seed=2)
+    q, k, v = normal(3, 7, 2, 16, 5)
+    bias = normal(2, 16, 16, seed=2)
     formula = window_attention.attend(q, k, v, bias)
     torch.testing.assert_close(swin_blocks.attend(q, k, v, bias), formula, atol=1e-13, rtol=0)
 
@@ -50,10 +38,10 @@ def test_a_group_holds_what_the_files_hold(side):
 
 def test_only_the_second_layer_is_shifted():
     """Unshifted windows and the convolution carry row 5 to rows 3 to 8; the shift carries it on."""
-    group = randomised(Group(6, heads=2, side=12), spread=0.3).double()
-    x = noise(1, 6, 12, 12)
+    group = random_weights(Group(6, heads=2, side=12), scale=0.3).double()
+    x = normal(1, 6, 12, 12)
     event = x.clone()
-    event[0, :, 5, 5] = noise(6, seed=2)
+    event[0, :, 5, 5] = normal(6, seed=2)
     moved = (group(event) - group(x)).abs().amax((0, 1))
     # Windows from 4 to 7, then from 2 to 5 and from 6 to 9, then a pixel more.
     rows = (moved > 0).any(1).nonzero().flatten()
@@ -64,8 +52,8 @@ LEVEL = GuideConfig(channels=32, side=8, heads=2, select=8, blend=8)
 
 
 def test_the_weights_of_the_scales_add_up_to_one():
-    selector = randomised(Selector(LEVEL, Prior(scales=10, channels=4)), spread=0.3)
-    weights = selector.weights(noise(3, 32, 8, 8, dtype=torch.float32))
+    selector = random_weights(Selector(LEVEL, Prior(scales=10, channels=4)), scale=0.3)
+    weights = selector.weights(normal(3, 32, 8, 8, dtype=torch.float32))
     assert weights.shape == (3, 10)
     assert bool((weights > 0).all())
     torch.testing.assert_close(weights.sum(1), torch.ones(3), atol=1e-6, rtol=0)
@@ -73,8 +61,8 @@ def test_the_weights_of_the_scales_add_up_to_one():
 
 def test_the_norm_after_selection_takes_the_selection_back():
     """A quirk of the release: each channel is weighed and then brought to variance 1, whatever its weight."""
-    selector = randomised(Selector(LEVEL, Prior(scales=3, channels=4)), spread=0.1).double()
-    frozen_features, prior = noise(1, 32, 8, 8), noise(1, 3, 4, 4, 4, seed=19)
+    selector = random_weights(Selector(LEVEL, Prior(scales=3, channels=4)), scale=0.1).double()
+    frozen_features, prior = normal(1, 32, 8, 8), normal(1, 3, 4, 4, 4, seed=19)
     even = selector(frozen_features, 100 * prior)
     before = selector.weights(frozen_features)
     selector.logits.bias.copy_(torch.tensor([1.0, 0, -1]))
@@ -85,8 +73,8 @@ def test_the_norm_after_selection_takes_the_selection_back():
 
 
 def test_enhancement_lies_between_what_it_blends():
-    blend = randomised(Enhancement(LEVEL), spread=0.3).double()
-    x, prior = noise(1, 32, 8, 8), noise(1, 32, 8, 8, seed=21)
+    blend = random_weights(Enhancement(LEVEL), scale=0.3).double()
+    x, prior = normal(1, 32, 8, 8), normal(1, 32, 8, 8, seed=21)
     out = blend(x, prior)
     assert bool((out >= torch.minimum(x, prior)).all())
     assert bool((out <= torch.maximum(x, prior)).all())
@@ -96,8 +84,8 @@ def test_enhancement_lies_between_what_it_blends():
 
 
 def test_anchor_attention_is_two_attentions():
-    transform = randomised(AnchorAttention(LEVEL), spread=0.4).double()
-    x, prior = noise(1, 32, 8, 8), noise(1, 32, 8, 8, seed=22)
+    transform = random_weights(AnchorAttention(LEVEL), scale=0.4).double()
+    x, prior = normal(1, 32, 8, 8), normal(1, 32, 8, 8, seed=22)
     query, source = transform.norm_q(x), transform.norm_kv(prior)
     anchors = transform.norm_a(transform.anchor(torch.cat([query, source], dim=1)))
     key, value = transform.kv(source).chunk(2, dim=1)
@@ -123,8 +111,8 @@ def test_curves_keep_black_and_white():
 
 
 def test_no_quarter_bends_itself():
-    curves = randomised(MutualCurves(8), spread=0.5).double()
-    x = noise(1, 8, 5, 5).sigmoid()
+    curves = random_weights(MutualCurves(8), scale=0.5).double()
+    x = normal(1, 8, 5, 5).sigmoid()
     other = x.clone()
     other[:, :2] = 0.5
     bends = [torch.cat([part[:, :2], part[:, 2:]], dim=1) for part in (curves(x), curves(other))]
@@ -135,14 +123,14 @@ def test_no_quarter_bends_itself():
 
 
 def test_a_fresh_enhancement_passes_its_input_on():
-    x = noise(1, 8, 5, 5, dtype=torch.float32)
+    x = normal(1, 8, 5, 5, dtype=torch.float32)
     assert torch.equal(Enhance(8)(x), x)
-    assert not torch.allclose(randomised(Enhance(8), spread=0.5)(x), x, atol=1e-3)
+    assert not torch.allclose(random_weights(Enhance(8), scale=0.5)(x), x, atol=1e-3)
 
 
 def test_an_enhancement_against_its_equations():
-    block = randomised(Enhance(8), spread=0.4).double()
-    x = noise(1, 8, 7, 6)
+    block = random_weights(Enhance(8), scale=0.4).double()
+    x = normal(1, 8, 7, 6)
     first, second = block.conv2(block.conv1(block.norm1(x))).chunk(2, dim=1)
     gated = first * second
     pooled = block.sca[1](gated.mean((2, 3), keepdim=True))
@@ -153,7 +141,7 @@ def test_an_enhancement_against_its_equations():
 
 
 def test_the_large_kernel_reaches_eleven_pixels_each_way():
-    kernel = randomised(Enhance(8), spread=0.4).lka.double()
+    kernel = random_weights(Enhance(8), scale=0.4).lka.double()
     x = torch.zeros(1, 8, 31, 31, dtype=torch.float64)
     event = x.clone()
     event[..., 15, 15] = 1

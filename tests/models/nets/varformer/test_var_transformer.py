@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from freezeframe.models.nets.blocks.transformer import modulate
@@ -21,20 +21,9 @@ from freezeframe.models.nets.varformer.var_transformer import (
     scale_of_tokens,
 )
 from freezeframe.models.nets.varformer.vector_quantizer import VectorQuantizer, nearest_codewords, nearest_phi
+from tests.support.weights import normal, random_weights
 
 SIZES = Transformer(width=32, heads=4, blocks=3, cross_blocks=2, classes=5)
-
-
-def randomised(network: nn.Module, seed: int = 0, spread: float = 0.1) -> nn.Module:
-    """Every weight drawn at random, gains too: at their initial zero nothing would be tested."""
-    generator = torch.Generator().manual_seed(seed)
-    for value in network.parameters():
-        value.requires_grad_(False).copy_(spread * torch.randn(value.shape, generator=generator))
-    return network.eval()
-
-
-def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def linear(table: dict, name: str, out: int, inside: int) -> None:
@@ -80,7 +69,7 @@ def released(released_network) -> dict[str, Tensor]:
 
 
 def test_the_nearest_word_against_loops():
-    x, words = noise(2, 3, 4, 5), noise(7, 3, seed=3)
+    x, words = normal(2, 3, 4, 5), normal(7, 3, seed=3)
     found = nearest_codewords(x, words)
     for b in range(2):
         for n in range(20):
@@ -90,13 +79,13 @@ def test_the_nearest_word_against_loops():
 
 
 def test_autocast_leaves_the_choice_of_words_alone():
-    x, words = noise(1, 32, 16, 16, dtype=torch.float32), noise(4096, 32, seed=3, dtype=torch.float32)
+    x, words = normal(1, 32, 16, 16, dtype=torch.float32), normal(4096, 32, seed=3, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(nearest_codewords(x, words), nearest_codewords(x.double(), words.double()))
 
 
 def quantiser(scales: tuple[int, ...], *, identity: bool = False) -> VectorQuantizer:
-    made = randomised(VectorQuantizer(vocab_size=16, width=6, scales=scales), spread=0.5).double()
+    made = random_weights(VectorQuantizer(vocab_size=16, width=6, scales=scales), scale=0.5).double()
     for convolution in made.quant_resi.qresi_ls:
         if identity:
             convolution.weight.zero_()
@@ -108,7 +97,7 @@ def quantiser(scales: tuple[int, ...], *, identity: bool = False) -> VectorQuant
 def test_ten_scales_add_up_to_the_code_map():
     """Word by word and scale by scale, enlarged, softened and summed, as the equation has it."""
     made = quantiser(SCALES)
-    latent = noise(1, 6, 16, 16, seed=4)
+    latent = normal(1, 6, 16, 16, seed=4)
     total, indices = torch.zeros_like(latent), made.encode(latent)
     phis = (0, 0, nearest_phi(2 / 9), 1, 1, 2, 2, nearest_phi(7 / 9), 3, 3)
     for words, side, phi in zip(indices, SCALES, phis, strict=True):
@@ -128,7 +117,7 @@ def test_neighbouring_scales_share_a_convolution():
 
 def test_each_scale_explains_what_those_before_have_left():
     made = quantiser((1, 2, 4))
-    latent = noise(1, 6, 4, 4, seed=5)
+    latent = normal(1, 6, 4, 4, seed=5)
     indices = made.encode(latent)
     rest = latent - made.contributions(indices)[:, :2].sum(1)
     assert torch.equal(indices[2], nearest_codewords(rest, made.embedding.weight))
@@ -151,7 +140,7 @@ def test_quantisation_decodes_what_it_encodes():
 
 def test_the_transformer_reads_the_latent_known_so_far():
     made = quantiser((1, 2, 4))
-    parts = noise(1, 3, 6, 4, 4, seed=7)
+    parts = normal(1, 3, 6, 4, 4, seed=7)
     second, third = made.inputs(parts)
     quarters = parts[:, 0].reshape(1, 6, 2, 2, 2, 2).mean((3, 5))
     torch.testing.assert_close(second[0], quarters[0].flatten(1).T, atol=1e-12, rtol=0)
@@ -159,7 +148,7 @@ def test_the_transformer_reads_the_latent_known_so_far():
 
 
 def test_modulation_against_its_definition():
-    x, scale, shift = noise(2, 3, 8), noise(2, 1, 8, seed=8), noise(2, 1, 8, seed=9)
+    x, scale, shift = normal(2, 3, 8), normal(2, 1, 8, seed=8), normal(2, 1, 8, seed=9)
     centred = x - x.mean(-1, keepdim=True)
     expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * (1 + scale) + shift
     torch.testing.assert_close(modulate(x, scale, shift), expected, atol=1e-12, rtol=0)
@@ -172,8 +161,8 @@ def naive_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | fl
 def test_scale_by_scale_attention_is_masked_attention_over_all_scales():
     """What the cache remembers must be what the training mask lets through."""
     scales = (1, 2, 3)
-    attention = randomised(CausalSelfAttention(12, heads=3), spread=0.4).double()
-    x = noise(2, 14, 12, seed=10)
+    attention = random_weights(CausalSelfAttention(12, heads=3), scale=0.4).double()
+    x = normal(2, 14, 12, seed=10)
     cache, found = (None, None), []
     for part in x.split([scale**2 for scale in scales], dim=1):
         answer, cache = attention(part, cache)
@@ -192,8 +181,8 @@ def test_scale_by_scale_attention_is_masked_attention_over_all_scales():
 
 
 def test_sharpness_ends_at_a_hundred():
-    attention = randomised(CausalSelfAttention(8, heads=2)).double()
-    x = noise(1, 4, 8, seed=11)
+    attention = random_weights(CausalSelfAttention(8, heads=2)).double()
+    x = normal(1, 4, 8, seed=11)
     attention.scale_mul_1H11.fill_(math.log(100))
     at_the_end = attention(x, (None, None))[0]
     attention.scale_mul_1H11.fill_(50)
@@ -207,8 +196,8 @@ def test_the_causal_bias_counts_scales_not_tokens():
 
 def questions_and_answer() -> tuple[CrossAttention, Tensor, Tensor, Tensor]:
     """Answers by head, [B, heads, L, c], written out."""
-    cross_blocks = randomised(CrossAttention(8, heads=2), spread=0.5).double()
-    question, x = noise(2, 3, 8, seed=12), noise(2, 3, 8, seed=13)
+    cross_blocks = random_weights(CrossAttention(8, heads=2), scale=0.5).double()
+    question, x = normal(2, 3, 8, seed=12), normal(2, 3, 8, seed=13)
     query = (question @ cross_blocks.mat_q.weight.T + cross_blocks.q_bias).reshape(2, 3, 2, 4).transpose(1, 2)
     both = x @ cross_blocks.mat_kv.weight.T + torch.cat([torch.zeros(8).double(), cross_blocks.v_bias])
     key, value = (part.reshape(2, 3, 2, 4).transpose(1, 2) for part in both.chunk(2, dim=2))
@@ -229,16 +218,16 @@ def test_released_mixing_reads_memory_in_the_wrong_order():
 
 
 def test_guidance_of_nothing_is_the_conditional_branch():
-    one, other = noise(1, 4, 5), noise(1, 4, 5, seed=14)
+    one, other = normal(1, 4, 5), normal(1, 4, 5, seed=14)
     assert torch.equal(apply_guidance(one, other, 0), one)
     torch.testing.assert_close(apply_guidance(one, other, 0.5), 1.5 * one - 0.5 * other)
 
 
 def clean_parts(*, guidance: float, mixing: str) -> Tensor:
-    made = randomised(VectorQuantizer(vocab_size=32, width=6, scales=(1, 2, 4)), spread=0.5).double()
+    made = random_weights(VectorQuantizer(vocab_size=32, width=6, scales=(1, 2, 4)), scale=0.5).double()
     network = Var(SIZES, vocab_size=32, latent=6, scales=(1, 2, 4))
-    network = randomised(network, seed=3, spread=0.4).double()
-    degraded = noise(1, 3, 6, 4, 4, seed=15)
+    network = random_weights(network, seed=3, scale=0.4).double()
+    degraded = normal(1, 3, 6, 4, 4, seed=15)
     return network(degraded, made, guidance=guidance, mixing=mixing)
 
 
@@ -252,9 +241,9 @@ def test_guidance_works_only_through_the_scrambled_heads():
 
 def test_the_transformer_against_its_equations():
     """Scale by scale: two copies, questions after the first blocks, led further apart at finer scales."""
-    made = randomised(VectorQuantizer(vocab_size=32, width=6, scales=(1, 2, 4)), spread=0.5).double()
-    var = randomised(Var(SIZES, vocab_size=32, latent=6, scales=(1, 2, 4)), seed=3, spread=0.4).double()
-    degraded, no_class = noise(1, 3, 6, 4, 4, seed=15), var.class_emb.weight[5]
+    made = random_weights(VectorQuantizer(vocab_size=32, width=6, scales=(1, 2, 4)), scale=0.5).double()
+    var = random_weights(Var(SIZES, vocab_size=32, latent=6, scales=(1, 2, 4)), seed=3, scale=0.4).double()
+    degraded, no_class = normal(1, 3, 6, 4, 4, seed=15), var.class_emb.weight[5]
     caches = [(None, None)] * 3
     found = torch.zeros(1, 0, 6, 4, 4, dtype=torch.float64)
     for i, tokens in enumerate((slice(0, 1), slice(1, 5), slice(5, 21))):
@@ -278,8 +267,8 @@ def test_the_transformer_against_its_equations():
 
 
 def test_a_block_against_its_equations():
-    block = randomised(Block(12, heads=3), spread=0.4).double()
-    x, condition = noise(2, 4, 12), noise(2, 12, seed=2)
+    block = random_weights(Block(12, heads=3), scale=0.4).double()
+    x, condition = normal(2, 4, 12), normal(2, 12, seed=2)
     told = block.ada_lin[1](condition / (1 + torch.exp(-condition)))[:, None]
     gain1, gain2, scale1, scale2, shift1, shift2 = told.split(12, dim=2)
     middle = x + gain1 * block.attn(modulate(x, scale1, shift1), (None, None))[0]
