@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle, relu
 
-from freezeframe.models.nets.state import count_children
-
 CHANNELS = 16  # of the evidence, see `build_network_input`
 FRAME, FUSED, BEFORE, AFTER = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)
 BLUR_VECTOR, CONFIDENCE, SINGLE_FRAME = slice(12, 14), slice(14, 15), slice(15, 16)
@@ -144,6 +142,10 @@ def load(state: Mapping[str, Tensor]) -> FusionNet:
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """Hyper-parameters, read off the names and shapes of the weights."""
     fine, middle, coarse = (len(state[f"encoders.{i}.0.first.bias"]) for i in range(3))
-    a, b, c = (count_children(state, f"encoders.{i}.") for i in range(3))
-    d, e = (count_children(state, f"decoders.{i}.") for i in range(2))
+    a, b, c = (_count(state, f"encoders.{i}.") for i in range(3))
+    d, e = (_count(state, f"decoders.{i}.") for i in range(2))
     return NetConfig(widths=(fine, middle, coarse), down=(a, b, c), up=(d, e))
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})

@@ -19,8 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle
 
-from freezeframe.models.nets.state import count_children
-
 from .fusion_net import Block
 from .image_statistics import NUM_STATISTICS, image_statistics
 from .psf_estimator import LAGS, PsfEstimator, cepstrum
@@ -66,9 +64,13 @@ def load(state: Mapping[str, Tensor]) -> Refiner:
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """Hyper-parameters, read off the names and shapes of the weights."""
     fine, middle, coarse = (len(state[f"encoders.{i}.0.first.bias"]) for i in range(3))
-    a, b, c = (count_children(state, f"encoders.{i}.") for i in range(3))
-    d, e = (count_children(state, f"decoders.{i}.") for i in range(2))
+    a, b, c = (_count(state, f"encoders.{i}.") for i in range(3))
+    d, e = (_count(state, f"decoders.{i}.") for i in range(2))
     return NetConfig(widths=(fine, middle, coarse), down=(a, b, c), up=(d, e))
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 
 
 class Refiner(nn.Module):

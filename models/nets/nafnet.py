@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pad
 
-from .state import count_children, load_network
+from .state import count_keys, load_network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,12 @@ def load(state: Mapping[str, Tensor], *, window: int | None = None) -> NAFNet:
 
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """Infer the hyper-parameters from the shape of the first layer and the number of blocks with keys."""
-    stages = count_children(state, "downs.")
+    stages = count_keys(state, "downs.")
     return NetConfig(
         width=state["intro.weight"].shape[0],
-        encoders=tuple(count_children(state, f"encoders.{i}.") for i in range(stages)),
-        middle=count_children(state, "middle_blks."),
-        decoders=tuple(count_children(state, f"decoders.{i}.") for i in range(stages)),
+        encoders=tuple(count_keys(state, f"encoders.{i}.") for i in range(stages)),
+        middle=count_keys(state, "middle_blks."),
+        decoders=tuple(count_keys(state, f"decoders.{i}.") for i in range(stages)),
     )
 
 

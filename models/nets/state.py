@@ -31,7 +31,7 @@ def load_network(build: Callable[[], Net], state: Mapping[str, Tensor]) -> Net:
     return network.eval().requires_grad_(False)
 
 
-def count_children(state: Mapping[str, Tensor], prefix: str) -> int:
+def count_keys(state: Mapping[str, Tensor], prefix: str) -> int:
     """Count the different names between `prefix` and the next dot: the blocks of a stage, say."""
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 

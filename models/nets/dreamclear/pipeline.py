@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from freezeframe.data.errors import FreezeframeError
-from freezeframe.models.nets.state import count_children, load_network
+from freezeframe.models.nets.state import count_keys, load_network
 
 from .cfg_denoiser import Settings, denoiser, no_caption
 from .color_fix import fix_color
@@ -102,14 +102,14 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     return NetConfig(
         transformer=Transformer(
             width=width,
-            depth=count_children(state, "base_model.blocks."),
+            depth=count_keys(state, "base_model.blocks."),
             patch=patch,
             latent=latent,
             caption=(tokens, channels),
             grid=math.isqrt(native),
         ),
         control=Control(
-            blocks=count_children(state, "cross_de."),
+            blocks=count_keys(state, "cross_de."),
             modulator=state["am_pre.0.shared_proj.weight"].shape[0],
             experts=state["am_lq.0.gate.2.weight"].shape[0],
             gate=state["am_lq.0.gate.0.weight"].shape[0],

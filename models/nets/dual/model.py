@@ -24,7 +24,7 @@ from torch.nn.functional import (
     relu,
 )
 
-from freezeframe.models.nets.state import count_children, load_network
+from freezeframe.models.nets.state import count_keys, load_network
 
 from .haar import MULTIPLE as GRID
 from .haar import HaarSubbands, dwt2, idwt2
@@ -68,10 +68,10 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """Infer the hyper-parameters from the names and shapes of the weights."""
     return NetConfig(
         width=len(state["stems.0.weight"]),
-        blocks=count_children(state, "blocks."),
+        blocks=count_keys(state, "blocks."),
         heads=len(state["blocks.0.attention.bias.weight"]),
         estimate=len(state["dformer.stems.0.weight"]),
-        layers=count_children(state, "dformer.layers."),
+        layers=count_keys(state, "dformer.layers."),
     )
 
 

@@ -32,7 +32,7 @@ from freezeframe.models.nets.restormer.layers import (
     kernel_shapes,
 )
 from freezeframe.models.nets.restormer.unet import build_unet, decode, decoder_stages, encode
-from freezeframe.models.nets.state import count_children, load_network, simplest_ratio
+from freezeframe.models.nets.state import count_keys, load_network, simplest_ratio
 
 from .degradation_encoder import MIN_SIDE, DegradationEncoder
 
@@ -101,17 +101,17 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
 
 
 def _infer_body(state: Mapping[str, Tensor]) -> unet.NetConfig:
-    early = [f"encoder_level{i + 1}" for i in range(count_children(state, "encoder_level"))]
+    early = [f"encoder_level{i + 1}" for i in range(count_keys(state, "encoder_level"))]
     dim, channels = state["patch_embed.proj.weight"].shape[:2]
     heads = [state[f"{stage}.0.attn.temperature"].shape[0] for stage in early]
     outs = [state[f"{stage}.0.ffn.project_out.weight"].shape for stage in early]
     latent = dim * 2 ** len(early)
     hidden = _hidden(latent, numbers=state["latent.kernel_box"].shape[1])
-    counts = (count_children(state, f"{stage}.") for stage in early)
+    counts = (count_keys(state, f"{stage}.") for stage in early)
     return unet.NetConfig(
         dim=dim,
-        blocks=(*counts, count_children(state, "latent.blocks.")),
-        refinement=count_children(state, "refinement.blocks."),
+        blocks=(*counts, count_keys(state, "latent.blocks.")),
+        refinement=count_keys(state, "refinement.blocks."),
         heads=(*heads, state["latent.blocks.0.attn.temperature"].shape[0]),
         expansion=simplest_ratio({out[0]: out[1] for out in outs} | {latent: hidden}),
         channels=channels,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from freezeframe.models.imageops.padding import pad_to_multiple
-from freezeframe.models.nets.state import count_children, load_network, simplest_ratio
+from freezeframe.models.nets.state import count_keys, load_network, simplest_ratio
 
 from .unet import NetConfig, blocks, build_unet, decode, decoder_stages, encode
 
@@ -40,14 +40,14 @@ def load(state: Mapping[str, Tensor]) -> Restormer:
 
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """Infer the hyper-parameters from the shapes and the number of blocks with keys."""
-    early = [f"encoder_level{i + 1}" for i in range(count_children(state, "encoder_level"))]
+    early = [f"encoder_level{i + 1}" for i in range(count_keys(state, "encoder_level"))]
     stages = [*early, "latent"]
     outs = (state[f"{stage}.0.ffn.project_out.weight"].shape for stage in [*stages, "refinement"])
     dim, channels = state["patch_embed.proj.weight"].shape[:2]
     return NetConfig(
         dim=dim,
-        blocks=tuple(count_children(state, f"{stage}.") for stage in stages),
-        refinement=count_children(state, "refinement."),
+        blocks=tuple(count_keys(state, f"{stage}.") for stage in stages),
+        refinement=count_keys(state, "refinement."),
         heads=tuple(state[f"{stage}.0.attn.temperature"].shape[0] for stage in stages),
         expansion=simplest_ratio({out[0]: out[1] for out in outs}),
         channels=channels,

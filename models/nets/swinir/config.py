@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from freezeframe.models.nets.blocks.window_attention import Shape
-from freezeframe.models.nets.state import count_children, simplest_ratio
+from freezeframe.models.nets.state import count_keys, simplest_ratio
 
 Upsampler = Literal["", "pixelshuffle", "pixelshuffledirect", "nearest+conv"]
 
@@ -76,7 +76,7 @@ DIFFBIR = NetConfig(depths=(6,) * 8, heads=(6,) * 8, unshuffle=8, upsampler="nea
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     """Infer the hyper-parameters from the shapes, and the range of values from the window."""
     first = state["conv_first.1.weight" if "conv_first.1.weight" in state else "conv_first.weight"]
-    groups = [f"layers.{i}.residual_group.blocks." for i in range(count_children(state, "layers."))]
+    groups = [f"layers.{i}.residual_group.blocks." for i in range(count_keys(state, "layers."))]
     tables = [state[f"{group}0.attn.relative_position_bias_table"].shape for group in groups]
     upsampler = _upsampler(state)
     channels = _channels(state, upsampler, cells=first.shape[1])
@@ -84,7 +84,7 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     window = (isqrt(tables[0][0]) + 1) // 2
     return NetConfig(
         dim=first.shape[0],
-        depths=tuple(count_children(state, group) for group in groups),
+        depths=tuple(count_keys(state, group) for group in groups),
         heads=tuple(table[1] for table in tables),
         window=window,
         expansion=simplest_ratio({first.shape[0]: state[f"{groups[0]}0.mlp.fc1.weight"].shape[0]}),
@@ -114,7 +114,7 @@ def _channels(state: Mapping[str, Tensor], upsampler: Upsampler, *, cells: int) 
 
 def _factor(state: Mapping[str, Tensor], upsampler: Upsampler, channels: int) -> int:
     if upsampler == "nearest+conv":
-        return int(2 ** count_children(state, "conv_up"))
+        return int(2 ** count_keys(state, "conv_up"))
     if upsampler == "pixelshuffledirect":
         return isqrt(state["upsample.0.weight"].shape[0] // channels)
     factor = 1

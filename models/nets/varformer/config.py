@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from freezeframe.models.nets.state import count_children
+from freezeframe.models.nets.state import count_keys
 
 from .prior_fusion import GuideConfig, Prior
 from .tokenizer import Convolutions
@@ -97,10 +97,10 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
         transformer=_transformer(state),
         vocab_size=state["quantize.embedding.weight"].shape[0],
         scales=scales,
-        enhance=count_children(state, "ft_layers."),
+        enhance=count_keys(state, "ft_layers."),
         decoder_blocks=(
-            count_children(state, "decoder.up.0.block."),
-            count_children(state, "main_decoder.up.0.block."),
+            count_keys(state, "decoder.up.0.block."),
+            count_keys(state, "main_decoder.up.0.block."),
         ),
         encoder_guides=_guides(state, "Mainencoder", convolutions, side),
         decoder_guides=_guides(state, "main_decoder", convolutions, side),
@@ -109,13 +109,13 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
 
 def _convolutions(state: Mapping[str, Tensor]) -> Convolutions:
     width = state["encoder.conv_in.weight"].shape[0]
-    levels = count_children(state, "encoder.down.")
+    levels = count_keys(state, "encoder.down.")
     return Convolutions(
         width=width,
         multiples=tuple(
             state[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] // width for i in range(levels)
         ),
-        blocks=count_children(state, "encoder.down.0.block."),
+        blocks=count_keys(state, "encoder.down.0.block."),
         latent=state["quant_conv.weight"].shape[0],
     )
 
@@ -124,8 +124,8 @@ def _transformer(state: Mapping[str, Tensor]) -> Transformer:
     return Transformer(
         width=state["pos_1LC"].shape[2],
         heads=state["blocks.0.attn.scale_mul_1H11"].shape[1],
-        blocks=count_children(state, "blocks."),
-        cross_blocks=count_children(state, "cross_attn_blocks."),
+        blocks=count_keys(state, "blocks."),
+        cross_blocks=count_keys(state, "cross_attn_blocks."),
         classes=state["class_emb.weight"].shape[0] - 1,
     )
 
