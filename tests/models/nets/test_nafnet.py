@@ -128,13 +128,13 @@ def naive_conv(x: np.ndarray, conv: nn.Conv2d) -> np.ndarray:
     out = np.zeros((out_channels, height, width))
     for o, i, j in np.ndindex(out.shape):
         first = o // (out_channels // conv.groups) * per_group
-        seen = padded[first : first + per_group, i * step : i * step + side, j * step : j * step + side]
-        out[o, i, j] = (seen * weight[o]).sum() + (0 if conv.bias is None else conv.bias.numpy()[o])
+        patch = padded[first : first + per_group, i * step : i * step + side, j * step : j * step + side]
+        out[o, i, j] = (patch * weight[o]).sum() + (0 if conv.bias is None else conv.bias.numpy()[o])
     return out
 
 
 def naive_pool(x: np.ndarray, window: int | None) -> np.ndarray:
-    """[C, H, W]: the mean over a window around each pixel, pushed inside the picture at its edges."""
+    """[C, H, W]: the mean over a window around each pixel, pushed inside the image at its edges."""
     height, width = x.shape[1:]
     window = window or max(height, width)
     out = np.empty_like(x)
@@ -169,7 +169,7 @@ def naive_network(image: np.ndarray, network: NAFNet, window: int | None) -> np.
         return out
 
     def stage(value: np.ndarray, blocks: nn.Module) -> np.ndarray:
-        """The window is given in pixels of the picture, whatever the scale at which it pools."""
+        """The window is given in pixels of the image, whatever the scale at which it pools."""
         scale = padded.shape[1] // value.shape[1]
         for block in blocks:
             value = naive_block(value, block, window and window // scale)
@@ -230,18 +230,18 @@ def test_a_window_wider_than_the_picture_pools_all_of_it():
 
 
 def far_change(window: int | None) -> float:
-    """How much the left of a picture's restoration changes when something happens 100 px to the right."""
+    """How much the left of an image's restoration changes when something happens 100 px to the right."""
     network = random_network(SMALL, window=window).double()
-    calm = torch.rand(1, 3, 16, 144, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
-    event = calm.clone()
+    flat = torch.rand(1, 3, 16, 144, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    event = flat.clone()
     event[..., 120:] = 1
-    return float((network(calm) - network(event))[..., :16].abs().max())
+    return float((network(flat) - network(event))[..., :16].abs().max())
 
 
 def test_local_pooling_makes_restoration_local():
-    """Pooling over the picture ties every place to every other; a window cuts the tie beyond its reach.
+    """Pooling over the image ties every place to every other; a window cuts the tie beyond its reach.
 
-    This is why the option exists: only then is a tile's restoration the whole picture's.
+    This is why the option exists: only then is a tile's restoration the whole image's.
     """
     assert far_change(window=None) > 1e-5
     # What is left is the rounding of float64 running sums.

@@ -18,6 +18,7 @@ from freezeframe.models.nets.restormer.model import (
     matches,
 )
 from freezeframe.models.nets.state import simplest_ratio
+from tests.support.reference import naive_conv
 from tests.support.weights import random_weights
 
 SMALL = NetConfig(dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), expansion=2.5)
@@ -92,7 +93,7 @@ def test_the_growth_that_is_read_makes_the_same_sizes(hundredths, widths):
     hidden = {width: int(width * (hundredths / 100)) for width in widths}
     expansion = simplest_ratio(hidden)
     assert {width: int(width * expansion) for width in widths} == hidden
-    # No longer than the number that made them.
+    # No more digits than the number that gave them.
     assert len(str(expansion)) <= max(len(str(hundredths / 100)), 3)
 
 
@@ -117,19 +118,7 @@ def test_a_network_for_two_views_is_not_taken_for_restormer():
     assert not matches(state | two_views), "six channels in: the two halves of a dual-pixel sensor"
 
 
-def naive_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """[C, H, W] with zeros around it under [out, in, k, k], as the sum that defines it."""
-    out, inside, side, _ = kernel.shape
-    groups = len(x) // inside
-    padded = np.pad(x, ((0, 0), (side // 2,) * 2, (side // 2,) * 2))
-    answer = np.zeros((out, *x.shape[1:]))
-    for o, i, y, z in product(range(out), range(inside), range(side), range(side)):
-        source = o // (out // groups) * inside + i
-        answer[o] += kernel[o, i, y, z] * padded[source, y : y + x.shape[1], z : z + x.shape[2]]
-    return answer
-
-
-def chained(picture: np.ndarray, network: Restormer) -> np.ndarray:
+def chained(image: np.ndarray, network: Restormer) -> np.ndarray:
     """What joins the blocks (which have tests of their own), in numpy. Two scales, [C, H, W], sides even."""
 
     def stage(x: np.ndarray, name: str) -> np.ndarray:
@@ -138,33 +127,33 @@ def chained(picture: np.ndarray, network: Restormer) -> np.ndarray:
     def kernel(name: str) -> np.ndarray:
         return network.get_parameter(f"{name}.weight").numpy()
 
-    wide = stage(naive_conv(picture, kernel("patch_embed.proj")), "encoder_level1")
+    wide = stage(naive_conv(image, kernel("patch_embed.proj")), "encoder_level1")
     half = naive_conv(wide, kernel("down1_2.body.0"))
     # The four pixels of each cell become four channels, row by row; and back.
     small = np.stack([channel[i::2, j::2] for channel in half for i, j in np.ndindex(2, 2)])
     tall = naive_conv(stage(small, "latent"), kernel("up2_1.body.0"))
-    up = np.zeros((len(tall) // 4, *picture.shape[1:]))
+    up = np.zeros((len(tall) // 4, *image.shape[1:]))
     for k, (i, j) in product(range(len(up)), np.ndindex(2, 2)):
         up[k, i::2, j::2] = tall[4 * k + 2 * i + j]
     joined = stage(np.concatenate([up, wide]), "decoder_level1")
-    return picture + naive_conv(stage(joined, "refinement"), kernel("output"))
+    return image + naive_conv(stage(joined, "refinement"), kernel("output"))
 
 
 def test_the_whole_network_is_its_blocks_in_a_chain():
     network = random_network(TWO_SCALES).double()
-    picture = torch.rand(1, 1, 6, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-    expected = chained(picture[0].numpy(), network)
-    assert np.abs(expected - picture[0].numpy()).max() > 0.1, "the network changes nothing"
-    np.testing.assert_allclose(network(picture)[0].numpy(), expected, atol=1e-10)
+    image = torch.rand(1, 1, 6, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    expected = chained(image[0].numpy(), network)
+    assert np.abs(expected - image[0].numpy()).max() > 0.1, "the network changes nothing"
+    np.testing.assert_allclose(network(image)[0].numpy(), expected, atol=1e-10)
 
 
 def test_a_far_event_changes_everything_through_attention():
-    """The reason why tiles differ from the whole picture: its statistics are part of every pixel's answer."""
+    """The reason why tiles differ from the whole image: its statistics are part of every pixel's result."""
     network = random_network(SMALL).double()
-    calm = torch.rand(1, 3, 16, 256, generator=torch.Generator().manual_seed(13), dtype=torch.float64)
-    event = calm.clone()
+    flat = torch.rand(1, 3, 16, 256, generator=torch.Generator().manual_seed(13), dtype=torch.float64)
+    event = flat.clone()
     event[..., 240:] = 1
-    assert (network(calm) - network(event))[..., :8].abs().max() > 1e-6
+    assert (network(flat) - network(event))[..., :8].abs().max() > 1e-6
 
 
 def test_without_its_last_layer_the_network_is_the_identity():

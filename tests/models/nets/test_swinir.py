@@ -127,7 +127,7 @@ def test_a_factor_that_no_doublings_make_is_refused():
 
 @pytest.mark.parametrize("name", ["attn_mask", "attn.relative_position_index"])
 def test_masks_and_indices_of_another_order_are_refused(name):
-    """They are not needed, but a file in which they differ was made for another way to number pixels."""
+    """They are not needed, but a file in which they differ was made for another order of pixels."""
     state = to_published_state(random_network(SMALL), side=12)
     key = f"layers.0.residual_group.blocks.1.{name}"
     state[key] = state[key].transpose(-2, -1).flip(-1).contiguous()
@@ -171,12 +171,12 @@ def test_enlarging_by_shuffled_channels_against_numpy():
     """Channel 9 c + 3 i + j of the last convolution is row i, column j of each cell of colour c."""
     network = random_network(replace(SMALL, scale=3, upsampler="pixelshuffledirect")).double()
     encoded = random_images(1, 3, 8, 8)
-    seen: list[Tensor] = []
-    network.upsample[0].register_forward_hook(lambda module, given_, answer: seen.append(answer))
+    outputs: list[Tensor] = []
+    network.upsample[0].register_forward_hook(lambda module, inputs, output: outputs.append(output))
     out = network(encoded)
     for colour, i, j in np.ndindex(3, 3, 3):
         mean = (0.4488, 0.4371, 0.4040)[colour]
-        expected = seen[0][:, 9 * colour + 3 * i + j] + mean
+        expected = outputs[0][:, 9 * colour + 3 * i + j] + mean
         torch.testing.assert_close(out[:, colour, i::3, j::3], expected, atol=1e-12, rtol=0)
 
 
@@ -202,7 +202,7 @@ def test_the_papers_padding_adds_a_window_where_none_is_needed():
     more = np.pad(encoded.numpy(), ((0, 0), (0, 0), (0, 4), (0, 2)), mode="symmetric")
     expected = plain(torch.from_numpy(more))[..., :8, :10]
     torch.testing.assert_close(paper(encoded), expected, atol=1e-12, rtol=0)
-    assert (paper(encoded) - plain(encoded)).abs().max() > 1e-4, "the border sees what is behind it"
+    assert (paper(encoded) - plain(encoded)).abs().max() > 1e-4, "pixels at the border depend on the padding"
 
 
 def test_an_enlarging_network_has_no_correction():

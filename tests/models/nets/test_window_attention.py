@@ -60,7 +60,7 @@ def test_seams_lie_in_the_last_row_and_column_only():
 
 
 def naive_layer_attention(x: np.ndarray, attention: WindowAttention, *, shift: int) -> np.ndarray:
-    """Pixel by pixel: softmax over those of its window, found by their place in the unshifted picture."""
+    """Pixel by pixel: softmax over those of its window, by their positions in the unshifted image."""
     window, heads = attention.window, attention.heads
     height, width, channels = x.shape
     table = attention.relative_position_bias_table.numpy()
@@ -69,12 +69,12 @@ def naive_layer_attention(x: np.ndarray, attention: WindowAttention, *, shift: i
     out = np.zeros_like(x)
 
     def cell(place: int) -> int:
-        """Cells start `shift` pixels inside; what lies before the first is a (narrower) cell too."""
+        """Cells start `shift` pixels inside; the pixels before the first form a narrower cell."""
         return (place - shift) // window
 
     qkv = x @ weight.T + bias
     for y, z in np.ndindex(height, width):
-        mates = [
+        neighbours = [
             (v, u) for v in range(height) for u in range(width) if (cell(v), cell(u)) == (cell(y), cell(z))
         ]
         for head in range(heads):
@@ -83,10 +83,10 @@ def naive_layer_attention(x: np.ndarray, attention: WindowAttention, *, shift: i
             logits = [
                 query @ qkv[v, u, channels : 2 * channels][part] / math.sqrt(per_head)
                 + table[(y - v + window - 1) * (2 * window - 1) + z - u + window - 1, head]
-                for v, u in mates
+                for v, u in neighbours
             ]
             weights = np.exp(np.array(logits) - max(logits))
-            for (v, u), share in zip(mates, weights / weights.sum(), strict=True):
+            for (v, u), share in zip(neighbours, weights / weights.sum(), strict=True):
                 out[y, z, part] += share * qkv[v, u, 2 * channels :][part]
     return out @ attention.proj.weight.numpy().T + attention.proj.bias.numpy()
 
@@ -106,16 +106,16 @@ def test_window_attention_against_loops(window, height, width, shifted):
     """The loops know no cyclic shift and no mask: pixels attend to those of their cell of a moved grid."""
     attention = random_attention(window)
     x = torch.randn(2, height, width, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    answer = attention(x, shift_masks((height, width), window) if shifted else None)
-    for picture, given_ in zip(answer, x, strict=True):
-        expected = naive_layer_attention(given_.numpy(), attention, shift=window // 2 if shifted else 0)
+    result = attention(x, shift_masks((height, width), window) if shifted else None)
+    for image, features in zip(result, x, strict=True):
+        expected = naive_layer_attention(features.numpy(), attention, shift=window // 2 if shifted else 0)
         # float64 on both sides: only the order of the sums differs.
-        np.testing.assert_allclose(picture.numpy(), expected, atol=1e-11)
+        np.testing.assert_allclose(image.numpy(), expected, atol=1e-11)
 
 
 @pytest.mark.parametrize("shifted", [False, True])
 def test_attention_moves_with_the_picture_by_whole_windows(shifted):
-    """A picture moved around by a window gives the answer moved so, away from what the move tore apart."""
+    """An image moved around by a window gives the result moved so, away from what the move tore apart."""
     window, half = 4, 2
     attention = random_attention(window)
     x = torch.randn(1, 12, 16, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
@@ -169,7 +169,7 @@ def test_windows_some_at_a_time_are_all_at_once(monkeypatch, shifted):
 
 
 def test_gathering_against_the_fused_kernel_of_torch():
-    """CPUs go a way of their own; both are softmax(q k' / sqrt(d) + bias) v."""
+    """CPUs use another implementation; both are softmax(q k' / sqrt(d) + bias) v."""
     generator = torch.Generator().manual_seed(12)
     q, k, v = torch.randn(3, 7, 2, 16, 5, generator=generator, dtype=torch.float64)
     bias = torch.randn(2, 16, 16, generator=generator, dtype=torch.float64)

@@ -102,26 +102,28 @@ def test_the_grid_is_read_off_the_stored_positions():
 
 
 def test_the_authors_container_with_stored_positions_is_opened():
-    made = tiny_network()
-    file = {"state_dict": made.state_dict() | {"base_model.pos_embed": normal(1, 16, 144)}}
+    network = tiny_network()
+    file = {"state_dict": network.state_dict() | {"base_model.pos_embed": normal(1, 16, 144)}}
     loaded = load(unwrap(file), crossing="correct").double()
-    latent, level, told = normal(1, 4, 8, 8), torch.tensor([300]), make_conditions()
-    # Through float32, in which weights are kept.
-    torch.testing.assert_close(loaded(latent, level, told), made(latent, level, told), atol=1e-5, rtol=0)
+    latent, level, conditions = normal(1, 4, 8, 8), torch.tensor([300]), make_conditions()
+    # Weights are loaded in float32.
+    torch.testing.assert_close(
+        loaded(latent, level, conditions), network(latent, level, conditions), atol=1e-5, rtol=0
+    )
 
 
 class Blocks:
-    """A latent coder of averages: colours of 8 x 8 blocks, and their grey. Exact on pictures of blocks."""
+    """A latent coder of averages: colours of 8 x 8 blocks, and their grey. Exact on images of blocks."""
 
     def __init__(self) -> None:
-        self.drawn: list[Tensor] = []
+        self.decoded: list[Tensor] = []
 
     def encode(self, encoded: Tensor) -> Tensor:
         means = interpolate(encoded, scale_factor=1 / 8, mode="area")
         return torch.cat([means, means.mean(1, keepdim=True)], dim=1) * 2 - 1
 
     def decode(self, latent: Tensor) -> Tensor:
-        self.drawn.append(latent)
+        self.decoded.append(latent)
         return interpolate((latent[:, :3] + 1) / 2, scale_factor=8, mode="nearest")
 
 
@@ -140,11 +142,11 @@ QUICK = Settings(steps=3, shortest=64, tile=8, overlap=4)
 @pytest.mark.parametrize("upscale", [1, 2])
 def test_pictures_of_any_size_come_back_in_range(size, upscale):
     encoded = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    found = dreamclear.restore(system(), encoded, caption="", settings=replace(QUICK, upscale=upscale))
-    assert found.shape == (1, 3, size[0] * upscale, size[1] * upscale)
-    assert bool(found.isfinite().all())
-    assert float(found.min()) >= 0
-    assert float(found.max()) <= 1
+    restored = dreamclear.restore(system(), encoded, caption="", settings=replace(QUICK, upscale=upscale))
+    assert restored.shape == (1, 3, size[0] * upscale, size[1] * upscale)
+    assert bool(restored.isfinite().all())
+    assert float(restored.min()) >= 0
+    assert float(restored.max()) <= 1
 
 
 def test_one_seed_gives_one_picture():
@@ -158,28 +160,28 @@ def test_one_seed_gives_one_picture():
 
 def test_the_release_starts_from_the_coarse_picture():
     encoded = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    made = system()
+    parts = system()
     for start in ("coarse", "noise"):
-        dreamclear.restore(made, encoded, settings=replace(QUICK, steps=1, start=start))
-    begun, blind = made.coder.drawn
-    clean = made.coder.encode(encoded)
+        dreamclear.restore(parts, encoded, settings=replace(QUICK, steps=1, start=start))
+    from_coarse, from_noise = parts.coder.decoded
+    clean = parts.coder.encode(encoded)
     # One step divides by sqrt(a), 0.0064: what the start holds of the coarse latent comes back in full, and
     # what the network makes of the slightly different start is small against it at float32's precision.
-    share = ((begun - blind) * clean).sum() / clean.square().sum()
+    share = ((from_coarse - from_noise) * clean).sum() / clean.square().sum()
     assert 0.5 < float(share) < 2
 
 
 def test_colours_are_those_of_the_cleaned_picture():
-    """Whatever a random network draws, in its coarse part it must be the picture it was given."""
+    """Whatever a random network samples, the low frequencies must be those of the cleaned image."""
     encoded = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     encoded = interpolate(encoded, size=(128, 128), mode="bicubic").clamp(0, 1)
-    calm = system(clean=lambda picture: 0.2 * picture + 0.4)
-    made = {
+    calm = system(clean=lambda image: 0.2 * image + 0.4)
+    restored = {
         way: dreamclear.restore(calm, encoded, settings=replace(QUICK, tile=16, color=way))
         for way in ("wavelet", "adain", "none")
     }
-    wanted = coarse(0.2 * encoded + 0.4)
-    errors = {way: float((coarse(picture) - wanted).abs().mean()) for way, picture in made.items()}
+    expected = coarse(0.2 * encoded + 0.4)
+    errors = {method: float((coarse(image) - expected).abs().mean()) for method, image in restored.items()}
     # Blurred twice, what is fine in the drawing still shows a little; and codes are cut to [0, 1].
     assert errors["wavelet"] < 0.5 * errors["none"]
     assert errors["adain"] < 0.7 * errors["none"]
@@ -194,15 +196,15 @@ def test_captions_are_given_empty_asked_for_or_encoded():
         words = make_caption(tokens=max(len(text.split()), 1), seed=len(text))
         return Caption(features=words.features.float(), present=words.present)
 
-    asked = system(encode_caption=encode, caption=lambda picture: f"{picture.shape[3]} pixels wide")
-    found = [
-        dreamclear.restore(asked, encoded, caption=given, settings=QUICK)
-        for given in ("a dog", "", None, encode("a dog"))
+    captioned = system(encode_caption=encode, caption=lambda image: f"{image.shape[3]} pixels wide")
+    restored = [
+        dreamclear.restore(captioned, encoded, caption=caption, settings=QUICK)
+        for caption in ("a dog", "", None, encode("a dog"))
     ]
     assert heard == ["a dog", "a dog", "", "64 pixels wide"]
-    assert torch.equal(found[0], found[3])
-    assert not torch.allclose(found[0], found[1], atol=1e-3)
-    assert not torch.allclose(found[0], found[2], atol=1e-3)
+    assert torch.equal(restored[0], restored[3])
+    assert not torch.allclose(restored[0], restored[1], atol=1e-3)
+    assert not torch.allclose(restored[0], restored[2], atol=1e-3)
 
 
 def test_without_text_encoder_only_the_empty_caption_is_taken():

@@ -27,37 +27,37 @@ from tests.support.weights import normal
 
 
 def test_guidance_of_one_is_the_conditional_branch():
-    network, told, latent = tiny_network(), make_conditions(), normal(1, 4, 8, 8)
-    plain = network(latent, torch.tensor([600]), told)
+    network, conditions, latent = tiny_network(), make_conditions(), normal(1, 4, 8, 8)
+    plain = network(latent, torch.tensor([600]), conditions)
     for channels in ("released", "all"):
-        denoise = denoiser(network, told, settings=Settings(guidance=1, guided=channels))
+        denoise = denoiser(network, conditions, settings=Settings(guidance=1, guided=channels))
         torch.testing.assert_close(denoise(latent, 600), plain, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize(("which", "led"), [("released", 3), ("all", 4)])
-def test_guidance_leads_three_channels_as_released_or_four(which, led):
-    network, told, latent = tiny_network(), make_conditions(), normal(1, 4, 8, 8)
-    with_caption, without = network(*guidance_batch(network, latent, 600, told)).chunk(2)
-    found = denoiser(network, told, settings=Settings(guidance=4.5, guided=which))(latent, 600)
+@pytest.mark.parametrize(("which", "count_guided"), [("released", 3), ("all", 4)])
+def test_guidance_leads_three_channels_as_released_or_four(which, count_guided):
+    network, conditions, latent = tiny_network(), make_conditions(), normal(1, 4, 8, 8)
+    with_caption, without = network(*guidance_batch(network, latent, 600, conditions)).chunk(2)
+    actual = denoiser(network, conditions, settings=Settings(guidance=4.5, guided=which))(latent, 600)
     expected = 4.5 * with_caption - 3.5 * without
-    torch.testing.assert_close(found[:, :led], expected[:, :led], atol=1e-10, rtol=0)
-    assert torch.equal(found[:, led:], with_caption[:, led:])
+    torch.testing.assert_close(actual[:, :count_guided], expected[:, :count_guided], atol=1e-10, rtol=0)
+    assert torch.equal(actual[:, count_guided:], with_caption[:, count_guided:])
 
 
 def test_a_network_of_half_precision_answers_latents_of_full_precision():
     """Between steps latents are never rounded to the network's format."""
     exact, latent = tiny_network(), normal(1, 4, 8, 8, dtype=torch.float32)
     expected = denoiser(exact, make_conditions(), settings=Settings())(latent.double(), 600)
-    found = denoiser(tiny_network().bfloat16(), make_conditions(), settings=Settings())(latent, 600)
-    assert found.dtype == torch.float32
-    # bf16 keeps 1 / 256; through some twenty layers, and 4.5 times led away from itself.
-    error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    actual = denoiser(tiny_network().bfloat16(), make_conditions(), settings=Settings())(latent, 600)
+    assert actual.dtype == torch.float32
+    # bf16 keeps 1 / 256; through some twenty layers, and a guidance of 4.5.
+    error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     assert float(error) < 0.1
 
 
 def test_no_caption_is_as_long_as_the_caption():
-    network, told = tiny_network(), make_conditions()
-    _, _, both = guidance_batch(network, normal(1, 4, 8, 8), 600, told)
+    network, conditions = tiny_network(), make_conditions()
+    _, _, both = guidance_batch(network, normal(1, 4, 8, 8), 600, conditions)
     assert both.caption.present.tolist() == [[True] * 4 + [False] * 2] * 2
     assert torch.equal(both.caption.features[1], network.base_model.y_embedder.y_embedding)
 
@@ -112,11 +112,11 @@ def test_a_perfect_predictor_of_noise_leads_back_to_the_clean_latent(sampler, co
         true = (latent - math.sqrt(a) * clean) / math.sqrt(1 - a)
         return torch.cat([true, normal(1, 4, 3, 3, seed=step)], dim=1)
 
-    found = sample(
+    actual = sample(
         perfect, normal(1, 4, 3, 3, seed=3), plan, generator=torch.Generator().manual_seed(0), sampler=sampler
     )
     # Float64, divided by the root of the last step's a, 0.0064.
-    torch.testing.assert_close(found, clean, atol=1e-9, rtol=0)
+    torch.testing.assert_close(actual, clean, atol=1e-9, rtol=0)
 
 
 def test_a_step_has_the_mean_and_variance_of_the_gaussian_posterior():
@@ -138,8 +138,8 @@ def test_a_step_has_the_mean_and_variance_of_the_gaussian_posterior():
 
 def test_a_step_without_fresh_noise_keeps_the_noise():
     clean, fresh = normal(1, 4, 3, 3), normal(1, 4, 3, 3, seed=2)
-    found = ddim_step(add_noise(clean, fresh, alpha_bar=0.2), fresh, alpha_bar=(0.2, 0.7))
-    torch.testing.assert_close(found, math.sqrt(0.7) * clean + math.sqrt(0.3) * fresh)
+    actual = ddim_step(add_noise(clean, fresh, alpha_bar=0.2), fresh, alpha_bar=(0.2, 0.7))
+    torch.testing.assert_close(actual, math.sqrt(0.7) * clean + math.sqrt(0.3) * fresh)
 
 
 def test_fresh_noise_has_the_predicted_deviation():
@@ -150,16 +150,16 @@ def test_fresh_noise_has_the_predicted_deviation():
         top = torch.zeros_like(latent) if step == 1 else latent / math.sqrt(0.1)
         return torch.cat([top, torch.ones_like(latent)], dim=1)
 
-    seen: list[Tensor] = []
+    latents: list[Tensor] = []
 
     def watch(latent: Tensor, step: int) -> Tensor:
-        seen.append(latent)
+        latents.append(latent)
         return uncertain(latent, step)
 
     start = torch.zeros(1, 4, 64, 64, dtype=torch.float64)
     sample(watch, start, plan, generator=torch.Generator().manual_seed(0))
     # 16,384 draws: their deviation is known to 0.6 %, three times that is allowed.
-    assert float(seen[1].std()) == pytest.approx(math.sqrt(1 - 0.5 / 0.9), rel=0.017)
+    assert float(latents[1].std()) == pytest.approx(math.sqrt(1 - 0.5 / 0.9), rel=0.017)
 
 
 def test_tiles_agree_with_the_whole_where_pixels_are_alone():
@@ -170,9 +170,9 @@ def test_tiles_agree_with_the_whole_where_pixels_are_alone():
         assert max(part.shape[-2:]) <= 16
         return torch.cat([part**2, 3 * part], dim=1)
 
-    found = gaussian_tiled(one, latent, tile=16, overlap=4)
+    actual = gaussian_tiled(one, latent, tile=16, overlap=4)
     # Weights from 1e-11 to 1 in float32.
-    torch.testing.assert_close(found, torch.cat([latent**2, 3 * latent], dim=1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(actual, torch.cat([latent**2, 3 * latent], dim=1), atol=1e-5, rtol=1e-5)
 
 
 def test_where_tiles_differ_the_nearer_middle_counts_more():
@@ -183,12 +183,12 @@ def test_where_tiles_differ_the_nearer_middle_counts_more():
         calls.append((rows, columns))
         return torch.full((1, 2, 8, 16), float(len(calls) - 1))
 
-    found = gaussian_tiled(one, latent, tile=16, overlap=4)[0, 0, 0]
+    actual = gaussian_tiled(one, latent, tile=16, overlap=4)[0, 0, 0]
     assert [columns.start for _, columns in calls] == [0, 12]
-    assert found[:12].tolist() == [0.0] * 12
-    assert found[16:].tolist() == [1.0] * 12
-    assert bool((found[12:16].diff() > 0).all())
-    torch.testing.assert_close(found[12:16] + found[12:16].flip(0), torch.ones(4))
+    assert actual[:12].tolist() == [0.0] * 12
+    assert actual[16:].tolist() == [1.0] * 12
+    assert bool((actual[12:16].diff() > 0).all())
+    torch.testing.assert_close(actual[12:16] + actual[12:16].flip(0), torch.ones(4))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 12)])
@@ -220,20 +220,20 @@ def test_the_coarse_part_against_loops():
 
 
 def test_wavelet_colours_are_the_references_and_detail_stays():
-    picture, other = normal(1, 3, 40, 40), normal(1, 3, 40, 40, seed=2)
-    assert torch.allclose(fix_color(picture, picture, method="wavelet"), picture, atol=1e-12)
-    tinted = picture + torch.tensor([0.3, -0.1, 0.2]).double()[:, None, None]
-    torch.testing.assert_close(fix_color(tinted, picture, method="wavelet"), picture, atol=1e-12, rtol=0)
-    mixed = fix_color(picture, other, method="wavelet")
-    torch.testing.assert_close(mixed - coarse(other), picture - coarse(picture), atol=1e-12, rtol=0)
+    image, other = normal(1, 3, 40, 40), normal(1, 3, 40, 40, seed=2)
+    assert torch.allclose(fix_color(image, image, method="wavelet"), image, atol=1e-12)
+    tinted = image + torch.tensor([0.3, -0.1, 0.2]).double()[:, None, None]
+    torch.testing.assert_close(fix_color(tinted, image, method="wavelet"), image, atol=1e-12, rtol=0)
+    mixed = fix_color(image, other, method="wavelet")
+    torch.testing.assert_close(mixed - coarse(other), image - coarse(image), atol=1e-12, rtol=0)
 
 
 def test_adain_takes_mean_and_deviation_and_nothing_else():
-    picture, other = normal(1, 3, 20, 20), 0.3 * normal(1, 3, 20, 20, seed=2) + 0.5
-    fixed = fix_color(picture, other, method="adain")
+    image, other = normal(1, 3, 20, 20), 0.3 * normal(1, 3, 20, 20, seed=2) + 0.5
+    fixed = fix_color(image, other, method="adain")
     for moment in (torch.mean, torch.std):
         # The floor under the variance, 1e-5, against 0.09.
         torch.testing.assert_close(moment(fixed, (2, 3)), moment(other, (2, 3)), atol=1e-4, rtol=0)
-    stretched = fix_color(7 * picture - 2, other, method="adain")
+    stretched = fix_color(7 * image - 2, other, method="adain")
     torch.testing.assert_close(stretched, fixed, atol=1e-4, rtol=0)
-    assert fix_color(picture, other, method="none") is picture
+    assert fix_color(image, other, method="none") is image

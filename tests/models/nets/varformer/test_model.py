@@ -225,8 +225,8 @@ def test_blending_costs_what_was_measured():
 
 def test_a_training_codes_container_is_opened(tiny):
     state = unwrap({"params_ema": to_published_keys(tiny.state_dict())})
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    assert torch.equal(load(state)(picture), tiny(picture))
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(load(state)(image), tiny(image))
 
 
 def test_unpublished_inner_names_may_differ_if_order_and_shapes_agree(tiny, caplog):
@@ -251,39 +251,39 @@ def test_unpublished_inner_names_may_differ_if_order_and_shapes_agree(tiny, capl
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 100), (1, 1)])
 def test_pictures_of_any_size_stay_in_range(tiny, size):
-    picture = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(23))
-    restored = tiny(picture)
-    assert restored.shape == picture.shape
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(23))
+    restored = tiny(image)
+    assert restored.shape == image.shape
     assert float(restored.min()) >= 0
     assert float(restored.max()) <= 1
-    assert not torch.allclose(restored, picture, atol=0.05)
-    torch.testing.assert_close(picture + tiny.correction(picture), restored)
+    assert not torch.allclose(restored, image, atol=0.05)
+    torch.testing.assert_close(image + tiny.correction(image), restored)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (70, 150), (5, 9)])
 def test_with_the_input_in_full_any_picture_passes_unchanged(tiny, size):
-    """out = (1 - w) drawn + w input: at w = 1 tiles, padding and colour coding must be the identity."""
-    picture = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(24))
-    share = tiny.main_decoder.input_w
-    kept = share.clone()
-    share.fill_(1)
+    """out = (1 - w) restored + w input: at w = 1 tiles, padding and colour coding must be the identity."""
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(24))
+    ratio = tiny.main_decoder.input_w
+    saved = ratio.clone()
+    ratio.fill_(1)
     # float32 codes through [-1, 1] and through tiles whose weights add up to 1.
-    torch.testing.assert_close(tiny(picture), picture, atol=2e-7, rtol=0)
-    share.copy_(kept)
+    torch.testing.assert_close(tiny(image), image, atol=2e-7, rtol=0)
+    ratio.copy_(saved)
 
 
 def test_a_picture_of_the_networks_size_is_not_cut(tiny):
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(25))
-    square = tiny.restore_square(picture, settings=Settings())
-    assert torch.equal(restore_picture(tiny, picture), square)
-    assert torch.equal(restore_picture(tiny, picture, settings=Settings(framing="resized")), square)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(25))
+    square = tiny.restore_square(image, settings=Settings())
+    assert torch.equal(restore_picture(tiny, image), square)
+    assert torch.equal(restore_picture(tiny, image, settings=Settings(framing="resized")), square)
 
 
 def test_the_release_answers_in_the_networks_size(tiny):
-    picture = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(26))
+    image = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(26))
     settings = Settings(framing="resized")
-    restored = restore_picture(tiny, picture, settings=settings)
-    small = interpolate(picture, size=(64, 64), mode="bilinear", align_corners=False)
+    restored = restore_picture(tiny, image, settings=settings)
+    small = interpolate(image, size=(64, 64), mode="bilinear", align_corners=False)
     assert torch.equal(restored, tiny.restore_square(small, settings=settings))
 
 
@@ -301,9 +301,9 @@ def test_what_is_dead_in_the_release_is_dead_here_and_nothing_else():
     trained = dict(network.named_parameters())
     for value in trained.values():
         value.requires_grad_(True)
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(28))
-    drawn = network.restore_square(picture, settings=Settings()).mul(normal(3, 64, 64, dtype=torch.float32))
-    drawn.sum().backward()
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(28))
+    restored = network.restore_square(image, settings=Settings()).mul(normal(3, 64, 64, dtype=torch.float32))
+    restored.sum().backward()
     for name, value in trained.items():
         if not name.startswith(("Mainencoder.", "main_decoder.")) or not value.numel():
             continue
@@ -321,24 +321,24 @@ def test_tiles_share_at_most_half(overlap):
 
 
 def test_the_whole_against_its_equations(tiny):
-    """Which features go where: VAR's encoder and decoder lead, the trained ones draw, finest levels unled."""
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(29))
-    latent, frozen_features = tiny.encoder(2 * picture - 1)
+    """Which features go where: the frozen networks guide the trained ones, but for the finest levels."""
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(29))
+    latent, frozen_features = tiny.encoder(2 * image - 1)
     prior = tiny.prior(latent, settings=Settings())
-    _, seen_back = tiny.decoder(tiny.post_quant_conv(prior[:, 0] + prior[:, 1] + prior[:, 2]))
+    _, frozen_decoding = tiny.decoder(tiny.post_quant_conv(prior[:, 0] + prior[:, 1] + prior[:, 2]))
 
-    def led(network: nn.Module, level: int, x: Tensor, frozen: Tensor) -> Tensor:
+    def fused(network: nn.Module, level: int, x: Tensor, frozen: Tensor) -> Tensor:
         at = f"Level_{level}"
         mixed = network.cat_rec_syn_bf[at](network.cat_rec_syn_bf_nm[at](torch.cat([frozen, x], dim=1)))
         clean = network.cat_rec_syn[at](mixed, prior)
         return network.AFT[at](network.DAE[at](x, clean), clean)
 
-    x, features, network = tiny.Mainencoder.conv_in(2 * picture - 1), [], tiny.Mainencoder
+    x, features, network = tiny.Mainencoder.conv_in(2 * image - 1), [], tiny.Mainencoder
     for level, stage in enumerate(network.down):
         x = stage.block[0](x)
         if level == 4:
             x = stage.attn[0](x)
-        features.append(led(network, level, x, frozen_features[level]) if level else x)
+        features.append(fused(network, level, x, frozen_features[level]) if level else x)
         x = stage.downsample(features[-1]) if level < 4 else features[-1]
     x = network.conv_out(silu(network.norm_out(network.mid(x))))
 
@@ -351,9 +351,9 @@ def test_the_whole_against_its_equations(tiny):
         own = 1 / (1 + torch.exp(-network.theta[level]))
         x = own * x + (1 - own) * features[level]
         if level:
-            x = network.up[level].upsample(led(network, level, x, seen_back[level]))
+            x = network.up[level].upsample(fused(network, level, x, frozen_decoding[level]))
     x = network.conv_out(silu(network.norm_out(x)))
-    expected = (1 - network.input_w) * x + network.input_w * (2 * picture - 1)
-    found = tiny.restore_square(picture, settings=Settings())
+    expected = (1 - network.input_w) * x + network.input_w * (2 * image - 1)
+    actual = tiny.restore_square(image, settings=Settings())
     # Only the order of float32 sums differs.
-    torch.testing.assert_close(found, (expected.clamp(-1, 1) + 1) / 2, atol=1e-5, rtol=0)
+    torch.testing.assert_close(actual, (expected.clamp(-1, 1) + 1) / 2, atol=1e-5, rtol=0)

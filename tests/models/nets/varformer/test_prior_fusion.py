@@ -89,12 +89,12 @@ def test_anchor_attention_is_two_attentions():
     query, source = transform.norm_q(x), transform.norm_kv(prior)
     anchors = transform.norm_a(transform.anchor(torch.cat([query, source], dim=1)))
     key, value = transform.kv(source).chunk(2, dim=1)
-    asked, out = transform.q(query), torch.zeros_like(x)
+    projected, out = transform.q(query), torch.zeros_like(x)
     for h, head in enumerate((slice(0, 16), slice(16, 32))):
-        a, k, v, q = (part[0, head].flatten(1).T for part in (anchors, key, value, asked))
-        gathered = ((transform.scale_k[0, h] / 4) * (a @ k.T)).softmax(-1) @ v
-        spread = ((transform.scale_q[0, h] / 4) * (q @ a.T)).softmax(-1) @ gathered
-        out[0, head] = spread.T.reshape(16, 8, 8)
+        a, k, v, q = (part[0, head].flatten(1).T for part in (anchors, key, value, projected))
+        anchor_values = ((transform.scale_k[0, h] / 4) * (a @ k.T)).softmax(-1) @ v
+        transferred = ((transform.scale_q[0, h] / 4) * (q @ a.T)).softmax(-1) @ anchor_values
+        out[0, head] = transferred.T.reshape(16, 8, 8)
     assert anchors.shape == (1, 32, 2, 2)
     torch.testing.assert_close(transform(x, prior), x + transform.proj(out), atol=1e-12, rtol=0)
 
