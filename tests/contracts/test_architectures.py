@@ -18,17 +18,16 @@ from torch import Tensor, nn
 from freezeframe.models.deblur import refiner
 from freezeframe.models.nets import nafnet
 from freezeframe.models.nets.dreamclear import pipeline as dreamclear
-from freezeframe.models.nets.dreamclear.controlnet import Conditions, Control, DreamClearNet
-from freezeframe.models.nets.dreamclear.pixart_dit import Caption
-from freezeframe.models.nets.dreamclear.pixart_dit import Transformer as PixArtSizes
+from freezeframe.models.nets.dreamclear.controlnet import Conditions, ControlConfig, DreamClearNet
+from freezeframe.models.nets.dreamclear.pixart_dit import Caption, PixArtConfig
 from freezeframe.models.nets.dual import model as dual
 from freezeframe.models.nets.hair import model as hair
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.nets.varformer import model as varformer
 from freezeframe.models.nets.varformer.config import guides, to_published_keys
-from freezeframe.models.nets.varformer.tokenizer import Convolutions
-from freezeframe.models.nets.varformer.var_transformer import Transformer as VarSizes
+from freezeframe.models.nets.varformer.tokenizer import TokenizerConfig
+from freezeframe.models.nets.varformer.var_transformer import VarConfig
 from freezeframe.models.registry.architectures import KNOWN_ARCHITECTURES
 from tests.support.weights import fill_zeros, normal, random_images, random_weights
 
@@ -171,13 +170,13 @@ CASES["refiner"] = Case(
     adjust=lambda network: network.gate.bias.fill_(1),  # behind a shut gate nothing is added
 )
 
-VAR_CONVOLUTIONS = Convolutions(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8)
+VAR_CONVOLUTIONS = TokenizerConfig(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8)
 CASES["VarFormer"] = Case(
     title="VarFormer",
     module=varformer,
     config=varformer.NetConfig(
         convolutions=VAR_CONVOLUTIONS,
-        transformer=VarSizes(width=32, heads=4, blocks=3, cross_blocks=2, classes=5),
+        transformer=VarConfig(width=32, heads=4, blocks=3, cross_blocks=2, classes=5),
         vocab_size=24,
         scales=(1, 2, 4),
         enhance=1,
@@ -203,8 +202,8 @@ DREAMCLEAR = Case(
     title="DreamClear",
     module=dreamclear,
     config=dreamclear.NetConfig(
-        transformer=PixArtSizes(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=64),
-        control=Control(blocks=2, modulator=12, experts=3, gate=8),
+        transformer=PixArtConfig(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=64),
+        control=ControlConfig(blocks=2, modulator=12, experts=3, gate=8),
     ),
     build=lambda config: DreamClearNet(config.transformer, config.control),
     key="am_lq.1.gate.0.bias",

@@ -7,16 +7,16 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from freezeframe.models.nets.dreamclear.controlnet import Conditions, Control, DreamClearNet
+from freezeframe.models.nets.dreamclear.controlnet import Conditions, ControlConfig, Crossing, DreamClearNet
 from freezeframe.models.nets.dreamclear.pipeline import NetConfig
-from freezeframe.models.nets.dreamclear.pixart_dit import Caption, Transformer
+from freezeframe.models.nets.dreamclear.pixart_dit import Caption, PixArtConfig
 
 from .weights import normal
 
 Net = TypeVar("Net", bound=nn.Module)
 
-SIZES = Transformer(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=4)
-TINY = NetConfig(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
+SIZES = PixArtConfig(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=4)
+TINY = NetConfig(transformer=SIZES, control=ControlConfig(blocks=2, modulator=12, experts=3, gate=8))
 
 
 def randomised(network: Net, *, scale: float = 0.1) -> Net:
@@ -26,7 +26,7 @@ def randomised(network: Net, *, scale: float = 0.1) -> Net:
     return network.eval()
 
 
-def tiny_network(*, crossing: str = "correct") -> DreamClearNet:
+def tiny_network(*, crossing: Crossing = "correct") -> DreamClearNet:
     return randomised(DreamClearNet(SIZES, TINY.control, crossing=crossing)).double()
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-CPU_WINDOW_BATCH = 256  # windows per attention call on CPUs: bounds the memory of the logits
+CPU_BATCH = 256  # windows per attention call on CPUs: bounds the memory of the logits
 MASK_LOGIT = -100.0  # added to the logits of pixels that only the cyclic shift brought together
 DERIVED_KEYS = ("attn_mask", "relative_position_index")  # stored in checkpoints, functions of the window
 
@@ -22,7 +22,7 @@ Attend = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class LayerShape:
     """Sizes of one layer."""
 
     channels: int
@@ -69,7 +69,7 @@ def _masks(window: int, device: torch.device | None) -> tuple[Tensor, Tensor, Te
 class Layer(nn.Module):
     """Swin layer: window attention and an MLP, each with a norm and a residual. [B, H, W, C] to the same."""
 
-    def __init__(self, shape: Shape, *, attend: Attend | None = None) -> None:
+    def __init__(self, shape: LayerShape, *, attend: Attend | None = None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(shape.channels)
         self.attn = WindowAttention(shape, attend=attend)
@@ -86,7 +86,7 @@ class Layer(nn.Module):
 class Mlp(nn.Module):
     """Two linear layers per pixel with a GELU between. [..., C] to the same."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: LayerShape) -> None:
         super().__init__()
         self.fc1 = nn.Linear(shape.channels, shape.hidden)
         self.fc2 = nn.Linear(shape.hidden, shape.channels)
@@ -102,12 +102,15 @@ class WindowAttention(nn.Module):
     Args:
         shape: Sizes of the layer.
         attend: Attention over the pixels of each window; None is `attend` of this module.
+        cpu_batch: Windows per call of `attend` on CPUs.
     """
 
-    def __init__(self, shape: Shape, *, attend: Attend | None = None) -> None:
+    def __init__(
+        self, shape: LayerShape, *, attend: Attend | None = None, cpu_batch: int = CPU_BATCH
+    ) -> None:
         super().__init__()
         self.window, self.heads = shape.window, shape.heads
-        self.attend = attend
+        self.attend, self.cpu_batch = attend, cpu_batch
         self.relative_position_bias_table = nn.Parameter(
             torch.zeros((2 * shape.window - 1) ** 2, shape.heads)
         )
@@ -129,7 +132,7 @@ class WindowAttention(nn.Module):
         q, k, v = parts.permute(2, 0, 3, 1, 4)  # [B N, heads, P, C / heads]
         index = relative_positions(self.window, device=x.device)
         bias = self.relative_position_bias_table[index].permute(2, 0, 1).to(q)
-        chunk = len(q) if q.is_cuda else CPU_WINDOW_BATCH
+        chunk = len(q) if q.is_cuda else self.cpu_batch
         chunks = zip(q.split(chunk), k.split(chunk), v.split(chunk), strict=True)
         attended = torch.cat([attend_windows(*part, bias) for part in chunks])
         if shift is not None:

@@ -50,7 +50,7 @@ def no_caption(network: DreamClearNet) -> Caption:
 
 def denoiser(network: DreamClearNet, conditions: Conditions, *, settings: Settings) -> Denoise:
     """Wrap the network as a `Denoise` with guidance, in tiles for latents larger than `settings.tile`."""
-    channels = network.base_model.sizes.latent - (settings.guided == "released")
+    channels = network.base_model.config.latent - (settings.guided == "released")
 
     def denoise(latent: Tensor, step: int) -> Tensor:
         def denoise_tile(rows: slice, columns: slice) -> Tensor:

@@ -16,13 +16,13 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from freezeframe.models.nets.blocks.transformer import merge_heads, split_heads
 
-from .pixart_dit import HEAD, Block, Caption, Context, Patches, PixArt, Transformer
+from .pixart_dit import HEAD, Block, Caption, Context, Patches, PixArt, PixArtConfig
 
 Crossing = Literal["released", "correct"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class ControlConfig:
     """Sizes of the control networks."""
 
     blocks: int  # number of first blocks of PixArt with a copy
@@ -47,14 +47,16 @@ class DreamClearNet(nn.Module):
     the copies of an image with and without its caption are mixed. "correct" keeps them apart.
     """
 
-    def __init__(self, sizes: Transformer, control: Control, *, crossing: Crossing = "released") -> None:
+    def __init__(
+        self, config: PixArtConfig, control: ControlConfig, *, crossing: Crossing = "released"
+    ) -> None:
         super().__init__()
-        width, copies = sizes.width, range(control.blocks)
+        width, copies = config.width, range(control.blocks)
         self.crossing = crossing
-        self.base_model = PixArt(sizes)
+        self.base_model = PixArt(config)
         self.controlnet_lq, self.controlnet_pre = (_copies(width, control.blocks) for _ in range(2))
-        self.c_embedder_lq, self.c_embedder_pre = (_zero_init_patches(sizes) for _ in range(2))
-        self.x_embedder_lq, self.x_embedder_pre = (Patches(sizes) for _ in range(2))
+        self.c_embedder_lq, self.c_embedder_pre = (_zero_init_patches(config) for _ in range(2))
+        self.x_embedder_lq, self.x_embedder_pre = (Patches(config) for _ in range(2))
         self.cross_de = nn.ModuleList(Comparison(width) for _ in copies)
         self.am_pre = nn.ModuleList(Modulator(width, control.modulator) for _ in copies)
         self.am_lq = nn.ModuleList(Mixture(width, control) for _ in copies)
@@ -72,10 +74,10 @@ class DreamClearNet(nn.Module):
             if i < len(self.cross_de):
                 degraded = self.controlnet_lq[i](degraded, context)
                 coarse = self.controlnet_pre[i](coarse, context)
-                x = self._steer(i, x, degraded, coarse)
+                x = self._apply_control(i, x, degraded, coarse)
         return base.finish(x, context, latent)
 
-    def _steer(self, i: int, x: Tensor, degraded: Tensor, coarse: Tensor) -> Tensor:
+    def _apply_control(self, i: int, x: Tensor, degraded: Tensor, coarse: Tensor) -> Tensor:
         change, difference = self.cross_de[i](degraded, coarse, crossing=self.crossing)
         x = scale_shift(x + change, *self.am_pre[i](coarse))
         return scale_shift(x, *self.am_lq[i](degraded, difference))
@@ -136,7 +138,7 @@ class Modulator(nn.Module):
 class Mixture(nn.Module):
     """MoAM: modulators of the degraded image, weighted per token by the difference of the images."""
 
-    def __init__(self, width: int, control: Control) -> None:
+    def __init__(self, width: int, control: ControlConfig) -> None:
         super().__init__()
         self.experts = nn.ModuleList(Modulator(width, control.modulator) for _ in range(control.experts))
         self.gate = nn.Sequential(
@@ -161,8 +163,8 @@ def _copies(width: int, blocks: int) -> nn.ModuleList:
     return nn.ModuleList(Copy(width) for _ in range(blocks))
 
 
-def _zero_init_patches(sizes: Transformer) -> Patches:
-    patches = Patches(sizes)
+def _zero_init_patches(config: PixArtConfig) -> Patches:
+    patches = Patches(config)
     for value in patches.parameters():
         nn.init.zeros_(value)
     return patches

@@ -28,8 +28,8 @@ from freezeframe.models.nets.state import count_keys, load_network
 
 from .cfg_denoiser import Settings, denoiser, no_caption
 from .color_fix import fix_color
-from .controlnet import Conditions, Control, Crossing, DreamClearNet
-from .pixart_dit import Caption, Transformer
+from .controlnet import Conditions, ControlConfig, Crossing, DreamClearNet
+from .pixart_dit import Caption, PixArtConfig
 from .schedulers import add_noise, sample, schedule
 
 __all__ = ["RELEASED", "DreamClear", "NetConfig", "Settings", "infer_config", "load", "matches", "restore"]
@@ -41,14 +41,14 @@ MULTIPLE = 64  # to which sides are rounded. Pixels
 class NetConfig:
     """Sizes of every part."""
 
-    transformer: Transformer
-    control: Control
+    transformer: PixArtConfig
+    control: ControlConfig
 
 
 # The published one: 2,211.88 million parameters.
 RELEASED = NetConfig(
-    transformer=Transformer(width=1152, depth=28, patch=2, latent=4, caption=(120, 4096), grid=64),
-    control=Control(blocks=28, modulator=576, experts=3, gate=24),
+    transformer=PixArtConfig(width=1152, depth=28, patch=2, latent=4, caption=(120, 4096), grid=64),
+    control=ControlConfig(blocks=28, modulator=576, experts=3, gate=24),
 )
 
 POSITIONS = "base_model.pos_embed"  # key of the stored positions, which are computed here for every size
@@ -100,7 +100,7 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     tokens, channels = state["base_model.y_embedder.y_embedding"].shape
     native = state[POSITIONS].shape[1] if POSITIONS in state else RELEASED.transformer.grid**2
     return NetConfig(
-        transformer=Transformer(
+        transformer=PixArtConfig(
             width=width,
             depth=count_keys(state, "base_model.blocks."),
             patch=patch,
@@ -108,7 +108,7 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
             caption=(tokens, channels),
             grid=math.isqrt(native),
         ),
-        control=Control(
+        control=ControlConfig(
             blocks=count_keys(state, "cross_de."),
             modulator=state["am_pre.0.shared_proj.weight"].shape[0],
             experts=state["am_lq.0.gate.2.weight"].shape[0],
@@ -166,7 +166,7 @@ def _resize(encoded: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _encode_caption(system: DreamClear, image: Tensor, caption: str | Caption | None) -> Caption:
     if isinstance(caption, Caption):
-        return _check_caption(caption, system.network.base_model.sizes)
+        return _check_caption(caption, system.network.base_model.config)
     if caption is None:
         caption = system.caption(image) if system.caption else ""
     if system.encode_caption:
@@ -178,7 +178,7 @@ def _encode_caption(system: DreamClear, image: Tensor, caption: str | Caption | 
     return no_caption(system.network)
 
 
-def _check_caption(caption: Caption, sizes: Transformer) -> Caption:
+def _check_caption(caption: Caption, sizes: PixArtConfig) -> Caption:
     if caption.features.shape != (1, *sizes.caption) or caption.present.shape != (1, sizes.caption[0]):
         raise ValueError(
             f"encoded caption: features must be [1, {sizes.caption[0]}, {sizes.caption[1]}], present"

@@ -22,7 +22,7 @@ NATIVE_PIXELS = 1024.0  # image size passed to the size embedding, always the sa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transformer:
+class PixArtConfig:
     """Sizes of PixArt's transformer."""
 
     width: int
@@ -54,18 +54,18 @@ class Context:
 class PixArt(nn.Module):
     """Map noisy latents [B, C, h, w], sides multiples of `patch`, to noise and uncertainty [B, 2C, h, w]."""
 
-    def __init__(self, sizes: Transformer) -> None:
+    def __init__(self, config: PixArtConfig) -> None:
         super().__init__()
-        width, third = sizes.width, sizes.width // 3
-        self.sizes = sizes
-        self.x_embedder = Patches(sizes)
+        width, third = config.width, config.width // 3
+        self.config = config
+        self.x_embedder = Patches(config)
         self.t_embedder = NumberEmbedding(width)
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        self.y_embedder = CaptionEmbedding(sizes)
+        self.y_embedder = CaptionEmbedding(config)
         self.csize_embedder = NumberEmbedding(third)
         self.ar_embedder = NumberEmbedding(third)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(sizes.depth))
-        self.final_layer = FinalLayer(width, sizes.patch**2 * 2 * sizes.latent)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(config.depth))
+        self.final_layer = FinalLayer(width, config.patch**2 * 2 * config.latent)
 
     def forward(self, latent: Tensor, level: Tensor, caption: Caption) -> Tensor:
         """`level` is the training step [B], 0 for almost no noise."""
@@ -87,12 +87,12 @@ class PixArt(nn.Module):
 
     def positions(self, latent: Tensor) -> Tensor:
         """Embed the positions of the tokens, [1, N, width], scaled to the extent of the native image."""
-        rows, columns = (side // self.sizes.patch for side in latent.shape[-2:])
-        return sine_positions((rows, columns), width=self.sizes.width, grid=self.sizes.grid).to(latent)
+        rows, columns = (side // self.config.patch for side in latent.shape[-2:])
+        return sine_positions((rows, columns), width=self.config.width, grid=self.config.grid).to(latent)
 
     def finish(self, x: Tensor, context: Context, latent: Tensor) -> Tensor:
         """Map tokens [B, N, width] to noise and uncertainty at the latent's size."""
-        patch = self.sizes.patch
+        patch = self.config.patch
         rows, columns = (side // patch for side in latent.shape[-2:])
         out: Tensor = self.final_layer(x, context.level)
         pixels = out.reshape(len(x), rows, columns, patch, patch, -1)
@@ -102,9 +102,9 @@ class PixArt(nn.Module):
 class Patches(nn.Module):
     """Patch embedding. [B, C, h, w] to [B, N, width], tokens in row-major order."""
 
-    def __init__(self, sizes: Transformer) -> None:
+    def __init__(self, config: PixArtConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(sizes.latent, sizes.width, sizes.patch, stride=sizes.patch)
+        self.proj = nn.Conv2d(config.latent, config.width, config.patch, stride=config.patch)
 
     def forward(self, latent: Tensor) -> Tensor:
         tokens: Tensor = self.proj(latent)
@@ -129,10 +129,10 @@ class CaptionEmbedding(nn.Module):
 
     y_embedding: Tensor
 
-    def __init__(self, sizes: Transformer) -> None:
+    def __init__(self, config: PixArtConfig) -> None:
         super().__init__()
-        self.register_buffer("y_embedding", torch.zeros(sizes.caption))
-        self.y_proj = Mlp(sizes.caption[1], sizes.width, sizes.width)
+        self.register_buffer("y_embedding", torch.zeros(config.caption))
+        self.y_proj = Mlp(config.caption[1], config.width, config.width)
 
     def forward(self, features: Tensor) -> Tensor:
         embedded: Tensor = self.y_proj(features)

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from freezeframe.models.imageops.padding import reflect_pad
 from freezeframe.models.nets.restormer import unet
 from freezeframe.models.nets.restormer.layers import (
+    BlockShape,
     ChannelNorm,
     Kernels,
-    Shape,
     Temperature,
     apply_block,
     kernel_shapes,
@@ -179,7 +179,7 @@ class HAIR(nn.Module):
 class HyperStage(nn.Module):
     """Stage whose blocks mix their kernels from one shared box. [B, C, H, W] to the same."""
 
-    def __init__(self, shape: Shape, *, count: int, box: int, embedding_dim: int) -> None:
+    def __init__(self, shape: BlockShape, *, count: int, box: int, embedding_dim: int) -> None:
         super().__init__()
         self.shapes = kernel_shapes(shape)
         self.blocks = nn.ModuleList(HyperBlock(shape) for _ in range(count))
@@ -206,7 +206,7 @@ class HyperStage(nn.Module):
 class HyperBlock(nn.Module):
     """Transformer block that takes its kernels as an argument. [B, C, H, W] to the same."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: BlockShape) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(shape.channels, centred=shape.centred)
         self.attn = Temperature(shape.heads)

@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d, gelu, layer_norm, normalize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class BlockShape:
     """Sizes of one block."""
 
     channels: int
@@ -36,7 +36,7 @@ class Kernels:
     ffn_out: Tensor  # C, hidden, 1, 1
 
 
-def kernel_shapes(shape: Shape) -> tuple[tuple[int, int, int, int], ...]:
+def kernel_shapes(shape: BlockShape) -> tuple[tuple[int, int, int, int], ...]:
     """Return the shapes of a block's kernels, in the order of `Kernels`."""
     c, h = shape.channels, shape.hidden
     attention = (3 * c, c, 1, 1), (3 * c, 1, 3, 3), (c, c, 1, 1)
@@ -105,7 +105,7 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
 class Block(nn.Module):
     """Transformer block with stored kernels. [B, C, H, W] to the same."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: BlockShape) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(shape.channels, centred=shape.centred)
         self.attn = Attention(shape)
@@ -129,7 +129,7 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Parameters of `attend`."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: BlockShape) -> None:
         super().__init__()
         c = shape.channels
         self.temperature = nn.Parameter(torch.ones(shape.heads, 1, 1))
@@ -141,7 +141,7 @@ class Attention(nn.Module):
 class GatedFeedForward(nn.Module):
     """Parameters of `gated_feed_forward`."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: BlockShape) -> None:
         super().__init__()
         c, h = shape.channels, shape.hidden
         self.project_in = nn.Conv2d(c, 2 * h, 1, bias=False)

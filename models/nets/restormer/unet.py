@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .layers import Block, Shape
+from .layers import Block, BlockShape
 
 Stage = Callable[[Tensor], Tensor]
 """Several blocks at one scale. [B, C, H, W] to the same."""
@@ -48,14 +48,14 @@ class NetConfig:
         """Sides that are multiples of this need no padding. Pixels."""
         return int(2 ** (self.scales - 1))
 
-    def shape(self, scale: int, *, width: int = 1) -> Shape:
+    def shape(self, scale: int, *, width: int = 1) -> BlockShape:
         """Sizes of the blocks at `scale`, 0 being full size, `width` times as wide as in the encoder."""
         channels = self.dim * 2**scale * width
         hidden = int(channels * self.expansion)
-        return Shape(channels=channels, heads=self.heads[scale], hidden=hidden, centred=self.centred)
+        return BlockShape(channels=channels, heads=self.heads[scale], hidden=hidden, centred=self.centred)
 
 
-def decoder_stages(config: NetConfig) -> dict[str, tuple[Shape, int]]:
+def decoder_stages(config: NetConfig) -> dict[str, tuple[BlockShape, int]]:
     """List shape and number of the blocks of each decoder stage, by name, from the latent on.
 
     At full size the blocks are twice as wide as in the encoder: no convolution reduces the concatenation.
@@ -87,7 +87,7 @@ def build_unet(config: NetConfig) -> dict[str, nn.Module]:
     return modules | {"output": _conv(2 * dim, config.channels)}
 
 
-def blocks(shape: Shape, count: int) -> nn.Sequential:
+def blocks(shape: BlockShape, count: int) -> nn.Sequential:
     """Chain `count` blocks of one shape. [B, C, H, W] to the same."""
     return nn.Sequential(*(Block(shape) for _ in range(count)))
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from freezeframe.models.nets.blocks.window_attention import Shape
+from freezeframe.models.nets.blocks.window_attention import LayerShape
 from freezeframe.models.nets.state import count_keys, simplest_ratio
 
 Upsampler = Literal["", "pixelshuffle", "pixelshuffledirect", "nearest+conv"]
@@ -53,9 +53,9 @@ class NetConfig:
         """Sides that are multiples of this need no padding. Pixels."""
         return self.window * self.unshuffle
 
-    def shape(self, group: int) -> Shape:
+    def shape(self, group: int) -> LayerShape:
         hidden = int(self.dim * self.expansion)
-        return Shape(channels=self.dim, heads=self.heads[group], window=self.window, hidden=hidden)
+        return LayerShape(channels=self.dim, heads=self.heads[group], window=self.window, hidden=hidden)
 
 
 # As released; NOISE and JPEG keep the size, the others upsample. Million parameters.

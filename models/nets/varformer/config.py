@@ -13,8 +13,8 @@ from torch import Tensor
 from freezeframe.models.nets.state import count_keys
 
 from .prior_fusion import GuideConfig, Prior
-from .tokenizer import Convolutions
-from .var_transformer import Transformer
+from .tokenizer import TokenizerConfig
+from .var_transformer import VarConfig
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ VAR_PARTS = (
 class NetConfig:
     """Sizes of every part."""
 
-    convolutions: Convolutions
-    transformer: Transformer
+    convolutions: TokenizerConfig
+    transformer: VarConfig
     vocab_size: int  # of the codebook
     scales: tuple[int, ...]
     enhance: int  # blocks before the quantiser
@@ -53,7 +53,7 @@ class NetConfig:
 
 
 def guides(
-    convolutions: Convolutions, *, side: int, heads: int, select: tuple[int, ...], blend: tuple[int, ...]
+    convolutions: TokenizerConfig, *, side: int, heads: int, select: tuple[int, ...], blend: tuple[int, ...]
 ) -> tuple[GuideConfig, ...]:
     """Configure the guides of all levels, finest first, with `select` and `blend` channels per level."""
     widths = zip(convolutions.channels, select, blend, strict=True)
@@ -63,14 +63,14 @@ def guides(
     )
 
 
-_CH160 = Convolutions(width=160, multiples=(1, 1, 2, 2, 4), blocks=2, latent=32)
+_CH160 = TokenizerConfig(width=160, multiples=(1, 1, 2, 2, 4), blocks=2, latent=32)
 
 # The published one (VarFormer_16). The widths of its guides are known only through the parameters of both
 # networks, 175.8 and 279.4 million, and through DAE's 111 GMAC at the second and third level, which implies
 # twice the level's channels. These give 175.8 and 279.1 million. Those of a file are inferred from shapes.
 RELEASED_16 = NetConfig(
     convolutions=_CH160,
-    transformer=Transformer(width=1024, heads=16, blocks=16, cross_blocks=8, classes=1000),
+    transformer=VarConfig(width=1024, heads=16, blocks=16, cross_blocks=8, classes=1000),
     vocab_size=4096,
     scales=SCALES,
     enhance=4,
@@ -107,10 +107,10 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
     )
 
 
-def _convolutions(state: Mapping[str, Tensor]) -> Convolutions:
+def _convolutions(state: Mapping[str, Tensor]) -> TokenizerConfig:
     width = state["encoder.conv_in.weight"].shape[0]
     levels = count_keys(state, "encoder.down.")
-    return Convolutions(
+    return TokenizerConfig(
         width=width,
         multiples=tuple(
             state[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] // width for i in range(levels)
@@ -120,8 +120,8 @@ def _convolutions(state: Mapping[str, Tensor]) -> Convolutions:
     )
 
 
-def _transformer(state: Mapping[str, Tensor]) -> Transformer:
-    return Transformer(
+def _transformer(state: Mapping[str, Tensor]) -> VarConfig:
+    return VarConfig(
         width=state["pos_1LC"].shape[2],
         heads=state["blocks.0.attn.scale_mul_1H11"].shape[1],
         blocks=count_keys(state, "blocks."),
@@ -140,7 +140,7 @@ def _scales(state: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def _guides(
-    state: Mapping[str, Tensor], network: str, convolutions: Convolutions, side: int
+    state: Mapping[str, Tensor], network: str, convolutions: TokenizerConfig, side: int
 ) -> tuple[GuideConfig, ...]:
     def width(part: str, level: int) -> int:
         return state[f"{network}.{part}.Level_{level}.{_FIRST}.norm1.weight"].shape[0]

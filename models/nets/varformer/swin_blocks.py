@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from freezeframe.models.nets.blocks.window_attention import (
     Layer,
-    Shape,
+    LayerShape,
     full_shift_mask,
     relative_positions,
     shift_masks,
@@ -28,7 +28,7 @@ class Group(nn.Module):
     def __init__(self, width: int, *, heads: int, side: int) -> None:
         super().__init__()
         self.shifts = side > WINDOW
-        shape = Shape(channels=width, heads=heads, window=WINDOW, hidden=EXPANSION * width)
+        shape = LayerShape(channels=width, heads=heads, window=WINDOW, hidden=EXPANSION * width)
         layers = [Layer(shape, attend=attend) for _ in range(2)]
         # The two buffers follow from the sizes; they are here because the files store them.
         for layer in layers:

@@ -29,7 +29,7 @@ Change = Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Convolutions:
+class TokenizerConfig:
     """Channels of the tokeniser: `width` times `multiples` at each level, `latent` at the bottom."""
 
     width: int
@@ -60,20 +60,20 @@ def keep(level: int, x: Tensor) -> Tensor:
 class Encoder(nn.Module):
     """Map images [B, 3, H, W] in [-1, 1] to latents [B, latent, H / 16, W / 16]."""
 
-    def __init__(self, sizes: Convolutions) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        channels = sizes.channels
-        self.conv_in = nn.Conv2d(3, sizes.width, 3, padding=1)
-        inputs = (sizes.width, *channels)
+        channels = config.channels
+        self.conv_in = nn.Conv2d(3, config.width, 3, padding=1)
+        inputs = (config.width, *channels)
         self.down = nn.ModuleList(
-            Level((inputs[i], channels[i]), blocks=sizes.blocks, attends=i == sizes.levels - 1)
-            for i in range(sizes.levels)
+            Level((inputs[i], channels[i]), blocks=config.blocks, attends=i == config.levels - 1)
+            for i in range(config.levels)
         )
         for level, width in zip(self.down[:-1], channels[:-1], strict=True):
             level.add_module("downsample", Downsample(width))
         self.mid = Bottleneck(channels[-1], groups=GROUPS, attention=SelfAttention)
         self.norm_out = group_norm(channels[-1], GROUPS)
-        self.conv_out = nn.Conv2d(channels[-1], sizes.latent, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels[-1], config.latent, 3, padding=1)
 
     def forward(self, image: Tensor, *, change: Change = keep) -> tuple[Tensor, list[Tensor]]:
         """Return the latent, and the features of every level before downsampling, finest first."""
@@ -90,15 +90,15 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Map latents [B, latent, h, w] to images [B, 3, 16h, 16w], nominally in [-1, 1]."""
 
-    def __init__(self, sizes: Convolutions, *, blocks: int) -> None:
+    def __init__(self, config: TokenizerConfig, *, blocks: int) -> None:
         super().__init__()
-        channels = sizes.channels
-        self.conv_in = nn.Conv2d(sizes.latent, channels[-1], 3, padding=1)
+        channels = config.channels
+        self.conv_in = nn.Conv2d(config.latent, channels[-1], 3, padding=1)
         self.mid = Bottleneck(channels[-1], groups=GROUPS, attention=SelfAttention)
         inputs = (*channels[1:], channels[-1])
         self.up = nn.ModuleList(
-            Level((inputs[i], channels[i]), blocks=blocks, attends=i == sizes.levels - 1)
-            for i in range(sizes.levels)
+            Level((inputs[i], channels[i]), blocks=blocks, attends=i == config.levels - 1)
+            for i in range(config.levels)
         )
         for level, width in zip(self.up[1:], channels[1:], strict=True):
             level.add_module("upsample", Upsample(width))

@@ -24,7 +24,7 @@ UNCONDITIONAL = -1  # index of the class embedding for "no class"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transformer:
+class VarConfig:
     """Sizes of VAR's transformer; d16 has 16 blocks of 1024 channels and 16 heads."""
 
     width: int
@@ -37,21 +37,21 @@ class Transformer:
 class Var(nn.Module):
     """Predict the code words of a clean image from those of a degraded one."""
 
-    def __init__(self, sizes: Transformer, *, vocab_size: int, latent: int, scales: tuple[int, ...]) -> None:
+    def __init__(self, config: VarConfig, *, vocab_size: int, latent: int, scales: tuple[int, ...]) -> None:
         super().__init__()
-        tokens, width = sum(scale**2 for scale in scales), sizes.width
+        tokens, width = sum(scale**2 for scale in scales), config.width
         self.scales = scales
         self.word_embed = nn.Linear(latent, width)
-        self.class_emb = nn.Embedding(sizes.classes + 1, width)
+        self.class_emb = nn.Embedding(config.classes + 1, width)
         self.pos_start = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_1LC = nn.Parameter(torch.zeros(1, tokens, width))
         self.lvl_embed = nn.Embedding(len(scales), width)
         level = scale_of_tokens(scales)
         self.register_buffer("lvl_1L", level)
         self.register_buffer("attn_bias_for_masking", causal_bias(level))
-        self.blocks = nn.ModuleList(Block(width, heads=sizes.heads) for _ in range(sizes.blocks))
+        self.blocks = nn.ModuleList(Block(width, heads=config.heads) for _ in range(config.blocks))
         self.cross_attn_blocks = nn.ModuleList(
-            CrossAttention(width, heads=sizes.heads) for _ in range(sizes.cross_blocks)
+            CrossAttention(width, heads=config.heads) for _ in range(config.cross_blocks)
         )
         self.head_nm = AdaLNBeforeHead(width)
         self.head = nn.Linear(width, vocab_size)

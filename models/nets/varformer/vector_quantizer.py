@@ -63,7 +63,7 @@ class VectorQuantizer(nn.Module):
 
 
 class Phis(nn.Module):
-    """Convolutions after upsampling; each scale uses the one with the nearest position."""
+    """TokenizerConfig after upsampling; each scale uses the one with the nearest position."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

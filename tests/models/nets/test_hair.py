@@ -17,7 +17,7 @@ from freezeframe.models.nets.hair.model import (
     infer_config,
 )
 from freezeframe.models.nets.restormer import model as restormer
-from freezeframe.models.nets.restormer.layers import Kernels, Shape
+from freezeframe.models.nets.restormer.layers import BlockShape, Kernels
 from freezeframe.models.nets.restormer.model import Restormer
 from freezeframe.models.restorer.load import load_restorer
 from tests.support.weights import random_images, random_weights
@@ -210,7 +210,7 @@ def naive_kernels(stage: HyperStage, index: int, embedding: np.ndarray) -> list[
 
 
 def random_stage(seed: int = 3) -> HyperStage:
-    shape = Shape(channels=4, heads=2, hidden=5)
+    shape = BlockShape(channels=4, heads=2, hidden=5)
     stage = HyperStage(shape, count=2, box=3, embedding_dim=16).double().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for value in stage.parameters():
@@ -328,7 +328,7 @@ def test_the_smallest_picture_is_what_two_halvings_need():
 def test_fresh_kernels_are_as_large_as_fresh_convolutions():
     """Mixed evenly, a box of n gives kernels of the deviation of torch's default convolution."""
     torch.manual_seed(0)
-    shape = Shape(channels=32, heads=1, hidden=80)
+    shape = BlockShape(channels=32, heads=1, hidden=80)
     stage = HyperStage(shape, count=1, box=6, embedding_dim=16)
     stage.requires_grad_(False)
     kernels = stage.kernels(torch.full((1, 6), 1 / 6))

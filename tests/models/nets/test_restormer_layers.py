@@ -8,9 +8,9 @@ import torch
 
 from freezeframe.models.nets.restormer.layers import (
     Block,
+    BlockShape,
     ChannelNorm,
     Kernels,
-    Shape,
     attend,
     convolve,
     gated_feed_forward,
@@ -19,7 +19,7 @@ from freezeframe.models.nets.restormer.layers import (
 from tests.support.reference import naive_conv
 
 
-def random_kernels(shape: Shape, *, images: int | None = None, seed: int = 2) -> Kernels:
+def random_kernels(shape: BlockShape, *, images: int | None = None, seed: int = 2) -> Kernels:
     generator = torch.Generator().manual_seed(seed)
     names = ("qkv", "qkv_dwconv", "attn_out", "ffn_in", "ffn_dwconv", "ffn_out")
     ahead = () if images is None else (images,)
@@ -55,7 +55,7 @@ def naive_feed(x: np.ndarray, kernels: Kernels) -> np.ndarray:
     return naive_conv(smooth(wide[:half]) * wide[half:], kernels.ffn_out.numpy())
 
 
-SHAPE = Shape(channels=6, heads=2, hidden=5)
+SHAPE = BlockShape(channels=6, heads=2, hidden=5)
 
 
 @pytest.mark.parametrize("heads", [1, 2, 6])

@@ -8,11 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freezeframe.models.nets.blocks import window_attention
 from freezeframe.models.nets.blocks.window_attention import (
     MASK_LOGIT,
     Layer,
-    Shape,
+    LayerShape,
     WindowAttention,
     attend,
     full_shift_mask,
@@ -93,7 +92,7 @@ def naive_layer_attention(x: np.ndarray, attention: WindowAttention, *, shift: i
 
 def random_attention(window: int) -> WindowAttention:
     generator = torch.Generator().manual_seed(2)
-    attention = WindowAttention(Shape(channels=6, heads=2, window=window, hidden=12))
+    attention = WindowAttention(LayerShape(channels=6, heads=2, window=window, hidden=12))
     attention = attention.double().requires_grad_(False)
     for value in attention.parameters():
         value.copy_(torch.randn(value.shape, generator=generator))
@@ -138,7 +137,7 @@ def test_a_shifted_layer_is_an_unshifted_one_on_a_moved_grid():
 
 
 def test_a_layer_is_two_residuals():
-    layer = Layer(Shape(channels=6, heads=2, window=4, hidden=12)).double().requires_grad_(False)
+    layer = Layer(LayerShape(channels=6, heads=2, window=4, hidden=12)).double().requires_grad_(False)
     x = torch.randn(1, 8, 8, 6, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     for value in layer.parameters():
         value.copy_(torch.randn(value.shape, generator=torch.Generator().manual_seed(7)))
@@ -152,19 +151,19 @@ def test_a_layer_is_two_residuals():
 
 def test_gradients_of_shifted_attention_against_finite_differences():
     """float64 gradcheck, through the windows that are computed twice."""
-    attention = WindowAttention(Shape(channels=2, heads=1, window=2, hidden=2)).double()
+    attention = WindowAttention(LayerShape(channels=2, heads=1, window=2, hidden=2)).double()
     x = torch.randn(1, 4, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
     x.requires_grad_(True)
     assert torch.autograd.gradcheck(lambda value: attention(value, shift_masks((4, 4), 2)), (x,))
 
 
 @pytest.mark.parametrize("shifted", [False, True])
-def test_windows_some_at_a_time_are_all_at_once(monkeypatch, shifted):
+def test_windows_some_at_a_time_are_all_at_once(shifted):
     attention = random_attention(2)
     x = torch.randn(2, 12, 14, 6, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
     joined = shift_masks((12, 14), 2) if shifted else None
     expected = attention(x, joined)
-    monkeypatch.setattr(window_attention, "CPU_WINDOW_BATCH", 5)
+    attention.cpu_batch = 5
     torch.testing.assert_close(attention(x, joined), expected, atol=1e-13, rtol=0)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra, UnreadableMedia
-from freezeframe.models.nets.dreamclear.controlnet import Control, DreamClearNet
+from freezeframe.models.nets.dreamclear.controlnet import ControlConfig, DreamClearNet
 from freezeframe.models.nets.dreamclear.loading import (
     AUTOENCODER,
     COARSE,
@@ -25,7 +25,7 @@ from freezeframe.models.nets.dreamclear.loading import (
     load_text_encoder,
 )
 from freezeframe.models.nets.dreamclear.pipeline import Settings, restore
-from freezeframe.models.nets.dreamclear.pixart_dit import Caption, PixArt, Transformer
+from freezeframe.models.nets.dreamclear.pixart_dit import Caption, PixArt, PixArtConfig
 from freezeframe.models.nets.dreamclear.schedulers import ddpm_step, sample, schedule
 from freezeframe.models.nets.swinir.config import DIFFBIR
 from freezeframe.models.nets.swinir.model import SwinIR, to_published_state
@@ -36,7 +36,7 @@ extra = pytest.mark.skipif(not HAS_EXTRA, reason="needs diffusers and transforme
 quiet = pytest.mark.filterwarnings("ignore")
 
 CPU = torch.device("cpu")
-SIZES = Transformer(width=144, depth=2, patch=2, latent=4, caption=(120, 16), grid=4)
+SIZES = PixArtConfig(width=144, depth=2, patch=2, latent=4, caption=(120, 16), grid=4)
 
 
 def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -82,7 +82,7 @@ def authors_folder(tmp_path_factory) -> Path:
         warnings.simplefilter("ignore")
         save_autoencoder(folder / AUTOENCODER)
         save_text_encoder(folder / TEXT_ENCODER)
-    network = randomised(DreamClearNet(SIZES, Control(blocks=2, modulator=12, experts=3, gate=8)))
+    network = randomised(DreamClearNet(SIZES, ControlConfig(blocks=2, modulator=12, experts=3, gate=8)))
     for value in network.base_model.final_layer.parameters():
         value.mul_(0.1)
     stored = network.state_dict() | {"base_model.pos_embed": torch.zeros(1, 16, 144)}

@@ -128,7 +128,7 @@ def test_tokens_are_put_back_where_they_were_taken():
 
 
 def test_fresh_control_leaves_the_base_model_unchanged():
-    """Control starts at zero, so training starts from PixArt, bit for bit."""
+    """ControlConfig starts at zero, so training starts from PixArt, bit for bit."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = DreamClearNet(SIZES, TINY.control).double().eval().requires_grad_(False)

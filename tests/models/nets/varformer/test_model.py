@@ -18,16 +18,16 @@ from freezeframe.models.nets.varformer.model import (
 )
 from freezeframe.models.nets.varformer.model import restore as restore_picture
 from freezeframe.models.nets.varformer.prior_fusion import Enhancement
-from freezeframe.models.nets.varformer.tokenizer import Convolutions
-from freezeframe.models.nets.varformer.var_transformer import Transformer
+from freezeframe.models.nets.varformer.tokenizer import TokenizerConfig
+from freezeframe.models.nets.varformer.var_transformer import VarConfig
 from freezeframe.models.store.state_dict import unwrap
 from tests.support.weights import normal, random_weights
 
-SMALL = Convolutions(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8)
+SMALL = TokenizerConfig(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8)
 
 TINY = NetConfig(
     convolutions=SMALL,
-    transformer=Transformer(width=32, heads=4, blocks=3, cross_blocks=2, classes=5),
+    transformer=VarConfig(width=32, heads=4, blocks=3, cross_blocks=2, classes=5),
     vocab_size=24,
     scales=(1, 2, 4),
     enhance=1,

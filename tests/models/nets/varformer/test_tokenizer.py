@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from freezeframe.models.nets.blocks.autoencoder import Downsample, Residual, Upsample
-from freezeframe.models.nets.varformer.tokenizer import Convolutions, Decoder, Encoder, SelfAttention
+from freezeframe.models.nets.varformer.tokenizer import Decoder, Encoder, SelfAttention, TokenizerConfig
 from tests.support.weights import normal, random_weights
 
-SIZES = Convolutions(width=32, multiples=(1, 2), blocks=1, latent=4)
+SIZES = TokenizerConfig(width=32, multiples=(1, 2), blocks=1, latent=4)
 
 
 def randomised(network: nn.Module) -> nn.Module:

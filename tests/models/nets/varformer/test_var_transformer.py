@@ -12,8 +12,8 @@ from freezeframe.models.nets.varformer.var_transformer import (
     Block,
     CausalSelfAttention,
     CrossAttention,
-    Transformer,
     Var,
+    VarConfig,
     apply_guidance,
     causal_bias,
     scale_of_tokens,
@@ -21,7 +21,7 @@ from freezeframe.models.nets.varformer.var_transformer import (
 from freezeframe.models.nets.varformer.vector_quantizer import VectorQuantizer, nearest_codewords, nearest_phi
 from tests.support.weights import normal, random_weights
 
-SIZES = Transformer(width=32, heads=4, blocks=3, cross_blocks=2, classes=5)
+SIZES = VarConfig(width=32, heads=4, blocks=3, cross_blocks=2, classes=5)
 
 
 def test_the_nearest_word_against_loops():
