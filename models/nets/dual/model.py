@@ -114,7 +114,7 @@ def align_subbands(bands: HaarSubbands) -> list[Tensor]:
 class Dformer(nn.Module):
     """Estimate the degradation of each band per window: [B, 3, E, h / 4, w / 4] from `align_subbands`.
 
-    Convolutions see each band alone; attention then mixes the estimates of the bands of one window.
+    Convolutions act on each band alone; attention then mixes the estimates of the bands of one window.
     """
 
     def __init__(self, config: NetConfig) -> None:

@@ -6,8 +6,6 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from freezeframe.models.nets.restormer.model import (
     DEBLUR,
@@ -17,7 +15,6 @@ from freezeframe.models.nets.restormer.model import (
     infer_config,
     matches,
 )
-from freezeframe.models.nets.state import simplest_ratio
 from tests.support.reference import naive_conv
 from tests.support.weights import random_weights
 
@@ -85,21 +82,6 @@ def test_the_published_networks_have_their_keys_shapes_and_size(config, paramete
     assert {key: list(value.shape) for key, value in state.items()} == published_shapes(config)
     assert sum(map(math.prod, published_shapes(config).values())) == parameters
     assert infer_config(state) == config
-
-
-@settings(deadline=None)
-@given(st.integers(100, 800), st.lists(st.integers(1, 400), min_size=1, max_size=5))
-def test_the_growth_that_is_read_makes_the_same_sizes(hundredths, widths):
-    hidden = {width: int(width * (hundredths / 100)) for width in widths}
-    expansion = simplest_ratio(hidden)
-    assert {width: int(width * expansion) for width in widths} == hidden
-    # No more digits than the number that gave them.
-    assert len(str(expansion)) <= max(len(str(hundredths / 100)), 3)
-
-
-def test_sizes_that_no_growth_makes_are_refused():
-    with pytest.raises(ValueError, match="no expansion gives"):
-        simplest_ratio({48: 127, 96: 300})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 from torch.utils.flop_counter import FlopCounterMode
 
-from freezeframe.models.nets.varformer import config as varformer_layout
+from freezeframe.models.nets.varformer import config as varformer_config
 from freezeframe.models.nets.varformer.config import to_published_keys
 from freezeframe.models.nets.varformer.model import (
     RELEASED_16,
@@ -32,10 +32,10 @@ TINY = NetConfig(
     scales=(1, 2, 4),
     enhance=1,
     decoder_blocks=(2, 1),
-    encoder_guides=varformer_layout.guides(
+    encoder_guides=varformer_config.guides(
         SMALL, side=64, heads=4, select=(32,) * 5, blend=(48, 48, 96, 96, 64)
     ),
-    decoder_guides=varformer_layout.guides(
+    decoder_guides=varformer_config.guides(
         SMALL, side=64, heads=2, select=(16, 16, 32, 32, 64), blend=(64, 64, 128, 128, 256)
     ),
 )
