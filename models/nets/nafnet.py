@@ -2,7 +2,7 @@
 
 A U-net whose only non-linearities are the product of two halves of the channels (the gate), LayerNorm and
 multiplication by pooled channels. Modules are named as in the published checkpoints, so that these load
-key by key; every hyper-parameter is read off the shapes.
+key by key. Every hyper-parameter is inferred from the shapes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pad
 
+from .state import count_keys, load_network
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetConfig:
-    """How wide the network is, and how many blocks stand at each scale (halved from stage to stage)."""
+    """Width of the network, and number of blocks at each scale (halved from stage to stage)."""
 
     width: int  # channels at full size, doubled at each smaller scale
     encoders: tuple[int, ...]
@@ -26,7 +28,7 @@ class NetConfig:
 
     @property
     def multiple(self) -> int:
-        """Sides that divide by this pass through every scale without padding. Pixels."""
+        """Sides that are multiples of this need no padding. Pixels."""
         return int(2 ** len(self.encoders))
 
 
@@ -36,8 +38,8 @@ GOPRO_64 = NetConfig(width=64, encoders=(1, 1, 1, 28), middle=1, decoders=(1, 1,
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are the weights of a NAFNet for RGB pictures."""
-    # KBNet has these too but for the second convolution; M3SNet has more.
+    """Whether the weights are those of a NAFNet for RGB images."""
+    # KBNet has all of these but the second convolution; M3SNet has keys beyond them.
     needed = ("intro.weight", "ending.weight", "downs.0.weight", "ups.0.0.weight", "encoders.0.0.beta",
               "encoders.0.0.conv2.weight")  # fmt: skip
     if any(key not in state for key in needed) or "middle_ups.0.0.weight" in state:
@@ -46,42 +48,38 @@ def matches(state: Mapping[str, Tensor]) -> bool:
 
 
 def load(state: Mapping[str, Tensor], *, window: int | None = None) -> NAFNet:
-    """The network that these weights belong to, in float32.
+    """Load the network with these weights, in float32.
 
     Args:
-        state: Keys and shapes of the published layout; anything missing, left over or misshapen raises
-            RuntimeError naming it.
+        state: Keys and shapes as published.
         window: See `NAFNet`.
+
+    Raises:
+        RuntimeError: A key is missing or unexpected, or a shape differs; the message names it.
     """
-    # On the meta device a layout costs no memory, and no time for weights that are replaced at once.
-    with torch.device("meta"):
-        network = NAFNet(infer_config(state), window=window)
-    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+    return load_network(lambda: NAFNet(infer_config(state), window=window), state)
 
 
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
-    """The hyper-parameters, from the shape of the first layer and the number of blocks that have keys."""
-    stages = _count(state, "downs.")
+    """Infer the hyper-parameters from the shape of the first layer and the number of blocks with keys."""
+    stages = count_keys(state, "downs.")
     return NetConfig(
         width=state["intro.weight"].shape[0],
-        encoders=tuple(_count(state, f"encoders.{i}.") for i in range(stages)),
-        middle=_count(state, "middle_blks."),
-        decoders=tuple(_count(state, f"decoders.{i}.") for i in range(stages)),
+        encoders=tuple(count_keys(state, f"encoders.{i}.") for i in range(stages)),
+        middle=count_keys(state, "middle_blks."),
+        decoders=tuple(count_keys(state, f"decoders.{i}.") for i in range(stages)),
     )
 
 
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
-
-
 class NAFNet(nn.Module):
-    """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1], in place of the light it was given.
+    """Restore sRGB-encoded images of any size, [B, 3, H, W] in [0, 1]; the result is not clamped.
 
-    With `window` the channel weights are pooled over that many pixels around each place instead of over the
-    whole picture (Chu et al. 2022, test-time local converter, arXiv 2112.04491): what a place looks like then
-    depends on its surroundings alone, not on how large the picture or the tile is. The authors trained on
-    256 px crops and quote GoPro figures at window 384.
+    Args:
+        config: Sizes.
+        window: Side of the window over which channel attention pools around each pixel (Chu et al. 2022,
+            test-time local converter, arXiv 2112.04491): a pixel then depends on its neighbourhood only,
+            not on the size of the image or the tile. None pools over the whole image. Pixels. The authors
+            trained on crops of 256 px and quote GoPro figures at window 384.
     """
 
     def __init__(self, config: NetConfig, *, window: int | None = None) -> None:
@@ -104,9 +102,9 @@ class NAFNet(nn.Module):
         return image + self.correction(image)
 
     def correction(self, image: Tensor) -> Tensor:
-        """What has to be added to `image`, in its number format.
+        """Compute the residual to add to `image`, in its number format.
 
-        Kept apart from the sum, so that a coarse format rounds the small change and not the picture.
+        Apart from the sum, so that half precision rounds the small residual and not the image.
         """
         height, width = image.shape[-2:]
         x = self.intro(pad(image, (0, -width % self.multiple, 0, -height % self.multiple)))
@@ -130,7 +128,7 @@ def _doubling(channels: int) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """Two gated residuals: one mixes neighbours and channels, one channels alone. [B, C, H, W] both ways."""
+    """Two gated residuals: one mixes pixels and channels, one channels only. [B, C, H, W] to the same."""
 
     def __init__(self, channels: int, *, window: int | None = None) -> None:
         super().__init__()
@@ -154,13 +152,13 @@ class Block(nn.Module):
 
 
 def simple_gate(x: Tensor) -> Tensor:
-    """The product of the first and the second half of the channels."""
+    """Multiply the first half of the channels by the second."""
     first, second = x.chunk(2, dim=1)
     return first * second
 
 
 class LayerNorm2d(nn.Module):
-    """Brings the channels of each pixel to mean 0 and variance 1, then scales and shifts them."""
+    """Layer norm over the channels of each pixel. [B, C, H, W] to the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -174,7 +172,7 @@ class LayerNorm2d(nn.Module):
 
 
 class Pool(nn.Module):
-    """The mean of each channel: over the whole picture, [B, C, 1, 1], or over a window around each pixel."""
+    """Mean of each channel: over the whole image, [B, C, 1, 1], or over a window around each pixel."""
 
     def __init__(self, window: int | None) -> None:
         super().__init__()
@@ -187,9 +185,9 @@ class Pool(nn.Module):
 
 
 def local_mean(x: Tensor, window: int) -> Tensor:
-    """The mean over `window` x `window` pixels around each; near the edge, over the nearest window inside.
+    """Average over `window` x `window` pixels around each pixel; at borders the window stays inside.
 
-    [B, C, H, W] both ways. An even window reaches one pixel further to the left and up.
+    [B, C, H, W] to the same. An even window extends one pixel further to the left and up.
     """
     return _sliding_mean(_sliding_mean(x, window, dim=2), window, dim=3)
 
@@ -197,7 +195,7 @@ def local_mean(x: Tensor, window: int) -> Tensor:
 def _sliding_mean(x: Tensor, window: int, *, dim: int) -> Tensor:
     size = x.shape[dim]
     window = min(window, size)
-    # Differences of a running sum cost the same for any window; half precision would lose them.
+    # Differences of a cumulative sum cost the same for any window, but cancel in half precision.
     exact = x.to(torch.promote_types(x.dtype, torch.float32))
     sums = pad(exact.cumsum(dim), (0, 0, 1, 0) if dim == 2 else (1, 0))
     means = (sums.narrow(dim, window, size - window + 1) - sums.narrow(dim, 0, size - window + 1)) / window

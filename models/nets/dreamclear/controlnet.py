@@ -1,8 +1,8 @@
 """DreamClear's control of PixArt (Ai et al. 2024, arXiv 2410.18666).
 
-Two trained copies of all blocks read the degraded picture and a coarsely cleaned one. After each of PixArt's
-blocks what they saw shifts and scales its tokens; how the degraded picture counts is decided token by token
-by a mixture of adaptive modulators, led by where the two pictures differ.
+Two trained copies of all blocks process the degraded image and a coarsely cleaned one. After each of PixArt's
+blocks their features scale and shift its tokens; those of the degraded image through a mixture of adaptive
+modulators, gated per token by the difference of the two images.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from .pixart_dit import Block, Caption, Context, Patches, PixArt, Transformer, merge_heads, split_heads
+from freezeframe.models.nets.blocks.transformer import merge_heads, split_heads
+
+from .pixart_dit import HEAD, Block, Caption, Context, Patches, PixArt, PixArtConfig
 
 Crossing = Literal["released", "correct"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
-    """Sizes of what steers PixArt."""
+class ControlConfig:
+    """Sizes of the control networks."""
 
-    blocks: int  # of PixArt's that are copied, from the first
+    blocks: int  # number of first blocks of PixArt with a copy
     modulator: int  # hidden channels of a modulator
-    experts: int
-    gate: int  # hidden channels of what weighs the experts
+    experts: int  # modulators in a mixture
+    gate: int  # hidden channels of the gate of a mixture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What is restored, beside the noise. Latents are [B, C, h, w]."""
+    """Conditions of the denoising. Latents are [B, C, h, w]."""
 
     degraded: Tensor
     coarse: Tensor
@@ -39,27 +41,28 @@ class Conditions:
 
 
 class DreamClearNet(nn.Module):
-    """Noisy latents [B, C, h, w] to predicted noise and uncertainty [B, 2C, h, w].
+    """Map noisy latents [B, C, h, w] to predicted noise and uncertainty [B, 2C, h, w].
 
-    With `crossing` "released" the comparison of the two pictures sees all pictures of a batch at once, as the
-    release does: a picture with its caption and the same without then lend each other what they know.
-    "correct" keeps them apart.
+    With `crossing` "released" the comparison of the two images attends across the batch, as in the release:
+    the copies of an image with and without its caption are mixed. "correct" keeps them apart.
     """
 
-    def __init__(self, sizes: Transformer, control: Control, *, crossing: Crossing = "released") -> None:
+    def __init__(
+        self, config: PixArtConfig, control: ControlConfig, *, crossing: Crossing = "released"
+    ) -> None:
         super().__init__()
-        width, copies = sizes.width, range(control.blocks)
+        width, copies = config.width, range(control.blocks)
         self.crossing = crossing
-        self.base_model = PixArt(sizes)
+        self.base_model = PixArt(config)
         self.controlnet_lq, self.controlnet_pre = (_copies(width, control.blocks) for _ in range(2))
-        self.c_embedder_lq, self.c_embedder_pre = (_zero_init_patches(sizes) for _ in range(2))
-        self.x_embedder_lq, self.x_embedder_pre = (Patches(sizes) for _ in range(2))
+        self.c_embedder_lq, self.c_embedder_pre = (_zero_init_patches(config) for _ in range(2))
+        self.x_embedder_lq, self.x_embedder_pre = (Patches(config) for _ in range(2))
         self.cross_de = nn.ModuleList(Comparison(width) for _ in copies)
         self.am_pre = nn.ModuleList(Modulator(width, control.modulator) for _ in copies)
         self.am_lq = nn.ModuleList(Mixture(width, control) for _ in copies)
 
     def forward(self, latent: Tensor, level: Tensor, conditions: Conditions) -> Tensor:
-        """`level` is the number of the noise step, [B], 0 for almost none."""
+        """`level` is the training step [B], 0 for almost no noise."""
         base = self.base_model
         context = base.context(level, conditions.caption)
         positions = base.positions(latent)
@@ -71,17 +74,17 @@ class DreamClearNet(nn.Module):
             if i < len(self.cross_de):
                 degraded = self.controlnet_lq[i](degraded, context)
                 coarse = self.controlnet_pre[i](coarse, context)
-                x = self._steer(i, x, degraded, coarse)
+                x = self._apply_control(i, x, degraded, coarse)
         return base.finish(x, context, latent)
 
-    def _steer(self, i: int, x: Tensor, degraded: Tensor, coarse: Tensor) -> Tensor:
+    def _apply_control(self, i: int, x: Tensor, degraded: Tensor, coarse: Tensor) -> Tensor:
         change, difference = self.cross_de[i](degraded, coarse, crossing=self.crossing)
         x = scale_shift(x + change, *self.am_pre[i](coarse))
         return scale_shift(x, *self.am_lq[i](degraded, difference))
 
 
 def scale_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Each token's channels times 1 + scale, plus shift."""
+    """Compute (1 + scale) x + shift."""
     return (1 + scale) * x + shift
 
 
@@ -98,10 +101,11 @@ class Copy(nn.Module):
 
 
 class Comparison(nn.Module):
-    """What the degraded picture finds in the coarse one. [B, N, C] twice, to a change and a difference."""
+    """Cross-attention from the degraded to the coarse image, both [B, N, C]: a residual and a difference."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.heads = width // HEAD
         self.q_linear = nn.Linear(width, width)
         self.kv_linear = nn.Linear(width, 2 * width)
         self.proj = _zero_init(nn.Linear(width, width))
@@ -112,15 +116,13 @@ class Comparison(nn.Module):
         query, both = self.q_linear(self.norm1(degraded)), self.kv_linear(self.norm2(coarse))
         if crossing == "released":
             query, both = query.flatten(0, 1)[None], both.flatten(0, 1)[None]
-        key, value = (split_heads(part) for part in both.chunk(2, dim=2))
-        attended = merge_heads(scaled_dot_product_attention(split_heads(query), key, value)).reshape(
-            degraded.shape
-        )
+        query, key, value = (split_heads(part, self.heads) for part in (query, *both.chunk(2, dim=2)))
+        attended = merge_heads(scaled_dot_product_attention(query, key, value)).reshape(degraded.shape)
         return self.proj(attended), self.de_proj(attended)
 
 
 class Modulator(nn.Module):
-    """AM: a scale and a shift for every token and channel, at first none. [B, N, C] to twice [B, N, C]."""
+    """AM: scale and shift for every token and channel, initially 0. [B, N, C] to two of the same."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -134,9 +136,9 @@ class Modulator(nn.Module):
 
 
 class Mixture(nn.Module):
-    """MoAM: modulators of the degraded picture, weighed for each token by its difference map."""
+    """MoAM: modulators of the degraded image, weighted per token by the difference of the images."""
 
-    def __init__(self, width: int, control: Control) -> None:
+    def __init__(self, width: int, control: ControlConfig) -> None:
         super().__init__()
         self.experts = nn.ModuleList(Modulator(width, control.modulator) for _ in range(control.experts))
         self.gate = nn.Sequential(
@@ -146,7 +148,7 @@ class Mixture(nn.Module):
         )
 
     def weights(self, difference: Tensor) -> Tensor:
-        """How much each expert counts, [B, N, experts]; they add up to 1."""
+        """Compute the weight of each expert, [B, N, experts], with sum 1."""
         logits: Tensor = self.gate(difference)
         return logits.softmax(2)
 
@@ -161,15 +163,15 @@ def _copies(width: int, blocks: int) -> nn.ModuleList:
     return nn.ModuleList(Copy(width) for _ in range(blocks))
 
 
-def _zero_init_patches(sizes: Transformer) -> Patches:
-    patches = Patches(sizes)
+def _zero_init_patches(config: PixArtConfig) -> Patches:
+    patches = Patches(config)
     for value in patches.parameters():
         nn.init.zeros_(value)
     return patches
 
 
 def _zero_init(layer: nn.Linear) -> nn.Linear:
-    """Weights of zero: what is added in training starts by changing nothing."""
+    """Set the weights to zero, so that training starts from the base model."""
     for value in layer.parameters():
         nn.init.zeros_(value)
     return layer

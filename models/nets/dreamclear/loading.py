@@ -1,7 +1,7 @@
-"""What DreamClear borrows: Stable Diffusion's autoencoder, the text encoder T5, and whoever writes captions.
+"""Loading of DreamClear's parts: its network, Stable Diffusion's autoencoder, T5's encoder, a captioner.
 
-The first two are read with diffusers and transformers (extra `diffusion`), from folders on this machine and
-nowhere else. They are imported here only when used.
+Autoencoder and text encoder are read with diffusers and transformers (extra `diffusion`), imported on use,
+and only from local folders: nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from freezeframe.models.store.state_dict import read_state
 from .pipeline import CaptionEncoder, Captioner, Cleaner, DreamClear, load, matches
 from .pixart_dit import Caption
 
-LATENT_SCALE = 0.18215  # brings latents of Stable Diffusion 1 to variance 1
+LATENT_SCALE = 0.18215  # scales latents of Stable Diffusion 1 to variance 1
 CAPTION_TOKENS = 120
 
-# What the authors publish, side by side in one folder.
+# Names of the authors' files, in one folder.
 NETWORK, AUTOENCODER, TEXT_ENCODER = "DreamClear-1024.pth", "sd-vae-ft-ema", "t5-v1_1-xxl"
 COARSE = "general_swinir_v1.ckpt"
 
@@ -38,18 +38,18 @@ def assemble(
     clean: Cleaner | None = None,
     caption: Captioner | None = None,
 ) -> DreamClear:
-    """DreamClear from the authors' files.
+    """Load DreamClear from the authors' files.
 
     Args:
-        folder: Holds `NETWORK` and `AUTOENCODER`; maybe `TEXT_ENCODER`, without which captions are empty, and
-            `COARSE`, without which the picture is not cleaned before.
-        device: Where network and autoencoder compute. The text encoder, 9.5 GB, stays on the CPU.
-        dtype: Of the network's numbers; the autoencoder keeps float32.
-        clean: Takes the place of `COARSE`.
+        folder: Contains `NETWORK` and `AUTOENCODER`; optionally `TEXT_ENCODER`, without which captions must
+            be empty, and `COARSE`, without which the image is not cleaned first.
+        device: Of network and autoencoder. The text encoder, 9.5 GB, stays on the CPU.
+        dtype: Of the network; the autoencoder stays in float32.
+        clean: Replaces `COARSE`.
         caption: See `find_captioner`.
 
     Raises:
-        UnreadableMedia: A file is missing or is not what it should be.
+        UnreadableMedia: A file is missing, damaged or of another kind.
         MissingExtra: diffusers or transformers is not installed.
     """
     text, coarse = folder / TEXT_ENCODER, folder / COARSE
@@ -65,7 +65,7 @@ def assemble(
 
 
 def load_cleaner(path: Path, *, device: torch.device) -> Cleaner:
-    """The SwinIR of a file as what cleans coarsely: [1, 3, H, W] codes both ways, any size, in float32."""
+    """Load the SwinIR that cleans the input coarsely, sRGB-encoded [1, 3, H, W] to the same, in float32."""
     network = _load_network(path, "SwinIR", matches=swinir.matches, load=swinir.load).to(device)
 
     def clean(encoded: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def _load_network(
 ) -> Net:
     state = read_state(path)
     if not matches(state):
-        raise UnreadableMedia(f"{path}: holds no {title}; download the authors' file of that name")
+        raise UnreadableMedia(f"{path}: is not a {title} checkpoint; download the authors' file of that name")
     try:
         return load(state)
     except (RuntimeError, ValueError) as error:
@@ -97,31 +97,31 @@ def _load_network(
 
 @dataclass(frozen=True, slots=True)
 class Autoencoder:
-    """Pictures to latents an eighth as wide, and back; the mean of what the encoder finds likely."""
+    """Stable Diffusion's autoencoder; encodes to the mode of the posterior."""
 
     model: Any  # diffusers' AutoencoderKL
 
     def encode(self, encoded: Tensor) -> Tensor:
-        """[1, 3, H, W] in [0, 1] to [1, 4, H / 8, W / 8] of variance about 1."""
+        """Map [1, 3, H, W] in [0, 1] to [1, 4, H / 8, W / 8] of variance about 1."""
         latent: Tensor = self.model.encode(2 * self._to_model(encoded) - 1).latent_dist.mode()
         return latent * LATENT_SCALE
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The inverse, about; codes may leave [0, 1]."""
-        picture: Tensor = self.model.decode(self._to_model(latent) / LATENT_SCALE).sample
-        return (picture + 1) / 2
+        """Map latents to images; values may exceed [0, 1]."""
+        image: Tensor = self.model.decode(self._to_model(latent) / LATENT_SCALE).sample
+        return (image + 1) / 2
 
     def _to_model(self, x: Tensor) -> Tensor:
         return x.to(self.model.device, self.model.dtype)
 
 
 def load_autoencoder(folder: Path, *, device: torch.device, tiled: bool = False) -> Autoencoder:
-    """Stable Diffusion's autoencoder as diffusers stores it, in float32.
+    """Load Stable Diffusion's autoencoder in diffusers' format, in float32.
 
     Args:
-        folder: Holds config.json and the weights.
-        device: Where it computes.
-        tiled: In pieces, with less memory; the release decodes pictures whole.
+        folder: Contains config.json and the weights.
+        device: Of the autoencoder.
+        tiled: Whether to use tiles, with less memory; the release decodes whole images.
     """
     diffusers = _import("diffusers", "DreamClear's autoencoder")
     model = _read(diffusers.AutoencoderKL, folder, torch_dtype=torch.float32)
@@ -132,9 +132,9 @@ def load_autoencoder(folder: Path, *, device: torch.device, tiled: bool = False)
 
 
 def load_text_encoder(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> CaptionEncoder:
-    """T5's encoder and its tokenizer as transformers stores them, on the CPU.
+    """Load T5's encoder and its tokenizer in transformers' format, on the CPU.
 
-    Captions are lowered and stripped, and cut or filled to 120 tokens.
+    Captions are lower-cased, stripped, and truncated or padded to 120 tokens.
     """
     transformers = _import("transformers", "DreamClear's text encoder")
     model = _read(transformers.T5EncoderModel, folder, dtype=dtype).eval().requires_grad_(False)
@@ -156,9 +156,10 @@ def load_text_encoder(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> C
 
 
 def find_captioner(name: str) -> Captioner:
-    """The function named `module:function`, which says what [1, 3, H, W] codes in [0, 1] show.
+    """Import the user's captioner, a function from sRGB-encoded images [1, 3, H, W] in [0, 1] to str.
 
-    It is the user's own, found where Python finds modules; nothing is looked for or fetched by itself.
+    Args:
+        name: `module:function`, on Python's path. Nothing is downloaded.
 
     Raises:
         FreezeframeError: No such module or function.
@@ -171,7 +172,7 @@ def find_captioner(name: str) -> Captioner:
             f"{name}: cannot be imported ({error}); set PYTHONPATH to its folder"
         ) from error
     if not callable(captioner):
-        raise FreezeframeError(f"{name}: names no function; write module:function")
+        raise FreezeframeError(f"{name}: is not a function; write module:function")
     return _checked_captioner(captioner, name)
 
 
@@ -179,7 +180,7 @@ def _checked_captioner(captioner: Callable[[Tensor], object], name: str) -> Capt
     def caption(encoded: Tensor) -> str:
         text = captioner(encoded)
         if not isinstance(text, str):
-            raise FreezeframeError(f"{name}: answered {type(text).__name__}; a captioner answers a str")
+            raise FreezeframeError(f"{name}: returned {type(text).__name__}; a captioner must return a str")
         return text
 
     return caption
@@ -194,10 +195,10 @@ def _import(package: str, purpose: str) -> Any:
 
 def _read(kind: Any, folder: Path, **options: torch.dtype) -> Any:
     if not folder.is_dir():
-        raise UnreadableMedia(f"{folder}: there is no such folder; download it beside {NETWORK}")
+        raise UnreadableMedia(f"{folder}: no such folder; download it beside {NETWORK}")
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
     except Exception as error:
-        # Two libraries of many authors: no list of what they raise is whole.
+        # diffusers and transformers do not document the exceptions that they raise here.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnreadableMedia(f"{folder}: cannot be read ({reason}); download it again") from error

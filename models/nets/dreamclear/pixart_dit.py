@@ -1,7 +1,7 @@
-"""PixArt-alpha's diffusion transformer for pictures near 1024 x 1024 (Chen et al. 2023, arXiv 2310.00426).
+"""PixArt-alpha's diffusion transformer for images near 1024 x 1024 (Chen et al. 2023, arXiv 2310.00426).
 
-It predicts the noise in a latent, and how uncertain it is, given the noise level and a caption. DreamClear
-steers it (`dreamclear_control`). Modules are named as in the published weights.
+It predicts the noise in a latent and its uncertainty, given the noise level and a caption. DreamClear adds
+control networks (`controlnet`). Modules are named as in the published weights.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
+
+from freezeframe.models.nets.blocks.transformer import Mlp, merge_heads, modulate, split_heads
 
 HEAD = 72  # channels of an attention head
-FREQUENCY_DIM = 256  # sines and cosines that a number is written in
-POSITION_SCALE = 2.0  # positions of this model against those of the one it was grown from
-NATIVE_PIXELS = 1024.0  # the picture size that every call is told, as the release does
+FREQUENCY_DIM = 256  # sines and cosines of the embedding of a number
+POSITION_SCALE = 2.0  # of the positions, relative to the model from which this one was fine-tuned
+NATIVE_PIXELS = 1024.0  # image size passed to the size embedding, always the same, as in the release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transformer:
+class PixArtConfig:
     """Sizes of PixArt's transformer."""
 
     width: int
@@ -28,49 +30,45 @@ class Transformer:
     patch: int  # latent pixels along one side of a token
     latent: int  # channels
     caption: tuple[int, int]  # tokens, and channels of each
-    grid: int  # tokens along one side of the native picture
-
-    @property
-    def heads(self) -> int:
-        return self.width // HEAD
+    grid: int  # tokens along one side of the native image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption:
-    """What a text encoder makes of a caption."""
+    """Output of a text encoder."""
 
     features: Tensor  # [B, T, C]
-    present: Tensor  # [B, T] bool; False where there is only padding
+    present: Tensor  # [B, T] bool; False for padding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What all blocks are told."""
+    """Conditions of all blocks."""
 
-    level: Tensor  # the noise level, [B, width]
-    weights: Tensor  # six scales, shifts and gains from it, [B, 6, width]
-    text: Tensor  # [B, T, width]
+    level: Tensor  # embedding of the noise level, [B, width]
+    weights: Tensor  # two shifts, scales and gains from it, [B, 6, width]
+    text: Tensor  # embedding of the caption, [B, T, width]
     present: Tensor  # [B, T] bool
 
 
 class PixArt(nn.Module):
-    """Noisy latents [B, C, h, w], sides in multiples of `patch`, to noise and uncertainty [B, 2C, h, w]."""
+    """Map noisy latents [B, C, h, w], sides multiples of `patch`, to noise and uncertainty [B, 2C, h, w]."""
 
-    def __init__(self, sizes: Transformer) -> None:
+    def __init__(self, config: PixArtConfig) -> None:
         super().__init__()
-        width, third = sizes.width, sizes.width // 3
-        self.sizes = sizes
-        self.x_embedder = Patches(sizes)
+        width, third = config.width, config.width // 3
+        self.config = config
+        self.x_embedder = Patches(config)
         self.t_embedder = NumberEmbedding(width)
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        self.y_embedder = CaptionEmbedding(sizes)
+        self.y_embedder = CaptionEmbedding(config)
         self.csize_embedder = NumberEmbedding(third)
         self.ar_embedder = NumberEmbedding(third)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(sizes.depth))
-        self.final_layer = FinalLayer(width, sizes.patch**2 * 2 * sizes.latent)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(config.depth))
+        self.final_layer = FinalLayer(width, config.patch**2 * 2 * config.latent)
 
     def forward(self, latent: Tensor, level: Tensor, caption: Caption) -> Tensor:
-        """`level` is the number of the noise step, [B], 0 for almost none."""
+        """`level` is the training step [B], 0 for almost no noise."""
         context = self.context(level, caption)
         x = self.x_embedder(latent) + self.positions(latent)
         for block in self.blocks:
@@ -78,6 +76,7 @@ class PixArt(nn.Module):
         return self.finish(x, context, latent)
 
     def context(self, level: Tensor, caption: Caption) -> Context:
+        """Embed the noise level [B] and the caption."""
         native = torch.full_like(level, NATIVE_PIXELS, dtype=torch.float32)
         size = self.csize_embedder(native)
         shape = torch.cat([size, size, self.ar_embedder(torch.ones_like(native))], dim=1)
@@ -87,13 +86,13 @@ class PixArt(nn.Module):
         return Context(level=embedding, weights=weights, text=text, present=caption.present)
 
     def positions(self, latent: Tensor) -> Tensor:
-        """Where each token lies, [1, N, width]: any picture is taken to be as wide as the native one."""
-        rows, columns = (side // self.sizes.patch for side in latent.shape[-2:])
-        return sine_positions((rows, columns), width=self.sizes.width, grid=self.sizes.grid).to(latent)
+        """Embed the positions of the tokens, [1, N, width], scaled to the extent of the native image."""
+        rows, columns = (side // self.config.patch for side in latent.shape[-2:])
+        return sine_positions((rows, columns), width=self.config.width, grid=self.config.grid).to(latent)
 
     def finish(self, x: Tensor, context: Context, latent: Tensor) -> Tensor:
-        """Tokens [B, N, width] to a map of the latent's size."""
-        patch = self.sizes.patch
+        """Map tokens [B, N, width] to noise and uncertainty at the latent's size."""
+        patch = self.config.patch
         rows, columns = (side // patch for side in latent.shape[-2:])
         out: Tensor = self.final_layer(x, context.level)
         pixels = out.reshape(len(x), rows, columns, patch, patch, -1)
@@ -101,20 +100,20 @@ class PixArt(nn.Module):
 
 
 class Patches(nn.Module):
-    """Latent pixels in squares to tokens in rows. [B, C, h, w] to [B, N, width]."""
+    """Patch embedding. [B, C, h, w] to [B, N, width], tokens in row-major order."""
 
-    def __init__(self, sizes: Transformer) -> None:
+    def __init__(self, config: PixArtConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(sizes.latent, sizes.width, sizes.patch, stride=sizes.patch)
+        self.proj = nn.Conv2d(config.latent, config.width, config.patch, stride=config.patch)
 
     def forward(self, latent: Tensor) -> Tensor:
         tokens: Tensor = self.proj(latent)
-        # In rows in memory too: other strides take other ways through BLAS, and round differently.
+        # Contiguous: other strides select other BLAS kernels, which round differently.
         return tokens.flatten(2).transpose(1, 2).contiguous()
 
 
 class NumberEmbedding(nn.Module):
-    """Numbers [B] to [B, width]."""
+    """Embedding of numbers. [B] to [B, width]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -126,43 +125,29 @@ class NumberEmbedding(nn.Module):
 
 
 class CaptionEmbedding(nn.Module):
-    """Features of a text encoder [B, T, C] to [B, T, width]; and the features that stand for no caption."""
+    """Projection of text features [B, T, C] to [B, T, width], and the features for "no caption"."""
 
     y_embedding: Tensor
 
-    def __init__(self, sizes: Transformer) -> None:
+    def __init__(self, config: PixArtConfig) -> None:
         super().__init__()
-        self.register_buffer("y_embedding", torch.zeros(sizes.caption))
-        self.y_proj = Mlp(sizes.caption[1], (sizes.width, sizes.width))
+        self.register_buffer("y_embedding", torch.zeros(config.caption))
+        self.y_proj = Mlp(config.caption[1], config.width, config.width)
 
     def forward(self, features: Tensor) -> Tensor:
         embedded: Tensor = self.y_proj(features)
         return embedded
 
 
-class Mlp(nn.Module):
-    """Two layers at each token, a GELU between. [..., C] to [..., D]."""
-
-    def __init__(self, width: int, sizes: tuple[int, int]) -> None:
-        super().__init__()
-        hidden, out = sizes
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = self.fc2(gelu(self.fc1(x), approximate="tanh"))
-        return changed
-
-
 class Block(nn.Module):
-    """Self-attention, attention to the caption, two layers per token; by the noise level (adaLN-single)."""
+    """Self-attention, cross-attention to the caption, MLP; modulated by the noise level (adaLN-single)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.scale_shift_table = nn.Parameter(torch.randn(6, width) / width**0.5)
         self.attn = SelfAttention(width)
         self.cross_attn = TextAttention(width)
-        self.mlp = Mlp(width, (4 * width, width))
+        self.mlp = Mlp(width, 4 * width, width)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
         modulation = (self.scale_shift_table + context.weights).chunk(6, dim=1)
@@ -173,44 +158,42 @@ class Block(nn.Module):
         return x + gain2 * changed
 
 
-def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Tokens [B, N, C] brought to mean 0 and variance 1, then (1 + scale) x + shift."""
-    return layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
-
-
 class SelfAttention(nn.Module):
-    """Each token gathers from all. [B, N, C] both ways."""
+    """Multi-head self-attention over all tokens. [B, N, C] to the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.heads = width // HEAD
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = (split_heads(part) for part in self.qkv(x).chunk(3, dim=2))
+        query, key, value = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, dim=2))
         attended: Tensor = self.proj(merge_heads(scaled_dot_product_attention(query, key, value)))
         return attended
 
 
 class TextAttention(nn.Module):
-    """Each token gathers from the caption, never from its padding. [B, N, C] both ways."""
+    """Cross-attention to the caption, its padding masked. [B, N, C] to the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.heads = width // HEAD
         self.q_linear = nn.Linear(width, width)
         self.kv_linear = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        key, value = (split_heads(part) for part in self.kv_linear(context.text).chunk(2, dim=2))
+        parts = self.q_linear(x), *self.kv_linear(context.text).chunk(2, dim=2)
+        query, key, value = (split_heads(part, self.heads) for part in parts)
         mask = context.present[:, None, None]
-        answer = scaled_dot_product_attention(split_heads(self.q_linear(x)), key, value, attn_mask=mask)
-        attended: Tensor = self.proj(merge_heads(answer))
-        return attended
+        attended = scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        change: Tensor = self.proj(merge_heads(attended))
+        return change
 
 
 class FinalLayer(nn.Module):
-    """The last norm, by the noise level, and each token's pixels."""
+    """Last norm, modulated by the noise level, and the projection of each token to its pixels."""
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
@@ -223,18 +206,8 @@ class FinalLayer(nn.Module):
         return pixels
 
 
-def split_heads(x: Tensor) -> Tensor:
-    """[B, N, heads * 72] to [B, heads, N, 72]."""
-    return x.reshape(*x.shape[:2], -1, HEAD).transpose(1, 2)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """The inverse of `split_heads`."""
-    return x.transpose(1, 2).flatten(2)
-
-
 def timestep_embedding(numbers: Tensor) -> Tensor:
-    """Numbers [B] as 128 cosines and 128 sines of periods from 2 pi to 20,000 pi. [B, 256] float32.
+    """Embed numbers [B] as 128 cosines and 128 sines of periods from 2 pi to 20,000 pi. [B, 256] float32.
 
     Takes no gradient.
     """
@@ -245,9 +218,12 @@ def timestep_embedding(numbers: Tensor) -> Tensor:
 
 
 def sine_positions(size: tuple[int, int], *, width: int, grid: int) -> Tensor:
-    """Positions of a grid of tokens, in rows: a half tells the column, a half the row. [1, N, width] float32.
+    """Embed the positions of a grid of tokens, half of the channels for the column and half for the row.
 
-    A picture of any size spans the native one's positions: what changes is how densely.
+    A grid of any size spans the positions of the native one, with another density.
+
+    Returns:
+        [1, N, width] float32, tokens in row-major order.
     """
     rows, columns = (
         torch.arange(side, dtype=torch.float64) * (grid / side / POSITION_SCALE) for side in size

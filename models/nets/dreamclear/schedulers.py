@@ -1,8 +1,8 @@
-"""From noise to a latent in a few steps (arXiv 2006.11239; learned variance 2102.09672).
+"""DDPM and DDIM sampling on a subset of the training steps (arXiv 2006.11239; learned variance 2102.09672).
 
 A latent at step t is sqrt(a_t) clean + sqrt(1 - a_t) noise, where a_t falls from almost 1 to almost 0 over
-1000 training steps. Of these some are visited; at each, what the network takes for noise tells a clean latent
-and from it a latent of the step before.
+1000 training steps. Some of these are visited; at each, the predicted noise gives an estimate of the clean
+latent, and that gives a latent of the visited step before.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ FIRST_AND_LAST_BETA = (1e-4, 0.02)
 Sampler = Literal["ddpm", "ddim"]
 
 Denoise = Callable[[Tensor, int], Tensor]
-"""A latent [1, C, h, w] and its training step, to predicted noise and uncertainty [1, 2C, h, w]."""
+"""Maps a latent [1, C, h, w] and its training step to predicted noise and uncertainty [1, 2C, h, w]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The training steps that are visited, least noise first, and how much of the clean latent each keeps."""
+    """The visited training steps, least noise first, and their noise levels."""
 
     steps: tuple[int, ...]
     alpha_bar: tuple[float, ...]  # a_t
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.steps) <= TRAINING_STEPS:
-            raise ValueError(f"1 to {TRAINING_STEPS} steps can be visited, not {len(self.steps)}")
+            raise ValueError(f"{len(self.steps)} steps: give 1 to {TRAINING_STEPS}")
 
     def previous_alpha_bar(self, i: int) -> float:
-        """What the visited step before number `i` keeps; 1 before the first: no noise at all."""
+        """Return a_t of the visited step before number `i`; 1 before the first, which has no noise."""
         return self.alpha_bar[i - 1] if i else 1.0
 
 
 def schedule(count: int) -> Schedule:
-    """`count` steps spread evenly from the first to the last; one alone is the last."""
+    """Choose `count` steps at even distances from the first to the last; a single one is the last."""
     if not 1 <= count <= TRAINING_STEPS:
-        raise ValueError(f"1 to {TRAINING_STEPS} steps can be visited, not {count}")
+        raise ValueError(f"{count} steps: give 1 to {TRAINING_STEPS}")
     betas = np.linspace(*FIRST_AND_LAST_BETA, TRAINING_STEPS)
     alpha_bar = np.cumprod(1 - betas)
     last = TRAINING_STEPS - 1
@@ -53,27 +53,27 @@ def schedule(count: int) -> Schedule:
 
 
 def add_noise(clean: Tensor, noise: Tensor, *, alpha_bar: float) -> Tensor:
-    """sqrt(kept) clean + sqrt(1 - kept) noise: a latent as training showed it."""
+    """Compute sqrt(alpha_bar) clean + sqrt(1 - alpha_bar) noise, a latent as in training."""
     return math.sqrt(alpha_bar) * clean + math.sqrt(1 - alpha_bar) * noise
 
 
 def predict_clean(latent: Tensor, noise: Tensor, *, alpha_bar: float) -> Tensor:
-    """The clean latent, were `noise` the noise; the inverse of `add_noise`."""
+    """Invert `add_noise`, given the noise."""
     return (latent - math.sqrt(1 - alpha_bar) * noise) / math.sqrt(alpha_bar)
 
 
 def sample(
     denoise: Denoise, start: Tensor, plan: Schedule, *, generator: torch.Generator, sampler: Sampler = "ddpm"
 ) -> Tensor:
-    """A clean latent, drawn. Takes no gradient.
+    """Sample a clean latent. Takes no gradient.
 
     Args:
         denoise: Called once per visited step, most noise first.
         start: A latent at the last visited step. [1, C, h, w].
         plan: From `schedule`.
-        generator: On the CPU: one seed gives one picture on every device.
-        sampler: "ddpm" adds noise of the predicted uncertainty at every step, as the release does; "ddim"
-            adds none (Song et al. 2020, arXiv 2010.02502) and ignores the uncertainty.
+        generator: On the CPU: a seed gives the same noise on every device.
+        sampler: "ddpm" adds noise of the predicted variance at every step, as the release does; "ddim"
+            (Song et al. 2020, arXiv 2010.02502) adds none and ignores the uncertainty.
     """
     latent = start
     for i in reversed(range(len(plan.steps))):
@@ -88,7 +88,7 @@ def sample(
 
 
 def ddim_step(latent: Tensor, noise: Tensor, *, alpha_bar: tuple[float, float]) -> Tensor:
-    """The latent one visited step earlier, its noise the same. `alpha_bar` here and there."""
+    """Move a latent to the visited step before, with the same noise. `alpha_bar`: current and previous."""
     current, previous = alpha_bar
     return add_noise(predict_clean(latent, noise, alpha_bar=current), noise, alpha_bar=previous)
 
@@ -96,25 +96,27 @@ def ddim_step(latent: Tensor, noise: Tensor, *, alpha_bar: tuple[float, float]) 
 def ddpm_step(
     latent: Tensor, noise: Tensor, uncertainty: Tensor, *, plan: Schedule, i: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latent one visited step earlier. Takes no gradient.
+    """Compute mean and standard deviation of the latent at the visited step before. Takes no gradient.
 
-    The network's `uncertainty`, from -1 to 1, lies between the logarithms of the smallest and of the largest
-    variance possible: that of a clean latent known exactly, and that of one of which nothing is known.
+    `uncertainty`, from -1 to 1, interpolates between the logarithms of the smallest and the largest possible
+    variance: that for a known clean latent (`posterior_variance`), and beta.
     """
     current, previous = plan.alpha_bar[i], plan.previous_alpha_bar(i)
     beta = 1 - current / previous
     clean = predict_clean(latent, noise, alpha_bar=current)
-    of_clean, of_latent = math.sqrt(previous) * beta, math.sqrt(current / previous) * (1 - previous)
-    mean = (of_clean * clean + of_latent * latent) / (1 - current)
+    clean_weight = math.sqrt(previous) * beta
+    latent_weight = math.sqrt(current / previous) * (1 - previous)
+    mean = (clean_weight * clean + latent_weight * latent) / (1 - current)
     fraction = (uncertainty + 1) / 2
     log_variance = fraction * math.log(beta) + (1 - fraction) * math.log(posterior_variance(plan, i))
     return mean, (log_variance / 2).exp()
 
 
 def posterior_variance(plan: Schedule, i: int) -> float:
-    """The variance one visited step earlier where the clean latent is known.
+    """Compute the variance at the visited step before, given the clean latent.
 
-    It is 0 before the first step, which has no logarithm: the second's is taken, as in the release.
+    Before the first step it is 0, whose logarithm is infinite: that of the second step replaces it, as in
+    the release.
     """
     i = min(max(i, 1), len(plan.steps) - 1)
     current, previous = plan.alpha_bar[i], plan.previous_alpha_bar(i)
@@ -122,13 +124,14 @@ def posterior_variance(plan: Schedule, i: int) -> float:
 
 
 def guided(conditional: Tensor, unconditional: Tensor, *, scale: float, channels: int) -> Tensor:
-    """A prediction led away from what it would be without a caption; scale 1 is the conditional branch.
+    """Apply classifier-free guidance; scale 1 is the conditional branch.
 
     Args:
         conditional: Predicted noise and uncertainty. [B, 2C, h, w].
         unconditional: The same without caption.
-        scale: How far.
-        channels: The first of them are led; the others, the uncertainty always among them, stay conditional.
+        scale: Of the guidance.
+        channels: Number of first channels that are guided. The others, among them always the uncertainty,
+            are those of the conditional branch.
     """
     guided_part = unconditional + scale * (conditional - unconditional)
     return torch.cat([guided_part[:, :channels], conditional[:, channels:]], dim=1)

@@ -1,0 +1,1 @@
+"""Dual transformers on Haar subbands. May import `models.nets.state`."""

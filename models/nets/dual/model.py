@@ -1,12 +1,12 @@
 """Dual transformers for all-in-one restoration, designed after the abstract of arXiv 2407.01636.
 
-One transformer, the Dformer, estimates what each frequency band of a picture has suffered; a second, the
-Rformer, restores, with self-attention that this estimate draws to the bands that were hurt. The paper's code,
-weights and hyper-parameters are not public: what is here follows its idea alone, and every choice beyond it
-(Haar bands, windows, sizes) is this project's own. There are no weights to load but those trained here.
+One transformer, the Dformer, estimates the degradation of each frequency band; a second, the Rformer,
+restores, with self-attention biased by that estimate. The paper's code, weights and hyper-parameters are not
+public: this follows its idea only, and every choice beyond it (Haar subbands, windows, sizes) is this
+project's own. No weights exist but those trained here.
 
-    picture -> bands -> Dformer -> what each band suffered, at each place (16 x 16 pixels)
-               bands -> Rformer, whose attention is drawn by it -> correction of each band -> picture
+    image -> subbands -> Dformer -> degradation of each band, per window (16 x 16 pixels)
+             subbands -> Rformer, with attention biased by it -> residual of each band -> image
 """
 
 from __future__ import annotations
@@ -24,59 +24,59 @@ from torch.nn.functional import (
     relu,
 )
 
+from freezeframe.models.nets.state import count_keys, load_network
+
 from .haar import MULTIPLE as GRID
 from .haar import HaarSubbands, dwt2, idwt2
 
 BANDS = 3  # low, mid, high
-WINDOW = 4  # pixels of the coarse grid on a side
-BAND_CHANNELS = (3, 9, 36)  # channels of a band on the coarse grid: high has four of its pixels to one there
+WINDOW = 4  # side in pixels of the coarse grid, a quarter of the image's size
+BAND_CHANNELS = (3, 9, 36)  # of each band on the coarse grid, to which high is unshuffled by 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetConfig:
-    """How wide and how deep both transformers are."""
+    """Width and depth of both transformers."""
 
     width: int = 32  # channels of each band in the Rformer
     blocks: int = 5  # of the Rformer
     heads: int = 2  # of its attention
-    estimate: int = 32  # numbers that say what a band has suffered at a place
+    estimate: int = 32  # channels of the degradation estimate of a band
     layers: int = 2  # of the Dformer
 
     @property
     def multiple(self) -> int:
+        """Sides that are multiples of this need no padding. Pixels."""
         return GRID * WINDOW
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are the weights of this network."""
+    """Whether the weights are those of this network."""
     return "dformer.stems.2.weight" in state and "blocks.0.attention.bias.weight" in state
 
 
 def load(state: Mapping[str, Tensor]) -> Dual:
-    """The network that these weights belong to, in float32; misfits raise RuntimeError naming them."""
-    with torch.device("meta"):
-        network = Dual(infer_config(state))
-    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+    """Load the network with these weights, in float32.
+
+    Raises:
+        RuntimeError: A key is missing or unexpected, or a shape differs; the message names it.
+    """
+    return load_network(lambda: Dual(infer_config(state)), state)
 
 
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
-    """Hyper-parameters, read off the names and shapes of the weights."""
+    """Infer the hyper-parameters from the names and shapes of the weights."""
     return NetConfig(
         width=len(state["stems.0.weight"]),
-        blocks=_count(state, "blocks."),
+        blocks=count_keys(state, "blocks."),
         heads=len(state["blocks.0.attention.bias.weight"]),
         estimate=len(state["dformer.stems.0.weight"]),
-        layers=_count(state, "dformer.layers."),
+        layers=count_keys(state, "dformer.layers."),
     )
 
 
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
-
-
 class Dual(nn.Module):
-    """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1]; the answer is not clamped."""
+    """Restore sRGB-encoded images of any size, [B, 3, H, W] in [0, 1]; the result is not clamped."""
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Dual(nn.Module):
         return encoded + self.correction(encoded)
 
     def correction(self, encoded: Tensor) -> Tensor:
-        """What has to be added to `encoded`, in their number format."""
+        """Compute the residual to add to `encoded`, in its number format."""
         height, width = encoded.shape[-2:]
         grid = self.multiple
         padded = pad(encoded, (0, -width % grid, 0, -height % grid), mode="replicate")
@@ -107,14 +107,14 @@ class Dual(nn.Module):
 
 
 def align_subbands(bands: HaarSubbands) -> list[Tensor]:
-    """The bands on one grid, a quarter of the size: [B, 3, h, w], [B, 9, h, w] and [B, 36, h, w]."""
+    """Bring the subbands to one grid, a quarter of the size: [B, 3, h, w], [B, 9, h, w], [B, 36, h, w]."""
     return [bands.low / 4, bands.mid, pixel_unshuffle(bands.high, 2)]
 
 
 class Dformer(nn.Module):
-    """What each band has suffered at each place: [B, 3, E, h / 4, w / 4] from `align_subbands` bands.
+    """Estimate the degradation of each band per window: [B, 3, E, h / 4, w / 4] from `align_subbands`.
 
-    Each band is looked at by itself, then its estimate is compared with those of the other bands there.
+    Convolutions act on each band alone; attention then mixes the estimates of the bands of one window.
     """
 
     def __init__(self, config: NetConfig) -> None:
@@ -126,7 +126,7 @@ class Dformer(nn.Module):
 
     def forward(self, parts: list[Tensor]) -> Tensor:
         pooled = [
-            # Rectified before the mean: how much there is of a detail, not which way it leans.
+            # Rectified before pooling: the amplitude of the details, not their sign.
             avg_pool2d(relu(conv(relu(stem(part)))), WINDOW)
             for stem, conv, part in zip(self.stems, self.looks, parts, strict=True)
         ]
@@ -137,7 +137,7 @@ class Dformer(nn.Module):
 
 
 class CrossBandAttention(nn.Module):
-    """A transformer layer whose tokens are the bands at one place. [..., 3, E] both ways."""
+    """Transformer layer whose tokens are the bands of one window. [..., 3, E] to the same."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class CrossBandAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention within windows across bands, then two 3x3 convolutions over all. [B, 3 W, h, w] both ways."""
+    """Window attention across bands, then two 3x3 convolutions. [B, 3 W, h, w] to the same."""
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
@@ -175,17 +175,17 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Degradation-adaptive self-attention: what a band has suffered says how much it is attended to.
+    """Degradation-adaptive self-attention: the estimate of a band biases the attention to it.
 
-    The 3 x 16 band pixels of a window ask; 3 x 4 answer, each for four of them. Every token is told what its
-    band has suffered there, and every head adds a number of its own, made of that, to the logits of all keys
-    of the band.
+    Queries are the 3 x 16 band pixels of a window; keys and values are their means over 2 x 2 pixels,
+    3 x 4. The estimate of a band is embedded and added to its tokens, and, through one linear output per
+    head, added to the logits of its keys.
     """
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
         width = config.width
-        self.count = config.heads
+        self.heads = config.heads
         self.norm = nn.LayerNorm(width)
         self.told = nn.Linear(config.estimate, width)
         self.bias = nn.Linear(config.estimate, config.heads)
@@ -207,24 +207,24 @@ class Attention(nn.Module):
         return window_reverse(self.proj(mixed).unflatten(1, (BANDS, -1)), rows=rows, columns=columns)
 
     def degradation_bias(self, window_degradation: Tensor) -> Tensor:
-        """What is added to the logits of keys, [windows, heads, 1, 12], from [windows, 3, E]."""
+        """Compute the bias on the logits of the keys, [windows, heads, 1, 12], from [windows, 3, E]."""
         biases: Tensor = self.bias(window_degradation).transpose(1, 2)
         return biases.repeat_interleave(4, dim=-1)[:, :, None]
 
     def _heads(self, tokens: Tensor) -> Tensor:
         """[windows, 3, n, W] to [windows, heads, 3 n, W / heads]."""
         flat = tokens.flatten(1, 2)
-        return flat.view(*flat.shape[:2], self.count, -1).transpose(1, 2)
+        return flat.view(*flat.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 def window_partition(x: Tensor) -> Tensor:
-    """[B, 3 W, h, w] as tokens of windows by band: [B h/4 w/4, 3, 16, W], those of 2 x 2 pixels in a row."""
+    """Cut [B, 3 W, h, w] into windows by band: [B h/4 w/4, 3, 16, W], each 2 x 2 pixels consecutive."""
     height, width = x.shape[-2:]
     tiles = x.reshape(len(x), BANDS, -1, height // WINDOW, 2, 2, width // WINDOW, 2, 2)
     return tiles.permute(0, 3, 6, 1, 4, 7, 5, 8, 2).flatten(4, 7).flatten(0, 2)
 
 
 def window_reverse(tokens: Tensor, *, rows: int, columns: int) -> Tensor:
-    """The inverse of `window_partition`: [B rows columns, 3, 16, W] to [B, 3 W, 4 rows, 4 columns]."""
+    """Invert `window_partition`: [B rows columns, 3, 16, W] to [B, 3 W, 4 rows, 4 columns]."""
     tiles = tokens.reshape(-1, rows, columns, BANDS, 2, 2, 2, 2, tokens.shape[-1])
     return tiles.permute(0, 3, 8, 1, 4, 6, 2, 5, 7).flatten(6, 8).flatten(3, 5).flatten(1, 2)

@@ -1,0 +1,1 @@
+"""HAIR. May import `models.imageops` and `models.nets` (`restormer`, `blocks`, `state`)."""

@@ -1,49 +1,59 @@
-"""How HAIR tells what happened to a picture: features at an eighth of its size to one vector.
+"""HAIR's degradation encoder: image features at an eighth of the size to one embedding vector.
 
-A convolutional encoder of the kind that latent diffusion brought up (Rombach et al. 2022, arXiv 2112.10752):
-residual blocks at three sizes, attention between all places of the smallest, the mean over places.
+A convolutional encoder like those of latent diffusion (Rombach et al. 2022, arXiv 2112.10752): residual
+blocks at three scales, attention over all pixels of the smallest, then the mean over pixels.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import silu
 
-from freezeframe.models.nets.varformer.tokenizer import Downsample
+from freezeframe.models.nets.blocks.autoencoder import (
+    Bottleneck,
+    Downsample,
+    Residual,
+    attend_pixels,
+    group_norm,
+    pixels_to_tokens,
+)
 
-GROUPS = 24  # of three channels or more that share a norm, where there are as many
-SIZES = 3  # each half of the one before
-BLOCKS = 3  # at each size
-MIN_SIDE = 4  # a picture's features have at least so many pixels on a side, to be halved twice
+GROUPS = 24  # largest number of norm groups; each has three channels or more
+SCALES = 3  # each half the size of the one before
+BLOCKS = 3  # residual blocks per scale
+MIN_SIDE = 4  # smallest side of the features, which are halved twice. Pixels
 
 
 class DegradationEncoder(nn.Module):
-    """[B, C, H, W] features of sides `MIN_SIDE` or more to [B, described]."""
+    """Map features [B, C, H, W], sides `MIN_SIDE` or more, to embeddings [B, embedding_dim]."""
 
     def __init__(self, channels: int, *, width: int, embedding_dim: int) -> None:
         super().__init__()
+        groups = norm_groups(width)
         self.conv_in = nn.Conv2d(channels, width, 3, padding=1)
-        self.down = nn.ModuleList(EncoderLevel(width, halves=i < SIZES - 1) for i in range(SIZES))
-        self.mid = Bottleneck(width)
-        self.norm_out = _norm(width)
+        self.down = nn.ModuleList(EncoderLevel(width, halves=i < SCALES - 1) for i in range(SCALES))
+        self.mid = Bottleneck(width, groups=groups, attention=partial(Attention, groups=groups))
+        self.norm_out = group_norm(width, groups)
         self.conv_out = nn.Conv2d(width, embedding_dim, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.conv_in(features)
-        for size in self.down:
-            x = size(x)
-        features_out: Tensor = self.conv_out(silu(self.norm_out(self.mid(x))))
-        return features_out.mean((2, 3))
+        for level in self.down:
+            x = level(x)
+        embeddings: Tensor = self.conv_out(silu(self.norm_out(self.mid(x))))
+        return embeddings.mean((2, 3))
 
 
 class EncoderLevel(nn.Module):
-    """Residual blocks, and the way to half the size. [B, C, H, W] to the same or half."""
+    """Residual blocks at one scale, then a downsampling but for the last scale."""
 
     def __init__(self, width: int, *, halves: bool) -> None:
         super().__init__()
-        self.block = nn.Sequential(*(Residual(width) for _ in range(BLOCKS)))
+        groups = norm_groups(width)
+        self.block = nn.Sequential(*(Residual(width, width, groups=groups) for _ in range(BLOCKS)))
         if halves:
             self.downsample = Downsample(width)
 
@@ -52,41 +62,12 @@ class EncoderLevel(nn.Module):
         return self.downsample(x) if hasattr(self, "downsample") else x
 
 
-class Bottleneck(nn.Module):
-    """A block, attention, a block."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.block_1 = Residual(width)
-        self.attn_1 = Attention(width)
-        self.block_2 = Residual(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x_out: Tensor = self.block_2(self.attn_1(self.block_1(x)))
-        return x_out
-
-
-class Residual(nn.Module):
-    """x + conv(swish(norm(conv(swish(norm(x))))))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm1 = _norm(width)
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.norm2 = _norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        change: Tensor = self.conv2(silu(self.norm2(self.conv1(silu(self.norm1(x))))))
-        return x + change
-
-
 class Attention(nn.Module):
-    """x + what each place gathers from all others, one head over all channels."""
+    """Single-head self-attention over all pixels, with a residual. [B, C, H, W] to the same."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, groups: int) -> None:
         super().__init__()
-        self.norm = _norm(width)
+        self.norm = group_norm(width, groups)
         self.q = nn.Conv2d(width, width, 1)
         self.k = nn.Conv2d(width, width, 1)
         self.v = nn.Conv2d(width, width, 1)
@@ -94,11 +75,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normalized = self.norm(x)
-        query, key, value = (each(normalized).flatten(2).transpose(1, 2) for each in (self.q, self.k, self.v))
-        attended = scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
+        query, key, value = (pixels_to_tokens(conv(normalized)) for conv in (self.q, self.k, self.v))
+        attended = attend_pixels(query, key, value, size=(x.shape[2], x.shape[3]))
         change: Tensor = self.proj_out(attended)
         return x + change
 
 
-def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(GROUPS, width // 3), width, eps=1e-6)
+def norm_groups(width: int) -> int:
+    """Count the norm groups of `width` channels: `GROUPS`, or fewer where three channels each need it."""
+    return math.gcd(GROUPS, width // 3)

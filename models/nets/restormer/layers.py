@@ -1,7 +1,7 @@
-"""What Restormer (Zamir et al. 2022, arXiv 2111.09881) and networks built like it are made of.
+"""Transformer blocks of Restormer (Zamir et al. 2022, arXiv 2111.09881) and of networks built on it.
 
-The kernels of a block are arguments, so that a network may hold them (Restormer) or make them anew for every
-picture (HAIR). Modules are named as in the published checkpoints.
+The kernels of a block are arguments: Restormer stores them, HAIR generates them for every image. Modules are
+named as in the published checkpoints.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch.nn.functional import conv2d, gelu, layer_norm, normalize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class BlockShape:
     """Sizes of one block."""
 
     channels: int
     heads: int
-    hidden: int  # channels that remain once the gate has multiplied two halves
+    hidden: int  # channels after the gate
     centred: bool = True  # whether norms subtract the mean and add a bias ('WithBias'), or neither
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """The six convolutions of a block, [out, in, k, k], or one of each per picture, [B, out, in, k, k]."""
+    """The six convolutions of a block, shared [out, in, k, k] or one per image [B, out, in, k, k]."""
 
     qkv: Tensor  # 3C, C, 1, 1
     qkv_dwconv: Tensor  # 3C, 1, 3, 3
@@ -36,15 +36,15 @@ class Kernels:
     ffn_out: Tensor  # C, hidden, 1, 1
 
 
-def kernel_shapes(shape: Shape) -> tuple[tuple[int, int, int, int], ...]:
-    """The shapes of a block's kernels, in the order of `Kernels`."""
+def kernel_shapes(shape: BlockShape) -> tuple[tuple[int, int, int, int], ...]:
+    """Return the shapes of a block's kernels, in the order of `Kernels`."""
     c, h = shape.channels, shape.hidden
     attention = (3 * c, c, 1, 1), (3 * c, 1, 3, 3), (c, c, 1, 1)
     return *attention, (2 * h, c, 1, 1), (2 * h, 1, 3, 3), (c, h, 1, 1)
 
 
 class BlockParams(Protocol):
-    """What a block holds beside its kernels: two norms, and how sharply each head chooses."""
+    """Parameters of a block beside its kernels: two norms and the temperature of its attention."""
 
     norm1: ChannelNorm
     norm2: ChannelNorm
@@ -54,20 +54,20 @@ class BlockParams(Protocol):
 
 
 def apply_block(x: Tensor, params: BlockParams, kernels: Kernels) -> Tensor:
-    """Two residuals: channels that gather from each other, then a gated mixing of neighbours."""
+    """Add channel attention, then a gated feed-forward network, each with a residual. [B, C, H, W]."""
     x = x + attend(params.norm1(x), kernels, temperature=params.attn.temperature)
     return x + gated_feed_forward(params.norm2(x), kernels)
 
 
 def attend(x: Tensor, kernels: Kernels, *, temperature: Tensor) -> Tensor:
-    """Attention between channels (MDTA): each gathers those that vary over the picture as it does.
+    """Apply self-attention across channels (MDTA).
 
-    Likeness is a cosine over all pixels. What a place becomes hence depends on the whole picture: a tile,
-    which sees less of it, is restored a little differently. Cost grows with pixels, not with their square.
+    The similarity of two channels is their cosine over all pixels. Each output pixel hence depends on the
+    whole image, and a tile is restored slightly differently from the image. Cost is linear in pixels.
 
     Args:
         x: [B, C, H, W].
-        kernels: C channels in and out.
+        kernels: For C input and output channels.
         temperature: Factor on the cosines before the softmax. [heads, 1, 1].
     """
     batch, _, height, width = x.shape
@@ -79,33 +79,33 @@ def attend(x: Tensor, kernels: Kernels, *, temperature: Tensor) -> Tensor:
 
 
 def gated_feed_forward(x: Tensor, kernels: Kernels) -> Tensor:
-    """Neighbours mixed within each channel, half of the channels gating the other half (GDFN)."""
+    """Apply a depthwise convolution between linear layers, half of the channels gating the rest (GDFN)."""
     gate, value = convolve(convolve(x, kernels.ffn_in), kernels.ffn_dwconv).chunk(2, dim=1)
     return convolve(gelu(gate) * value, kernels.ffn_out)
 
 
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
-    """`x` under a kernel of odd side with zeros around it; one input channel in the kernel means depthwise.
+    """Convolve with zero padding that keeps the size; kernels with one input channel are depthwise.
 
     Args:
         x: [B, C, H, W].
-        kernel: [out, in, k, k], or [B, out, in, k, k] for a kernel of its own for each picture.
+        kernel: Odd k. [out, in, k, k], or one per image: [B, out, in, k, k].
     """
-    inside, side = kernel.shape[-3], kernel.shape[-1]
-    groups = x.shape[1] // inside
+    in_channels, side = kernel.shape[-3], kernel.shape[-1]
+    groups = x.shape[1] // in_channels
     if kernel.ndim == 4:
         return conv2d(x, kernel, padding=side // 2, groups=groups)
-    # The pictures side by side as groups of channels of a single one.
+    # The batch becomes groups of channels of a single image, each with its own kernel.
     batch, (height, width) = len(x), x.shape[-2:]
-    one = x.reshape(1, -1, height, width)
-    answer = conv2d(one, kernel.flatten(0, 1), padding=side // 2, groups=batch * groups)
-    return answer.reshape(batch, -1, height, width)
+    stacked = x.reshape(1, -1, height, width)
+    convolved = conv2d(stacked, kernel.flatten(0, 1), padding=side // 2, groups=batch * groups)
+    return convolved.reshape(batch, -1, height, width)
 
 
 class Block(nn.Module):
-    """A block that holds its kernels. [B, C, H, W] both ways."""
+    """Transformer block with stored kernels. [B, C, H, W] to the same."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: BlockShape) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(shape.channels, centred=shape.centred)
         self.attn = Attention(shape)
@@ -127,9 +127,9 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Weights of `attend`."""
+    """Parameters of `attend`."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: BlockShape) -> None:
         super().__init__()
         c = shape.channels
         self.temperature = nn.Parameter(torch.ones(shape.heads, 1, 1))
@@ -139,9 +139,9 @@ class Attention(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Weights of `gated_feed_forward`."""
+    """Parameters of `gated_feed_forward`."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: BlockShape) -> None:
         super().__init__()
         c, h = shape.channels, shape.hidden
         self.project_in = nn.Conv2d(c, 2 * h, 1, bias=False)
@@ -150,7 +150,7 @@ class GatedFeedForward(nn.Module):
 
 
 class Temperature(nn.Module):
-    """What `attend` needs beside kernels."""
+    """Parameters of `attend` beside the kernels."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
@@ -158,10 +158,10 @@ class Temperature(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """Brings the channels of each pixel to variance 1 (and mean 0, if centred). [B, C, H, W] both ways.
+    """Layer norm over the channels of each pixel. [B, C, H, W] to the same.
 
-    Not centred, it keeps the pixel's mean, divided by the deviation around it, and has no bias: a picture
-    without noise then stays one (Mohan et al. 2020, arXiv 1906.05478); Restormer denoises with it.
+    Not centred, it divides by the standard deviation without subtracting the mean, and has no bias: the
+    network then scales with its input (Mohan et al. 2020, arXiv 1906.05478). Restormer denoises with it.
     """
 
     def __init__(self, channels: int, *, centred: bool = True) -> None:

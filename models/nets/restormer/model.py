@@ -1,19 +1,18 @@
-"""Restormer, attention between channels in a U-net (Zamir et al. 2022, arXiv 2111.09881).
+"""Restormer, attention across channels in a U-net (Zamir et al. 2022, arXiv 2111.09881).
 
-Its attention costs as much per pixel for a large picture as for a small one, and looks at all of it. Released
-for motion blur, defocus, rain and noise.
+Its attention is global, at a cost linear in pixels. Released for motion blur, defocus, rain and noise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from freezeframe.models.imageops.padding import pad_to_multiple
+from freezeframe.models.nets.state import count_keys, load_network, simplest_ratio
 
-from .unet import NetConfig, blocks, build_unet, count, decode, decoder_stages, encode, simplest_ratio
+from .unet import NetConfig, blocks, build_unet, decode, decoder_stages, encode
 
 __all__ = ["DEBLUR", "DENOISE", "NetConfig", "Restormer", "infer_config", "load", "matches"]
 
@@ -22,33 +21,33 @@ DENOISE = NetConfig(centred=False)  # Gaussian and real noise: norms without bia
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are the weights of a Restormer for RGB or grey pictures."""
+    """Whether the weights are those of a Restormer for RGB or grey images."""
     needed = ("patch_embed.proj.weight", "latent.0.attn.temperature", "refinement.0.ffn.dwconv.weight")
     if any(key not in state for key in needed) or "output.weight" not in state:
         return False
-    inside, out = state["patch_embed.proj.weight"].shape[1], state["output.weight"].shape[0]
-    return inside == out and inside in (1, 3)
+    channels, out = state["patch_embed.proj.weight"].shape[1], state["output.weight"].shape[0]
+    return channels == out and channels in (1, 3)
 
 
 def load(state: Mapping[str, Tensor]) -> Restormer:
-    """The network that these weights belong to, in float32; RuntimeError names what does not fit."""
-    # On the meta device a layout costs no memory, and no time for weights that are replaced at once.
-    with torch.device("meta"):
-        network = Restormer(infer_config(state))
-    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+    """Load the network with these weights, in float32.
+
+    Raises:
+        RuntimeError: A key is missing or unexpected, or a shape differs; the message names it.
+    """
+    return load_network(lambda: Restormer(infer_config(state)), state)
 
 
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
-    """The hyper-parameters, from the shapes and from the number of blocks that have keys."""
-    early = [f"encoder_level{i + 1}" for i in range(count(state, "encoder_level"))]
+    """Infer the hyper-parameters from the shapes and the number of blocks with keys."""
+    early = [f"encoder_level{i + 1}" for i in range(count_keys(state, "encoder_level"))]
     stages = [*early, "latent"]
     outs = (state[f"{stage}.0.ffn.project_out.weight"].shape for stage in [*stages, "refinement"])
     dim, channels = state["patch_embed.proj.weight"].shape[:2]
     return NetConfig(
         dim=dim,
-        blocks=tuple(count(state, f"{stage}.") for stage in stages),
-        refinement=count(state, "refinement."),
+        blocks=tuple(count_keys(state, f"{stage}.") for stage in stages),
+        refinement=count_keys(state, "refinement."),
         heads=tuple(state[f"{stage}.0.attn.temperature"].shape[0] for stage in stages),
         expansion=simplest_ratio({out[0]: out[1] for out in outs}),
         channels=channels,
@@ -58,10 +57,10 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
 
 
 class Restormer(nn.Module):
-    """Restores sRGB-coded pictures of any size, [B, channels, H, W] in [0, 1], in place of the light given.
+    """Restore sRGB-encoded images of any size, [B, channels, H, W] in [0, 1]; the result is not clamped.
 
-    Sides that do not divide by `multiple` are mirrored until they do. Attention is global, so tiles agree
-    with the whole picture only where their content is alike (`restormer_layers.attend`).
+    Sides are reflect-padded to a multiple of `multiple`. Attention is global, so a tile agrees with the
+    whole image only where their contents are alike (`layers.attend`).
     """
 
     def __init__(self, config: NetConfig) -> None:
@@ -77,7 +76,7 @@ class Restormer(nn.Module):
         return encoded + self.correction(encoded)
 
     def correction(self, encoded: Tensor) -> Tensor:
-        """What has to be added to `encoded`, in its number format."""
+        """Compute the residual to add to `encoded`, in its number format."""
         features, skips = encode(self, pad_to_multiple(encoded, self.multiple))
         stages = {name: self.get_submodule(name) for name in self.stage_names}
         change = decode(self, features, skips, stages)

@@ -1,43 +1,43 @@
-"""The U-net that Restormer and HAIR share: everything but the blocks of its way up.
+"""The U-net of Restormer and HAIR, without the blocks of its decoder.
 
-Going down, channels double as sides halve; going up, what the way down saw at a scale is joined on.
+The encoder doubles the channels as it halves the sides; the decoder concatenates the encoder's features of
+the same scale (skip connections).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .layers import Block, Shape
+from .layers import Block, BlockShape
 
 Stage = Callable[[Tensor], Tensor]
-"""Several blocks at one scale. [B, C, H, W] both ways."""
+"""Several blocks at one scale. [B, C, H, W] to the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetConfig:
-    """Sizes of the network; a `dim` that its heads divide, and at least two scales."""
+    """Sizes of the network: at least two scales, and heads that divide the channels of each."""
 
     dim: int = 48  # channels at full size, doubled at each smaller scale
-    blocks: tuple[int, ...] = (4, 6, 6, 8)  # at each scale, the smallest last; on the way up as many again
-    refinement: int = 4  # blocks after the last join
+    blocks: tuple[int, ...] = (4, 6, 6, 8)  # per scale, the smallest last; the decoder has as many
+    refinement: int = 4  # blocks after the decoder
     heads: tuple[int, ...] = (1, 2, 4, 8)  # of the attention at each scale
-    expansion: float = 2.66  # channels inside the feed-forward parts over those outside, rounded down
-    channels: int = 3  # of the picture: RGB, or 1 for grey
-    centred: bool = True  # see `restormer_layers.ChannelNorm`
-    reduce_latent: bool = (
-        False  # whether the smallest scale's channels are halved before the way up (PromptIR's)
-    )
+    expansion: float = 2.66  # hidden channels of the feed-forward network over its input, rounded down
+    channels: int = 3  # of the image: RGB, or 1 for grey
+    centred: bool = True  # see `layers.ChannelNorm`
+    reduce_latent: bool = False  # whether the latent's channels are halved before the decoder (PromptIR)
 
     def __post_init__(self) -> None:
         if len(self.blocks) != len(self.heads) or len(self.blocks) < 2 + self.reduce_latent:
-            raise ValueError(f"{self.blocks} blocks and {self.heads} heads: one of each per scale, 2 or more")
+            raise ValueError(
+                f"blocks {self.blocks}, heads {self.heads}: give one of each per scale, for 2 scales or more"
+            )
         if any(self.dim * 2**i % heads for i, heads in enumerate(self.heads)):
-            raise ValueError(f"dim {self.dim}: {self.heads} heads do not divide its channels")
+            raise ValueError(f"dim {self.dim}, heads {self.heads}: heads must divide the channels of a scale")
 
     @property
     def scales(self) -> int:
@@ -45,20 +45,20 @@ class NetConfig:
 
     @property
     def multiple(self) -> int:
-        """Sides that divide by this pass through every scale without padding. Pixels."""
+        """Sides that are multiples of this need no padding. Pixels."""
         return int(2 ** (self.scales - 1))
 
-    def shape(self, scale: int, *, width: int = 1) -> Shape:
-        """Of the blocks at a scale, counted from 0 at full size, `width` times as wide as on the way down."""
+    def shape(self, scale: int, *, width: int = 1) -> BlockShape:
+        """Sizes of the blocks at `scale`, 0 being full size, `width` times as wide as in the encoder."""
         channels = self.dim * 2**scale * width
         hidden = int(channels * self.expansion)
-        return Shape(channels=channels, heads=self.heads[scale], hidden=hidden, centred=self.centred)
+        return BlockShape(channels=channels, heads=self.heads[scale], hidden=hidden, centred=self.centred)
 
 
-def decoder_stages(config: NetConfig) -> dict[str, tuple[Shape, int]]:
-    """Shape and number of the blocks of each stage from the smallest scale on, by name, in order.
+def decoder_stages(config: NetConfig) -> dict[str, tuple[BlockShape, int]]:
+    """List shape and number of the blocks of each decoder stage, by name, from the latent on.
 
-    At full size the blocks stay twice as wide as on the way down: what is joined on is not mixed down.
+    At full size the blocks are twice as wide as in the encoder: no convolution reduces the concatenation.
     """
     last = config.scales - 1
     stages = {"latent": (config.shape(last), config.blocks[last])}
@@ -69,7 +69,7 @@ def decoder_stages(config: NetConfig) -> dict[str, tuple[Shape, int]]:
 
 
 def build_unet(config: NetConfig) -> dict[str, nn.Module]:
-    """Every module outside of `decoder_stages`, by its published name."""
+    """Build every module outside of `decoder_stages`, by its published name."""
     dim, top = config.dim, config.scales
     modules: dict[str, nn.Module] = {"patch_embed": nn.ModuleDict({"proj": _conv(config.channels, dim)})}
     for i in range(1, top):
@@ -87,13 +87,13 @@ def build_unet(config: NetConfig) -> dict[str, nn.Module]:
     return modules | {"output": _conv(2 * dim, config.channels)}
 
 
-def blocks(shape: Shape, count: int) -> nn.Sequential:
-    """`count` blocks of one shape. [B, dim, H, W] to the same."""
+def blocks(shape: BlockShape, count: int) -> nn.Sequential:
+    """Chain `count` blocks of one shape. [B, C, H, W] to the same."""
     return nn.Sequential(*(Block(shape) for _ in range(count)))
 
 
 def encode(net: nn.Module, encoded: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Features at the smallest scale, and those of each scale above it, full size first."""
+    """Return the features at the smallest scale, and those of each scale above it, full size first."""
     x: Tensor = net.get_submodule("patch_embed.proj")(encoded)
     skips: list[Tensor] = []
     while hasattr(net, f"encoder_level{len(skips) + 1}"):
@@ -103,7 +103,7 @@ def encode(net: nn.Module, encoded: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 
 def decode(net: nn.Module, x: Tensor, skips: list[Tensor], stages: Mapping[str, Stage]) -> Tensor:
-    """From the smallest scale's features to what has to be added to the picture. [B, channels, H, W]."""
+    """Compute the residual [B, channels, H, W] from the latent `x` and the skip connections."""
     x = stages["latent"](x)
     if hasattr(net, "reduce_latent"):
         x = net.get_submodule("reduce_latent")(x)
@@ -116,30 +116,8 @@ def decode(net: nn.Module, x: Tensor, skips: list[Tensor], stages: Mapping[str, 
     return change
 
 
-def count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many different names follow `prefix`, up to the next dot."""
-    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
-
-
-def simplest_ratio(hidden: Mapping[int, int]) -> float:
-    """The shortest decimal number g with int(channels g) = hidden for every pair of `hidden`.
-
-    Raises:
-        ValueError: No number makes all these sizes.
-    """
-    low = max(inner / channels for channels, inner in hidden.items())
-    for digits in range(8):
-        steps = 10.0**digits
-        first = math.ceil(low * steps)
-        for expansion in (first / steps, (first + 1) / steps):
-            # Tried, not trusted: 60 * 2.05 is 122.99999999999999.
-            if all(int(c * expansion) == inner for c, inner in hidden.items()):
-                return expansion
-    raise ValueError(f"no growth makes feed-forward sizes {dict(hidden)}")
-
-
-def _conv(inside: int, out: int) -> nn.Conv2d:
-    return nn.Conv2d(inside, out, 3, padding=1, bias=False)
+def _conv(channels: int, out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out, 3, padding=1, bias=False)
 
 
 def _halving(channels: int) -> nn.Module:

@@ -1,0 +1,1 @@
+"""SwinIR. May import `models.imageops` and `models.nets` (`blocks`, `state`)."""

@@ -1,14 +1,14 @@
-"""SwinIR, restoration by attention inside shifting windows (Liang et al. 2021, arXiv 2108.10257).
+"""SwinIR, restoration by attention in shifted windows (Liang et al. 2021, arXiv 2108.10257).
 
-Groups of Swin layers between convolutions, each group and all of them together with a way around. Released
-for noise and JPEG artefacts (grey and RGB) and for enlarging; never for blur.
+Groups of Swin layers between convolutions, with a residual around each group and around all of them. Released
+for noise and JPEG artefacts (grey and RGB) and for super-resolution, not for blur.
 
-Inner numbers pass fp16's 65,504: bf16 or fp32 only. Where the release and this file differ:
-- The release mirrors one window more than needed where sides divide already; published figures were measured
-  so. Here the least is mirrored, and `padding="paper"` does as the release.
-- Files hold masks and indices that follow from the window: they are compared on loading and not kept.
-- The release masks nothing, and does not shift, where training crops were no larger than a window. No
-  released network is such.
+Activations exceed fp16's 65,504: bf16 or fp32 only. Differences from the release:
+- The release pads by a whole window where the sides are multiples already; published figures include that.
+  Here padding is minimal, and `padding="paper"` pads as the release does.
+- Masks and indices in the files follow from the window: they are compared on loading and then dropped.
+- The release neither shifts nor masks where the training crops are no larger than a window. No released
+  network has such crops.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ import torch
 from torch import Tensor, nn
 
 from freezeframe.models.imageops.padding import pad_to_multiple, reflect_pad
-
-from .config import NetConfig, infer_config
-from .upsamplers import body_conv, build_head, conv, reconstruct
-from .window_attention import (
+from freezeframe.models.nets.blocks.window_attention import (
+    DERIVED_KEYS,
     Layer,
     ShiftMasks,
     WindowAttention,
+    check_derived,
     full_shift_mask,
     relative_positions,
     shift_masks,
 )
+from freezeframe.models.nets.state import load_network
+
+from .config import NetConfig, infer_config
+from .upsamplers import body_conv, build_head, conv, reconstruct
 
 __all__ = ["NetConfig", "Padding", "SwinIR", "infer_config", "load", "matches", "to_published_state"]
 
 Padding = Literal["least", "paper"]
 
-MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K's sRGB codes; grey pictures are taken as they are
-DERIVED_KEYS = ("attn_mask", "relative_position_index")  # what files hold and the window tells
+MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K in sRGB, subtracted from RGB images; 0 for grey ones
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are the weights of a SwinIR for RGB or grey pictures."""
+    """Whether the weights are those of a SwinIR for RGB or grey images."""
     needed = (
         "patch_embed.norm.weight",
         "layers.0.residual_group.blocks.0.attn.relative_position_bias_table",
@@ -50,7 +52,7 @@ def matches(state: Mapping[str, Tensor]) -> bool:
     )
     first = "conv_first.1.weight" in state or "conv_first.weight" in state
     last = "conv_last.weight" in state or "upsample.0.weight" in state
-    # HAT has all of these, and attention across windows besides.
+    # HAT has all of these, and overlapping cross-attention besides.
     hat = "layers.0.residual_group.overlap_attn.qkv.weight" in state
     return first and last and not hat and all(key in state for key in needed)
 
@@ -58,27 +60,28 @@ def matches(state: Mapping[str, Tensor]) -> bool:
 def load(
     state: Mapping[str, Tensor], *, padding: Padding = "least", value_range: float | None = None
 ) -> SwinIR:
-    """The network that these weights belong to, in float32.
+    """Load the network with these weights, in float32.
 
     Args:
-        state: Keys and shapes of the published layout; anything missing, left over or misshapen raises
-            RuntimeError naming it, and so do masks that are not those of the window.
+        state: Keys and shapes as published.
         padding: See `SwinIR`.
-        value_range: Of the numbers inside; None is 255 for windows of 7 pixels, as released, else 1.
+        value_range: Of the values inside; None is 255 for windows of 7 pixels, as released, else 1.
+
+    Raises:
+        RuntimeError: A key is missing or unexpected, a shape differs, or a mask is not that of the window;
+            the message names the key.
     """
     config = infer_config(state)
     if value_range is not None:
         config = replace(config, value_range=value_range)
-    weights = {key: value.float() for key, value in state.items() if not key.endswith(DERIVED_KEYS)}
-    with torch.device("meta"):
-        network = SwinIR(config, padding=padding)
-    network.load_state_dict(weights, strict=True, assign=True)
-    _check_derived(state, config.window)
-    return network.eval().requires_grad_(False)
+    weights = {key: value for key, value in state.items() if not key.endswith(DERIVED_KEYS)}
+    network = load_network(lambda: SwinIR(config, padding=padding), weights)
+    check_derived(state, config.window)
+    return network
 
 
 def to_published_state(network: SwinIR, *, side: int) -> dict[str, Tensor]:
-    """The state as the authors' code saves it: with the masks of its training crops, `side` pixels wide."""
+    """Return the state dict as the authors' code saves it, with masks for training crops of `side` pixels."""
     window, state = network.config.window, dict(network.state_dict())
     index, mask = relative_positions(window), full_shift_mask((side, side), window)
     for i, depth in enumerate(network.config.depths):
@@ -90,30 +93,18 @@ def to_published_state(network: SwinIR, *, side: int) -> dict[str, Tensor]:
     return state
 
 
-def _check_derived(state: Mapping[str, Tensor], window: int) -> None:
-    """The file's masks and indices against our own: another order of pixels would go unnoticed."""
-    index, masks = relative_positions(window), dict[int, Tensor]()
-    for key in (key for key in state if key.endswith(DERIVED_KEYS)):
-        value = state[key]
-        ours = index
-        if key.endswith("attn_mask"):
-            side = round(len(value) ** 0.5) * window
-            ours = masks.setdefault(side, full_shift_mask((side, side), window))
-        if value.shape != ours.shape or not torch.equal(value.to(ours), ours):
-            raise RuntimeError(f"{key} is not that of a shifted window of {window} pixels")
-
-
 class SwinIR(nn.Module):
-    """Restores sRGB-coded pictures of any size, [B, channels, H, W] in [0, 1], to `scale` times the size.
+    """Restore sRGB-encoded images of any size, [B, channels, H, W] in [0, 1], at `scale` times the size.
 
-    Attention reaches a window far per layer, so a place's answer depends on the pixels around it, but also,
-    a little, on where the grid of windows lies: tiles that start at multiples of `multiple` agree with the
-    whole picture away from their borders.
+    The receptive field grows by a window per layer. An output pixel depends on its neighbourhood and,
+    slightly, on the position of the window grid: tiles that start at multiples of `multiple` agree with the
+    whole image away from their borders.
 
     Args:
         config: Sizes.
-        padding: What is mirrored at the right and lower border: 'least' until sides divide by the window,
-            'paper' as the authors' test script does, up to a whole window more with the last pixel twice.
+        padding: Reflection at the right and lower border: 'least' up to the next multiple of the window,
+            'paper' as in the authors' test script, at least one pixel and up to a window more, with the
+            border pixel repeated.
     """
 
     def __init__(self, config: NetConfig, *, padding: Padding = "least") -> None:
@@ -137,25 +128,25 @@ class SwinIR(nn.Module):
         return self._residual(encoded) + self._mean(encoded)
 
     def correction(self, encoded: Tensor) -> Tensor:
-        """What has to be added to `encoded`, in its number format.
+        """Compute the residual to add to `encoded`, in its number format.
 
         Raises:
-            ValueError: The network enlarges pictures.
+            ValueError: The network upsamples.
         """
         if self.scale != 1:
-            raise ValueError(f"a network that enlarges {self.scale} times has no correction; call it")
-        answer = self._residual(encoded)
-        return answer if self.config.upsampler == "" else answer + self._mean(encoded) - encoded
+            raise ValueError(f"a network that upsamples by {self.scale} has no correction; use forward")
+        out = self._residual(encoded)
+        return out if self.config.upsampler == "" else out + self._mean(encoded) - encoded
 
     def _residual(self, encoded: Tensor) -> Tensor:
-        """The last layer's, of the picture's size times `scale` and in the codes' range, without the mean."""
+        """Compute the output of the last layer, scaled to the range of `encoded`, without the mean."""
         height, width = (side * self.scale for side in encoded.shape[-2:])
         scaled = (self._padded(encoded) - self._mean(encoded)) * self.config.value_range
         first = self.conv_first(scaled)
         if first.dtype == torch.float16:
             raise ValueError("SwinIR overflows in float16; compute in bfloat16 or float32")
-        answer = reconstruct(self, first + self._body(first), self.config)
-        return answer[..., :height, :width] / self.config.value_range
+        out = reconstruct(self, first + self._body(first), self.config)
+        return out[..., :height, :width] / self.config.value_range
 
     def _body(self, first: Tensor) -> Tensor:
         x: Tensor = self.patch_embed["norm"](first.permute(0, 2, 3, 1))
@@ -177,7 +168,7 @@ class SwinIR(nn.Module):
 
 
 class Group(nn.Module):
-    """Swin layers, every second one shifted, then a convolution, and a way around. [B, H, W, C] both ways."""
+    """Swin layers, every second one shifted, a convolution and a residual. [B, H, W, C] to the same."""
 
     def __init__(self, config: NetConfig, index: int) -> None:
         super().__init__()
@@ -194,7 +185,7 @@ class Group(nn.Module):
 
 
 def _init_weights(module: nn.Module) -> None:
-    """Small linear weights, as Swin networks are trained from; convolutions begin as torch makes them."""
+    """Initialise linear layers as Swin does; convolutions keep torch's default."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

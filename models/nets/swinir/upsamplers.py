@@ -1,4 +1,4 @@
-"""How SwinIR's features become a picture: in place, or enlarged in one of the authors' three ways."""
+"""SwinIR's reconstruction heads: a convolution at the same size, or one of the authors' three upsamplers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch.nn.functional import interpolate, leaky_relu
 
 from .config import NetConfig
 
-SLOPE = 0.2  # of negative numbers, between layers
+SLOPE = 0.2  # of the leaky ReLUs for negative values
 
 
-def conv(inside: int, out: int) -> nn.Conv2d:
-    """3x3, the size kept. [B, inside, H, W] to [B, out, H, W]."""
-    return nn.Conv2d(inside, out, 3, padding=1)
+def conv(channels: int, out: int) -> nn.Conv2d:
+    """Build a 3x3 convolution that keeps the size."""
+    return nn.Conv2d(channels, out, 3, padding=1)
 
 
 def body_conv(config: NetConfig) -> nn.Module:
-    """What ends a group: a convolution, or three with a quarter of the channels between. [B, dim, H, W]."""
+    """Build the end of a group: a convolution, or a bottleneck of three with a quarter of the channels."""
     dim = config.dim
     if not config.narrow:
         return conv(dim, dim)
@@ -33,10 +33,10 @@ def body_conv(config: NetConfig) -> nn.Module:
 
 
 def build_head(config: NetConfig) -> dict[str, nn.Module]:
-    """The last modules of the network by their published names.
+    """Build the last modules of the network, by their published names.
 
     Raises:
-        ValueError: No published head enlarges by the factor asked for.
+        ValueError: No published head upsamples by this factor.
     """
     dim, features = config.dim, config.features
     if config.upsampler == "":
@@ -53,7 +53,7 @@ def build_head(config: NetConfig) -> dict[str, nn.Module]:
 
 
 def reconstruct(net: nn.Module, x: Tensor, config: NetConfig) -> Tensor:
-    """Features [B, dim, H, W] to [B, channels, factor H, factor W], in the network's range of values."""
+    """Map features [B, dim, H, W] to [B, channels, factor H, factor W], in the network's range of values."""
     if config.upsampler == "pixelshuffledirect":
         return _run(net, "upsample", x)
     if config.upsampler == "":
@@ -68,8 +68,8 @@ def reconstruct(net: nn.Module, x: Tensor, config: NetConfig) -> Tensor:
 
 
 def _run(net: nn.Module, name: str, x: Tensor) -> Tensor:
-    answer: Tensor = net.get_submodule(name)(x)
-    return answer
+    out: Tensor = net.get_submodule(name)(x)
+    return out
 
 
 def _shuffling(features: int, factor: int) -> nn.Sequential:
@@ -81,5 +81,5 @@ def _shuffling(features: int, factor: int) -> nn.Sequential:
 
 def _doublings(factor: int) -> int:
     if factor & (factor - 1):
-        raise ValueError(f"enlarging {factor} times is no number of doublings; use pixelshuffledirect")
+        raise ValueError(f"upsampling by {factor}: give a power of 2, or use pixelshuffledirect")
     return round(log2(factor))

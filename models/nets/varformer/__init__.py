@@ -1,0 +1,1 @@
+"""VarFormer. May import `models.imageops` and `models.nets` (`blocks`, `nafnet`, `state`)."""

@@ -1,4 +1,4 @@
-"""VarFormer's hyper-parameters, read off the shapes of its weights."""
+"""VarFormer's hyper-parameters, inferred from its weights, and the names of its weights."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from freezeframe.models.nets.state import count_keys
+
 from .prior_fusion import GuideConfig, Prior
-from .tokenizer import Convolutions
-from .var_transformer import Transformer
+from .tokenizer import TokenizerConfig
+from .var_transformer import VarConfig
 
 logger = logging.getLogger(__name__)
 
-SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)  # latent pixels along one side, as VAR was published
+SCALES = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)  # sides of the token maps in latent pixels, as VAR was published
 
-# Names within these modules are ours, not the publication's: weights may come under others.
+# Names inside these modules are not published: a file may have others.
 UNPUBLISHED_PARTS = ("ft_layers.", ".DAE.", ".AFT.", ".cat_rec_syn.")
-# VAR's weights lie beside VarFormer's own; here they have a room of their own.
+# VAR's weights have no common prefix in the files; here they belong to the sub-module `var`.
 VAR_PARTS = (
     *("pos_start", "pos_1LC", "lvl_1L", "attn_bias_for_masking", "word_embed", "class_emb", "lvl_embed"),
     *("head", "head_nm", "blocks", "cross_attn_blocks"),
@@ -31,9 +33,9 @@ VAR_PARTS = (
 class NetConfig:
     """Sizes of every part."""
 
-    convolutions: Convolutions
-    transformer: Transformer
-    vocab_size: int  # words that a latent pixel can be
+    convolutions: TokenizerConfig
+    transformer: VarConfig
+    vocab_size: int  # of the codebook
     scales: tuple[int, ...]
     enhance: int  # blocks before the quantiser
     decoder_blocks: tuple[int, int]  # per level, of VAR's decoder and of the trained one
@@ -42,7 +44,7 @@ class NetConfig:
 
     @property
     def side(self) -> int:
-        """The only side of a picture that the network takes. Pixels."""
+        """Side of the images, the only one that the network takes. Pixels."""
         return self.scales[-1] * self.convolutions.reduction
 
     @property
@@ -51,9 +53,9 @@ class NetConfig:
 
 
 def guides(
-    convolutions: Convolutions, *, side: int, heads: int, select: tuple[int, ...], blend: tuple[int, ...]
+    convolutions: TokenizerConfig, *, side: int, heads: int, select: tuple[int, ...], blend: tuple[int, ...]
 ) -> tuple[GuideConfig, ...]:
-    """Guides of all levels, finest first, whose Swin groups have `select` and `blend` channels."""
+    """Configure the guides of all levels, finest first, with `select` and `blend` channels per level."""
     widths = zip(convolutions.channels, select, blend, strict=True)
     return tuple(
         GuideConfig(channels=channels, side=side >> i, heads=heads, select=narrow, blend=wide)
@@ -61,14 +63,14 @@ def guides(
     )
 
 
-_CH160 = Convolutions(width=160, multiples=(1, 1, 2, 2, 4), blocks=2, latent=32)
+_CH160 = TokenizerConfig(width=160, multiples=(1, 1, 2, 2, 4), blocks=2, latent=32)
 
-# The published one (VarFormer_16). The widths of its guides are known only by what both networks weigh, 175.8
-# and 279.4 million, and by DAE's 111 GMAC at the second and third level, which takes two channels for each of
-# the level's: these weigh 175.8 and 279.1 million. A file's own are read off its shapes.
+# The published one (VarFormer_16). The widths of its guides are known only through the parameters of both
+# networks, 175.8 and 279.4 million, and through DAE's 111 GMAC at the second and third level, which implies
+# twice the level's channels. These give 175.8 and 279.1 million. Those of a file are inferred from shapes.
 RELEASED_16 = NetConfig(
     convolutions=_CH160,
-    transformer=Transformer(width=1024, heads=16, blocks=16, cross_blocks=8, classes=1000),
+    transformer=VarConfig(width=1024, heads=16, blocks=16, cross_blocks=8, classes=1000),
     vocab_size=4096,
     scales=SCALES,
     enhance=4,
@@ -81,12 +83,12 @@ RELEASED_16 = NetConfig(
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are the weights of a VarFormer."""
+    """Whether the weights are those of a VarFormer."""
     return {"quantize.ema_vocab_hit_SV", "Mainencoder.conv_in.weight", "main_decoder.theta"} <= state.keys()
 
 
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
-    """The hyper-parameters of published weights, from shapes and from how many blocks have keys."""
+    """Infer the hyper-parameters from the shapes and the number of blocks with published keys."""
     convolutions = _convolutions(state)
     scales = _scales(state)
     side = scales[-1] * convolutions.reduction
@@ -95,38 +97,41 @@ def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
         transformer=_transformer(state),
         vocab_size=state["quantize.embedding.weight"].shape[0],
         scales=scales,
-        enhance=_count(state, "ft_layers."),
-        decoder_blocks=(_count(state, "decoder.up.0.block."), _count(state, "main_decoder.up.0.block.")),
+        enhance=count_keys(state, "ft_layers."),
+        decoder_blocks=(
+            count_keys(state, "decoder.up.0.block."),
+            count_keys(state, "main_decoder.up.0.block."),
+        ),
         encoder_guides=_guides(state, "Mainencoder", convolutions, side),
         decoder_guides=_guides(state, "main_decoder", convolutions, side),
     )
 
 
-def _convolutions(state: Mapping[str, Tensor]) -> Convolutions:
+def _convolutions(state: Mapping[str, Tensor]) -> TokenizerConfig:
     width = state["encoder.conv_in.weight"].shape[0]
-    levels = _count(state, "encoder.down.")
-    return Convolutions(
+    levels = count_keys(state, "encoder.down.")
+    return TokenizerConfig(
         width=width,
         multiples=tuple(
             state[f"encoder.down.{i}.block.0.conv1.weight"].shape[0] // width for i in range(levels)
         ),
-        blocks=_count(state, "encoder.down.0.block."),
+        blocks=count_keys(state, "encoder.down.0.block."),
         latent=state["quant_conv.weight"].shape[0],
     )
 
 
-def _transformer(state: Mapping[str, Tensor]) -> Transformer:
-    return Transformer(
+def _transformer(state: Mapping[str, Tensor]) -> VarConfig:
+    return VarConfig(
         width=state["pos_1LC"].shape[2],
         heads=state["blocks.0.attn.scale_mul_1H11"].shape[1],
-        blocks=_count(state, "blocks."),
-        cross_blocks=_count(state, "cross_attn_blocks."),
+        blocks=count_keys(state, "blocks."),
+        cross_blocks=count_keys(state, "cross_attn_blocks."),
         classes=state["class_emb.weight"].shape[0] - 1,
     )
 
 
 def _scales(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """VAR's where their number and that of the tokens agree, else as stored: shapes alone do not tell."""
+    """Return VAR's scales if their number and tokens agree, else the stored ones: shapes are ambiguous."""
     count, tokens = state["lvl_embed.weight"].shape[0], state["pos_1LC"].shape[1]
     if (count, tokens) == (len(SCALES), sum(side**2 for side in SCALES)):
         return SCALES
@@ -135,7 +140,7 @@ def _scales(state: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def _guides(
-    state: Mapping[str, Tensor], network: str, convolutions: Convolutions, side: int
+    state: Mapping[str, Tensor], network: str, convolutions: TokenizerConfig, side: int
 ) -> tuple[GuideConfig, ...]:
     def width(part: str, level: int) -> int:
         return state[f"{network}.{part}.Level_{level}.{_FIRST}.norm1.weight"].shape[0]
@@ -156,25 +161,21 @@ def _guides(
 _FIRST = "swin_blocks.0.residual_group.blocks.0"
 
 
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
-
-
 def to_internal_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published names to this package's: VAR's weights move into `var`."""
+    """Rename published keys to those of `model.VarFormer`: VAR's weights move into `var`."""
     return {f"var.{key}" if key.split(".")[0] in VAR_PARTS else key: value for key, value in state.items()}
 
 
 def to_published_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `to_internal_keys`."""
+    """Invert `to_internal_keys`."""
     return {key.removeprefix("var."): value for key, value in state.items()}
 
 
 def match_unpublished_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the expected names, where only `UNPUBLISHED_PARTS` inner names differ.
+    """Rename keys inside `UNPUBLISHED_PARTS` to the expected ones.
 
-    There, what has no name in common is paired in the order of the file, if all shapes agree in that order;
-    otherwise nothing is renamed, and strict loading names what does not fit.
+    Unexpected and missing keys are paired in order if their shapes agree in that order. Otherwise nothing is
+    renamed, and strict loading reports the mismatch.
     """
     unexpected = [key for key in state if key not in expected]
     missing = [key for key in expected if key not in state]
@@ -184,7 +185,7 @@ def match_unpublished_keys(state: Mapping[str, Tensor], expected: Mapping[str, T
         return dict(state)
     if unexpected:
         logger.warning(
-            "VarFormer: %d inner weights have other names and were taken by order", len(unexpected)
+            "VarFormer: %d inner weights have unknown names and were matched by order", len(unexpected)
         )
     names = dict(zip(unexpected, missing, strict=True))
     return {names.get(key, key): value for key, value in state.items()}

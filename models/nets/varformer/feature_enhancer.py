@@ -1,8 +1,8 @@
-"""VarFormer's enhancement of a degraded latent before it is quantised (AIEM, arXiv 2412.21063).
+"""VarFormer's enhancement of a degraded latent before quantisation (AIEM, arXiv 2412.21063).
 
-Four blocks in NAFNet's manner: gate, pooled weights, large-kernel attention (Guo et al. 2022, 2202.09741);
-then curves of light (Guo et al. 2020, Zero-DCE, 2001.06826) whose bend each quarter of the channels reads off
-the others. The publication fixes the operations; the names of the inner layers are this module's own.
+Four blocks like NAFNet's: gate, channel attention, large-kernel attention (Guo et al. 2022, 2202.09741), then
+tone curves (Guo et al. 2020, Zero-DCE, 2001.06826): the curve of each quarter of the channels is predicted
+from the other three. The publication fixes the operations; the names of the layers are this module's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STEPS = 3  # of a curve
 
 
 class Enhance(nn.Module):
-    """[B, C, H, W] both ways, by two weighted residuals."""
+    """Two weighted residuals. [B, C, H, W] to the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Enhance(nn.Module):
 
 
 class LargeKernel(nn.Module):
-    """A weight per pixel and channel from 23 x 23 pixels: 5 x 5, then 7 x 7 over every third, then 1 x 1."""
+    """Attention per pixel and channel from 23 x 23 pixels: 5 x 5, 7 x 7 with dilation 3, 1 x 1."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class LargeKernel(nn.Module):
 
 
 class MutualCurves(nn.Module):
-    """Each quarter of the channels, cut to [0, 1], is bent by a curve that the other three choose."""
+    """Apply to each quarter of the channels, clamped to [0, 1], a curve predicted from the other three."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class MutualCurves(nn.Module):
 
 
 def curve(x: Tensor, strength: Tensor) -> Tensor:
-    """Adds bend x (1 - x) three times, from x cut to [0, 1]: 0 and 1 stay where they are."""
+    """Add strength x (1 - x) three times to x, clamped to [0, 1]: 0 and 1 are fixed points."""
     x = x.clamp(0, 1)
     for _ in range(STEPS):
         x = x + strength * x * (1 - x)

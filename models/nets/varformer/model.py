@@ -1,22 +1,22 @@
-"""VarFormer, restoration led by what an image generator knows (Wang & Zhao 2024, arXiv 2412.21063).
+"""VarFormer, restoration with an image generator's prior (Wang & Zhao 2024, arXiv 2412.21063).
 
-VAR, a transformer that draws pictures scale by scale, is shown the code words of a degraded picture and
-predicts those of a clean one. What each scale contributes is the prior that guides a trained copy of VAR's
-encoder and decoder.
+VAR, a transformer that generates images scale by scale, reads the code words of a degraded image and
+predicts those of a clean one. The contributions of the scales are the prior that guides a trained copy of
+VAR's encoder and decoder.
 
-Kept from the release, and how to have it otherwise:
-- It takes 256 x 256 pixels only. The release shrinks every picture to that (framing "resized"); here larger
+Properties of the release that are kept, and the alternatives:
+- It takes 256 x 256 pixels only. The release resizes every image to that (framing "resized"); here larger
   ones are restored in feathered tiles (framing "tiles", the default). Each tile has a prior of its own.
-- Cross-attention mixes heads with the two copies made for guidance (mixing "released"); "correct" does not,
-  and guidance is then without effect: both copies are given the same class. Since copies mix, pictures of a
-  batch would too, so they are restored one by one.
-- Each scale of the prior is weighed by what a level sees, and an instance norm at once takes the weight back
-  (all but its floor of 1e-5): selection has almost no effect.
-- The finest level's guides and the branch that would weigh the input pixel by pixel (a softmax over a single
-  channel, which is 1) are in the weights and change nothing.
+- Cross-attention mixes heads with the two copies made for guidance (mixing "released"). "correct" does not,
+  and guidance then has no effect, as both copies have the same class. Since copies mix, images of a batch
+  would mix too, so they are restored one by one.
+- The selector weighs the scales of the prior, and an instance norm right after it cancels the weights (but
+  for its epsilon of 1e-5): selection has almost no effect.
+- The finest level's guides and the branch that would weigh the input per pixel (a softmax over a single
+  channel, which is 1) have weights and no effect.
 
-Not known: the names and some sizes inside the guides and the enhancement before the quantiser. Weights under
-other names are taken by order and shape, with a warning (`varformer_layout.match_unpublished_keys`).
+Not published: the names and some sizes inside the guides and the feature enhancer. Weights with other names
+are matched by order and shape, with a warning (`config.match_unpublished_keys`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from freezeframe.models.imageops.tiling import tiled_inference
+from freezeframe.models.nets.blocks.window_attention import check_derived
+from freezeframe.models.nets.state import load_network
 
 from .config import (
     RELEASED_16,
@@ -42,6 +44,7 @@ from .config import (
 )
 from .feature_enhancer import Enhance
 from .prior_fusion import apply_guide, attach_guides
+from .swin_blocks import WINDOW
 from .tokenizer import Decoder, Encoder
 from .var_transformer import Mixing, Var
 from .vector_quantizer import VectorQuantizer
@@ -53,41 +56,48 @@ Framing = Literal["tiles", "resized"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the release leaves open at inference."""
+    """Options of inference."""
 
     guidance: float = 0.5  # 1.5 in earlier versions of the release
-    mixing: Mixing = "released"
+    mixing: Mixing = "released"  # see `var_transformer.CrossAttention`
     framing: Framing = "tiles"
-    overlap: float = 0.25  # of a tile that it shares with its neighbour
+    overlap: float = 0.25  # of neighbouring tiles, as a fraction of their side
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= 0.5:
-            raise ValueError(f"tiles share between 0 and half of their side, not {self.overlap}")
+            raise ValueError(f"overlap {self.overlap}: must be between 0 and 0.5, half a tile")
 
 
 def load(state: Mapping[str, Tensor]) -> VarFormer:
-    """The network that these weights belong to, in float32.
+    """Load the network with these weights, in float32.
 
-    Keys and shapes of the published layout; anything missing, left over or misshapen raises RuntimeError
-    naming it. Inner layers that the publication does not name may have any name, see `match_unpublished_keys`.
+    Args:
+        state: Keys and shapes as published. Layers that the publication does not name may have any name, see
+            `match_unpublished_keys`.
+
+    Raises:
+        RuntimeError: A key is missing or unexpected, a shape differs, or a mask is not that of the window;
+            the message names the key.
     """
+    config = infer_config(state)
     with torch.device("meta"):
-        network = VarFormer(infer_config(state))
-    fitting = match_unpublished_keys(state, to_published_keys(network.state_dict()))
-    plain = {key: value.float() if value.is_floating_point() else value for key, value in fitting.items()}
-    network.load_state_dict(to_internal_keys(plain), strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+        expected = to_published_keys(VarFormer(config).state_dict())
+    weights = to_internal_keys(match_unpublished_keys(state, expected))
+    network = load_network(lambda: VarFormer(config), weights)
+    check_derived(weights, WINDOW)
+    return network
 
 
 def restore(network: VarFormer, encoded: Tensor, *, settings: Settings | None = None) -> Tensor:
-    """A restored picture. Nothing is drawn at random: the likeliest word is taken everywhere.
-
-    Takes no gradient.
+    """Restore an image. Deterministic: each token is the most probable code word. Takes no gradient.
 
     Args:
         network: From `load`.
-        encoded: sRGB codes in [0, 1]. [1, 3, H, W].
-        settings: Framing "tiles" answers in the picture's size, "resized" in the network's.
+        encoded: sRGB-encoded, in [0, 1]. [1, 3, H, W].
+        settings: Options of inference.
+
+    Returns:
+        [1, 3, H, W] for framing "tiles", [1, 3, side, side] for "resized".
     """
     settings = settings or Settings()
     side = network.config.side
@@ -105,7 +115,7 @@ def restore(network: VarFormer, encoded: Tensor, *, settings: Settings | None = 
 
 
 class VarFormer(nn.Module):
-    """Restores sRGB-coded pictures of any size, [B, 3, H, W] in [0, 1], in tiles of `config.side`."""
+    """Restore sRGB-encoded images of any size, [B, 3, H, W] in [0, 1], in tiles of `config.side`."""
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
@@ -130,28 +140,28 @@ class VarFormer(nn.Module):
         return torch.cat([restore(self, one) for one in encoded.chunk(len(encoded))])
 
     def correction(self, encoded: Tensor) -> Tensor:
-        """What has to be added to `encoded`."""
+        """Compute the residual to add to `encoded`."""
         change: Tensor = self(encoded) - encoded
         return change
 
     def restore_square(self, encoded: Tensor, *, settings: Settings) -> Tensor:
-        """One picture of the size that the network was made for. [1, 3, side, side] in [0, 1] both ways."""
-        picture = 2 * encoded - 1
-        latent, frozen_encoding = self.encoder(picture)
+        """Restore one image of the network's size. [1, 3, side, side] in [0, 1] to the same."""
+        image = 2 * encoded - 1
+        latent, frozen_encoding = self.encoder(image)
         prior = self.prior(latent, settings=settings)
         _, frozen_decoding = self.decoder(self.post_quant_conv(prior.sum(1)))
-        guided, features = self._encode(picture, frozen_encoding, prior)
+        guided, features = self._encode(image, frozen_encoding, prior)
         decoded = self._decode(guided, features, (frozen_decoding, prior))
         ratio = self.main_decoder.get_parameter("input_w")
-        restored: Tensor = (1 - ratio) * decoded + ratio * picture
+        restored: Tensor = (1 - ratio) * decoded + ratio * image
         return (restored.clamp(-1, 1) + 1) / 2
 
     def prior(self, latent: Tensor, *, settings: Settings) -> Tensor:
-        """What each scale adds to the clean picture's latent, which is their sum. [1, scales, C, S, S].
+        """Predict what each scale contributes to the latent of the clean image, [1, scales, C, S, S].
 
         Args:
             latent: From VAR's encoder. [1, C, S, S].
-            settings: How the transformer is led.
+            settings: Guidance and mixing of the transformer.
         """
         enhanced = self.ft_layers(self.quant_conv(latent))
         words = self.quantize.encode(enhanced)
@@ -160,7 +170,7 @@ class VarFormer(nn.Module):
         return clean
 
     def _encode(
-        self, picture: Tensor, frozen_features: list[Tensor], prior: Tensor
+        self, image: Tensor, frozen_features: list[Tensor], prior: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         def change(level: int, x: Tensor) -> Tensor:
             if level == 0:
@@ -169,7 +179,7 @@ class VarFormer(nn.Module):
                 self.Mainencoder, level, x, frozen_features=frozen_features[level], prior=prior
             )
 
-        latent, features = self.Mainencoder(picture, change=change)
+        latent, features = self.Mainencoder(image, change=change)
         return latent, features
 
     def _decode(
@@ -186,5 +196,5 @@ class VarFormer(nn.Module):
                 self.main_decoder, level, x, frozen_features=frozen_features[level], prior=prior
             )
 
-        picture: Tensor = self.main_decoder(latent, change=change)[0]
-        return picture
+        image: Tensor = self.main_decoder(latent, change=change)[0]
+        return image

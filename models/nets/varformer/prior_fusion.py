@@ -1,11 +1,11 @@
-"""How VarFormer's trained encoder and decoder take up what VAR knows of clean pictures (arXiv 2412.21063).
+"""Fusion of VAR's prior into VarFormer's trained encoder and decoder (arXiv 2412.21063).
 
-At each level: the ten scales of the prior are weighed by what the level sees (selector), the weighted prior
-is blended in pixel by pixel (degradation-aware enhancement, DAE) and what is left of it is gathered through
-a few anchors (adaptive feature transformation, AFT).
+At each level: weights from the features multiply the ten scales of the prior (selector), the result is
+blended with the features per pixel (degradation-aware enhancement, DAE), and attention through a few anchors
+adds more of it (adaptive feature transformation, AFT).
 
 The publication fixes the Swin groups, the two logits, the ten logits and the 4 x 4 anchors. Names and sizes
-of the other inner layers are this module's own; widths of the Swin groups are read off the weights.
+of the other inner layers are this module's own; widths of the Swin groups are inferred from the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn.functional import instance_norm, interpolate, scaled_dot_product_a
 from .swin_blocks import Group
 from .tokenizer import GROUPS
 
-ANCHOR = 4  # pixels along one side that share an anchor
+ANCHOR = 4  # side of the pixels that share an anchor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +35,14 @@ class GuideConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
-    """Shape of what VAR knows: [B, scales, channels, S, S]."""
+    """Shape of the prior, [B, scales, channels, S, S]."""
 
     scales: int
     channels: int
 
 
 def attach_guides(network: nn.Module, guides: tuple[GuideConfig, ...], prior: Prior) -> None:
-    """Give an encoder or a decoder its guides, under the names of the published weights."""
+    """Add the guides to an encoder or a decoder, under the names of the published weights."""
     parts = {
         "cat_rec_syn_bf_nm": lambda g: nn.GroupNorm(GROUPS, 2 * g.channels, eps=1e-6),
         "cat_rec_syn_bf": lambda g: nn.Conv2d(2 * g.channels, g.channels, 1),
@@ -57,14 +57,14 @@ def attach_guides(network: nn.Module, guides: tuple[GuideConfig, ...], prior: Pr
 def apply_guide(
     network: nn.Module, level: int, x: Tensor, *, frozen_features: Tensor, prior: Tensor
 ) -> Tensor:
-    """A level's features, guided. [B, C, H, W]. Takes no gradient.
+    """Fuse the prior into the features of a level. [B, C, H, W]. Takes no gradient.
 
     Args:
-        network: One that `attach_guides` has been called on.
+        network: With guides from `attach_guides`.
         level: 0 is the finest.
         x: Features of the trained network. [B, C, H, W].
         frozen_features: Features of the frozen one. [B, C, H, W].
-        prior: What VAR's scales contribute. [B, scales, C', S, S].
+        prior: Contributions of VAR's scales. [B, scales, C', S, S].
     """
     at = f"Level_{level}"
     norm, mix, select, blend, transform = (
@@ -77,7 +77,7 @@ def apply_guide(
 
 
 class Selector(nn.Module):
-    """Weighs the prior's scales by what is seen, and brings it to the level's size and width."""
+    """Weigh the prior's scales by the features, and map it to the level's size and channels."""
 
     def __init__(self, guide: GuideConfig, prior: Prior) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Selector(nn.Module):
         self.conv = nn.Conv2d(guide.channels, guide.channels, 3, padding=1)
 
     def weights(self, frozen_features: Tensor) -> Tensor:
-        """How much each scale counts, [B, scales]; they add up to 1."""
+        """Compute the weight of each scale, [B, scales], with sum 1."""
         logits: Tensor = self.logits(self.swin_blocks(self.reduce(frozen_features)))
         return logits.mean((2, 3)).softmax(1)
 
@@ -100,7 +100,7 @@ class Selector(nn.Module):
 
 
 class Enhancement(nn.Module):
-    """DAE: each pixel decides how much it keeps and how much it takes from the prior."""
+    """DAE: blend the features with the prior by a softmax per pixel."""
 
     def __init__(self, guide: GuideConfig) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Enhancement(nn.Module):
         self.logits = nn.Conv2d(guide.blend, 2, 1)
 
     def forward(self, x: Tensor, prior: Tensor) -> Tensor:
-        """[B, C, H, W] twice, to their blend."""
+        """Blend `x` and `prior`, both [B, C, H, W]."""
         logits = self.logits(self.swin_blocks(self.reduce(cat([x, prior], dim=1))))
         keep, add = logits.softmax(1).split(1, dim=1)
         blend: Tensor = keep * x + add * prior
@@ -117,7 +117,7 @@ class Enhancement(nn.Module):
 
 
 class AnchorAttention(nn.Module):
-    """AFT: pixels gather from the prior through anchors, one for 16 pixels (GRL, arXiv 2303.00748)."""
+    """AFT: attention to the prior through anchors, one per 16 pixels (GRL, arXiv 2303.00748)."""
 
     def __init__(self, guide: GuideConfig) -> None:
         super().__init__()
@@ -131,11 +131,11 @@ class AnchorAttention(nn.Module):
         self.scale_q, self.scale_k = (nn.Parameter(torch.ones(1, guide.heads, 1, 1)) for _ in range(2))
 
     def forward(self, x: Tensor, prior: Tensor) -> Tensor:
-        """[B, C, H, W] twice; sides are multiples of 4."""
+        """Add to `x` an attention to `prior`, both [B, C, H, W]; sides are multiples of 4."""
         query, source = self.norm_q(x), self.norm_kv(prior)
         anchors = self._tokens(self.norm_a(self.anchor(cat([query, source], dim=1))))
         key, value = (self._tokens(part) for part in self.kv(source).chunk(2, dim=1))
-        # Two small attentions in place of one over all pairs of pixels.
+        # Two small attentions instead of one over all pairs of pixels.
         anchor_values = scaled_dot_product_attention(anchors * self.scale_k, key, value)
         query_tokens = self._tokens(self.q(query)) * self.scale_q
         transferred = scaled_dot_product_attention(query_tokens, anchors, anchor_values)

@@ -1,7 +1,7 @@
-"""The convolutional half of VAR's tokeniser (arXiv 2012.09841 and 2404.02905).
+"""Encoder and decoder of VAR's tokeniser (arXiv 2012.09841 and 2404.02905).
 
-An encoder halves the picture from level to level, a decoder doubles it back; both hand out the features of
-each level, finest first, and let a caller change them on the way: so VarFormer's trained copies are guided.
+The encoder halves the image from level to level, the decoder doubles it. Both return the features of each
+level, finest first, and let a function replace them on the way: VarFormer guides its trained copies so.
 """
 
 from __future__ import annotations
@@ -10,21 +10,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
+from torch.nn.functional import silu
 
-GROUPS = 32  # of channels that share a norm
+from freezeframe.models.nets.blocks.autoencoder import (
+    Bottleneck,
+    Downsample,
+    Residual,
+    Upsample,
+    attend_pixels,
+    group_norm,
+    pixels_to_tokens,
+)
+
+GROUPS = 32  # of channels per norm
 
 Change = Callable[[int, Tensor], Tensor]
-"""Level and its features, [B, C, H, W], to what takes their place."""
+"""Maps a level and its features [B, C, H, W] to the features that replace them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Convolutions:
+class TokenizerConfig:
     """Channels of the tokeniser: `width` times `multiples` at each level, `latent` at the bottom."""
 
     width: int
     multiples: tuple[int, ...]
-    blocks: int  # per level on the way down
+    blocks: int  # per level of the encoder
     latent: int
 
     @property
@@ -37,37 +47,37 @@ class Convolutions:
 
     @property
     def reduction(self) -> int:
-        """Pixels of the picture along one side of a latent pixel."""
+        """Side of the image over that of the latent."""
         return int(2 ** (self.levels - 1))
 
 
 def keep(level: int, x: Tensor) -> Tensor:
-    """No change at any level."""
+    """Return the features unchanged."""
     del level
     return x
 
 
 class Encoder(nn.Module):
-    """[B, 3, H, W] in [-1, 1] to [B, latent, H / 16, W / 16]."""
+    """Map images [B, 3, H, W] in [-1, 1] to latents [B, latent, H / 16, W / 16]."""
 
-    def __init__(self, sizes: Convolutions) -> None:
+    def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        channels = sizes.channels
-        self.conv_in = nn.Conv2d(3, sizes.width, 3, padding=1)
-        inputs = (sizes.width, *channels)
+        channels = config.channels
+        self.conv_in = nn.Conv2d(3, config.width, 3, padding=1)
+        inputs = (config.width, *channels)
         self.down = nn.ModuleList(
-            Level((inputs[i], channels[i]), blocks=sizes.blocks, attends=i == sizes.levels - 1)
-            for i in range(sizes.levels)
+            Level((inputs[i], channels[i]), blocks=config.blocks, attends=i == config.levels - 1)
+            for i in range(config.levels)
         )
         for level, width in zip(self.down[:-1], channels[:-1], strict=True):
             level.add_module("downsample", Downsample(width))
-        self.mid = Bottleneck(channels[-1])
-        self.norm_out = _norm(channels[-1])
-        self.conv_out = nn.Conv2d(channels[-1], sizes.latent, 3, padding=1)
+        self.mid = Bottleneck(channels[-1], groups=GROUPS, attention=SelfAttention)
+        self.norm_out = group_norm(channels[-1], GROUPS)
+        self.conv_out = nn.Conv2d(channels[-1], config.latent, 3, padding=1)
 
-    def forward(self, picture: Tensor, *, change: Change = keep) -> tuple[Tensor, list[Tensor]]:
-        """The latent, and the features of every level, finest first, before they are halved."""
-        x = self.conv_in(picture)
+    def forward(self, image: Tensor, *, change: Change = keep) -> tuple[Tensor, list[Tensor]]:
+        """Return the latent, and the features of every level before downsampling, finest first."""
+        x = self.conv_in(image)
         features: list[Tensor] = []
         for i, level in enumerate(self.down):
             x = change(i, level(x))
@@ -78,25 +88,25 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """[B, latent, h, w] to [B, 3, 16h, 16w], nominally in [-1, 1]."""
+    """Map latents [B, latent, h, w] to images [B, 3, 16h, 16w], nominally in [-1, 1]."""
 
-    def __init__(self, sizes: Convolutions, *, blocks: int) -> None:
+    def __init__(self, config: TokenizerConfig, *, blocks: int) -> None:
         super().__init__()
-        channels = sizes.channels
-        self.conv_in = nn.Conv2d(sizes.latent, channels[-1], 3, padding=1)
-        self.mid = Bottleneck(channels[-1])
+        channels = config.channels
+        self.conv_in = nn.Conv2d(config.latent, channels[-1], 3, padding=1)
+        self.mid = Bottleneck(channels[-1], groups=GROUPS, attention=SelfAttention)
         inputs = (*channels[1:], channels[-1])
         self.up = nn.ModuleList(
-            Level((inputs[i], channels[i]), blocks=blocks, attends=i == sizes.levels - 1)
-            for i in range(sizes.levels)
+            Level((inputs[i], channels[i]), blocks=blocks, attends=i == config.levels - 1)
+            for i in range(config.levels)
         )
         for level, width in zip(self.up[1:], channels[1:], strict=True):
             level.add_module("upsample", Upsample(width))
-        self.norm_out = _norm(channels[0])
+        self.norm_out = group_norm(channels[0], GROUPS)
         self.conv_out = nn.Conv2d(channels[0], 3, 3, padding=1)
 
     def forward(self, latent: Tensor, *, change: Change = keep) -> tuple[Tensor, list[Tensor]]:
-        """The picture, and the features of every level, finest first, before they are doubled."""
+        """Return the image, and the features of every level before upsampling, finest first."""
         x = self.mid(self.conv_in(latent))
         features: list[Tensor] = []
         for i in reversed(range(len(self.up))):
@@ -108,12 +118,17 @@ class Decoder(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks at one size, each followed by attention at the coarsest. [B, C, H, W], wider or not."""
+    """Residual blocks at one scale, each followed by attention if `attends`.
+
+    Maps [B, C, H, W] to the same size with `widths[1]` channels.
+    """
 
     def __init__(self, widths: tuple[int, int], *, blocks: int, attends: bool) -> None:
         super().__init__()
         first, width = widths
-        self.block = nn.ModuleList(Residual(width if j else first, width) for j in range(blocks))
+        self.block = nn.ModuleList(
+            Residual(width if j else first, width, groups=GROUPS) for j in range(blocks)
+        )
         self.attn = nn.ModuleList(SelfAttention(width) for _ in range(blocks if attends else 0))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,75 +139,17 @@ class Level(nn.Module):
         return x
 
 
-class Bottleneck(nn.Module):
-    """The bottom between the two halves: a block, attention, a block."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.block_1 = Residual(width, width)
-        self.attn_1 = SelfAttention(width)
-        self.block_2 = Residual(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = self.block_2(self.attn_1(self.block_1(x)))
-        return changed
-
-
-class Residual(nn.Module):
-    """x + conv(swish(norm(conv(swish(norm(x)))))), x itself through 1 x 1 where the width changes."""
-
-    def __init__(self, first: int, width: int) -> None:
-        super().__init__()
-        self.norm1 = _norm(first)
-        self.conv1 = nn.Conv2d(first, width, 3, padding=1)
-        self.norm2 = _norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        self.nin_shortcut = nn.Conv2d(first, width, 1) if first != width else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        change: Tensor = self.conv2(silu(self.norm2(self.conv1(silu(self.norm1(x))))))
-        return change + (x if self.nin_shortcut is None else self.nin_shortcut(x))
-
-
 class SelfAttention(nn.Module):
-    """x + what each pixel gathers from all others, one head over all channels."""
+    """Single-head self-attention over all pixels, with a residual. [B, C, H, W] to the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = _norm(width)
+        self.norm = group_norm(width, GROUPS)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.proj_out = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
-        gathered = scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
-        change: Tensor = self.proj_out(gathered)
+        query, key, value = pixels_to_tokens(self.qkv(self.norm(x))).chunk(3, dim=2)
+        attended = attend_pixels(query, key, value, size=(x.shape[2], x.shape[3]))
+        change: Tensor = self.proj_out(attended)
         return x + change
-
-
-class Downsample(nn.Module):
-    """Every second pixel of a 3 x 3 convolution that looks right and down."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        halved: Tensor = self.conv(pad(x, (0, 1, 0, 1)))
-        return halved
-
-
-class Upsample(nn.Module):
-    """Each pixel four times, then a 3 x 3 convolution."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        doubled: Tensor = self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
-        return doubled
-
-
-def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(GROUPS, width, eps=1e-6)

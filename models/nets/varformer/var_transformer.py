@@ -1,7 +1,8 @@
-"""VAR's transformer (Tian et al. 2024, arXiv 2404.02905) as VarFormer steers it with a degraded picture.
+"""VAR's transformer (Tian et al. 2024, arXiv 2404.02905) with VarFormer's cross-attention.
 
-Scale by scale it predicts the code words of a clean picture, reading the words of the scales before. In its
-first blocks the degraded picture's own words ask what the block has found (arXiv 2412.21063).
+Scale by scale it predicts the code words of a clean image from those of the scales before. After each of its
+first blocks, the code words of the degraded image are the queries of a cross-attention to the block's output
+(arXiv 2412.21063).
 """
 
 from __future__ import annotations
@@ -12,43 +13,45 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear, normalize, scaled_dot_product_attention
+from torch.nn.functional import linear, normalize, scaled_dot_product_attention
+
+from freezeframe.models.nets.blocks.transformer import Mlp, merge_heads, modulate, split_heads
 
 from .vector_quantizer import VectorQuantizer
 
 Mixing = Literal["released", "correct"]
-UNCONDITIONAL = -1  # the last class stands for none
+UNCONDITIONAL = -1  # index of the class embedding for "no class"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transformer:
+class VarConfig:
     """Sizes of VAR's transformer; d16 has 16 blocks of 1024 channels and 16 heads."""
 
     width: int
     heads: int
     blocks: int
-    cross_blocks: int  # blocks, from the first, whose answer the degraded picture questions
-    classes: int  # ImageNet's, without the one that stands for none
+    cross_blocks: int  # number of first blocks that a cross-attention follows
+    classes: int  # of ImageNet, without "no class"
 
 
 class Var(nn.Module):
-    """Code words of a clean picture, given those of a degraded one."""
+    """Predict the code words of a clean image from those of a degraded one."""
 
-    def __init__(self, sizes: Transformer, *, vocab_size: int, latent: int, scales: tuple[int, ...]) -> None:
+    def __init__(self, config: VarConfig, *, vocab_size: int, latent: int, scales: tuple[int, ...]) -> None:
         super().__init__()
-        tokens, width = sum(scale**2 for scale in scales), sizes.width
+        tokens, width = sum(scale**2 for scale in scales), config.width
         self.scales = scales
         self.word_embed = nn.Linear(latent, width)
-        self.class_emb = nn.Embedding(sizes.classes + 1, width)
+        self.class_emb = nn.Embedding(config.classes + 1, width)
         self.pos_start = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_1LC = nn.Parameter(torch.zeros(1, tokens, width))
         self.lvl_embed = nn.Embedding(len(scales), width)
         level = scale_of_tokens(scales)
         self.register_buffer("lvl_1L", level)
         self.register_buffer("attn_bias_for_masking", causal_bias(level))
-        self.blocks = nn.ModuleList(Block(width, heads=sizes.heads) for _ in range(sizes.blocks))
+        self.blocks = nn.ModuleList(Block(width, heads=config.heads) for _ in range(config.blocks))
         self.cross_attn_blocks = nn.ModuleList(
-            CrossAttention(width, heads=sizes.heads) for _ in range(sizes.cross_blocks)
+            CrossAttention(width, heads=config.heads) for _ in range(config.cross_blocks)
         )
         self.head_nm = AdaLNBeforeHead(width)
         self.head = nn.Linear(width, vocab_size)
@@ -56,13 +59,13 @@ class Var(nn.Module):
     def forward(
         self, degraded: Tensor, quantizer: VectorQuantizer, *, guidance: float, mixing: Mixing
     ) -> Tensor:
-        """What each scale of the predicted clean latent contributes.
+        """Predict the contribution of each scale to the clean latent. [1, scales, C, S, S].
 
         Args:
-            degraded: The degraded picture's `contributions`, [1, scales, C, S, S].
-            quantizer: Turns words into maps.
-            guidance: How far the first of two copies is led away from the second, at the finest scale.
-                Both are given the same class, so this has an effect only through `mixing` "released".
+            degraded: `contributions` of the degraded image, [1, scales, C, S, S].
+            quantizer: Maps code words to contributions.
+            guidance: Classifier-free guidance at the finest scale, between two copies of the sequence. Both
+                have the same class, so this has an effect only with `mixing` "released".
             mixing: See `CrossAttention`.
         """
         queries = self._queries(degraded, quantizer)
@@ -86,11 +89,11 @@ class Var(nn.Module):
             x, caches[i] = block(x, condition, caches[i])
             if i < len(self.cross_attn_blocks):
                 x = self.cross_attn_blocks[i](query_input, x, mixing=mixing)
-        answer: Tensor = self.head(self.head_nm(x, condition))
-        return answer
+        logits: Tensor = self.head(self.head_nm(x, condition))
+        return logits
 
     def _queries(self, degraded: Tensor, quantizer: VectorQuantizer) -> list[Tensor]:
-        """The degraded picture as the transformer reads it at each scale: [1, n^2, width] each."""
+        """Embed the code words of the degraded image at each scale, [1, n^2, width] each."""
         later = enumerate(quantizer.inputs(degraded), start=1)
         return [self._start(0), *(self._embed(tokens, i) for i, tokens in later)]
 
@@ -108,17 +111,17 @@ class Var(nn.Module):
 
 
 def apply_guidance(conditional: Tensor, unconditional: Tensor, strength: float) -> Tensor:
-    """Logits led from one copy's away from the other's; 0 leaves the first as it is."""
+    """Extrapolate the logits from the unconditional ones (classifier-free guidance); 0 changes nothing."""
     return conditional + strength * (conditional - unconditional)
 
 
 def scale_of_tokens(scales: tuple[int, ...]) -> Tensor:
-    """The number of the scale that each token belongs to. [1, L]."""
+    """Return the index of the scale of each token. [1, L]."""
     return torch.cat([torch.full((scale**2,), i) for i, scale in enumerate(scales)])[None]
 
 
 def causal_bias(level: Tensor) -> Tensor:
-    """0 where a row's token may see a column's (its own scale and those before), else -inf. [1, 1, L, L].
+    """Compute the block-causal mask: 0 for keys of a token's scale and those before, else -inf. [1, 1, L, L].
 
     Takes no gradient.
     """
@@ -130,12 +133,12 @@ Cache = tuple[Tensor | None, Tensor | None]  # keys and values of all tokens so 
 
 
 class Block(nn.Module):
-    """Self-attention, then two layers per token, scaled, shifted and weighted by the class. [B, L, C]."""
+    """Self-attention and an MLP, with scale, shift and gain from the class (adaLN). [B, L, C] to the same."""
 
     def __init__(self, width: int, *, heads: int) -> None:
         super().__init__()
         self.attn = CausalSelfAttention(width, heads=heads)
-        self.ffn = FeedForward(width)
+        self.ffn = Mlp(width, 4 * width, width)
         self.ada_lin = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, condition: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
@@ -146,27 +149,8 @@ class Block(nn.Module):
         return x + gain2 * self.ffn(modulate(x, scale2, shift2)), cache
 
 
-def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Tokens [B, L, C] brought to mean 0 and variance 1, then (1 + scale) x + shift."""
-    return layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
-
-
-class FeedForward(nn.Module):
-    """Two layers at each token, four times as wide between. [B, L, C] both ways."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.act = nn.GELU(approximate="tanh")
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        changed: Tensor = self.fc2(self.act(self.fc1(x)))
-        return changed
-
-
 class AdaLNBeforeHead(nn.Module):
-    """The last norm, scaled and shifted by the class."""
+    """Last norm, with scale and shift from the class. [B, L, C] to the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -178,7 +162,7 @@ class AdaLNBeforeHead(nn.Module):
 
 
 class CausalSelfAttention(nn.Module):
-    """Attention by angle: queries and keys of length one, times a learned sharpness, at most 100."""
+    """Self-attention with unit-length queries and keys, and a learned factor on the logits, at most 100."""
 
     zero_k_bias: Tensor
 
@@ -192,7 +176,7 @@ class CausalSelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """The tokens of one scale, [B, n, C], look at themselves and at all scales before."""
+        """Attend from the tokens of one scale, [B, n, C], to themselves and to the cached scales before."""
         bias = torch.cat([self.q_bias, self.zero_k_bias, self.v_bias])
         query, key, value = (
             split_heads(part, self.heads) for part in linear(x, self.mat_qkv.weight, bias).chunk(3, dim=2)
@@ -201,15 +185,15 @@ class CausalSelfAttention(nn.Module):
         key = _append(cache[0], normalize(key, dim=-1))
         value = _append(cache[1], value)
         attended = scaled_dot_product_attention(normalize(query, dim=-1) * temperature, key, value, scale=1)
-        return self.proj(attended.transpose(1, 2).flatten(2)), (key, value)
+        return self.proj(merge_heads(attended)), (key, value)
 
 
 class CrossAttention(nn.Module):
-    """Cross-attention whose answer takes the place of what a block has found.
+    """Cross-attention whose output replaces that of the block before.
 
-    The released code stacks the answers of heads and copies in the wrong order wherever xformers is absent:
-    [B, heads, L, c] is read as [heads, B, L, c]. Mixing "released" does the same; "correct" keeps the heads
-    of each token together. Which of the two the published weights were trained with is not known.
+    Without xformers, the released code merges heads and copies in the wrong order: [B, heads, L, c] is read
+    as [heads, B, L, c]. Mixing "released" does the same; "correct" keeps the heads of each token together.
+    It is unknown with which of the two the published weights were trained.
     """
 
     zero_k_bias: Tensor
@@ -224,19 +208,14 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, query_input: Tensor, x: Tensor, *, mixing: Mixing) -> Tensor:
-        """`query_input` [B, L, C] asks `x` [B, L, C]."""
+        """Attend from `query_input` to `x`, both [B, L, C]."""
         query = split_heads(linear(query_input, self.mat_q.weight, self.q_bias), self.heads)
         both = linear(x, self.mat_kv.weight, torch.cat([self.zero_k_bias, self.v_bias]))
         key, value = (split_heads(part, self.heads) for part in both.chunk(2, dim=2))
-        answer = scaled_dot_product_attention(query, key, value, scale=0.25 / math.sqrt(query.shape[-1]))
+        attended = scaled_dot_product_attention(query, key, value, scale=0.25 / math.sqrt(query.shape[-1]))
         order = (1, 0, 2, 3) if mixing == "released" else (0, 2, 1, 3)
-        mixed: Tensor = self.proj(answer.permute(order).reshape(x.shape))
+        mixed: Tensor = self.proj(attended.permute(order).reshape(x.shape))
         return mixed
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """[B, L, heads * c] to [B, heads, L, c]."""
-    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _append(before: Tensor | None, new: Tensor) -> Tensor:

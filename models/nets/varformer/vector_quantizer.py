@@ -1,8 +1,8 @@
-"""VAR's multi-scale residual quantiser (Tian et al. 2024, arXiv 2404.02905): a latent as maps of code words.
+"""VAR's multi-scale residual quantiser (Tian et al. 2024, arXiv 2404.02905): latents to maps of code words.
 
-From the coarsest scale to the finest, what the scales before have left unexplained is shrunk to the scale's
-size, each of its pixels replaced by the nearest code word, enlarged again and taken off. The latent is the
-sum of what the scales contribute.
+From the coarsest scale to the finest, the residual of the scales before is downsampled to the scale's size,
+each of its pixels replaced by the nearest code word, upsampled and subtracted. The latent is the sum of the
+contributions of all scales.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-PHIS = 4  # convolutions after enlarging, shared by neighbouring scales
-RESIDUAL_RATIO = 0.5  # of the convolved in the enlarged map
+PHIS = 4  # convolutions after upsampling, shared by neighbouring scales
+RESIDUAL_RATIO = 0.5  # of the convolution in its sum with the input
 
 
 class VectorQuantizer(nn.Module):
-    """Latents [B, C, S, S] to code words at every scale, and back."""
+    """Map latents [B, C, S, S] to code words at every scale, and back."""
 
     def __init__(self, *, vocab_size: int, width: int, scales: tuple[int, ...]) -> None:
         super().__init__()
         self.scales = scales
         self.embedding = nn.Embedding(vocab_size, width)
-        # How often training used each word at each scale; kept because the file holds it.
+        # Usage counts of training, unused here: the files store them.
         self.register_buffer("ema_vocab_hit_SV", torch.zeros(len(scales), vocab_size))
         self.quant_resi = Phis(width)
 
     def encode(self, latent: Tensor) -> list[Tensor]:
-        """The indices of the code words at each scale: [B, scale^2] in rows."""
+        """Return the indices of the code words at each scale, [B, scale^2] in row-major order."""
         rest = latent
         indices: list[Tensor] = []
         for i, scale in enumerate(self.scales):
@@ -38,7 +38,7 @@ class VectorQuantizer(nn.Module):
         return indices
 
     def contribution(self, indices: Tensor, scale: int) -> Tensor:
-        """What scale number `scale` adds to the latent: its words [B, n^2] as a map [B, C, S, S]."""
+        """Map the code words [B, n^2] of scale number `scale` to their contribution [B, C, S, S]."""
         side = self.scales[scale]
         words = self.embedding(indices).transpose(1, 2).reshape(len(indices), -1, side, side)
         if side != self.scales[-1]:
@@ -47,52 +47,52 @@ class VectorQuantizer(nn.Module):
         return contribution_map
 
     def contributions(self, indices: list[Tensor]) -> Tensor:
-        """What each scale adds, [B, scales, C, S, S]; their sum is the decoded latent."""
+        """Map code words to the contribution of each scale, [B, scales, C, S, S]; the latent is their sum."""
         return torch.stack([self.contribution(words, i) for i, words in enumerate(indices)], dim=1)
 
     def inputs(self, contributions: Tensor) -> list[Tensor]:
-        """What a transformer reads before it predicts the second, third, ... scale: [B, n^2, C] each.
+        """Return the transformer's input tokens for the second, third, ... scale, [B, n^2, C] each.
 
-        The latent as far as it is known by then, shrunk to the size of the scale to come.
+        Each is the sum of the contributions so far, downsampled to the size of the scale to predict.
 
         Args:
             contributions: Of the first scales or of all. [B, scales, C, S, S].
         """
-        known = contributions.cumsum(1).unbind(1)
-        return [as_tokens(latent, scale) for latent, scale in zip(known, self.scales[1:], strict=False)]
+        latents = contributions.cumsum(1).unbind(1)
+        return [as_tokens(latent, scale) for latent, scale in zip(latents, self.scales[1:], strict=False)]
 
 
 class Phis(nn.Module):
-    """Convolutions that soften what enlarging left, each used by the scales whose place is nearest."""
+    """TokenizerConfig after upsampling; each scale uses the one with the nearest position."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.qresi_ls = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(PHIS))
 
     def forward(self, x: Tensor, position: float) -> Tensor:
-        """[B, C, S, S] both ways; `position` is 0 for the coarsest scale and 1 for the finest."""
+        """[B, C, S, S] to the same; `position` is 0 for the coarsest scale and 1 for the finest."""
         smoothed: Tensor = self.qresi_ls[nearest_phi(position)](x)
         return (1 - RESIDUAL_RATIO) * x + RESIDUAL_RATIO * smoothed
 
 
 def nearest_phi(position: float) -> int:
-    """Which convolution serves a scale: their places are spread evenly from 1/12 to 11/12."""
-    # Two of ten scales lie exactly between two places: rounding decides, so it has to be the release's.
+    """Return the index of the convolution for a scale: their positions are evenly spaced, 1/12 to 11/12."""
+    # Two of ten scales lie exactly between two positions: rounding decides, so it has to be the release's.
     margin = 1 / 3 / PHIS
     return int(np.abs(np.linspace(margin, 1 - margin, PHIS) - position).argmin())
 
 
 def nearest_codewords(x: Tensor, words: Tensor) -> Tensor:
-    """The index of the word [V, C] nearest to each pixel of [B, C, H, W], in rows: [B, H * W].
+    """Return the index of the code word [V, C] nearest to each pixel of [B, C, H, W]: [B, H W], row-major.
 
     Takes no gradient.
     """
-    # In double precision, which autocast leaves alone: rounded, neighbouring words are taken for one another.
+    # In double precision, which autocast leaves alone: rounding would confuse similar code words.
     pixels, words = x.flatten(2).transpose(1, 2).double(), words.double()
     # |p - w|^2 without |p|^2, which is the same for every word.
     return (words.square().sum(1) - 2 * pixels @ words.T).argmin(2)
 
 
 def as_tokens(latent: Tensor, scale: int) -> Tensor:
-    """A latent [B, C, S, S] shrunk to [B, scale^2, C], its pixels in rows."""
+    """Downsample a latent [B, C, S, S] by area to tokens [B, scale^2, C] in row-major order."""
     return interpolate(latent, size=(scale, scale), mode="area").flatten(2).transpose(1, 2)

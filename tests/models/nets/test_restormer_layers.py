@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from itertools import product
 
 import numpy as np
 import pytest
@@ -9,36 +8,25 @@ import torch
 
 from freezeframe.models.nets.restormer.layers import (
     Block,
+    BlockShape,
     ChannelNorm,
     Kernels,
-    Shape,
     attend,
     convolve,
     gated_feed_forward,
     kernel_shapes,
 )
+from tests.support.reference import naive_conv
 
 
-def random_kernels(shape: Shape, *, pictures: int | None = None, seed: int = 2) -> Kernels:
+def random_kernels(shape: BlockShape, *, images: int | None = None, seed: int = 2) -> Kernels:
     generator = torch.Generator().manual_seed(seed)
     names = ("qkv", "qkv_dwconv", "attn_out", "ffn_in", "ffn_dwconv", "ffn_out")
-    ahead = () if pictures is None else (pictures,)
+    ahead = () if images is None else (images,)
     sizes = zip(names, kernel_shapes(shape), strict=True)
     return Kernels(
         **{name: torch.randn(ahead + size, generator=generator, dtype=torch.float64) for name, size in sizes}
     )
-
-
-def naive_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """[C, H, W] with zeros around it under [out, in, k, k], as the sum that defines it."""
-    out, inside, side, _ = kernel.shape
-    groups = len(x) // inside
-    padded = np.pad(x, ((0, 0), (side // 2,) * 2, (side // 2,) * 2))
-    answer = np.zeros((out, *x.shape[1:]))
-    for o, i, y, z in product(range(out), range(inside), range(side), range(side)):
-        source = o // (out // groups) * inside + i
-        answer[o] += kernel[o, i, y, z] * padded[source, y : y + x.shape[1], z : z + x.shape[2]]
-    return answer
 
 
 def naive_attend(x: np.ndarray, kernels: Kernels, temperature: np.ndarray) -> np.ndarray:
@@ -67,7 +55,7 @@ def naive_feed(x: np.ndarray, kernels: Kernels) -> np.ndarray:
     return naive_conv(smooth(wide[:half]) * wide[half:], kernels.ffn_out.numpy())
 
 
-SHAPE = Shape(channels=6, heads=2, hidden=5)
+SHAPE = BlockShape(channels=6, heads=2, hidden=5)
 
 
 @pytest.mark.parametrize("heads", [1, 2, 6])
@@ -76,11 +64,11 @@ def test_attention_between_channels_against_loops(heads):
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(2, 6, 4, 5, generator=generator, dtype=torch.float64)
     temperature = torch.rand(heads, 1, 1, generator=generator, dtype=torch.float64) * 3
-    answer = attend(x, kernels, temperature=temperature)
-    for picture, expected in zip(answer, x, strict=True):
+    result = attend(x, kernels, temperature=temperature)
+    for image, expected in zip(result, x, strict=True):
         # float64 on both sides: only the order of the sums differs. Values reach 50.
         np.testing.assert_allclose(
-            picture.numpy(), naive_attend(expected.numpy(), kernels, temperature.numpy()), atol=1e-11
+            image.numpy(), naive_attend(expected.numpy(), kernels, temperature.numpy()), atol=1e-11
         )
 
 
@@ -94,7 +82,7 @@ def test_gated_feeding_against_loops():
 
 
 def test_a_kernel_of_its_own_for_each_picture_is_each_picture_alone():
-    kernels = random_kernels(SHAPE, pictures=3)
+    kernels = random_kernels(SHAPE, images=3)
     x = torch.randn(3, 6, 4, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     for name in ("qkv", "attn_out"):
         kernel = getattr(kernels, name)

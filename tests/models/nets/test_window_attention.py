@@ -8,11 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freezeframe.models.nets.swinir import window_attention as swin_layers
-from freezeframe.models.nets.swinir.window_attention import (
+from freezeframe.models.nets.blocks.window_attention import (
     MASK_LOGIT,
     Layer,
-    Shape,
+    LayerShape,
     WindowAttention,
     attend,
     full_shift_mask,
@@ -60,7 +59,7 @@ def test_seams_lie_in_the_last_row_and_column_only():
 
 
 def naive_layer_attention(x: np.ndarray, attention: WindowAttention, *, shift: int) -> np.ndarray:
-    """Pixel by pixel: softmax over those of its window, found by their place in the unshifted picture."""
+    """Pixel by pixel: softmax over those of its window, by their positions in the unshifted image."""
     window, heads = attention.window, attention.heads
     height, width, channels = x.shape
     table = attention.relative_position_bias_table.numpy()
@@ -69,12 +68,12 @@ def naive_layer_attention(x: np.ndarray, attention: WindowAttention, *, shift: i
     out = np.zeros_like(x)
 
     def cell(place: int) -> int:
-        """Cells start `shift` pixels inside; what lies before the first is a (narrower) cell too."""
+        """Cells start `shift` pixels inside; the pixels before the first form a narrower cell."""
         return (place - shift) // window
 
     qkv = x @ weight.T + bias
     for y, z in np.ndindex(height, width):
-        mates = [
+        neighbours = [
             (v, u) for v in range(height) for u in range(width) if (cell(v), cell(u)) == (cell(y), cell(z))
         ]
         for head in range(heads):
@@ -83,17 +82,17 @@ def naive_layer_attention(x: np.ndarray, attention: WindowAttention, *, shift: i
             logits = [
                 query @ qkv[v, u, channels : 2 * channels][part] / math.sqrt(per_head)
                 + table[(y - v + window - 1) * (2 * window - 1) + z - u + window - 1, head]
-                for v, u in mates
+                for v, u in neighbours
             ]
             weights = np.exp(np.array(logits) - max(logits))
-            for (v, u), share in zip(mates, weights / weights.sum(), strict=True):
+            for (v, u), share in zip(neighbours, weights / weights.sum(), strict=True):
                 out[y, z, part] += share * qkv[v, u, 2 * channels :][part]
     return out @ attention.proj.weight.numpy().T + attention.proj.bias.numpy()
 
 
 def random_attention(window: int) -> WindowAttention:
     generator = torch.Generator().manual_seed(2)
-    attention = WindowAttention(Shape(channels=6, heads=2, window=window, hidden=12))
+    attention = WindowAttention(LayerShape(channels=6, heads=2, window=window, hidden=12))
     attention = attention.double().requires_grad_(False)
     for value in attention.parameters():
         value.copy_(torch.randn(value.shape, generator=generator))
@@ -106,16 +105,16 @@ def test_window_attention_against_loops(window, height, width, shifted):
     """The loops know no cyclic shift and no mask: pixels attend to those of their cell of a moved grid."""
     attention = random_attention(window)
     x = torch.randn(2, height, width, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    answer = attention(x, shift_masks((height, width), window) if shifted else None)
-    for picture, given_ in zip(answer, x, strict=True):
-        expected = naive_layer_attention(given_.numpy(), attention, shift=window // 2 if shifted else 0)
+    result = attention(x, shift_masks((height, width), window) if shifted else None)
+    for image, features in zip(result, x, strict=True):
+        expected = naive_layer_attention(features.numpy(), attention, shift=window // 2 if shifted else 0)
         # float64 on both sides: only the order of the sums differs.
-        np.testing.assert_allclose(picture.numpy(), expected, atol=1e-11)
+        np.testing.assert_allclose(image.numpy(), expected, atol=1e-11)
 
 
 @pytest.mark.parametrize("shifted", [False, True])
 def test_attention_moves_with_the_picture_by_whole_windows(shifted):
-    """A picture moved around by a window gives the answer moved so, away from what the move tore apart."""
+    """An image moved around by a window gives the result moved so, away from what the move tore apart."""
     window, half = 4, 2
     attention = random_attention(window)
     x = torch.randn(1, 12, 16, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
@@ -138,7 +137,7 @@ def test_a_shifted_layer_is_an_unshifted_one_on_a_moved_grid():
 
 
 def test_a_layer_is_two_residuals():
-    layer = Layer(Shape(channels=6, heads=2, window=4, hidden=12)).double().requires_grad_(False)
+    layer = Layer(LayerShape(channels=6, heads=2, window=4, hidden=12)).double().requires_grad_(False)
     x = torch.randn(1, 8, 8, 6, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     for value in layer.parameters():
         value.copy_(torch.randn(value.shape, generator=torch.Generator().manual_seed(7)))
@@ -152,24 +151,24 @@ def test_a_layer_is_two_residuals():
 
 def test_gradients_of_shifted_attention_against_finite_differences():
     """float64 gradcheck, through the windows that are computed twice."""
-    attention = WindowAttention(Shape(channels=2, heads=1, window=2, hidden=2)).double()
+    attention = WindowAttention(LayerShape(channels=2, heads=1, window=2, hidden=2)).double()
     x = torch.randn(1, 4, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
     x.requires_grad_(True)
     assert torch.autograd.gradcheck(lambda value: attention(value, shift_masks((4, 4), 2)), (x,))
 
 
 @pytest.mark.parametrize("shifted", [False, True])
-def test_windows_some_at_a_time_are_all_at_once(monkeypatch, shifted):
+def test_windows_some_at_a_time_are_all_at_once(shifted):
     attention = random_attention(2)
     x = torch.randn(2, 12, 14, 6, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
     joined = shift_masks((12, 14), 2) if shifted else None
     expected = attention(x, joined)
-    monkeypatch.setattr(swin_layers, "CPU_WINDOW_BATCH", 5)
+    attention.cpu_batch = 5
     torch.testing.assert_close(attention(x, joined), expected, atol=1e-13, rtol=0)
 
 
 def test_gathering_against_the_fused_kernel_of_torch():
-    """CPUs go a way of their own; both are softmax(q k' / sqrt(d) + bias) v."""
+    """CPUs use another implementation; both are softmax(q k' / sqrt(d) + bias) v."""
     generator = torch.Generator().manual_seed(12)
     q, k, v = torch.randn(3, 7, 2, 16, 5, generator=generator, dtype=torch.float64)
     bias = torch.randn(2, 16, 16, generator=generator, dtype=torch.float64)

@@ -20,19 +20,19 @@ from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.nets.varformer import config as varformer_layout
 from freezeframe.models.nets.varformer import model as varformer
-from freezeframe.models.nets.varformer.tokenizer import Convolutions
-from freezeframe.models.nets.varformer.var_transformer import Transformer
+from freezeframe.models.nets.varformer.tokenizer import TokenizerConfig
+from freezeframe.models.nets.varformer.var_transformer import VarConfig
 
 _BODY = restormer.NetConfig(
     dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), expansion=2.5, reduce_latent=True
 )
-_CODES = Convolutions(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8)
+_CODES = TokenizerConfig(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8)
 
 
 def _varformer() -> nn.Module:
     config = varformer_layout.NetConfig(
         convolutions=_CODES,
-        transformer=Transformer(width=32, heads=4, blocks=3, cross_blocks=2, classes=5),
+        transformer=VarConfig(width=32, heads=4, blocks=3, cross_blocks=2, classes=5),
         vocab_size=24,
         scales=(1, 2, 4),
         enhance=1,

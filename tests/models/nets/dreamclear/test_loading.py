@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra, UnreadableMedia
-from freezeframe.models.nets.dreamclear.controlnet import Control, DreamClearNet
+from freezeframe.models.nets.dreamclear.controlnet import ControlConfig, DreamClearNet
 from freezeframe.models.nets.dreamclear.loading import (
     AUTOENCODER,
     COARSE,
@@ -25,27 +25,27 @@ from freezeframe.models.nets.dreamclear.loading import (
     load_text_encoder,
 )
 from freezeframe.models.nets.dreamclear.pipeline import Settings, restore
-from freezeframe.models.nets.dreamclear.pixart_dit import Caption, PixArt, Transformer
+from freezeframe.models.nets.dreamclear.pixart_dit import Caption, PixArt, PixArtConfig
 from freezeframe.models.nets.dreamclear.schedulers import ddpm_step, sample, schedule
 from freezeframe.models.nets.swinir.config import DIFFBIR
 from freezeframe.models.nets.swinir.model import SwinIR, to_published_state
 
 HAS_EXTRA = all(importlib.util.find_spec(name) for name in ("diffusers", "transformers"))
 extra = pytest.mark.skipif(not HAS_EXTRA, reason="needs diffusers and transformers (extra `diffusion`)")
-# Libraries of many authors, which warn of each other's ways.
+# diffusers and transformers warn of each other.
 quiet = pytest.mark.filterwarnings("ignore")
 
 CPU = torch.device("cpu")
-SIZES = Transformer(width=144, depth=2, patch=2, latent=4, caption=(120, 16), grid=4)
+SIZES = PixArtConfig(width=144, depth=2, patch=2, latent=4, caption=(120, 16), grid=4)
 
 
 def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def randomised(network: torch.nn.Module, spread: float = 0.1) -> torch.nn.Module:
+def randomised(network: torch.nn.Module, scale: float = 0.1) -> torch.nn.Module:
     for i, value in enumerate((*network.parameters(), *network.buffers())):
-        value.requires_grad_(False).copy_(spread * noise(*value.shape, seed=i))
+        value.requires_grad_(False).copy_(scale * noise(*value.shape, seed=i))
     return network.eval()
 
 
@@ -71,7 +71,7 @@ def save_text_encoder(folder: Path) -> None:
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     config = T5Config(vocab_size=8, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
-    randomised(T5EncoderModel(config), spread=0.5).save_pretrained(folder)
+    randomised(T5EncoderModel(config), scale=0.5).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def authors_folder(tmp_path_factory) -> Path:
         warnings.simplefilter("ignore")
         save_autoencoder(folder / AUTOENCODER)
         save_text_encoder(folder / TEXT_ENCODER)
-    network = randomised(DreamClearNet(SIZES, Control(blocks=2, modulator=12, experts=3, gate=8)))
+    network = randomised(DreamClearNet(SIZES, ControlConfig(blocks=2, modulator=12, experts=3, gate=8)))
     for value in network.base_model.final_layer.parameters():
         value.mul_(0.1)
     stored = network.state_dict() | {"base_model.pos_embed": torch.zeros(1, 16, 144)}
@@ -125,7 +125,7 @@ def test_captions_are_120_tokens_of_which_the_words_are_present(authors_folder):
 def save_cleaner(path: Path) -> SwinIR:
     """DiffBIR's kind of SwinIR, small, in the container and under the prefix that its authors use."""
     config = replace(DIFFBIR, dim=12, depths=(2,), heads=(2,), features=8)
-    network = randomised(SwinIR(config), spread=0.02)
+    network = randomised(SwinIR(config), scale=0.02)
     state = {f"module.{key}": value for key, value in to_published_state(network, side=64).items()}
     torch.save({"state_dict": state}, path)
     return network
@@ -137,7 +137,7 @@ def test_the_coarse_stage_is_the_authors_swinir(tmp_path):
     cleaned = load_cleaner(tmp_path / COARSE, device=CPU)(encoded)
     assert torch.equal(cleaned, network(encoded).clamp(0, 1))
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.ckpt")
-    with pytest.raises(UnreadableMedia, match="holds no SwinIR"):
+    with pytest.raises(UnreadableMedia, match="is not a SwinIR checkpoint"):
         load_cleaner(tmp_path / "other.ckpt", device=CPU)
 
 
@@ -152,7 +152,7 @@ def test_the_coarse_stage_is_used_where_its_file_lies(authors_folder, tmp_path):
     system = assemble(tmp_path, device=CPU)
     cleaned = restore(system, encoded, settings=quick)
     assert not torch.allclose(plain, cleaned, atol=1e-3)
-    own = assemble(tmp_path, device=CPU, clean=lambda picture: picture)
+    own = assemble(tmp_path, device=CPU, clean=lambda image: image)
     assert torch.equal(restore(own, encoded, settings=quick), plain)
 
 
@@ -160,13 +160,13 @@ def test_the_coarse_stage_is_used_where_its_file_lies(authors_folder, tmp_path):
 @quiet
 @pytest.mark.parametrize("caption", ["a dog", "", None])
 def test_the_authors_files_restore_a_picture(authors_folder, caption):
-    system = assemble(authors_folder, device=CPU, caption=lambda picture: "a cat")
+    system = assemble(authors_folder, device=CPU, caption=lambda image: "a cat")
     encoded = torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
     quick = Settings(steps=2, shortest=64, tile=6, overlap=2)
-    found = restore(system, encoded, caption=caption, settings=quick)
-    assert found.shape == encoded.shape
-    assert bool(found.isfinite().all())
-    assert torch.equal(found, restore(system, encoded, caption=caption, settings=quick))
+    actual = restore(system, encoded, caption=caption, settings=quick)
+    assert actual.shape == encoded.shape
+    assert bool(actual.isfinite().all())
+    assert torch.equal(actual, restore(system, encoded, caption=caption, settings=quick))
 
 
 @extra
@@ -185,7 +185,7 @@ def test_without_the_text_encoders_folder_it_does_without(authors_folder, tmp_pa
 @extra
 @quiet
 def test_what_is_missing_or_damaged_is_said_in_a_sentence(authors_folder, tmp_path):
-    with pytest.raises(UnreadableMedia, match=r"sd-vae-ft-ema: there is no such folder"):
+    with pytest.raises(UnreadableMedia, match=r"sd-vae-ft-ema: no such folder"):
         assemble(tmp_path, device=CPU)
     (tmp_path / AUTOENCODER).mkdir()
     with pytest.raises(UnreadableMedia, match=r"sd-vae-ft-ema: cannot be read"):
@@ -195,7 +195,7 @@ def test_what_is_missing_or_damaged_is_said_in_a_sentence(authors_folder, tmp_pa
     with pytest.raises(UnreadableMedia, match=r"DreamClear-1024\.pth: there is no such checkpoint"):
         assemble(tmp_path, device=CPU)
     torch.save({"state_dict": {"weight": torch.zeros(2)}}, tmp_path / NETWORK)
-    with pytest.raises(UnreadableMedia, match="holds no DreamClear"):
+    with pytest.raises(UnreadableMedia, match="is not a DreamClear checkpoint"):
         assemble(tmp_path, device=CPU)
     state = torch.load(authors_folder / NETWORK, weights_only=True)["state_dict"]
     state["am_lq.1.gate.0.bias"] = torch.zeros(3)
@@ -228,15 +228,15 @@ def test_importing_freezeframe_does_not_import_the_extra():
 
 def test_a_captioner_is_found_by_name(tmp_path, monkeypatch):
     (tmp_path / "my_captions.py").write_text(
-        "def brightness(codes):\n    return f'a picture of brightness {codes.mean().item():.1f}'\n"
+        "def brightness(codes):\n    return f'an image of brightness {codes.mean().item():.1f}'\n"
         "def number(codes):\n    return 7\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert (
         find_captioner("my_captions:brightness")(torch.full((1, 3, 2, 2), 0.5))
-        == "a picture of brightness 0.5"
+        == "an image of brightness 0.5"
     )
-    with pytest.raises(FreezeframeError, match="answered int; a captioner answers a str"):
+    with pytest.raises(FreezeframeError, match="returned int; a captioner must return a str"):
         find_captioner("my_captions:number")(torch.zeros(1, 3, 2, 2))
 
 
@@ -244,8 +244,8 @@ def test_a_captioner_is_found_by_name(tmp_path, monkeypatch):
     ("name", "says"),
     [
         ("no_such_module:f", "no_such_module:f: cannot be imported"),
-        ("math:no_such", "math:no_such: names no function"),
-        ("math:pi", "math:pi: names no function"),
+        ("math:no_such", "math:no_such: is not a function"),
+        ("math:pi", "math:pi: is not a function"),
         ("math", "write module:function"),
         (":f", "write module:function"),
     ],
@@ -322,14 +322,19 @@ def test_pixart_agrees_with_diffusers(size):
 
     latent, level, features = noise(2, 4, *size), torch.tensor([3, 700]), noise(2, 120, 16, seed=4)
     present = torch.arange(120) < torch.tensor([[5], [90]])
-    told = {"resolution": torch.full((2, 2), 1024.0), "aspect_ratio": torch.ones(2, 1)}
+    added_conditions = {"resolution": torch.full((2, 2), 1024.0), "aspect_ratio": torch.ones(2, 1)}
     with torch.no_grad():
         expected = other(
-            latent, features, level, told, encoder_attention_mask=present.float(), return_dict=False
+            latent,
+            features,
+            level,
+            added_conditions,
+            encoder_attention_mask=present.float(),
+            return_dict=False,
         )[0]
-        found = ours(latent, level, Caption(features=features, present=present))
+        actual = ours(latent, level, Caption(features=features, present=present))
     # Float32 through two blocks and angles of up to 1024 radians.
-    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(actual, expected, atol=2e-4, rtol=1e-4)
 
 
 def reference_scheduler(plan: object) -> object:
@@ -348,7 +353,7 @@ def test_a_step_agrees_with_diffusers():
     latent, predicted, share = noise(1, 4, 5, 5), noise(1, 4, 5, 5, seed=2), noise(1, 4, 5, 5, seed=3).tanh()
     for i in (49, 20, 1):
         mean, deviation = ddpm_step(latent, predicted, share, plan=plan, i=i)
-        drawn = scheduler.step(
+        stepped = scheduler.step(
             torch.cat([predicted, share], dim=1),
             plan.steps[i],
             latent,
@@ -356,7 +361,7 @@ def test_a_step_agrees_with_diffusers():
         ).prev_sample
         fresh = torch.randn(1, 4, 5, 5, generator=torch.Generator().manual_seed(7))
         # Float32 betas there, float64 here; the first steps divide by sqrt(a), 0.0064.
-        torch.testing.assert_close(mean + deviation * fresh, drawn, atol=3e-3, rtol=1e-3)
+        torch.testing.assert_close(mean + deviation * fresh, stepped, atol=3e-3, rtol=1e-3)
 
 
 @extra
@@ -371,9 +376,9 @@ def test_fifty_steps_agree_with_diffusers_where_the_network_is_sure():
         return torch.cat([true, -torch.ones_like(true)], dim=1)
 
     start = noise(1, 4, 5, 5, seed=9)
-    found = sample(perfect, start, plan, generator=torch.Generator().manual_seed(0))
+    actual = sample(perfect, start, plan, generator=torch.Generator().manual_seed(0))
     scheduler, latent = reference_scheduler(plan), start
     for step in reversed(plan.steps):
         latent = scheduler.step(perfect(latent, step), step, latent).prev_sample
-    torch.testing.assert_close(found, clean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(actual, clean, atol=1e-4, rtol=0)
     torch.testing.assert_close(latent, clean, atol=1e-3, rtol=0)

@@ -12,49 +12,19 @@ from torch.nn.functional import interpolate
 from freezeframe.models.nets.dreamclear.controlnet import (
     Comparison,
     Conditions,
-    Control,
     DreamClearNet,
     Mixture,
 )
-from freezeframe.models.nets.dreamclear.pipeline import NetConfig
 from freezeframe.models.nets.dreamclear.pixart_dit import (
     Block,
     Caption,
     Context,
     PixArt,
-    Transformer,
     sine_positions,
     timestep_embedding,
 )
-
-SIZES = Transformer(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=4)
-
-TINY = NetConfig(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
-
-
-def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def randomised(network: nn.Module, seed: int = 0, spread: float = 0.1) -> nn.Module:
-    """Every weight drawn at random: what starts at zero would test nothing."""
-    for i, value in enumerate((*network.parameters(), *network.buffers())):
-        value.requires_grad_(False).copy_(spread * noise(*value.shape, seed=1000 * seed + i))
-    return network.eval()
-
-
-def tiny(*, crossing: str = "correct") -> DreamClearNet:
-    return randomised(DreamClearNet(SIZES, TINY.control, crossing=crossing)).double()
-
-
-def caption(batch: int = 1, *, tokens: int = 4, seed: int = 5) -> Caption:
-    present = torch.arange(6).expand(batch, -1) < tokens
-    return Caption(features=noise(batch, 6, 10, seed=seed), present=present)
-
-
-def conditions(side: int = 8, *, batch: int = 1, seed: int = 7) -> Conditions:
-    low, pre = (noise(batch, 4, side, side, seed=seed + i) for i in range(2))
-    return Conditions(degraded=low, coarse=pre, caption=caption(batch))
+from tests.support.dreamclear import SIZES, TINY, make_caption, make_conditions, randomised, tiny_network
+from tests.support.weights import normal
 
 
 def test_numbers_as_waves_against_loops():
@@ -68,14 +38,14 @@ def test_numbers_as_waves_against_loops():
 
 
 def test_positions_against_loops():
-    found = sine_positions((2, 3), width=8, grid=4)[0]
+    actual = sine_positions((2, 3), width=8, grid=4)[0]
     for n in range(6):
         row, column = divmod(n, 3)
         expected = []
         for place in (column * 4 / 3 / 2, row * 4 / 2 / 2):
             angles = [place * 10000 ** (-i / 2) for i in range(2)]
             expected += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
-        np.testing.assert_allclose(found[n].numpy(), expected, atol=1e-7)
+        np.testing.assert_allclose(actual[n].numpy(), expected, atol=1e-7)
 
 
 def test_a_picture_twice_as_large_has_the_same_positions_in_between():
@@ -89,12 +59,12 @@ def naive_layer_norm(x: Tensor) -> Tensor:
 
 
 def naive_heads(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """One picture's tokens [N, C] asking [M, C], head by head."""
-    answers = []
+    """Attention from one image's tokens [N, C] to [M, C], head by head."""
+    heads = []
     for first in range(0, query.shape[1], 72):
         q, k, v = (part[:, first : first + 72] for part in (query, key, value))
-        answers.append((q @ k.T / math.sqrt(72)).softmax(-1) @ v)
-    return torch.cat(answers, dim=1)
+        heads.append((q @ k.T / math.sqrt(72)).softmax(-1) @ v)
+    return torch.cat(heads, dim=1)
 
 
 def naive_gelu(x: Tensor) -> Tensor:
@@ -102,7 +72,7 @@ def naive_gelu(x: Tensor) -> Tensor:
 
 
 def naive_block(block: Block, x: Tensor, weights: Tensor, text: Tensor) -> Tensor:
-    """One picture [N, C]; `text` holds only tokens that are there."""
+    """One image [N, C]; `text` holds only tokens that are there."""
 
     def dense(layer: nn.Linear, value: Tensor) -> Tensor:
         return value @ layer.weight.T + layer.bias
@@ -117,85 +87,79 @@ def naive_block(block: Block, x: Tensor, weights: Tensor, text: Tensor) -> Tenso
 
 
 def test_a_block_against_a_second_one_written_in_loops():
-    block = randomised(Block(144), spread=0.3).double()
-    x, weights, text = noise(2, 5, 144), noise(2, 6, 144, seed=2), noise(2, 6, 144, seed=3)
+    block = randomised(Block(144), scale=0.3).double()
+    x, weights, text = normal(2, 5, 144), normal(2, 6, 144, seed=2), normal(2, 6, 144, seed=3)
     present = torch.tensor([[True] * 4 + [False] * 2, [True] + [False] * 5])
-    context = Context(level=noise(2, 144), weights=weights, text=text, present=present)
-    found = block(x, context)
+    context = Context(level=normal(2, 144), weights=weights, text=text, present=present)
+    actual = block(x, context)
     for i, tokens in enumerate((4, 1)):
         expected = naive_block(block, x[i], weights[i], text[i, :tokens])
-        torch.testing.assert_close(found[i], expected, atol=1e-10, rtol=0)
+        torch.testing.assert_close(actual[i], expected, atol=1e-10, rtol=0)
 
 
 def test_padding_of_a_caption_is_not_read():
-    network, told = tiny(), conditions()
-    other = told.caption.features.clone()
+    network, conditions = tiny_network(), make_conditions()
+    other = conditions.caption.features.clone()
     other[:, 4:] = 100
-    changed = replace(told, caption=replace(told.caption, features=other))
-    latent, level = noise(1, 4, 8, 8), torch.tensor([500])
-    assert torch.equal(network(latent, level, told), network(latent, level, changed))
+    changed = replace(conditions, caption=replace(conditions.caption, features=other))
+    latent, level = normal(1, 4, 8, 8), torch.tensor([500])
+    assert torch.equal(network(latent, level, conditions), network(latent, level, changed))
     other[:, 3] = 100
-    assert not torch.allclose(network(latent, level, told), network(latent, level, changed), atol=1e-3)
+    assert not torch.allclose(network(latent, level, conditions), network(latent, level, changed), atol=1e-3)
 
 
 def test_tokens_are_put_back_where_they_were_taken():
-    """A final layer that answers each token's number fills that token's pixels with it."""
+    """A final layer that returns each token's number fills that token's pixels with it."""
     network = randomised(PixArt(SIZES)).double()
     numbers = torch.arange(6.0, dtype=torch.float64)
 
-    def answer(x: Tensor, level: Tensor) -> Tensor:
+    def number_tokens(x: Tensor, level: Tensor) -> Tensor:
         pixels = numbers[:, None, None] * 10 + torch.arange(4.0).double()[:, None] + torch.zeros(8).double()
         return pixels.flatten(1)[None]
 
-    network.final_layer.forward = answer
-    found = network.finish(noise(1, 6, 144), network.context(torch.tensor([1]), caption()), noise(1, 4, 4, 6))
-    assert found.shape == (1, 8, 4, 6)
+    network.final_layer.forward = number_tokens
+    actual = network.finish(
+        normal(1, 6, 144), network.context(torch.tensor([1]), make_caption()), normal(1, 4, 4, 6)
+    )
+    assert actual.shape == (1, 8, 4, 6)
     expected = interpolate(numbers.reshape(1, 1, 2, 3) * 10, scale_factor=2)[0, 0]
     inside = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64).repeat(2, 3)
-    assert torch.equal(found[0, 5], expected + inside)
+    assert torch.equal(actual[0, 5], expected + inside)
 
 
 def test_fresh_control_leaves_the_base_model_unchanged():
-    """What steers is zero at first, so training starts from PixArt, bit for bit."""
+    """ControlConfig starts at zero, so training starts from PixArt, bit for bit."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = DreamClearNet(SIZES, TINY.control).double().eval().requires_grad_(False)
-    told, latent, level = conditions(), noise(1, 4, 8, 8), torch.tensor([400])
-    assert torch.equal(network(latent, level, told), network.base_model(latent, level, told.caption))
+    conditions, latent, level = make_conditions(), normal(1, 4, 8, 8), torch.tensor([400])
+    assert torch.equal(
+        network(latent, level, conditions), network.base_model(latent, level, conditions.caption)
+    )
     network.am_pre[0].proj_add.bias.add_(0.1)
-    assert not torch.allclose(network(latent, level, told), network.base_model(latent, level, told.caption))
-
-
-def test_every_weight_counts():
-    """A weight without effect would load without a word wherever its key is wired to."""
-    network = tiny(crossing="released")
-    for value in network.parameters():
-        value.requires_grad_(True)
-    answer = network(noise(1, 4, 8, 8), torch.tensor([400]), conditions())
-    (answer * noise(1, 8, 8, 8, seed=9)).sum().backward()
-    for name, value in network.named_parameters():
-        assert value.grad is not None, name
-        assert float(value.grad.abs().max()) > 0, name
+    assert not torch.allclose(
+        network(latent, level, conditions), network.base_model(latent, level, conditions.caption)
+    )
 
 
 def test_the_weights_of_the_mixture_add_up_to_one():
-    mixture = randomised(Mixture(144, TINY.control), spread=0.5)
-    weights = mixture.weights(noise(2, 5, 144, dtype=torch.float32))
+    mixture = randomised(Mixture(144, TINY.control), scale=0.5)
+    weights = mixture.weights(normal(2, 5, 144, dtype=torch.float32))
     assert weights.shape == (2, 5, 3)
     assert bool((weights > 0).all())
     torch.testing.assert_close(weights.sum(2), torch.ones(2, 5), atol=1e-6, rtol=0)
 
 
 def test_the_mixture_is_the_weighed_mean_of_its_experts():
-    mixture = randomised(Mixture(144, TINY.control), spread=0.3).double()
-    x, difference = noise(1, 5, 144), noise(1, 5, 144, seed=2)
+    mixture = randomised(Mixture(144, TINY.control), scale=0.3).double()
+    x, difference = normal(1, 5, 144), normal(1, 5, 144, seed=2)
     weights = mixture.weights(difference)
-    opinions = [expert(x) for expert in mixture.experts]
-    for i, found in enumerate(mixture(x, difference)):
-        expected = sum(weights[..., j : j + 1] * opinion[i] for j, opinion in enumerate(opinions))
-        torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    outputs = [expert(x) for expert in mixture.experts]
+    for i, actual in enumerate(mixture(x, difference)):
+        expected = sum(weights[..., j : j + 1] * output[i] for j, output in enumerate(outputs))
+        torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
     mixture.gate[2].bias.copy_(torch.tensor([0.0, 80.0, 0.0]))
-    torch.testing.assert_close(mixture(x, difference)[0], opinions[1][0], atol=1e-12, rtol=0)
+    torch.testing.assert_close(mixture(x, difference)[0], outputs[1][0], atol=1e-12, rtol=0)
 
 
 def naive_comparison(layer: Comparison, degraded: Tensor, coarse_tokens: Tensor) -> Tensor:
@@ -212,53 +176,53 @@ def naive_comparison(layer: Comparison, degraded: Tensor, coarse_tokens: Tensor)
 
 @pytest.mark.parametrize("crossing", ["correct", "released"])
 def test_comparison_against_loops(crossing):
-    """Released, tokens of both pictures of a batch are asked as if they were of one."""
-    layer = randomised(Comparison(144), spread=0.3).double()
-    degraded, pre = noise(2, 4, 144), noise(2, 4, 144, seed=2)
+    """Released, tokens of both images of a batch attend to each other as if they were of one."""
+    layer = randomised(Comparison(144), scale=0.3).double()
+    degraded, pre = normal(2, 4, 144), normal(2, 4, 144, seed=2)
     if crossing == "correct":
-        found = torch.stack([naive_comparison(layer, *pair) for pair in zip(degraded, pre, strict=True)])
+        actual = torch.stack([naive_comparison(layer, *pair) for pair in zip(degraded, pre, strict=True)])
     else:
-        found = naive_comparison(layer, degraded.flatten(0, 1), pre.flatten(0, 1)).reshape(2, 4, 144)
+        actual = naive_comparison(layer, degraded.flatten(0, 1), pre.flatten(0, 1)).reshape(2, 4, 144)
     change, difference = layer(degraded, pre, crossing=crossing)
-    expected = found @ layer.proj.weight.T + layer.proj.bias
+    expected = actual @ layer.proj.weight.T + layer.proj.bias
     torch.testing.assert_close(change, expected, atol=1e-10, rtol=0)
-    expected = found @ layer.de_proj.weight.T + layer.de_proj.bias
+    expected = actual @ layer.de_proj.weight.T + layer.de_proj.bias
     torch.testing.assert_close(difference, expected, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize(("crossing", "alone"), [("correct", True), ("released", False)])
 def test_pictures_of_a_batch_meet_only_as_released(crossing, alone):
-    network = tiny(crossing=crossing)
-    latent, level, told = noise(2, 4, 8, 8), torch.tensor([300, 300]), conditions(batch=2)
+    network = tiny_network(crossing=crossing)
+    latent, level, conditions = normal(2, 4, 8, 8), torch.tensor([300, 300]), make_conditions(batch=2)
     first = Conditions(
-        degraded=told.degraded[:1],
-        coarse=told.coarse[:1],
-        caption=Caption(features=told.caption.features[:1], present=told.caption.present[:1]),
+        degraded=conditions.degraded[:1],
+        coarse=conditions.coarse[:1],
+        caption=Caption(features=conditions.caption.features[:1], present=conditions.caption.present[:1]),
     )
-    together, single = network(latent, level, told)[:1], network(latent[:1], level[:1], first)
+    together, single = network(latent, level, conditions)[:1], network(latent[:1], level[:1], first)
     assert torch.allclose(together, single, atol=1e-10) == alone
 
 
 def test_the_control_against_its_equations():
-    """Which of the two pictures goes where, with what sign, and after which block."""
-    network, told = tiny(), conditions()
-    latent, level = noise(1, 4, 8, 8), torch.tensor([250])
+    """Which of the two images goes where, with what sign, and after which block."""
+    network, conditions = tiny_network(), make_conditions()
+    latent, level = normal(1, 4, 8, 8), torch.tensor([250])
     base = network.base_model
-    context = base.context(level, told.caption)
+    context = base.context(level, conditions.caption)
     places = sine_positions((4, 4), width=144, grid=4).double()
     x = base.x_embedder(latent) + places
-    low = network.x_embedder_lq(latent) + places + network.c_embedder_lq(told.degraded)
-    pre = network.x_embedder_pre(latent) + places + network.c_embedder_pre(told.coarse)
+    low = network.x_embedder_lq(latent) + places + network.c_embedder_lq(conditions.degraded)
+    pre = network.x_embedder_pre(latent) + places + network.c_embedder_pre(conditions.coarse)
     for i in range(2):
         x = base.blocks[i](x, context)
         low = network.controlnet_lq[i].copied_block(low, context)
         pre = network.controlnet_pre[i].copied_block(pre, context)
-        found = naive_comparison(network.cross_de[i], low[0], pre[0])[None]
-        x = x + network.cross_de[i].proj(found)
+        actual = naive_comparison(network.cross_de[i], low[0], pre[0])[None]
+        x = x + network.cross_de[i].proj(actual)
         gelu = naive_gelu(network.am_pre[i].shared_proj(pre))
         x = (1 + network.am_pre[i].proj_mul(gelu)) * x + network.am_pre[i].proj_add(gelu)
-        scale, shift = network.am_lq[i](low, network.cross_de[i].de_proj(found))
+        scale, shift = network.am_lq[i](low, network.cross_de[i].de_proj(actual))
         x = (1 + scale) * x + shift
     x = base.blocks[2](x, context)  # the last is not steered here: it has no copy
     expected = base.finish(x, context, latent)
-    torch.testing.assert_close(network(latent, level, told), expected, atol=1e-10, rtol=0)
+    torch.testing.assert_close(network(latent, level, conditions), expected, atol=1e-10, rtol=0)

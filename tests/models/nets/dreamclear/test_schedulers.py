@@ -7,13 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from freezeframe.models.nets.dreamclear.cfg_denoiser import denoiser, gaussian_tiled, guidance_batch
 from freezeframe.models.nets.dreamclear.color_fix import coarse, fix_color
-from freezeframe.models.nets.dreamclear.controlnet import Conditions, Control, DreamClearNet
-from freezeframe.models.nets.dreamclear.pipeline import NetConfig, Settings
-from freezeframe.models.nets.dreamclear.pixart_dit import Caption, Transformer
+from freezeframe.models.nets.dreamclear.pipeline import Settings
 from freezeframe.models.nets.dreamclear.schedulers import (
     Schedule,
     add_noise,
@@ -24,75 +22,48 @@ from freezeframe.models.nets.dreamclear.schedulers import (
     sample,
     schedule,
 )
-
-SIZES = Transformer(width=144, depth=3, patch=2, latent=4, caption=(6, 10), grid=4)
-
-TINY = NetConfig(transformer=SIZES, control=Control(blocks=2, modulator=12, experts=3, gate=8))
-
-
-def noise(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def randomised(network: nn.Module, seed: int = 0, spread: float = 0.1) -> nn.Module:
-    """Every weight drawn at random: what starts at zero would test nothing."""
-    for i, value in enumerate((*network.parameters(), *network.buffers())):
-        value.requires_grad_(False).copy_(spread * noise(*value.shape, seed=1000 * seed + i))
-    return network.eval()
-
-
-def tiny(*, crossing: str = "correct") -> DreamClearNet:
-    return randomised(DreamClearNet(SIZES, TINY.control, crossing=crossing)).double()
-
-
-def caption(batch: int = 1, *, tokens: int = 4, seed: int = 5) -> Caption:
-    present = torch.arange(6).expand(batch, -1) < tokens
-    return Caption(features=noise(batch, 6, 10, seed=seed), present=present)
-
-
-def conditions(side: int = 8, *, batch: int = 1, seed: int = 7) -> Conditions:
-    low, pre = (noise(batch, 4, side, side, seed=seed + i) for i in range(2))
-    return Conditions(degraded=low, coarse=pre, caption=caption(batch))
+from tests.support.dreamclear import make_conditions, tiny_network
+from tests.support.weights import normal
 
 
 def test_guidance_of_one_is_the_conditional_branch():
-    network, told, latent = tiny(), conditions(), noise(1, 4, 8, 8)
-    plain = network(latent, torch.tensor([600]), told)
+    network, conditions, latent = tiny_network(), make_conditions(), normal(1, 4, 8, 8)
+    plain = network(latent, torch.tensor([600]), conditions)
     for channels in ("released", "all"):
-        denoise = denoiser(network, told, settings=Settings(guidance=1, guided=channels))
+        denoise = denoiser(network, conditions, settings=Settings(guidance=1, guided=channels))
         torch.testing.assert_close(denoise(latent, 600), plain, atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize(("which", "led"), [("released", 3), ("all", 4)])
-def test_guidance_leads_three_channels_as_released_or_four(which, led):
-    network, told, latent = tiny(), conditions(), noise(1, 4, 8, 8)
-    with_caption, without = network(*guidance_batch(network, latent, 600, told)).chunk(2)
-    found = denoiser(network, told, settings=Settings(guidance=4.5, guided=which))(latent, 600)
+@pytest.mark.parametrize(("which", "count_guided"), [("released", 3), ("all", 4)])
+def test_guidance_leads_three_channels_as_released_or_four(which, count_guided):
+    network, conditions, latent = tiny_network(), make_conditions(), normal(1, 4, 8, 8)
+    with_caption, without = network(*guidance_batch(network, latent, 600, conditions)).chunk(2)
+    actual = denoiser(network, conditions, settings=Settings(guidance=4.5, guided=which))(latent, 600)
     expected = 4.5 * with_caption - 3.5 * without
-    torch.testing.assert_close(found[:, :led], expected[:, :led], atol=1e-10, rtol=0)
-    assert torch.equal(found[:, led:], with_caption[:, led:])
+    torch.testing.assert_close(actual[:, :count_guided], expected[:, :count_guided], atol=1e-10, rtol=0)
+    assert torch.equal(actual[:, count_guided:], with_caption[:, count_guided:])
 
 
 def test_a_network_of_half_precision_answers_latents_of_full_precision():
     """Between steps latents are never rounded to the network's format."""
-    exact, latent = tiny(), noise(1, 4, 8, 8, dtype=torch.float32)
-    expected = denoiser(exact, conditions(), settings=Settings())(latent.double(), 600)
-    found = denoiser(tiny().bfloat16(), conditions(), settings=Settings())(latent, 600)
-    assert found.dtype == torch.float32
-    # bf16 keeps 1 / 256; through some twenty layers, and 4.5 times led away from itself.
-    error = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+    exact, latent = tiny_network(), normal(1, 4, 8, 8, dtype=torch.float32)
+    expected = denoiser(exact, make_conditions(), settings=Settings())(latent.double(), 600)
+    actual = denoiser(tiny_network().bfloat16(), make_conditions(), settings=Settings())(latent, 600)
+    assert actual.dtype == torch.float32
+    # bf16 keeps 1 / 256; through some twenty layers, and a guidance of 4.5.
+    error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt()
     assert float(error) < 0.1
 
 
 def test_no_caption_is_as_long_as_the_caption():
-    network, told = tiny(), conditions()
-    _, _, both = guidance_batch(network, noise(1, 4, 8, 8), 600, told)
+    network, conditions = tiny_network(), make_conditions()
+    _, _, both = guidance_batch(network, normal(1, 4, 8, 8), 600, conditions)
     assert both.caption.present.tolist() == [[True] * 4 + [False] * 2] * 2
     assert torch.equal(both.caption.features[1], network.base_model.y_embedder.y_embedding)
 
 
 def test_a_guided_prediction_is_linear_in_the_scale():
-    one, other = noise(1, 8, 2, 2), noise(1, 8, 2, 2, seed=2)
+    one, other = normal(1, 8, 2, 2), normal(1, 8, 2, 2, seed=2)
     assert torch.equal(guided(one, other, scale=0, channels=8), other)
     three, five = (guided(one, other, scale=scale, channels=3) for scale in (3, 5))
     torch.testing.assert_close(
@@ -124,7 +95,7 @@ def test_the_schedule_visits_evenly_from_first_to_last():
 @given(alpha_bar=st.floats(0.01, 0.99), seed=st.integers(0, 100))
 @settings(max_examples=20, deadline=None)
 def test_adding_noise_is_undone(alpha_bar, seed):
-    clean, fresh = noise(1, 2, 3, 3, seed=seed), noise(1, 2, 3, 3, seed=seed + 1)
+    clean, fresh = normal(1, 2, 3, 3, seed=seed), normal(1, 2, 3, 3, seed=seed + 1)
     torch.testing.assert_close(
         predict_clean(add_noise(clean, fresh, alpha_bar=alpha_bar), fresh, alpha_bar=alpha_bar), clean
     )
@@ -133,24 +104,24 @@ def test_adding_noise_is_undone(alpha_bar, seed):
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 @pytest.mark.parametrize("count", [1, 2, 10, 50])
 def test_a_perfect_predictor_of_noise_leads_back_to_the_clean_latent(sampler, count):
-    plan, clean = schedule(count), noise(1, 4, 3, 3)
+    plan, clean = schedule(count), normal(1, 4, 3, 3)
     alpha_bar = dict(zip(plan.steps, plan.alpha_bar, strict=True))
 
     def perfect(latent: Tensor, step: int) -> Tensor:
         a = alpha_bar[step]
         true = (latent - math.sqrt(a) * clean) / math.sqrt(1 - a)
-        return torch.cat([true, noise(1, 4, 3, 3, seed=step)], dim=1)
+        return torch.cat([true, normal(1, 4, 3, 3, seed=step)], dim=1)
 
-    found = sample(
-        perfect, noise(1, 4, 3, 3, seed=3), plan, generator=torch.Generator().manual_seed(0), sampler=sampler
+    actual = sample(
+        perfect, normal(1, 4, 3, 3, seed=3), plan, generator=torch.Generator().manual_seed(0), sampler=sampler
     )
     # Float64, divided by the root of the last step's a, 0.0064.
-    torch.testing.assert_close(found, clean, atol=1e-9, rtol=0)
+    torch.testing.assert_close(actual, clean, atol=1e-9, rtol=0)
 
 
 def test_a_step_has_the_mean_and_variance_of_the_gaussian_posterior():
     """q(x' | x, clean) is the product of two Gaussians: from x' to x, and from clean to x'."""
-    plan, clean, fresh = schedule(10), noise(1, 4, 3, 3), noise(1, 4, 3, 3, seed=2)
+    plan, clean, fresh = schedule(10), normal(1, 4, 3, 3), normal(1, 4, 3, 3, seed=2)
     for i in (1, 4, 9):
         here, there = plan.alpha_bar[i], plan.alpha_bar[i - 1]
         latent, step = add_noise(clean, fresh, alpha_bar=here), here / there
@@ -166,9 +137,9 @@ def test_a_step_has_the_mean_and_variance_of_the_gaussian_posterior():
 
 
 def test_a_step_without_fresh_noise_keeps_the_noise():
-    clean, fresh = noise(1, 4, 3, 3), noise(1, 4, 3, 3, seed=2)
-    found = ddim_step(add_noise(clean, fresh, alpha_bar=0.2), fresh, alpha_bar=(0.2, 0.7))
-    torch.testing.assert_close(found, math.sqrt(0.7) * clean + math.sqrt(0.3) * fresh)
+    clean, fresh = normal(1, 4, 3, 3), normal(1, 4, 3, 3, seed=2)
+    actual = ddim_step(add_noise(clean, fresh, alpha_bar=0.2), fresh, alpha_bar=(0.2, 0.7))
+    torch.testing.assert_close(actual, math.sqrt(0.7) * clean + math.sqrt(0.3) * fresh)
 
 
 def test_fresh_noise_has_the_predicted_deviation():
@@ -179,29 +150,29 @@ def test_fresh_noise_has_the_predicted_deviation():
         top = torch.zeros_like(latent) if step == 1 else latent / math.sqrt(0.1)
         return torch.cat([top, torch.ones_like(latent)], dim=1)
 
-    seen: list[Tensor] = []
+    latents: list[Tensor] = []
 
     def watch(latent: Tensor, step: int) -> Tensor:
-        seen.append(latent)
+        latents.append(latent)
         return uncertain(latent, step)
 
     start = torch.zeros(1, 4, 64, 64, dtype=torch.float64)
     sample(watch, start, plan, generator=torch.Generator().manual_seed(0))
     # 16,384 draws: their deviation is known to 0.6 %, three times that is allowed.
-    assert float(seen[1].std()) == pytest.approx(math.sqrt(1 - 0.5 / 0.9), rel=0.017)
+    assert float(latents[1].std()) == pytest.approx(math.sqrt(1 - 0.5 / 0.9), rel=0.017)
 
 
 def test_tiles_agree_with_the_whole_where_pixels_are_alone():
-    latent = noise(1, 4, 30, 41, dtype=torch.float32)
+    latent = normal(1, 4, 30, 41, dtype=torch.float32)
 
     def one(rows: slice, columns: slice) -> Tensor:
         part = latent[..., rows, columns]
         assert max(part.shape[-2:]) <= 16
         return torch.cat([part**2, 3 * part], dim=1)
 
-    found = gaussian_tiled(one, latent, tile=16, overlap=4)
+    actual = gaussian_tiled(one, latent, tile=16, overlap=4)
     # Weights from 1e-11 to 1 in float32.
-    torch.testing.assert_close(found, torch.cat([latent**2, 3 * latent], dim=1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(actual, torch.cat([latent**2, 3 * latent], dim=1), atol=1e-5, rtol=1e-5)
 
 
 def test_where_tiles_differ_the_nearer_middle_counts_more():
@@ -212,12 +183,12 @@ def test_where_tiles_differ_the_nearer_middle_counts_more():
         calls.append((rows, columns))
         return torch.full((1, 2, 8, 16), float(len(calls) - 1))
 
-    found = gaussian_tiled(one, latent, tile=16, overlap=4)[0, 0, 0]
+    actual = gaussian_tiled(one, latent, tile=16, overlap=4)[0, 0, 0]
     assert [columns.start for _, columns in calls] == [0, 12]
-    assert found[:12].tolist() == [0.0] * 12
-    assert found[16:].tolist() == [1.0] * 12
-    assert bool((found[12:16].diff() > 0).all())
-    torch.testing.assert_close(found[12:16] + found[12:16].flip(0), torch.ones(4))
+    assert actual[:12].tolist() == [0.0] * 12
+    assert actual[16:].tolist() == [1.0] * 12
+    assert bool((actual[12:16].diff() > 0).all())
+    torch.testing.assert_close(actual[12:16] + actual[12:16].flip(0), torch.ones(4))
 
 
 @pytest.mark.parametrize("size", [(16, 16), (8, 12)])
@@ -241,7 +212,7 @@ def naive_blur(x: np.ndarray, reach: int) -> np.ndarray:
 
 
 def test_the_coarse_part_against_loops():
-    x = noise(1, 1, 12, 40)
+    x = normal(1, 1, 12, 40)
     expected = x[0, 0].numpy()
     for reach in (1, 2, 4, 8, 16):
         expected = naive_blur(expected, reach)
@@ -249,20 +220,20 @@ def test_the_coarse_part_against_loops():
 
 
 def test_wavelet_colours_are_the_references_and_detail_stays():
-    picture, other = noise(1, 3, 40, 40), noise(1, 3, 40, 40, seed=2)
-    assert torch.allclose(fix_color(picture, picture, method="wavelet"), picture, atol=1e-12)
-    tinted = picture + torch.tensor([0.3, -0.1, 0.2]).double()[:, None, None]
-    torch.testing.assert_close(fix_color(tinted, picture, method="wavelet"), picture, atol=1e-12, rtol=0)
-    mixed = fix_color(picture, other, method="wavelet")
-    torch.testing.assert_close(mixed - coarse(other), picture - coarse(picture), atol=1e-12, rtol=0)
+    image, other = normal(1, 3, 40, 40), normal(1, 3, 40, 40, seed=2)
+    assert torch.allclose(fix_color(image, image, method="wavelet"), image, atol=1e-12)
+    tinted = image + torch.tensor([0.3, -0.1, 0.2]).double()[:, None, None]
+    torch.testing.assert_close(fix_color(tinted, image, method="wavelet"), image, atol=1e-12, rtol=0)
+    mixed = fix_color(image, other, method="wavelet")
+    torch.testing.assert_close(mixed - coarse(other), image - coarse(image), atol=1e-12, rtol=0)
 
 
 def test_adain_takes_mean_and_deviation_and_nothing_else():
-    picture, other = noise(1, 3, 20, 20), 0.3 * noise(1, 3, 20, 20, seed=2) + 0.5
-    fixed = fix_color(picture, other, method="adain")
+    image, other = normal(1, 3, 20, 20), 0.3 * normal(1, 3, 20, 20, seed=2) + 0.5
+    fixed = fix_color(image, other, method="adain")
     for moment in (torch.mean, torch.std):
         # The floor under the variance, 1e-5, against 0.09.
         torch.testing.assert_close(moment(fixed, (2, 3)), moment(other, (2, 3)), atol=1e-4, rtol=0)
-    stretched = fix_color(7 * picture - 2, other, method="adain")
+    stretched = fix_color(7 * image - 2, other, method="adain")
     torch.testing.assert_close(stretched, fixed, atol=1e-4, rtol=0)
-    assert fix_color(picture, other, method="none") is picture
+    assert fix_color(image, other, method="none") is image
