@@ -13,15 +13,9 @@ from torch import Tensor
 
 from freezeframe.data.blur.operator import rolling_shutter_weights
 from freezeframe.data.types import CameraPath
+from freezeframe.splatting.camera.curves import bezier, hermite, spline_slopes
 from freezeframe.splatting.camera.lie import compose_se3, se3_exp, so3_exp, so3_log
-from freezeframe.splatting.camera.trajectory import (
-    BezierTrajectory,
-    SplineTrajectory,
-    bezier,
-    hermite,
-    pixel_scale,
-    spline_slopes,
-)
+from freezeframe.splatting.camera.trajectory import BezierTrajectory, SplineTrajectory, pixel_scale
 
 SIZE = (90, 160)
 LENS = torch.tensor([[150.0, 0, 79.5], [0, 150, 44.5], [0, 0, 1]])

@@ -243,7 +243,7 @@ def test_sharp_pictures_go_with_those_that_are_not_held_out(tmp_path):
     assert names == ["images/000", "images_test/000", "images_test/001", "images/003", "images_test/002",
                      "images_test/003"]  # fmt: skip
     (tmp_path / "images_test" / "000.png").unlink()
-    with pytest.raises(UnreadableMedia, match="3 sharp pictures"):
+    with pytest.raises(UnreadableMedia, match="3 sharp images"):
         read_posed_images(tmp_path)
 
 
@@ -327,7 +327,7 @@ def test_the_reason_is_told_of_llff(tmp_path):
     with pytest.raises(UnreadableMedia, match="not a folder"):
         read_posed_images(tmp_path / "nowhere")
     write_llff(tmp_path, filmed())
-    with pytest.raises(UnreadableMedia, match="6 pictures"):
+    with pytest.raises(UnreadableMedia, match="6 images"):
         read_posed_images(tmp_path)
     pictures(tmp_path / "images", 4)
     with pytest.raises(UnreadableMedia, match="images 4"):

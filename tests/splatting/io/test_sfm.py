@@ -17,9 +17,9 @@ from torch import Tensor
 from freezeframe.data.errors import FreezeframeError, MissingExtra, NoScene
 from freezeframe.data.synthesis.demo.known_views import Plane, planes_view
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
-from freezeframe.splatting.io import sfm as colmap
+from freezeframe.splatting.io import sfm
 from freezeframe.splatting.io.colmap_worker import ColmapJob, extract, mapper_options
-from freezeframe.splatting.io.sfm import run_colmap
+from freezeframe.splatting.io.sfm import TimeLimit, run_colmap
 
 SIZE = (135, 240)
 FOCAL = 220.0
@@ -131,8 +131,8 @@ def test_features_stay_where_nothing_moves(tmp_path):
     frame = painted(0, 128)
     static = torch.zeros(1, 128, 128)
     static[:, :, 64:] = 1
-    _, size = colmap._write_images([frame], tmp_path, static)
-    K = colmap._as_colmap(torch.tensor([[90.0, 0, 63.5], [0, 80, 60], [0, 0, 1]]))
+    _, size = sfm._write_images([frame], tmp_path, static)
+    K = sfm._to_colmap(torch.tensor([[90.0, 0, 63.5], [0, 80, 60], [0, 0, 1]]))
     job = ColmapJob(
         folder=tmp_path, sharpest_first=(), long_side=max(size), K=K, masked=True, exhaustive=True
     )
@@ -149,7 +149,7 @@ def test_features_stay_where_nothing_moves(tmp_path):
 def test_the_sharpest_come_first(tmp_path):
     sharp = painted(0, 64)
     blurred = torch.nn.functional.avg_pool2d(sharp[None], 5, stride=1, padding=2)[0]
-    names, size = colmap._write_images([blurred, sharp, blurred * 0], tmp_path, None)
+    names, size = sfm._write_images([blurred, sharp, blurred * 0], tmp_path, None)
     assert names == ["000001.png", "000000.png", "000002.png"]
     assert size == (64, 64)
 
@@ -180,7 +180,7 @@ def test_colmap_ends_when_its_time_does(seconds):
     pytest.importorskip("pycolmap")
     begun = time.monotonic()
     with pytest.raises(NoScene, match=r"COLMAP was still .* after [01] s; .*--budget"):
-        run_colmap([painted(k, 96) for k in range(12)], seconds=seconds)
+        run_colmap([painted(k, 96) for k in range(12)], limit=TimeLimit(seconds=seconds))
     assert time.monotonic() - begun < 20
     assert not subprocess_left()
 
@@ -193,7 +193,7 @@ def test_a_beat_that_raises_ends_colmap_too():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_colmap([painted(k, 96) for k in range(4)], check_deadline=check_deadline)
+        run_colmap([painted(k, 96) for k in range(4)], limit=TimeLimit(check_deadline=check_deadline))
     assert not subprocess_left()
 
 
@@ -214,6 +214,9 @@ def subprocess_left() -> list[str]:
 def test_pycolmap_is_loaded_in_a_process_of_its_own():
     """It takes SIGTERM over and answers with a trace: this process must stay able to say a sentence."""
     pytest.importorskip("pycolmap", reason="needs the extra sfm")
-    code = "import sys; from freezeframe.splatting.io.sfm import _pycolmap; _pycolmap(); print(*sys.modules)"
+    code = (
+        "import sys; from freezeframe.splatting.io.sfm import _check_pycolmap; _check_pycolmap();"
+        " print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "pycolmap" not in loaded.split()

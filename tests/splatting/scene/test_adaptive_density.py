@@ -91,7 +91,7 @@ def grad2d_stats_of(scene: Gaussians, loss, *, views: Tensor = HERE, scale: floa
     picture, _, info = render_gaussians(Gaussians(**parts), views, lens, (height, width))
     info["means2d"].retain_grad()
     loss(picture).backward()
-    return Grad2dStats.none(len(scene)).after(info, pictures=len(views))
+    return Grad2dStats.zeros(len(scene)).accumulate(info, images=len(views))
 
 
 # The threshold
@@ -155,7 +155,7 @@ def test_what_is_not_seen_is_not_pulled():
 def test_evidence_needs_the_gradient_kept():
     _, _, info = render_gaussians(crowd(5), HERE, LENS, SIZE)
     with pytest.raises(ValueError, match="retain_grad"):
-        Grad2dStats.none(5).after(info, pictures=1)
+        Grad2dStats.zeros(5).accumulate(info, images=1)
 
 
 # Cloning, splitting, pruning
@@ -174,7 +174,7 @@ def test_a_clone_taken_back_leaves_the_same_scene():
 def test_a_split_leaves_one_more_around_the_same_middle():
     scene = crowd(12)
     chosen = flags(12, 2, 7)
-    halves = split(scene, chosen, random=chance())
+    halves = split(scene, chosen, generator=chance())
     assert len(halves.scene) == 14
     for number in (2, 7):
         two = halves.parent_index == number
@@ -191,7 +191,7 @@ def test_halves_are_drawn_from_the_gaussian_that_is_split():
     """The covariance of many halves is that of their parent, 5 % by chance."""
     scene = crowd(1, seed=5)
     many = index_gaussians(scene, torch.zeros(4000, dtype=torch.long), new=4000).scene
-    halves = split(many, torch.ones(4000, dtype=torch.bool), random=chance()).scene
+    halves = split(many, torch.ones(4000, dtype=torch.bool), generator=chance()).scene
     wanted = covariances(scene.quats, scene.scales.exp())[0]
     assert torch.allclose(torch.cov(halves.means.T), wanted, atol=0.05 * float(wanted.diagonal().max()))
 
@@ -216,7 +216,11 @@ def test_growing_clones_the_small_splits_the_large_and_lets_the_others_be():
     scene = scene.with_tensors({"scales": scales})
     grad2d_stats = Grad2dStats(grad2d=torch.where(flags(8, 3, 5), 1.0, 0.0), visible_count=torch.ones(8))
     result = densify(
-        scene, grad2d_stats, AdaptiveDensityControl(extent=10, prune_scale3d=10), progress=0, random=chance()
+        scene,
+        grad2d_stats,
+        AdaptiveDensityControl(extent=10, prune_scale3d=10),
+        progress=0,
+        generator=chance(),
     )
     assert sorted(result.parent_index.tolist()) == [0, 1, 2, 3, 3, 4, 5, 5, 6, 7]
     assert sorted(result.parent_index[result.new].tolist()) == [3, 3, 5]
@@ -233,16 +237,16 @@ def test_the_cap_is_never_exceeded(count, cap_max, seed):
         grad2d=torch.rand(count, generator=chance(seed)), visible_count=torch.ones(count)
     )
     control = AdaptiveDensityControl(extent=10, cap_max=cap_max, prune_opa=0, prune_scale3d=100)
-    grown = densify(scene, grad2d_stats, control, progress=1, random=chance())
+    grown = densify(scene, grad2d_stats, control, progress=1, generator=chance())
     assert count <= len(grown.scene) <= limit
-    sampled = relocate_and_add(scene, MCMCStrategy(cap_max=cap_max, growth_factor=0.5), random=chance())
+    sampled = relocate_and_add(scene, MCMCStrategy(cap_max=cap_max, growth_factor=0.5), generator=chance())
     assert count <= len(sampled.scene) <= limit
 
 
 def test_where_there_is_little_room_the_strongest_pull_wins():
     grad2d_stats = Grad2dStats(grad2d=torch.tensor([1.0, 5, 3, 4, 2]), visible_count=torch.ones(5))
     control = AdaptiveDensityControl(extent=1, cap_max=7, grow_scale3d=9, prune_scale3d=99)
-    result = densify(crowd(5), grad2d_stats, control, progress=1, random=chance())
+    result = densify(crowd(5), grad2d_stats, control, progress=1, generator=chance())
     assert sorted(result.parent_index[result.new].tolist()) == [1, 3]
 
 
@@ -261,11 +265,11 @@ def trained(scene: Gaussians) -> tuple[nn.ParameterDict, torch.optim.Adam]:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda scene: split(scene, flags(20, 4, 9), random=chance()),
+        lambda scene: split(scene, flags(20, 4, 9), generator=chance()),
         lambda scene: clone(scene, flags(20, 4, 9)),
         lambda scene: prune(scene, prune_opa=0.5, prune_scale3d=9),
-        lambda scene: relocate(scene, flags(20, 4, 9, 11), random=chance()),
-        lambda scene: add(scene, 6, random=chance()),
+        lambda scene: relocate(scene, flags(20, 4, 9, 11), generator=chance()),
+        lambda scene: add(scene, 6, generator=chance()),
     ],
     ids=["split", "clone", "prune", "relocate", "add"],
 )
@@ -337,7 +341,7 @@ def test_a_stack_of_copies_looks_like_the_one(opacity, copies):
     one = alone(opacity, width=0.3)
     stack = index_gaussians(one, torch.zeros(copies, dtype=torch.long), new=1).scene
     dead = ~flags(copies, 0)
-    moved = relocate(stack, dead, random=chance())
+    moved = relocate(stack, dead, generator=chance())
     assert torch.equal(moved.scene.means, stack.means)
     lens = torch.tensor([[40.0, 0, 40], [0, 40.0, 30], [0, 0, 1]])
     (_, before, _), (_, after, _) = (
@@ -356,7 +360,9 @@ def test_the_dead_go_where_something_is_seen_and_nobody_else_moves():
     scene = crowd(30)
     opacity_logits = scene.opacities.clone()
     opacity_logits[[3, 8, 21]] = -8.0
-    moved = relocate(scene.with_tensors({"opacities": opacity_logits}), flags(30, 3, 8, 21), random=chance(2))
+    moved = relocate(
+        scene.with_tensors({"opacities": opacity_logits}), flags(30, 3, 8, 21), generator=chance(2)
+    )
     assert len(moved.scene) == 30
     assert not set(moved.parent_index.tolist()) & {3, 8, 21}
     assert torch.equal(moved.scene.means, scene.means[moved.parent_index])
@@ -367,7 +373,7 @@ def test_the_opaque_are_chosen_the_more_often():
     """In proportion to opacity: 3 to 1, within four standard deviations of 4,000 throws."""
     scene = index_gaussians(alone(0.6), torch.zeros(2, dtype=torch.long), new=2).scene
     scene = scene.with_tensors({"opacities": torch.logit(torch.tensor([0.6, 0.2]))})
-    grown = add(scene, 4000, random=chance())
+    grown = add(scene, 4000, generator=chance())
     share = float((grown.parent_index[2:] == 0).float().mean())
     assert share == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 4000))
 
@@ -376,7 +382,7 @@ def test_numbers_grow_by_a_twentieth_until_the_cap():
     scene, strategy = crowd(100), MCMCStrategy(cap_max=112)
     sizes = []
     for _ in range(4):
-        scene = relocate_and_add(scene, strategy, random=chance()).scene
+        scene = relocate_and_add(scene, strategy, generator=chance()).scene
         sizes.append(len(scene))
     assert sizes == [105, 110, 112, 112]
 
@@ -384,7 +390,7 @@ def test_numbers_grow_by_a_twentieth_until_the_cap():
 def test_a_scene_without_life_stays_as_it_is():
     scene = crowd(5)
     faint = scene.with_tensors({"opacities": torch.full((5,), -9.0)})
-    assert same(relocate(faint, torch.ones(5, dtype=torch.bool), random=chance()).scene, faint)
+    assert same(relocate(faint, torch.ones(5, dtype=torch.bool), generator=chance()).scene, faint)
 
 
 # Noise
@@ -394,13 +400,13 @@ def test_shaking_moves_the_faint_along_their_own_shape_and_spares_the_opaque():
     scene = crowd(1, seed=3)
     many = index_gaussians(scene, torch.zeros(6000, dtype=torch.long), new=6000).scene
     faint = many.with_tensors({"opacities": torch.full((6000,), -12.0)})
-    move = inject_noise(faint, lr=1e-3, pixel=1e-2, noise=0.5, random=chance()) - faint.means
+    move = inject_noise(faint, MCMCStrategy(), lr=1e-3, pixel=1e-2, generator=chance()) - faint.means
     gate = 1 / (1 + math.exp(-100 * 0.005))
     shape = 0.5 * 1e-3 / 1e-4 * gate * covariances(scene.quats, scene.scales.exp())[0]
     wanted = shape @ shape.T
     assert torch.allclose(torch.cov(move.T), wanted, atol=0.06 * float(wanted.diagonal().max()))
     opaque = many.with_tensors({"opacities": torch.full((6000,), 0.0)})
-    still = inject_noise(opaque, lr=1e-3, pixel=1e-2, noise=0.5, random=chance()) - opaque.means
+    still = inject_noise(opaque, MCMCStrategy(), lr=1e-3, pixel=1e-2, generator=chance()) - opaque.means
     assert float(still.abs().max()) < 1e-12 + 1e-6 * float(move.abs().max())
 
 
@@ -408,8 +414,8 @@ def test_shaking_does_not_depend_on_the_scenes_unit():
     """The same scene in millimetres moves a thousand times as many of them."""
     scene = crowd(10).with_tensors({"opacities": torch.full((10,), -12.0)})
     large = scene.with_tensors({"means": scene.means * 1000, "scales": scene.scales + math.log(1000)})
-    near = inject_noise(scene, lr=1e-3, pixel=1e-2, noise=0.5, random=chance()) - scene.means
-    far = inject_noise(large, lr=1.0, pixel=10.0, noise=0.5, random=chance()) - large.means
+    near = inject_noise(scene, MCMCStrategy(), lr=1e-3, pixel=1e-2, generator=chance()) - scene.means
+    far = inject_noise(large, MCMCStrategy(), lr=1.0, pixel=10.0, generator=chance()) - large.means
     assert torch.allclose(far, near * 1000, rtol=1e-3, atol=1e-2)
 
 

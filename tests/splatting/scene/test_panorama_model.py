@@ -12,7 +12,6 @@ from freezeframe.data.synthesis.demo.known_views import sphere_view
 from freezeframe.data.types import CameraPath
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
 from freezeframe.splatting.camera.trajectory import SplineTrajectory, Views
-from freezeframe.splatting.optim.optimizer import downscale_views
 from freezeframe.splatting.scene.panorama_model import (
     SUPERSAMPLING,
     PanoramaModel,
@@ -86,10 +85,7 @@ def test_painting_sharp_frames_gives_the_scene_back():
     )
     view = sphere_view(waves((300, 480)), LENS, SIZE, reach=(0.8, 0.5))
     with torch.no_grad():
-        frame_views = [trajectory.at(k, torch.zeros(1)) for k in range(5)]
-    views = Views(
-        viewmats=torch.cat([s.viewmats for s in frame_views]), Ks=torch.cat([s.Ks for s in frame_views])
-    )
+        views = Views.cat([trajectory.at(k, torch.zeros(1)) for k in range(5)])
     frames = torch.stack([view(pose) for pose in views.viewmats])
     canvas = build_panorama(trajectory, 5, SIZE, density=110.0 * SUPERSAMPLING)
     canvas.backproject(frames, views, torch.ones(5, *SIZE))
@@ -113,7 +109,7 @@ def test_smaller_frames_are_means_of_pixels(downscale):
     y, x = torch.meshgrid(torch.linspace(0, 1, 300), torch.linspace(0, 1, 480), indexing="ij")
     canvas.sqrt_linear.data = torch.stack([x, y, x * y]).sqrt()
     views = Views(viewmats=torch.eye(4)[None], Ks=LENS[None])
-    small = canvas(downscale_views(views, downscale), (SIZE[0] // downscale, SIZE[1] // downscale))
+    small = canvas(views.downscale(downscale), (SIZE[0] // downscale, SIZE[1] // downscale))
     mean = torch.nn.functional.avg_pool2d(canvas(views, SIZE), downscale)
     assert float((small - mean).detach().abs().max()) < 1e-3
 

@@ -28,10 +28,9 @@ from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
 from freezeframe.pipeline.stages.measure import ESTIMATORS, ChainedFlows, Motion, adjacent_flows
 from freezeframe.pipeline.stages.splat import SceneLog, splat
 from freezeframe.pipeline.tasks.scene.fallback import FallbackResult
-from freezeframe.pipeline.tasks.scene.run import SceneOptions, rebuild
+from freezeframe.pipeline.tasks.scene.run import SceneCallbacks, SceneOptions, rebuild
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
-from freezeframe.splatting.io.export import read_cameras
-from freezeframe.splatting.optim.optimizer import Fit, FitProgress
+from freezeframe.splatting.optim.optimizer import Fit, FitMetrics
 
 SIZE = (96, 160)
 FOCAL = 150.0
@@ -86,10 +85,6 @@ def settings(steps: int = 12) -> Config:
     )
 
 
-def ignore_progress(progresses: FitProgress) -> None:
-    """Progress that nobody looks at."""
-
-
 def test_a_film_keeps_every_picture_and_its_colours(frames, clip):
     with av.open(str(clip)) as container:
         decoded = list(container.decode(video=0))
@@ -132,13 +127,7 @@ def test_what_moves_by_itself_is_no_part_of_the_scene(frames):
 
 def test_a_scene_becomes_a_folder_with_everything_in_it(clip, tmp_path):
     output = tmp_path / "scene"
-    report = rebuild(
-        clip,
-        output,
-        config=settings(),
-        scene_options=SceneOptions(subframes=2),
-        on_fit_progress=ignore_progress,
-    )
+    report = rebuild(clip, output, config=settings(), scene_options=SceneOptions(subframes=2))
     names = {each.name for each in output.iterdir()}
     expected = {"sharp.mp4", "panorama.png", "camera.json", "flythrough.mp4", "slow.mp4", "report.json"}
     assert names == expected
@@ -147,9 +136,9 @@ def test_a_scene_becomes_a_folder_with_everything_in_it(clip, tmp_path):
         assert sum(1 for _ in container.decode(video=0)) == 2 * COUNT
     with av.open(str(output / "sharp.mp4")) as sharp, av.open(str(clip)) as old:
         assert [f.pts for f in sharp.decode(video=0)] == [f.pts for f in old.decode(video=0)]
-    camera_path = read_cameras(output / "camera.json")
-    assert len(camera_path.times) == COUNT
-    assert json.loads((output / "report.json").read_text())["mode"] == report.mode
+    assert len(json.loads((output / "camera.json").read_text())["frames"]) == COUNT
+    document = json.loads((output / "report.json").read_text())
+    assert (document["schema"], document["mode"]) == (1, report.mode)
     assert cv2.imread(str(output / "panorama.png")).shape[1] > SIZE[1]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["scene"], "nothing unfinished is left behind"
 
@@ -158,28 +147,26 @@ def test_an_existing_folder_is_kept(clip, tmp_path):
     (tmp_path / "scene").mkdir()
     (tmp_path / "scene" / "notes.txt").write_text("mine")
     with pytest.raises(UnwritableOutput, match="exists"):
-        rebuild(
-            clip,
-            tmp_path / "scene",
-            config=settings(),
-            scene_options=SceneOptions(),
-            on_fit_progress=ignore_progress,
-        )
+        rebuild(clip, tmp_path / "scene", config=settings())
     assert (tmp_path / "scene" / "notes.txt").read_text() == "mine"
 
 
-def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.CHECKPOINT_SECONDS", 0.0)
+def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path):
+    options = SceneOptions(checkpoint_seconds=0.0)
     progresses: list[float] = []
 
-    def stop(progress: FitProgress) -> None:
+    def stop(progress: FitMetrics) -> None:
         progresses.append(progress.progress)
         if len(progresses) == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         rebuild(
-            clip, tmp_path / "scene", config=settings(), scene_options=SceneOptions(), on_fit_progress=stop
+            clip,
+            tmp_path / "scene",
+            config=settings(),
+            scene_options=options,
+            callbacks=SceneCallbacks(on_fit_progress=stop),
         )
     assert not (tmp_path / "scene").exists()
     resumed: list[float] = []
@@ -187,8 +174,8 @@ def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path, monkeypatch):
         clip,
         tmp_path / "scene",
         config=settings(),
-        scene_options=SceneOptions(),
-        on_fit_progress=lambda t: resumed.append(t.progress),
+        scene_options=options,
+        callbacks=SceneCallbacks(on_fit_progress=lambda t: resumed.append(t.progress)),
     )
     assert resumed[0] == pytest.approx(progresses[-1]), (
         "the step that was stopped is done again, and no other"
@@ -198,22 +185,18 @@ def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path, monkeypatch):
 # Where there is no scene the clip is delivered all the same
 
 
-def delivered(clip: Path, output: Path, *, reason: str, config: Config | None = None) -> FallbackResult:
+def delivered(clip: Path, output: Path, *, reason: str, checkpoint_seconds: float = 10.0) -> FallbackResult:
     """What became of a clip without a scene: the reason told, and as many frames at the same times."""
-    done = rebuild(
-        clip,
-        output,
-        config=config or settings(),
-        scene_options=SceneOptions(),
-        on_fit_progress=ignore_progress,
+    result = rebuild(
+        clip, output, config=settings(), scene_options=SceneOptions(checkpoint_seconds=checkpoint_seconds)
     )
-    assert isinstance(done, FallbackResult)
-    assert re.search(reason, done.text())
+    assert isinstance(result, FallbackResult)
+    assert re.search(reason, result.format_text())
     assert re.search(reason, (output / "report.json").read_text())
     assert {each.name for each in output.iterdir()} == {f"sharp{clip.suffix}", "report.json"}
     with av.open(str(output / f"sharp{clip.suffix}")) as sharp, av.open(str(clip)) as old:
         assert [f.pts for f in sharp.decode(video=0)] == [f.pts for f in old.decode(video=0)]
-    return done
+    return result
 
 
 def test_a_still_camera_has_no_scene_and_its_clip_is_delivered(frames, tmp_path):
@@ -229,7 +212,7 @@ def test_a_still_camera_has_no_scene_and_its_clip_is_delivered(frames, tmp_path)
 def test_a_cut_is_told_with_its_place(frames, tmp_path):
     other = 1 - frames[1].flip(3)
     both = write_video(torch.cat([frames[1][:4], other[4:]]), tmp_path / "cut.mp4", rate=Fraction(24))
-    delivered(both, tmp_path / "scene", reason=r"changes at frame 4.*--start")
+    delivered(both, tmp_path / "scene", reason=r"scene cut at frame 4.*--start")
 
 
 def test_one_frame_is_no_scene(frames, tmp_path):
@@ -238,7 +221,6 @@ def test_one_frame_is_no_scene(frames, tmp_path):
 
 
 def test_a_fit_that_falls_apart_leaves_its_checkpoint_and_the_clip(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.CHECKPOINT_SECONDS", 0.0)
     original = Fit.render_exposure
 
     def diverge(self: Fit, frame: int, *, jitter: bool) -> tuple[Tensor, Tensor]:
@@ -246,9 +228,9 @@ def test_a_fit_that_falls_apart_leaves_its_checkpoint_and_the_clip(clip, tmp_pat
         return (linear * math.nan if self.step == 5 else linear), temporal_change
 
     monkeypatch.setattr(Fit, "render_exposure", diverge)
-    done = delivered(clip, tmp_path / "scene", reason="fell apart at step 5")
-    assert done.checkpoint_kept is not None
-    assert torch.load(done.checkpoint_kept, weights_only=True)["step"] == 5
+    result = delivered(clip, tmp_path / "scene", reason="diverged at step 5", checkpoint_seconds=0.0)
+    assert result.checkpoint is not None
+    assert torch.load(result.checkpoint, weights_only=True)["step"] == 5
 
 
 @pytest.mark.parametrize(
