@@ -1,4 +1,4 @@
-"""A budget bounds all of `freezeframe scene`, and what comes then is said in one sentence."""
+"""`--budget` bounds all of `freezeframe scene`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_each_piece_of_work_is_told():
 
 
 def test_frames_for_which_no_time_is_left_stay_as_they_are(pan, tmp_path):
-    """The way of single frames is bounded too: a hundredth of a second is not enough for any of them."""
+    """The fallback is bounded too: a hundredth of a second is not enough for any frame."""
     target_claim = claim(tmp_path / "out", kind="folder")
     with locked_job_folder(target_claim):
         result = write_fallback(

@@ -34,7 +34,7 @@ from freezeframe.splatting.optim.optimizer import Fit, FitMetrics
 
 SIZE = (96, 160)
 FOCAL = 150.0
-LENS = torch.tensor([[FOCAL, 0, 79.5], [0, FOCAL, 47.5], [0, 0, 1]])
+INTRINSICS = torch.tensor([[FOCAL, 0, 79.5], [0, FOCAL, 47.5], [0, 0, 1]])
 COUNT = 8
 SHUTTER = 0.8
 
@@ -55,22 +55,22 @@ def pan(time: float) -> Tensor:
     return torch.tensor([1.5 * math.sin(time), 4 * time + 0.5 * time**2 - 30, 0.0])
 
 
-def seen(way: object = pan) -> tuple[Tensor, Tensor]:
+def render_frames(rotation_px: object = pan) -> tuple[Tensor, Tensor]:
     """[T, 3, H, W] blurred and sharp frames."""
-    view = sphere_view(panorama(), LENS, SIZE, reach=(0.95, 0.55))
+    view = sphere_view(panorama(), INTRINSICS, SIZE, reach=(0.95, 0.55))
 
-    def moment(time: float) -> Tensor:
-        return view(compose_se3(so3_exp(way(time) / FOCAL), torch.zeros(3)))
+    def render(time: float) -> Tensor:
+        return view(compose_se3(so3_exp(rotation_px(time) / FOCAL), torch.zeros(3)))
 
     blurred = [
-        integrate_exposure(lambda u, k=k: moment(k + u), 0.0, shutter=SHUTTER, count=9) for k in range(COUNT)
+        integrate_exposure(lambda u, k=k: render(k + u), 0.0, shutter=SHUTTER, count=9) for k in range(COUNT)
     ]
-    return torch.stack(blurred).clamp(0, 1), torch.stack([moment(float(k)) for k in range(COUNT)])
+    return torch.stack(blurred).clamp(0, 1), torch.stack([render(float(k)) for k in range(COUNT)])
 
 
 @pytest.fixture(scope="module")
 def frames() -> tuple[Tensor, Tensor]:
-    return seen()
+    return render_frames()
 
 
 @pytest.fixture(scope="module")
@@ -93,21 +93,21 @@ def test_a_film_keeps_every_picture_and_its_colours(frames, clip):
         assert stream.codec_context.colorspace == 1
     assert len(decoded) == COUNT
     shown = next(iter(open_video(clip).frames())).picture.linear()
-    # Colours are kept at half the size: whole boxes of them are compared.
+    # Chroma has half the resolution: block means are compared.
     apart = torch.nn.functional.avg_pool2d(shown, 8) - torch.nn.functional.avg_pool2d(frames[0][0], 8)
     assert float(apart.abs().mean()) < 0.01
 
 
 def test_the_camera_is_found_to_a_fifth_of_a_pixel(frames):
-    """Turns between blurred frames, by enhanced correlation, against the true ones."""
+    """Rotations between blurred frames, by enhanced correlation, against the true ones."""
     blurred = frames[0]
     flows = adjacent_flows(blurred, ESTIMATORS["dis"])
-    found = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
-    assert found.path.kind == "rotation"
-    assert not found.unregistered
+    estimate = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
+    assert estimate.path.kind == "rotation"
+    assert not estimate.unregistered
     for k in range(1, COUNT):
         true = so3_exp(pan(float(k)) / FOCAL) @ so3_exp(pan(0.0) / FOCAL).T
-        apart = found.path.rotations[k] @ found.path.rotations[0].T @ true.T
+        apart = estimate.path.rotations[k] @ estimate.path.rotations[0].T @ true.T
         angle = math.acos(min(1.0, (float(apart.trace()) - 1) / 2))
         assert angle * FOCAL < 0.2 * math.sqrt(k) + 0.2
 
@@ -119,10 +119,10 @@ def test_what_moves_by_itself_is_no_part_of_the_scene(frames):
             3, 1, 1, generator=torch.Generator().manual_seed(1)
         ) + 0.1 * torch.rand(3, 30, 30, generator=torch.Generator().manual_seed(2))
     flows = adjacent_flows(blurred, ESTIMATORS["dis"])
-    found = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
+    estimate = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
     # A flow of small frames sees a small mover's middle only.
-    assert float(found.static[3, 35:55, 60:80].mean()) < 0.6
-    assert float(found.static[3, :, 110:].mean()) > 0.9
+    assert float(estimate.static[3, 35:55, 60:80].mean()) < 0.6
+    assert float(estimate.static[3, :, 110:].mean()) > 0.9
 
 
 def test_a_scene_becomes_a_folder_with_everything_in_it(clip, tmp_path):
@@ -182,11 +182,11 @@ def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path):
     )
 
 
-# Where there is no scene the clip is delivered all the same
+# Fallback
 
 
 def delivered(clip: Path, output: Path, *, reason: str, checkpoint_seconds: float = 10.0) -> FallbackResult:
-    """What became of a clip without a scene: the reason told, and as many frames at the same times."""
+    """The result of a clip without a scene: the reason, and as many frames at the same times."""
     result = rebuild(
         clip, output, config=settings(), scene_options=SceneOptions(checkpoint_seconds=checkpoint_seconds)
     )
@@ -282,7 +282,7 @@ def test_the_command_makes_a_pan_sharper(frames, clip, tmp_path):
 # The stage inside `freezeframe video`
 
 
-def staged(images: Tensor) -> tuple[Clip, Motion]:
+def make_clip(images: Tensor) -> tuple[Clip, Motion]:
     near = adjacent_flows(images, ESTIMATORS["dis"])
     shape = images.shape[2:]
     clip = Clip(
@@ -299,7 +299,7 @@ def staged(images: Tensor) -> tuple[Clip, Motion]:
 
 
 def test_the_stage_is_off_unless_asked_for(frames):
-    clip, motion = staged(frames[0][:3])
+    clip, motion = make_clip(frames[0][:3])
     scenes = SceneLog()
     sharp = torch.rand(1, 3, *SIZE)
     same = splat(sharp, clip, motion, SplatConfig(), which=[1], confidence=1.0, scenes=scenes)
@@ -308,7 +308,7 @@ def test_the_stage_is_off_unless_asked_for(frames):
 
 
 def test_what_is_refused_stays_as_the_other_path_made_it(frames):
-    clip, motion = staged(frames[1][:1].expand(6, -1, -1, -1))
+    clip, motion = make_clip(frames[1][:1].expand(6, -1, -1, -1))
     scenes = SceneLog()
     sharp = torch.rand(1, 3, *SIZE)
     same = splat(sharp, clip, motion, SplatConfig(mode="on"), which=[1], confidence=1.0, scenes=scenes)
@@ -317,11 +317,11 @@ def test_what_is_refused_stays_as_the_other_path_made_it(frames):
 
 
 def test_the_stage_changes_only_what_the_scene_explains(frames):
-    clip, motion = staged(frames[0])
+    clip, motion = make_clip(frames[0])
     scenes, progresses = SceneLog(), []
     scenes.on_progress = progresses.append
     sharp = frames[0][2:4].clone()
-    sharp[:, :, :20] = 0.5  # whatever the other path says stays where the scene is not believed
+    sharp[:, :, :20] = 0.5  # kept where the rendering does not match
     output = splat(
         sharp, clip, motion, SplatConfig(mode="on", steps=12), which=[2, 3], confidence=1.0, scenes=scenes
     )
