@@ -15,7 +15,7 @@ from freezeframe.data.blur.operator import rolling_shutter_weights
 from freezeframe.data.types import CameraPath
 from freezeframe.splatting.camera.curves import bezier, hermite, spline_slopes
 from freezeframe.splatting.camera.lie import compose_se3, se3_exp, so3_exp, so3_log
-from freezeframe.splatting.camera.trajectory import BezierTrajectory, SplineTrajectory, pixel_scale
+from freezeframe.splatting.camera.trajectory import BezierTrajectory, SplineTrajectory, Views, pixel_scale
 
 SIZE = (90, 160)
 INTRINSICS = torch.tensor([[150.0, 0, 79.5], [0, 150, 44.5], [0, 0, 1]])
@@ -184,3 +184,20 @@ def test_rows_of_a_rolling_shutter_share_the_light(shutter, readout, count):
     expected = readout * ((torch.arange(30) + 0.5) / 30 - 0.5)
     # A row's light has its middle where the row was read, to within half a moment.
     assert float((middle - expected).abs().max()) <= 0.51 * (shutter + readout) / count + 1e-5
+
+
+def test_views_that_are_split_and_joined_are_the_same():
+    views = Views(viewmats=torch.randn(5, 4, 4), Ks=torch.randn(5, 3, 3))
+    joined = Views.cat([views[:2], views[[2, 4]], views[3:4]])
+    assert len(joined) == 5
+    assert torch.equal(joined.viewmats, views.viewmats[[0, 1, 2, 4, 3]])
+    assert torch.equal(joined.Ks, views.Ks[[0, 1, 2, 4, 3]])
+
+
+def test_larger_pixels_keep_the_field_of_view():
+    """The corners of the first and last pixel are the corners of the image at every scale."""
+    views = Views(viewmats=torch.eye(4)[None], Ks=INTRINSICS[None])
+    small = views.downscale(2)
+    for pixel, corner in ((-0.5, -0.5), (SIZE[1] - 0.5, SIZE[1] / 2 - 0.5)):
+        ray = (pixel - views.Ks[0, 0, 2]) / views.Ks[0, 0, 0]
+        assert float((corner - small.Ks[0, 0, 2]) / small.Ks[0, 0, 0]) == pytest.approx(float(ray), abs=1e-6)
