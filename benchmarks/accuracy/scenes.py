@@ -46,8 +46,8 @@ from freezeframe.pipeline.stages.measure import ESTIMATORS, adjacent_flows
 from freezeframe.pipeline.tasks.scene.evaluate import align_camera
 from freezeframe.pipeline.tasks.scene.sharpen_shot import SharpenedShot, sharpen_shot
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
-from freezeframe.splatting.camera.trajectory import Views
 from freezeframe.splatting.decision.feasibility import Feasibility
+from freezeframe.splatting.io.sfm import TimeLimit
 from freezeframe.splatting.optim.optimizer import Fit
 from freezeframe.splatting.optim.schedule import build_schedule
 from tests.support.known_views import Plane, planes_view, sphere_view
@@ -202,12 +202,12 @@ def perturbed(film: RenderedSequence) -> CameraPoses:
 
 def render_aligned(film: RenderedSequence, fit: Fit, numbers: tuple[int, ...]) -> Tensor:
     """[T, 3, H, W] what the scene looks like from where each frame was taken."""
-    views = mid_exposure_views(fit.trajectory, len(numbers))
+    with torch.no_grad():
+        views = mid_exposure_views(fit.trajectory, len(numbers))
     pictures = []
     for k, number in enumerate(numbers):
-        one = Views(viewmats=views.viewmats[k : k + 1].detach(), Ks=views.Ks[k : k + 1].detach())
         with torch.no_grad():
-            pictures.append(fit.scene(align_camera(fit.scene, film.sharp[number], one), SIZE)[0])
+            pictures.append(fit.scene(align_camera(fit.scene, film.sharp[number], views[k : k + 1]), SIZE)[0])
     return torch.stack(pictures)
 
 
@@ -264,7 +264,7 @@ def prepare_case(case: Case, film: RenderedSequence) -> tuple[Shot, tuple[int, .
         poses = perturbed(film)
     elif shot.camera.path.kind == "parallax":
         frames = sharpened_shot.full if case.sharpened else film.blurred
-        poses = run_sfm(frames, torch.arange(COUNT).float(), order="clip", seconds=1800)
+        poses = run_sfm(frames, torch.arange(COUNT).float(), order="clip", limit=TimeLimit(seconds=1800))
     else:
         return shot, tuple(range(COUNT))
     return with_depth(shot, poses), poses.numbers
@@ -277,7 +277,7 @@ def table_row(name: str, *, prior_weight: float, pictures: Path | None) -> str:
     shot, numbers = prepare_case(case, film)
     truth, config = film.sharp[list(numbers)], SplatConfig(gaussians=GAUSSIANS, prior_weight=prior_weight)
     before, feasibility = psnr(shot.images, truth), check_feasibility(shot)
-    if not feasibility:
+    if feasibility.rejected:
         return f"| {name} | {case.floor} | {before:.2f} | | | | refused: {feasibility.reason} | | | |"
     start_time = time.monotonic()
     fit = build_fit(shot, feasibility, config)

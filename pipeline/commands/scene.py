@@ -1,4 +1,4 @@
-"""`freezeframe scene`: arguments -> Config -> pipeline."""
+"""The command `freezeframe scene`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,31 @@ from .terminal import errors, fit_progress, print_message, print_path, progress_
 
 
 def scene(
-    source: Annotated[Path, typer.Argument(help="A video of one scene, or a folder of photos.")],
+    source: Annotated[Path, typer.Argument(help="Video of one static scene, or folder of photos.")],
     output: Annotated[
-        Path | None, typer.Argument(help="A folder for the sharp frames, the scene and films of it.")
+        Path | None, typer.Argument(help="Folder for the deblurred frames, the scene and renderings of it.")
     ] = None,
-    named: OutputOption = None,
+    output_option: OutputOption = None,
     poses: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Camera poses: a COLMAP model or an LLFF folder.")
+        Path | None, typer.Option(metavar="DIR", help="Camera poses: COLMAP model or LLFF folder.")
     ] = None,
     save_scene: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also keep the scene here: .ply, or .png of a panorama."),
+        typer.Option(
+            metavar="FILE", help="Also write the scene here: .ply for Gaussians, .png for a panorama."
+        ),
     ] = None,
     subframes: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Slow motion: so many pictures inside each exposure.")
+        int, typer.Option(min=0, metavar="N", help="Also write slow motion with N images per exposure.")
     ] = 0,
     evaluate: Annotated[
-        bool, typer.Option("--eval", help="Evaluate on the held-out views of an LLFF folder.")
+        bool, typer.Option("--eval", help="Report metrics on the held-out views of an LLFF or COLMAP folder.")
     ] = False,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Steps of the fit (default: 800 without depth, 3000 with)."),
+        typer.Option(
+            min=1, metavar="N", help="Optimiser steps (default: 800 for a panorama, 3000 for Gaussians)."
+        ),
     ] = None,
     budget: Budget = None,
     start: Start = None,
@@ -45,16 +49,17 @@ def scene(
     readout: Annotated[
         float,
         typer.Option(
-            min=0, max=1, metavar="FRAMES", help="Rolling shutter: how much later the last row opens."
+            min=0, max=1, metavar="FRAMES", help="Rolling shutter: frame intervals from first to last row."
         ),
     ] = 0.0,
     gaussians: Annotated[
-        int, typer.Option(min=100, metavar="N", help="Maximum number of Gaussians, in a scene with depth.")
+        int, typer.Option(min=100, metavar="N", help="Maximum number of Gaussians.")
     ] = 30_000,
     trajectory: Annotated[
         Literal["spline", "bezier"],
         typer.Option(
-            help="One curve through all frames, or one for each (DeblurGS).", rich_help_panel=ADVANCED
+            help="One spline through all frames, or one Bézier curve per frame (DeblurGS).",
+            rich_help_panel=ADVANCED,
         ),
     ] = "spline",
     densify: Annotated[
@@ -64,12 +69,12 @@ def scene(
     device: Device = "auto",
     force: Force = False,
 ) -> None:
-    """Rebuild a static scene sharp from its own blur; frames, a model and films of it go into a folder."""
+    """Rebuild a static scene from its blurred frames: deblurred frames, a 3D scene and renderings of it."""
     with errors():
-        target = select_output(output, named)
+        target = select_output(output, output_option)
     with errors(stopped=interruption_message(target)):
         from freezeframe.pipeline.tasks.scene.fallback import FallbackResult
-        from freezeframe.pipeline.tasks.scene.run import SceneOptions, rebuild
+        from freezeframe.pipeline.tasks.scene.run import SceneCallbacks, SceneOptions, rebuild
 
         from . import build_config as options
 
@@ -83,14 +88,14 @@ def scene(
         )  # fmt: skip
         scene_options = SceneOptions(subframes=subframes, scene=save_scene, poses=poses, evaluate=evaluate)
         with progress_bar(source.name) as meter:
-            done = rebuild(
-                source, target, config=config, scene_options=scene_options, on_progress=meter,
-                on_prepare_progress=stage_progress(meter, "preparing"), on_fit_progress=fit_progress(meter),
-                on_rejected=lambda why: print_message(f"No scene: {why}."),
-            )  # fmt: skip
-        print_message(
-            done.outcome if isinstance(done, FallbackResult) else done.text()
-        )  # the reason is told by now
+            callbacks = SceneCallbacks(
+                on_fit_progress=fit_progress(meter),
+                on_prepare_progress=stage_progress(meter, "preparing"),
+                on_progress=meter,
+                on_rejected=lambda reason: print_message(f"No scene: {reason}."),
+            )
+            result = rebuild(source, target, config=config, scene_options=scene_options, callbacks=callbacks)
+        print_message(result.summary if isinstance(result, FallbackResult) else result.format_text())
         print_path(target)
-        if isinstance(done, FallbackResult) and (save_scene or evaluate):
-            raise typer.Exit(1)  # what was asked for by name is not there
+        if isinstance(result, FallbackResult) and (save_scene or evaluate):
+            raise typer.Exit(1)  # an explicitly requested result does not exist

@@ -19,8 +19,7 @@ from freezeframe.pipeline.support.signals import exit_code, finish_interruptible
 from .progress_bar import LOG_INTERVAL_S, REFRESH_INTERVAL_S, BarDisplay, LineDisplay, ProgressMeter
 
 if TYPE_CHECKING:
-    from freezeframe.pipeline.support.progress import ProgressCallback
-    from freezeframe.splatting.optim.optimizer import FitProgress
+    from freezeframe.pipeline.support.progress import FitProgress, ProgressCallback
 
 FIT_PERCENT = 100  # per cent
 

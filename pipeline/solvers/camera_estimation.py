@@ -1,4 +1,4 @@
-"""What the frames of one shot tell of their camera, and of what does not belong to its scene.
+"""Camera path of one shot, and the mask of its static part.
 
 Nothing here takes a gradient.
 """
@@ -23,21 +23,28 @@ from freezeframe.motion.camera.rotation_path import (
 from freezeframe.motion.camera.segmentation import detect_overlays, segment_movers
 from freezeframe.pipeline.support.deadline import DeadlineCheck, no_deadline
 
-LOOP_STRIDE = 4  # frames between those that are compared beside neighbours
-MOVER_THRESHOLD = 0.5  # certainty from which a pixel counts as a mover or an overlay
-MOVER_MARGIN_PX = 3  # pixels around a mover, beside its own blur
+LOOP_STRIDE = 4  # frame distance of the registered pairs beside neighbours
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StaticMaskConfig:
+    """Mask of independent motion and overlays."""
+
+    threshold: float = 0.5  # probability from which a pixel is masked
+    margin_px: int = 3  # pixels around independent motion, in addition to half its blur length
+    motion_quantile: float = 0.9  # of the independent motion, for its blur length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CameraEstimate:
-    """One shot's camera."""
+    """Camera path and static part of a shot of T frames."""
 
     path: CameraPath
-    static: Tensor  # [T, H, W] 1 where the scene is, 0 on movers and overlays and around them
-    velocity: Tensor  # [T, 2] pixels per frame interval of the middle of the picture
-    unregistered: tuple[int, ...]  # frames that could not be laid onto the one before
+    static: Tensor  # [T, H, W] 1 on the static scene, 0 on independent motion and overlays
+    velocity: Tensor  # [T, 2] pixels per frame interval at the image centre
+    unregistered: tuple[int, ...]  # frames that could not be registered with the one before
 
 
 def estimate_camera(  # noqa: PLR0913
@@ -49,14 +56,14 @@ def estimate_camera(  # noqa: PLR0913
     focal: float | None = None,
     check_deadline: DeadlineCheck = no_deadline,
 ) -> CameraEstimate:
-    """The camera's turns and what stands still, from flows and enhanced correlation.
+    """Estimate camera path and static part, from flows and enhanced correlation (ECC).
 
     Args:
         images: [T, 3, H, W] linear RGB.
         times: [T] seconds.
-        flows: Both ways between neighbours.
+        flows: Between neighbours, in both directions.
         shutter: Exposure time over frame interval.
-        focal: Pixels; None estimates it.
+        focal: Focal length in pixels; None estimates it.
         check_deadline: Called before each pair of neighbours.
     """
     count = len(images)
@@ -72,7 +79,7 @@ def estimate_camera(  # noqa: PLR0913
     homographies = [torch.eye(3, dtype=torch.float64) if step is None else step for step in steps]
     return CameraEstimate(
         path=path,
-        static=_static(flows, homographies, count, shutter=shutter, deep=path.kind == "parallax"),
+        static=_static(flows, homographies, shutter=shutter, has_parallax=path.kind == "parallax"),
         velocity=_velocity(homographies, size),
         unregistered=tuple(k + 1 for k, step in enumerate(steps) if step is None),
     )
@@ -80,12 +87,12 @@ def estimate_camera(  # noqa: PLR0913
 
 def _step(images: Tensor, flows: Mapping[Pair, Flow], k: int, check_deadline: DeadlineCheck) -> Tensor | None:
     check_deadline()
-    guess = fit_homography(flows[k, k + 1].uv, flows[k, k + 1].confidence)
-    return estimate_homography(images[k], images[k + 1], start=guess)
+    initial = fit_homography(flows[k, k + 1].uv, flows[k, k + 1].confidence)
+    return estimate_homography(images[k], images[k + 1], start=initial)
 
 
 def _average_rotations(images: Tensor, path: CameraPath, steps: Sequence[Tensor | None]) -> Tensor:
-    """Rotations that neighbours and frames farther apart agree on: errors of a chain add up."""
+    """Rotations averaged over neighbours and distant pairs, which limits the drift of a chain."""
     K = path.intrinsics.double()
     relative_rotations = {(k, k + 1): path.rotations[k + 1] @ path.rotations[k].mT for k in range(len(steps))}
     for k in range(0, len(images) - LOOP_STRIDE, LOOP_STRIDE // 2):
@@ -98,33 +105,37 @@ def _average_rotations(images: Tensor, path: CameraPath, steps: Sequence[Tensor 
 
 
 def _static(
-    flows: Mapping[Pair, Flow], steps: Sequence[Tensor], count: int, *, shutter: float, deep: bool
+    flows: Mapping[Pair, Flow], steps: Sequence[Tensor], *, shutter: float, has_parallax: bool
 ) -> Tensor:
-    """[T, H, W] 0 on overlays, and on movers where no depth moves things apart too."""
+    """[T, H, W] 0 on overlays, and on independent motion unless parallax hides it."""
+    config, count = StaticMaskConfig(), len(steps) + 1
     pairs = [(flows[k, k + 1], step) for k, step in enumerate(steps)]
-    overlay_mask = detect_overlays(pairs) > MOVER_THRESHOLD if pairs else torch.zeros(0, dtype=torch.bool)
-    if pairs and not deep:
-        pairs.append((flows[count - 1, count - 2], torch.linalg.inv(steps[-1])))
-        mover_masks = [(segment_movers(flow, step) > MOVER_THRESHOLD) | overlay_mask for flow, step in pairs]
-        static_masks = [
-            1 - _dilated(a, f, s, shutter=shutter) for a, (f, s) in zip(mover_masks, pairs, strict=True)
+    overlay_mask = detect_overlays(pairs) > config.threshold if pairs else torch.zeros(0, dtype=torch.bool)
+    if not pairs or has_parallax:
+        return (1 - overlay_mask.float()).expand(count, *overlay_mask.shape)
+    pairs.append((flows[count - 1, count - 2], torch.linalg.inv(steps[-1])))
+    masks = [(segment_movers(flow, step) > config.threshold) | overlay_mask for flow, step in pairs]
+    return torch.stack(
+        [
+            1 - _dilate(mask, flow, step, shutter=shutter, config=config)
+            for mask, (flow, step) in zip(masks, pairs, strict=True)
         ]
-        return torch.stack(static_masks)
-    return (1 - overlay_mask.float()).expand(count, *overlay_mask.shape)
+    )
 
 
-def _dilated(mover_mask: Tensor, flow: Flow, step: Tensor, *, shutter: float) -> Tensor:
-    """[H, W] movers and all that they swept over while the shutter was open."""
-    own = (flow.uv - homography_to_flow(step, (*flow.confidence.shape,)).to(flow.uv)).norm(dim=0)
-    swept_px = float(own[mover_mask].quantile(0.9)) * shutter if bool(mover_mask.any()) else 0.0
-    radius_px = round(swept_px / 2) + MOVER_MARGIN_PX
-    return max_pool2d(mover_mask[None].float(), 2 * radius_px + 1, stride=1, padding=radius_px)[0]
+def _dilate(mask: Tensor, flow: Flow, step: Tensor, *, shutter: float, config: StaticMaskConfig) -> Tensor:
+    """[H, W] a mask of independent motion, dilated by half its blur length and a margin."""
+    speed = (flow.uv - homography_to_flow(step, (*flow.confidence.shape,)).to(flow.uv)).norm(dim=0)
+    quantile = config.motion_quantile
+    blur_px = float(speed[mask].quantile(quantile)) * shutter if bool(mask.any()) else 0.0
+    radius_px = round(blur_px / 2) + config.margin_px
+    return max_pool2d(mask[None].float(), 2 * radius_px + 1, stride=1, padding=radius_px)[0]
 
 
 def _velocity(steps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """[T, 2] pixels per interval at each frame's own time, in the middle of the picture."""
-    middle = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2, 1.0], dtype=torch.float64)
-    ends = [step @ middle for step in steps]
-    moves = torch.stack([end[:2] / end[2] - middle[:2] for end in ends]).float()
-    outer = torch.cat([moves[:1], moves, moves[-1:]])
-    return (outer[1:] + outer[:-1]) / 2
+    """[T, 2] pixels per frame interval at the time of each frame, at the image centre."""
+    centre = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2, 1.0], dtype=torch.float64)
+    moved = [step @ centre for step in steps]
+    motions = torch.stack([point[:2] / point[2] - centre[:2] for point in moved]).float()
+    padded = torch.cat([motions[:1], motions, motions[-1:]])
+    return (padded[1:] + padded[:-1]) / 2

@@ -1,4 +1,4 @@
-"""Where the camera was in a scene with depth: from poses that the user names, or from COLMAP.
+"""Camera poses of a scene with depth: from a dataset, or by structure from motion.
 
 Nothing here takes a gradient.
 """
@@ -12,76 +12,80 @@ from torch import Tensor
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.types import CameraPath
-from freezeframe.pipeline.support.deadline import DeadlineCheck, no_deadline
 from freezeframe.splatting.camera.trajectory import Views
 from freezeframe.splatting.io.colmap_reader import find_model
 from freezeframe.splatting.io.colmap_worker import FrameOrder
 from freezeframe.splatting.io.nerf_datasets import TABLE, PosedImages, random_points, read_posed_images
-from freezeframe.splatting.io.sfm import TIMEOUT_SECONDS, run_colmap
+from freezeframe.splatting.io.sfm import TimeLimit, run_colmap
 
-POINTS = 3000  # drawn where a folder tells nearest and farthest depths only
+RANDOM_POINTS = 3000  # for datasets with depth ranges, but without points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraPoses:
-    """A camera's path through a scene, and points of the scene."""
+    """Camera path of the registered frames, and points of the scene."""
 
-    path: CameraPath  # of the frames that were placed
-    numbers: tuple[int, ...]  # of those frames, rising
+    path: CameraPath  # of the registered frames
+    numbers: tuple[int, ...]  # their indices, increasing
     points: Tensor  # [P, 3]
 
 
-def run_sfm(  # noqa: PLR0913
+def run_sfm(
     images: Tensor,
     times: Tensor,
     *,
     order: FrameOrder,
     static: Tensor | None = None,
-    seconds: float = TIMEOUT_SECONDS,
-    check_deadline: DeadlineCheck = no_deadline,
+    limit: TimeLimit | None = None,
 ) -> CameraPoses:
-    """Find the cameras of frames [T, 3, H, W] in linear light by structure from motion.
+    """Estimate camera poses by structure from motion.
 
-    Frames that were sharpened first are placed twice as well as blurred ones (docs/results/scenes.md).
+    Deblurred frames are registered twice as accurately as blurred ones (docs/results/scenes.md).
+
+    Args:
+        images: [T, 3, H, W] linear RGB.
+        times: [T] seconds.
+        order: Whether frames are consecutive.
+        static: [T, H, W] mask of the static part, in [0, 1].
+        limit: Time limit of COLMAP; None for the default.
 
     Raises:
         MissingExtra: pycolmap is not installed.
-        NoScene: Too few frames could be placed, or COLMAP took more than `seconds`.
+        NoScene: Too few frames could be registered, or the time limit was exceeded.
     """
-    registration = run_colmap(
-        list(images), order=order, static=static, seconds=seconds, check_deadline=check_deadline
-    )
+    registration = run_colmap(list(images), order=order, static=static, limit=limit or TimeLimit())
     path = _path(registration.views, times[list(registration.numbers)])
     return CameraPoses(path=path, numbers=registration.numbers, points=registration.points)
 
 
 def load_posed_images(folder: Path) -> PosedImages | None:
-    """The photographs and cameras in a folder that holds both, else None."""
-    known = folder.is_dir() and (find_model(folder) is not None or (folder / TABLE).is_file())
-    return read_posed_images(folder) if known else None
+    """The images and cameras of a dataset folder; None for other paths."""
+    is_dataset = folder.is_dir() and (find_model(folder) is not None or (folder / TABLE).is_file())
+    return read_posed_images(folder) if is_dataset else None
 
 
-def match_poses(posed_images: PosedImages, times: Tensor, *, where: Path) -> CameraPoses:
-    """The cameras that a folder tells of, one for each frame in the order of names; held-out ones left out.
+def match_poses(posed_images: PosedImages, times: Tensor, *, source: Path) -> CameraPoses:
+    """Cameras of the frames, in the order of file names, without held-out ones.
 
     Raises:
-        UnreadableMedia: There are not as many cameras as frames.
+        UnreadableMedia: The numbers of cameras and frames differ.
     """
     if len(posed_images) != len(times):
         raise UnreadableMedia(
-            f"{where}: has {len(posed_images)} cameras for {len(times)} frames; name the part that they belong to"
+            f"{source}: has {len(times)} frames for {len(posed_images)} cameras; select the frames that"
+            " have cameras (--start, --end)"
         )
     numbers = [k for k, is_holdout in enumerate(posed_images.is_holdout) if not is_holdout]
-    views = Views(viewmats=posed_images.views.viewmats[numbers], Ks=posed_images.views.Ks[numbers])
-    points = posed_images.points if len(posed_images.points) else random_points(posed_images, POINTS)
-    return CameraPoses(path=_path(views, times[numbers]), numbers=tuple(numbers), points=points)
+    points = posed_images.points if len(posed_images.points) else random_points(posed_images, RANDOM_POINTS)
+    path = _path(posed_images.views[numbers], times[numbers])
+    return CameraPoses(path=path, numbers=tuple(numbers), points=points)
 
 
 def holdout_views(posed_images: PosedImages) -> tuple[list[Path], Views]:
-    """The sharp pictures of the held-out views, and their cameras."""
-    chosen = [k for k, is_holdout in enumerate(posed_images.is_holdout) if is_holdout]
-    paths = [posed_images.truths[k] or posed_images.paths[k] for k in chosen]
-    return paths, Views(viewmats=posed_images.views.viewmats[chosen], Ks=posed_images.views.Ks[chosen])
+    """Sharp images and cameras of the held-out views."""
+    numbers = [k for k, is_holdout in enumerate(posed_images.is_holdout) if is_holdout]
+    paths = [posed_images.truths[k] or posed_images.paths[k] for k in numbers]
+    return paths, posed_images.views[numbers]
 
 
 def _path(views: Views, times: Tensor) -> CameraPath:

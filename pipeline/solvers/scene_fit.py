@@ -1,4 +1,4 @@
-"""The static scene of one shot, rebuilt from its own blur: gate, first guess, fit, composite."""
+"""Rebuilding the static scene of one shot from its blur: feasibility, initialisation, fit, compositing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from freezeframe.data.errors import NoScene, is_out_of_memory
 from freezeframe.pipeline.config import SplatConfig
+from freezeframe.pipeline.support.progress import FitProgress
 from freezeframe.splatting.camera.lie import compose_se3
 from freezeframe.splatting.camera.trajectory import (
     BezierTrajectory,
@@ -17,7 +18,7 @@ from freezeframe.splatting.camera.trajectory import (
     SplineTrajectory,
     Views,
 )
-from freezeframe.splatting.decision.compositing import MIN_VIEWS, SceneRendering, composite
+from freezeframe.splatting.decision.compositing import CompositeConfig, SceneRendering, composite
 from freezeframe.splatting.decision.feasibility import (
     Feasibility,
     ShotStatistics,
@@ -32,27 +33,27 @@ from freezeframe.splatting.optim.initialization import (
 )
 from freezeframe.splatting.optim.losses import unsaturated_mask
 from freezeframe.splatting.optim.observations import Observations
-from freezeframe.splatting.optim.optimizer import Fit, FitProgress, downscale_views
+from freezeframe.splatting.optim.optimizer import Fit
 from freezeframe.splatting.optim.schedule import Schedule, build_schedule
 from freezeframe.splatting.scene.adaptive_density import AdaptiveDensityControl
 from freezeframe.splatting.scene.gaussian_model import GaussianModel, init_gaussians, pixel_footprint
 from freezeframe.splatting.scene.mcmc import MCMCStrategy
-from freezeframe.splatting.scene.panorama_model import SUPERSAMPLING, PanoramaModel, build_panorama
+from freezeframe.splatting.scene.panorama_model import SUPERSAMPLING, build_panorama
 
 from .camera_estimation import CameraEstimate
 from .camera_poses import CameraPoses
 
-STEPS = 800  # of the fit of a turning camera's scene
-STEPS_3D = 3000  # of a scene with depth
-TEMPORAL_TV_WEIGHT = 1e-3  # weight of changes between the moments of a free curve
-MIN_SHUTTER_CONFIDENCE = 0.8  # confidence from which a measured shutter fraction is left as it is
+PANORAMA_STEPS = 800  # default steps of the optimiser
+GAUSSIAN_STEPS = 3000  # default steps of the optimiser
+BEZIER_TEMPORAL_TV = 1e-3  # weight of changes between sub-frames
+MIN_SHUTTER_CONFIDENCE = 0.8  # from which a measured shutter fraction is not optimised
 
 OnProgress = Callable[[FitProgress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shutter:
-    """What is known of the exposure."""
+    """Estimate of the shutter fraction."""
 
     fraction: float  # exposure time over frame interval
     confidence: float  # [0, 1]
@@ -60,12 +61,12 @@ class Shutter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
-    """What a reconstruction starts from."""
+    """Frames of one shot with camera and shutter, on the CPU."""
 
-    images: Tensor  # [T, 3, H, W] linear light
+    images: Tensor  # [T, 3, H, W] linear RGB
     camera: CameraEstimate
     shutter: Shutter
-    restored: Tensor | None = None  # [T, 3, H, W] the other path's pictures
+    restored: Tensor | None = None  # [T, 3, H, W] the frames after the video pipeline
     points: Tensor | None = None  # [P, 3] of a scene with depth
 
     @property
@@ -74,18 +75,28 @@ class Shot:
         return self.images.shape[2], self.images.shape[3]
 
 
-def check_feasibility(shot: Shot) -> Feasibility:
-    """Whether the shot's scene can be rebuilt from its blur, as far as is known by now.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedShot:
+    """A finished fit of the registered frames of a shot."""
 
-    What a moving camera's frames share is not known before its cameras are: turns alone do not tell it.
+    fit: Fit
+    shot: Shot  # the registered frames
+    numbers: tuple[int, ...]  # their indices in the original shot
+    feasibility: Feasibility
+
+
+def check_feasibility(shot: Shot) -> Feasibility:
+    """Assess whether the scene of a shot can be rebuilt from its blur.
+
+    Overlap and registration of a camera with parallax are not assessed before its poses are known.
     """
     camera = shot.camera
     poses_unknown = camera.path.kind == "parallax" and shot.points is None
     if camera.unregistered and not poses_unknown:
         return Feasibility(
             mode="rejected",
-            reason=f"frame {camera.unregistered[0]} could not be registered with the one before it: too blurred, or"
-            " of something else",
+            reason=f"frame {camera.unregistered[0]} could not be registered with the one before it: too"
+            " blurred, or with other content",
         )
     statistics = ShotStatistics(
         static=camera.static.mean((1, 2)),
@@ -99,8 +110,48 @@ def check_feasibility(shot: Shot) -> Feasibility:
     return assess_feasibility(statistics)
 
 
+def require_feasible(shot: Shot) -> Feasibility:
+    """Assess a shot.
+
+    Raises:
+        NoScene: It is rejected.
+    """
+    feasibility = check_feasibility(shot)
+    if feasibility.rejected:
+        raise NoScene(feasibility.reason)
+    return feasibility
+
+
+def fit_shot(
+    shot: Shot,
+    poses: CameraPoses | None,
+    config: SplatConfig,
+    *,
+    run_fit: Callable[[Fit], None],
+    device: torch.device | None = None,
+) -> FittedShot:
+    """Assess a shot with its poses, build the fit and run it.
+
+    Args:
+        shot: All frames.
+        poses: Cameras and points of a scene with depth; None for a rotating camera.
+        config: Settings of the fit.
+        run_fit: Optimises the fit, such as `run`.
+        device: Device of the fit; None for the CPU.
+
+    Raises:
+        NoScene: The shot is rejected.
+    """
+    numbers = tuple(range(len(shot.images))) if poses is None else poses.numbers
+    registered = shot if poses is None else with_depth(shot, poses)
+    feasibility = require_feasible(registered)
+    fit = build_fit(registered, feasibility, config, device=device)
+    run_fit(fit)
+    return FittedShot(fit=fit, shot=registered, numbers=numbers, feasibility=feasibility)
+
+
 def with_depth(shot: Shot, poses: CameraPoses) -> Shot:
-    """What is known of the frames that were placed in a scene with depth."""
+    """The registered frames of a shot, with poses and points."""
     indices, estimate = list(poses.numbers), shot.camera
     camera = replace(
         estimate,
@@ -116,24 +167,24 @@ def with_depth(shot: Shot, poses: CameraPoses) -> Shot:
 def build_fit(
     shot: Shot, feasibility: Feasibility, config: SplatConfig, *, device: torch.device | None = None
 ) -> Fit:
-    """The fit of a shot's scene, ready to run: on a canvas where the camera only turned, else with depth.
+    """The initialised fit of a panorama (rotating camera), or of Gaussians (shot with points).
 
     Args:
-        shot: What is known, on the CPU.
-        feasibility: What the gate allows.
-        config: How to work.
-        device: Where to work; None for the CPU.
+        shot: Registered frames.
+        feasibility: Whether exposures have offsets, and the shutter fraction is optimised.
+        config: Settings of the fit.
+        device: Device of the fit; None for the CPU.
     """
-    make = build_panorama_fit if shot.points is None else build_gaussian_fit
-    return make(shot, feasibility, config, device=device or torch.device("cpu"))
+    build = build_panorama_fit if shot.points is None else build_gaussian_fit
+    return build(shot, feasibility, config, device=device or torch.device("cpu"))
 
 
 def build_gaussian_fit(
     shot: Shot, feasibility: Feasibility, config: SplatConfig, *, device: torch.device
 ) -> Fit:
-    """The fit of a scene with depth, from known poses and points."""
+    """The initialised fit of Gaussians, from known poses and points."""
     if shot.points is None:
-        raise ValueError("a scene with depth begins with points")
+        raise ValueError("a shot with points is needed")
     path = shot.camera.path
     views = Views(
         viewmats=compose_se3(path.rotations, path.translations),
@@ -160,7 +211,7 @@ def build_gaussian_fit(
 def build_panorama_fit(
     shot: Shot, feasibility: Feasibility, config: SplatConfig, *, device: torch.device
 ) -> Fit:
-    """The fit of a turning camera's scene, ready to run."""
+    """The initialised fit of a panorama."""
     trajectory = _trajectory(shot, config)
     schedule = _schedule(shot, feasibility, config)
     downscale = schedule.phases[0].downscale
@@ -172,7 +223,7 @@ def build_panorama_fit(
         views = mid_exposure_views(trajectory, len(shot.images))
     panorama.backproject(
         fit.level.images,
-        downscale_views(views, downscale),
+        views.downscale(downscale),
         lucky_imaging_weights(fit.level.images, fit.level.weights),
     )
     if feasibility.mode == "per_frame" and isinstance(trajectory, SplineTrajectory):
@@ -192,65 +243,69 @@ def _trajectory(
 
 
 def build_observations(shot: Shot) -> Observations:
-    """What the fit is held against: the scene's own unsaturated pixels."""
+    """The frames, weighted by the static and unsaturated pixels."""
     return Observations(
         images=shot.images, weights=shot.camera.static * unsaturated_mask(shot.images), restored=shot.restored
     )
 
 
 def mid_exposure_views(trajectory: CameraTrajectory, count: int) -> Views:
-    """The camera at the middle of each exposure."""
-    views = [trajectory.at(k, torch.zeros(1)) for k in range(count)]
-    return Views(
-        viewmats=torch.cat([view.viewmats for view in views]), Ks=torch.cat([view.Ks for view in views])
-    )
+    """Cameras at the middle of each of `count` exposures."""
+    return Views.cat([trajectory.at(k, torch.zeros(1)) for k in range(count)])
 
 
 @torch.no_grad()
-def render_frame(fit: Fit, shot: Shot, frame: int, fallback: Tensor) -> tuple[Tensor, Tensor]:
-    """A frame with the scene in it where that may be believed: [3, H, W] and the scene's share [H, W].
+def render_frame(
+    fit: Fit, shot: Shot, frame: int, fallback: Tensor, *, config: CompositeConfig | None = None
+) -> tuple[Tensor, Tensor]:
+    """Blend the rendering of a frame over the fallback: [3, H, W] linear RGB, and the weight [H, W].
 
     Args:
-        fit: Done.
-        shot: What it was fitted to.
-        frame: Number in the shot.
-        fallback: What the rest of the pipeline makes of the frame. [3, H, W] linear light.
+        fit: A finished fit.
+        shot: Its registered frames.
+        frame: Index in `shot`.
+        fallback: Result of the video pipeline. [3, H, W] linear RGB.
+        config: Parameters of the blend weight; None for the defaults.
     """
+    config = config or CompositeConfig()
     rendering = SceneRendering(
-        sharp=fit.sharp(frame).cpu(),
-        reblurred=fit.reblurred(frame).cpu(),
+        sharp=fit.render_sharp(frame).cpu(),
+        reblurred=fit.reblur(frame).cpu(),
         blur_length=fit.trajectory.blur_length(frame),
     )
-    static = shot.camera.static[frame] * (count_views(shot.camera.path, shot.size, frame) >= MIN_VIEWS)
-    return composite(shot.images[frame], fallback, rendering, static)
+    views = count_views(shot.camera.path, shot.size, frame)
+    static = shot.camera.static[frame] * (views >= config.min_views)
+    return composite(shot.images[frame], fallback, rendering, static, config=config)
 
 
 def run(fit: Fit, on_progress: OnProgress, *, save_checkpoint: Callable[[Fit], None] | None = None) -> None:
-    """Work until the plan is done; memory that runs out is the user's sentence, not a trace."""
+    """Optimise until the schedule ends.
+
+    Raises:
+        NoScene: The fit diverged, or memory is exhausted.
+    """
     try:
         fit.run(on_progress, save_checkpoint)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise NoScene(
-            "the scene does not fit into memory; take a shorter part (--start, --end) or smaller frames"
+            "the scene does not fit into memory; select a shorter part (--start, --end) or use smaller frames"
         ) from error
 
 
 def _schedule(shot: Shot, feasibility: Feasibility, config: SplatConfig) -> Schedule:
-    # Where all are blurred alike only the measured shutter stands against a blurred scene.
-    known = not feasibility.shutter_observable or shot.shutter.confidence >= MIN_SHUTTER_CONFIDENCE
+    # If all frames are blurred alike, a blurred scene with a shutter fraction of 0 explains them as well.
+    shutter_known = not feasibility.shutter_observable or shot.shutter.confidence >= MIN_SHUTTER_CONFIDENCE
     schedule = build_schedule(
         shot.size,
-        steps=config.steps or (STEPS if shot.points is None else STEPS_3D),
-        budget=60 * config.budget,
+        steps=config.steps or (PANORAMA_STEPS if shot.points is None else GAUSSIAN_STEPS),
         shared=feasibility.mode == "shared",
-        shutter_known=known,
+        shutter_known=shutter_known,
+    )
+    return replace(
+        schedule,
+        budget=60 * config.budget,
+        temporal_tv=BEZIER_TEMPORAL_TV if config.trajectory == "bezier" else 0.0,
         prior_weight=config.prior_weight if shot.restored is not None else 0.0,
     )
-    return replace(schedule, temporal_tv=TEMPORAL_TV_WEIGHT) if config.trajectory == "bezier" else schedule
-
-
-def is_canvas(fit: Fit) -> bool:
-    """Whether the scene is a picture on a sphere, without depth."""
-    return isinstance(fit.scene, PanoramaModel)

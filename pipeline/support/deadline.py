@@ -1,4 +1,4 @@
-"""When a budget ends, and what it was that went on too long."""
+"""Time limit of a job."""
 
 from __future__ import annotations
 
@@ -11,38 +11,39 @@ from freezeframe.data.errors import NoScene
 
 from .progress import ProgressCallback
 
-DeadlineCheck = Callable[[], None]  # called once for each piece of work, before it begins
+DeadlineCheck = Callable[[], None]  # called before each unit of work; raises NoScene when time is up
 
 
 def no_deadline() -> None:
-    """The beat of who has time."""
+    """A DeadlineCheck without a limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment of the monotonic clock."""
+    """A time of the monotonic clock."""
 
     end: float = math.inf  # seconds
 
     @staticmethod
     def within(seconds: float) -> Deadline:
-        """So many seconds from now."""
+        """The deadline after `seconds` from now."""
         return Deadline(time.monotonic() + seconds)
 
     @property
     def remaining(self) -> float:
-        """Seconds, 0 when it has passed."""
+        """Seconds until the deadline, 0 after it."""
         return max(0.0, self.end - time.monotonic())
 
     def check(self, activity: str) -> None:
-        """Raise NoScene if it has passed while `activity` something."""
+        """Raise NoScene after the deadline; `activity` completes "the time limit was reached while"."""
         if not self.remaining:
             raise NoScene(
-                f"the time ended while {activity}; give more of it (--budget), or take a shorter part"
+                f"the time limit was reached while {activity}; give more time (--budget), or select a"
+                " shorter part (--start, --end)"
             )
 
     def check_deadline(self, activity: str, on_progress: ProgressCallback, total: int) -> DeadlineCheck:
-        """Check, and tell of one of `total` pieces of work."""
+        """A DeadlineCheck that also reports one of `total` units of work."""
 
         def check_deadline() -> None:
             self.check(activity)

@@ -18,6 +18,14 @@ class ProgressCallback(Protocol):
         """
 
 
+class FitProgress(Protocol):
+    """Progress of an iterative fit."""
+
+    @property
+    def progress(self) -> float:
+        """Completed fraction, [0, 1]."""
+
+
 MessageCallback = Callable[[str], None]  # takes a sentence for the user
 
 

@@ -1,6 +1,6 @@
-"""Rotations and rigid motions from small vectors (Hartley & Zisserman, A4.3; Blanco 2010, 7.4).
+"""Exponential and logarithm maps of SO(3) and SE(3) (Hartley & Zisserman, A4.3; Blanco 2010, 7.4).
 
-Written out because an optimiser starts at the zero vector, where a norm has no derivative.
+Differentiable at the zero vector, where optimisers start and the norm of a vector has no derivative.
 """
 
 from __future__ import annotations
@@ -9,35 +9,32 @@ import torch
 from kornia.geometry.liegroup import So3
 from torch import Tensor
 
-_TINY = 1e-12  # radians^2 added to an angle's square
+_EPS = 1e-12  # radians^2, added to the squared angle
 
 
 def so3_exp(vectors: Tensor) -> Tensor:
-    """[..., 3, 3] turns about the axes `vectors` [..., 3] by their lengths in radians; any length."""
+    """[..., 3, 3] rotations about the axes `vectors` [..., 3] by their lengths in radians, of any length."""
     cross, sine, cosine, _ = _rodrigues(vectors)
     return torch.eye(3).to(vectors) + sine * cross + cosine * (cross @ cross)
 
 
-def se3_exp(vectors: Tensor) -> Tensor:
-    """[..., 4, 4] exponentials of twists [..., 6], rotation first: motions at an even rate for unit time."""
-    omega, v = vectors[..., :3], vectors[..., 3:]
+def se3_exp(twists: Tensor) -> Tensor:
+    """[..., 4, 4] exponentials of twists [..., 6], rotation first: constant-rate motions over unit time."""
+    omega, v = twists[..., :3], twists[..., 3:]
     cross, _, cosine, left = _rodrigues(omega)
-    left_jacobian = torch.eye(3).to(vectors) + cosine * cross + left * (cross @ cross)
+    left_jacobian = torch.eye(3).to(twists) + cosine * cross + left * (cross @ cross)
     return compose_se3(so3_exp(omega), (left_jacobian @ v[..., None])[..., 0])
 
 
 def compose_se3(rotation: Tensor, translation: Tensor) -> Tensor:
-    """[..., 4, 4] of rotations [..., 3, 3] and translations [..., 3]."""
+    """[..., 4, 4] rigid transforms from rotations [..., 3, 3] and translations [..., 3]."""
     top = torch.cat([rotation, translation[..., None]], dim=-1)
     bottom = torch.tensor([0.0, 0, 0, 1]).to(top).expand(*top.shape[:-2], 1, 4)
     return torch.cat([top, bottom], dim=-2)
 
 
 def so3_log(rotation: Tensor) -> Tensor:
-    """[T, 3] radians whose `so3_exp` are these [T, 3, 3], each the nearest to the one before.
-
-    Takes no gradient.
-    """
+    """[T, 3] rotation vectors in radians of [T, 3, 3], unwrapped along T. Takes no gradient."""
     vectors = So3.from_matrix(rotation.double()).log()
     unwrapped = [vectors[0]]
     for vector in vectors[1:]:
@@ -46,7 +43,7 @@ def so3_log(rotation: Tensor) -> Tensor:
 
 
 def _unwrap(vector: Tensor, previous: Tensor) -> Tensor:
-    """The same turn by full circles more or less."""
+    """The same rotation plus whole turns, nearest to `previous`."""
     angle = vector.norm()
     if float(angle) < 1e-9:
         return vector
@@ -57,14 +54,14 @@ def _unwrap(vector: Tensor, previous: Tensor) -> Tensor:
 
 
 def _rodrigues(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The cross product's matrix, and sin a / a, (1 - cos a) / a^2, (a - sin a) / a^3."""
+    """Cross-product matrix, sin a / a, (1 - cos a) / a^2, (a - sin a) / a^3 for vectors of length a."""
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(*x.shape, 3, 3)
-    square = vectors.square().sum(-1)[..., None, None] + _TINY
+    square = vectors.square().sum(-1)[..., None, None] + _EPS
     angle = square.sqrt()
     sine = angle.sin() / angle
-    # Of the half angle: 1 - cos a has lost its digits long before a is zero.
+    # By the half angle: 1 - cos a cancels for small a.
     cosine = 2 * (angle / 2).sin().square() / square
     left = torch.where(square < 1e-3, 1 / 6 - square / 120, (1 - sine) / square)
     return cross, sine, cosine, left

@@ -1,15 +1,13 @@
-"""How the camera moved while the shutter was open: what an optimiser may change of it.
+"""Camera trajectories over the exposures of a clip, with the parameters that an optimiser changes.
 
-Everything is counted in pixels that the picture moves, so that one learning rate serves turns, ways and
-zooms alike. Poses are world to camera; moments are fractions of the exposure, -1/2 where the shutter opens
-and 1/2 where it closes.
+All parameters are in pixels of image motion, so that one learning rate serves rotation, translation and zoom.
+Poses are world to camera. Sub-frame times are fractions of the exposure: -1/2 at its start, 1/2 at its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from math import comb
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -17,39 +15,64 @@ from torch import Tensor, nn
 
 from freezeframe.data.types import CameraPath
 
+from .curves import bezier, hermite, spline_slopes
 from .lie import compose_se3, se3_exp, so3_exp, so3_log
 
-POSE_DOF = 7  # turn (3), way of the centre (3), zoom (1)
-_ARC_SAMPLES = torch.linspace(-0.5, 0.5, 5)  # moments between which an exposure's way is straight enough
+POSE_DOF = 7  # rotation (3), translation of the camera centre (3), zoom (1)
+_ARC_SAMPLES = torch.linspace(-0.5, 0.5, 5)  # sub-frame times; blur is close to straight between them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Views:
-    """What the camera was at M moments."""
+    """Poses and intrinsics of M cameras."""
 
     viewmats: Tensor  # [M, 4, 4] world to camera
     Ks: Tensor  # [M, 3, 3] pixels, pixel centres at integers
 
+    def __len__(self) -> int:
+        return len(self.viewmats)
+
+    def __getitem__(self, index: slice | list[int]) -> Views:
+        """The cameras at a slice or a list of positions."""
+        return Views(viewmats=self.viewmats[index], Ks=self.Ks[index])
+
+    @staticmethod
+    def cat(views: Sequence[Views]) -> Views:
+        """The cameras of several `Views`, in order."""
+        return Views(viewmats=torch.cat([v.viewmats for v in views]), Ks=torch.cat([v.Ks for v in views]))
+
+    def to(self, device: torch.device | str) -> Views:
+        return Views(viewmats=self.viewmats.to(device), Ks=self.Ks.to(device))
+
+    def downscale(self, factor: int) -> Views:
+        """The same cameras for images with `factor` times fewer pixels on a side."""
+        if factor == 1:
+            return self
+        Ks = self.Ks.clone()
+        Ks[:, :2] = Ks[:, :2] / factor
+        Ks[:, :2, 2] = Ks[:, :2, 2] - (factor - 1) / (2 * factor)
+        return replace(self, Ks=Ks)
+
 
 class CameraTrajectory(Protocol):
-    """Where the camera was during each frame's exposure."""
+    """Camera pose as a function of frame and sub-frame time."""
 
-    readout: float  # frame intervals by which the last row is exposed later than the first
+    readout: float  # frame intervals from the exposure of the first row to that of the last
 
     def at(self, frame: int, subframe_times: Tensor) -> Views:
-        """The camera at some moments [M] of the exposure of frame number `frame`."""
+        """Cameras at the sub-frame times [M] of a frame."""
         ...
 
     def subframe_times(self, frame: int, count: int) -> Tensor:
-        """[count] moments whose mean is the exposure."""
+        """[count] sub-frame times; the mean of the images at them is the exposure."""
         ...
 
     def blur_length(self, frame: int) -> float:
-        """Pixels that the picture moves while frame number `frame` is exposed."""
+        """Pixels of image motion during the exposure of a frame."""
         ...
 
     def regularization(self) -> Tensor:
-        """What the prior holds against this track: mean squares in pixels^2."""
+        """Prior on the parameters: a mean square in pixels^2."""
         ...
 
     @property
@@ -65,18 +88,18 @@ class CameraTrajectory(Protocol):
 
 
 class SplineTrajectory(nn.Module):
-    """One cubic spline through all frames, and a sway of each exposure about it.
+    """One cubic spline through all frames, plus an offset per exposure.
 
-    The exposure of frame t covers the spline over [t - s/2, t + s/2]: how far a picture is blurred follows
-    from how far its neighbours lie, times the shutter fraction s. That tie leaves no blurred scene before a
-    camera at rest, the answer that free curves fall into on a steady pan.
+    The exposure of frame t covers the spline over [t - s/2, t + s/2], so the blur of a frame follows from the
+    poses of its neighbours and the shutter fraction s. With a free curve per exposure, a steady pan is also
+    explained by a blurred scene in front of a static camera.
 
     Args:
-        path: First guess of the poses.
+        path: Initial poses.
         size: Height and width of the frames in pixels.
-        shutter: First guess of the exposure time over the frame interval.
-        depth: Distance at which the centre's way is counted; 1 for a camera that only turns.
-        readout: Frame intervals by which the last row is exposed later than the first (rolling shutter).
+        shutter: Initial exposure time over frame interval.
+        depth: Distance at which translations are converted to pixels; 1 for a rotating camera.
+        readout: Frame intervals from the exposure of the first row to that of the last (rolling shutter).
     """
 
     def __init__(
@@ -101,13 +124,10 @@ class SplineTrajectory(nn.Module):
         rotation_vectors = so3_log(path.rotations @ path.rotations[middle].mT)
         centres = -(path.rotations.mT @ path.translations[..., None])[..., 0]
         translations = (centres - centres[middle]) @ path.rotations[middle].mT
-        knots = (
-            torch.cat([rotation_vectors, translations, torch.zeros_like(rotation_vectors[:, :1])], dim=1)
-            / self.scale
-        )
-        self.knots = nn.Parameter(knots)
+        zoom = torch.zeros_like(rotation_vectors[:, :1])
+        self.knots = nn.Parameter(torch.cat([rotation_vectors, translations, zoom], dim=1) / self.scale)
         self.shutter_logit = nn.Parameter(torch.logit(torch.tensor(min(max(shutter, 0.03), 0.97))))
-        self.exposure_offset = nn.Parameter(torch.zeros(len(knots), 2, POSE_DOF))
+        self.exposure_offset = nn.Parameter(torch.zeros(len(self.knots), 2, POSE_DOF))
 
     K: Tensor
     reference: Tensor
@@ -128,33 +148,28 @@ class SplineTrajectory(nn.Module):
             return _arc_length(self._pixels(frame, _ARC_SAMPLES.to(self.K)))
 
     def spline_motion(self, frame: int) -> Tensor:
-        """[2] pixels that the spline alone turns (about x, about y) while a frame is exposed."""
+        """[2] pixels of rotation about x and y during the exposure, by the spline without its offset."""
         return (self.shutter * (self.slopes[frame] @ self.knots))[:2].detach()
 
     def subframe_times(self, frame: int, count: int) -> Tensor:
-        # Midpoints: an open shutter has no more light at its ends than in between.
+        # Midpoints: every part of the exposure has the same weight.
         return (torch.arange(count, device=self.knots.device) + 0.5) / count - 0.5
 
     def regularization(self) -> Tensor:
         return self.exposure_offset.square().mean()
 
     def _pixels(self, frame: int, subframe_times: Tensor) -> Tensor:
-        # A rolling shutter's frame holds moments from before its first row opens to after its last closes.
-        when = self.times[frame] + (self.shutter + self.readout) * subframe_times
+        # With a rolling shutter, the exposures of all rows together last shutter + readout.
+        times = self.times[frame] + (self.shutter + self.readout) * subframe_times
         u = subframe_times[:, None]
-        # Both have no mean: the middle of the exposure stays on the spline.
-        exposure_offset = self.exposure_offset[frame, 0] * u + self.exposure_offset[frame, 1] * (
-            u.square() - 1 / 12
-        )
-        return hermite(when, self.times, self.knots, self.slopes @ self.knots) + exposure_offset
+        # Linear and quadratic offset have zero mean: the mean pose of the exposure stays on the spline.
+        linear, quadratic = self.exposure_offset[frame]
+        exposure_offset: Tensor = linear * u + quadratic * (u.square() - 1 / 12)
+        return hermite(times, self.times, self.knots, self.slopes @ self.knots) + exposure_offset
 
     def _views(self, pixels: Tensor) -> Views:
-        parameters_scaled = pixels * self.scale
-        rotation_vectors, translations, zoom = (
-            parameters_scaled[:, :3],
-            parameters_scaled[:, 3:6],
-            parameters_scaled[:, 6:],
-        )
+        scaled = pixels * self.scale
+        rotation_vectors, translations, zoom = scaled[:, :3], scaled[:, 3:6], scaled[:, 6:]
         rotation = so3_exp(rotation_vectors) @ self.reference[:3, :3]
         reference_centre = -(self.reference[:3, :3].mT @ self.reference[:3, 3])
         centre = reference_centre + translations @ self.reference[:3, :3]
@@ -165,16 +180,16 @@ class SplineTrajectory(nn.Module):
 
 
 class BezierTrajectory(nn.Module):
-    """DeblurGS's own: a free Bezier curve in SE(3) per frame, on top of its first pose (Lee et al. 2024).
+    """A free Bézier curve in SE(3) per frame, relative to its initial pose (DeblurGS; Lee et al. 2024).
 
-    Knows nothing of time between frames: for photographs, and for comparison.
+    Independent of the time between frames: for photographs, and for comparison.
 
     Args:
-        path: First guess of the poses.
+        path: Initial poses.
         size: Height and width of the frames in pixels.
-        order: Of the curves; `order + 1` control points each.
-        count: Sub-frames whose places on the curve are learned.
-        depth: Distance at which ways are counted.
+        order: Order of the curves, which have `order + 1` control points.
+        count: Sub-frames with learned positions on the curve.
+        depth: Distance at which translations are converted to pixels.
     """
 
     def __init__(
@@ -185,7 +200,7 @@ class BezierTrajectory(nn.Module):
         self.register_buffer("K", path.intrinsics.float())
         self.register_buffer("first", compose_se3(path.rotations, path.translations))
         self.register_buffer("scale", pixel_scale(path.intrinsics, size, depth=depth)[:6])
-        # From one place control points would not part: nothing tells an exposure's ends from each other.
+        # Random directions: coincident control points all have the same gradient and never separate.
         ends = torch.linspace(-1, 1, order + 1)[None, :, None]
         direction = torch.randn(len(path.times), 1, 6, generator=torch.Generator().manual_seed(0))
         self.control_points = nn.Parameter(0.3 * ends * direction)
@@ -203,7 +218,7 @@ class BezierTrajectory(nn.Module):
 
     @property
     def shutter(self) -> Tensor:
-        # Its exposures are whole curves, however long they took.
+        """1: a curve covers its whole exposure, whatever the exposure time."""
         return torch.ones(())
 
     def blur_length(self, frame: int) -> float:
@@ -217,79 +232,29 @@ class BezierTrajectory(nn.Module):
         return torch.cat([learned.new_zeros(1), learned, learned.new_ones(1)]) - 0.5
 
     def regularization(self) -> Tensor:
-        second_differences = (
-            self.control_points[:, 2:] - 2 * self.control_points[:, 1:-1] + self.control_points[:, :-2]
-        )
+        points = self.control_points
+        second_differences = points[:, 2:] - 2 * points[:, 1:-1] + points[:, :-2]
         return second_differences.square().mean()
 
 
 def pixel_scale(K: Tensor, size: tuple[int, int], *, depth: float) -> Tensor:
-    """[7] turns (radians), ways (of the scene's unit) and log zoom that move the picture by one pixel.
+    """[7] rotation (radians), translation (scene units) and log zoom that move the image by one pixel.
 
     Takes no gradient.
 
-    Turns about the optical axis and zooms are counted halfway between the middle and the corner.
+    Rotation about the optical axis and zoom are measured halfway between the centre and a corner.
     """
     focal = float(K[0, 0] + K[1, 1]) / 2
-    reach = (size[0] ** 2 + size[1] ** 2) ** 0.5 / 4
-    across, along = depth / focal, depth / reach
-    return torch.tensor([1 / focal, 1 / focal, 1 / reach, across, across, along, 1 / reach])
-
-
-def spline_slopes(times: Tensor) -> Tensor:
-    """[T, T] matrix from the knots of a natural cubic spline to its slopes at them (de Boor 1978, IV).
-
-    Takes no gradient.
-    """
-    count = len(times)
-    if count == 1:
-        return torch.zeros(1, 1).to(times)
-    inverse_gaps = 1 / times.diff()
-    left, right = torch.zeros(count, count).to(times), torch.zeros(count, count).to(times)
-    for k, gap in enumerate(inverse_gaps):
-        # Each span asks the slopes at its ends to bend no more than its neighbour does there.
-        left[k : k + 2, k : k + 2] += gap * torch.tensor([[2.0, 1], [1, 2]]).to(times)
-        right[k : k + 2, k : k + 2] += 3 * gap**2 * torch.tensor([[-1.0, 1], [-1, 1]]).to(times)
-    slopes: Tensor = torch.linalg.solve(left, right)
-    return slopes
-
-
-def hermite(when: Tensor, times: Tensor, values: Tensor, slopes: Tensor) -> Tensor:
-    """[M, D] a cubic spline at `when` [M]; a straight line before the first knot and after the last.
-
-    Args:
-        when: Any times.
-        times: Of the knots, increasing. [T].
-        values: At the knots. [T, D].
-        slopes: Likewise.
-    """
-    if len(times) == 1:
-        return values + (when[:, None] - times) * slopes
-    inside = when.detach().clamp(times[0], times[-1])
-    k = (torch.searchsorted(times, inside, right=True) - 1).clamp(0, len(times) - 2)
-    clamped = torch.minimum(torch.maximum(when, times[0]), times[-1])
-    gap = (times[k + 1] - times[k])[:, None]
-    u = (clamped - times[k])[:, None] / gap
-    start, end = values[k], values[k + 1]
-    bend = (1 - u) * gap * slopes[k] - u * gap * slopes[k + 1] + (2 * u - 1) * (end - start)
-    extrapolation = (when - clamped)[:, None] * torch.where(
-        (when > times[-1])[:, None], slopes[-1], slopes[0]
-    )
-    return start + u * (end - start) + u * (1 - u) * bend + extrapolation
-
-
-def bezier(control_points: Tensor, t: Tensor) -> Tensor:
-    """[M, D] points of a Bezier curve with control points [N, D], at `t` [M] in [0, 1]."""
-    order = len(control_points) - 1
-    bernstein = [comb(order, k) * t**k * (1 - t) ** (order - k) for k in range(order + 1)]
-    return torch.stack(bernstein, dim=-1) @ control_points
+    radius = (size[0] ** 2 + size[1] ** 2) ** 0.5 / 4
+    lateral, axial = depth / focal, depth / radius
+    return torch.tensor([1 / focal, 1 / focal, 1 / radius, lateral, lateral, axial, 1 / radius])
 
 
 def _arc_length(points: Tensor) -> float:
-    """Length of a line through points [M, D]."""
+    """Length of the polyline through points [M, D]."""
     return float(points.diff(dim=0).norm(dim=1).sum())
 
 
 def _frame_interval(times: Tensor) -> Tensor:
-    """The usual gap between frames."""
+    """Median interval between frames."""
     return times.diff().median() if len(times) > 1 else torch.ones(()).to(times)

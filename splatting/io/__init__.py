@@ -1,0 +1,1 @@
+"""Scenes and cameras in files, and COLMAP. Imports `scene`, `camera` and `rasterizer`."""

@@ -1,6 +1,6 @@
-"""Reads what COLMAP leaves in a folder: cameras, images and points, in binary or text ("Output Format").
+"""Reader of COLMAP models: cameras, images and points, in binary or text (COLMAP, "Output Format").
 
-COLMAP counts pixels from the corner of the first one, we from its centre.
+COLMAP has pixel centres at half-integers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from freezeframe.data.errors import UnreadableMedia
 from freezeframe.splatting.camera.lie import compose_se3
 from freezeframe.splatting.rasterizer.projected import covariance_roots
 
-# How many of a lens' numbers are no distortion, and how many are; in the order of COLMAP's own numbers.
+# Numbers of linear and of distortion parameters, in the order of COLMAP's model ids.
 MODELS = {
     "SIMPLE_PINHOLE": (3, 0),
     "PINHOLE": (4, 0),
@@ -37,21 +37,21 @@ UNDISTORT_HINT = "run `colmap image_undistorter` and name its folder"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """N images in the order of their names, and P points."""
+    """Cameras of N images, sorted by name, and P points."""
 
     names: tuple[str, ...]
     viewmats: Tensor  # [N, 4, 4] world to camera
     Ks: Tensor  # [N, 3, 3] pixels of `sizes`, pixel centres at integers
-    sizes: tuple[tuple[int, int], ...]  # height and width of each image as COLMAP saw it
+    sizes: tuple[tuple[int, int], ...]  # height and width of each image in the model
     points: Tensor  # [P, 3]
-    colours: Tensor  # [P, 3] sRGB codes in [0, 1]
+    colours: Tensor  # [P, 3] encoded sRGB in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
 class _Camera:
-    kind: str
+    model: str
     size: tuple[int, int]  # height, width
-    numbers: tuple[float, ...]
+    params: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,37 +62,40 @@ class _Image:
     translation: tuple[float, ...]
 
 
-_Point = tuple[tuple[float, ...], tuple[int, ...]]  # place, colour in bytes
+_Point = tuple[tuple[float, ...], tuple[int, ...]]  # position, 8-bit colour
 
 
 def find_model(folder: str | Path) -> Path | None:
-    """The folder with COLMAP's files: this one, or where COLMAP puts it within a project."""
-    places = [Path(folder) / inner for inner in ("", "sparse/0", "sparse", "colmap/sparse/0", "0")]
-    return next((each for each in places if _find_file(each, "images") and _find_file(each, "cameras")), None)
+    """The folder of the model's files: this one, or a subfolder where COLMAP writes models."""
+    folders = [Path(folder) / inner for inner in ("", "sparse/0", "sparse", "colmap/sparse/0", "0")]
+    return next(
+        (each for each in folders if _find_file(each, "images") and _find_file(each, "cameras")), None
+    )
 
 
 def read_model(folder: str | Path) -> Model:
     """Read the model in a folder, or in its `sparse/0`.
 
     Raises:
-        UnreadableMedia: There is none, it is damaged, or a lens bends straight lines.
+        UnreadableMedia: There is no model, it is damaged, or its camera has lens distortion.
     """
-    place = find_model(folder)
-    if place is None:
+    model = find_model(folder)
+    if model is None:
         raise UnreadableMedia(
             f"{folder}: holds no COLMAP model; name the folder of cameras.bin and images.bin"
         )
-    cameras = dict(_read(place, "cameras", (_binary_cameras, _text_cameras)))
-    images = sorted(_read(place, "images", (_binary_images, _text_images)), key=lambda image: image.name)
-    seen = _read(place, "points3D", (_binary_points, _text_points)) if _find_file(place, "points3D") else []
+    cameras = dict(_read(model, "cameras", (_binary_cameras, _text_cameras)))
+    images = sorted(_read(model, "images", (_binary_images, _text_images)), key=lambda image: image.name)
+    has_points = _find_file(model, "points3D")
+    points = _read(model, "points3D", (_binary_points, _text_points)) if has_points else []
     if not images:
-        raise UnreadableMedia(f"{place}: COLMAP found the place of no image; give it sharper ones")
+        raise UnreadableMedia(f"{model}: COLMAP registered no image; run it on sharper ones")
     for image in images:
         if image.camera not in cameras:
             raise UnreadableMedia(
-                f"{place}: {image.name} is of camera {image.camera}, which is not there; export anew"
+                f"{model}: camera {image.camera} of {image.name} is missing; export the model again"
             )
-    Ks = {number: _intrinsics(camera, place) for number, camera in cameras.items()}
+    Ks = {camera_id: _intrinsics(camera, model) for camera_id, camera in cameras.items()}
     rotations = covariance_roots(
         torch.tensor([each.quaternion for each in images], dtype=torch.float64), torch.ones(1, 3)
     )
@@ -103,31 +106,31 @@ def read_model(folder: str | Path) -> Model:
         ).float(),
         Ks=torch.stack([Ks[each.camera] for each in images]),
         sizes=tuple(cameras[each.camera].size for each in images),
-        points=torch.tensor([place for place, _ in seen]).reshape(-1, 3),
-        colours=torch.tensor([colour for _, colour in seen]).reshape(-1, 3) / 255,
+        points=torch.tensor([position for position, _ in points]).reshape(-1, 3),
+        colours=torch.tensor([colour for _, colour in points]).reshape(-1, 3) / 255,
     )
 
 
-def _intrinsics(camera: _Camera, place: Path) -> Tensor:
-    """[3, 3] of a camera that draws straight lines straight."""
-    num_linear, _ = MODELS[camera.kind]
-    if camera.kind in NONLINEAR_MODELS or any(camera.numbers[num_linear:]):
-        raise UnreadableMedia(f"{place}: the {camera.kind} lens bends straight lines; {UNDISTORT_HINT}")
-    fx, fy, cx, cy = camera.numbers[:4] if num_linear == 4 else (camera.numbers[0], *camera.numbers[:3])
+def _intrinsics(camera: _Camera, folder: Path) -> Tensor:
+    """[3, 3] intrinsics of a camera without distortion."""
+    num_linear, _ = MODELS[camera.model]
+    if camera.model in NONLINEAR_MODELS or any(camera.params[num_linear:]):
+        raise UnreadableMedia(f"{folder}: the {camera.model} camera has lens distortion; {UNDISTORT_HINT}")
+    fx, fy, cx, cy = camera.params[:4] if num_linear == 4 else (camera.params[0], *camera.params[:3])
     return torch.tensor([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
 
 
-def _find_file(place: Path, name: str) -> Path | None:
-    return next((file for end in (".bin", ".txt") if (file := place / (name + end)).is_file()), None)
+def _find_file(folder: Path, name: str) -> Path | None:
+    return next((file for suffix in (".bin", ".txt") if (file := folder / (name + suffix)).is_file()), None)
 
 
-def _read(place: Path, name: str, readers: tuple[Callable, Callable]) -> list:  # type: ignore[type-arg]
-    file = _find_file(place, name)
+def _read(folder: Path, name: str, readers: tuple[Callable, Callable]) -> list:  # type: ignore[type-arg]
+    file = _find_file(folder, name)
     assert file is not None
     try:
         return list(readers[0](file.read_bytes()) if file.suffix == ".bin" else readers[1](_lines(file)))
     except (struct.error, ValueError, IndexError, KeyError) as error:
-        raise UnreadableMedia(f"{file}: is damaged ({error}); export the model anew") from error
+        raise UnreadableMedia(f"{file}: is damaged ({error}); export the model again") from error
 
 
 def _lines(file: Path) -> list[str]:
@@ -135,44 +138,45 @@ def _lines(file: Path) -> list[str]:
 
 
 class _BinaryReader:
-    """Numbers from the front of a file, one group after the other."""
+    """Sequential reader of little-endian values."""
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
+        self.data, self.offset = data, 0
 
-    def read(self, form: str) -> tuple[float, ...]:
-        values = struct.unpack_from("<" + form, self.data, self.at)
-        self.at += struct.calcsize("<" + form)
+    def read(self, fmt: str) -> tuple[float, ...]:
+        values = struct.unpack_from("<" + fmt, self.data, self.offset)
+        self.offset += struct.calcsize("<" + fmt)
         return values
 
-    def read_int(self, form: str) -> int:
-        return int(self.read(form)[0])
+    def read_int(self, fmt: str) -> int:
+        return int(self.read(fmt)[0])
 
-    def skip(self, count: int) -> None:
-        self.at += count
+    def skip(self, num_bytes: int) -> None:
+        self.offset += num_bytes
 
-    def word(self) -> str:
-        stop = self.data.index(b"\0", self.at)
-        word = self.data[self.at : stop].decode()
-        self.at = stop + 1
-        return word
+    def read_string(self) -> str:
+        """A null-terminated string."""
+        stop = self.data.index(b"\0", self.offset)
+        string = self.data[self.offset : stop].decode()
+        self.offset = stop + 1
+        return string
 
 
 def _binary_cameras(data: bytes) -> Iterator[tuple[int, _Camera]]:
     source = _BinaryReader(data)
     for _ in range(source.read_int("Q")):
-        number, kind, width, height = (int(value) for value in source.read("iiQQ"))
-        if not 0 <= kind < len(MODELS):
-            raise ValueError(f"lens number {kind} is not known")
-        name = list(MODELS)[kind]
-        yield number, _Camera(name, (height, width), source.read(f"{sum(MODELS[name])}d"))
+        camera_id, model_id, width, height = (int(value) for value in source.read("iiQQ"))
+        if not 0 <= model_id < len(MODELS):
+            raise ValueError(f"unknown camera model {model_id}")
+        model = list(MODELS)[model_id]
+        yield camera_id, _Camera(model, (height, width), source.read(f"{sum(MODELS[model])}d"))
 
 
 def _text_cameras(lines: Sequence[str]) -> Iterator[tuple[int, _Camera]]:
-    for number, kind, width, height, *numbers in (line.split() for line in lines if line.strip()):
-        if len(numbers) != sum(MODELS.get(kind, ())):
-            raise ValueError(f"a {kind} camera of {len(numbers)} numbers")
-        yield int(number), _Camera(kind, (int(height), int(width)), tuple(map(float, numbers)))
+    for camera_id, model, width, height, *params in (line.split() for line in lines if line.strip()):
+        if len(params) != sum(MODELS.get(model, ())):
+            raise ValueError(f"{len(params)} parameters of a {model} camera")
+        yield int(camera_id), _Camera(model, (int(height), int(width)), tuple(map(float, params)))
 
 
 def _binary_images(data: bytes) -> Iterator[_Image]:
@@ -183,17 +187,17 @@ def _binary_images(data: bytes) -> Iterator[_Image]:
             source.read("4d"),
             source.read("3d"),
             source.read_int("i"),
-            source.word(),
+            source.read_string(),
         )
-        source.skip(24 * source.read_int("Q"))  # where it shows which points
+        source.skip(24 * source.read_int("Q"))  # 2D observations of points
         yield _Image(name, camera, quaternion, translation)
 
 
 def _text_images(lines: Sequence[str]) -> Iterator[_Image]:
-    # Every second line tells of points, and may be empty.
+    # Every second line lists 2D observations, and may be empty.
     for line in lines[::2]:
-        _, *numbers, camera, name = line.split(maxsplit=9)
-        values = tuple(map(float, numbers))
+        _, *pose, camera, name = line.split(maxsplit=9)
+        values = tuple(map(float, pose))
         yield _Image(name, int(camera), values[:4], values[4:])
 
 
@@ -201,10 +205,10 @@ def _binary_points(data: bytes) -> Iterator[_Point]:
     source = _BinaryReader(data)
     for _ in range(source.read_int("Q")):
         source.read_int("Q")
-        place, colour = source.read("3d"), tuple(int(value) for value in source.read("3B"))
-        source.read("d")
-        source.skip(8 * source.read_int("Q"))  # the images that show it
-        yield place, colour
+        position, colour = source.read("3d"), tuple(int(value) for value in source.read("3B"))
+        source.read("d")  # reprojection error
+        source.skip(8 * source.read_int("Q"))  # track
+        yield position, colour
 
 
 def _text_points(lines: Sequence[str]) -> Iterator[_Point]:

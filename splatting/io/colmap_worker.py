@@ -1,7 +1,7 @@
-"""COLMAP in a process of its own, which can be ended: `python -m freezeframe.splatting.io.colmap_worker`.
+"""COLMAP in a subprocess: `python -m freezeframe.splatting.io.colmap_worker FOLDER`.
 
-It reads the frames that `colmap` laid out in a folder, prints a line after each step, and leaves the largest
-model in `best`. COLMAP gives no word while it works and cannot be stopped from within.
+Reads the frames that `sfm.py` wrote into a folder, prints a line after each step, and writes the largest
+model to `best`. A subprocess can be terminated; COLMAP itself has neither progress nor cancellation.
 """
 
 from __future__ import annotations
@@ -11,31 +11,42 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-
-MIN_CAMERAS = 3  # cameras of a scene
-COMPLETE_FRACTION = 0.9  # of the frames: what ends the search
-EXHAUSTIVE_MAX_FRAMES = 25  # frames up to which every one is compared with every other
-SEQUENTIAL_OVERLAP = 10  # frames that a frame of a clip is compared with
-REFERENCE_SIDE_PX = 1000  # pixels of the longer side for which the thresholds below were made
-SEED = 0
 
 FrameOrder = Literal["clip", "photos"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColmapConfig:
+    """Thresholds of matching and mapping, loosened for blurred features (DeblurGS, arXiv:2404.11358)."""
+
+    min_cameras: int = 3  # registered frames of a model
+    min_registered_fraction: float = 0.5  # registered frames below which there is no scene
+    complete_fraction: float = 0.9  # registered frames from which no further mapper is tried
+    exhaustive_max_frames: int = 25  # up to which all pairs of frames are matched
+    sequential_overlap: int = 10  # following frames with which a frame of a clip is matched
+    reference_side_px: int = 1000  # longer side at which the reprojection errors below hold
+    init_max_error_px: float = 12
+    abs_pose_max_error_px: float = 20
+    filter_max_reproj_error_px: float = 8
+    min_error_scale: float = 0.4  # of these errors, for small frames
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ColmapJob:
-    """One run of COLMAP in a folder of its own."""
+    """One run of COLMAP in a temporary folder."""
 
     folder: Path
-    sharpest_first: tuple[str, ...]  # names of the frames, the sharpest first
-    long_side: int  # pixels of the longer side
-    K: tuple[float, float, float, float] | None  # fx, fy, cx, cy as COLMAP counts them, if known
+    sharpest_first: tuple[str, ...]  # file names of the frames, by decreasing sharpness
+    long_side: int  # pixels
+    K: tuple[float, float, float, float] | None  # fx, fy, cx, cy in COLMAP's convention, if known
     masked: bool
-    exhaustive: bool  # compare every frame with every other
+    exhaustive: bool  # match all pairs of frames
+    config: ColmapConfig = field(default_factory=ColmapConfig)
 
     @property
     def database(self) -> Path:
@@ -46,12 +57,13 @@ class ColmapJob:
         return self.folder / "images"
 
     def save(self) -> None:
-        """Leave it in its folder, for `load`."""
-        (self.folder / "work.json").write_text(json.dumps({**asdict(self), "folder": str(self.folder)}))
+        """Write the job into its folder."""
+        (self.folder / "job.json").write_text(json.dumps({**asdict(self), "folder": str(self.folder)}))
 
     @staticmethod
     def load(folder: Path) -> ColmapJob:
-        saved = json.loads((folder / "work.json").read_text())
+        """Read the job in a folder."""
+        saved = json.loads((folder / "job.json").read_text())
         K = tuple(saved["K"]) if saved["K"] else None
         return ColmapJob(
             **{
@@ -59,12 +71,13 @@ class ColmapJob:
                 "folder": Path(saved["folder"]),
                 "sharpest_first": tuple(saved["sharpest_first"]),
                 "K": K,
+                "config": ColmapConfig(**saved["config"]),
             }
         )
 
 
 def extract(pycolmap: Any, job: ColmapJob) -> None:
-    """Find features in every frame."""
+    """Detect features in every frame."""
     reader = pycolmap.ImageReaderOptions(camera_model="PINHOLE" if job.K else "SIMPLE_PINHOLE")
     if job.K:
         reader.camera_params = ",".join(f"{number:.6f}" for number in job.K)
@@ -80,44 +93,52 @@ def extract(pycolmap: Any, job: ColmapJob) -> None:
 
 
 def match(pycolmap: Any, job: ColmapJob) -> None:
-    """Compare the features of frames with each other."""
+    """Match the features of pairs of frames."""
     options: dict[str, Any] = {
         "matching_options": pycolmap.FeatureMatchingOptions(use_gpu=False, guided_matching=True),
         "verification_options": pycolmap.TwoViewGeometryOptions(),
         "device": pycolmap.Device.cpu,
     }
-    options["verification_options"].ransac.random_seed = SEED
+    options["verification_options"].ransac.random_seed = job.config.seed
     if job.exhaustive:
         pycolmap.match_exhaustive(job.database, **options)
     else:
-        pairs = pycolmap.SequentialPairingOptions(overlap=SEQUENTIAL_OVERLAP, quadratic_overlap=True)
+        pairs = pycolmap.SequentialPairingOptions(
+            overlap=job.config.sequential_overlap, quadratic_overlap=True
+        )
         pycolmap.match_sequential(job.database, pairing_options=pairs, **options)
 
 
 def reconstruct(pycolmap: Any, job: ColmapJob) -> None:
-    """The largest model: around the sharpest half, else from all at once, else of all directions together."""
-    sharpest_first = job.sharpest_first
-    core = _incremental(pycolmap, job, sharpest_first[: max(MIN_CAMERAS, len(sharpest_first) // 2)])
-    models = [core, core and _incremental(pycolmap, job, sharpest_first, start=core)]
-    for attempt in (partial(_incremental, names=sharpest_first), _global):
-        if max(map(_count, models)) < COMPLETE_FRACTION * len(sharpest_first):
-            models.append(attempt(pycolmap, job))
-    best = max(models, key=_count)
+    """Write the largest of up to four models.
+
+    The first is mapped from the sharpest half of the frames, the second adds the rest to it. Where frames are
+    missing, all are mapped at once, incrementally and globally.
+    """
+    names, config = job.sharpest_first, job.config
+    core = _incremental(pycolmap, job, names[: max(config.min_cameras, len(names) // 2)])
+    models = [core, core and _incremental(pycolmap, job, names, start=core)]
+    for mapper in (partial(_incremental, names=names), _global):
+        if max(map(_num_registered, models)) < config.complete_fraction * len(names):
+            models.append(mapper(pycolmap, job))
+    best = max(models, key=_num_registered)
     if best is not None:
         (job.folder / "best").mkdir()
         best.write(job.folder / "best")
 
 
-def _count(model: Any) -> int:
+def _num_registered(model: Any) -> int:
     return 0 if model is None else int(model.num_reg_images())
 
 
 def _largest(models: Mapping[int, Any]) -> Any:
-    return max(models.values(), key=_count, default=None)
+    return max(models.values(), key=_num_registered, default=None)
 
 
 def _incremental(pycolmap: Any, job: ColmapJob, names: Sequence[str], *, start: Any = None) -> Any:
-    options = mapper_options(pycolmap, long_side=job.long_side, fixed_intrinsics=job.K is not None)
+    options = mapper_options(
+        pycolmap, long_side=job.long_side, fixed_intrinsics=job.K is not None, config=job.config
+    )
     options.image_names = list(names)
     output = job.folder / "models"
     output.mkdir(exist_ok=True)
@@ -137,39 +158,42 @@ def _global(pycolmap: Any, job: ColmapJob) -> Any:
     output.mkdir()
     try:
         models = pycolmap.global_mapping(job.database, job.images, output)
-    except (RuntimeError, ValueError):  # it gives up with either
+    except (RuntimeError, ValueError):  # COLMAP raises either when mapping fails
         return None
     return _largest(models)
 
 
-def mapper_options(pycolmap: Any, *, long_side: int, fixed_intrinsics: bool) -> Any:
-    """A mapper that bears blurred features, and the small parallax of a clip.
+def mapper_options(
+    pycolmap: Any, *, long_side: int, fixed_intrinsics: bool, config: ColmapConfig = ColmapConfig()
+) -> Any:
+    """Options of a mapper that tolerates blurred features and the small parallax of a clip.
 
     Args:
         pycolmap: The module.
-        long_side: Pixels of the longer side.
-        fixed_intrinsics: The lens is known and stays as it is.
+        long_side: Longer side of the frames in pixels.
+        fixed_intrinsics: Keep the intrinsics, which are known.
+        config: Thresholds.
     """
-    tolerance_scale = max(0.4, long_side / REFERENCE_SIDE_PX)
+    error_scale = max(config.min_error_scale, long_side / config.reference_side_px)
     options = pycolmap.IncrementalPipelineOptions(
         min_num_matches=5,
-        min_model_size=MIN_CAMERAS,
+        min_model_size=config.min_cameras,
         ba_refine_focal_length=not fixed_intrinsics,
         ba_global_max_num_iterations=100,
-        random_seed=SEED,
+        random_seed=config.seed,
     )
     mapper, points = options.mapper, options.triangulation
     mapper.init_min_tri_angle, mapper.ba_local_min_tri_angle, mapper.filter_min_tri_angle = 2.0, 1.0, 0.3
     points.min_angle = 0.3
     mapper.init_max_error, mapper.abs_pose_max_error, mapper.filter_max_reproj_error = (
-        12 * tolerance_scale,
-        20 * tolerance_scale,
-        8 * tolerance_scale,
+        config.init_max_error_px * error_scale,
+        config.abs_pose_max_error_px * error_scale,
+        config.filter_max_reproj_error_px * error_scale,
     )
     mapper.init_min_num_inliers, mapper.abs_pose_min_num_inliers = 30, 15
     mapper.abs_pose_min_inlier_ratio = 0.12
     points.ignore_two_view_tracks = True
-    mapper.random_seed = points.random_seed = SEED
+    mapper.random_seed = points.random_seed = config.seed
     return options
 
 
@@ -177,13 +201,13 @@ STEPS = (extract, match, reconstruct)
 
 
 def _end_with_parent() -> None:
-    """The parent never writes: what can be read is that it is gone."""
+    """Exit when the parent closes stdin, to which it never writes."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)
 
 
 def main() -> None:
-    """Do the work in the folder that is named."""
+    """Run the job in the folder named by the first argument."""
     import pycolmap
 
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,10 +1,10 @@
-"""Photographs with known cameras, in the folders that deblurring with NeRFs and Gaussians made usual.
+"""Readers of image folders with known cameras, in the layouts of NeRF and deblurring datasets.
 
-images/ or images_N/    the pictures, N times smaller
-sparse/0/               COLMAP's model of them, or
-poses_bounds.npy        LLFF's table (Mildenhall et al. 2019)
-hold=N                  an empty file: picture 0 and every Nth after it are sharp, and kept for the test
-images_test/            the sharp picture of each one that is not held out (Deblur-NeRF, BAD-NeRF)
+images/ or images_N/    the images, N times smaller
+sparse/0/               a COLMAP model, or
+poses_bounds.npy        the table of LLFF (Mildenhall et al. 2019)
+hold=N                  an empty file: image 0 and every Nth after it are sharp and held out
+images_test/            a sharp image for each one that is not held out (Deblur-NeRF, BAD-NeRF)
 
 Nothing here takes a gradient.
 """
@@ -30,21 +30,21 @@ from freezeframe.splatting.camera.trajectory import Views
 from .colmap_reader import find_model, read_model
 
 TABLE = "poses_bounds.npy"
-TOLERANCE = 0.02  # share by which a picture may be scaled otherwise in width than in height
+MAX_ASPECT_ERROR = 0.02  # relative difference of the scales of width and height
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PosedImages:
-    """N photographs of one scene and the cameras that took them."""
+    """N images of one scene with their cameras."""
 
     paths: tuple[Path, ...]
-    is_holdout: tuple[bool, ...]  # kept for the test: sharp, and no part of any fit
-    truths: tuple[Path | None, ...]  # the sharp picture of the same view, where there is one
-    views: Views  # in the middle of the exposures; lenses for pictures of `size`
+    is_holdout: tuple[bool, ...]  # sharp, and excluded from the fit
+    truths: tuple[Path | None, ...]  # sharp images of the same views, if any
+    views: Views  # at the middle of the exposures, for images of `size`
     size: tuple[int, int]  # height and width in pixels
     points: Tensor  # [P, 3] of the scene; P may be 0
-    colours: Tensor  # [P, 3] of the points, sRGB codes in [0, 1]
-    depths: Tensor | None = None  # [N, 2] nearest and farthest, where no points tell
+    colours: Tensor  # [P, 3] encoded sRGB in [0, 1]
+    depths: Tensor | None = None  # [N, 2] nearest and farthest depth, if there are no points
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -53,15 +53,15 @@ class PosedImages:
 def read_posed_images(
     folder: str | Path, *, images: str | None = None, holdout: int | None = None
 ) -> PosedImages:
-    """Read such a folder.
+    """Read an image folder with a COLMAP model or an LLFF table.
 
     Args:
         folder: Of one scene.
-        images: Name of the folder of pictures within; the largest ones if not given.
-        holdout: Keep every so many-th picture for the test, 0 none; what the file `hold=N` says if not given.
+        images: Name of the subfolder of images; None for the one with the largest images.
+        holdout: Hold out every `holdout`-th image, 0 for none; None reads the file `hold=N`.
 
     Raises:
-        UnreadableMedia: Cameras or pictures are missing, or do not belong together.
+        UnreadableMedia: Cameras or images are missing, or do not match.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -72,20 +72,20 @@ def read_posed_images(
         posed_images = _read_llff(folder, images)
     else:
         raise UnreadableMedia(f"{folder}: has neither sparse/0/ nor {TABLE}; run COLMAP on its images first")
-    every = _read_holdout_file(folder) if holdout is None else holdout
-    is_holdout = tuple(every > 0 and k % every == 0 for k in range(len(posed_images)))
+    stride = _read_holdout_file(folder) if holdout is None else holdout
+    is_holdout = tuple(stride > 0 and k % stride == 0 for k in range(len(posed_images)))
     return replace(
         posed_images, is_holdout=is_holdout, truths=_truths(folder, posed_images.paths, is_holdout)
     )
 
 
 def llff_views(table: Tensor, size: tuple[int, int]) -> tuple[Views, Tensor]:
-    """Cameras of pictures of `size` (height, width), and [N, 2] nearest and farthest depths.
+    """Cameras of images of `size`, and their nearest and farthest depths [N, 2].
 
     Args:
-        table: [N, 17]: a 3x5 matrix (x, y and z axes of the camera as "down, right, backwards" in the world,
-            its centre, and height, width, focal length in pixels), then the two depths.
-        size: Of the pictures at hand.
+        table: [N, 17]: a 3x5 matrix (camera axes "down, right, backwards" in world coordinates, camera
+            centre, and height, width, focal length in pixels), then the two depths.
+        size: Height and width of the images.
     """
     matrix, depths = table[:, :15].double().reshape(-1, 3, 5), table[:, 15:]
     down, right, backwards, centre, (height, width, focal) = (
@@ -103,16 +103,16 @@ def llff_views(table: Tensor, size: tuple[int, int]) -> tuple[Views, Tensor]:
 
 
 def random_points(posed_images: PosedImages, count: int, *, seed: int = 0) -> Tensor:
-    """[count, 3] points anywhere that the cameras look, for scenes of which only the depths are known."""
+    """[count, 3] random points in the view frustums, for datasets without points."""
     if posed_images.depths is None:
-        raise ValueError("these shots have points of their own")
-    random = torch.Generator().manual_seed(seed)
-    camera = torch.randint(len(posed_images), (count,), generator=random)
+        raise ValueError("the dataset has points")
+    generator = torch.Generator().manual_seed(seed)
+    camera = torch.randint(len(posed_images), (count,), generator=generator)
     height, width = posed_images.size
-    place = torch.rand(count, 3, generator=random)
+    u, v, w = torch.rand(count, 3, generator=generator).unbind(1)
     near, far = posed_images.depths[camera].unbind(1)
-    depth = 1 / (place[:, 2] / near + (1 - place[:, 2]) / far)  # even in what the picture moves
-    pixel = torch.stack([place[:, 0] * width - 0.5, place[:, 1] * height - 0.5, torch.ones(count)], dim=1)
+    depth = 1 / (w / near + (1 - w) / far)  # uniform in disparity
+    pixel = torch.stack([u * width - 0.5, v * height - 0.5, torch.ones(count)], dim=1)
     ray = (torch.linalg.inv(posed_images.views.Ks[camera]) @ pixel[..., None])[..., 0] * depth[:, None]
     view = posed_images.views.viewmats[camera]
     points: Tensor = (view[:, :3, :3].mT @ (ray - view[:, :3, 3])[..., None])[..., 0]
@@ -123,10 +123,12 @@ def _read_colmap(folder: Path, images: str | None) -> PosedImages:
     model = read_model(folder)
     paths = _match_names(folder, images, model.names)
     if len(set(model.sizes)) > 1:
-        raise UnreadableMedia(f"{folder}: has pictures of several sizes; leave those of one size")
+        raise UnreadableMedia(f"{folder}: has images of several sizes; keep those of one size")
     size = _check_one_size(paths)
-    views = _rescale_intrinsics(Views(viewmats=model.viewmats, Ks=model.Ks), model.sizes[0], size, of=folder)
-    return _shots(paths, views, size, points=model.points, colours=model.colours)
+    views = _rescale_intrinsics(
+        Views(viewmats=model.viewmats, Ks=model.Ks), model.sizes[0], size, source=folder
+    )
+    return _without_holdout(paths, views, size, points=model.points, colours=model.colours)
 
 
 def _read_llff(folder: Path, images: str | None) -> PosedImages:
@@ -135,55 +137,51 @@ def _read_llff(folder: Path, images: str | None) -> PosedImages:
     except (OSError, ValueError) as error:
         raise UnreadableMedia(f"{folder / TABLE}: cannot be read ({error}); copy it anew") from error
     if table.ndim != 2 or table.shape[1] != 17 or not len(table):
-        raise UnreadableMedia(f"{folder / TABLE}: has shape {tuple(table.shape)}; LLFF's has 17 columns")
-    counts = {
-        folder_candidate: _list_images(folder_candidate)
-        for folder_candidate in _image_folders(folder, images)
-    }
-    paths = next((found for found in counts.values() if len(found) == len(table)), None)
-    if paths is None:
-        counts_text = (
-            ", ".join(f"{folder_candidate.name} {len(found)}" for folder_candidate, found in counts.items())
-            or "none"
-        )
         raise UnreadableMedia(
-            f"{folder}: {TABLE} tells of {len(table)} pictures, but there are: {counts_text}"
+            f"{folder / TABLE}: has shape {tuple(table.shape)}; an LLFF table has 17 columns"
+        )
+    files = {each: _list_images(each) for each in _image_folders(folder, images)}
+    paths = next((candidate for candidate in files.values() if len(candidate) == len(table)), None)
+    if paths is None:
+        counts = ", ".join(f"{each.name} {len(candidate)}" for each, candidate in files.items()) or "none"
+        raise UnreadableMedia(
+            f"{folder}: {TABLE} has cameras of {len(table)} images, but there are: {counts}"
         )
     size = _check_one_size(paths)
     views, depths = llff_views(table, size)
-    nothing = torch.zeros(0, 3)
-    return replace(_shots(paths, views, size, points=nothing, colours=nothing), depths=depths)
+    empty = torch.zeros(0, 3)
+    return replace(_without_holdout(paths, views, size, points=empty, colours=empty), depths=depths)
 
 
-def _shots(
+def _without_holdout(
     paths: Sequence[Path], views: Views, size: tuple[int, int], *, points: Tensor, colours: Tensor
 ) -> PosedImages:
-    nobody = (False,) * len(paths)
+    count = len(paths)
     return PosedImages(
-        paths=tuple(paths), is_holdout=nobody, truths=(None,) * len(paths), views=views, size=size, points=points,
-        colours=colours,
+        paths=tuple(paths), is_holdout=(False,) * count, truths=(None,) * count, views=views, size=size,
+        points=points, colours=colours,
     )  # fmt: skip
 
 
 def _rescale_intrinsics(
-    views: Views, nominal_size: tuple[int, int], size: tuple[int, int], *, of: object = TABLE
+    views: Views, nominal_size: tuple[int, int], size: tuple[int, int], *, source: object = TABLE
 ) -> Views:
-    """The views for pictures that were scaled from the size told of them."""
-    down, across = size[0] / nominal_size[0], size[1] / nominal_size[1]
-    if abs(down / across - 1) > TOLERANCE:
+    """The cameras of images that were scaled from `nominal_size` to `size`."""
+    scale_y, scale_x = size[0] / nominal_size[0], size[1] / nominal_size[1]
+    if abs(scale_y / scale_x - 1) > MAX_ASPECT_ERROR:
         raise UnreadableMedia(
-            f"{of}: its cameras are of {nominal_size[1]}x{nominal_size[0]} pictures, but these are of {size[1]}x{size[0]};"
-            " name the folder of the right ones"
+            f"{source}: has cameras of {nominal_size[1]}x{nominal_size[0]} images, but the images are"
+            f" {size[1]}x{size[0]}; name the folder of the matching images"
         )
     Ks = views.Ks.clone()
     Ks[:, :2, 2] += 0.5
-    Ks[:, :2] *= Ks.new_tensor([across, down])[:, None]
+    Ks[:, :2] *= Ks.new_tensor([scale_x, scale_y])[:, None]
     Ks[:, :2, 2] -= 0.5
     return replace(views, Ks=Ks)
 
 
 def _image_folders(folder: Path, images: str | None) -> list[Path]:
-    """Folders of pictures, the largest pictures first."""
+    """Candidate folders, those of the largest images first."""
     if images is not None:
         return [folder / images]
     numbered = [
@@ -194,34 +192,35 @@ def _image_folders(folder: Path, images: str | None) -> list[Path]:
     return [folder / "images", *(each for _, each in sorted(numbered))]
 
 
-def _list_images(place: Path) -> list[Path]:
-    if not place.is_dir():
+def _list_images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
         return []
-    return sorted(file for file in place.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES)
 
 
 def _match_names(folder: Path, images: str | None, names: Sequence[str]) -> list[Path]:
-    """The files that COLMAP calls by these names; copies of another kind will do."""
+    """The files of the image names in a COLMAP model; suffixes may differ."""
     missing = names
-    for place in _image_folders(folder, images):
+    for candidate in _image_folders(folder, images):
         stems = {
-            file.with_suffix(""): file for file in place.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES
+            file.with_suffix(""): file
+            for file in candidate.rglob("*")
+            if file.suffix.lower() in PHOTO_SUFFIXES
         }
-        found = [stems.get((place / name).with_suffix("")) for name in names]
-        paths = [file for file in found if file is not None]
+        matches = [stems.get((candidate / name).with_suffix("")) for name in names]
+        paths = [file for file in matches if file is not None]
         if len(paths) == len(names):
             return paths
-        missing = min(missing, [n for n, file in zip(names, found, strict=True) if file is None], key=len)
-    where = images or "images"
+        missing = min(missing, [n for n, file in zip(names, matches, strict=True) if file is None], key=len)
     raise UnreadableMedia(
-        f"{folder / where}: lacks {len(missing)} pictures of the model, such as {missing[0]}"
+        f"{folder / (images or 'images')}: lacks {len(missing)} images of the model, such as {missing[0]}"
     )
 
 
 def _check_one_size(paths: Sequence[Path]) -> tuple[int, int]:
     sizes = {display_size(path) or read_photo(path).size for path in paths}
     if len(sizes) > 1:
-        raise UnreadableMedia(f"{paths[0].parent}: has pictures of several sizes; leave those of one size")
+        raise UnreadableMedia(f"{paths[0].parent}: has images of several sizes; keep those of one size")
     return sizes.pop()
 
 
@@ -233,15 +232,17 @@ def _read_holdout_file(folder: Path) -> int:
 
 
 def _truths(folder: Path, paths: Sequence[Path], is_holdout: Sequence[bool]) -> tuple[Path | None, ...]:
-    """Sharp pictures: those held out are their own."""
+    """Sharp images of all views; held-out images are their own."""
     sharp = _list_images(folder / "images_test")
     blurred = is_holdout.count(False)
     if sharp and len(sharp) not in (blurred, len(paths)):
         raise UnreadableMedia(
-            f"{folder / 'images_test'}: has {len(sharp)} sharp pictures for {blurred} blurred ones;"
-            " there must be as many"
+            f"{folder / 'images_test'}: has {len(sharp)} sharp images for {blurred} blurred ones; keep one"
+            " for each"
         )
     if len(sharp) == len(paths):
         return tuple(sharp)
-    rest = iter(sharp)
-    return tuple(path if kept else next(rest, None) for path, kept in zip(paths, is_holdout, strict=True))
+    remaining = iter(sharp)
+    return tuple(
+        path if held_out else next(remaining, None) for path, held_out in zip(paths, is_holdout, strict=True)
+    )

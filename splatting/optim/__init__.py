@@ -1,0 +1,1 @@
+"""Losses, schedule and optimisation loop of a scene with its trajectory. Imports `data` and `camera`."""

@@ -1,4 +1,4 @@
-"""What was recorded of a scene, and how each frame's exposure differs from the others'."""
+"""Recorded frames of a scene, and the exposure compensation between them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-_PRIOR_WEIGHT = 1.0  # weight of the prior that exposure does not change
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observations:
-    """Frames of one static scene."""
+    """Frames of one static scene, with weights."""
 
-    images: Tensor  # [T, 3, H, W] linear light
-    weights: Tensor  # [T, H, W] in [0, 1]: 0 for movers, overlays and where the sensor was saturated
-    restored: Tensor | None = None  # [T, 3, H, W] what a single-image restorer makes of each frame
+    images: Tensor  # [T, 3, H, W] linear RGB
+    weights: Tensor  # [T, H, W] in [0, 1]: 0 on independent motion, overlays and saturated pixels
+    restored: Tensor | None = None  # [T, 3, H, W] the frames after the video pipeline, as a prior
 
     def __len__(self) -> int:
         return len(self.images)
@@ -29,12 +27,11 @@ class Observations:
         return height, width
 
     def to(self, device: torch.device) -> Observations:
-        """The same on a device."""
         restored = None if self.restored is None else self.restored.to(device)
         return Observations(images=self.images.to(device), weights=self.weights.to(device), restored=restored)
 
     def downsample(self, downscale: int) -> Observations:
-        """The footage with `downscale` times fewer pixels on a side; what is left over is cut."""
+        """Block means of `downscale` x `downscale` pixels; incomplete blocks at the border are cropped."""
         if downscale == 1:
             return self
         height, width = (side // downscale * downscale for side in self.size)
@@ -47,7 +44,7 @@ class Observations:
 
 
 class ExposureCompensation(nn.Module):
-    """Each frame's exposure and white balance beside the mean of all: gain and bias per channel."""
+    """Gain and bias per frame and channel, relative to their means over all frames."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -55,10 +52,10 @@ class ExposureCompensation(nn.Module):
         self.bias = nn.Parameter(torch.zeros(count, 3))
 
     def forward(self, linear: Tensor, frame: int) -> Tensor:
-        """[3, H, W] as frame number `frame` recorded it."""
+        """[3, H, W] with the exposure and white balance of a frame."""
         gain, bias = (each[frame] - each.mean(0) for each in (self.gain, self.bias))
         return linear * gain.exp()[:, None, None] + bias[:, None, None]
 
     def prior(self) -> Tensor:
-        """What is held against changes of exposure."""
-        return _PRIOR_WEIGHT * (self.gain.square().mean() + self.bias.square().mean())
+        """Mean squares of gain and bias."""
+        return self.gain.square().mean() + self.bias.square().mean()

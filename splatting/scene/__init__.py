@@ -1,0 +1,1 @@
+"""Optimisable scenes: panorama, Gaussians, densification. Imports `rasterizer`, `camera`, `optim.losses`."""

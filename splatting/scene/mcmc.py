@@ -1,7 +1,7 @@
-"""Gaussians as samples of the scene, moved by chance to where they are needed (3DGS-MCMC, arXiv:2404.09591).
+"""Densification by Markov chain Monte Carlo: relocation and noise (3DGS-MCMC, arXiv:2404.09591).
 
-Their number is set from outside and no gradient decides: from a poor start this finds more than `density`
-does. What is faint comes to rest on what is not, and all are shaken a little so that none gets stuck.
+Gaussians of low opacity are relocated onto others and noise is added to the means, so that no gradient
+threshold is needed. From a poor initialisation this finds more than `adaptive_density.py`.
 
 Nothing here takes a gradient.
 """
@@ -18,124 +18,129 @@ from freezeframe.splatting.rasterizer.projected import covariances
 from .adaptive_density import DensifyResult, index_gaussians
 from .gaussians import Gaussians
 
-MAX_COPIES = 51  # copies of one Gaussian at once
-NOISE_GATE_OPACITY, NOISE_GATE_STEEPNESS = (
-    0.005,
-    100.0,
-)  # opacity at which shaking fades out, and how suddenly
+MAX_COPIES = 51  # copies of one Gaussian in one relocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MCMCStrategy:
-    """How a scene is sampled."""
+    """Parameters of relocation, growth and noise."""
 
     cap_max: int = 200_000  # Gaussians
-    growth_factor: float = 0.05  # share by which their number grows at once
-    min_opacity: float = 0.005  # opacity up to which a Gaussian is free to go elsewhere
-    noise: float = 0.5  # of the shaking, see `inject_noise`
+    growth_factor: float = 0.05  # relative growth per densification
+    min_opacity: float = 0.005  # opacity up to which a Gaussian is relocated
+    noise: float = 0.5  # scale of the noise; 0.5 is that of 3DGS-MCMC at a pixel of 1/1000 scene unit
+    noise_gate_opacity: float = 0.005  # opacity at which the noise is halved
+    noise_gate_steepness: float = 100.0  # per unit of opacity
 
     def __post_init__(self) -> None:
         if not (
             self.cap_max > 0 and self.growth_factor >= 0 and 0 < self.min_opacity < 1 and self.noise >= 0
         ):
-            raise ValueError(f"a cap is positive, shares and noise are not negative: {self}")
+            raise ValueError(f"cap_max must be positive, growth_factor and noise not negative: {self}")
 
 
-def relocate_and_add(scene: Gaussians, strategy: MCMCStrategy, *, random: torch.Generator) -> DensifyResult:
-    """Send the dead to the living, then add some, up to the cap.
+def relocate_and_add(
+    scene: Gaussians, strategy: MCMCStrategy, *, generator: torch.Generator
+) -> DensifyResult:
+    """Relocate Gaussians of low opacity, then add copies of others, up to the cap.
 
     Args:
-        scene: Before.
-        strategy: The limits.
-        random: On the CPU, so that all devices take the same turns.
+        scene: The Gaussians.
+        strategy: Thresholds.
+        generator: On the CPU: the same numbers on all devices.
     """
-    moved = relocate(scene, scene.opacities.sigmoid() <= strategy.min_opacity, random=random)
+    moved = relocate(scene, scene.opacities.sigmoid() <= strategy.min_opacity, generator=generator)
     target_count = min(strategy.cap_max, int(len(scene) * (1 + strategy.growth_factor)))
-    return moved.then(add(moved.scene, max(0, target_count - len(scene)), random=random))
+    return moved.then(add(moved.scene, max(0, target_count - len(scene)), generator=generator))
 
 
-def relocate(scene: Gaussians, dead: Tensor, *, random: torch.Generator) -> DensifyResult:
-    """Make copies of the living out of the dead [N] bool; what is seen stays as it was."""
-    indices, living = torch.arange(len(scene), device=dead.device), (~dead).nonzero()[:, 0]
-    if not len(living) or not bool(dead.any()):
+def relocate(scene: Gaussians, dead: Tensor, *, generator: torch.Generator) -> DensifyResult:
+    """Replace the Gaussians in `dead` [N] bool by copies of the others, without changing the rendering."""
+    indices, alive = torch.arange(len(scene), device=dead.device), (~dead).nonzero()[:, 0]
+    if not len(alive) or not bool(dead.any()):
         return index_gaussians(scene, indices, new=len(scene))
-    chosen = _by_opacity(scene, living, int(dead.sum()), random=random)
+    sampled = _sample_by_opacity(scene, alive, int(dead.sum()), generator=generator)
     parents = indices.clone()
-    parents[dead] = chosen
-    return _relocated(scene, parents, chosen)
+    parents[dead] = sampled
+    return _split_opacity(scene, parents, sampled)
 
 
-def add(scene: Gaussians, count: int, *, random: torch.Generator) -> DensifyResult:
-    """Put `count` copies of the more opaque ones behind all others; what is seen stays as it was."""
+def add(scene: Gaussians, count: int, *, generator: torch.Generator) -> DensifyResult:
+    """Append `count` copies, sampled by opacity, without changing the rendering."""
     indices = torch.arange(len(scene), device=scene.means.device)
     if not count or not len(scene):
         return index_gaussians(scene, indices, new=len(scene))
-    chosen = _by_opacity(scene, indices, count, random=random)
-    return _relocated(scene, torch.cat([indices, chosen]), chosen)
+    sampled = _sample_by_opacity(scene, indices, count, generator=generator)
+    return _split_opacity(scene, torch.cat([indices, sampled]), sampled)
 
 
 def compute_relocation(opacities: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:
-    """Opacity of each of several Gaussians in one place, and their size, so that they look as one did.
+    """Opacity and scale of n coincident Gaussians that render like one.
 
-    The stack is as opaque as the one in the middle, and covers as much of any line through it: with o' =
-    1 - (1 - o)^(1/n), its cover 1 - (1 - o' G)^n sums along the line to sigma sqrt(2 pi) times
-    sum_k binom(n, k) (-1)^(k-1) o'^k / sqrt(k) (3DGS-MCMC, eq. 9, its inner sum done).
+    The alpha at the centre and the integral of alpha along any line through it are preserved: with o' =
+    1 - (1 - o)^(1/n), the integral of 1 - (1 - o' G)^n is sigma sqrt(2 pi) times
+    sum_k binom(n, k) (-1)^(k-1) o'^k / sqrt(k) (3DGS-MCMC, eq. 9, with its inner sum in closed form).
 
     Args:
-        opacities: Of the one. [N] in [0, 1).
-        copies: How many take its place, the one included. [N] from 1 to `MAX_COPIES`.
+        opacities: Opacity of the one. [N] in [0, 1).
+        copies: Number n of Gaussians in its place. [N] from 1 to `MAX_COPIES`.
 
     Returns:
-        [N] opacities, and [N] factors on the standard deviations.
+        [N] opacities, and [N] factors of the standard deviations.
     """
     o, n = opacities.double(), copies.double()[:, None]
     each = 1 - (1 - o) ** (1 / n[:, 0])
     k = torch.arange(1, MAX_COPIES + 1, dtype=torch.float64, device=o.device)
-    falls = (n - k + 1).clamp_min(0) / k  # binom(n, k) over binom(n, k - 1)
-    terms = torch.cumprod(-falls * each[:, None], dim=1)
-    cover = -(terms / k.sqrt()).sum(1)
-    return each.to(opacities), (o / cover).to(opacities)
+    ratios = (n - k + 1).clamp_min(0) / k  # binom(n, k) over binom(n, k - 1)
+    terms = torch.cumprod(-ratios * each[:, None], dim=1)
+    integral = -(terms / k.sqrt()).sum(1)
+    return each.to(opacities), (o / integral).to(opacities)
 
 
 def inject_noise(
-    scene: Gaussians, *, lr: float, pixel: float, noise: float, random: torch.Generator
+    scene: Gaussians, strategy: MCMCStrategy, *, lr: float, pixel: float, generator: torch.Generator
 ) -> Tensor:
-    """[N, 3] means moved at random, the fainter ones by about `noise` of their own width.
+    """[N, 3] means with noise, which makes the optimiser a sampler (stochastic gradient Langevin dynamics).
 
-    Noise turns the optimiser's walk into a sampler (stochastic gradient Langevin dynamics). It is shaped as
-    each Gaussian is, so that flat ones stay on their surface, and spares what is opaque.
+    The noise has the covariance of each Gaussian, so that flat ones stay on their surface, and vanishes for
+    opaque ones.
 
     Args:
         scene: The Gaussians.
-        lr: Learning rate of the means, now, in the scene's unit.
-        pixel: What one pixel spans at the scene's usual distance.
-        noise: At 0.5 that of 3DGS-MCMC, whose scenes have pixels of about a thousandth of a unit.
-        random: On the CPU.
+        strategy: Scale and gate of the noise.
+        lr: Current learning rate of the means, in scene units.
+        pixel: Size of a pixel at the median depth, in scene units.
+        generator: On the CPU.
     """
-    draws = torch.randn(scene.means.shape, generator=random).to(scene.means)
-    gate = torch.sigmoid(NOISE_GATE_STEEPNESS * (NOISE_GATE_OPACITY - scene.opacities.detach().sigmoid()))
+    samples = torch.randn(scene.means.shape, generator=generator).to(scene.means)
+    opacity_margin = strategy.noise_gate_opacity - scene.opacities.detach().sigmoid()
+    gate = torch.sigmoid(strategy.noise_gate_steepness * opacity_margin)
     covariance = covariances(scene.quats.detach(), scene.scales.detach().exp())
-    strength = noise * lr / pixel**2
-    return scene.means.detach() + strength * gate[:, None] * (covariance @ draws[..., None])[..., 0]
+    strength = strategy.noise * lr / pixel**2
+    return scene.means.detach() + strength * gate[:, None] * (covariance @ samples[..., None])[..., 0]
 
 
-def _by_opacity(scene: Gaussians, among: Tensor, count: int, *, random: torch.Generator) -> Tensor:
-    """[count] of the numbers `among`, the more opaque the more often."""
-    weights = scene.opacities.detach()[among].double().sigmoid().cpu()
-    return among[torch.multinomial(weights, count, replacement=True, generator=random).to(among.device)]
+def _sample_by_opacity(
+    scene: Gaussians, indices: Tensor, count: int, *, generator: torch.Generator
+) -> Tensor:
+    """[count] of the indices, with replacement, in proportion to opacity."""
+    weights = scene.opacities.detach()[indices].double().sigmoid().cpu()
+    return indices[
+        torch.multinomial(weights, count, replacement=True, generator=generator).to(indices.device)
+    ]
 
 
-def _relocated(scene: Gaussians, parents: Tensor, chosen: Tensor) -> DensifyResult:
-    """The scene with the numbers `parents`, where the chosen and their copies share one look."""
+def _split_opacity(scene: Gaussians, parents: Tensor, sampled: Tensor) -> DensifyResult:
+    """The Gaussians at `parents`, where the sampled ones and their copies together render like one."""
     result = index_gaussians(scene, parents, new=len(parents))
-    count = 1 + torch.bincount(chosen, minlength=len(scene)).clamp_max(MAX_COPIES - 1)
+    count = 1 + torch.bincount(sampled, minlength=len(scene)).clamp_max(MAX_COPIES - 1)
     opaque = scene.opacities.detach().sigmoid().clamp(max=1 - 1e-6)
     opacities, factors = compute_relocation(opaque, count)
     is_changed = (count > 1)[parents]
     opacity_logits, scales = result.scene.opacities.clone(), result.scene.scales.clone()
     opacity_logits[is_changed] = torch.logit(opacities)[parents[is_changed]]
     scales[is_changed] += factors.log()[parents[is_changed], None]
-    # The optimiser knows the one, not the shares of it.
+    # The optimiser state of a parent does not fit its split copies.
     return DensifyResult(
         scene=result.scene.with_tensors({"opacities": opacity_logits, "scales": scales}),
         parent_index=parents,

@@ -1,4 +1,4 @@
-"""What can be looked at of a rebuilt scene: itself, a flight through it, the moments of an exposure."""
+"""Output files of a rebuilt scene: the scene, its camera path, a flythrough and slow motion."""
 
 from __future__ import annotations
 
@@ -20,25 +20,21 @@ from freezeframe.splatting.camera.trajectory import Views
 from freezeframe.splatting.io.export import CameraPathExport, write_cameras, write_ply
 from freezeframe.splatting.optim.optimizer import Fit
 from freezeframe.splatting.scene.gaussian_model import GaussianModel
-from freezeframe.splatting.scene.gaussians import Gaussians
 from freezeframe.splatting.scene.panorama_model import PanoramaModel
-
-SMOOTHING_FRAMES = 4.0  # frames over which a flight is smoothed
-VIEWS_PER_FRAME = 4  # pictures of a flight from one frame to the next
 
 
 def save_scene(fit: Fit, frames: Sequence[Frame], folder: Path) -> None:
-    """The scene and the camera's path: `panorama.png` or `scene.ply`, and `camera.json`."""
+    """Write `panorama.png` or `scene.ply`, and `camera.json`, into a folder."""
     if isinstance(fit.scene, PanoramaModel):
         encoded = to_encoded(fit.scene.linear.detach().cpu().clamp(0, 1), SRGB)
         pixels = (encoded * 255).round().byte().permute(1, 2, 0).numpy()
         cv2.imwrite(str(folder / "panorama.png"), pixels[..., ::-1])
     if isinstance(fit.scene, GaussianModel):
-        write_ply(_gaussians_to_cpu(fit.scene.gaussians), folder / "scene.ply")
-        write_ply(_gaussians_to_cpu(fit.scene.gaussians), folder / "scene.compressed.ply", compressed=True)
+        write_ply(fit.scene.gaussians, folder / "scene.ply")
+        write_ply(fit.scene.gaussians, folder / "scene.compressed.ply", compressed=True)
     with torch.no_grad():
         camera_path = CameraPathExport(
-            views=_views_to_cpu(mid_exposure_views(fit.trajectory, len(frames))),
+            views=mid_exposure_views(fit.trajectory, len(frames)).to("cpu"),
             times=tuple(float(frame.time) for frame in frames),
             size=fit.observations.size,
             shutter=float(fit.trajectory.shutter.detach()),
@@ -47,49 +43,37 @@ def save_scene(fit: Fit, frames: Sequence[Frame], folder: Path) -> None:
 
 
 def render_flythrough(fit: Fit, path: Path, *, rate: Fraction) -> Path:
-    """A film along the smoothed path of the camera."""
+    """Write a video along the smoothed camera path."""
+    observations = fit.observations
     with torch.no_grad():
-        views = smooth_views(_views_to_cpu(mid_exposure_views(fit.trajectory, len(fit.observations))))
-        pictures = (_render_view(fit, views, k) for k in range(len(views.viewmats)))
-        return write_video(pictures, path, rate=rate)
+        views = smooth_views(mid_exposure_views(fit.trajectory, len(observations)).to("cpu"))
+        images = (
+            fit.scene(views[k : k + 1].to(observations.images.device), observations.size)[0].cpu()
+            for k in range(len(views))
+        )
+        return write_video(images, path, rate=rate)
 
 
 def render_slow_motion(fit: Fit, path: Path, *, count: int, rate: Fraction) -> Path:
-    """The moments inside every exposure, `count` of each, one after the other."""
+    """Write a video of `count` sub-frames of every exposure."""
 
-    def pictures() -> Iterator[Tensor]:
+    def images() -> Iterator[Tensor]:
         for frame in range(len(fit.observations)):
             for k in range(count):
-                yield fit.sharp(frame, (k + 0.5) / count - 0.5)
+                yield fit.render_sharp(frame, (k + 0.5) / count - 0.5)
 
     with torch.no_grad():
-        return write_video(pictures(), path, rate=rate)
+        return write_video(images(), path, rate=rate)
 
 
-def smooth_views(views: Views) -> Views:
-    """A steady flight past the same places, `VIEWS_PER_FRAME` views for each."""
+def smooth_views(views: Views, *, views_per_frame: int = 4, sigma_frames: float = 4.0) -> Views:
+    """The camera path smoothed by a Gaussian over time, with interpolated views between frames."""
     rotation_vectors = so3_log(views.viewmats[:, :3, :3] @ views.viewmats[0, :3, :3].T)
     centre = -(views.viewmats[:, :3, :3].mT @ views.viewmats[:, :3, 3:])[..., 0]
     K = views.Ks.flatten(1)
-    when = torch.arange((len(rotation_vectors) - 1) * VIEWS_PER_FRAME + 1) / VIEWS_PER_FRAME
-    weight = torch.exp(
-        -((when[:, None] - torch.arange(len(rotation_vectors))) ** 2) / (2 * SMOOTHING_FRAMES**2)
-    )
+    times = torch.arange((len(views) - 1) * views_per_frame + 1) / views_per_frame
+    weight = torch.exp(-((times[:, None] - torch.arange(len(views))) ** 2) / (2 * sigma_frames**2))
     weight = weight / weight.sum(1, keepdim=True)
     rotation = so3_exp(weight @ rotation_vectors) @ views.viewmats[0, :3, :3]
     translation = -(rotation @ (weight @ centre)[..., None])[..., 0]
     return replace(views, viewmats=compose_se3(rotation, translation), Ks=(weight @ K).view(-1, 3, 3))
-
-
-def _render_view(fit: Fit, views: Views, k: int) -> Tensor:
-    device = fit.observations.images.device
-    one = Views(viewmats=views.viewmats[k : k + 1].to(device), Ks=views.Ks[k : k + 1].to(device))
-    return fit.scene(one, fit.observations.size)[0].cpu()
-
-
-def _views_to_cpu(views: Views) -> Views:
-    return Views(viewmats=views.viewmats.cpu(), Ks=views.Ks.cpu())
-
-
-def _gaussians_to_cpu(scene: Gaussians) -> Gaussians:
-    return scene.with_tensors({name: value.detach().cpu() for name, value in scene.parts().items()})

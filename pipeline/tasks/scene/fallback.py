@@ -1,4 +1,4 @@
-"""What `freezeframe scene` delivers where no scene can be rebuilt: the frames, sharpened the usual way."""
+"""Result of `freezeframe scene` if no scene can be rebuilt: the frames after the video pipeline."""
 
 from __future__ import annotations
 
@@ -27,26 +27,24 @@ from freezeframe.pipeline.tasks.video import deblur_video
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FallbackResult:
-    """Why there is no scene, and what became of the frames."""
+    """Reason of the fallback, and counts of the frames."""
 
     reason: str
     deblurred: int  # frames
     frames: int
-    checkpoint_kept: Path | None  # the checkpoint of a fit that was begun
+    checkpoint: Path | None  # of a fit that was started
 
-    def text(self) -> str:
-        """Why, and what became of the frames."""
-        return f"No scene: {self.reason}. {self.outcome}"
+    def format_text(self) -> str:
+        """Reason and summary."""
+        return f"No scene: {self.reason}. {self.summary}"
 
     @property
-    def outcome(self) -> str:
-        """What became of the frames; a second line where a fit had begun."""
-        summary = "The frames were copied."
+    def summary(self) -> str:
+        """What happened to the frames; a second line names the checkpoint, if any."""
+        summary = "The frames were copied unchanged."
         if self.deblurred:
-            summary = f"{self.deblurred} of {self.frames} frames were sharpened one by one."
-        return summary + (
-            f"\nWhat the fit had reached is kept in {self.checkpoint_kept}." if self.checkpoint_kept else ""
-        )
+            summary = f"{self.deblurred} of {self.frames} frames were deblurred by the video pipeline."
+        return summary + (f"\nThe checkpoint of the fit is {self.checkpoint}." if self.checkpoint else "")
 
 
 def write_fallback(  # noqa: PLR0913
@@ -58,17 +56,25 @@ def write_fallback(  # noqa: PLR0913
     on_progress: ProgressCallback,
     deadline: Deadline,
 ) -> FallbackResult:
-    """Write the folder `output` with sharpened frames and a report, but without a scene.
+    """Write the output folder with deblurred frames and a report, but without a scene.
 
-    Frames for which no time is left stay as they are. An interrupted run goes on where it stopped. The
-    checkpoint of a fit that was begun is kept.
+    Frames remain unchanged once the deadline is reached. An interrupted run is continued. The checkpoint of a
+    started fit is kept.
+
+    Args:
+        source: Video or folder of photos.
+        target_claim: The output folder.
+        reason: Why no scene was rebuilt.
+        config: Settings of the video pipeline.
+        on_progress: Called for each frame.
+        deadline: Of the whole command.
     """
-    staging = work_dir(target_claim.path) / "instead"
+    staging = work_dir(target_claim.path) / "fallback"
     staging.mkdir(exist_ok=True)
     target = staging / sharp_name(source)
-    # An earlier run may have been stopped after its last frame.
-    for earlier in (target, staging / "report.json"):
-        remove(earlier)
+    # Left by an earlier run that stopped after its last frame.
+    for stale in (target, staging / "report.json"):
+        remove(stale)
     report = deblur_video(
         source, target, config=_with_remaining_budget(config, deadline), progress=on_progress
     )
@@ -76,24 +82,23 @@ def write_fallback(  # noqa: PLR0913
     annotated.save(staging / "report.json")
     target_claim.publish(staging)
     checkpoint = work_dir(target_claim.path) / "fit.pt"
-    checkpoint_kept = checkpoint if checkpoint.exists() else None
     return FallbackResult(
         reason=reason,
         deblurred=report.counts["deblurred"],
         frames=sum(report.counts.values()),
-        checkpoint_kept=checkpoint_kept,
+        checkpoint=checkpoint if checkpoint.exists() else None,
     )
 
 
 def _with_remaining_budget(config: Config, deadline: Deadline) -> Config:
-    """The same with what is left of the budget; without a budget, the very same."""
+    """The config with the remaining time as its budget; unchanged without a deadline."""
     if deadline.end == math.inf:
         return config
     return replace(config, budget=max(deadline.remaining, 1e-3) / 60)
 
 
 def sharp_name(source: Path) -> str:
-    """The name of the sharp frames: a folder for photos, a film for a film."""
+    """File or folder name of the deblurred frames: a folder for photos, a video for a video."""
     if source.is_dir():
         return "sharp"
     return f"sharp{source.suffix if source.suffix.lower() in CONTAINERS else '.mkv'}"
@@ -101,14 +106,14 @@ def sharp_name(source: Path) -> str:
 
 @contextmanager
 def locked_job_folder(target_claim: Claim) -> Iterator[None]:
-    """The job folder of an output, locked; it goes again where nothing in it serves the next run."""
+    """Lock the job folder of an output; remove it at the end unless a later run can continue from it."""
     job = work_dir(target_claim.path)
     with translate_write_errors(target_claim.path), create_parents(target_claim.path) as staging:
         lock = Lock(job, target_claim.path)
     try:
         yield
     finally:
-        if not any(job.glob("fit.pt")) and not any(job.glob("instead/.*.freezeframe")):
+        if not any(job.glob("fit.pt")) and not any(job.glob("fallback/.*.freezeframe")):
             remove_work_dir(job)
         lock.release()
         remove_empty(staging)

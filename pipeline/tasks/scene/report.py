@@ -1,49 +1,58 @@
-"""What `freezeframe scene` found and made."""
+"""Report of `freezeframe scene`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from .evaluate import EvalMetrics
 
-_KINDS = {"still": "no motion", "rotation": "rotation only", "parallax": "scene with depth"}
+SCHEMA = 1  # version of the JSON file
+_KINDS = {"still": "no motion", "rotation": "rotating camera", "parallax": "scene with depth"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneReport:
-    """What was found and made."""
+    """Decisions, measurements and files of a rebuilt scene."""
 
     source: str
     output: str
     kind: str  # rotation or parallax
-    mode: str  # free or tied
-    reason: str
-    shutter: float
+    mode: str  # per_frame or shared
+    reason: str  # of the mode
+    shutter: float  # exposure time over frame interval, after the fit
     frames: int
-    registered: int  # frames whose cameras were found
-    static: float  # mean share of the pictures that belongs to the scene
+    registered: int  # frames with known cameras
+    static: float  # mean area fraction of the static scene
     psnr: float  # of the re-blurred frames, dB
-    area_fraction: float  # mean share of the pictures that show the scene
+    area_fraction: float  # mean area fraction into which the rendering was blended
     seconds: float
     evaluation: EvalMetrics | None
     files: tuple[str, ...]
 
-    def text(self) -> str:
-        """A few lines for a person."""
+    def format_text(self) -> str:
+        """A few lines for the terminal."""
         return (
             f"{self.source}: {self.registered} of {self.frames} frames registered ({_KINDS[self.kind]})\n"
             f"  {self.reason}\n"
-            f"  shutter {self.shutter:.2f}, blurred again {self.psnr:.1f} dB, {self.seconds:.0f} s\n"
-            f"  the static scene covers {self.static:.0%} of the frames; {self.area_fraction:.0%} were rebuilt\n"
-            + self._evaluation_text()
+            f"  shutter fraction {self.shutter:.2f}, PSNR of the re-blurred frames {self.psnr:.1f} dB,"
+            f" {self.seconds:.0f} s\n"
+            f"  {self.static:.0%} of the frame area is static; the scene was blended into"
+            f" {self.area_fraction:.0%}\n"
+            + self._format_evaluation()
             + "\n".join(f"  {name}" for name in self.files)
         )
 
-    def _evaluation_text(self) -> str:
+    def save(self, path: Path) -> None:
+        """Write the report as JSON."""
+        path.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2) + "\n")
+
+    def _format_evaluation(self) -> str:
         if self.evaluation is None:
             return ""
-        j = self.evaluation
+        metrics = self.evaluation
         return (
-            f"  {j.views} held-out views: {j.psnr:.2f} dB, SSIM {j.ssim:.4f}; cameras aligned"
-            f" {j.psnr_aligned:.2f} dB, {j.ssim_aligned:.4f}\n  ({j.protocol})\n"
+            f"  {metrics.views} held-out views: {metrics.psnr:.2f} dB, SSIM {metrics.ssim:.4f}; with aligned"
+            f" cameras {metrics.psnr_aligned:.2f} dB, {metrics.ssim_aligned:.4f}\n  ({metrics.protocol})\n"
         )

@@ -1,4 +1,4 @@
-"""What `freezeframe video` makes of the frames of a clip, where no scene is rebuilt: all of them at once.
+"""Deblurs all frames of one shot with the video pipeline.
 
 Nothing here takes a gradient.
 """
@@ -20,17 +20,15 @@ from freezeframe.pipeline.stages.fusion_network import finish
 from freezeframe.pipeline.stages.measure import ChainedFlows, Flows, blur_weights, velocities
 from freezeframe.pipeline.support.deadline import DeadlineCheck, no_deadline
 
-FRAMES_PER_BATCH = (
-    4  # frames that are fused at once: what is known of each pixel then takes ten times the memory
-)
+FRAMES_PER_BATCH = 4  # frames that are fused at once, in about ten times their memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharpenedShot:
-    """All frames of a shot, sharpened."""
+    """Deblurred frames of a shot."""
 
-    full: Tensor  # [T, 3, H, W] linear light: every frame, also where there is little blur
-    gated: Tensor  # [T, 3, H, W] linear light: only frames that are blurred enough, others as they came
+    full: Tensor  # [T, 3, H, W] linear RGB: all frames deblurred
+    gated: Tensor  # [T, 3, H, W] linear RGB: frames below the blur thresholds unchanged
 
 
 def sharpen_shot(  # noqa: PLR0913
@@ -42,14 +40,14 @@ def sharpen_shot(  # noqa: PLR0913
     config: Config,
     check_deadline: DeadlineCheck = no_deadline,
 ) -> SharpenedShot:
-    """Consecutive frames of a shot, each sharpened from those around it.
+    """Deblur each frame with its neighbours.
 
     Args:
-        images: [T, 3, H, W] linear light.
+        images: Consecutive frames. [T, 3, H, W] linear RGB.
         times: Seconds.
-        flows: Between neighbours, both ways.
+        flows: Between neighbours, in both directions.
         shutter: Exposure time over frame interval.
-        config: How to fuse, when to leave alone, where to compute.
+        config: Settings of fusion, gate and device.
         check_deadline: Called before each `FRAMES_PER_BATCH` frames.
     """
     frame_range = range(len(images))

@@ -1,4 +1,4 @@
-"""Folders of photographs with known cameras: known points must lie where known cameras saw them."""
+"""Image folders with known cameras: known points project to known pixels."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FOCAL, WIDTH, HEIGHT = 80.0, 64, 48
 
 @dataclass(frozen=True)
 class Filmed:
-    """Cameras on an arc, looking at the origin, and points about it; all in float64, by textbook formulas."""
+    """Cameras on an arc, directed at the origin, and points about it, in float64 by textbook formulas."""
 
     turns: Tensor  # [N, 3, 3] world to camera, x right, y down, z forward
     centres: Tensor  # [N, 3]
     points: Tensor  # [P, 3]
 
     def seen(self, camera: int, *, scale: float = 1.0) -> Tensor:
-        """[P, 2] pixels, their centres at integers, of pictures `scale` times as large."""
+        """[P, 2] pixels, centres at integers, in images `scale` times as large."""
         x, y, z = (self.turns[camera] @ (self.points - self.centres[camera]).T).double()
-        # From the picture's own corner: half a pixel beside its first centre.
+        # Scaling is about the corner of the image, half a pixel from the first pixel centre.
         return torch.stack([FOCAL * x / z + WIDTH / 2, FOCAL * y / z + HEIGHT / 2], dim=1) * scale - 0.5
 
 
@@ -52,7 +52,7 @@ def filmed(count: int = 6, points: int = 20) -> Filmed:
 
 
 def projected(views: Views, camera: int, points: Tensor) -> Tensor:
-    """[P, 2] where our own conventions put points."""
+    """[P, 2] projections by the package's conventions."""
     seen = views.Ks[camera] @ (
         views.viewmats[camera, :3, :3] @ points.float().T + views.viewmats[camera, :3, 3:]
     )
@@ -79,7 +79,7 @@ CAMERA = ("PINHOLE", [FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2])
 
 
 def write_text(folder: Path, scene: Filmed, *, camera=CAMERA, suffix: str = ".png") -> None:
-    """A model as COLMAP's documentation has it in text, images in no order."""
+    """A model in COLMAP's text format, images in reverse order."""
     folder.mkdir(parents=True, exist_ok=True)
     kind, numbers = camera
     (folder / "cameras.txt").write_text(
@@ -134,7 +134,7 @@ def write_llff(folder: Path, scene: Filmed) -> Tensor:
 
 @pytest.mark.parametrize("write", [write_text, write_binary])
 def test_points_lie_where_colmaps_cameras_saw_them(tmp_path, write):
-    """A hundredth of a pixel: float32 of a scene four units away."""
+    """Within a hundredth of a pixel: float32 at four units."""
     scene = filmed()
     write(tmp_path / "sparse" / "0", scene)
     pictures(tmp_path / "images", 6)
@@ -164,7 +164,7 @@ def test_points_lie_where_llffs_cameras_saw_them(tmp_path):
 
 
 def test_llffs_axes_by_hand():
-    """A camera at (1, 2, 3) that looks along +z with y down: LLFF's down is +y, right +x, backwards -z."""
+    """A camera at (1, 2, 3) with axis +z and y down: LLFF's down is +y, right +x, backwards -z."""
     matrix = torch.tensor([[0.0, 1, 0, 1, 20], [1, 0, 0, 2, 30], [0, 0, -1, 3, 50]])
     views, _ = llff_views(torch.cat([matrix.flatten(), torch.tensor([1.0, 9])])[None], (20, 30))
     assert torch.allclose(views.viewmats[0, :3, :3], torch.eye(3))
@@ -186,7 +186,7 @@ def test_llff_and_colmap_tell_the_same_of_the_same_cameras(tmp_path):
 
 @pytest.mark.parametrize("write", [lambda f, s: write_text(f / "sparse/0", s), write_llff])
 def test_smaller_pictures_have_shorter_lenses(tmp_path, write):
-    """images_2 holds the same views on half as many pixels, whose centres lie elsewhere."""
+    """images_2 holds the same views with half the resolution and shifted pixel centres."""
     scene = filmed()
     write(tmp_path, scene)
     pictures(tmp_path / "images", 6)
@@ -194,8 +194,8 @@ def test_smaller_pictures_have_shorter_lenses(tmp_path, write):
     posed_images = read_posed_images(tmp_path, images="images_2")
     assert posed_images.size == (HEIGHT // 2, WIDTH // 2)
     for k in range(6):
-        wanted = scene.seen(k, scale=0.5).float()
-        assert torch.allclose(projected(posed_images.views, k, scene.points), wanted, atol=0.01)
+        expected = scene.seen(k, scale=0.5).float()
+        assert torch.allclose(projected(posed_images.views, k, scene.points), expected, atol=0.01)
 
 
 def test_the_largest_pictures_that_are_all_there_are_taken(tmp_path):
@@ -243,7 +243,7 @@ def test_sharp_pictures_go_with_those_that_are_not_held_out(tmp_path):
     assert names == ["images/000", "images_test/000", "images_test/001", "images/003", "images_test/002",
                      "images_test/003"]  # fmt: skip
     (tmp_path / "images_test" / "000.png").unlink()
-    with pytest.raises(UnreadableMedia, match="3 sharp pictures"):
+    with pytest.raises(UnreadableMedia, match="3 sharp images"):
         read_posed_images(tmp_path)
 
 
@@ -272,8 +272,8 @@ def test_guessed_points_lie_before_the_cameras_within_the_depths(tmp_path):
 )  # fmt: skip
 def test_lenses_without_distortion_are_pinholes(tmp_path, kind, numbers):
     write_text(tmp_path, filmed(), camera=(kind, numbers))
-    wanted = torch.tensor([[80, 0, 31.5], [0, 80, 23.5], [0, 0, 1]])
-    assert torch.equal(read_model(tmp_path).Ks[0], wanted)
+    expected = torch.tensor([[80, 0, 31.5], [0, 80, 23.5], [0, 0, 1]])
+    assert torch.equal(read_model(tmp_path).Ks[0], expected)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_the_reason_is_told_of_llff(tmp_path):
     with pytest.raises(UnreadableMedia, match="not a folder"):
         read_posed_images(tmp_path / "nowhere")
     write_llff(tmp_path, filmed())
-    with pytest.raises(UnreadableMedia, match="6 pictures"):
+    with pytest.raises(UnreadableMedia, match="6 images"):
         read_posed_images(tmp_path)
     pictures(tmp_path / "images", 4)
     with pytest.raises(UnreadableMedia, match="images 4"):

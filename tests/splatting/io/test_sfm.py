@@ -1,4 +1,4 @@
-"""Cameras found from blurred frames of a scene with depth, against those that took them."""
+"""Structure from motion on blurred frames of a scene with depth, against the true cameras."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra, NoScene
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
-from freezeframe.splatting.io import sfm as colmap
+from freezeframe.splatting.io import sfm
 from freezeframe.splatting.io.colmap_worker import ColmapJob, extract, mapper_options
-from freezeframe.splatting.io.sfm import run_colmap
+from freezeframe.splatting.io.sfm import TimeLimit, run_colmap
 from tests.support.known_views import Plane, planes_view
 
 SIZE = (135, 240)
 FOCAL = 220.0
-LENS = torch.tensor([[FOCAL, 0, 119.5], [0, FOCAL, 67.0], [0, 0, 1]])
+INTRINSICS = torch.tensor([[FOCAL, 0, 119.5], [0, FOCAL, 67.0], [0, 0, 1]])
 
 
 def painted(seed: int, side: int) -> Tensor:
-    """[3, side, side] of squares of all sizes."""
+    """[3, side, side] linear RGB of squares of all sizes."""
     random = torch.Generator().manual_seed(seed)
     light = torch.full((3, side, side), 0.4)
     for count in (4, 8, 16, 32, 64, 128):
@@ -37,13 +37,13 @@ def painted(seed: int, side: int) -> Tensor:
 
 
 def walk(count: int) -> tuple[Tensor, list[Tensor]]:
-    """Cameras past three planes, and their frames, blurred by turns of up to five pixels."""
+    """Cameras past three planes, and their frames, blurred by rotations of up to five pixels."""
     planes = [
         Plane(picture=painted(0, 512), depth=8.0, bounds=(-7, -5, 7, 5)),
         Plane(picture=painted(1, 256), depth=5.0, bounds=(-2.5, -1.5, -0.3, 0.8)),
         Plane(picture=painted(2, 256), depth=3.5, bounds=(0.2, -0.6, 1.3, 0.9)),
     ]
-    view = planes_view(planes, LENS, SIZE)
+    view = planes_view(planes, INTRINSICS, SIZE)
     random = torch.Generator().manual_seed(3)
     truth, frames = [], []
     for k in range(count):
@@ -65,7 +65,7 @@ def centres(views: Tensor) -> Tensor:
 
 
 def align_similarity(found: Tensor, truth: Tensor) -> Tensor:
-    """Found centres brought to the true ones by scale, turn and shift (Umeyama 1991)."""
+    """Centres aligned to the true ones by a similarity transform (Umeyama 1991)."""
     a, b = found - found.mean(0), truth - truth.mean(0)
     left, values, right = torch.linalg.svd(b.T @ a)
     signs = torch.tensor([1.0, 1, float(torch.det(left @ right).sign())])
@@ -77,16 +77,16 @@ def align_similarity(found: Tensor, truth: Tensor) -> Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize("known", [False, True])
 def test_cameras_are_found_from_blurred_frames(known):
-    """To two hundredths of the way they went, three pixels of turns, and 6 % of a focal length not known."""
+    """Within 2 % of the path, three pixels of rotation, and 6 % of an unknown focal length."""
     pytest.importorskip("pycolmap")
     truth, frames = walk(9)
-    registration = run_colmap(frames, K=LENS if known else None)
+    registration = run_colmap(frames, K=INTRINSICS if known else None)
     assert len(registration.numbers) >= 8
     expected = truth[list(registration.numbers)]
     found = align_similarity(centres(registration.views.viewmats), centres(expected))
     way = float(centres(expected).std(0).norm())
     assert float((found - centres(expected)).norm(dim=1).max()) < 0.02 * way
-    # From the first frame on: the turn of the whole is not known better than a line of centres tells.
+    # Relative to the first frame: nearly collinear centres leave the rotation of the whole undetermined.
     turns = [views[:, :3, :3] @ views[0, :3, :3].T for views in (registration.views.viewmats, expected)]
     left = turns[0] @ turns[1].mT
     angles = ((left.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1).acos()
@@ -126,13 +126,13 @@ def test_frames_of_several_sizes_are_refused():
 
 
 def test_features_stay_where_nothing_moves(tmp_path):
-    """COLMAP finds none on what the mask leaves out."""
+    """COLMAP detects none outside the mask."""
     pycolmap = pytest.importorskip("pycolmap")
     frame = painted(0, 128)
     static = torch.zeros(1, 128, 128)
     static[:, :, 64:] = 1
-    _, size = colmap._write_images([frame], tmp_path, static)
-    K = colmap._as_colmap(torch.tensor([[90.0, 0, 63.5], [0, 80, 60], [0, 0, 1]]))
+    _, size = sfm._write_images([frame], tmp_path, static)
+    K = sfm._to_colmap(torch.tensor([[90.0, 0, 63.5], [0, 80, 60], [0, 0, 1]]))
     job = ColmapJob(
         folder=tmp_path, sharpest_first=(), long_side=max(size), K=K, masked=True, exhaustive=True
     )
@@ -149,7 +149,7 @@ def test_features_stay_where_nothing_moves(tmp_path):
 def test_the_sharpest_come_first(tmp_path):
     sharp = painted(0, 64)
     blurred = torch.nn.functional.avg_pool2d(sharp[None], 5, stride=1, padding=2)[0]
-    names, size = colmap._write_images([blurred, sharp, blurred * 0], tmp_path, None)
+    names, size = sfm._write_images([blurred, sharp, blurred * 0], tmp_path, None)
     assert names == ["000001.png", "000000.png", "000002.png"]
     assert size == (64, 64)
 
@@ -176,29 +176,29 @@ def test_without_pycolmap_the_cure_is_told(monkeypatch):
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])
 def test_colmap_ends_when_its_time_does(seconds):
-    """Also where it has only begun; its process goes with it."""
+    """Also right after the start; its process ends too."""
     pytest.importorskip("pycolmap")
     begun = time.monotonic()
     with pytest.raises(NoScene, match=r"COLMAP was still .* after [01] s; .*--budget"):
-        run_colmap([painted(k, 96) for k in range(12)], seconds=seconds)
+        run_colmap([painted(k, 96) for k in range(12)], limit=TimeLimit(seconds=seconds))
     assert time.monotonic() - begun < 20
     assert not subprocess_left()
 
 
 def test_a_beat_that_raises_ends_colmap_too():
-    """The one way in which a budget, or Ctrl-C, ends it."""
+    """A budget, or Ctrl-C, ends it in this way."""
     pytest.importorskip("pycolmap")
 
     def check_deadline() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_colmap([painted(k, 96) for k in range(4)], check_deadline=check_deadline)
+        run_colmap([painted(k, 96) for k in range(4)], limit=TimeLimit(check_deadline=check_deadline))
     assert not subprocess_left()
 
 
 def subprocess_left() -> list[str]:
-    """Command lines of COLMAP's processes that are children of this one."""
+    """Command lines of child processes that run COLMAP."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -212,8 +212,11 @@ def subprocess_left() -> list[str]:
 
 
 def test_pycolmap_is_loaded_in_a_process_of_its_own():
-    """It takes SIGTERM over and answers with a trace: this process must stay able to say a sentence."""
+    """It installs a handler of SIGTERM that prints a stack trace; this process must end with a sentence."""
     pytest.importorskip("pycolmap", reason="needs the extra sfm")
-    code = "import sys; from freezeframe.splatting.io.sfm import _pycolmap; _pycolmap(); print(*sys.modules)"
+    code = (
+        "import sys; from freezeframe.splatting.io.sfm import _check_pycolmap; _check_pycolmap();"
+        " print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "pycolmap" not in loaded.split()

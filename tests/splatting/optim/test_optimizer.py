@@ -1,4 +1,4 @@
-"""A scene, its camera and its blur, found together; the gate before it and the composite after it."""
+"""Joint optimisation of scene, camera and blur; feasibility before it and compositing after it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from tests.support.known_views import sphere_view
 
 SIZE = (60, 90)
 FOCAL = 90.0
-LENS = torch.tensor([[FOCAL, 0, 44.5], [0, FOCAL, 29.5], [0, 0, 1]])
+INTRINSICS = torch.tensor([[FOCAL, 0, 44.5], [0, FOCAL, 29.5], [0, 0, 1]])
 COUNT = 8
 
 
 @dataclass(frozen=True)
 class RenderedSequence:
-    """A known scene, filmed by a known camera."""
+    """Frames of a known scene by a known camera."""
 
     blurred: Tensor
     sharp: Tensor
@@ -57,7 +57,7 @@ class RenderedSequence:
 
 
 def blocks(seed: int = 0) -> Tensor:
-    """[3, 240, 420] light of boxes and bars, with detail of all sizes."""
+    """[3, 240, 420] linear RGB of rectangles of all sizes."""
     random = torch.Generator().manual_seed(seed)
     picture = torch.full((3, 240, 420), 0.3)
     for k in range(400):
@@ -68,25 +68,25 @@ def blocks(seed: int = 0) -> Tensor:
 
 
 @cache
-def film(way: Callable[[int, float], list[float]], *, wrong: float = 0.0) -> RenderedSequence:
-    """`way` tells the turn in pixels of frame k at a moment of its exposure."""
-    view = sphere_view(blocks(), LENS, SIZE, reach=(0.9, 0.55))
+def film(rotation_px: Callable[[int, float], list[float]], *, noise_px: float = 0.0) -> RenderedSequence:
+    """Render frames by a camera with the rotation in pixels of frame k at sub-frame time u."""
+    view = sphere_view(blocks(), INTRINSICS, SIZE, reach=(0.9, 0.55))
 
-    def seen(k: int, moment: float) -> Tensor:
-        turn = so3_exp(torch.tensor(way(k, moment)) / FOCAL)
-        return view(compose_se3(turn, torch.zeros(3)))
+    def render(k: int, u: float) -> Tensor:
+        rotation = so3_exp(torch.tensor(rotation_px(k, u)) / FOCAL)
+        return view(compose_se3(rotation, torch.zeros(3)))
 
     blurred = torch.stack(
-        [integrate_exposure(lambda u, k=k: seen(k, u), 0.0, shutter=1, count=15) for k in range(COUNT)]
+        [integrate_exposure(lambda u, k=k: render(k, u), 0.0, shutter=1, count=15) for k in range(COUNT)]
     ).clamp(0, 1)
-    turns = torch.tensor([way(k, 0.0) for k in range(COUNT)]) / FOCAL
-    noise = wrong / FOCAL * torch.randn(turns.shape, generator=torch.Generator().manual_seed(1))
+    vectors = torch.tensor([rotation_px(k, 0.0) for k in range(COUNT)]) / FOCAL
+    noise = noise_px / FOCAL * torch.randn(vectors.shape, generator=torch.Generator().manual_seed(1))
     path = CameraPath(
-        times=torch.arange(COUNT).float(), rotations=so3_exp(turns + noise),
-        translations=torch.zeros(COUNT, 3), intrinsics=LENS, kind="rotation",
+        times=torch.arange(COUNT).float(), rotations=so3_exp(vectors + noise),
+        translations=torch.zeros(COUNT, 3), intrinsics=INTRINSICS, kind="rotation",
     )  # fmt: skip
     return RenderedSequence(
-        blurred=blurred, sharp=torch.stack([seen(k, 0.0) for k in range(COUNT)]), path=path
+        blurred=blurred, sharp=torch.stack([render(k, 0.0) for k in range(COUNT)]), path=path
     )
 
 
@@ -108,22 +108,25 @@ def steady(k: int, moment: float) -> list[float]:
 
 
 def start_fit(
-    filmed: RenderedSequence, *, steps: int = 300, shutter: float = 0.5, search: bool = False, **how: bool
+    sequence: RenderedSequence, *, steps: int = 300, shutter: float = 0.5, search: bool = False, **how: bool
 ) -> Fit:
-    trajectory = SplineTrajectory(filmed.path, SIZE, shutter=shutter)
+    trajectory = SplineTrajectory(sequence.path, SIZE, shutter=shutter)
     schedule = build_schedule(SIZE, steps=steps, **how)
     panorama = build_panorama(
         trajectory, COUNT, SIZE, density=FOCAL * SUPERSAMPLING / schedule.phases[0].downscale
     )
     fit = Fit(
-        panorama, trajectory, Observations(images=filmed.blurred, weights=torch.ones(COUNT, *SIZE)), schedule
+        panorama,
+        trajectory,
+        Observations(images=sequence.blurred, weights=torch.ones(COUNT, *SIZE)),
+        schedule,
     )
     with torch.no_grad():
-        views = [trajectory.at(k, torch.zeros(1)) for k in range(COUNT)]
+        views = Views.cat([trajectory.at(k, torch.zeros(1)) for k in range(COUNT)])
     panorama.backproject(
-        filmed.blurred,
-        Views(viewmats=torch.cat([v.viewmats for v in views]), Ks=torch.cat([v.Ks for v in views])),
-        lucky_imaging_weights(filmed.blurred, torch.ones(COUNT, *SIZE)),
+        sequence.blurred,
+        views,
+        lucky_imaging_weights(sequence.blurred, torch.ones(COUNT, *SIZE)),
     )
     if search:
         search_exposure_motion(fit, trajectory)
@@ -131,69 +134,74 @@ def start_fit(
 
 
 def psnr(one: Tensor, other: Tensor) -> float:
-    """Of sRGB codes, dB, without 6 pixels at the border; the mean over frames."""
-    a, b = (to_encoded(light.clamp(0, 1), SRGB)[..., 6:-6, 6:-6] for light in (one, other))
+    """Mean PSNR of encoded sRGB over frames, without 6 pixels at the border. dB."""
+    a, b = (to_encoded(linear.clamp(0, 1), SRGB)[..., 6:-6, 6:-6] for linear in (one, other))
     return float((-10 * (a - b).square().mean((1, 2, 3)).log10()).mean())
 
 
-def shown(fit: Fit) -> Tensor:
+def render_all(fit: Fit) -> Tensor:
     with torch.no_grad():
-        return torch.stack([fit.sharp(k) for k in range(COUNT)])
+        return torch.stack([fit.render_sharp(k) for k in range(COUNT)])
 
 
 @pytest.mark.slow
 def test_shake_is_undone_and_a_blind_fit_does_not():
-    filmed = film(shaken, wrong=0.3)
-    knowing, blind = start_fit(filmed, steps=500, search=True), start_fit(filmed, blurred=False)
-    for fit in (knowing, blind):
-        fit.run(lambda told: None)
-    before, after, without = (psnr(x, filmed.sharp) for x in (filmed.blurred, shown(knowing), shown(blind)))
+    sequence = film(shaken, noise_px=0.3)
+    with_blur, no_blur = start_fit(sequence, steps=500, search=True), start_fit(sequence, blurred=False)
+    for fit in (with_blur, no_blur):
+        fit.run(lambda metrics: None)
+    before, after, baseline = (
+        psnr(x, sequence.sharp) for x in (sequence.blurred, render_all(with_blur), render_all(no_blur))
+    )
     assert after > before + 5
-    assert after > without + 4
+    assert after > baseline + 4
 
 
 @pytest.mark.slow
 def test_a_pan_of_changing_speed_tells_its_shutter():
-    filmed = film(faster)
-    fit = start_fit(filmed, steps=500, shared=True)
-    fit.run(lambda told: None)
-    assert psnr(shown(fit), filmed.sharp) > psnr(filmed.blurred, filmed.sharp) + 4
+    sequence = film(faster)
+    fit = start_fit(sequence, steps=500, shared=True)
+    fit.run(lambda metrics: None)
+    assert psnr(render_all(fit), sequence.sharp) > psnr(sequence.blurred, sequence.sharp) + 4
     assert float(fit.trajectory.shutter.detach()) == pytest.approx(0.7, rel=0.15)
 
 
 @pytest.mark.slow
 def test_a_steady_pan_is_undone_by_the_tie_to_its_shutter():
-    filmed = film(steady)
-    fit = start_fit(filmed, shared=True, shutter_known=True, shutter=0.7)
-    fit.run(lambda told: None)
-    assert psnr(shown(fit), filmed.sharp) > psnr(filmed.blurred, filmed.sharp) + 2
+    sequence = film(steady)
+    fit = start_fit(sequence, shared=True, shutter_known=True, shutter=0.7)
+    fit.run(lambda metrics: None)
+    assert psnr(render_all(fit), sequence.sharp) > psnr(sequence.blurred, sequence.sharp) + 2
     assert float(fit.trajectory.shutter.detach()) == pytest.approx(0.7)
 
 
 @pytest.mark.slow
 def test_motion_is_found_where_frames_differ():
-    """The straight turn of each exposure, up to its sign, to within the steps that are looked at."""
+    """The linear motion of each exposure, up to its sign, within the spacing of the candidates."""
     fit = start_fit(film(shaken), steps=1, search=True)
     for k in range(COUNT):
-        found = fit.trajectory.exposure_offset[k, 0, :2].detach() + fit.trajectory.spline_motion(k)
+        motion = fit.trajectory.exposure_offset[k, 0, :2].detach() + fit.trajectory.spline_motion(k)
         start, end = (torch.tensor(shaken(k, u)[:2]) for u in (-0.5, 0.5))
         true = end - start
-        error = min(float((found - true).norm()), float((found + true).norm()))
+        error = min(float((motion - true).norm()), float((motion + true).norm()))
         assert error < 0.45 * float(true.norm()) + 1.5, f"frame {k}"
 
 
 def test_an_interrupted_fit_goes_on_as_if_nothing_had_been():
-    filmed = film(shaken)
-    whole = start_fit(filmed, steps=10)
-    whole.run(lambda told: None)
-    first = start_fit(filmed, steps=10)
-    while first.step < 6:
-        if (phase := first.schedule.phase_at(first.progress)) is not first.phase:
-            first._begin_phase(phase)
-        first.optimize_step()
-    second = start_fit(filmed, steps=10)
-    second.restore(first.state())
-    second.run(lambda told: None)
+    sequence = film(shaken)
+    whole = start_fit(sequence, steps=10)
+    whole.run(lambda metrics: None)
+    first = start_fit(sequence, steps=10)
+
+    def interrupt(fit: Fit) -> None:
+        if fit.step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first.run(lambda metrics: None, interrupt)
+    second = start_fit(sequence, steps=10)
+    second.load_state_dict(first.state_dict())
+    second.run(lambda metrics: None)
     assert torch.equal(second.scene.sqrt_linear, whole.scene.sqrt_linear)
     assert torch.equal(second.trajectory.knots, whole.trajectory.knots)
 
@@ -201,25 +209,25 @@ def test_an_interrupted_fit_goes_on_as_if_nothing_had_been():
 def test_a_budget_ends_the_fit_early():
     fit = start_fit(film(shaken), steps=10**6)
     fit.schedule = replace(fit.schedule, budget=0.5)
-    fit.run(lambda told: None)
+    fit.run(lambda metrics: None)
     assert fit.step < 10**4
 
 
 def test_sharpness_falls_with_blur():
-    filmed = film(shaken)
+    sequence = film(shaken)
     weights = torch.ones(COUNT, *SIZE)
-    assert bool((sharpness(filmed.sharp, weights) > sharpness(filmed.blurred, weights)).all())
+    assert bool((sharpness(sequence.sharp, weights) > sharpness(sequence.blurred, weights)).all())
 
 
-# The gate
+# Feasibility
 
 
 def statistics(**changes: object) -> ShotStatistics:
-    usual = ShotStatistics(
+    defaults = ShotStatistics(
         static=torch.ones(10), overlap=torch.full((9,), 0.9), blur=torch.tensor([[6.0, 0.0]]).repeat(10, 1),
         sharpness=torch.full((10,), 0.01), kind="rotation",
     )  # fmt: skip
-    return replace(usual, **changes)
+    return replace(defaults, **changes)
 
 
 @pytest.mark.parametrize(
@@ -234,24 +242,24 @@ def statistics(**changes: object) -> ShotStatistics:
 )
 def test_the_gate_refuses_with_a_reason(changes, word):
     feasibility = assess_feasibility(statistics(**changes))
-    assert not feasibility
+    assert feasibility.rejected
     assert word in feasibility.reason
 
 
-@pytest.mark.parametrize(("way", "share"), [(0.0, 1.0), (1.0, 0.75), (3.0, 0.25)])
-def test_a_camera_that_moves_shares_what_its_points_say(way, share):
-    """A wall four units wide that fills the frame: one unit sideways leaves three quarters of it in view."""
+@pytest.mark.parametrize(("translation", "fraction"), [(0.0, 1.0), (1.0, 0.75), (3.0, 0.25)])
+def test_a_camera_that_moves_shares_what_its_points_say(translation, fraction):
+    """A wall four units wide fills the frame: a translation by one unit leaves three quarters in view."""
     height, width, depth = 60, 80, 2.0
     x, y = torch.meshgrid(torch.linspace(-1.99, 1.99, 200), torch.linspace(-1, 1, 20), indexing="ij")
     path = CameraPath(
         times=torch.arange(2.0),
         rotations=torch.eye(3).expand(2, 3, 3),
-        translations=torch.tensor([[0.0, 0, 0], [-way, 0, 0]]),
+        translations=torch.tensor([[0.0, 0, 0], [-translation, 0, 0]]),
         intrinsics=torch.tensor([[40.0, 0, 39.5], [0, 40, 29.5], [0, 0, 1]]),
         kind="parallax",
     )
     points = torch.stack([x, y, torch.full_like(x, depth)], dim=-1).reshape(-1, 3)
-    assert float(frame_overlaps(path, (height, width), points=points)) == pytest.approx(share, abs=0.01)
+    assert float(frame_overlaps(path, (height, width), points=points)) == pytest.approx(fraction, abs=0.01)
 
 
 def test_blur_alike_is_tied_and_its_shutter_kept():
@@ -296,29 +304,29 @@ def test_axes_have_no_sign():
 
 
 def test_overlap_of_a_pan_by_a_quarter():
-    turn = 2 * math.atan(0.5 * 90 / FOCAL) / 4
+    quarter = 2 * math.atan(0.5 * 90 / FOCAL) / 4
     path = film(steady).path
-    turns = torch.zeros(3, 3)
-    turns[:, 1] = turn * torch.arange(3)
-    path = replace(path, times=torch.arange(3.0), rotations=so3_exp(turns), translations=torch.zeros(3, 3))
+    vectors = torch.zeros(3, 3)
+    vectors[:, 1] = quarter * torch.arange(3)
+    path = replace(path, times=torch.arange(3.0), rotations=so3_exp(vectors), translations=torch.zeros(3, 3))
     assert frame_overlaps(path, SIZE).tolist() == pytest.approx([0.7, 0.7], abs=0.06)
 
 
 def test_what_comes_into_a_pan_has_been_seen_by_few():
-    """A pan by a fifth of the picture: its last frame's new fifth is seen once, the one before twice."""
+    """A pan by a fifth of the frame: the last frame's new fifth is in one frame, the one before in two."""
     width = SIZE[1]
-    turns = torch.tensor([[0.0, 0.2 * width / FOCAL * k, 0.0] for k in range(4)])
+    vectors = torch.tensor([[0.0, 0.2 * width / FOCAL * k, 0.0] for k in range(4)])
     path = CameraPath(
-        times=torch.arange(4.0), rotations=so3_exp(turns), translations=torch.zeros(4, 3),
-        intrinsics=LENS, kind="rotation",
+        times=torch.arange(4.0), rotations=so3_exp(vectors), translations=torch.zeros(4, 3),
+        intrinsics=INTRINSICS, kind="rotation",
     )  # fmt: skip
-    seen = [count_views(path, SIZE, frame)[SIZE[0] // 2] for frame in (0, 3)]
-    new = seen[0] if float(seen[0][0]) < float(seen[0][-1]) else seen[0].flip(0)
-    assert [round(float(new[int(share * width)])) for share in (0.05, 0.3, 0.5, 0.9)] == [1, 2, 3, 4]
-    torch.testing.assert_close(seen[1].flip(0), seen[0], atol=1.01, rtol=0)
+    first, last = (count_views(path, SIZE, frame)[SIZE[0] // 2] for frame in (0, 3))
+    counts = first if float(first[0]) < float(first[-1]) else first.flip(0)
+    assert [round(float(counts[int(x * width)])) for x in (0.05, 0.3, 0.5, 0.9)] == [1, 2, 3, 4]
+    torch.testing.assert_close(last.flip(0), first, atol=1.01, rtol=0)
 
 
-# The composite
+# Compositing
 
 
 def edges() -> tuple[Tensor, Tensor]:
@@ -329,49 +337,56 @@ def edges() -> tuple[Tensor, Tensor]:
 
 
 def test_a_scene_that_explains_the_frame_stands_in_it():
-    sharp, seen = edges()
-    rendering = SceneRendering(sharp=sharp, reblurred=seen, blur_length=9)
-    out, share = composite(seen, seen, rendering, torch.ones(seen.shape[1:]))
-    assert float((out - sharp).square().mean()) < 0.6 * float((seen - sharp).square().mean())
-    assert float(share.max()) > 0.9
+    sharp, observed = edges()
+    rendering = SceneRendering(sharp=sharp, reblurred=observed, blur_length=9)
+    out, weight = composite(observed, observed, rendering, torch.ones(observed.shape[1:]))
+    assert float((out - sharp).square().mean()) < 0.6 * float((observed - sharp).square().mean())
+    assert float(weight.max()) > 0.9
 
 
 def test_a_scene_that_contradicts_the_frame_does_not():
-    """A bar that was never there: no pixel of it gets out."""
-    sharp, seen = edges()
-    ghost, blurred = sharp.clone(), seen.clone()
+    """A bar that the frame does not contain gets no weight."""
+    sharp, observed = edges()
+    ghost, blurred = sharp.clone(), observed.clone()
     ghost[:, 40:50, 60:90] = 0.9
     blurred[:, 40:50, 60:90] = 0.9
-    out, share = composite(
-        seen, seen, SceneRendering(sharp=ghost, reblurred=blurred, blur_length=9), torch.ones(100, 140)
+    out, weight = composite(
+        observed,
+        observed,
+        SceneRendering(sharp=ghost, reblurred=blurred, blur_length=9),
+        torch.ones(100, 140),
     )
-    changed = (seen[:, 40:50, 60:90] - 0.9).abs().amax(0) > 0.2
-    assert float(share[40:50, 60:90][changed].max()) < 0.05
-    torch.testing.assert_close(out[:, 44:46, 70:80], seen[:, 44:46, 70:80], atol=0.05, rtol=0)
+    changed = (observed[:, 40:50, 60:90] - 0.9).abs().amax(0) > 0.2
+    assert float(weight[40:50, 60:90][changed].max()) < 0.05
+    torch.testing.assert_close(out[:, 44:46, 70:80], observed[:, 44:46, 70:80], atol=0.05, rtol=0)
 
 
 def test_movers_keep_the_other_paths_picture():
-    sharp, seen = edges()
+    sharp, observed = edges()
     static = torch.ones(100, 140)
     static[30:70, 40:100] = 0
-    other = torch.full_like(seen, 0.5)
-    out, share = composite(seen, other, SceneRendering(sharp=sharp, reblurred=seen, blur_length=9), static)
-    assert float(share[30:70, 40:100].max()) == 0
+    other = torch.full_like(observed, 0.5)
+    out, weight = composite(
+        observed, other, SceneRendering(sharp=sharp, reblurred=observed, blur_length=9), static
+    )
+    assert float(weight[30:70, 40:100].max()) == 0
     assert torch.equal(out[:, 30:70, 40:100], other[:, 30:70, 40:100])
 
 
 def test_broad_shades_are_the_inputs():
-    """A frame darker at one side than the scene tells stays so."""
-    sharp, seen = edges()
+    """A frame that is darker than the rendering at one side stays darker."""
+    sharp, observed = edges()
     ramp = torch.linspace(0.6, 1, 140)
-    mine = transfer_low_frequencies(seen * ramp, SceneRendering(sharp=sharp, reblurred=seen, blur_length=9))
-    bands = [(mine - seen * ramp)[:, :, k : k + 35].mean() for k in (0, 35, 70, 105)]
+    restored = transfer_low_frequencies(
+        observed * ramp, SceneRendering(sharp=sharp, reblurred=observed, blur_length=9)
+    )
+    bands = [(restored - observed * ramp)[:, :, k : k + 35].mean() for k in (0, 35, 70, 105)]
     assert max(abs(float(band)) for band in bands) < 0.02
 
 
 def test_nothing_sharper_nothing_taken():
-    _, seen = edges()
-    share = blend_weight(
-        seen, SceneRendering(sharp=seen, reblurred=seen, blur_length=9), torch.ones(100, 140)
+    _, observed = edges()
+    weight = blend_weight(
+        observed, SceneRendering(sharp=observed, reblurred=observed, blur_length=9), torch.ones(100, 140)
     )
-    assert float(share.max()) == 0
+    assert float(weight.max()) == 0

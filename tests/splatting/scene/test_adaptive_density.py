@@ -1,4 +1,4 @@
-"""More Gaussians, fewer, and others: what is seen, how many there are, and what the optimiser remembers."""
+"""Densification: rendering, counts and optimiser state before and after."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from freezeframe.splatting.scene.mcmc import (
     relocate_and_add,
 )
 
-LENS = torch.tensor([[40.0, 0, 31.5], [0, 40.0, 23.5], [0, 0, 1]])
-HERE = torch.eye(4)[None]
+INTRINSICS = torch.tensor([[40.0, 0, 31.5], [0, 40.0, 23.5], [0, 0, 1]])
+IDENTITY = torch.eye(4)[None]
 SIZE = (48, 64)
 
 
-def chance(seed: int = 0) -> torch.Generator:
+def generator_of(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def crowd(count: int, *, seed: int = 0, degree: int = 0) -> Gaussians:
-    """Gaussians some pixels wide, two to four units in front of a camera at rest."""
-    random = chance(seed)
+def random_gaussians(count: int, *, seed: int = 0, degree: int = 0) -> Gaussians:
+    """Gaussians some pixels wide, at depths of two to four units."""
+    random = generator_of(seed)
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=random)
@@ -61,8 +61,8 @@ def crowd(count: int, *, seed: int = 0, degree: int = 0) -> Gaussians:
     )
 
 
-def alone(opacity: float, *, width: float = 0.15) -> Gaussians:
-    """One Gaussian in the middle of the picture."""
+def single_gaussian(opacity: float, *, width: float = 0.15) -> Gaussians:
+    """One Gaussian in the middle of the image."""
     return Gaussians(
         means=torch.tensor([[0.0, 0.0, 2.0]]),
         quats=torch.tensor([[1.0, 0, 0, 0]]),
@@ -77,21 +77,21 @@ def same(a: Gaussians, b: Gaussians) -> bool:
 
 
 def flags(count: int, *chosen: int) -> Tensor:
-    found = torch.zeros(count, dtype=torch.bool)
-    found[list(chosen)] = True
-    return found
+    mask = torch.zeros(count, dtype=torch.bool)
+    mask[list(chosen)] = True
+    return mask
 
 
-def grad2d_stats_of(scene: Gaussians, loss, *, views: Tensor = HERE, scale: float = 1.0) -> Grad2dStats:
-    """Evidence of one backward pass of a loss of the pictures."""
+def grad2d_stats_of(scene: Gaussians, loss, *, views: Tensor = IDENTITY, scale: float = 1.0) -> Grad2dStats:
+    """Statistics of one backward pass of a loss of the images."""
     parts = {name: value.clone().requires_grad_() for name, value in scene.parts().items()}
-    lens = LENS.clone()
-    lens[:2] *= scale
+    K = INTRINSICS.clone()
+    K[:2] *= scale
     height, width = (int(side * scale) for side in SIZE)
-    picture, _, info = render_gaussians(Gaussians(**parts), views, lens, (height, width))
+    picture, _, info = render_gaussians(Gaussians(**parts), views, K, (height, width))
     info["means2d"].retain_grad()
     loss(picture).backward()
-    return Grad2dStats.none(len(scene)).after(info, pictures=len(views))
+    return Grad2dStats.zeros(len(scene)).accumulate(info, images=len(views))
 
 
 # The threshold
@@ -102,15 +102,15 @@ def test_the_threshold_falls_evenly_on_a_log_scale_then_rests(progress, held):
     assert AdaptiveDensityControl(extent=1).threshold(progress) == pytest.approx(held, rel=1e-9)
 
 
-# What pulls
+# 2D gradients
 
 
 def test_a_pull_is_half_the_screen_times_the_gradient_of_its_place():
-    """Moving a Gaussian on the screen by one pixel changes the loss by its pull over half the screen.
+    """Moving a projected mean by one pixel changes the loss by the 2D gradient over half the size.
 
-    But for 4 %: the rim where alpha falls below 1/255 moves along, and no gradient tells of it.
+    Within 4 %: the rim where alpha falls below 1/255 moves too, without a gradient.
     """
-    scene = alone(0.7)
+    scene = single_gaussian(0.7)
 
     def loss(picture: Tensor) -> Tensor:
         return (picture * torch.linspace(0, 1, 64)).mean()
@@ -121,15 +121,15 @@ def test_a_pull_is_half_the_screen_times_the_gradient_of_its_place():
         scene.with_tensors({"means": scene.means + torch.tensor([sign * step * 2 / 40, 0, 0])})
         for sign in (1, -1)
     ]
-    values = [loss(render_gaussians(each, HERE, LENS, SIZE)[0]) for each in moved]
+    values = [loss(render_gaussians(each, IDENTITY, INTRINSICS, SIZE)[0]) for each in moved]
     slope = float(values[0] - values[1]) / (2 * step)
     assert grad2d == pytest.approx(abs(slope) * 32, rel=0.04)  # half of 64 pixels
 
 
 def test_pulls_do_not_depend_on_how_many_pictures_a_loss_is_the_mean_of():
-    scene = crowd(40)
+    scene = random_gaussians(40)
     once, twice = (
-        grad2d_stats_of(scene, lambda picture: picture.square().mean(), views=HERE.repeat(count, 1, 1))
+        grad2d_stats_of(scene, lambda picture: picture.square().mean(), views=IDENTITY.repeat(count, 1, 1))
         for count in (1, 4)
     )
     assert torch.allclose(once.mean, twice.mean, rtol=1e-4, atol=1e-9)
@@ -137,15 +137,16 @@ def test_pulls_do_not_depend_on_how_many_pictures_a_loss_is_the_mean_of():
 
 
 def test_pulls_do_not_depend_on_how_many_pixels_a_picture_has():
-    """Means over pixels: four times the pixels, the same pull; 4 % for their own size."""
+    """Means over pixels: four times the pixels, the same gradient, within 4 % for the pixel size."""
     coarse, fine = (
-        grad2d_stats_of(alone(0.7), lambda p: p[..., : p.shape[-1] // 2].mean(), scale=s) for s in (1.0, 4.0)
+        grad2d_stats_of(single_gaussian(0.7), lambda p: p[..., : p.shape[-1] // 2].mean(), scale=s)
+        for s in (1.0, 4.0)
     )
     assert float(coarse.mean) == pytest.approx(float(fine.mean), rel=0.04)
 
 
 def test_what_is_not_seen_is_not_pulled():
-    scene = crowd(20)
+    scene = random_gaussians(20)
     behind = scene.with_tensors({"means": scene.means * torch.where(flags(20, 3)[:, None], -1.0, 1.0)})
     grad2d_stats = grad2d_stats_of(behind, lambda picture: picture.square().mean())
     assert float(grad2d_stats.mean[3]) == 0
@@ -153,16 +154,16 @@ def test_what_is_not_seen_is_not_pulled():
 
 
 def test_evidence_needs_the_gradient_kept():
-    _, _, info = render_gaussians(crowd(5), HERE, LENS, SIZE)
+    _, _, info = render_gaussians(random_gaussians(5), IDENTITY, INTRINSICS, SIZE)
     with pytest.raises(ValueError, match="retain_grad"):
-        Grad2dStats.none(5).after(info, pictures=1)
+        Grad2dStats.zeros(5).accumulate(info, images=1)
 
 
 # Cloning, splitting, pruning
 
 
 def test_a_clone_taken_back_leaves_the_same_scene():
-    scene = crowd(12, degree=1)
+    scene = random_gaussians(12, degree=1)
     cloned = clone(scene, flags(12, 2, 7))
     assert len(cloned.scene) == 14
     back = cloned.then(index_gaussians(cloned.scene, (~cloned.new).nonzero()[:, 0], new=12))
@@ -172,9 +173,9 @@ def test_a_clone_taken_back_leaves_the_same_scene():
 
 
 def test_a_split_leaves_one_more_around_the_same_middle():
-    scene = crowd(12)
+    scene = random_gaussians(12)
     chosen = flags(12, 2, 7)
-    halves = split(scene, chosen, random=chance())
+    halves = split(scene, chosen, generator=generator_of())
     assert len(halves.scene) == 14
     for number in (2, 7):
         two = halves.parent_index == number
@@ -188,16 +189,16 @@ def test_a_split_leaves_one_more_around_the_same_middle():
 
 
 def test_halves_are_drawn_from_the_gaussian_that_is_split():
-    """The covariance of many halves is that of their parent, 5 % by chance."""
-    scene = crowd(1, seed=5)
+    """The covariance of many halves is that of their parent, 5 % by generator_of."""
+    scene = random_gaussians(1, seed=5)
     many = index_gaussians(scene, torch.zeros(4000, dtype=torch.long), new=4000).scene
-    halves = split(many, torch.ones(4000, dtype=torch.bool), random=chance()).scene
-    wanted = covariances(scene.quats, scene.scales.exp())[0]
-    assert torch.allclose(torch.cov(halves.means.T), wanted, atol=0.05 * float(wanted.diagonal().max()))
+    halves = split(many, torch.ones(4000, dtype=torch.bool), generator=generator_of()).scene
+    expected = covariances(scene.quats, scene.scales.exp())[0]
+    assert torch.allclose(torch.cov(halves.means.T), expected, atol=0.05 * float(expected.diagonal().max()))
 
 
 def test_the_faint_and_the_wide_are_left_out():
-    scene = crowd(6)
+    scene = random_gaussians(6)
     opacity_logits, scales = scene.opacities.clone(), scene.scales.clone()
     opacity_logits[1], scales[4, 0] = math.log(0.004 / 0.996), math.log(3.0)
     left = prune(
@@ -210,13 +211,17 @@ def test_the_faint_and_the_wide_are_left_out():
 
 
 def test_growing_clones_the_small_splits_the_large_and_lets_the_others_be():
-    scene = crowd(8)
+    scene = random_gaussians(8)
     scales = torch.full((8, 3), math.log(0.02))
     scales[3] = math.log(0.5)
     scene = scene.with_tensors({"scales": scales})
     grad2d_stats = Grad2dStats(grad2d=torch.where(flags(8, 3, 5), 1.0, 0.0), visible_count=torch.ones(8))
     result = densify(
-        scene, grad2d_stats, AdaptiveDensityControl(extent=10, prune_scale3d=10), progress=0, random=chance()
+        scene,
+        grad2d_stats,
+        AdaptiveDensityControl(extent=10, prune_scale3d=10),
+        progress=0,
+        generator=generator_of(),
     )
     assert sorted(result.parent_index.tolist()) == [0, 1, 2, 3, 3, 4, 5, 5, 6, 7]
     assert sorted(result.parent_index[result.new].tolist()) == [3, 3, 5]
@@ -227,33 +232,37 @@ def test_growing_clones_the_small_splits_the_large_and_lets_the_others_be():
 @settings(deadline=None, max_examples=30)
 @given(count=st.integers(1, 60), cap_max=st.integers(1, 80), seed=st.integers(0, 5))
 def test_the_cap_is_never_exceeded(count, cap_max, seed):
-    """Nor does anybody have to leave for it."""
-    scene, limit = crowd(count, seed=seed), max(count, cap_max)
+    """Nor is a Gaussian removed for it."""
+    scene, limit = random_gaussians(count, seed=seed), max(count, cap_max)
     grad2d_stats = Grad2dStats(
-        grad2d=torch.rand(count, generator=chance(seed)), visible_count=torch.ones(count)
+        grad2d=torch.rand(count, generator=generator_of(seed)), visible_count=torch.ones(count)
     )
     control = AdaptiveDensityControl(extent=10, cap_max=cap_max, prune_opa=0, prune_scale3d=100)
-    grown = densify(scene, grad2d_stats, control, progress=1, random=chance())
+    grown = densify(scene, grad2d_stats, control, progress=1, generator=generator_of())
     assert count <= len(grown.scene) <= limit
-    sampled = relocate_and_add(scene, MCMCStrategy(cap_max=cap_max, growth_factor=0.5), random=chance())
+    sampled = relocate_and_add(
+        scene, MCMCStrategy(cap_max=cap_max, growth_factor=0.5), generator=generator_of()
+    )
     assert count <= len(sampled.scene) <= limit
 
 
 def test_where_there_is_little_room_the_strongest_pull_wins():
     grad2d_stats = Grad2dStats(grad2d=torch.tensor([1.0, 5, 3, 4, 2]), visible_count=torch.ones(5))
     control = AdaptiveDensityControl(extent=1, cap_max=7, grow_scale3d=9, prune_scale3d=99)
-    result = densify(crowd(5), grad2d_stats, control, progress=1, random=chance())
+    result = densify(random_gaussians(5), grad2d_stats, control, progress=1, generator=generator_of())
     assert sorted(result.parent_index[result.new].tolist()) == [1, 3]
 
 
-# What the optimiser remembers
+# Optimiser state
 
 
 def trained(scene: Gaussians) -> tuple[nn.ParameterDict, torch.optim.Adam]:
-    """Parameters after one step of Adam, so that every moment is there."""
+    """Parameters after one step of Adam, so that all moments exist."""
     values = nn.ParameterDict({name: nn.Parameter(part.clone()) for name, part in scene.parts().items()})
     optimizer = torch.optim.Adam([{"params": [values[name]], "lr": 1e-3, "part": name} for name in FIELDS])
-    sum((part * torch.randn(part.shape, generator=chance())).sum() for part in values.values()).backward()
+    sum(
+        (part * torch.randn(part.shape, generator=generator_of())).sum() for part in values.values()
+    ).backward()
     optimizer.step()
     return values, optimizer
 
@@ -261,16 +270,16 @@ def trained(scene: Gaussians) -> tuple[nn.ParameterDict, torch.optim.Adam]:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda scene: split(scene, flags(20, 4, 9), random=chance()),
+        lambda scene: split(scene, flags(20, 4, 9), generator=generator_of()),
         lambda scene: clone(scene, flags(20, 4, 9)),
         lambda scene: prune(scene, prune_opa=0.5, prune_scale3d=9),
-        lambda scene: relocate(scene, flags(20, 4, 9, 11), random=chance()),
-        lambda scene: add(scene, 6, random=chance()),
+        lambda scene: relocate(scene, flags(20, 4, 9, 11), generator=generator_of()),
+        lambda scene: add(scene, 6, generator=generator_of()),
     ],
     ids=["split", "clone", "prune", "relocate", "add"],
 )
 def test_survivors_keep_their_values_and_moments_and_the_new_have_none(change):
-    values, optimizer = trained(crowd(20, degree=1))
+    values, optimizer = trained(random_gaussians(20, degree=1))
     before = Gaussians(**{name: values[name].detach().clone() for name in FIELDS})
     moments = {name: {k: v.clone() for k, v in optimizer.state[values[name]].items()} for name in FIELDS}
     result = change(before)
@@ -290,7 +299,7 @@ def test_survivors_keep_their_values_and_moments_and_the_new_have_none(change):
 
 
 def test_two_changes_in_a_row_are_one():
-    scene = crowd(20)
+    scene = random_gaussians(20)
     first = clone(scene, flags(20, 3, 4))
     both = first.then(prune(first.scene, prune_opa=0.6, prune_scale3d=9))
     moment = {"exp_avg": torch.arange(1.0, 21), "step": torch.tensor(3.0)}
@@ -320,7 +329,7 @@ def test_shared_looks_are_equation_9(opacity, copies):
 
 
 def test_one_for_one_changes_nothing():
-    opacities = torch.rand(50, generator=chance()) * 0.99
+    opacities = torch.rand(50, generator=generator_of()) * 0.99
     each, factors = compute_relocation(opacities, torch.ones(50, dtype=torch.long))
     assert torch.allclose(each, opacities, atol=1e-7)
     assert torch.allclose(factors, torch.ones(50), atol=1e-6)
@@ -329,34 +338,36 @@ def test_one_for_one_changes_nothing():
 @pytest.mark.parametrize("opacity", [0.6, 0.9])
 @pytest.mark.parametrize("copies", [2, 5])
 def test_a_stack_of_copies_looks_like_the_one(opacity, copies):
-    """As opaque in the middle, and as much of it along a line through the middle.
+    """The same alpha at the centre and the same integral along a line through it.
 
-    On an odd picture, whose middle is a pixel. A hundredth for what lies below 1/255 and is not drawn, the
-    more the fainter each copy is, and for the screen's own 0.3 square pixels.
+    On an image of odd size, whose centre is a pixel. Within a hundredth for alphas below 1/255, which are
+    not rendered, and for the low-pass filter of 0.3 square pixels.
     """
-    one = alone(opacity, width=0.3)
+    one = single_gaussian(opacity, width=0.3)
     stack = index_gaussians(one, torch.zeros(copies, dtype=torch.long), new=1).scene
     dead = ~flags(copies, 0)
-    moved = relocate(stack, dead, random=chance())
+    moved = relocate(stack, dead, generator=generator_of())
     assert torch.equal(moved.scene.means, stack.means)
-    lens = torch.tensor([[40.0, 0, 40], [0, 40.0, 30], [0, 0, 1]])
+    K = torch.tensor([[40.0, 0, 40], [0, 40.0, 30], [0, 0, 1]])
     (_, before, _), (_, after, _) = (
-        render_gaussians(each, HERE, lens, (61, 81)) for each in (one, moved.scene)
+        render_gaussians(each, IDENTITY, K, (61, 81)) for each in (one, moved.scene)
     )
     assert float(before[0, 0, 30, 40]) == pytest.approx(opacity, abs=5e-3)
     assert float(after[0, 0, 30, 40]) == pytest.approx(float(before[0, 0, 30, 40]), abs=1e-3)
     assert float(after[0, 0, 30].sum()) == pytest.approx(float(before[0, 0, 30].sum()), rel=1e-2)
     # Without the smaller size it would cover more.
     plain = stack.with_tensors({"opacities": moved.scene.opacities})
-    more = render_gaussians(plain, HERE, lens, (61, 81))[1][0, 0, 30].sum()
+    more = render_gaussians(plain, IDENTITY, K, (61, 81))[1][0, 0, 30].sum()
     assert float(more) > 1.05 * float(before[0, 0, 30].sum())
 
 
 def test_the_dead_go_where_something_is_seen_and_nobody_else_moves():
-    scene = crowd(30)
+    scene = random_gaussians(30)
     opacity_logits = scene.opacities.clone()
     opacity_logits[[3, 8, 21]] = -8.0
-    moved = relocate(scene.with_tensors({"opacities": opacity_logits}), flags(30, 3, 8, 21), random=chance(2))
+    moved = relocate(
+        scene.with_tensors({"opacities": opacity_logits}), flags(30, 3, 8, 21), generator=generator_of(2)
+    )
     assert len(moved.scene) == 30
     assert not set(moved.parent_index.tolist()) & {3, 8, 21}
     assert torch.equal(moved.scene.means, scene.means[moved.parent_index])
@@ -365,51 +376,51 @@ def test_the_dead_go_where_something_is_seen_and_nobody_else_moves():
 
 def test_the_opaque_are_chosen_the_more_often():
     """In proportion to opacity: 3 to 1, within four standard deviations of 4,000 throws."""
-    scene = index_gaussians(alone(0.6), torch.zeros(2, dtype=torch.long), new=2).scene
+    scene = index_gaussians(single_gaussian(0.6), torch.zeros(2, dtype=torch.long), new=2).scene
     scene = scene.with_tensors({"opacities": torch.logit(torch.tensor([0.6, 0.2]))})
-    grown = add(scene, 4000, random=chance())
+    grown = add(scene, 4000, generator=generator_of())
     share = float((grown.parent_index[2:] == 0).float().mean())
     assert share == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 4000))
 
 
 def test_numbers_grow_by_a_twentieth_until_the_cap():
-    scene, strategy = crowd(100), MCMCStrategy(cap_max=112)
+    scene, strategy = random_gaussians(100), MCMCStrategy(cap_max=112)
     sizes = []
     for _ in range(4):
-        scene = relocate_and_add(scene, strategy, random=chance()).scene
+        scene = relocate_and_add(scene, strategy, generator=generator_of()).scene
         sizes.append(len(scene))
     assert sizes == [105, 110, 112, 112]
 
 
 def test_a_scene_without_life_stays_as_it_is():
-    scene = crowd(5)
+    scene = random_gaussians(5)
     faint = scene.with_tensors({"opacities": torch.full((5,), -9.0)})
-    assert same(relocate(faint, torch.ones(5, dtype=torch.bool), random=chance()).scene, faint)
+    assert same(relocate(faint, torch.ones(5, dtype=torch.bool), generator=generator_of()).scene, faint)
 
 
 # Noise
 
 
 def test_shaking_moves_the_faint_along_their_own_shape_and_spares_the_opaque():
-    scene = crowd(1, seed=3)
+    scene = random_gaussians(1, seed=3)
     many = index_gaussians(scene, torch.zeros(6000, dtype=torch.long), new=6000).scene
     faint = many.with_tensors({"opacities": torch.full((6000,), -12.0)})
-    move = inject_noise(faint, lr=1e-3, pixel=1e-2, noise=0.5, random=chance()) - faint.means
+    move = inject_noise(faint, MCMCStrategy(), lr=1e-3, pixel=1e-2, generator=generator_of()) - faint.means
     gate = 1 / (1 + math.exp(-100 * 0.005))
     shape = 0.5 * 1e-3 / 1e-4 * gate * covariances(scene.quats, scene.scales.exp())[0]
-    wanted = shape @ shape.T
-    assert torch.allclose(torch.cov(move.T), wanted, atol=0.06 * float(wanted.diagonal().max()))
+    expected = shape @ shape.T
+    assert torch.allclose(torch.cov(move.T), expected, atol=0.06 * float(expected.diagonal().max()))
     opaque = many.with_tensors({"opacities": torch.full((6000,), 0.0)})
-    still = inject_noise(opaque, lr=1e-3, pixel=1e-2, noise=0.5, random=chance()) - opaque.means
+    still = inject_noise(opaque, MCMCStrategy(), lr=1e-3, pixel=1e-2, generator=generator_of()) - opaque.means
     assert float(still.abs().max()) < 1e-12 + 1e-6 * float(move.abs().max())
 
 
 def test_shaking_does_not_depend_on_the_scenes_unit():
     """The same scene in millimetres moves a thousand times as many of them."""
-    scene = crowd(10).with_tensors({"opacities": torch.full((10,), -12.0)})
+    scene = random_gaussians(10).with_tensors({"opacities": torch.full((10,), -12.0)})
     large = scene.with_tensors({"means": scene.means * 1000, "scales": scene.scales + math.log(1000)})
-    near = inject_noise(scene, lr=1e-3, pixel=1e-2, noise=0.5, random=chance()) - scene.means
-    far = inject_noise(large, lr=1.0, pixel=10.0, noise=0.5, random=chance()) - large.means
+    near = inject_noise(scene, MCMCStrategy(), lr=1e-3, pixel=1e-2, generator=generator_of()) - scene.means
+    far = inject_noise(large, MCMCStrategy(), lr=1.0, pixel=10.0, generator=generator_of()) - large.means
     assert torch.allclose(far, near * 1000, rtol=1e-3, atol=1e-2)
 
 

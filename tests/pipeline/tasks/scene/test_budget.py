@@ -1,4 +1,4 @@
-"""A budget bounds all of `freezeframe scene`, and what comes then is said in one sentence."""
+"""`--budget` bounds all of `freezeframe scene`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.support.deadline import Deadline
 from freezeframe.pipeline.support.progress import null_progress
 from freezeframe.pipeline.tasks.scene.fallback import locked_job_folder, write_fallback
-from freezeframe.pipeline.tasks.scene.run import SceneOptions, rebuild
+from freezeframe.pipeline.tasks.scene.run import SceneCallbacks, rebuild
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def test_a_budget_of_nearly_nothing_ends_at_once_and_leaves_the_clip(pan, tmp_pa
     assert result.exit_code == 0, result.output
     assert time.monotonic() - start_time < 30
     output = result.output.replace("\n", " ")
-    assert re.search(r"No scene: the time ended while .*--budget.*copied", output)
-    assert "sharpened" not in output
+    assert re.search(r"No scene: the time limit was reached while .*--budget.*copied", output)
+    assert "deblurred" not in output
     assert packets(out / "sharp.mp4") == packets(pan)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out"], "nothing unfinished is left behind"
 
@@ -69,10 +69,10 @@ def test_each_piece_of_work_is_told():
 
 
 def test_frames_for_which_no_time_is_left_stay_as_they_are(pan, tmp_path):
-    """The way of single frames is bounded too: a hundredth of a second is not enough for any of them."""
+    """The fallback is bounded too: a hundredth of a second is not enough for any frame."""
     target_claim = claim(tmp_path / "out", kind="folder")
     with locked_job_folder(target_claim):
-        done = write_fallback(
+        result = write_fallback(
             pan,
             target_claim,
             "of this",
@@ -80,8 +80,8 @@ def test_frames_for_which_no_time_is_left_stay_as_they_are(pan, tmp_path):
             on_progress=null_progress,
             deadline=Deadline.within(0.01),
         )
-    assert (done.deblurred, done.checkpoint_kept) == (0, None)
-    assert done.text() == "No scene: of this. The frames were copied."
+    assert (result.deblurred, result.checkpoint) == (0, None)
+    assert result.format_text() == "No scene: of this. The frames were copied unchanged."
     assert packets(tmp_path / "out" / "sharp.mp4") == packets(pan)
     assert "of this" in (tmp_path / "out" / "report.json").read_text()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out"], "nothing unfinished is left behind"
@@ -94,10 +94,7 @@ def test_why_there_is_no_scene_is_told_before_the_frames_are_looked_at(pan, tmp_
         pan,
         tmp_path / "out",
         config=short,
-        scene_options=SceneOptions(),
-        on_fit_progress=lambda progress: None,
-        on_progress=lambda *step: order.append("frame"),
-        on_rejected=order.append,
+        callbacks=SceneCallbacks(on_progress=lambda *step: order.append("frame"), on_rejected=order.append),
     )
     assert order[0].endswith("too few (at least 5)")
     assert set(order[1:]) == {"frame"}

@@ -1,4 +1,4 @@
-"""A scene with depth, end to end: through `freezeframe scene` and inside `freezeframe video`."""
+"""A scene with depth, end to end: `freezeframe scene` and `freezeframe video --splat`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from freezeframe.cli import app
 from freezeframe.data.blur.operator import integrate_exposure
 from freezeframe.data.media.video_out.simple_writer import write_video
 from freezeframe.data.srgb import linear_to_srgb
-from freezeframe.splatting.io.export import read_cameras
 from tests.support.known_views import Plane, planes_view
 
 SIZE = (96, 144)
 FOCAL = 130.0
-LENS = torch.tensor([[FOCAL, 0, 71.5], [0, FOCAL, 47.5], [0, 0, 1]])
+INTRINSICS = torch.tensor([[FOCAL, 0, 71.5], [0, FOCAL, 47.5], [0, 0, 1]])
 COUNT = 6
 STRIDE = 0.13  # of the unit, sideways from frame to frame: four pixels on the middle plane
 SHUTTER = 0.8
@@ -31,7 +30,7 @@ PLANES = ((8.0, (-7, -5, 7, 5), 512), (4.5, (-2.5, -1.5, -0.3, 0.8), 256), (3.2,
 
 
 def painted(seed: int, side: int) -> Tensor:
-    """[3, side, side] of squares of all sizes."""
+    """[3, side, side] linear RGB of squares of all sizes."""
     random = torch.Generator().manual_seed(seed)
     light = torch.full((3, side, side), 0.4)
     for count in (4, 8, 16, 32, 64, 128):
@@ -42,11 +41,11 @@ def painted(seed: int, side: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Walk:
-    """A camera that goes past three planes."""
+    """Frames by a camera that moves past three planes."""
 
     blurred: Tensor
     sharp: Tensor
-    shifts: list[float]  # of the world, sideways in the camera's axes, at the middle of each exposure
+    shifts: list[float]  # x translation, world to camera, at the middle of each exposure
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +55,7 @@ def walk() -> Walk:
         Plane(picture=picture, depth=depth, bounds=bounds)
         for picture, (depth, bounds, _) in zip(pictures, PLANES, strict=True)
     ]
-    view = planes_view(planes, LENS, SIZE)
+    view = planes_view(planes, INTRINSICS, SIZE)
 
     def moment(time: float) -> Tensor:
         pose = torch.eye(4)
@@ -73,7 +72,7 @@ def walk() -> Walk:
 
 @pytest.fixture(scope="module")
 def posed(walk, tmp_path_factory) -> Path:
-    """A folder as COLMAP leaves it: photographs, cameras, points of the planes."""
+    """A COLMAP folder: images, cameras, points on the planes."""
     folder = tmp_path_factory.mktemp("posed")
     (folder / "images").mkdir()
     model = folder / "sparse" / "0"
@@ -103,7 +102,7 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run() -> Run:
-    """`run("scene", ...)`: the command, done without an error; what it said."""
+    """`run("scene", ...)`: output of a command without an error."""
 
     def command(*words: object) -> str:
         result = CliRunner().invoke(app, [str(word) for word in words])
@@ -119,13 +118,13 @@ def test_gaussians_are_fitted_where_cameras_are_known(posed, tmp_path, run):
     names = {each.name for each in out.iterdir()}
     assert {"sharp", "scene.ply", "scene.compressed.ply", "camera.json", "flythrough.mp4"} <= names
     assert len(list((out / "sharp").iterdir())) == COUNT
-    assert len(read_cameras(out / "camera.json").times) == COUNT
+    assert len(json.loads((out / "camera.json").read_text())["frames"]) == COUNT
     report = json.loads((out / "report.json").read_text())
     assert (report["kind"], report["registered"]) == ("parallax", COUNT)
 
 
 def test_a_scene_with_depth_is_rebuilt_inside_a_video(walk, tmp_path, run):
-    """Cameras by COLMAP itself, on frames sharpened first."""
+    """Cameras by COLMAP on deblurred frames."""
     pytest.importorskip("pycolmap")
     clip = write_video(walk.blurred, tmp_path / "walk.mp4", rate=Fraction(24))
     report = tmp_path / "report.json"

@@ -27,15 +27,14 @@ from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
 from freezeframe.pipeline.stages.measure import ESTIMATORS, ChainedFlows, Motion, adjacent_flows
 from freezeframe.pipeline.stages.splat import SceneLog, splat
 from freezeframe.pipeline.tasks.scene.fallback import FallbackResult
-from freezeframe.pipeline.tasks.scene.run import SceneOptions, rebuild
+from freezeframe.pipeline.tasks.scene.run import SceneCallbacks, SceneOptions, rebuild
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp
-from freezeframe.splatting.io.export import read_cameras
-from freezeframe.splatting.optim.optimizer import Fit, FitProgress
+from freezeframe.splatting.optim.optimizer import Fit, FitMetrics
 from tests.support.known_views import sphere_view
 
 SIZE = (96, 160)
 FOCAL = 150.0
-LENS = torch.tensor([[FOCAL, 0, 79.5], [0, FOCAL, 47.5], [0, 0, 1]])
+INTRINSICS = torch.tensor([[FOCAL, 0, 79.5], [0, FOCAL, 47.5], [0, 0, 1]])
 COUNT = 8
 SHUTTER = 0.8
 
@@ -56,22 +55,22 @@ def pan(time: float) -> Tensor:
     return torch.tensor([1.5 * math.sin(time), 4 * time + 0.5 * time**2 - 30, 0.0])
 
 
-def seen(way: object = pan) -> tuple[Tensor, Tensor]:
+def render_frames(rotation_px: object = pan) -> tuple[Tensor, Tensor]:
     """[T, 3, H, W] blurred and sharp frames."""
-    view = sphere_view(panorama(), LENS, SIZE, reach=(0.95, 0.55))
+    view = sphere_view(panorama(), INTRINSICS, SIZE, reach=(0.95, 0.55))
 
-    def moment(time: float) -> Tensor:
-        return view(compose_se3(so3_exp(way(time) / FOCAL), torch.zeros(3)))
+    def render(time: float) -> Tensor:
+        return view(compose_se3(so3_exp(rotation_px(time) / FOCAL), torch.zeros(3)))
 
     blurred = [
-        integrate_exposure(lambda u, k=k: moment(k + u), 0.0, shutter=SHUTTER, count=9) for k in range(COUNT)
+        integrate_exposure(lambda u, k=k: render(k + u), 0.0, shutter=SHUTTER, count=9) for k in range(COUNT)
     ]
-    return torch.stack(blurred).clamp(0, 1), torch.stack([moment(float(k)) for k in range(COUNT)])
+    return torch.stack(blurred).clamp(0, 1), torch.stack([render(float(k)) for k in range(COUNT)])
 
 
 @pytest.fixture(scope="module")
 def frames() -> tuple[Tensor, Tensor]:
-    return seen()
+    return render_frames()
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +85,6 @@ def settings(steps: int = 12) -> Config:
     )
 
 
-def ignore_progress(progresses: FitProgress) -> None:
-    """Progress that nobody looks at."""
-
-
 def test_a_film_keeps_every_picture_and_its_colours(frames, clip):
     with av.open(str(clip)) as container:
         decoded = list(container.decode(video=0))
@@ -98,21 +93,21 @@ def test_a_film_keeps_every_picture_and_its_colours(frames, clip):
         assert stream.codec_context.colorspace == 1
     assert len(decoded) == COUNT
     shown = next(iter(open_video(clip).frames())).picture.linear()
-    # Colours are kept at half the size: whole boxes of them are compared.
+    # Chroma has half the resolution: block means are compared.
     apart = torch.nn.functional.avg_pool2d(shown, 8) - torch.nn.functional.avg_pool2d(frames[0][0], 8)
     assert float(apart.abs().mean()) < 0.01
 
 
 def test_the_camera_is_found_to_a_fifth_of_a_pixel(frames):
-    """Turns between blurred frames, by enhanced correlation, against the true ones."""
+    """Rotations between blurred frames, by enhanced correlation, against the true ones."""
     blurred = frames[0]
     flows = adjacent_flows(blurred, ESTIMATORS["dis"])
-    found = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
-    assert found.path.kind == "rotation"
-    assert not found.unregistered
+    estimate = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
+    assert estimate.path.kind == "rotation"
+    assert not estimate.unregistered
     for k in range(1, COUNT):
         true = so3_exp(pan(float(k)) / FOCAL) @ so3_exp(pan(0.0) / FOCAL).T
-        apart = found.path.rotations[k] @ found.path.rotations[0].T @ true.T
+        apart = estimate.path.rotations[k] @ estimate.path.rotations[0].T @ true.T
         angle = math.acos(min(1.0, (float(apart.trace()) - 1) / 2))
         assert angle * FOCAL < 0.2 * math.sqrt(k) + 0.2
 
@@ -124,21 +119,15 @@ def test_what_moves_by_itself_is_no_part_of_the_scene(frames):
             3, 1, 1, generator=torch.Generator().manual_seed(1)
         ) + 0.1 * torch.rand(3, 30, 30, generator=torch.Generator().manual_seed(2))
     flows = adjacent_flows(blurred, ESTIMATORS["dis"])
-    found = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
+    estimate = estimate_camera(blurred, torch.arange(COUNT).float(), flows, shutter=SHUTTER, focal=FOCAL)
     # A flow of small frames sees a small mover's middle only.
-    assert float(found.static[3, 35:55, 60:80].mean()) < 0.6
-    assert float(found.static[3, :, 110:].mean()) > 0.9
+    assert float(estimate.static[3, 35:55, 60:80].mean()) < 0.6
+    assert float(estimate.static[3, :, 110:].mean()) > 0.9
 
 
 def test_a_scene_becomes_a_folder_with_everything_in_it(clip, tmp_path):
     output = tmp_path / "scene"
-    report = rebuild(
-        clip,
-        output,
-        config=settings(),
-        scene_options=SceneOptions(subframes=2),
-        on_fit_progress=ignore_progress,
-    )
+    report = rebuild(clip, output, config=settings(), scene_options=SceneOptions(subframes=2))
     names = {each.name for each in output.iterdir()}
     expected = {"sharp.mp4", "panorama.png", "camera.json", "flythrough.mp4", "slow.mp4", "report.json"}
     assert names == expected
@@ -147,9 +136,9 @@ def test_a_scene_becomes_a_folder_with_everything_in_it(clip, tmp_path):
         assert sum(1 for _ in container.decode(video=0)) == 2 * COUNT
     with av.open(str(output / "sharp.mp4")) as sharp, av.open(str(clip)) as old:
         assert [f.pts for f in sharp.decode(video=0)] == [f.pts for f in old.decode(video=0)]
-    camera_path = read_cameras(output / "camera.json")
-    assert len(camera_path.times) == COUNT
-    assert json.loads((output / "report.json").read_text())["mode"] == report.mode
+    assert len(json.loads((output / "camera.json").read_text())["frames"]) == COUNT
+    document = json.loads((output / "report.json").read_text())
+    assert (document["schema"], document["mode"]) == (1, report.mode)
     assert cv2.imread(str(output / "panorama.png")).shape[1] > SIZE[1]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["scene"], "nothing unfinished is left behind"
 
@@ -158,28 +147,26 @@ def test_an_existing_folder_is_kept(clip, tmp_path):
     (tmp_path / "scene").mkdir()
     (tmp_path / "scene" / "notes.txt").write_text("mine")
     with pytest.raises(UnwritableOutput, match="exists"):
-        rebuild(
-            clip,
-            tmp_path / "scene",
-            config=settings(),
-            scene_options=SceneOptions(),
-            on_fit_progress=ignore_progress,
-        )
+        rebuild(clip, tmp_path / "scene", config=settings())
     assert (tmp_path / "scene" / "notes.txt").read_text() == "mine"
 
 
-def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.CHECKPOINT_SECONDS", 0.0)
+def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path):
+    options = SceneOptions(checkpoint_seconds=0.0)
     progresses: list[float] = []
 
-    def stop(progress: FitProgress) -> None:
+    def stop(progress: FitMetrics) -> None:
         progresses.append(progress.progress)
         if len(progresses) == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         rebuild(
-            clip, tmp_path / "scene", config=settings(), scene_options=SceneOptions(), on_fit_progress=stop
+            clip,
+            tmp_path / "scene",
+            config=settings(),
+            scene_options=options,
+            callbacks=SceneCallbacks(on_fit_progress=stop),
         )
     assert not (tmp_path / "scene").exists()
     resumed: list[float] = []
@@ -187,33 +174,29 @@ def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path, monkeypatch):
         clip,
         tmp_path / "scene",
         config=settings(),
-        scene_options=SceneOptions(),
-        on_fit_progress=lambda t: resumed.append(t.progress),
+        scene_options=options,
+        callbacks=SceneCallbacks(on_fit_progress=lambda t: resumed.append(t.progress)),
     )
     assert resumed[0] == pytest.approx(progresses[-1]), (
         "the step that was stopped is done again, and no other"
     )
 
 
-# Where there is no scene the clip is delivered all the same
+# Fallback
 
 
-def delivered(clip: Path, output: Path, *, reason: str, config: Config | None = None) -> FallbackResult:
-    """What became of a clip without a scene: the reason told, and as many frames at the same times."""
-    done = rebuild(
-        clip,
-        output,
-        config=config or settings(),
-        scene_options=SceneOptions(),
-        on_fit_progress=ignore_progress,
+def delivered(clip: Path, output: Path, *, reason: str, checkpoint_seconds: float = 10.0) -> FallbackResult:
+    """The result of a clip without a scene: the reason, and as many frames at the same times."""
+    result = rebuild(
+        clip, output, config=settings(), scene_options=SceneOptions(checkpoint_seconds=checkpoint_seconds)
     )
-    assert isinstance(done, FallbackResult)
-    assert re.search(reason, done.text())
+    assert isinstance(result, FallbackResult)
+    assert re.search(reason, result.format_text())
     assert re.search(reason, (output / "report.json").read_text())
     assert {each.name for each in output.iterdir()} == {f"sharp{clip.suffix}", "report.json"}
     with av.open(str(output / f"sharp{clip.suffix}")) as sharp, av.open(str(clip)) as old:
         assert [f.pts for f in sharp.decode(video=0)] == [f.pts for f in old.decode(video=0)]
-    return done
+    return result
 
 
 def test_a_still_camera_has_no_scene_and_its_clip_is_delivered(frames, tmp_path):
@@ -229,7 +212,7 @@ def test_a_still_camera_has_no_scene_and_its_clip_is_delivered(frames, tmp_path)
 def test_a_cut_is_told_with_its_place(frames, tmp_path):
     other = 1 - frames[1].flip(3)
     both = write_video(torch.cat([frames[1][:4], other[4:]]), tmp_path / "cut.mp4", rate=Fraction(24))
-    delivered(both, tmp_path / "scene", reason=r"changes at frame 4.*--start")
+    delivered(both, tmp_path / "scene", reason=r"scene cut at frame 4.*--start")
 
 
 def test_one_frame_is_no_scene(frames, tmp_path):
@@ -238,7 +221,6 @@ def test_one_frame_is_no_scene(frames, tmp_path):
 
 
 def test_a_fit_that_falls_apart_leaves_its_checkpoint_and_the_clip(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("freezeframe.pipeline.tasks.scene.run.CHECKPOINT_SECONDS", 0.0)
     original = Fit.render_exposure
 
     def diverge(self: Fit, frame: int, *, jitter: bool) -> tuple[Tensor, Tensor]:
@@ -246,9 +228,9 @@ def test_a_fit_that_falls_apart_leaves_its_checkpoint_and_the_clip(clip, tmp_pat
         return (linear * math.nan if self.step == 5 else linear), temporal_change
 
     monkeypatch.setattr(Fit, "render_exposure", diverge)
-    done = delivered(clip, tmp_path / "scene", reason="fell apart at step 5")
-    assert done.checkpoint_kept is not None
-    assert torch.load(done.checkpoint_kept, weights_only=True)["step"] == 5
+    result = delivered(clip, tmp_path / "scene", reason="diverged at step 5", checkpoint_seconds=0.0)
+    assert result.checkpoint is not None
+    assert torch.load(result.checkpoint, weights_only=True)["step"] == 5
 
 
 @pytest.mark.parametrize(
@@ -300,7 +282,7 @@ def test_the_command_makes_a_pan_sharper(frames, clip, tmp_path):
 # The stage inside `freezeframe video`
 
 
-def staged(images: Tensor) -> tuple[Clip, Motion]:
+def make_clip(images: Tensor) -> tuple[Clip, Motion]:
     near = adjacent_flows(images, ESTIMATORS["dis"])
     shape = images.shape[2:]
     clip = Clip(
@@ -317,7 +299,7 @@ def staged(images: Tensor) -> tuple[Clip, Motion]:
 
 
 def test_the_stage_is_off_unless_asked_for(frames):
-    clip, motion = staged(frames[0][:3])
+    clip, motion = make_clip(frames[0][:3])
     scenes = SceneLog()
     sharp = torch.rand(1, 3, *SIZE)
     same = splat(sharp, clip, motion, SplatConfig(), which=[1], confidence=1.0, scenes=scenes)
@@ -326,7 +308,7 @@ def test_the_stage_is_off_unless_asked_for(frames):
 
 
 def test_what_is_refused_stays_as_the_other_path_made_it(frames):
-    clip, motion = staged(frames[1][:1].expand(6, -1, -1, -1))
+    clip, motion = make_clip(frames[1][:1].expand(6, -1, -1, -1))
     scenes = SceneLog()
     sharp = torch.rand(1, 3, *SIZE)
     same = splat(sharp, clip, motion, SplatConfig(mode="on"), which=[1], confidence=1.0, scenes=scenes)
@@ -335,11 +317,11 @@ def test_what_is_refused_stays_as_the_other_path_made_it(frames):
 
 
 def test_the_stage_changes_only_what_the_scene_explains(frames):
-    clip, motion = staged(frames[0])
+    clip, motion = make_clip(frames[0])
     scenes, progresses = SceneLog(), []
     scenes.on_progress = progresses.append
     sharp = frames[0][2:4].clone()
-    sharp[:, :, :20] = 0.5  # whatever the other path says stays where the scene is not believed
+    sharp[:, :, :20] = 0.5  # kept where the rendering does not match
     output = splat(
         sharp, clip, motion, SplatConfig(mode="on", steps=12), which=[2, 3], confidence=1.0, scenes=scenes
     )
