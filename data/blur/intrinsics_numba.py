@@ -18,8 +18,9 @@ from numba.extending import intrinsic
 
 from freezeframe.data.simd import FLOATS, Vectors, index
 
+from .operator import BLOCK_SIZE as BLOCK
+
 CHANNELS = 4  # floats of a pixel
-BLOCK = 4  # pixels on a side of a block
 
 # Accumulator of a pixel. On the stack, not in a NumPy array: LLVM then keeps it in a register.
 _PIXEL = types.CPointer(types.float32)

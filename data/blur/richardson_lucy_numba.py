@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from .intrinsics_numba import (
-    BLOCK,
     CHANNELS,
     divide_block,
     gather_block_down,
@@ -26,6 +25,7 @@ from .intrinsics_numba import (
     scatter_block_down,
     scatter_block_right,
 )
+from .operator import BLOCK_SIZE as BLOCK
 from .operator import MIN_LINEAR, block_mean
 from .operator_numba import BANDS, Array, F, jit, jit_parallel, segment_of
 

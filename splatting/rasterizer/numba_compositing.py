@@ -160,8 +160,24 @@ def composite(gaussians: Any, bands: Any, backgrounds: Any, images: Any) -> None
                 alphas[c, row, x] = _ONE - abs(transmittance[at + x])
 
 
+@_inline
+def _write_gradients(g: Any, r: Any, sums: Any, total: Any) -> None:
+    """Sum over lanes, then apply the chain rule from the exponent to the mean, the conic and the opacity."""
+    for k in range(len(total)):
+        lanes = _ZERO
+        for lane in range(LANES):
+            lanes += sums[k * LANES + lane]
+        total[k] = lanes
+    g[0] = r[field.CONIC_A] * total[1] + r[field.CONIC_B] * total[3]
+    g[1] = r[field.CONIC_B] * total[1] + r[field.CONIC_C] * total[3]
+    g[2], g[3], g[4] = _HALF * total[2], total[4], _HALF * total[5]
+    g[5] = -total[0] / r[field.OPACITY]
+    for k in range(PROJECTED_GRADS, len(total)):
+        g[k] = total[k]
+
+
 @_jit
-def composite_gradients(  # noqa: PLR0912
+def composite_gradients(
     gaussians: Any, order: Any, images: Any, upstream_images: Any, gradients: Any
 ) -> None:
     """Fill `gradients` [bands, C, N, 6 + K], zero before: by the projected Gaussians, then by colour.
@@ -174,12 +190,8 @@ def composite_gradients(  # noqa: PLR0912
         gradients: The result; its bands are summed by the caller, in order.
     """
     sorted_records, counts, channels = gaussians.records, gaussians.counts, gaussians.channels
-    out, alphas, by_out, by_alpha = (
-        images.pixels,
-        images.alphas,
-        upstream_images.pixels,
-        upstream_images.alphas,
-    )
+    out, alphas = images.pixels, images.alphas
+    by_out, by_alpha = upstream_images.pixels, upstream_images.alphas
     bands = gradients.shape[0]
     cameras, depth, height, width = out.shape
     flat, step, stride = sorted_records.reshape(-1), SORTED_FLOATS + depth, width + LANES
@@ -222,15 +234,4 @@ def composite_gradients(  # noqa: PLR0912
                     composite_span_gradients(
                         transmittance, behind, upstream, size, at, shape, dy, colour, sums
                     )  # fmt: skip
-            for k in range(PROJECTED_GRADS + depth):
-                lanes = _ZERO
-                for lane in range(LANES):
-                    lanes += sums[k * LANES + lane]
-                total[k] = lanes
-            g = gradients[task % bands, c, order[c, i]]
-            g[0] = r[field.CONIC_A] * total[1] + r[field.CONIC_B] * total[3]
-            g[1] = r[field.CONIC_B] * total[1] + r[field.CONIC_C] * total[3]
-            g[2], g[3], g[4] = _HALF * total[2], total[4], _HALF * total[5]
-            g[5] = -total[0] / opacity
-            for k in range(depth):
-                g[PROJECTED_GRADS + k] = total[PROJECTED_GRADS + k]
+            _write_gradients(gradients[task % bands, c, order[c, i]], r, sums, total)

@@ -18,13 +18,10 @@ from numba import prange
 from freezeframe.data.numba_jit import cached_jit, inline_jit
 
 from . import record_fields as field
-from .projected import ALPHA_MIN
+from .projected import ALPHA_MIN, FRUSTUM_MARGIN
 
 F = np.float32
 _HALF, _ONE, _TWO, _ZERO = F(0.5), F(1), F(2), F(0)
-_FRUSTUM_MARGIN = F(
-    0.15
-)  # of the frame: how far outside a Gaussian may lie before its perspective is clamped
 _BLOCK = 512
 
 _jit: Any = cached_jit(fastmath=True, parallel=True)
@@ -83,7 +80,7 @@ def _camera_space(v: Any, x: Any, y: Any, z: Any, row: Any) -> Any:
 @_inline
 def _clamp_to_frustum(ratio: Any, centre: Any, focal: Any, side: Any) -> Any:
     """X / z clamped near the frame, as the linearised perspective diverges far outside it."""
-    margin = _FRUSTUM_MARGIN * side / focal
+    margin = F(FRUSTUM_MARGIN) * side / focal
     return min(max(ratio, -(centre / focal + margin)), (side - centre) / focal + margin)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 ALPHA_MIN = 1 / 255  # alpha below which a Gaussian does not contribute
 ALPHA_MAX = 0.999  # alpha is clamped to this
 TRANSMITTANCE_MIN = 1e-4  # transmittance at which compositing stops
+FRUSTUM_MARGIN = 0.15  # of the frame: how far outside a Gaussian may lie before its perspective is clamped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

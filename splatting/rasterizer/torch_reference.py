@@ -12,13 +12,12 @@ from torch import Tensor
 from .projected import (
     ALPHA_MAX,
     ALPHA_MIN,
+    FRUSTUM_MARGIN,
     TRANSMITTANCE_MIN,
     ProjectedGaussians,
     RasterSettings,
     covariances,
 )
-
-FRUSTUM_MARGIN = 0.15  # of the frame: how far outside a Gaussian may lie before its perspective is clamped
 
 
 def project(  # noqa: PLR0913, PLR0917  # the call's own order

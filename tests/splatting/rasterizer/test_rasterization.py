@@ -15,8 +15,10 @@ SIZE = (48, 32)  # width, height
 INPUTS = ("means", "quats", "scales", "opacities", "colours", "views")
 
 
-def random_scene(count: int, *, cameras: int, size=SIZE, spread: float = 3.0, seed: int = 0) -> list[Tensor]:
-    """Gaussians about `spread` pixels wide before cameras that differ a little. float64."""
+def random_scene(
+    count: int, *, cameras: int, size=SIZE, sigma_px: float = 3.0, seed: int = 0
+) -> list[Tensor]:
+    """Gaussians about `sigma_px` pixels wide before cameras that differ a little. float64."""
     rng = torch.Generator().manual_seed(seed)
     width, height = size
     focal = 0.9 * width
@@ -30,7 +32,7 @@ def random_scene(count: int, *, cameras: int, size=SIZE, spread: float = 3.0, se
     depth = 2 + 4 * rand(count)
     across, down = (1.2 * rand(count) - 0.6) * width / focal, (1.2 * rand(count) - 0.6) * height / focal
     means = torch.stack([across * depth, down * depth, depth], dim=-1)
-    scales = torch.exp(0.5 * normal(count, 3)) * spread / focal * depth[:, None]
+    scales = torch.exp(0.5 * normal(count, 3)) * sigma_px / focal * depth[:, None]
     views = torch.eye(4, dtype=torch.float64).repeat(cameras, 1, 1)
     skew = torch.zeros(cameras, 3, 3, dtype=torch.float64)
     x, y, z = (0.02 * normal(3, cameras)).unbind(0)
@@ -104,7 +106,7 @@ def test_the_compiled_kernels_compute_what_plain_torch_does(mode, what, count):
 
 
 def test_gradients_of_the_reference_pass_gradcheck():
-    scene = random_scene(6, cameras=2, size=(10, 8), spread=1.5)
+    scene = random_scene(6, cameras=2, size=(10, 8), sigma_px=1.5)
     ks = scene[6]
 
     def draw(*parts):
