@@ -30,10 +30,8 @@ def project(  # noqa: PLR0913, PLR0917  # the call's own order
     settings: RasterSettings,
 ) -> ProjectedGaussians:
     """Project Gaussians by a perspective linearised at each mean (EWA splatting, Zwicker et al. 2001)."""
-    cov = covariances(quats, scales)
-    projections = [
-        _project_one(means, cov, opacities, view, k, settings) for view, k in zip(viewmats, Ks, strict=True)
-    ]
+    gaussians = means, covariances(quats, scales), opacities
+    projections = [_project_one(gaussians, view, k, settings) for view, k in zip(viewmats, Ks, strict=True)]
     mean2d, conics, compensated_opacities, depths, radii = (
         torch.stack(part) for part in zip(*projections, strict=True)
     )
@@ -59,9 +57,10 @@ def composite(
     return torch.stack([image for image, _ in images]) + behind, alphas
 
 
-def _project_one(  # noqa: PLR0913, PLR0917
-    means: Tensor, cov: Tensor, opacities: Tensor, view: Tensor, k: Tensor, settings: RasterSettings
+def _project_one(
+    gaussians: tuple[Tensor, Tensor, Tensor], view: Tensor, k: Tensor, settings: RasterSettings
 ) -> tuple[Tensor, ...]:
+    means, cov, opacities = gaussians
     width, height = settings.size
     x, y, z = (means @ view[:3, :3].T + view[:3, 3]).unbind(-1)
     margin_x, margin_y = FRUSTUM_MARGIN * width / k[0, 0], FRUSTUM_MARGIN * height / k[1, 1]
