@@ -1,1 +1,1 @@
-"""Gaussian splatting of static scenes. Nothing lives here yet: this version has no `splat` stage."""
+"""Gaussian splatting of static scenes from blurred frames. Imports `models` and `data`."""

@@ -189,7 +189,7 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 # Imported by functions only, and only where numba is there (extra `fast`).
-COMPILED = re.compile(r"(.*_)?numba(_.*)?|simd\d+(x\d+)?")
+COMPILED = re.compile(r"(.*_)?numba(_.*)?|simd")
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))

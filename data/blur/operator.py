@@ -1,47 +1,52 @@
-"""Light gathered while the shutter is open: the blur that motion makes, and its exact adjoint.
+"""The motion blur operator and its exact adjoint, exposure integrals, and rolling shutter weights.
 
-A point that moves by the vector u while the shutter is open spreads its light evenly over that way. Pixel x
-of the blurred picture therefore averages the sharp one along x + k u, k in [-1/2, 1/2]. The average is taken
-exactly along the major axis of u (each pixel by the length of way that lies in it) and by linear
-interpolation across it, so that it costs as many reads as the blur is long, and no more.
+A point that moves by the blur vector u during the exposure spreads its light evenly over that segment. Pixel
+x of the blurred image therefore averages the sharp image along x + k u, k in [-1/2, 1/2]. The average is
+exact along the major axis of u (each pixel weighted by the length of the segment in it) and uses linear
+interpolation across it, so that it costs as many samples as the blur is long.
 
-Three ways to the same numbers: compiled kernels (extra `fast`) on the CPU, tensors here for every device,
-and the definition, pixel by pixel, in the tests.
+There are three implementations: numba kernels (extra `fast`) on the CPU, tensors here for every device, and
+the definition, pixel by pixel, in the tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-MIN_LENGTH = 1.0  # pixels: a way within one pixel is that pixel
-
-BLOCK_SIZE = 4  # pixels on a side of the blocks that share one way
+MIN_LENGTH = 1.0  # pixels: shorter blur vectors read one pixel
+MIN_LINEAR = 1e-4  # linear light; less is noise, and a ratio of it has no meaning
+BLOCK_SIZE = 4  # pixels on a side of the blocks that share one blur vector
 
 Taps = Iterator[tuple[Tensor, Tensor]]
 
-HAS_NUMBA = find_spec("numba") is not None
+
+@cache
+def has_numba() -> bool:
+    return find_spec("numba") is not None
 
 
-def blur(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
-    """What an open shutter makes of a sharp picture.
+def blur(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None, use_numba: bool = True) -> Tensor:
+    """Blur a sharp image along the motion during the exposure.
 
     Args:
-        image: [C, H, W] light.
-        vectors: The way of each pixel of the result while the shutter was open. [2, H', W'] pixels; the
-            result may be smaller than the picture.
-        offset: Where in `image` the middle of each way lies, relative to its own pixel. [2, H', W'] pixels;
-            None for the pixel itself.
+        image: [C, H, W] linear light.
+        vectors: Blur vector of each pixel of the result. [2, H', W'] pixels; the result may be smaller than
+            the image.
+        offset: From each pixel of the result to the centre of its blur vector in `image`. [2, H', W'] pixels;
+            None is zero.
+        use_numba: Use the numba kernels where `use_kernels` allows it.
 
     Returns:
         [C, H', W']. Beyond the border, the border pixels repeat.
     """
-    if use_kernels(image, vectors, offset):
+    if use_numba and use_kernels(image, vectors, offset):
         from .operator_numba import blur_compiled
 
         return blur_compiled(image, vectors, offset)
@@ -52,13 +57,15 @@ def blur(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Ten
     return out.view(-1, *vectors.shape[1:])
 
 
-def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None) -> Tensor:
-    """The transpose of `blur`.
+def blur_adjoint(
+    image: Tensor, vectors: Tensor, *, offset: Tensor | None = None, use_numba: bool = True
+) -> Tensor:
+    """Apply the transpose of the blur operator B: <B x, y> = <x, B' y> for all images x and y.
 
-    <blur(x), y> = <x, blur_adjoint(y)> for all pictures x and y. Every pixel hands its light
-    back to where `blur` reads it from. Arguments as for `blur`, of one size.
+    Every pixel adds its light to the pixels from which `blur` reads it. Arguments as for `blur`; all have one
+    size.
     """
-    if use_kernels(image, vectors, offset):
+    if use_numba and use_kernels(image, vectors, offset):
         from .operator_numba import blur_adjoint_compiled
 
         return blur_adjoint_compiled(image, vectors, offset)
@@ -72,26 +79,22 @@ def blur_adjoint(image: Tensor, vectors: Tensor, *, offset: Tensor | None = None
 def support_mask(
     vectors: Tensor, *, offset: Tensor | None = None, size: Sequence[int] | None = None
 ) -> Tensor:
-    """[H', W'] 1 where a pixel's whole way lies in the picture, else 0. Takes no gradient.
-
-    Nobody knows the light beyond the border.
+    """[H', W'] 1 where all that `blur` reads for a pixel lies in the image, else 0. Takes no gradient.
 
     Args:
         vectors: As for `blur`. [2, H', W'] pixels.
         offset: As for `blur`.
-        size: Height and width of the picture, where they are not those of `vectors`.
+        size: Height and width of the image; None is those of `vectors`.
     """
     half_extent = vectors.abs() / 2
     flat = half_extent[0] >= half_extent[1]
     inside = torch.ones_like(flat)
     last = [count - 1 for count in size or vectors.shape[1:]]
     for axis, is_major in ((0, flat), (1, ~flat)):
-        position = (
-            _pixel_coordinates(vectors)[axis]
-            if offset is None
-            else _pixel_coordinates(vectors)[axis] + offset[axis]
-        )
-        # Along the way whole pixels are read, to their edges; across it the two beside a place.
+        position = _pixel_coordinates(vectors)[axis]
+        if offset is not None:
+            position = position + offset[axis]
+        # Along the major axis whole pixels are read, to their edges; across it the two beside a position.
         along = (half_extent[axis] - MIN_LENGTH / 2).clamp_min(0)
         margin = torch.where(is_major, along, half_extent[axis])
         inside &= (position >= margin) & (position <= last[1 - axis] - margin)
@@ -99,7 +102,7 @@ def support_mask(
 
 
 def row_subset(field: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-    """Some rows of a field [2, H, W], and the offset with which `blur` gives the same rows of its result."""
+    """Rows of a field [2, H, W], and the offset with which `blur` gives the same rows of its result."""
     some = field[:, rows].contiguous()
     height, count = field.shape[1], some.shape[1]
     offset = torch.zeros_like(some)
@@ -108,34 +111,34 @@ def row_subset(field: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
 
 
 def block_mean(field: Tensor) -> Tensor:
-    """One vector for each block of four by four pixels of [2, H, W], their mean: [2, H / 4, W / 4].
+    """Mean vector of each block of four by four pixels of [2, H, W]: [2, H / 4, W / 4].
 
-    What the deconvolution works with: pixels with one way are served by one instruction.
+    The deconvolution uses one blur vector per block, as one instruction then serves several pixels.
     """
     return avg_pool2d(field, BLOCK_SIZE, ceil_mode=True)
 
 
 def block_upsample(blocks: Tensor, size: Sequence[int]) -> Tensor:
-    """The vectors of `block_mean` for every pixel again, [2, H, W]."""
+    """The vectors of `block_mean` for every pixel, [2, H, W]."""
     rows = blocks.repeat_interleave(BLOCK_SIZE, 1).repeat_interleave(BLOCK_SIZE, 2)
     return rows[:, : size[0], : size[1]].contiguous()
 
 
 def integrate(frames: Tensor) -> Tensor:
-    """What a sensor sees of equally long moments, [N, C, H, W] linear light: their mean, [C, H, W]."""
+    """Exposure integral of equally long samples in time, [N, C, H, W] linear light: their mean, [C, H, W]."""
     return frames.mean(0)
 
 
 def integrate_exposure(
     render: Callable[[float], Tensor], time: float, *, shutter: float, count: int
 ) -> Tensor:
-    """Gather `count` moments of an exposure centred on `time`.
+    """Integrate `count` samples of an exposure centred on `time`.
 
     Args:
-        render: The scene's light [C, H, W] at a time, in frame intervals.
+        render: The scene's linear light [C, H, W] at a time, in frame intervals.
         time: Middle of the exposure.
         shutter: Its length.
-        count: Moments. Enough that nothing moves by more than a pixel between two.
+        count: Samples; enough that nothing moves by more than a pixel between two.
     """
     # Midpoints: an open shutter has no more light at its ends than in between.
     time_offsets = ((k + 0.5) / count - 0.5 for k in range(count))
@@ -143,13 +146,13 @@ def integrate_exposure(
 
 
 def rolling_shutter_weights(time_offsets: Tensor, height: int, *, shutter: float, readout: float) -> Tensor:
-    """[M, H] how much of each moment's light each row gathers; every row's shares add up to 1.
+    """[M, H] weight of each sample in time in each row's exposure; the weights of a row add up to 1.
 
     A rolling shutter opens row by row: the last one `readout` later than the first.
 
     Args:
-        time_offsets: Middles of M equal parts of the whole time from the first opening to the last closing, as
-            fractions of it, -1/2 to 1/2. [M].
+        time_offsets: Middles of M equal parts of the whole time from the first opening to the last closing,
+            as fractions of it, -1/2 to 1/2. [M].
         height: Rows.
         shutter: Exposure time of a row, in frame intervals.
         readout: Frame intervals.
@@ -164,18 +167,19 @@ def rolling_shutter_weights(time_offsets: Tensor, height: int, *, shutter: float
 
 
 def use_kernels(*operands: Tensor | None) -> bool:
-    """Whether the kernels can do the work: they know float32 on the CPU, and no gradients."""
+    """Whether the numba kernels apply: they take float32 on the CPU, and no gradients."""
     tensors = [operand for operand in operands if operand is not None]
     tracked = torch.is_grad_enabled() and any(operand.requires_grad for operand in tensors)
-    return HAS_NUMBA and not tracked and all(each.is_cpu and each.dtype == torch.float32 for each in tensors)
+    applicable = all(each.is_cpu and each.dtype == torch.float32 for each in tensors)
+    return has_numba() and applicable and not tracked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Segments:
-    """The way of every pixel [H, W], seen along and across its major axis."""
+    """The segment of every pixel [H, W], in coordinates along and across its major axis."""
 
-    flat: Tensor  # the way runs more along the row than down
-    along: Tensor  # middle
+    flat: Tensor  # the major axis is the row
+    along: Tensor  # centre
     across: Tensor
     slope: Tensor  # across per along
     first: Tensor  # ends, along
@@ -190,7 +194,7 @@ class _Segments:
         along, across = _by_axis(middle, flat)
         major, minor = _by_axis(vectors, flat)
         length = major.abs().clamp_min(MIN_LENGTH)
-        # Over the length that is read, not the way's own: next to rest, direction is noise.
+        # Over the length that is read, not the vector's own: near zero its direction is noise.
         slope = torch.where(major < 0, -minor, minor) / length
         half = length / 2
         return cls(flat=flat, along=along, across=across, slope=slope, first=along - half, last=along + half)
@@ -203,7 +207,7 @@ def _pixel_coordinates(vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _taps(vectors: Tensor, offset: Tensor | None, size: Sequence[int]) -> Taps:
-    """Pairs of source pixel [H' W'] (flat) and weight [H' W']: what each pixel averages of a picture."""
+    """Source pixels [H' W'] (flat) and weights [H' W'], tap by tap."""
     segments = _Segments.of(vectors, offset)
     start, length = (segments.first + 0.5).floor(), segments.last - segments.first
     for k in range(int(length.max()) + 2):
@@ -215,7 +219,7 @@ def _taps(vectors: Tensor, offset: Tensor | None, size: Sequence[int]) -> Taps:
 
 
 def _split_across(tap: Tensor, cross: Tensor, tap_weight: Tensor, flat: Tensor, size: Sequence[int]) -> Taps:
-    """Split one read between the two pixels beside it across the way; both clamped into the picture."""
+    """Split one tap between two pixels across the major axis; both are clamped to the image."""
     height, width = size
     last_along = torch.where(flat, width - 1, height - 1)
     last_across = torch.where(flat, height - 1, width - 1)
@@ -232,5 +236,5 @@ def _split_across(tap: Tensor, cross: Tensor, tap_weight: Tensor, flat: Tensor, 
 
 
 def _by_axis(pair: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
-    """(x, y) as (along, across) the major axis of the way."""
+    """(x, y) as (along, across) the major axis."""
     return torch.where(flat, pair[0], pair[1]), torch.where(flat, pair[1], pair[0])

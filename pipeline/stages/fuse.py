@@ -20,6 +20,7 @@ from freezeframe.motion.flow.estimators import gamma_luma
 from freezeframe.motion.flow.warp import warp
 from freezeframe.pipeline.config import FuseConfig
 from freezeframe.pipeline.solvers.blur_correction import BlurCorrection, fit_blur_correction
+from freezeframe.pipeline.solvers.iteration import RichardsonLucyParams
 from freezeframe.pipeline.solvers.observation import Observation
 from freezeframe.pipeline.solvers.richardson_lucy import richardson_lucy
 
@@ -104,7 +105,7 @@ def deconvolve_frame(
         step_size=STEP_SIZE
         * (length / config.full_strength_px).clamp(max=1).square()
         * motion_observed_mask(motion, i),
-        tv_weight=config.tv_weight,
+        params=RichardsonLucyParams(tv_weight=config.tv_weight),
     )
     agreements = [agreement for _, agreement in others] or [torch.zeros_like(length)]
     return sharp, torch.stack(agreements).mean(0)
@@ -266,7 +267,11 @@ def _correction(small: _PyramidLevel, i: int, *, shutter: float) -> BlurCorrecti
         )
     # Without the frame itself: what is left of its blur must not pass for sharpness.
     sharp = richardson_lucy(
-        linear[i], observations, steps=3, step_size=torch.full_like(linear[i][0], STEP_SIZE), tv_weight=0
+        linear[i],
+        observations,
+        steps=3,
+        step_size=torch.full_like(linear[i][0], STEP_SIZE),
+        params=RichardsonLucyParams(tv_weight=0),
     )
     return fit_blur_correction(sharp, linear[i], blur_vectors[i], small.velocity[i])
 

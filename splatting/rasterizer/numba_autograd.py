@@ -1,4 +1,4 @@
-"""`reference` in compiled kernels: the same two functions, for float32 on the CPU, many times as fast."""
+"""The two functions of `torch_reference` by compiled kernels: autograd functions for float32 on the CPU."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import numba_compositing as layers
-from . import numba_projection as kernels
+from . import numba_compositing as compositing
+from . import numba_projection as projection
+from .numba_compositing import Images, Sorted
 from .numba_covariance import build_covariance, build_covariance_gradients
-from .numba_projection import RECORD_FLOATS, SORTED_FLOATS
+from .numba_intrinsics import PROJECTED_GRADS
+from .numba_projection import Cameras, Gaussians, Gradients, Projection, Upstream
 from .projected import ProjectedGaussians, RasterSettings
-from .simd16 import PROJECTED_GRADS
+from .record_fields import CONIC_A, DEPTH, MEAN_X, OPACITY, RECORD_FLOATS, SORTED_FLOATS
 
 F = np.float32
-GRADIENT_BLOCKS = (
-    32  # of Gaussians whose pull on the cameras is summed separately, so that the sum has a fixed order
-)
+GRADIENT_BLOCKS = 32  # blocks of Gaussians whose gradients by the cameras are summed in order
 
 
 def project(  # noqa: PLR0913, PLR0917  # the call's own order
@@ -31,23 +31,28 @@ def project(  # noqa: PLR0913, PLR0917  # the call's own order
     Ks: Tensor,
     settings: RasterSettings,
 ) -> ProjectedGaussians:
-    """See `reference.project`."""
-    middle, conics, strengths, depths, radii, records = _Project.apply(
+    """See `torch_reference.project`."""
+    means2d, conics, compensated_opacities, depths, radii, records = _Project.apply(
         means, quats, scales, opacities, viewmats, Ks, settings
     )  # type: ignore[no-untyped-call]
     return ProjectedGaussians(
-        means=middle, conics=conics, opacities=strengths, depths=depths, radii=radii, records=records
+        means=means2d,
+        conics=conics,
+        opacities=compensated_opacities,
+        depths=depths,
+        radii=radii,
+        records=records,
     )
 
 
 def composite(
     projected: ProjectedGaussians, colours: Tensor, backgrounds: Tensor, settings: RasterSettings
 ) -> tuple[Tensor, Tensor]:
-    """See `reference.composite`."""
-    pictures: tuple[Tensor, Tensor] = _Composite.apply(
+    """See `torch_reference.composite`."""
+    images: tuple[Tensor, Tensor] = _Composite.apply(
         projected.means, projected.conics, projected.opacities, colours, projected, backgrounds, settings
     )  # type: ignore[no-untyped-call]
-    return pictures
+    return images
 
 
 class _Project(torch.autograd.Function):
@@ -59,87 +64,71 @@ class _Project(torch.autograd.Function):
         quats_array, scales_array = _array(quats), _array(scales)
         cov = np.empty((len(means), 6), F)
         build_covariance(quats_array, scales_array, cov)
-        inputs = [_array(means), cov, *(_array(each) for each in (opacities, viewmats, Ks))]
-        count, cameras = len(means), len(viewmats)
-        # Zeros: what is not seen keeps a finite record.
-        records, radii = np.zeros((cameras, count, RECORD_FLOATS), F), np.empty((cameras, count), np.int32)
-        width, height = settings.size
-        kernels.project(
-            *inputs,
-            F(width),
-            F(height),
-            F(settings.blur),
-            F(settings.near),
-            F(settings.far),
-            settings.antialiased,
-            records,
-            radii,
-        )
-        ctx.saved = inputs, quats_array, scales_array, records, radii, settings
-        outputs = torch.from_numpy(records)
-        visible_radii = torch.from_numpy(radii)
+        gaussians = Gaussians(_array(means), cov, _array(opacities))
+        cameras = _cameras(viewmats, Ks, settings)
+        # Zeros: invisible Gaussians keep a finite record.
+        records = np.zeros((len(viewmats), len(means), RECORD_FLOATS), F)
+        radii = np.empty((len(viewmats), len(means)), np.int32)
+        projection.project(gaussians, cameras, Projection(records, radii))
+        ctx.saved = gaussians, cameras, quats_array, scales_array, Projection(records, radii)
+        outputs, visible_radii = torch.from_numpy(records), torch.from_numpy(radii)
         parts = [
-            outputs[..., 0:2].clone(),
-            outputs[..., 2:5].clone(),
-            outputs[..., 5].clone(),
-            outputs[..., 6].clone(),
+            outputs[..., MEAN_X : MEAN_X + 2].clone(),
+            outputs[..., CONIC_A : CONIC_A + 3].clone(),
+            outputs[..., OPACITY].clone(),
+            outputs[..., DEPTH].clone(),
         ]
         ctx.mark_non_differentiable(visible_radii, outputs)
         return (*parts, visible_radii, outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, quats_array, scales_array, records, radii, settings = ctx.saved
-        by_middle, by_conic, by_opacity, by_depth = grads[:4]
-        grad_projected = np.concatenate(
-            [_array(by_middle), _array(by_conic), _array(by_opacity)[..., None]], axis=-1, dtype=F
-        )
-        means, cov, opacities, views, Ks = inputs
-        by_mean, by_cov, by_strength = (np.zeros_like(each) for each in (means, cov, opacities))
-        by_view = np.zeros((max(1, min(GRADIENT_BLOCKS, len(means) // 64)), len(views), 12), np.float64)
-        width, height = settings.size
-        kernels.project_gradients(
-            means, cov, opacities, views, Ks, F(width), F(height), F(settings.blur), settings.antialiased, records,
-            radii, grad_projected, _array(by_depth), by_mean, by_cov, by_strength, by_view,
-        )  # fmt: skip
+        gaussians, cameras, quats_array, scales_array, projected = ctx.saved
+        by_means2d, by_conics, by_compensated, by_depths = (_array(each) for each in grads[:4])
+        by_projected = np.concatenate([by_means2d, by_conics, by_compensated[..., None]], axis=-1, dtype=F)
+        count, views = len(gaussians.means), cameras.viewmats
+        by_view = np.zeros((max(1, min(GRADIENT_BLOCKS, count // 64)), len(views), 12), np.float64)
+        by_means, by_cov, by_opacities = (np.zeros_like(each) for each in gaussians)
+        gradients = Gradients(by_means, by_cov, by_opacities, by_view)
+        upstream = Upstream(by_projected, by_depths)
+        projection.project_gradients(gaussians, cameras, projected, upstream, gradients)
         by_quat, by_scale = np.empty_like(quats_array), np.empty_like(scales_array)
-        build_covariance_gradients(quats_array, scales_array, by_cov, by_quat, by_scale)
+        build_covariance_gradients(quats_array, scales_array, gradients.cov, by_quat, by_scale)
         grad_viewmats = np.zeros_like(views)
         grad_viewmats[:, :3] = by_view.sum(0).reshape(-1, 3, 4)
-        outputs = (by_mean, by_quat, by_scale, by_strength, grad_viewmats)
+        outputs = (gradients.means, by_quat, by_scale, gradients.opacities, grad_viewmats)
         return *(torch.from_numpy(each) for each in outputs), None, None
 
 
 class _Composite(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0913, PLR0917
-        ctx: Any, means: Tensor, conics: Tensor, opacities: Tensor, colours: Tensor, projected: ProjectedGaussians,
-        backgrounds: Tensor, settings: RasterSettings,
+        ctx: Any, means: Tensor, conics: Tensor, opacities: Tensor, colours: Tensor,
+        projected: ProjectedGaussians, backgrounds: Tensor, settings: RasterSettings,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        del means, conics, opacities  # gradients flow to them; their values lie in the records
+        del means, conics, opacities  # they receive gradients; their values are in the records
         assert projected.records is not None
         records, radii = projected.records.numpy(), projected.radii.numpy()
         features = _array(colours)
         cameras, count, depth = features.shape
         width, height = settings.size
         order, counts = np.empty((cameras, count), np.int32), np.empty(cameras, np.int64)
-        layers.sort_by_depth(records, radii, order, counts)
+        compositing.sort_by_depth(records, radii, order, counts)
         sorted_records = np.empty((cameras, count, SORTED_FLOATS + depth), F)
-        layers.gather_sorted(records, features, order, counts, sorted_records)
+        compositing.gather_sorted(records, features, order, counts, sorted_records)
         out, alphas = np.empty((cameras, depth, height, width), F), np.empty((cameras, height, width), F)
-        bands, channels = _bands(cameras), (0,) * depth
-        layers.composite(sorted_records, counts, channels, bands, _array(backgrounds), out, alphas)
-        ctx.saved = sorted_records, order, counts, channels, bands, out, alphas
+        bands = _bands(cameras)
+        gaussians, images = Sorted(sorted_records, counts, (0,) * depth), Images(out, alphas)
+        compositing.composite(gaussians, bands, _array(backgrounds), images)
+        ctx.saved = gaussians, order, bands, images
         return torch.from_numpy(out), torch.from_numpy(alphas)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        sorted_records, order, counts, channels, bands, out, alphas = ctx.saved
-        by_out, by_alpha = _array(grads[0]), _array(grads[1])
-        gradients = np.zeros((bands, *order.shape, PROJECTED_GRADS + len(channels)), F)
-        layers.composite_gradients(
-            sorted_records, order, counts, channels, bands, out, alphas, by_out, by_alpha, gradients
-        )
+        gaussians, order, bands, images = ctx.saved
+        upstream = Images(_array(grads[0]), _array(grads[1]))
+        gradients = np.zeros((bands, *order.shape, PROJECTED_GRADS + len(gaussians.channels)), F)
+        compositing.composite_gradients(gaussians, order, images, upstream, gradients)
         outputs = torch.from_numpy(gradients[0] if bands == 1 else gradients.sum(0))
         return (
             outputs[..., 0:2],
@@ -153,9 +142,23 @@ class _Composite(torch.autograd.Function):
 
 
 def _bands(cameras: int) -> int:
-    """Parts of a picture, so that every thread has work until the end."""
+    """Bands of rows of an image, so many that all threads finish at about the same time."""
     threads = numba.get_num_threads()
     return 1 if cameras % threads == 0 else -(-2 * threads // cameras)
+
+
+def _cameras(viewmats: Tensor, Ks: Tensor, settings: RasterSettings) -> Cameras:
+    width, height = settings.size
+    return Cameras(
+        viewmats=_array(viewmats),
+        Ks=_array(Ks),
+        width=F(width),
+        height=F(height),
+        near=F(settings.near),
+        far=F(settings.far),
+        blur=F(settings.blur),
+        antialiased=settings.antialiased,
+    )
 
 
 def _array(tensor: Tensor) -> Any:

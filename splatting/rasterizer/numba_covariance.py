@@ -1,6 +1,6 @@
-"""Covariances from rotations and scales, compiled: what `screen.covariances` says, and its gradients.
+"""Covariances from rotations and scales, compiled: `projected.covariances`, and its gradients.
 
-A covariance is kept as (xx, xy, xz, yy, yz, zz).
+A covariance is stored as (xx, xy, xz, yy, yz, zz).
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from freezeframe.data.numba_jit import cached_jit, inline_jit
 
 F = np.float32
 _ONE, _TWO, _TINY = F(1), F(2), F(1e-12)
 
-_jit: Any = njit(fastmath=True, error_model="numpy", cache=True)
-_inline: Any = njit(inline="always", fastmath=True, error_model="numpy")
+_jit: Any = cached_jit(fastmath=True)
+_inline: Any = inline_jit(fastmath=True)
 
 
 @_inline
 def _unit(quats: Any, n: Any) -> Any:
-    """A quaternion (w, x, y, z) of length one, and what it was multiplied by."""
+    """A quaternion (w, x, y, z) normalised to length one, and one over its length."""
     w, x, y, z = quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3]
     inverse = _ONE / max(F(math.sqrt(w * w + x * x + y * y + z * z)), _TINY)
     return w * inverse, x * inverse, y * inverse, z * inverse, inverse
@@ -28,7 +29,7 @@ def _unit(quats: Any, n: Any) -> Any:
 
 @_inline
 def _rotation(w: Any, x: Any, y: Any, z: Any) -> Any:
-    """Its rotation, by rows."""
+    """Rotation matrix of a unit quaternion, by rows."""
     return (
         (_ONE - _TWO * (y * y + z * z), _TWO * (x * y - w * z), _TWO * (x * z + w * y)),
         (_TWO * (x * y + w * z), _ONE - _TWO * (x * x + z * z), _TWO * (y * z - w * x)),
@@ -48,7 +49,7 @@ def _scale_row(a: Any, scales: Any, n: Any) -> Any:
 
 @_inline
 def _column(g: Any, p: Any, q: Any, r: Any) -> Any:
-    """G + G' times a column, of a gradient by (xx, xy, xz, yy, yz, zz)."""
+    """The product (G + G') (p, q, r), where g holds G as (xx, xy, xz, yy, yz, zz)."""
     return (
         _TWO * g[0] * p + g[1] * q + g[2] * r,
         g[1] * p + _TWO * g[3] * q + g[4] * r,
@@ -69,7 +70,7 @@ def build_covariance(quats: Any, scales: Any, cov: Any) -> None:
 
 @_jit
 def build_covariance_gradients(quats: Any, scales: Any, by_cov: Any, by_quat: Any, by_scale: Any) -> None:
-    """From gradients by covariance [N, 6] to those by quaternion [N, 4] and by scale [N, 3]."""
+    """Fill `by_quat` [N, 4] and `by_scale` [N, 3] from the gradients by covariance [N, 6]."""
     for n in range(quats.shape[0]):
         w, x, y, z, inverse = _unit(quats, n)
         a, b, c = _rotation(w, x, y, z)

@@ -1,4 +1,4 @@
-"""What cameras see of Gaussians before anything is composited."""
+"""Gaussians after projection and before compositing, and their covariances."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ALPHA_MIN = 1 / 255  # alpha below which a Gaussian is not seen
-ALPHA_MAX = 0.999  # alpha that no Gaussian exceeds
-TRANSMITTANCE_MIN = 1e-4  # transmittance at which nothing behind is seen
+ALPHA_MIN = 1 / 255  # alpha below which a Gaussian does not contribute
+ALPHA_MAX = 0.999  # alpha is clamped to this
+TRANSMITTANCE_MIN = 1e-4  # transmittance at which compositing stops
+FRUSTUM_MARGIN = 0.15  # of the frame: how far outside a Gaussian may lie before its perspective is clamped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RasterSettings:
-    """What is the same for all Gaussians and cameras of a call."""
+    """Settings of a call, common to all its Gaussians and cameras."""
 
     size: tuple[int, int]  # width, height
     near: float
@@ -25,14 +26,14 @@ class RasterSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectedGaussians:
-    """N Gaussians on C screens. Conics are inverse covariances (a, b, c) = (xx, xy, yy)."""
+    """N Gaussians on C image planes. Conics (a, b, c) = (xx, xy, yy) are inverse 2D covariances."""
 
     means: Tensor  # [C, N, 2] pixels, centres at +0.5
     conics: Tensor  # [C, N, 3] per pixel^2
     opacities: Tensor  # [C, N]
     depths: Tensor  # [C, N]
-    radii: Tensor  # [C, N] int32 pixels; 0 for what is not seen
-    records: Tensor | None = None  # the same as the compiled kernels keep it
+    radii: Tensor  # [C, N] int32 pixels; 0 for invisible Gaussians
+    records: Tensor | None = None  # [C, N, RECORD_FLOATS] of the numba kernels
 
 
 def covariances(quats: Tensor, scales: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def covariances(quats: Tensor, scales: Tensor) -> Tensor:
 
 
 def covariance_roots(quats: Tensor, scales: Tensor) -> Tensor:
-    """[N, 3, 3] R diag(s): takes standard normal vectors to draws from the Gaussians."""
+    """[N, 3, 3] R diag(s), which maps standard normal vectors to samples of the Gaussians."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     rotation = torch.stack(
         [

@@ -1,15 +1,16 @@
-"""Gaussian splatting behind one call, gsplat's: its CUDA kernels on GPUs, our compiled ones on the CPU.
+"""gsplat's `rasterization` on every device: its CUDA kernels on GPUs, compiled kernels or torch on the CPU.
 
 All sub-frames of an exposure are cameras of one call; their mean is the exposure.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from freezeframe.data.blur.operator import has_numba
 
 from . import spherical_harmonics as harmonics
 from . import torch_reference as reference
@@ -19,8 +20,6 @@ RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]
 
 Rendering = tuple[Tensor, Tensor, dict[str, Any]]
-
-COMPILED = find_spec("numba") is not None
 
 
 def rasterization(  # noqa: PLR0913, PLR0917  # gsplat's call
@@ -42,7 +41,7 @@ def rasterization(  # noqa: PLR0913, PLR0917  # gsplat's call
     render_mode: RenderMode = "RGB",
     rasterize_mode: RasterizeMode = "classic",
 ) -> Rendering:
-    """Draw 3D Gaussians as C cameras see them (Kerbl et al. 2023), differentiably.
+    """Render 3D Gaussians from C cameras (Kerbl et al. 2023), differentiably.
 
     Args:
         means: [N, 3].
@@ -54,17 +53,19 @@ def rasterization(  # noqa: PLR0913, PLR0917  # gsplat's call
         Ks: Pinhole intrinsics in pixels, pixel centres at +0.5. [C, 3, 3]; no gradients.
         width: Pixels.
         height: Pixels.
-        near_plane: Nothing nearer is drawn.
-        far_plane: Nothing farther is drawn.
-        eps2d: Added to the covariance on the screen, pixels^2.
-        sh_degree: Harmonics up to this one are used.
+        near_plane: Nearer Gaussians are not rendered.
+        far_plane: Farther Gaussians are not rendered.
+        eps2d: Added to the 2D covariance, pixels^2.
+        sh_degree: Highest degree of the harmonics used.
         backgrounds: [C, K].
         render_mode: Colours, accumulated depth (D) or expected depth (ED), or both.
-        rasterize_mode: `antialiased` dims small Gaussians by what `eps2d` spreads them.
+        rasterize_mode: `antialiased` reduces the opacity of small Gaussians by as much as `eps2d` widens
+            them.
 
     Returns:
-        Pictures [C, H, W, X], alphas [C, H, W, 1], and what is known of the Gaussians on the screens: `radii`
-        [C, N] pixels (0: not seen), `means2d` [C, N, 2], whose gradient densification reads.
+        Images [C, H, W, X], alphas [C, H, W, 1], and a dict with `radii` [C, N, 2] pixels (0: invisible),
+        `means2d` [C, N, 2], whose gradient densification reads, `depths` [C, N], `width`, `height` and
+        `n_cameras`.
     """
     if means.is_cuda:
         from gsplat import rasterization as on_cuda
@@ -87,9 +88,9 @@ def rasterization(  # noqa: PLR0913, PLR0917  # gsplat's call
     kernels = kernels_for(means)
     projected = kernels.project(means, quats, scales, opacities, viewmats, Ks, settings)
     features = _features(colors, projected.depths, mode=render_mode)
-    pictures, alphas = kernels.composite(projected, features, _backgrounds(backgrounds, features), settings)
+    images, alphas = kernels.composite(projected, features, _backgrounds(backgrounds, features), settings)
     if render_mode.endswith("ED"):
-        pictures = torch.cat([pictures[:, :-1], pictures[:, -1:] / alphas[:, None].clamp_min(1e-10)], dim=1)
+        images = torch.cat([images[:, :-1], images[:, -1:] / alphas[:, None].clamp_min(1e-10)], dim=1)
     info = {
         "means2d": projected.means,
         "radii": projected.radii[..., None].expand(-1, -1, 2),
@@ -98,12 +99,12 @@ def rasterization(  # noqa: PLR0913, PLR0917  # gsplat's call
         "height": height,
         "n_cameras": len(viewmats),
     }
-    return pictures.permute(0, 2, 3, 1), alphas[..., None], info
+    return images.permute(0, 2, 3, 1), alphas[..., None], info
 
 
 def kernels_for(means: Tensor) -> Any:
-    """The compiled kernels where they can do the work (float32, numba there), else plain torch."""
-    if means.dtype == torch.float32 and COMPILED:
+    """Module of `project` and `composite`: compiled for float32 where numba is installed, else torch."""
+    if means.dtype == torch.float32 and has_numba():
         from . import numba_autograd as compiled
 
         return compiled
@@ -111,7 +112,7 @@ def kernels_for(means: Tensor) -> Any:
 
 
 def _features(colours: Tensor, depths: Tensor, *, mode: RenderMode) -> Tensor:
-    """[C, N, K] what each Gaussian shows to each camera."""
+    """[C, N, K] colour, depth or both of each Gaussian for each camera."""
     parts = []
     if mode.startswith("RGB"):
         parts.append(colours.expand(len(depths), *colours.shape[-2:]))
@@ -121,8 +122,8 @@ def _features(colours: Tensor, depths: Tensor, *, mode: RenderMode) -> Tensor:
 
 
 def _backgrounds(backgrounds: Tensor | None, features: Tensor) -> Tensor:
-    """[C, K] light behind everything; depth has none."""
-    behind = features.new_zeros(len(features), features.shape[-1])
+    """[C, K] background of every channel; 0 for depth."""
+    per_channel = features.new_zeros(len(features), features.shape[-1])
     if backgrounds is not None:
-        behind[:, : backgrounds.shape[-1]] = backgrounds
-    return behind
+        per_channel[:, : backgrounds.shape[-1]] = backgrounds
+    return per_channel

@@ -1,4 +1,4 @@
-"""Colours that depend on the direction of view: real spherical harmonics, in Gaussian splatting's order."""
+"""View-dependent colours by real spherical harmonics, in the order and with the signs of 3DGS."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ _C3 = (
 
 
 def colours(coefficients: Tensor, means: Tensor, viewmats: Tensor, *, degree: int) -> Tensor:
-    """[C, N, 3] colour of each Gaussian towards each camera, 0 at least.
+    """[C, N, 3] colour of each Gaussian towards each camera, clamped to 0 from below.
 
     Args:
-        coefficients: [N, M, 3], M at least (degree + 1)^2.
+        coefficients: [N, M, 3], M >= (degree + 1)^2.
         means: [N, 3].
         viewmats: World to camera. [C, 4, 4].
-        degree: Of the harmonics used, 0 to 3.
+        degree: Highest degree used, 0 to 3.
+
+    Raises:
+        ValueError: The degree is out of range or needs more coefficients.
     """
     if not 0 <= degree <= MAX_DEGREE or coefficients.shape[-2] < (degree + 1) ** 2:
         raise ValueError(
-            f"spherical harmonics of degree {degree} need {(degree + 1) ** 2} coefficients (0 to {MAX_DEGREE})"
+            f"spherical harmonics of degree {degree}: use 0 to {MAX_DEGREE}, with (degree + 1)^2 coefficients"
         )
     centres = -(viewmats[:, :3, :3].mT @ viewmats[:, :3, 3:])[..., 0]
-    # As gsplat does: directions move colours, not cameras.
+    # As in gsplat: view directions pass no gradient to the cameras.
     basis = harmonics(normalize(means - centres[:, None].detach(), dim=-1), degree=degree)
     return (torch.einsum("cnm,nmk->cnk", basis, coefficients[:, : basis.shape[-1]]) + 0.5).clamp_min(0)
 

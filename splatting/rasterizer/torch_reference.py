@@ -1,6 +1,7 @@
-"""Gaussian splatting in plain torch: every pixel against every Gaussian. Slow, clear, of any dtype.
+"""Gaussian splatting in plain torch: every pixel against every Gaussian, in any dtype.
 
-What `compiled` computes is checked against this. Symbols as in gsplat 1.5.
+The reference for the compiled kernels, and the implementation where they do not apply. Symbols as in gsplat
+1.5.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ from torch import Tensor
 from .projected import (
     ALPHA_MAX,
     ALPHA_MIN,
+    FRUSTUM_MARGIN,
     TRANSMITTANCE_MIN,
     ProjectedGaussians,
     RasterSettings,
     covariances,
 )
-
-FRUSTUM_MARGIN = 0.15  # of the frame: how far outside a Gaussian may lie before its perspective is held
 
 
 def project(  # noqa: PLR0913, PLR0917  # the call's own order
@@ -29,13 +29,11 @@ def project(  # noqa: PLR0913, PLR0917  # the call's own order
     Ks: Tensor,
     settings: RasterSettings,
 ) -> ProjectedGaussians:
-    """Where Gaussians lie on each screen, by a perspective that is linear around each mean (Zwicker 2001)."""
-    cov = covariances(quats, scales)
-    seen = [
-        _project_one(means, cov, opacities, view, k, settings) for view, k in zip(viewmats, Ks, strict=True)
-    ]
+    """Project Gaussians by a perspective linearised at each mean (EWA splatting, Zwicker et al. 2001)."""
+    gaussians = means, covariances(quats, scales), opacities
+    projections = [_project_one(gaussians, view, k, settings) for view, k in zip(viewmats, Ks, strict=True)]
     mean2d, conics, compensated_opacities, depths, radii = (
-        torch.stack(part) for part in zip(*seen, strict=True)
+        torch.stack(part) for part in zip(*projections, strict=True)
     )
     return ProjectedGaussians(
         means=mean2d, conics=conics, opacities=compensated_opacities, depths=depths, radii=radii
@@ -45,23 +43,24 @@ def project(  # noqa: PLR0913, PLR0917  # the call's own order
 def composite(
     projected: ProjectedGaussians, colours: Tensor, backgrounds: Tensor, settings: RasterSettings
 ) -> tuple[Tensor, Tensor]:
-    """Nearest over farther: pictures [C, K, H, W] and alphas [C, H, W].
+    """Alpha compositing, near over far: images [C, K, H, W] and alphas [C, H, W].
 
     Args:
         projected: The Gaussians.
         colours: [C, N, K].
         backgrounds: [C, K].
-        settings: Size of the pictures.
+        settings: Size of the images.
     """
     images = [_composite_one(projected, c, colours[c], settings.size) for c in range(len(colours))]
     alphas = torch.stack([alpha for _, alpha in images])
     behind = (1 - alphas)[:, None] * backgrounds[:, :, None, None]
-    return torch.stack([picture for picture, _ in images]) + behind, alphas
+    return torch.stack([image for image, _ in images]) + behind, alphas
 
 
-def _project_one(  # noqa: PLR0913, PLR0917
-    means: Tensor, cov: Tensor, opacities: Tensor, view: Tensor, k: Tensor, settings: RasterSettings
+def _project_one(
+    gaussians: tuple[Tensor, Tensor, Tensor], view: Tensor, k: Tensor, settings: RasterSettings
 ) -> tuple[Tensor, ...]:
+    means, cov, opacities = gaussians
     width, height = settings.size
     x, y, z = (means @ view[:3, :3].T + view[:3, 3]).unbind(-1)
     margin_x, margin_y = FRUSTUM_MARGIN * width / k[0, 0], FRUSTUM_MARGIN * height / k[1, 1]
@@ -89,21 +88,21 @@ def _det(matrix: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _radii(mean2d: Tensor, cov: Tensor, opacity: Tensor, depth: Tensor, settings: RasterSettings) -> Tensor:
-    """Reach in pixels of what a camera sees; 0 behind it, beside the frame and for the faint."""
-    reach = (2 * torch.log(opacity.clamp_min(ALPHA_MIN) / ALPHA_MIN)).clamp_min(0)
-    extent = (reach[:, None] * torch.stack([cov[:, 0, 0], cov[:, 1, 1]], dim=-1)).sqrt()
+    """Pixels to where alpha is 1/255; 0 behind the camera, outside the frame and below ALPHA_MIN."""
+    power = (2 * torch.log(opacity.clamp_min(ALPHA_MIN) / ALPHA_MIN)).clamp_min(0)
+    extent = (power[:, None] * torch.stack([cov[:, 0, 0], cov[:, 1, 1]], dim=-1)).sqrt()
     size = torch.tensor(settings.size).to(mean2d)
     inside = ((mean2d + extent > 0) & (mean2d - extent < size)).all(-1)
-    shown = inside & (depth > settings.near) & (depth < settings.far) & (opacity >= ALPHA_MIN)
-    return torch.where(shown, extent.amax(-1).ceil(), 0).int()
+    visible = inside & (depth > settings.near) & (depth < settings.far) & (opacity >= ALPHA_MIN)
+    return torch.where(visible, extent.amax(-1).ceil(), 0).int()
 
 
 def _composite_one(
     projected: ProjectedGaussians, c: int, colour: Tensor, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    seen = projected.radii[c] > 0
-    # By the precision that the kernels sort with.
-    order = seen.nonzero()[:, 0][torch.argsort(projected.depths[c][seen].float(), stable=True)]
+    visible = projected.radii[c] > 0
+    # In the precision in which the kernels sort.
+    order = visible.nonzero()[:, 0][torch.argsort(projected.depths[c][visible].float(), stable=True)]
     width, height = size
     rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     pixels = torch.stack([columns, rows], dim=-1).reshape(-1, 1, 2).to(colour)
@@ -117,5 +116,5 @@ def _composite_one(
     alpha = alpha * before_cutoff
     transmittance = torch.cumprod(1 - alpha, 1)
     weight = alpha * torch.cat([torch.ones_like(transmittance[:, :1]), transmittance[:, :-1]], dim=1)
-    picture = (weight @ colour[order]).T.reshape(-1, height, width)
-    return picture, weight.sum(1).reshape(height, width)
+    image = (weight @ colour[order]).T.reshape(-1, height, width)
+    return image, weight.sum(1).reshape(height, width)

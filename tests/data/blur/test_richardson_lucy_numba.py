@@ -16,16 +16,16 @@ from freezeframe.data.blur.richardson_lucy_numba import (
     make_padded,
 )
 
-FLOATS = 1e-4  # of ratios near 1, summed over a few dozen taps at places known to 4e-6 px
+FLOATS = 1e-4  # of ratios near 1, summed over a few dozen taps at positions known to 4e-6 px
 
 
 def scene(height: int, width: int, *, reach: float, seed: int) -> tuple[Tensor, ...]:
-    """Light, estimate, belief, ways and offsets, uneven everywhere."""
+    """Image, estimate, confidence, blur vectors and offsets, uneven everywhere."""
     rng = torch.Generator().manual_seed(seed)
     image, estimate = (0.2 + torch.rand(3, height, width, generator=rng) for _ in range(2))
     weight = (2 * torch.rand(height, width, generator=rng) - 0.5).clamp(0, 1)
     blur_vector, offset = (reach * (2 * torch.rand(2, height, width, generator=rng) - 1) for _ in range(2))
-    # Means of sixteen are short: longer again, and across the whole picture.
+    # Means of sixteen random vectors are short: add a long one, common to the image.
     bend = reach * (2 * torch.rand(2, 1, 1, generator=rng) - 1)
     return image, estimate, weight, blur_vector + bend, offset - bend / 2
 
@@ -38,7 +38,7 @@ def backproject_once(
     offset: Tensor,
     region: Tensor | None = None,
 ) -> Tensor:
-    """[4, H, W]: what the kernel hands back, the adjoint of the belief last."""
+    """[4, H, W]: the backprojected ratios, and in the last channel the adjoint of the confidence."""
     _, height, width = image.shape
     sharp, adjoint_sum = make_padded(height, width, value=1.0), make_padded(height, width, value=0.0)
     inner = (slice(MARGIN, MARGIN + height), slice(MARGIN, MARGIN + width))
@@ -56,7 +56,7 @@ def backproject_once(
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 47), (70, 21), (5, 64), (21, 4 * STRIP + 30)])
 @pytest.mark.parametrize("reach", [0.5, 4.0, 12.0])
 def test_one_pass_is_blur_compare_and_adjoint(height, width, reach):
-    """In three steps, by the general operators; sizes that no block divides among them."""
+    """Against the general operators in three steps, also for sizes that no block divides."""
     image, estimate, weight, blur_vector, offset = scene(height, width, reach=reach, seed=height)
     result = backproject_once(image, estimate, weight, blur_vector, offset)
     size = image.shape[1:]
@@ -75,7 +75,7 @@ def test_one_pass_is_blur_compare_and_adjoint(height, width, reach):
 
 
 def test_what_rests_hands_back_its_belief():
-    """To the last row and column: nothing of it lies beyond."""
+    """To the last row and column: their support lies in the image."""
     image, estimate, weight, blur_vector, _ = scene(21, 30, reach=1.0, seed=3)
     weight = weight.clamp_min(0.1)
     nothing = torch.zeros_like(blur_vector)
@@ -99,9 +99,10 @@ def test_what_nobody_wants_is_passed_over_and_the_rest_is_the_same(height, width
 
 @pytest.mark.parametrize("swing", [0.0, 30.0, 200.0])
 def test_bands_that_meet_lose_no_light(swing):
-    """Rows whose light crosses that of other rows, as where two things pass one another, up and down.
+    """Bands whose rows write to common rows, as where two objects pass each other vertically.
 
-    What is believed is handed back whole, however far, so that no two threads can have written at once.
+    The adjoint preserves the sum of the confidence at any offset, so that no two threads can have written at
+    once.
     """
     height, width = 256, 64
     image, estimate, _, blur_vector, _ = scene(height, width, reach=3.0, seed=1)
@@ -119,6 +120,6 @@ def test_shared_vectors_are_means_of_their_blocks():
     blocks = block_mean(field)
     assert blocks.shape == (2, 2, 3)
     assert float(blocks[0, 0, 1]) == float(field[0, :4, 4:8].mean())
-    # What is left over at the border is a block of its own.
+    # An incomplete block at the border has a mean of its own.
     assert float(blocks[1, 1, 2]) == float(field[1, 4:, 8:].mean())
     assert torch.equal(block_mean(block_upsample(blocks, (6, 9))), blocks)

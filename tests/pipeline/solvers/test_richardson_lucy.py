@@ -7,31 +7,30 @@ import pytest
 import torch
 from torch import Tensor
 
-from freezeframe.data.blur import operator as exposure
-from freezeframe.data.blur.operator import blur
+from freezeframe.data.blur.operator import MIN_LINEAR, blur, support_mask
 from freezeframe.data.metrics.image import psnr
-from freezeframe.pipeline.solvers import iteration
-from freezeframe.pipeline.solvers import richardson_lucy_torch as torch_version
-from freezeframe.pipeline.solvers.iteration import DARK, FULL_SUBSET_STEPS, MOMENTUM, ordered_subset
+from freezeframe.pipeline.solvers.iteration import DEFAULT_PARAMS, RichardsonLucyParams, ordered_subset
 from freezeframe.pipeline.solvers.observation import Observation
-from freezeframe.pipeline.solvers.richardson_lucy import FREEZE_BELOW, richardson_lucy
+from freezeframe.pipeline.solvers.richardson_lucy import richardson_lucy
 from freezeframe.pipeline.solvers.richardson_lucy_torch import momentum_factor, richardson_lucy_torch, tv_step
 
 SHUTTER = 0.5
-INNER = (slice(None), slice(12, -12), slice(20, -20))  # what is seen whole in every frame
+INNER = (slice(None), slice(12, -12), slice(20, -20))  # in view in every frame
+
+
+NO_PRIOR = RichardsonLucyParams(tv_weight=0)
 
 
 @pytest.fixture(params=["compiled", "tensors"])
-def either(request, monkeypatch):
-    """Both ways to the numbers; the second is what other devices do."""
+def use_numba(request) -> bool:
+    """Both implementations; other devices run the second one."""
     if request.param == "compiled":
         pytest.importorskip("numba")
-    else:
-        monkeypatch.setattr(exposure, "HAS_NUMBA", False)
+    return request.param == "compiled"
 
 
 def observed(frames: Tensor, velocity: Tensor, *, of: int = 1, shutter: float = SHUTTER) -> list[Observation]:
-    """Frames of a steady pan as witnesses of frame `of`, with the truth about their motion."""
+    """Frames of a steady pan as observations of frame `of`, with their true motion."""
     sure = torch.ones(frames.shape[2:])
     return [
         Observation(linear=frame, offset=(of - j) * velocity, blur_vector=shutter * velocity, weight=sure)
@@ -44,16 +43,18 @@ def everywhere(value: float, like: Tensor) -> Tensor:
 
 
 def sharpened(
-    start: Tensor, observations: list[Observation], *, steps: int = 20, tv_weight: float = 0.004
+    start: Tensor,
+    observations: list[Observation],
+    *,
+    steps: int = 20,
+    params: RichardsonLucyParams = DEFAULT_PARAMS,
 ) -> Tensor:
-    return richardson_lucy(
-        start, observations, steps=steps, step_size=everywhere(1, start), tv_weight=tv_weight
-    )
+    return richardson_lucy(start, observations, steps=steps, step_size=everywhere(1, start), params=params)
 
 
-def gain(found: Tensor, given: Tensor, truth: Tensor) -> float:
+def gain(result: Tensor, start: Tensor, truth: Tensor) -> float:
     """In dB."""
-    return psnr(found[INNER], truth[INNER]) - psnr(given[INNER], truth[INNER])
+    return psnr(result[INNER], truth[INNER]) - psnr(start[INNER], truth[INNER])
 
 
 @pytest.mark.parametrize(("length", "degrees"), [(6, 0), (6, 135), (10, 30), (16, 30), (16, 90)])
@@ -62,8 +63,8 @@ def test_known_motion_is_undone(length, degrees, film, steady):
     angle = math.radians(degrees)
     velocity = (length * math.cos(angle) / SHUTTER, length * math.sin(angle) / SHUTTER)
     frames, truth = film(velocity, [-1, 0, 1], shutter=SHUTTER), film(velocity, [0])[0]
-    found = sharpened(frames[1], observed(frames, steady(velocity)))
-    assert gain(found, frames[1], truth) >= 3
+    sharp = sharpened(frames[1], observed(frames, steady(velocity)))
+    assert gain(sharp, frames[1], truth) >= 3
 
 
 def test_one_frame_alone_is_sharpened_too(film, steady):
@@ -73,7 +74,7 @@ def test_one_frame_alone_is_sharpened_too(film, steady):
 
 
 def test_motion_of_the_wrong_direction_does_harm(film, steady):
-    """The same frames, explained by neighbours on the wrong side or by motion across: no gain is luck."""
+    """The same frames with motion reversed or rotated: no gain comes by chance."""
     velocity = (16.0, 9.0)
     frames, truth = film(velocity, [-1, 0, 1], shutter=SHUTTER), film(velocity, [0])[0]
     for wrong in ((-16.0, -9.0), (-9.0, 16.0)):
@@ -81,35 +82,34 @@ def test_motion_of_the_wrong_direction_does_harm(film, steady):
 
 
 def test_neighbours_halve_what_noise_does(film, steady):
-    """Three noisy witnesses instead of one: what is left of the noise shrinks by up to sqrt(3)."""
+    """Three noisy observations instead of one: noise decreases by up to sqrt(3)."""
     grey = torch.full((3, 3, 96, 128), 0.3)
     noisy = grey + 0.01 * torch.randn(grey.shape, generator=torch.Generator().manual_seed(0))
     observations = observed(noisy, steady((20.0, 0.0)))
     alone, together = (
-        sharpened(noisy[1], [observations[1]], tv_weight=0),
-        sharpened(noisy[1], observations, tv_weight=0),
+        sharpened(noisy[1], [observations[1]], params=NO_PRIOR),
+        sharpened(noisy[1], observations, params=NO_PRIOR),
     )
     assert float((together - 0.3)[INNER].std()) < 0.8 * float((alone - 0.3)[INNER].std())
 
 
 @pytest.mark.parametrize("step_size", [1.0, 1.8])
 def test_noise_in_flat_places_is_held_back(step_size, steady):
-    """Ten pixels of blur undone in ten steps, with the prior: noise grows by less than a tenth."""
+    """Ten steps against ten pixels of blur, with the prior: noise grows by less than a tenth."""
     grey = torch.full((3, 3, 96, 128), 0.3)
     noisy = grey + 0.01 * torch.randn(grey.shape, generator=torch.Generator().manual_seed(0))
     steps = round(10 / step_size)
-    found = richardson_lucy(
+    sharp = richardson_lucy(
         noisy[1],
         observed(noisy, steady((20.0, 0.0)))[1:2],
         steps=steps,
         step_size=everywhere(step_size, grey),
-        tv_weight=0.004,
     )
-    assert float(found.std()) < 1.1 * float(noisy[1].std())
+    assert float(sharp.std()) < 1.1 * float(noisy[1].std())
 
 
 def any_observations(film, steady) -> tuple[Tensor, list[Observation], Tensor]:
-    """Three frames with uneven ways, offsets and beliefs, and an uneven pace."""
+    """Three frames with uneven blur vectors, offsets and weights, and an uneven step size."""
     rng = torch.Generator().manual_seed(3)
     frames = film((9.0, -4.0), [-1, 0, 1], shutter=SHUTTER)
     observations = []
@@ -136,13 +136,22 @@ def any_observations(film, steady) -> tuple[Tensor, list[Observation], Tensor]:
     return frames[1], observations, 1.8 * torch.rand(frames.shape[2:], generator=rng)
 
 
-@pytest.mark.parametrize(("steps", "tv_weight"), [(2, 0.0), (2, 0.02), (FULL_SUBSET_STEPS + 2, 0.0)])
-def test_compiled_gives_what_tensors_give(steps, tv_weight, film, steady, monkeypatch):
+@pytest.mark.parametrize(
+    ("steps", "tv_weight"), [(2, 0.0), (2, 0.02), (DEFAULT_PARAMS.full_subset_steps + 2, 0.0)]
+)
+def test_compiled_gives_what_tensors_give(steps, tv_weight, film, steady):
     pytest.importorskip("numba")
     start, observations, step_size = any_observations(film, steady)
-    fast = richardson_lucy(start, observations, steps=steps, step_size=step_size, tv_weight=tv_weight)
-    monkeypatch.setattr(exposure, "HAS_NUMBA", False)
-    slow = richardson_lucy(start, observations, steps=steps, step_size=step_size, tv_weight=tv_weight)
+    fast, slow = (
+        richardson_lucy(
+            start,
+            observations,
+            steps=steps,
+            step_size=step_size,
+            params=RichardsonLucyParams(tv_weight=tv_weight, use_numba=use_numba),
+        )
+        for use_numba in (True, False)
+    )
     assert float((slow - start).abs().mean()) > 0.003
     # Light below 1, float32; a pixel at the threshold of the border may fall either way.
     assert float((fast - slow).abs().mean()) < 1e-5
@@ -158,54 +167,61 @@ def test_one_step_is_the_formula(film, steady):
     top, bottom = torch.zeros(image[0].numel()), torch.zeros(image.flatten(1).shape)
     for each in observations:
         matrix = torch.stack(
-            [blur(p, each.blur_vector, offset=each.offset).flatten() for p in unit_pictures(size)], 1
+            [blur(p, each.blur_vector, offset=each.offset).flatten() for p in unit_images(size)], 1
         )
-        inside = exposure.support_mask(each.blur_vector, offset=each.offset).flatten()
+        inside = support_mask(each.blur_vector, offset=each.offset).flatten()
         top = top + matrix.T @ inside
         expected = (matrix @ image.flatten(1).T).T
         bottom = bottom + (inside * each.linear.flatten(1) / expected) @ matrix
-    found = sharpened(image, observations, steps=1, tv_weight=0).flatten(1)
+    sharp = sharpened(image, observations, steps=1, params=NO_PRIOR).flatten(1)
     known = top > 0.5
-    # A hundredth of belief in leaving a pixel alone is the only difference.
+    # The prior's weight of 0.01 is the only difference.
     formula = image.flatten(1) * (bottom + 0.01) / (top + 0.01)
-    torch.testing.assert_close(found[:, known], formula[:, known], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(sharp[:, known], formula[:, known], atol=1e-5, rtol=1e-4)
 
 
-def unit_pictures(size) -> Tensor:
+def unit_images(size) -> Tensor:
     """[H W, 1, H, W]: one bright pixel each."""
     return torch.eye(size[0] * size[1]).view(-1, 1, *size)
 
 
-def test_a_still_clip_passes_unchanged(film, steady, either):
-    """No way, no change: to the bit at pace 0; to float noise where every step is taken in full."""
+def test_a_still_clip_passes_unchanged(film, steady, use_numba):
+    """Without motion nothing changes: to the bit at step size 0; to rounding at step size 1."""
+    params = RichardsonLucyParams(use_numba=use_numba)
+    no_prior = RichardsonLucyParams(tv_weight=0, use_numba=use_numba)
     frames, still = film((0.0, 0.0), [0, 1, 2]), steady((0.0, 0.0))
     observations = observed(frames, still)
     untouched = richardson_lucy(
-        frames[1], observations, steps=2, step_size=everywhere(0, still), tv_weight=0.004
+        frames[1], observations, steps=2, step_size=everywhere(0, still), params=params
     )
     assert torch.equal(untouched, frames[1])
-    worked_on = richardson_lucy(frames[1], observations, steps=2, step_size=everywhere(1, still), tv_weight=0)
-    torch.testing.assert_close(worked_on, frames[1], atol=1e-5, rtol=0)
-
-
-def test_what_hardly_moved_keeps_its_bits(film, steady, either):
-    """Half of the picture is left alone; the other half comes out as if all had been worked on.
-
-    Copied, not computed: on every processor, black included, which the steps take for a little light.
-    """
-    start, observations, step_size = any_observations(film, steady)
-    start[:, :4, :4] = 0  # darker than what the steps work with
-    half = step_size.clone()
-    half[:, : half.shape[1] // 2] = 0.9 * FREEZE_BELOW
-    whole, part = (
-        richardson_lucy(start, observations, steps=1, step_size=p, tv_weight=0.0) for p in (step_size, half)
+    updated = richardson_lucy(
+        frames[1], observations, steps=2, step_size=everywhere(1, still), params=no_prior
     )
-    kept, changed = half < FREEZE_BELOW, half >= FREEZE_BELOW
-    assert torch.equal(part[:, kept], start[:, kept])
+    torch.testing.assert_close(updated, frames[1], atol=1e-5, rtol=0)
+
+
+def test_what_hardly_moved_keeps_its_bits(film, steady, use_numba):
+    """Half of the image is frozen; the other half equals the result without freezing.
+
+    Frozen pixels are copied, not computed: on every processor, and black too, which the steps clamp to
+    MIN_LINEAR.
+    """
+    no_prior = RichardsonLucyParams(tv_weight=0, use_numba=use_numba)
+    start, observations, step_size = any_observations(film, steady)
+    start[:, :4, :4] = 0  # below MIN_LINEAR
+    half = step_size.clone()
+    half[:, : half.shape[1] // 2] = 0.9 * DEFAULT_PARAMS.freeze_below
+    whole, part = (
+        richardson_lucy(start, observations, steps=1, step_size=p, params=no_prior) for p in (step_size, half)
+    )
+    frozen, changed = half < DEFAULT_PARAMS.freeze_below, half >= DEFAULT_PARAMS.freeze_below
+    assert torch.equal(part[:, frozen], start[:, frozen])
     torch.testing.assert_close(part[:, changed], whole[:, changed], atol=1e-5, rtol=1e-4)
 
 
-def test_unbelieved_frames_change_nothing(film, steady, either):
+def test_unbelieved_frames_change_nothing(film, steady, use_numba):
+    no_prior = RichardsonLucyParams(tv_weight=0, use_numba=use_numba)
     velocity = steady((12.0, 0.0))
     frames = film((12.0, 0.0), [-1, 0, 1], shutter=SHUTTER)
     doubted = [
@@ -217,27 +233,28 @@ def test_unbelieved_frames_change_nothing(film, steady, either):
         )
         for observations in observed(frames, velocity)
     ]
-    torch.testing.assert_close(sharpened(frames[1], doubted, steps=2, tv_weight=0), frames[1])
+    torch.testing.assert_close(sharpened(frames[1], doubted, steps=2, params=no_prior), frames[1])
 
 
 @pytest.mark.parametrize("velocity", [(12.0, 0.0), (-14.0, 20.0)])
-def test_light_is_kept(velocity, film, steady, either):
+def test_light_is_kept(velocity, film, steady, use_numba):
     """Sharpening moves light, and makes or loses less than 1 % of it."""
+    params = RichardsonLucyParams(use_numba=use_numba)
     frames = film(velocity, [-1, 0, 1], shutter=SHUTTER)
-    found = richardson_lucy(
+    sharp = richardson_lucy(
         frames[1],
         observed(frames, steady(velocity))[1:],
         steps=2,
         step_size=everywhere(1, frames),
-        tv_weight=0.004,
+        params=params,
     )
-    assert float(found.mean()) == pytest.approx(float(frames[1].mean()), rel=0.01)
+    assert float(sharp.mean()) == pytest.approx(float(frames[1].mean()), rel=0.01)
 
 
 def test_highlights_above_white_do_not_ring(steady):
-    """A lamp eight times as bright as white, cut off in the recording: the wall beside it stays a wall.
+    """A lamp eight times as bright as white, clipped in the recording: the wall beside it stays even.
 
-    Believed as recorded, the same lamp would dig holes to a quarter of the wall's light.
+    Without the saturation mask the lamp makes holes down to a quarter of the wall's light.
     """
     wall, blur_vector = 0.2, steady((10.0, 0.0))
     scene = torch.full((3, 96, 128), wall)
@@ -246,29 +263,30 @@ def test_highlights_above_white_do_not_ring(steady):
     dark = {}
     for masked in (True, False):
         weight = (recorded.amax(0) < 0.98).float() if masked else everywhere(1, blur_vector)
-        found = sharpened(
+        sharp = sharpened(
             recorded, [Observation(linear=recorded, offset=None, blur_vector=blur_vector, weight=weight)]
         )
-        dark[masked] = float(found.min())
+        dark[masked] = float(sharp.min())
         if masked:
-            assert float(found[:, :, :50].max()) < 1.4 * wall
+            assert float(sharp[:, :, :50].max()) < 1.4 * wall
     assert dark[True] > 0.6 * wall
     assert dark[False] < 0.4 * wall
 
 
-def test_black_stays_black(steady, either):
+def test_black_stays_black(steady, use_numba):
     """No light is no division by zero."""
+    params = RichardsonLucyParams(use_numba=use_numba)
     black, blur_vector = torch.zeros(3, 96, 128), steady((7.0, 3.0))
     observations = [
         Observation(linear=black, offset=None, blur_vector=blur_vector, weight=everywhere(1, blur_vector))
     ]
-    found = sharpened(black, observations, steps=3)
-    assert bool(torch.isfinite(found).all())
-    assert float(found.max()) <= DARK
+    sharp = sharpened(black, observations, steps=3, params=params)
+    assert bool(torch.isfinite(sharp).all())
+    assert float(sharp.max()) <= MIN_LINEAR
 
 
 def test_gradients_reach_the_frames(film, steady):
-    """What tensors compute can be learned through, on the CPU too."""
+    """The tensor implementation is differentiable, on the CPU too."""
     frames = film((12.0, 0.0), [0], shutter=SHUTTER)[0, :, :24, :32].contiguous().requires_grad_()
     blur_vector = steady((6.0, 0.0), (24, 32))
     observations = [
@@ -277,7 +295,7 @@ def test_gradients_reach_the_frames(film, steady):
         )
     ]
     richardson_lucy(
-        frames, observations, steps=2, step_size=everywhere(1, blur_vector), tv_weight=0.004
+        frames, observations, steps=2, step_size=everywhere(1, blur_vector)
     ).square().sum().backward()
     assert frames.grad is not None
     assert float(frames.grad.abs().max()) > 0
@@ -299,7 +317,7 @@ def variation(image: Tensor) -> float:
 
 
 def test_the_slow_way_takes_double_precision(film, steady):
-    """float64 is not for the kernels: the numbers are those of float32 to its precision."""
+    """float64 runs on tensors; results agree with float32 to its precision."""
     velocity = (12.0, 6.0)
     frames = film(velocity, [-1, 0, 1], shutter=SHUTTER)
     observations = observed(frames, steady(velocity))
@@ -312,56 +330,51 @@ def test_the_slow_way_takes_double_precision(film, steady):
         )
         for s in observations
     ]
-    double = richardson_lucy(
-        frames[1].double(), fine, steps=2, step_size=everywhere(1, frames).double(), tv_weight=0.004
-    )
-    single = richardson_lucy_torch(
-        frames[1], observations, steps=2, step_size=everywhere(1, frames), tv_weight=0.004
-    )
+    double = richardson_lucy(frames[1].double(), fine, steps=2, step_size=everywhere(1, frames).double())
+    single = richardson_lucy_torch(frames[1], observations, steps=2, step_size=everywhere(1, frames))
     assert double.dtype == torch.float64
     assert float((double - single).abs().mean()) < 1e-5
 
 
 def test_momentum_is_a_power_of_the_step_before():
-    """Against the power itself, from half to twice the light; and back undoes forth."""
+    """Against the power itself, from half to twice the light; swapping the arguments inverts it."""
     now = torch.linspace(0.5, 2, 31)
     one = torch.ones_like(now)
-    # The fraction stands for the power to a hundredth; it is held to 1.22.
-    assert torch.allclose(momentum_factor(one, now), now**MOMENTUM, rtol=0.012)
+    # The fraction approximates the power to a hundredth; it is clamped to 1.22.
+    assert torch.allclose(momentum_factor(one, now), now**DEFAULT_PARAMS.momentum, rtol=0.012)
     assert torch.allclose(momentum_factor(one, now) * momentum_factor(now, one), one, atol=1e-6)
     assert torch.equal(momentum_factor(now, now), one)
 
 
-def test_momentum_goes_further_in_as_many_steps(film, steady, monkeypatch):
+def test_momentum_goes_further_in_as_many_steps(film, steady):
     velocity = (16.0, 9.0)
     frames, truth = film(velocity, [-1, 0, 1], shutter=SHUTTER), film(velocity, [0])[0]
     observations, step_size = observed(frames, steady(velocity)), everywhere(1, frames[1])
     gains = []
-    for momentum in (0.0, MOMENTUM):
-        monkeypatch.setattr(torch_version, "MOMENTUM", momentum)
-        found = richardson_lucy_torch(frames[1], observations, steps=6, step_size=step_size, tv_weight=0)
-        gains.append(gain(found, frames[1], truth))
+    for momentum in (0.0, DEFAULT_PARAMS.momentum):
+        params = RichardsonLucyParams(tv_weight=0, momentum=momentum)
+        sharp = richardson_lucy(frames[1], observations, steps=6, step_size=step_size, params=params)
+        gains.append(gain(sharp, frames[1], truth))
     assert gains[1] > gains[0] + 0.1  # dB
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7])
 def test_two_steps_hear_everybody_and_the_last_ones_all(count):
-    steps = [set(ordered_subset(step, steps=12, count=count)) for step in range(12)]
+    steps = [set(ordered_subset(step, steps=12, count=count, full_subset_steps=3)) for step in range(12)]
     everybody = set(range(count))
     assert all(0 in step for step in steps)
     assert all(one | other == everybody for one, other in pairwise(steps))
-    assert steps[-FULL_SUBSET_STEPS:] == FULL_SUBSET_STEPS * [everybody]
+    assert steps[-3:] == 3 * [everybody]
     assert sum(map(len, steps[:2])) == (count + 1 if count > 3 else 2 * count)
 
 
-def test_asking_in_turn_gives_the_same_picture(film, steady, monkeypatch):
-    """Five frames of a pan: within 0.1 dB of asking all of them in every step."""
+def test_asking_in_turn_gives_the_same_picture(film, steady):
+    """Five frames of a pan: within 0.1 dB of using all of them in every step."""
     velocity = (16.0, 9.0)
     frames, truth = film(velocity, [-2, -1, 0, 1, 2], shutter=SHUTTER), film(velocity, [0])[0]
     observations = observed(frames, steady(velocity), of=2)
     own_first = [observations[k] for k in (2, 0, 1, 3, 4)]
     in_turn = sharpened(frames[2], own_first, steps=10)
-    monkeypatch.setattr(iteration, "FULL_SUBSET_STEPS", 10)
-    together = sharpened(frames[2], own_first, steps=10)
+    together = sharpened(frames[2], own_first, steps=10, params=RichardsonLucyParams(full_subset_steps=10))
     assert not torch.equal(in_turn, together)
     assert gain(in_turn, frames[2], truth) > gain(together, frames[2], truth) - 0.1  # dB
