@@ -28,8 +28,9 @@ from freezeframe.data.synthesis.demo.scenes import sports_scene
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import Config, FuseConfig
+from freezeframe.pipeline.stages.flows import ChainedFlows, adjacent_flows
 from freezeframe.pipeline.stages.fuse import fuse
-from freezeframe.pipeline.stages.measure import ChainedFlows, adjacent_flows, velocities
+from freezeframe.pipeline.stages.measure import velocities
 from freezeframe.pipeline.tasks.video import deblur_video
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -1,4 +1,4 @@
-"""When a budget ends, and what it was that went on too long."""
+"""Time limit of a command."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from freezeframe.data.errors import NoScene
 
 from .progress import ProgressCallback
 
-DeadlineCheck = Callable[[], None]  # called once for each piece of work, before it begins
+DeadlineCheck = Callable[[], None]  # called before each unit of work
 
 
 def no_deadline() -> None:
-    """The beat of who has time."""
+    """Check of an infinite deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,23 @@ class Deadline:
 
     @staticmethod
     def within(seconds: float) -> Deadline:
-        """So many seconds from now."""
+        """`seconds` from now."""
         return Deadline(time.monotonic() + seconds)
 
     @property
     def remaining(self) -> float:
-        """Seconds, 0 when it has passed."""
+        """Seconds until the deadline; 0 after it."""
         return max(0.0, self.end - time.monotonic())
 
     def check(self, activity: str) -> None:
-        """Raise NoScene if it has passed while `activity` something."""
+        """Raise NoScene after the deadline; `activity` completes "the time ended while ..."."""
         if not self.remaining:
             raise NoScene(
                 f"the time ended while {activity}; give more of it (--budget), or take a shorter part"
             )
 
     def check_deadline(self, activity: str, on_progress: ProgressCallback, total: int) -> DeadlineCheck:
-        """Check, and tell of one of `total` pieces of work."""
+        """Function that checks the deadline and reports one of `total` units of work."""
 
         def check_deadline() -> None:
             self.check(activity)

@@ -16,26 +16,13 @@ from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.motion.flow.thumbnail import coarse_speeds, fine_speeds
 from freezeframe.motion.flow.warp import compose
 from freezeframe.pipeline.config import GateConfig, MeasureConfig
-from freezeframe.pipeline.stages.first_pass import first_pass, is_cut
+from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS, select_candidates
+from freezeframe.pipeline.stages.first_pass import estimate_thumbnail_motion, is_cut
+from freezeframe.pipeline.stages.flows import ChainedFlows, FlowCache, adjacent_flows
 from freezeframe.pipeline.stages.gate import blur_ratio, extent
-from freezeframe.pipeline.stages.measure import (
-    CERTAIN_RATIO,
-    FINE_SPEED_RATIO,
-    SHUTTER_PRIOR_MEAN,
-    ChainedFlows,
-    FlowCache,
-    Survey,
-    adjacent_flows,
-    blur_weights,
-    blurred,
-    candidates,
-    intervals,
-    measure,
-    shot_shutter,
-    survey,
-    velocities,
-)
+from freezeframe.pipeline.stages.measure import blur_weights, blurred_frames, intervals, measure, velocities
 from freezeframe.pipeline.stages.shots import Window
+from freezeframe.pipeline.stages.survey import SURVEY_PARAMS, Survey, shot_shutter, survey
 
 INNER = (..., slice(20, -20), slice(24, -24))  # what stays in view
 SAID = Survey(estimate=None, shutter=0.4, max_shutter=0.4, confidence=1.0)
@@ -107,9 +94,11 @@ def window_of(images: Tensor) -> Window:
 
 
 def chosen(images: Tensor, *, owned: range | None = None) -> list[int]:
-    thumbnail_motion = first_pass(Reel(frames_of(images)), GateConfig(), on_progress=lambda _: None)
+    thumbnail_motion = estimate_thumbnail_motion(
+        Reel(frames_of(images)), GateConfig(), on_progress=lambda _: None
+    )
     window = Window(frames=frames_of(images), owned=owned or range(len(images)), shot=0)
-    return candidates(window, thumbnail_motion, SAID, FlowCache(), GateConfig())
+    return select_candidates(window, thumbnail_motion, SAID, FlowCache(), GateConfig())
 
 
 def constant(vector: Sequence[float], size=(6, 8)) -> Flow:
@@ -222,7 +211,7 @@ def test_what_the_user_says_is_the_shutter(film, clip_of):
 def test_where_nothing_moves_the_shutter_is_the_usual_one(film):
     found = survey(Reel(frames_of(film((0.0, 0.0), [0, 1, 2, 3]))), MeasureConfig())
     assert found.confidence == 0
-    assert found.shutter == SHUTTER_PRIOR_MEAN
+    assert found.shutter == SURVEY_PARAMS.prior_mean
 
 
 @pytest.mark.parametrize(("shutter", "low", "high"), [(0.2, 0.01, 0.45), (0.9, 0.6, 1.0)])
@@ -255,14 +244,17 @@ def test_frames_beside_a_start_are_looked_at(film):
 def test_what_a_window_chooses_does_not_depend_on_the_window(film):
     """Three frames of context tell all that matters."""
     images = torch.cat([film((0.0, 0.0), [0] * 6), film((8.0, 0.0), range(1, 4)), film((8.0, 0.0), [3] * 6)])
-    thumbnail_motion = first_pass(Reel(frames_of(images)), GateConfig(), on_progress=lambda _: None)
+    thumbnail_motion = estimate_thumbnail_motion(
+        Reel(frames_of(images)), GateConfig(), on_progress=lambda _: None
+    )
 
     def of(first: int, last: int) -> list[int]:
         frames = frames_of(images)[max(0, first - 3) : last + 4]
         owned = range(first - frames[0].index, last + 1 - frames[0].index)
         window = Window(frames=frames, owned=owned, shot=0)
         return [
-            frames[i].index for i in candidates(window, thumbnail_motion, SAID, FlowCache(), GateConfig())
+            frames[i].index
+            for i in select_candidates(window, thumbnail_motion, SAID, FlowCache(), GateConfig())
         ]
 
     whole = of(0, len(images) - 1)
@@ -280,16 +272,16 @@ def test_no_closer_look_denies_what_is_plainly_fast(shared_data):
     def sees(estimate_speed, pair: tuple[Tensor, Tensor]) -> float:
         return blur_ratio(extent(0.5 * estimate_speed(*pair), GateConfig()), (272, 640), GateConfig())
 
-    plain = [pair for pair in pairs if sees(coarse_speeds, pair) >= CERTAIN_RATIO]
+    plain = [pair for pair in pairs if sees(coarse_speeds, pair) >= CANDIDATE_PARAMS.certain_ratio]
     assert len(plain) > 20
-    assert min(sees(fine_speeds, pair) for pair in plain) >= FINE_SPEED_RATIO
+    assert min(sees(fine_speeds, pair) for pair in plain) >= CANDIDATE_PARAMS.fine_ratio
 
 
 def test_blurred_frames_are_those_above_the_threshold(known_motion):
     """Velocity 6 px at a shutter of a half is 3 px of blur."""
     motion = known_motion((6.0, 0.0), 3, shutter=0.5)
-    assert blurred(motion, range(1, 3), GateConfig(local_blur=0, min_blur_px=2.9)) == [1, 2]
-    assert blurred(motion, range(1, 3), GateConfig(local_blur=0, min_blur_px=3.1)) == []
+    assert blurred_frames(motion, range(1, 3), GateConfig(local_blur=0, min_blur_px=2.9)) == [1, 2]
+    assert blurred_frames(motion, range(1, 3), GateConfig(local_blur=0, min_blur_px=3.1)) == []
 
 
 @pytest.mark.parametrize(("speed", "weight"), [(1.0, 0.0), (1.8, 0.0), (2.0, 0.5), (2.2, 1.0), (9.0, 1.0)])
