@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ import torch
 
 from freezeframe.data.color import SRGB, to_encoded
 from freezeframe.data.synthesis.demo.scenes import bookshelf
-from freezeframe.data.types import Frame
 from freezeframe.models.deblur.fusion_net import FRAME, FusionNet, NetConfig
 from freezeframe.pipeline.adaptation.fine_tuning import (
     AdaptationSet,
@@ -24,6 +21,7 @@ from freezeframe.pipeline.adaptation.fine_tuning import (
     train_val_split,
 )
 from freezeframe.pipeline.stages.fuse import FUSE_PARAMS
+from tests.support.pictures import frames_of as memory_frames
 
 SHUTTER = 0.8
 
@@ -39,28 +37,11 @@ class Runs:
         return iter(self.runs)
 
 
-@dataclass(frozen=True)
-class LinearPicture:
-    """A picture of linear RGB."""
-
-    image: torch.Tensor
-
-    @property
-    def size(self):
-        return tuple(self.image.shape[1:])
-
-    def linear(self):
-        return self.image
-
-
 @pytest.fixture(scope="module")
 def frames_of(film, wide_leaves):
     def make(speed):
         images = film((speed, 0), range(-2, 3), shutter=SHUTTER, of=wide_leaves)
-        return [
-            Frame(index=i, time=Fraction(i, 25), picture=LinearPicture(image))
-            for i, image in enumerate(images)
-        ]
+        return list(memory_frames(images))
 
     return make
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
@@ -25,26 +24,7 @@ from freezeframe.pipeline.stages.gate import (
     sanity_metrics,
     sustained_blur,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class LinearPicture:
-    """A picture of linear RGB, so that output and input can be compared."""
-
-    linear_rgb: Tensor
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.linear_rgb.shape[1], self.linear_rgb.shape[2]
-
-    def linear(self) -> Tensor:
-        return self.linear_rgb
-
-    def luma(self) -> Tensor:
-        return (self.linear_rgb.mean(0).clamp(0, 1) * 255).byte()
-
-    def with_linear(self, image: Tensor) -> LinearPicture:
-        return LinearPicture(image)
+from tests.support.pictures import LinearPicture
 
 
 @pytest.fixture
