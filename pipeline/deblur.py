@@ -32,20 +32,20 @@ BUDGET_WINDOW = 4  # frames of a window under a time limit; the remaining time i
 NOT_BLURRED, OUT_OF_TIME = "not blurred enough", "no time left within --budget"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ClipState:
-    """Results of `prepare`, and what is carried from window to window."""
+    """Results of `prepare`, then the mutable state of the run: caches, times, remaining budget."""
 
     thumbnail_motion: ThumbnailMotion
     blur_ratios: Sequence[float]  # bound of the blur of every frame over its threshold
     survey: Survey
     network: FusionInference | None
     restorer: Restorer | None
+    notes: tuple[str, ...]  # remarks for the user
     flow_cache: FlowCache
     scenes: SceneLog
     watch: Stopwatch
     budget: Budget
-    notes: tuple[str, ...]  # remarks for the user
 
     def remaining_work(self, first: int, config: Config) -> tuple[int, float]:
         """Number of frames to process from frame `first` on, and seconds until the end of the run."""

@@ -78,11 +78,11 @@ def prepare(  # noqa: PLR0913  # the clip, the settings, and the callback
         survey=clip_survey,
         network=network,
         restorer=restorer,
+        notes=notes,
         flow_cache=FlowCache(),
         scenes=SceneLog(),
         watch=watch,
         budget=Budget(seconds, megapixels=math.prod(thumbnail_motion.size) / 1e6, read_seconds=read_seconds),
-        notes=notes,
     )
 
 
