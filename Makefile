@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MYPYPATH = .pkg
 
-.PHONY: setup demo test slow check format lint layers types bench campaign clean
+.PHONY: setup demo test slow check format lint layers types bench reference campaign clean
 
 setup: $(READY)
 
@@ -46,6 +46,10 @@ types: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.run
+
+# docs/reference/config.md, json.md and schemas/, from the dataclasses; a test says that they are current.
+reference: setup
+	$(BIN)/python -m benchmarks.release.reference
 
 # Hours: harmed files, kills, races, full disks. The slow tests hold a small part of it.
 campaign: setup

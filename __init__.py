@@ -28,7 +28,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes a second to import: `freezeframe --help` must not wait for it.
+    # torch takes a second to import; `freezeframe --help` does without it.
     if name in {"deblur_burst", "deblur_video", "probe"}:
         from freezeframe.pipeline import api
 
@@ -37,5 +37,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # What an attribute can be asked for, not only what was asked for already; helpers of this file are none.
+    # Public names before their first use too, without what this file imports.
     return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -160,7 +160,7 @@ def burst(
         from freezeframe.pipeline.commands import build_config as options
 
         config = options.configure(
-            "burst", output={"force": force}, refine={"checkpoint": restorer},
+            "auto", output={"force": force}, refine={"checkpoint": restorer},
             strength=strength, device=device, precision=precision,
         )  # fmt: skip
         with progress_bar("burst", unit="step") as on_progress:

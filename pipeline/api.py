@@ -1,9 +1,9 @@
-"""The library: what the command line can do, Python can do in six lines."""
+"""The public functions of the library. Every command of the command line can be called from Python."""
 
 from __future__ import annotations
 
-from .tasks.burst import BurstResult, deblur_burst
-from .tasks.probe.run import probe
-from .tasks.video import deblur_video
+from freezeframe.pipeline.tasks.burst import BurstResult, deblur_burst
+from freezeframe.pipeline.tasks.probe.run import probe
+from freezeframe.pipeline.tasks.video import deblur_video
 
 __all__ = ["BurstResult", "deblur_burst", "deblur_video", "probe"]

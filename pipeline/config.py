@@ -1,4 +1,4 @@
-"""Every knob: one frozen dataclass per stage, the default is what we recommend."""
+"""Settings of the pipeline: one frozen dataclass per stage; every default is the recommended value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-Preset = Literal["auto", "sports", "handheld", "burst"]
+Preset = Literal["auto", "sports"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -19,11 +19,11 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShotConfig:
-    """How the stream is cut."""
+    """Division of the stream into windows."""
 
-    context: int = 3  # frames of evidence on either side of a window
-    memory_mb: int = 1200  # of light and motion held at once; sets how many frames a window keeps
-    max_frames: int = 16  # frames that a window keeps at most
+    context: int = 3  # frames that a window only reads, on either side
+    memory_mb: int = 1200  # megabytes of images and motion held at once; limits the frames of a window
+    max_frames: int = 16  # largest number of frames that a window writes
 
     def __post_init__(self) -> None:
         _check_range("context", self.context, 0, 16)
@@ -32,12 +32,12 @@ class ShotConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureConfig:
-    """How motion is measured."""
+    """Estimation of motion and shutter."""
 
-    estimator: Literal["dis", "kornia"] = "dis"
-    shutter: float | None = None  # exposure time over frame interval; None measures it
-    survey_runs: int = 6  # places of the clip looked at to measure its shutter
-    survey_length: int = 5  # consecutive frames looked at in each
+    estimator: Literal["dis", "kornia"] = "dis"  # optical flow: OpenCV's DIS, or variational
+    shutter: float | None = None  # exposure time over frame interval, [0.01, 1]; None: estimated
+    survey_runs: int = 6  # short runs of frames, spread over the clip, for the shutter estimate
+    survey_length: int = 5  # consecutive frames in each run
 
     def __post_init__(self) -> None:
         if self.shutter is not None:
@@ -46,34 +46,34 @@ class MeasureConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseConfig:
-    """Multi-frame Richardson-Lucy along the measured motion."""
+    """Multi-frame Richardson-Lucy along the measured motion, then the fusion network."""
 
-    radius: int = 2  # neighbours on either side: 1 looks at three frames, 2 at five
-    iterations: int | None = None  # None: by noise level
-    full_strength_px: float = 3.0  # pixels; blur shorter than this is undone in part only
+    radius: int = 2  # neighbours on either side: 1 reads three frames, 2 reads five
+    iterations: int | None = None  # of Richardson-Lucy; None: from blur length and noise
+    full_strength_px: float = 3.0  # pixels; shorter blur is corrected in part only
     tv_weight: float = 0.004  # weight of the total-variation prior
-    network: Path | Literal["bundled", "none"] = "bundled"  # weights that finish the deconvolved frame
-    adapt: float = 0.0  # minutes for which the network learns from the clip itself
+    network: Path | Literal["bundled", "none"] = "bundled"  # weights of the fusion network
+    fine_tune_minutes: float = 0.0  # minutes of test-time fine-tuning of the network on the clip; 0: none
 
     def __post_init__(self) -> None:
         _check_range("radius", self.radius, 0, 3)
-        _check_range("adapt", self.adapt, 0, 600)
+        _check_range("fine_tune_minutes", self.fine_tune_minutes, 0, 600)
         if self.iterations is not None:
             _check_range("iterations", self.iterations, 1, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplatConfig:
-    """The static scene, rebuilt from its own blur (DeblurGS). Takes minutes where the rest takes seconds."""
+    """Reconstruction of a static scene from its blurred frames (DeblurGS): minutes per shot."""
 
-    mode: Literal["off", "auto", "on"] = "off"  # where the gate says yes; auto: and a GPU is there
-    steps: int | None = None  # of the optimiser; None: 800 for a turning camera, 3000 for a scene with depth
-    budget: float = math.inf  # minutes per shot or window
-    prior_weight: float = 0.0  # weight of the other path's picture in the fit
-    readout: float = 0.0  # frame intervals by which the last row is exposed later than the first
-    gaussians: int = 30_000  # of a scene with depth, at most
-    trajectory: Literal["spline", "bezier"] = "spline"  # one for all frames, or DeblurGS's, free in each
-    densify: Literal["mcmc", "gradient"] = "mcmc"  # how they come where they are needed
+    mode: Literal["off", "auto", "on"] = "off"  # on: where the scene is feasible; auto: only with a GPU
+    steps: int | None = None  # of the optimiser; None: 800 for a rotating camera, 3000 for a scene with depth
+    budget: float = math.inf  # minutes per shot or window; infinite: no limit
+    prior_weight: float = 0.0  # weight of the deblurred frames in the fit
+    readout: float = 0.0  # frame intervals between the exposures of the first and the last row
+    gaussians: int = 30_000  # largest number of Gaussians of a scene with depth
+    trajectory: Literal["spline", "bezier"] = "spline"  # one spline, or a Bézier curve per frame
+    densify: Literal["mcmc", "gradient"] = "mcmc"  # strategy that adds Gaussians
 
     def __post_init__(self) -> None:
         if self.steps is not None:
@@ -86,10 +86,10 @@ class SplatConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefineConfig:
-    """The single-image restorer, off unless a checkpoint is named."""
+    """Single-image restorer after the fusion; off without a checkpoint."""
 
-    checkpoint: Path | None = None
-    tile: int = 512  # pixels, halved when memory runs out
+    checkpoint: Path | None = None  # file, or name of an installed restorer
+    tile: int = 512  # pixels; halved when memory runs out
     overlap: int = 32  # pixels over which neighbouring tiles are blended
 
     def __post_init__(self) -> None:
@@ -99,30 +99,30 @@ class RefineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateConfig:
-    """What may leave the pipeline."""
+    """Thresholds of blur from which a frame is processed, and limits that its correction must keep."""
 
-    # A frame passes untouched unless a small part of it, a player, is blurred far, or much of it a little.
-    local_blur: float = 1 / 110  # of the frame's height
-    area_fraction: float = 0.02  # of the frame's area that must be blurred so
-    global_blur: float = 1 / 360  # of the frame's height
-    global_area_fraction: float = 0.3  # of the frame's area that must be blurred so
-    min_blur_px: float = 1.0  # pixels; shorter blur cannot be undone
-    ramp_start: float = 0.8  # share of these thresholds from which a frame is sharpened in part
-    drift: float = 0.02  # largest allowed shift of a frame's mean colour (gamma-coded)
-    residual: float = 2.0  # re-blurred output against the input, over the re-blurred input's own error
-    checkerboard: float = 8.0  # energy at the pixel grid's own frequency, over that of the input
+    # A frame is processed if a small part of it (a player) has long blur, or much of it short blur.
+    local_blur: float = 1 / 110  # threshold in a small part of the frame, fraction of its height
+    area_fraction: float = 0.02  # fraction of the frame that must exceed `local_blur`
+    global_blur: float = 1 / 360  # threshold in much of the frame, fraction of its height
+    global_area_fraction: float = 0.3  # fraction of the frame that must exceed `global_blur`
+    min_blur_px: float = 1.0  # pixels; lower bound of both thresholds: shorter blur cannot be corrected
+    ramp_start: float = 0.8  # fraction of a threshold from which a frame gets a part of its correction
+    drift: float = 0.02  # largest shift of a frame's mean colour, gamma-coded
+    residual: float = 2.0  # largest error of the re-blurred result, over the error of the re-blurred input
+    checkerboard: float = 8.0  # largest energy at the Nyquist frequency, over that of the input
 
     def __post_init__(self) -> None:
         for name in ("local_blur", "global_blur"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
         if not 0 < self.min_blur_px < math.inf:
-            raise ValueError(f"least must be more than 0 pixels, not {self.min_blur_px:g}")
+            raise ValueError(f"min_blur_px must be more than 0 pixels, not {self.min_blur_px:g}")
         _check_range("area_fraction", self.area_fraction, 0, 1)
         _check_range("ramp_start", self.ramp_start, 0, 0.99)
 
     def scale_thresholds(self, scale: float) -> GateConfig:
-        """The same with thresholds of blur `scale` times as high."""
+        """Multiply the three blur thresholds by `scale`."""
         return replace(
             self,
             local_blur=self.local_blur * scale,
@@ -133,15 +133,15 @@ class GateConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputConfig:
-    """How the result is written."""
+    """Encoding of the result."""
 
-    codec: Literal["h264", "hevc", "av1", "prores", "ffv1"] | None = None  # None: as the source
-    quality: float | None = None  # constant rate factor of the codec; None: visually lossless for it
-    start: float | None = None  # seconds of the source
-    end: float | None = None  # seconds of the source
+    codec: Literal["h264", "hevc", "av1", "prores", "ffv1"] | None = None  # None: that of the source
+    quality: float | None = None  # constant rate factor of the codec; None: visually lossless
+    start: float | None = None  # seconds; first frame of the source to process
+    end: float | None = None  # seconds; the first frame after the part to process
     rate: Fraction | None = None  # frames per second of a folder of images; None: 24
-    force: bool = False  # overwrite an existing output
-    skip_damaged: bool = False  # repeat the neighbour of a damaged frame instead of stopping
+    force: bool = False  # replace an existing output
+    skip_damaged: bool = False  # replace a damaged frame by its neighbour instead of stopping
 
     def __post_init__(self) -> None:
         for name in ("quality", "start", "end"):
@@ -152,7 +152,7 @@ class OutputConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole pipeline."""
+    """Settings of a whole run."""
 
     shots: ShotConfig = field(default_factory=ShotConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
@@ -161,10 +161,10 @@ class Config:
     refine: RefineConfig = field(default_factory=RefineConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
-    strength: float = 1.0  # 0 returns the input, 1 the full result
+    strength: float = 1.0  # fraction of the correction that is applied: 0 returns the input
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
-    precision: Precision = "auto"
-    budget: float | None = None  # minutes for the whole run; None: as long as it takes
+    precision: Precision = "auto"  # number format of the networks
+    budget: float | None = None  # minutes for the whole run; None: no limit
 
     def __post_init__(self) -> None:
         _check_range("strength", self.strength, 0, 1)
@@ -173,16 +173,14 @@ class Config:
 
 
 def preset(name: Preset) -> Config:
-    """A named starting point; `auto` is the default of every field."""
+    """Configuration by name: `auto` is the default of every field."""
     base = Config()
     variants: dict[Preset, Config] = {
         "auto": base,
-        # Fast players against a panning camera: close evidence is worth more than far.
+        # Fast players against a panning camera: distant frames are poor observations.
         "sports": replace(base, fuse=replace(base.fuse, radius=1)),
-        "handheld": replace(base, fuse=replace(base.fuse, radius=2)),
-        "burst": base,
     }
     return variants[name]
 
 
-Arch = Literal["dual", "hair", "nafnet", "refiner", "restormer", "swinir"]  # of a restorer to train
+Arch = Literal["dual", "hair", "nafnet", "refiner", "restormer", "swinir"]  # of `train restorer`

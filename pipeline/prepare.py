@@ -1,4 +1,4 @@
-"""What is found out about a clip before its first frame is worked on."""
+"""Preparation of a clip: first pass, shutter survey, network and restorer, before its first frame."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from freezeframe.models.runtime.device import find_device
 from freezeframe.models.store.weights_cache import find
 from freezeframe.pipeline.adaptation.network import load_network, load_weights
 from freezeframe.pipeline.stages.budget import Budget
-from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, first_pass
-from freezeframe.pipeline.stages.measure import RECHECK_RATIO, SHUTTER_PRIOR_MEAN, FlowCache, Survey, survey
+from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS
+from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
+from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.splat import SceneLog
+from freezeframe.pipeline.stages.survey import SURVEY_PARAMS, Survey, survey
 from freezeframe.pipeline.support.progress import ProgressCallback
 from freezeframe.pipeline.support.report import Stopwatch
 
 from .config import Config
 from .deblur import ClipState
 
-FIRST_PASS = "first pass"  # the stage, in words
-MAX_SHUTTER = 1.0  # frame intervals: no shutter is open for longer
+FIRST_PASS = "first pass"  # label of the progress bar
+MAX_SHUTTER = 1.0  # exposure time over frame interval: an exposure ends before the next one
 
 
-def prepare(  # noqa: PLR0913  # the clip, the user's wishes, and who is told
+def prepare(  # noqa: PLR0913  # the clip, the settings, and the callback
     source: Source,
     config: Config,
     restorer: Restorer | None,
@@ -34,31 +36,31 @@ def prepare(  # noqa: PLR0913  # the clip, the user's wishes, and who is told
     key: str,
     progress: ProgressCallback,
 ) -> ClipState:
-    """Look at every frame, measure the shutter, read the network.
+    """Run the first pass, estimate the shutter and load the network.
 
-    A clip in which nothing moves fast enough for any shutter needs neither.
+    A clip without fast motion needs neither shutter nor network.
 
     Args:
         source: The clip.
-        config: Every knob.
+        config: Settings.
         restorer: Of the refine stage.
-        output: Where the job writes.
-        key: Fingerprint of clip and settings.
-        progress: Told how many frames were looked at.
+        output: Path of the output.
+        key: Hash of clip and settings.
+        progress: Receives frames of the first pass, runs of the survey, seconds of fine-tuning.
     """
     start_time, watch = time.monotonic(), Stopwatch()
-    with watch.stage(FIRST_PASS):
-        progress(0, source.count, "first pass")
-        thumbnail_motion = first_pass(
-            source, config.gate, on_progress=lambda done: progress(done, source.count, "first pass")
+    with watch.stage("thumbnail"):
+        progress(0, source.count, FIRST_PASS)
+        thumbnail_motion = estimate_thumbnail_motion(
+            source, config.gate, on_progress=lambda frames: progress(frames, source.count, FIRST_PASS)
         )
-    read_seconds = watch.seconds[FIRST_PASS] / thumbnail_motion.frames
+    read_seconds = watch.seconds["thumbnail"] / thumbnail_motion.frames
     has_motion = config.strength > 0 and any_motion(thumbnail_motion, config)
     with watch.stage("survey"):
         clip_survey = (
             survey(source, config.measure, progress=progress) if has_motion else default_survey(config)
         )
-    with watch.stage("adapt"):
+    with watch.stage("fine_tune"):
         network, notes = (
             load_network(
                 config, source, shutter=clip_survey.shutter, output=output, key=key, progress=progress
@@ -76,17 +78,17 @@ def prepare(  # noqa: PLR0913  # the clip, the user's wishes, and who is told
         survey=clip_survey,
         network=network,
         restorer=restorer,
+        notes=notes,
         flow_cache=FlowCache(),
         scenes=SceneLog(),
         watch=watch,
         budget=Budget(seconds, megapixels=math.prod(thumbnail_motion.size) / 1e6, read_seconds=read_seconds),
-        notes=notes,
     )
 
 
 def any_motion(thumbnail_motion: ThumbnailMotion, config: Config) -> bool:
-    """Whether anything moves fast enough to be blurred, however long the shutter was open."""
-    level = RECHECK_RATIO * config.gate.ramp_start
+    """Whether any motion is fast enough to blur a frame at the longest possible exposure."""
+    level = CANDIDATE_PARAMS.recheck_ratio * config.gate.ramp_start
     shutter = config.measure.shutter or MAX_SHUTTER
     return any(
         thumbnail_motion.blur_ratio(index, shutter, config.gate) >= level
@@ -95,15 +97,15 @@ def any_motion(thumbnail_motion: ThumbnailMotion, config: Config) -> bool:
 
 
 def default_survey(config: Config) -> Survey:
-    """What is said of a shutter that nobody asks for."""
-    shutter = config.measure.shutter or SHUTTER_PRIOR_MEAN
+    """Survey of a clip whose shutter is not needed: that of the user, or the mean of the prior."""
+    shutter = config.measure.shutter or SURVEY_PARAMS.prior_mean
     return Survey(
         estimate=None, shutter=shutter, max_shutter=shutter, confidence=float(bool(config.measure.shutter))
     )
 
 
 def prepare_restorer(config: Config) -> Restorer | None:
-    """The restorer that the user named, by file or by name, or None; what is not to be had is learned now."""
+    """Load the restorer of `config`, or None; fail on a missing device or network before any work."""
     find_device(config.device)
     load_weights(config)
     if config.refine.checkpoint is None:

@@ -71,9 +71,9 @@ def test_the_path_of_the_result_is_all_that_stdout_gets(run, still, tmp_path):
     out, report, sheet = tmp_path / "out.mkv", tmp_path / "report.json", tmp_path / "sheet.json"
     done = run("video", still, out, "--report", report, "--json", sheet)
     assert (done.exit_code, done.stdout) == (0, f"{out}\n")
-    assert "0 sharpened, 6 left unchanged" in done.stderr
+    assert "0 deblurred, 6 passed through" in done.stderr
     assert "PASS" in done.stderr
-    assert json.loads(report.read_text())["frames"] == {"passthrough": 6}
+    assert json.loads(report.read_text())["action_counts"] == {"passthrough": 6}
     assert json.loads(sheet.read_text())["passed"]
 
 
@@ -203,7 +203,7 @@ def test_the_output_is_an_argument_or_an_option(run, still, tmp_path, words):
 def test_no_limit_at_all_works_on_what_moves_and_leaves_what_rests(run, still, tmp_path):
     done = run("video", still, tmp_path / "out.mkv", "--min-blur", "0")
     assert done.exit_code == 0, done.output
-    assert "0 sharpened" in done.stderr
+    assert "0 deblurred" in done.stderr
 
 
 def test_a_clock_cuts_where_seconds_cut(run, still, tmp_path):

@@ -61,7 +61,7 @@ def score_clip(photo: Path, scratch: Path, *, minutes: float) -> tuple[float, fl
         write(scratch / "frames" / f"{i:06d}.png", shot)
         truths.append(truth)
     clip = encode(scratch / "frames", scratch / "clip.mp4", crf=RATE, pix_fmt="yuv420p")
-    config = replace(Config(), fuse=replace(Config().fuse, adapt=minutes))
+    config = replace(Config(), fuse=replace(Config().fuse, fine_tune_minutes=minutes))
     deblur_video(clip, scratch / "plain.mp4")
     report = deblur_video(clip, scratch / "adapted.mp4", config=config)
     shown = [decode(scratch / f"{name}.mp4", scratch / name) for name in ("clip", "plain", "adapted")]

@@ -13,7 +13,7 @@ from freezeframe.pipeline.adaptation.network import load_plain_network
 from freezeframe.pipeline.bench.methods import FREEZEFRAME, INPUT, methods_for, read, write
 from freezeframe.pipeline.bench.run import bench
 from freezeframe.pipeline.config import Config
-from freezeframe.pipeline.stages.fusion_network import finish_photo
+from freezeframe.pipeline.stages.fusion_network import run_fusion_network_on_photo
 
 PATCHES = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "gopro_patches"
 MIN_GAIN_DB = 0.8  # dB
@@ -36,7 +36,7 @@ def single_frame_network(source: Path, output: Path) -> None:
     network = load_plain_network(Config())
     output.mkdir()
     for path in sorted(source.glob("*.png")):
-        linear = finish_photo(srgb_to_linear(read(path)), network)
+        linear = run_fusion_network_on_photo(srgb_to_linear(read(path)), network)
         write(output / path.name, linear_to_srgb(linear))
 
 

@@ -20,8 +20,9 @@ from freezeframe.data.synthesis.scene2d.motion import translation
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import FuseConfig
+from freezeframe.pipeline.stages.flows import ChainedFlows, adjacent_flows
 from freezeframe.pipeline.stages.fuse import deconvolve_frame, fuse
-from freezeframe.pipeline.stages.measure import ChainedFlows, adjacent_flows, velocities
+from freezeframe.pipeline.stages.measure import velocities
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "photos"
 SHUTTER, FRAMES = 0.8, 5

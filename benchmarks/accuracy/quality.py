@@ -27,7 +27,7 @@ from freezeframe.pipeline.bench.methods import FREEZEFRAME, NO_NETWORK, Method, 
 from freezeframe.pipeline.bench.run import bench
 from freezeframe.pipeline.bench.scoring import Metrics, mean_over_sequences
 from freezeframe.pipeline.config import Config
-from freezeframe.pipeline.stages.measure import adjacent_flows
+from freezeframe.pipeline.stages.flows import adjacent_flows
 from freezeframe.pipeline.tasks.video import deblur_video
 
 REDS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "reds"

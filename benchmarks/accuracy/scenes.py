@@ -42,7 +42,7 @@ from freezeframe.pipeline.solvers.scene_fit import (
     render_frame,
     with_depth,
 )
-from freezeframe.pipeline.stages.measure import ESTIMATORS, adjacent_flows
+from freezeframe.pipeline.stages.flows import ESTIMATORS, adjacent_flows
 from freezeframe.pipeline.tasks.scene.evaluate import align_camera
 from freezeframe.pipeline.tasks.scene.sharpen_shot import SharpenedShot, sharpen_shot
 from freezeframe.splatting.camera.lie import compose_se3, so3_exp

@@ -25,7 +25,8 @@ from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.models.registry.bundled import SHUTTER, read_shutter_net
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.motion.shutter.estimator import ShutterEstimate, estimate_shutter, pool_shutters
-from freezeframe.pipeline.stages.measure import SHUTTER_PRIOR_MEAN, SHUTTER_PRIOR_STD, adjacent_flows
+from freezeframe.pipeline.stages.flows import adjacent_flows
+from freezeframe.pipeline.stages.survey import SURVEY_PARAMS
 
 HELD_OUT = Path(__file__).resolve().parents[3] / "shared" / "data" / "test"
 PHOTOS, REDS = HELD_OUT / "photos", HELD_OUT / "reds"
@@ -154,7 +155,7 @@ def encode_decode(encoded: Tensor, rate: int) -> Tensor:
 
 
 def estimate_fraction(encoded: Tensor) -> float:
-    return estimate_clip(encoded).posterior_median(SHUTTER_PRIOR_MEAN, SHUTTER_PRIOR_STD)
+    return estimate_clip(encoded).posterior_median(SURVEY_PARAMS.prior_mean, SURVEY_PARAMS.prior_std)
 
 
 def estimate_sequences(folder: Path) -> dict[str, float]:
@@ -168,7 +169,9 @@ def estimate_sequences(folder: Path) -> dict[str, float]:
             estimate_clip(decoded[i : i + CLIP_LENGTH])
             for i in range(0, len(decoded) - CLIP_LENGTH + 1, CLIP_LENGTH)
         ]
-        results[name] = pool_shutters(estimates).posterior_median(SHUTTER_PRIOR_MEAN, SHUTTER_PRIOR_STD)
+        results[name] = pool_shutters(estimates).posterior_median(
+            SURVEY_PARAMS.prior_mean, SURVEY_PARAMS.prior_std
+        )
     return results
 
 

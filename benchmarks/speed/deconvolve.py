@@ -23,8 +23,9 @@ from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.bench.methods import read
 from freezeframe.pipeline.config import FuseConfig
+from freezeframe.pipeline.stages.flows import ChainedFlows, adjacent_flows
 from freezeframe.pipeline.stages.fuse import fuse
-from freezeframe.pipeline.stages.measure import ChainedFlows, adjacent_flows, velocities
+from freezeframe.pipeline.stages.measure import velocities
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 PROTOTYPE = SHARED / "prototypes" / "multiframe_rl" / "mfrl.py"

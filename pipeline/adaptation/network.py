@@ -1,4 +1,4 @@
-"""The network of a job: the shipped one, the user's own, or one that has learned from the clip itself."""
+"""Load the fusion network of a job: bundled, from a file, or fine-tuned on the clip."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from freezeframe.models.runtime.engine import build_inference
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
-from .fine_tuning import adapt
+from .fine_tuning import fine_tune
 
 
-def load_network(  # noqa: PLR0913  # the clip, the settings, and who is told
+def load_network(  # noqa: PLR0913  # the clip, the settings, and the callback
     config: Config,
     source: Source,
     *,
@@ -27,27 +27,30 @@ def load_network(  # noqa: PLR0913  # the clip, the settings, and who is told
     key: str,
     progress: ProgressCallback = null_progress,
 ) -> tuple[FusionInference | None, tuple[str, ...]]:
-    """What finishes the deconvolved frames of a job, ready to run, and what to tell about it.
+    """Load the fusion network, fine-tune it if `config` says so, and return it with remarks for the user.
 
     Args:
-        config: Which weights, and for how many minutes they learn from the clip.
+        config: Weights, and minutes of fine-tuning.
         source: The clip.
-        shutter: Its exposure time over frame interval.
-        output: Where the job writes; weights that learned from the clip are kept beside it.
-        progress: Told of the learning.
-        key: Fingerprint of clip and settings: an interrupted job goes on with the weights it began with.
+        shutter: Exposure time over frame interval of the clip.
+        output: Path of the output; fine-tuned weights are saved beside it.
+        key: Hash of clip and settings; an interrupted job continues with its saved weights.
+        progress: Receives the seconds of fine-tuning.
     """
     network = load_weights(config)
     if network is None:
         return None, ()
     message: tuple[str, ...] = ()
-    accepted = adapted_weights_path(output)
-    if config.fuse.adapt > 0 and accepted.exists() and _key_of(accepted) == key:
-        network, message = read_network(accepted), (f"{accepted}: learned from this clip in an earlier run",)
-    elif config.fuse.adapt > 0:
-        # Weights that learned from another clip, or in another way, are the user's by now.
-        destination = claim(accepted, force=config.output.force)
-        result = adapt(network, source, shutter=shutter, minutes=config.fuse.adapt, progress=progress)
+    weights_path = fine_tuned_weights_path(output)
+    if config.fuse.fine_tune_minutes > 0 and weights_path.exists() and _read_key(weights_path) == key:
+        network = read_network(weights_path)
+        message = (f"{weights_path}: fine-tuned on this clip by an earlier run",)
+    elif config.fuse.fine_tune_minutes > 0:
+        # Weights of another clip or of other settings belong to the user: replace them only with --force.
+        destination = claim(weights_path, force=config.output.force)
+        result = fine_tune(
+            network, source, shutter=shutter, minutes=config.fuse.fine_tune_minutes, progress=progress
+        )
         network, message = result.network, (result.message,)
         if result.accepted:
             with destination.draft() as path:
@@ -56,22 +59,22 @@ def load_network(  # noqa: PLR0913  # the clip, the settings, and who is told
 
 
 def load_plain_network(config: Config) -> FusionInference | None:
-    """The network that `config` names, ready to run, without a clip to learn from."""
+    """Load the fusion network of `config` without fine-tuning."""
     network = load_weights(config)
     return network and build_inference(network, device=config.device, precision=config.precision)
 
 
-def adapted_weights_path(output: Path) -> Path:
-    """Where the weights that learned from a clip are kept; `--network` takes them for another clip."""
+def fine_tuned_weights_path(output: Path) -> Path:
+    """Path of the fine-tuned weights beside an output; `--network` loads them for another clip."""
     return output.with_name(output.name + ".network.safetensors")
 
 
 def load_weights(config: Config) -> FusionNet | None:
-    """Those that `config` names, or None."""
+    """Read the weights of `config.fuse.network`; None for "none"."""
     which = config.fuse.network
     return None if which == "none" else read_network(WEIGHTS if which == "bundled" else Path(which))
 
 
-def _key_of(path: Path) -> str | None:
+def _read_key(path: Path) -> str | None:
     with safe_open(str(path), "pt") as file:
         return (file.metadata() or {}).get("key")

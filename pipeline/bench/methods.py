@@ -26,8 +26,8 @@ from freezeframe.models.restorer.image_restorer import load_image_restorer
 from freezeframe.models.restorer.load import load_restorer
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import Config, RefineConfig
-from freezeframe.pipeline.stages.measure import survey
 from freezeframe.pipeline.stages.refine import refine
+from freezeframe.pipeline.stages.survey import survey
 from freezeframe.pipeline.tasks.video import deblur_video
 
 from .classical import Deconvolver, deconvolve_tiled, load_skimage_restoration, richardson_lucy, wiener

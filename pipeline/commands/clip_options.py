@@ -65,7 +65,7 @@ class ClipOptions:
                 "rate": self.fps, "skip_damaged": self.skip_damaged, "force": force,
             },
             measure={"shutter": self.shutter, "estimator": self.estimator},
-            fuse={"radius": self.radius, "iterations": self.iterations, "adapt": self.adapt,
+            fuse={"radius": self.radius, "iterations": self.iterations, "fine_tune_minutes": self.adapt,
                   "network": options.network(self.network)},
             splat={"mode": self.splat, "budget": self.budget},
             refine={"checkpoint": self.restorer},

@@ -74,8 +74,11 @@ def parse_codec(text: str) -> CodecName:
     return name
 
 
-PresetName = Literal["auto", "sports", "handheld", "burst"]
-PresetOption = Annotated[PresetName, typer.Option(help="A named starting point.", rich_help_panel=ADVANCED)]
+PresetName = Literal["auto", "sports"]
+PresetOption = Annotated[
+    PresetName,
+    typer.Option(help="auto, or sports: one neighbour on either side.", rich_help_panel=ADVANCED),
+]
 Strength = Annotated[
     float, typer.Option(min=0, max=1, help="How much of the change to keep: 0 none, 1 all of it.")
 ]

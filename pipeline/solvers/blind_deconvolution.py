@@ -1,11 +1,11 @@
-"""Undoing hand shake: the kernel of every photo of a burst, and the sharp picture that explains them all.
+"""Multi-frame blind deconvolution: one blur kernel per photo of a burst, and the latent image.
 
-Shake within an exposure is not the motion between photos, so no flow tells it. But each photo v is the same
-sharp picture x, blurred by a small kernel k of its own. Alternating between the kernels (least squares,
-nothing negative; Fergus et al. 2006, Sroubek & Milanfar 2012) and the picture (Wiener's quotient with a
-total-variation prior, by half-quadratic splitting; Wang et al. 2008) finds both: eight kernels with different
-gaps leave no frequency unseen. What a photo does not show (beyond its border, at white, behind something that
-moved) is filled with what the others say it would have shown.
+The shake during an exposure is not the motion between photos, so flow cannot measure it. Each photo v is the
+latent image x, blurred by a small kernel k of its own. Alternating minimisation estimates the kernels (least
+squares, non-negative; Fergus et al. 2006, Sroubek & Milanfar 2012) and the image (Wiener quotient with a
+total-variation prior, by half-quadratic splitting; Wang et al. 2008). Eight kernels with different zeros
+leave no frequency without an observation. Pixels that a photo does not observe (beyond its border, saturated,
+occluded by moving objects) are filled with the re-blurred estimate.
 
 Nothing here takes a gradient.
 """
@@ -18,12 +18,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ROUNDS = 10
-TV_WEIGHT = 0.07  # of the total-variation prior, against a photo seen without blur
-FLAT_WEIGHT = 0.1  # share of frequencies' weight that does not grow with frequency
-RIDGE_WEIGHT = 1e-2  # pull of a kernel towards its first guess, against a picture of usual texture
-KERNEL_THRESHOLD = 0.05  # of a kernel's peak: less is noise
-DESCENT_STEPS = 100
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlindDeconvolutionParams:
+    """Tunables of the alternating minimisation."""
+
+    rounds: int = 10  # updates of kernels and image
+    image_steps: int = 3  # half-quadratic steps per round
+    descent_steps: int = 100  # of accelerated projected gradient descent per round
+    tv_weight: float = 0.07  # of the total-variation prior, relative to a photo without blur
+    flat_weight: float = 0.1  # frequency weight at frequency 0, where natural images have the most energy
+    ridge_weight: float = 1e-2  # pull of a kernel towards its initial value, at the reference's texture
+    kernel_threshold: float = 0.05  # fraction of a kernel's peak below which values are noise
+    slope_noise: float = 1.2  # times the noise: slopes of an image below it are noise
+    taper_px: int = 24  # width of the fade to the border
+
+
+BLIND_DECONVOLUTION_PARAMS = BlindDeconvolutionParams()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +42,9 @@ class AlignedBurst:
     """Photos of one scene on one pixel grid."""
 
     linear: Tensor  # [T, 3, H, W] linear RGB
-    consistency: Tensor  # [T, H, W] in [0, 1]; 0 where a photo does not show what the reference shows
-    reference: int  # whose kernel has its centre of mass in its middle
-    noise: float  # standard deviation of the noise of gamma-coded light
+    consistency: Tensor  # [T, H, W] in [0, 1]; 0 where a photo differs from the reference
+    reference: int  # number of the photo whose kernel is centred
+    noise: float  # standard deviation of the gamma-coded noise
 
 
 def blind_deconvolve(
@@ -42,98 +53,109 @@ def blind_deconvolve(
     kernels: Tensor,
     *,
     reference_information: float,
-    rounds: int = ROUNDS,
+    params: BlindDeconvolutionParams = BLIND_DECONVOLUTION_PARAMS,
 ) -> tuple[Tensor, Tensor]:
-    """The sharp picture, and the kernels that blurred it.
+    """Estimate the latent image and the blur kernels.
 
     Args:
         aligned: The photos.
-        start: First guess of the picture. [3, H, W] linear RGB.
-        kernels: First guess of the kernels, [T, S, S] with odd S; zeros where nothing is known.
-        reference_information: Texture, as `kernel_information` gives it, for which the photos outweigh the first guess of the kernels.
-        rounds: How often kernels and picture improve each other.
+        start: Initial image. [3, H, W] linear RGB.
+        kernels: Initial kernels, [T, S, S] with odd S; zeros if unknown.
+        reference_information: `kernel_information` at which the photos outweigh the initial kernels.
+        params: Tunables.
 
     Returns:
         [3, H, W] linear RGB and [T, S, S]; each kernel sums to 1.
     """
     level = aligned.linear.mean((0, 2, 3), keepdim=True)
-    taper = _taper(start.shape[-2:]).to(start)
-    sharp, guess = (start - level[0]) * taper, kernels
+    taper = _taper(start.shape[-2:], params.taper_px).to(start)
+    sharp, initial = (start - level[0]) * taper, kernels
     observed = (aligned.linear - level) * aligned.consistency[:, None]
     missing = 1 - aligned.consistency[:, None]
     full = observed + missing * sharp
-    for iteration in range(rounds):
-        if iteration or not guess.any():
+    for iteration in range(params.rounds):
+        if iteration or not initial.any():
             kernels = estimate_kernels(
-                sharp, full * taper, guess, reference_information=reference_information
+                sharp, full * taper, initial, reference_information=reference_information, params=params
             )
         blurs = _spectra(kernels, start.shape[-2:], reference=aligned.reference)
-        sharp = _wiener_tv(full * taper, blurs, sharp, step=1.2 * aligned.noise)
+        sharp = _wiener_tv(full * taper, blurs, sharp, aligned.noise, params)
         full = observed + missing * _inverse(blurs[:, None] * _spectrum(sharp), sharp)
     return sharp + level[0], kernels
 
 
 def estimate_kernels(
-    sharp: Tensor, blurred: Tensor, guess: Tensor, *, reference_information: float
+    sharp: Tensor,
+    blurred: Tensor,
+    initial: Tensor,
+    *,
+    reference_information: float,
+    params: BlindDeconvolutionParams = BLIND_DECONVOLUTION_PARAMS,
 ) -> Tensor:
-    """The kernels that turn one picture into others.
+    """Kernels that blur one image into others.
 
-    Minimises |sharp * k - blurred|^2 + |k - guess|^2, k >= 0, by accelerated projected gradient descent
-    (Beck & Teboulle 2009). Frequencies count in proportion to their own height: natural pictures would
-    otherwise speak of their broadest shapes only, which blur does not change.
+    Minimises |sharp * k - blurred|^2 + |k - initial|^2, k >= 0, by accelerated projected gradient descent
+    (Beck & Teboulle 2009). The error is weighted by frequency: the low frequencies of natural images, which
+    blur does not change, would dominate it otherwise.
 
     Args:
         sharp: [3, H, W] of zero mean, faded to its borders.
         blurred: [T, 3, H, W], likewise.
-        guess: [T, S, S] with odd S.
-        reference_information: Texture for which the photos outweigh the guess.
+        initial: [T, S, S] with odd S.
+        reference_information: `kernel_information` at which the photos outweigh the initial kernels.
+        params: Tunables.
+
+    Returns:
+        [T, S, S]; each kernel sums to 1.
     """
-    size = guess.shape[-1]
-    gram, rhs = _normal_equations(sharp, blurred, size)
-    ridge = RIDGE_WEIGHT * reference_information * sharp[0].numel()
+    size = initial.shape[-1]
+    gram, rhs = _normal_equations(sharp, blurred, size, params)
+    ridge = params.ridge_weight * reference_information * sharp[0].numel()
     gram.diagonal().add_(ridge)
-    rhs = rhs + ridge * guess.flatten(1)
-    kernels = _solve_nonnegative(gram, rhs)
+    rhs = rhs + ridge * initial.flatten(1)
+    kernels = _solve_nonnegative(gram, rhs, params.descent_steps)
     kernels = torch.where(
-        kernels > KERNEL_THRESHOLD * kernels.amax(1, keepdim=True), kernels, torch.zeros_like(kernels)
+        kernels > params.kernel_threshold * kernels.amax(1, keepdim=True), kernels, torch.zeros_like(kernels)
     )
     return (kernels / kernels.sum(1, keepdim=True).clamp_min(1e-9)).view(-1, size, size)
 
 
-def kernel_information(image: Tensor) -> float:
-    """What a picture [3, H, W] says about kernels: its energy per pixel, weighted as `estimate_kernels` does."""
+def kernel_information(image: Tensor, params: BlindDeconvolutionParams = BLIND_DECONVOLUTION_PARAMS) -> float:
+    """Texture of an image [3, H, W]: energy per pixel, with the frequency weights of `estimate_kernels`."""
     spectrum = _spectrum(image - image.mean((1, 2), keepdim=True))
-    energy = _inverse(_weight(image) * spectrum.abs().square().sum(0), image)
+    energy = _inverse(_frequency_weight(image, params) * spectrum.abs().square().sum(0), image)
     return float(energy[0, 0]) / image[0].numel()
 
 
 def blur_with(image: Tensor, kernels: Tensor, *, reference: int | None = None) -> Tensor:
-    """A picture [3, H, W] as seen through each of the kernels, [T, S, S]: [T, 3, H, W], wrapped around.
+    """An image [3, H, W], blurred by each of the kernels [T, S, S] with wrapped borders: [T, 3, H, W].
 
-    With a `reference`, that kernel's centre of mass counts as the middle of all, as in what `blind_deconvolve` gives.
+    With a `reference`, all kernels are shifted so that its centre of mass is at 0, as in `blind_deconvolve`.
     """
     spectra = _spectra(kernels, image.shape[-2:], reference=reference)
     return _inverse(spectra[:, None] * _spectrum(image), image)
 
 
 def mtf_max(kernels: Tensor, like: Tensor) -> float:
-    """The largest share that any of the kernels [T, S, S] passes, as a mean over all frequencies."""
+    """The maximum modulation transfer over the kernels [T, S, S], averaged over all frequencies."""
     return float(_spectra(kernels, like.shape[-2:]).abs().amax(0).mean())
 
 
-def _normal_equations(sharp: Tensor, blurred: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Correlations of the picture with itself, [S S, S S], and with each photo, [T, S S]."""
-    weight, spectrum = _weight(sharp), _spectrum(sharp)
-    own = _inverse(weight * spectrum.abs().square().sum(0), sharp)
+def _normal_equations(
+    sharp: Tensor, blurred: Tensor, size: int, params: BlindDeconvolutionParams
+) -> tuple[Tensor, Tensor]:
+    """Autocorrelation of the image, [S S, S S], and its correlation with each photo, [T, S S]."""
+    weight, spectrum = _frequency_weight(sharp, params), _spectrum(sharp)
+    autocorrelation = _inverse(weight * spectrum.abs().square().sum(0), sharp)
     cross = _inverse(weight * (spectrum.conj() * _spectrum(blurred)).sum(1), sharp)
     offsets = torch.arange(-(size // 2), size // 2 + 1)
     down, across = (axis.flatten() for axis in torch.meshgrid(offsets, offsets, indexing="ij"))
-    gram = own[down[:, None] - down, across[:, None] - across]
+    gram = autocorrelation[down[:, None] - down, across[:, None] - across]
     return gram, cross[:, down, across]
 
 
-def _solve_nonnegative(gram: Tensor, rhs: Tensor) -> Tensor:
-    """The vectors k >= 0, [T, N], that minimise k curve k / 2 - pull k."""
+def _solve_nonnegative(gram: Tensor, rhs: Tensor, steps: int) -> Tensor:
+    """The vectors k >= 0, [T, N], that minimise k gram k / 2 - rhs k."""
     max_eigenvalue = torch.linalg.vector_norm(gram, dim=0).max()
     direction = torch.ones(len(gram), dtype=gram.dtype, device=gram.device)
     for _ in range(12):
@@ -143,7 +165,7 @@ def _solve_nonnegative(gram: Tensor, rhs: Tensor) -> Tensor:
     step = 0.95 / max_eigenvalue
     current = extrapolated = torch.zeros_like(rhs)
     momentum = 1.0
-    for _ in range(DESCENT_STEPS):
+    for _ in range(steps):
         updated = (extrapolated - step * (extrapolated @ gram - rhs)).clamp_min(0)
         next_momentum = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
         extrapolated = updated + (momentum - 1) / next_momentum * (updated - current)
@@ -151,23 +173,26 @@ def _solve_nonnegative(gram: Tensor, rhs: Tensor) -> Tensor:
     return current
 
 
-def _wiener_tv(photos: Tensor, blurs: Tensor, start: Tensor, *, step: float, rounds: int = 3) -> Tensor:
-    """The picture of least total variation that explains the photos; `step` is the slope taken for noise."""
+def _wiener_tv(
+    photos: Tensor, blurs: Tensor, start: Tensor, noise: float, params: BlindDeconvolutionParams
+) -> Tensor:
+    """Image of small total variation that re-blurs to the photos; slopes within the noise are removed."""
+    step = params.slope_noise * noise
     down, across = _differences(start)
     top = (blurs.conj()[:, None] * _spectrum(photos)).sum(0)
-    bottom = blurs.abs().square().sum(0) + TV_WEIGHT * (down.abs().square() + across.abs().square())
+    bottom = blurs.abs().square().sum(0) + params.tv_weight * (down.abs().square() + across.abs().square())
     sharp = start
-    for _ in range(rounds):
+    for _ in range(params.image_steps):
         slopes = torch.stack([sharp.roll(-1, -2) - sharp, sharp.roll(-1, -1) - sharp])
         size = slopes.square().sum((0, 1)).sqrt().clamp_min(1e-9)
         spectra = _spectrum(slopes * (1 - step / size).clamp_min(0))
-        prior = TV_WEIGHT * (down.conj() * spectra[0] + across.conj() * spectra[1])
+        prior = params.tv_weight * (down.conj() * spectra[0] + across.conj() * spectra[1])
         sharp = _inverse((top + prior) / bottom, start)
     return sharp
 
 
 def _spectra(kernels: Tensor, size: tuple[int, ...], *, reference: int | None = None) -> Tensor:
-    """[T, H, W/2 + 1] of kernels [T, S, S], all moved so that the reference's centre of mass is at 0."""
+    """[T, H, W/2 + 1] of kernels [T, S, S], shifted so that the reference's centre of mass is at 0."""
     side = kernels.shape[-1]
     fft_buffer = kernels.new_zeros(len(kernels), *size)
     fft_buffer[:, :side, :side] = kernels
@@ -183,14 +208,14 @@ def _spectra(kernels: Tensor, size: tuple[int, ...], *, reference: int | None = 
 
 
 def _differences(like: Tensor) -> tuple[Tensor, Tensor]:
-    """Spectra of the steps down and to the right."""
+    """Spectra of the forward differences down and to the right."""
     rows, columns = _frequencies(like)
     return torch.exp(2j * math.pi * rows) - 1, torch.exp(2j * math.pi * columns) - 1
 
 
-def _weight(like: Tensor) -> Tensor:
+def _frequency_weight(like: Tensor, params: BlindDeconvolutionParams) -> Tensor:
     down, across = _differences(like)
-    return (down.abs().square() + across.abs().square()).sqrt() + FLAT_WEIGHT
+    return (down.abs().square() + across.abs().square()).sqrt() + params.flat_weight
 
 
 def _frequencies(like: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,8 +235,8 @@ def _inverse(spectrum: Tensor, like: Tensor) -> Tensor:
     return image
 
 
-def _taper(size: tuple[int, ...], width: int = 24) -> Tensor:
-    """[H, W] from 0 at the border to 1 inside, a raised cosine: what wraps around then meets nothing."""
+def _taper(size: tuple[int, ...], width: int) -> Tensor:
+    """Raised cosine [H, W], 0 at the border and 1 inside, so that nothing wraps around."""
     sides = []
     for length in size:
         inward = torch.arange(length) + 0.5

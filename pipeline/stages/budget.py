@@ -1,21 +1,27 @@
-"""A limited time, spent on the worst frames first."""
+"""Time limit of a run: raise the blur thresholds so that the most blurred frames are processed first."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-SECONDS_PER_MEGAPIXEL = (
-    2.5  # seconds for which a frame of a million pixels is worked on, until it is known better
-)
-SMOOTHING = 0.5  # share of the new measurement in the mean
-PASSTHROUGH_COST = 4  # times the first pass: frames are decoded again, encoded, and the file is read back
-EPSILON = 1e-6
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetParams:
+    """Cost model of a run."""
+
+    seconds_per_megapixel: float = 2.5  # initial estimate of the processing time of a frame
+    smoothing: float = 0.5  # weight of a new measurement in the running mean
+    passthrough_cost: float = 4  # times the first pass: decode again, encode, read the file back
+
+
+BUDGET_PARAMS = BudgetParams()
 
 
 class Budget:
-    """Raises the gate's thresholds until what is left to do fits into the time that is left."""
+    """Remaining time of a run, and the frames that fit into it."""
 
     def __init__(
         self,
@@ -23,45 +29,47 @@ class Budget:
         *,
         megapixels: float,
         read_seconds: float,
+        params: BudgetParams = BUDGET_PARAMS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start the clock.
 
         Args:
-            seconds: Until everything must be done; infinite where nobody waits.
+            seconds: Time limit; infinite for none.
             megapixels: Size of a frame.
-            read_seconds: Seconds that the first pass took for a frame.
-            clock: Tells seconds.
+            read_seconds: Time of the first pass per frame.
+            params: Cost model.
+            clock: Current time in seconds.
         """
-        self._clock = clock
+        self._clock, self._params = clock, params
         self._end = clock() + seconds
-        self._passthrough_seconds = PASSTHROUGH_COST * read_seconds
-        self.frame_seconds = SECONDS_PER_MEGAPIXEL * megapixels  # seconds, of work on one frame
+        self._passthrough_seconds = params.passthrough_cost * read_seconds
+        self.frame_seconds = params.seconds_per_megapixel * megapixels  # processing time of a frame
 
     @property
     def is_limited(self) -> bool:
-        """Whether anybody waits."""
+        """Whether there is a time limit."""
         return self._end < math.inf
 
     def update(self, frames: int, seconds: Mapping[str, float]) -> None:
-        """So many frames have been worked on, in so many seconds per stage."""
+        """Update the processing time per frame from one window: number of frames, seconds per stage."""
         if frames:
-            spent = sum(seconds.values()) - seconds.get("write", 0.0)
-            self.frame_seconds += SMOOTHING * (spent / frames - self.frame_seconds)
+            total = sum(seconds.values()) - seconds.get("write", 0.0)
+            self.frame_seconds += self._params.smoothing * (total / frames - self.frame_seconds)
 
     def estimate(self, deblur_frames: int, frames: int) -> float:
-        """Seconds for `deblur_frames` frames to be worked on of `frames` to be written; no more than there are."""
+        """Seconds to process `deblur_frames` of the remaining `frames`; at most the remaining time."""
         remaining = self._end - self._clock()
         return min(
             max(0.0, remaining), deblur_frames * self.frame_seconds + frames * self._passthrough_seconds
         )
 
     def threshold_scale(self, blur_ratios: Sequence[float], *, ramp_start: float) -> float:
-        """The factor, at least 1, on the gate's thresholds with which the rest can be done in time.
+        """Factor, at least 1, on the blur thresholds with which the remaining frames fit into the time.
 
         Args:
-            blur_ratios: How many times over the threshold the blur of each frame still to come is.
-            ramp_start: Excess from which a frame is worked on.
+            blur_ratios: Blur of each remaining frame over its threshold.
+            ramp_start: Blur ratio from which a frame is processed.
         """
         if not self.is_limited:
             return 1.0
@@ -69,5 +77,5 @@ class Budget:
         count = max(0, int(remaining / self.frame_seconds))
         if count >= len(blur_ratios):
             return 1.0
-        # The strongest frame that finds no time is the first to be left alone.
-        return max(1.0, sorted(blur_ratios, reverse=True)[count] / ramp_start * (1 + EPSILON))
+        # The most blurred frame that does not fit lies just below the ramp.
+        return max(1.0, sorted(blur_ratios, reverse=True)[count] / ramp_start * (1 + 1e-6))

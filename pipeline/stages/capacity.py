@@ -1,4 +1,4 @@
-"""Whether pictures of a size fit into memory: asked before the work, as no library says so in time."""
+"""Check that images of a given size fit into memory, before libraries fail in the middle of the work."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from freezeframe.pipeline.config import ShotConfig
 
 from .shots import PIXEL_BYTES, frames_per_window
 
-RUNTIME_BYTES = 4 * 10**8  # bytes of compiled code, threads and weights beside the pictures
+RUNTIME_BYTES = 4 * 10**8  # bytes of compiled code, threads and weights
 PHOTO_BYTES = (
-    100  # per pixel of a photo that is restored or merged: its light, codes and what is made of them
+    100  # bytes per pixel of a photo that is restored or merged: linear, encoded, intermediate images
 )
 
 
 def check_window_memory(source: VideoSource | ImageFolderSource, config: ShotConfig) -> None:
-    """Refuse a clip whose frames are so large that not even one window of them fits into memory."""
+    """Check that one window of a clip fits into memory.
+
+    Raises:
+        FreezeframeError: It does not.
+    """
     size = frame_size(source)
     if size is not None:
         frames = frames_per_window(size, config) + 2 * config.context
@@ -28,7 +32,11 @@ def check_window_memory(source: VideoSource | ImageFolderSource, config: ShotCon
 
 
 def check_memory(name: str, size: tuple[int, int], *, bytes_per_pixel: float) -> None:
-    """Refuse pictures of a size (height, width) that does not fit into memory."""
+    """Check that images of `size` (height, width) fit into memory.
+
+    Raises:
+        FreezeframeError: They do not; the message starts with `name`.
+    """
     height, width = size
     required, free = RUNTIME_BYTES + height * width * bytes_per_pixel, free_bytes(torch.device("cpu"))
     if required > free:
@@ -39,7 +47,7 @@ def check_memory(name: str, size: tuple[int, int], *, bytes_per_pixel: float) ->
 
 
 def frame_size(source: VideoSource | ImageFolderSource) -> tuple[int, int] | None:
-    """Height and width of a clip's frames; None where only decoding tells."""
+    """Height and width of the frames of a clip; None if only decoding shows them."""
     if isinstance(source, VideoSource):
         return source.info.height, source.info.width
     return display_size(source.images[0])

@@ -1,4 +1,4 @@
-"""The last part of the fuse stage: the learned network over what the deconvolution recovered.
+"""The second part of the fuse stage: the fusion network corrects the deconvolved frames.
 
 Nothing here takes a gradient.
 """
@@ -21,44 +21,44 @@ from .fuse import FusedFrames
 RESIDUAL_SCALE = 0.9  # see `residual_scale`
 
 
-def finish(
+def run_fusion_network(
     fused: FusedFrames, clip: Clip, motion: Motion, network: FusionInference | None, *, which: Sequence[int]
 ) -> Tensor:
-    """Let the network judge and mend each deconvolved frame.
+    """Add the residual of the network to each deconvolved frame.
 
     Args:
-        fused: What the deconvolution made of the frames `which`.
-        clip: The frames themselves.
-        motion: How they moved.
-        network: None leaves the deconvolution as it is.
+        fused: Deconvolved frames `which`.
+        clip: The recorded frames.
+        motion: Their flows.
+        network: None returns the deconvolved frames.
         which: Positions in the clip of the frames of `fused`.
 
     Returns:
-        [K, 3, H, W] linear RGB. Light outside [0, 1], which the network never saw, stays as it was.
+        [K, 3, H, W] linear RGB. Values outside [0, 1] keep their excess: the network was not trained on them.
     """
     if network is None or not which:
         return fused.images
     return torch.stack(
         [
-            _apply_network(image, fusion_input(fused, clip, motion, (k, i)), network)
+            _add_residual(image, fusion_input(fused, clip, motion, (k, i)), network)
             for k, (i, image) in enumerate(zip(which, fused.images, strict=True))
         ]
     )
 
 
-def finish_photo(image: Tensor, network: FusionInference | None) -> Tensor:
-    """A picture without neighbours, [3, H, W] linear RGB, as far as the network alone can mend it."""
+def run_fusion_network_on_photo(image: Tensor, network: FusionInference | None) -> Tensor:
+    """Add the residual of the network to an image without neighbours, [3, H, W] linear RGB."""
     if network is None:
         return image
     encoded, zeros = _encode(image), torch.zeros_like(image)
-    alone = build_network_input(
+    network_input = build_network_input(
         [encoded, encoded, encoded, encoded], blur_vector=zeros[:2], confidence=zeros[0]
     )
-    return _apply_network(image, alone, network)
+    return _add_residual(image, network_input, network)
 
 
 def fusion_input(fused: FusedFrames, clip: Clip, motion: Motion, position: tuple[int, int]) -> Tensor:
-    """The evidence, [16, H, W], of the frame at (position in `fused`, position in `clip`)."""
+    """Network input, [16, H, W], of the frame at (position in `fused`, position in `clip`)."""
     k, i = position
     frame = _encode(clip.images[i])
     neighbours = [
@@ -72,27 +72,27 @@ def fusion_input(fused: FusedFrames, clip: Clip, motion: Motion, position: tuple
 
 
 def warp_to(clip: Clip, motion: Motion, pair: tuple[int, int]) -> Tensor:
-    """Frame j of the pair (i, j) on the grid of frame i: [3, H, W] linear RGB."""
+    """Frame j of the pair (i, j), warped to the grid of frame i: [3, H, W] linear RGB."""
     i, j = pair
     return warp(clip.images[j], motion.flows[i, j].uv)
 
 
 def residual_scale(network_input: Tensor) -> float:
-    """Of the change that the network proposes on this evidence, [16, H, W], how much is taken.
+    """Fraction of the residual that is added, for one network input [16, H, W].
 
-    It learned from rendered clips, and these want all of it. REDS frames want 0.8 or less as they are and in
-    grain, 0.8 to 0.9 compressed: all of it costs them up to 0.15 dB, 0.9 up to 0.06. A tenth of what the
-    deconvolution does wrong is left by it. Without neighbours all of it is best.
+    The network was trained on rendered clips, which score best with 1.0. REDS frames score best with 0.8 or
+    less unprocessed and with sensor noise, and with 0.8 to 0.9 compressed: 1.0 costs them up to 0.15 dB, 0.9
+    up to 0.06 dB. With 0.9 a tenth of the errors of the deconvolution stays. Without neighbours 1.0 is best.
     """
     return 1.0 if bool(network_input[SINGLE_FRAME].any()) else RESIDUAL_SCALE
 
 
-def _apply_network(image: Tensor, network_input: Tensor, network: FusionInference) -> Tensor:
+def _add_residual(image: Tensor, network_input: Tensor, network: FusionInference) -> Tensor:
     encoded = network_input[FUSED]
-    change = residual_scale(network_input) * network(network_input[None])[0].to(encoded)
-    unchanged = change == 0
-    linear = to_linear_(change.add_(encoded).clamp_(0, 1), SRGB)
-    # Copied where nothing changes: there and back through a curve is not the identity on every processor.
+    residual = residual_scale(network_input) * network(network_input[None])[0].to(encoded)
+    unchanged = residual == 0
+    linear = to_linear_(residual.add_(encoded).clamp_(0, 1), SRGB)
+    # Copy pixels without a residual: encoding and decoding is not the identity on every processor.
     return torch.where(unchanged, image, linear.add_(image).sub_(image.clamp(0, 1)))
 
 

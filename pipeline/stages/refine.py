@@ -1,4 +1,4 @@
-"""The single-image restorer over every frame, in tiles.
+"""Single-image restoration of every frame, in tiles.
 
 Nothing here takes a gradient.
 """
@@ -14,26 +14,28 @@ from freezeframe.models.imageops.tiling import Restorer, tiled_inference
 from freezeframe.models.restorer.restorer import NetworkRestorer
 from freezeframe.pipeline.config import RefineConfig
 
-GRID = 32  # pixels; networks that halve the picture up to five times then pair the same pixels in every tile
+GRID = 32  # pixels; tiles start at multiples, so that networks with up to five stages pool the same pixels
 
 
 def refine(images: Tensor, restorer: Restorer | None, config: RefineConfig) -> Tensor:
-    """Restore each picture by itself.
+    """Restore each image independently.
 
     Args:
         images: [T, 3, H, W] linear RGB.
-        restorer: None leaves everything as it is.
+        restorer: None returns `images` itself.
         config: Size of the tiles.
 
     Returns:
-        [T, 3, H, W] linear RGB; `images` itself where there is no restorer.
+        [T, 3, H, W] linear RGB.
     """
     if restorer is None:
         return images
     refined = torch.empty_like(images)
     grid = lcm(GRID, restorer.multiple) if isinstance(restorer, NetworkRestorer) else GRID
     for before, after in zip(images[:, None], refined[:, None], strict=True):
-        # What a network knows of a whole picture is the same for all its tiles.
-        known = restorer.with_context(before) if isinstance(restorer, NetworkRestorer) else restorer
-        after.copy_(tiled_inference(known, before, tile=config.tile, overlap=config.overlap, multiple=grid))
+        # The global context of an image is computed once for all its tiles.
+        conditioned = restorer.with_context(before) if isinstance(restorer, NetworkRestorer) else restorer
+        after.copy_(
+            tiled_inference(conditioned, before, tile=config.tile, overlap=config.overlap, multiple=grid)
+        )
     return refined

@@ -1,4 +1,4 @@
-"""Proposals become frames once those after them are known, so that what was cut down fades in and out."""
+"""Apply proposals once the limits of the frames after them are known, so that corrections fade in and out."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from .gate import GatedFrame, Proposal, apply_proposal
 
 
 class StrengthSmoother:
-    """Holds the last proposals of a shot back until what comes after them can be heard."""
+    """Delays the proposals of a shot by `FADE_RADIUS` frames and limits the change of their strength."""
 
     def __init__(self, *, first: int, strength: float) -> None:
-        """Frames before number `first` are heard, but were written by an earlier run."""
+        """Frames before number `first` affect the envelope only: an earlier run wrote them."""
         self._first, self._strength = first, strength
         self._pending: deque[Proposal] = deque()
-        self._past_limits: list[float] = []  # limits of up to REACH frames before the held ones
+        self._past_limits: list[float] = []  # of up to FADE_RADIUS frames before the pending ones
 
     def add(self, proposals: Iterable[Proposal], *, last: bool) -> list[GatedFrame]:
-        """Take proposals of consecutive frames, and hand out all frames that are settled.
+        """Add proposals of consecutive frames and return all frames whose strength is final.
 
         Args:
-            proposals: Of the frames after those that were added before.
-            last: The shot ends with them.
+            proposals: Of the frames after those of the last call.
+            last: Whether the shot ends with them.
         """
         self._pending.extend(proposals)
         limits = [*self._past_limits, *(each.limit for each in self._pending)]

@@ -1,4 +1,4 @@
-"""Cut the stream at scene changes and into bounded windows that join without a seam.
+"""Divide the stream at scene cuts, and each shot into windows of bounded memory.
 
 Nothing here takes a gradient.
 """
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from freezeframe.data.types import Clip, Frame, stack_linear
 from freezeframe.pipeline.config import ShotConfig
 
-PIXEL_BYTES = 48  # light 12, flow and trust both ways 24, velocity 8, movers 4
+PIXEL_BYTES = 48  # linear RGB 12, flow and confidence in both directions 24, velocity 8, mask of movers 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """Consecutive frames of one shot, not yet decoded to light; `owned` are those this window writes."""
+    """Consecutive frames of one shot, as decoded; the window writes the frames of `owned`."""
 
     frames: tuple[Frame, ...]
     owned: range
@@ -24,18 +24,18 @@ class Window:
 
     @property
     def written(self) -> tuple[Frame, ...]:
-        """The frames that this window writes."""
+        """Frames that this window writes."""
         return self.frames[self.owned.start : self.owned.stop]
 
     def clip(self, *, shutter: float) -> Clip:
-        """The window as light."""
+        """The window as linear RGB."""
         times = tuple(frame.time for frame in self.frames)
         return Clip(images=stack_linear(self.frames), times=times, shutter=shutter, owned=self.owned)
 
     def subwindow(self, which: Iterable[int], *, context: int) -> Window:
-        """The smallest part of the window that holds frames `which` and their evidence.
+        """The smallest part of the window with frames `which` and `context` frames around them.
 
-        Frames that need no work, far from any that does, then cost no light and no flow.
+        Frames far from any of `which` are neither converted to linear RGB nor part of a flow.
         """
         positions = sorted(which)
         start = max(0, positions[0] - context)
@@ -45,7 +45,7 @@ class Window:
 
 
 def frames_per_window(size: tuple[int, int], config: ShotConfig) -> int:
-    """How many frames a window keeps, so that its light and motion fit `config.memory_mb`."""
+    """Frames that a window may write so that its images and motion fit into `config.memory_mb`."""
     height, width = size
     buffer = config.memory_mb * 10**6 // (PIXEL_BYTES * height * width)
     return int(min(config.max_frames, max(2, buffer - 2 * config.context)))
@@ -58,10 +58,10 @@ def windows(
     cuts: Container[int],
     start: int = 0,
 ) -> Iterator[Window]:
-    """Windows over the stream; each frame from number `start` on is kept by exactly one.
+    """Windows over the stream; exactly one owns each frame from number `start` on.
 
     Args:
-        frames: The stream, in display order; frames before `start` serve as context only.
+        frames: The stream, in display order; frames before `start` are context.
         config: Context on either side of a window, and memory.
         cuts: Numbers of frames before which the scene changes.
         start: Number of the first frame to write.
@@ -74,7 +74,7 @@ def windows(
 
 
 def _shots(frames: Iterable[Frame], cuts: Container[int]) -> Iterator[Iterator[Frame]]:
-    """One iterator per shot; each must be used up before the next is asked for."""
+    """One iterator per shot; each must be exhausted before the next is taken."""
     stream = iter(frames)
     upcoming = next(stream, None)
 
@@ -95,21 +95,21 @@ def _shots(frames: Iterable[Frame], cuts: Container[int]) -> Iterator[Iterator[F
 def _windows_of_shot(
     shot: Iterator[Frame], config: ShotConfig, *, number: int, start: int
 ) -> Iterator[Window]:
-    buffer: list[Frame] = []  # context before, frames to keep, context after
-    done = 0  # how many of `buffer` need no more writing
+    buffer: list[Frame] = []  # context before, owned frames, context after
+    written = 0  # frames at the start of `buffer` that are written or need no writing
     for frame in shot:
         buffer.append(frame)
         if frame.index < start:
-            done = len(buffer)
+            written = len(buffer)
         owned_count = frames_per_window(frame.picture.size, config)
-        if len(buffer) - done == owned_count + config.context:
-            yield _window(buffer, range(done, done + owned_count), number)
-            done += owned_count
-        surplus = max(0, done - config.context)
+        if len(buffer) - written == owned_count + config.context:
+            yield _window(buffer, range(written, written + owned_count), number)
+            written += owned_count
+        surplus = max(0, written - config.context)
         del buffer[:surplus]
-        done -= surplus
-    if done < len(buffer):
-        yield _window(buffer, range(done, len(buffer)), number)
+        written -= surplus
+    if written < len(buffer):
+        yield _window(buffer, range(written, len(buffer)), number)
 
 
 def _window(buffer: list[Frame], owned: range, shot: int) -> Window:

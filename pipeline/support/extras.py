@@ -1,4 +1,4 @@
-"""Optional packages that make freezeframe faster: which are here, and what their lack costs."""
+"""Optional packages that make freezeframe faster."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 
 class Extra(NamedTuple):
-    """One optional package."""
+    """An optional package."""
 
     package: str
     module: str
-    component: str  # runs on it
+    component: str  # that uses it
     slowdown: str  # without it
 
 
@@ -23,11 +23,13 @@ EXTRAS = (
 
 
 def missing_extras() -> tuple[Extra, ...]:
-    """Those that are not installed."""
+    """Optional packages that are not installed."""
     return tuple(extra for extra in EXTRAS if find_spec(extra.module) is None)
 
 
 def slow_notes() -> Iterator[str]:
-    """A sentence for each package whose lack makes sharpening slow."""
+    """One sentence per missing package: its effect on the speed, and how to install it."""
     for extra in missing_extras():
-        yield f"without {extra.package} {extra.component} is {extra.slowdown}; run: pip install {extra.package}"
+        yield (
+            f"without {extra.package} {extra.component} is {extra.slowdown}; run: pip install {extra.package}"
+        )

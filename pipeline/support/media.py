@@ -1,4 +1,4 @@
-"""Sources and sinks by their paths, and the keys by which a resumed run knows its own work."""
+"""Open sources and sinks by path; settings key and versions of a run."""
 
 from __future__ import annotations
 
@@ -21,23 +21,32 @@ PathLike = str | Path
 
 
 def open_source(path: Path, output: OutputConfig) -> VideoSource | ImageFolderSource:
-    """A video file, or a folder of numbered images."""
+    """Open a video file or a folder of numbered images.
+
+    Raises:
+        UnreadableMedia: The path does not exist, or a frame rate is given for a video file.
+    """
     if not path.exists():
         raise UnreadableMedia(f"{path}: there is no such file or folder; check the spelling")
     if path.is_dir():
         rate = {} if output.rate is None else {"rate": output.rate}
         return open_folder(path, start=output.start, end=output.end, **rate)
     if output.rate is not None:
-        raise UnreadableMedia(f"{path}: has times of its own; a frame rate (--fps) is for folders of images")
+        raise UnreadableMedia(
+            f"{path}: has its own timestamps; a frame rate (--fps) is for folders of images"
+        )
     return open_video(path, start=output.start, end=output.end, skip_damaged=output.skip_damaged)
 
 
 def open_sink(
     source: VideoSource | ImageFolderSource, path: Path, options: OutputConfig, *, key: str
 ) -> VideoSink | ImageFolderSink:
-    """A video file where the name has a video suffix, else a folder of numbered images.
+    """Open a video file if `path` has a video suffix, else a folder of numbered images.
 
-    What an earlier run of the same `key` finished is kept.
+    Frames that an interrupted run of the same `key` finished are kept.
+
+    Raises:
+        UnwritableOutput: The path cannot be written, or has a suffix of something else.
     """
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         _check_suffix(path)
@@ -46,7 +55,7 @@ def open_sink(
 
 
 def _check_suffix(path: Path) -> None:
-    """A mistyped file must not become a folder of that name."""
+    """Refuse a mistyped file name, which would become a folder."""
     kind = path.suffix.lower()
     if not kind or kind[1:].isdecimal() or path.is_dir():
         return
@@ -57,13 +66,13 @@ def _check_suffix(path: Path) -> None:
 
 
 def settings_key(config: Config) -> str:
-    """A fingerprint of everything that changes a frame, so that a resumed run joins only its own kind."""
+    """Hash of all settings that change a frame; a run resumes only work of the same key."""
     payload = asdict(replace(config, output=replace(config.output, force=False)))
     return hashlib.sha256(json.dumps([payload, _own_version()], default=str).encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
-    """What ran, for the report."""
+    """Versions of Python and of the libraries, for reports; "absent" if not installed."""
     names = ("torch", "kornia", "av", "opencv-python-headless", "numpy", "numba")
     installed = {name: _version(name) for name in names}
     return {"freezeframe": _own_version(), "python": platform.python_version(), **installed}

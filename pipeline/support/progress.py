@@ -1,4 +1,4 @@
-"""How far a job has come, told to whoever draws a bar; and what it has to say on the way."""
+"""Callbacks for progress and messages."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import Protocol
 
 
 class ProgressCallback(Protocol):
-    """Told of work done. A stage begins with what was there before; then comes what was done since."""
+    """Receives the work done since the last call. The first call of a stage holds what was done before."""
 
     def __call__(
         self, completed: int, total: int | None, stage: str = "", eta: float | None = None, /
     ) -> None:
-        """`completed` of `total` (None: unknown) frames; or of the parts of `stage`, which is named in words.
+        """Add `completed` of `total` frames, or of the units of `stage`.
 
-        `eta` seconds remain, where the caller knows better than an even rate tells.
+        Args:
+            completed: Units since the last call.
+            total: Units in all; None if unknown.
+            stage: Label of the stage; empty while frames are processed.
+            eta: Seconds that remain; None to extrapolate the rate so far.
         """
 
 
@@ -26,14 +30,14 @@ class FitProgress(Protocol):
         """Completed fraction, [0, 1]."""
 
 
-MessageCallback = Callable[[str], None]  # takes a sentence for the user
+MessageCallback = Callable[[str], None]  # receives one sentence for the user
 
 
 def null_progress(
     _completed: int, _total: int | None, _stage: str = "", _eta: float | None = None, /
 ) -> None:
-    """The progress of who wants none."""
+    """Ignore progress."""
 
 
 def null_message(_sentence: str, /) -> None:
-    """Says nothing to nobody."""
+    """Ignore messages."""

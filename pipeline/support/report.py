@@ -1,24 +1,29 @@
-"""What was done to each frame and why, as JSON and as a few lines for a person."""
+"""Report of a run: the verdict on each frame, and wall time per stage."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from freezeframe.data.media.files.publish import claim
 from freezeframe.data.types import ShotReport, Verdict
 from freezeframe.data.verification import VerificationReport
 from freezeframe.pipeline.config import Config
 
+from .json_values import SCHEMA, to_json_values
 from .summary import format_counts, format_remarks
 from .units import format_clock, pluralize
+
+Stage = Literal[
+    "thumbnail", "survey", "fine_tune", "decode", "measure", "fuse", "fusion_network", "splat", "refine",
+    "gate", "write", "finalize",
+]  # fmt: skip
 
 
 class Stopwatch:
@@ -29,16 +34,16 @@ class Stopwatch:
 
     @contextmanager
     def window(self) -> Iterator[dict[str, float]]:
-        """Yields the time spent per stage inside, complete when the block ends."""
+        """Yield the time per stage inside the block, complete when the block ends."""
         before = dict(self.seconds)
-        spent: dict[str, float] = {}
-        yield spent
+        elapsed: dict[str, float] = {}
+        yield elapsed
         since = {name: total - before.get(name, 0) for name, total in self.seconds.items()}
-        spent.update({name: seconds for name, seconds in since.items() if seconds > 0})
+        elapsed.update({name: seconds for name, seconds in since.items() if seconds > 0})
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time spent inside to stage `name`."""
+    def stage(self, name: Stage) -> Iterator[None]:
+        """Add the time inside the block to stage `name`."""
         start_time = time.perf_counter()
         try:
             yield
@@ -48,44 +53,49 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole run."""
+    """Result of `deblur_video`."""
 
-    source: str
-    output: str
-    shutter: float  # exposure time over frame interval
+    source: str  # name of the source
+    output: str  # path of the output
+    shutter: float  # exposure time over frame interval, (0, 1]
     shutter_confidence: float  # [0, 1]
     shots: tuple[ShotReport, ...]
     seconds: Mapping[str, float]  # wall time per stage
-    config: Config
-    notes: tuple[str, ...] = ()
-    verification: VerificationReport | None = None
-    versions: Mapping[str, str] = field(default_factory=dict)
+    config: Config  # settings of the run
+    notes: tuple[str, ...] = ()  # remarks on source, output and run
+    verification: VerificationReport | None = None  # comparison of the output file with what was expected
+    versions: Mapping[str, str] = field(default_factory=dict)  # of Python and the libraries
 
     @property
     def verdicts(self) -> Iterator[Verdict]:
-        """Every frame's verdict, in order."""
+        """Verdicts of all frames, in order."""
         return (verdict for shot in self.shots for verdict in shot.verdicts)
 
     @property
     def counts(self) -> Counter[str]:
-        """How many frames were sharpened, left untouched, fell back."""
+        """Number of frames per action."""
         return Counter(verdict.action for verdict in self.verdicts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        body = asdict(self)
-        body["frames"] = dict(self.counts)
-        body["verification"] = self.verification.to_dict() if self.verification else None
-        return body
+        """Values of report.json, as in docs/reference/schemas/report.schema.json."""
+        body = asdict(self) | {
+            "verification": self.verification.to_dict() if self.verification else None,
+            "action_counts": dict(self.counts),
+        }
+        values: dict[str, Any] = to_json_values({"schema": SCHEMA, **body})
+        return values
 
     def save(self, path: Path, *, force: bool = False) -> None:
-        """Write the report as JSON; an existing file is kept unless `force`."""
-        body = _finite(self.to_dict())
-        text = json.dumps(body, indent=2, default=str, allow_nan=False)
+        """Write the report as JSON.
+
+        Raises:
+            UnwritableOutput: The file exists (without `force`), or cannot be written.
+        """
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False)
         claim(path, force=force).write((text + "\n").encode())
 
     def text(self) -> str:
-        """A few lines for a person."""
+        """Summary in a few lines."""
         verdicts = list(self.verdicts)
         lines = [
             f"{self.source}: {pluralize(len(verdicts), 'frame')} in {pluralize(len(self.shots), 'shot')},"
@@ -99,17 +109,17 @@ class Report:
 
 
 class ShotLog:
-    """Verdicts gathered window by window, handed out shot by shot."""
+    """Verdicts and times of windows, joined per shot."""
 
     def __init__(self) -> None:
         self._verdicts: dict[int, list[Verdict]] = {}
         self._seconds: dict[int, dict[str, float]] = {}
 
     def add(self, shot: int, verdicts: list[Verdict], seconds: Mapping[str, float]) -> None:
-        """Note what happened to one window of shot number `shot`."""
+        """Add one window of shot number `shot`; `seconds` is its wall time per stage."""
         self._verdicts.setdefault(shot, []).extend(verdicts)
-        spent = self._seconds.setdefault(shot, {})
-        spent.update({name: spent.get(name, 0) + more for name, more in seconds.items()})
+        total = self._seconds.setdefault(shot, {})
+        total.update({name: total.get(name, 0) + more for name, more in seconds.items()})
 
     def reports(self) -> tuple[ShotReport, ...]:
         """One report per shot, in order."""
@@ -122,12 +132,3 @@ class ShotLog:
             )
             for shot, verdicts in sorted(self._verdicts.items())
         )
-
-
-def _finite(value: Any) -> Any:
-    """`value` with null for what JSON has no word for: the figures of a frame that is not a number."""
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,8 @@
-"""Being stopped: by Ctrl-C, by a service manager, by a terminal that closes.
+"""Signals: Ctrl-C, SIGTERM of a service manager, SIGHUP of a closed terminal.
 
-Once the work has begun, a signal raises `Interruption`. Before, and in the middle of an import, where exceptions
-are swallowed or end in a traceback, it ends the process at once, in one sentence. Nothing heavy is imported.
+After `start_interruptible` a signal raises `Interruption`. Before it, and during an import, where an
+exception is swallowed or ends in a traceback, a signal ends the process at once with one sentence. No library
+is imported.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from pathlib import Path
 from types import FrameType
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-PARENT_VARIABLE = "FREEZEFRAME_PARENT"  # in a child's environment: its standard input ends with its parent
+PARENT_VARIABLE = (
+    "FREEZEFRAME_PARENT"  # set in a child process; its standard input closes when the parent ends
+)
 
 _interruptible = _finished = False
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal asked this process to stop. The work that is finished is kept, as after Ctrl-C."""
+    """A signal stopped this process. Finished work is kept, as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -29,11 +32,11 @@ class Interruption(KeyboardInterrupt):
 
 
 def install_handlers() -> None:
-    """From now on signals end this command in a sentence, and a child ends with its parent."""
+    """Handle signals, and end a child process when its parent ends."""
     if (processes := sys.modules.get("multiprocessing.process")) and processes.parent_process():
-        return  # a helper of this command, which imports its main module again; its parent ends it
+        return  # a worker process imports the main module again; its parent ends it
     for number in SIGNALS:
-        # `nohup` and shells have some signals ignored, and that is to stay so.
+        # `nohup` and shells ignore some signals; keep that.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _handle_signal)
     if os.environ.pop(PARENT_VARIABLE, None):
@@ -41,24 +44,24 @@ def install_handlers() -> None:
 
 
 def start_interruptible() -> None:
-    """The work begins: from now on there may be something to tidy up."""
-    global _interruptible, _finished  # a process has one state, and a handler no arguments of its own
+    """Let signals raise `Interruption`: from here on there may be something to clean up."""
+    global _interruptible, _finished  # one state per process; a handler takes no arguments
     _interruptible, _finished = True, False
 
 
 def finish_interruptible() -> None:
-    """The work is done, and what is left takes no time: nobody need be told of a signal any more."""
+    """Ignore signals after the work: the rest takes no time."""
     global _finished  # noqa: PLW0603
     _finished = True
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """What shells call the end by a signal: 130 for Ctrl-C, 143 for SIGTERM."""
+    """Exit code of a stopped process, as in shells: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + (stop.number if isinstance(stop, Interruption) else signal.SIGINT)
 
 
 def interruption_message(output: Path) -> Callable[[], str]:
-    """What a command that is stopped can truly say about its output, which is looked at then."""
+    """Function that describes the state of `output` after an interruption."""
     before = _change_time(output)
 
     def message() -> str:
@@ -97,7 +100,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _end_with_parent() -> None:
-    """Wait for the end of a pipe that nobody writes into: its other end closes when the parent dies."""
+    """Wait for the end of a pipe without data: its other end closes when the parent ends."""
     while os.read(sys.stdin.fileno(), 1):
         pass
     os._exit(1)

@@ -1,16 +1,16 @@
-"""Numbers as a person says them."""
+"""Numbers, durations and blur thresholds as text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-LIMIT_MARGIN_PX = 0.25  # pixels by which a limit stays below what it is to let through
-VISIBLE_BLUR_PX = 1.0  # pixels; shorter blur cannot be undone
+LIMIT_MARGIN_PX = 0.25  # pixels between a suggested threshold and the blur that should exceed it
+VISIBLE_BLUR_PX = 1.0  # pixels; shorter blur cannot be corrected
 
 
 def format_duration(seconds: float) -> str:
-    """A time that is not known better: `about 14 min`."""
+    """An estimated time: `about 14 min`."""
     minutes = round(seconds / 60)
     if seconds < 50:
         return "less than a minute"
@@ -23,9 +23,13 @@ def pluralize(count: int, noun: str) -> str:
 
 
 def suggest_min_blur(blurs: Sequence[float]) -> tuple[float, int] | None:
-    """A --min-blur that blurs of these lengths would pass, somewhat below the middle one, and how many.
+    """A --min-blur somewhat below the median visible blur, and the number of frames that exceed it.
 
-    None where there is nothing that could be seen: blur of less than a pixel.
+    Args:
+        blurs: Blur length of each frame, pixels.
+
+    Returns:
+        None if no blur is longer than a pixel.
     """
     visible = sorted(blur for blur in blurs if blur > VISIBLE_BLUR_PX)
     if not visible:

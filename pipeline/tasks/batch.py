@@ -254,7 +254,7 @@ def _job_result(job: Job, process: tuple[int, str, float], report: Path) -> JobR
     if code:
         message = _reason(stderr) or f"exit code {code}"
         return JobResult(job=job, status="failed", message=message, seconds=seconds)
-    frames = json.loads(report.read_text(encoding="utf-8"))["frames"]
+    frames = json.loads(report.read_text(encoding="utf-8"))["action_counts"]
     return JobResult(job=job, status="done", message=_hint(stderr), seconds=seconds, frames=frames)
 
 

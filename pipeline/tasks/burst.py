@@ -1,4 +1,4 @@
-"""Photos of one scene, merged into one."""
+"""Merge a burst of photos."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ from freezeframe.pipeline.support.progress import ProgressCallback, null_progres
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BurstResult:
-    """What became of a burst."""
+    """Result of `deblur_burst`."""
 
     output: Path
-    reference: Path  # the photo whose moment and framing the result shows
+    reference: Path  # the photo that the others were aligned to
     image: Tensor  # [3, H, W] linear RGB
-    confidence: Tensor  # [H, W] in [0, 1]
+    confidence: Tensor  # [H, W] in [0, 1]: agreement of the photos
 
 
 def deblur_burst(
     images: Sequence[PathLike],
     output: PathLike,
     *,
-    config: Config | Preset = "burst",
+    config: Config | Preset = "auto",
     progress: ProgressCallback = null_progress,
 ) -> BurstResult:
-    """Make one sharp photo from several blurred ones of the same scene.
+    """Merge several blurred photos of one scene into a sharp one.
 
     Args:
-        images: At least two photos of one size, in order of time.
-        output: The photo to write; its suffix chooses the format. Metadata come from the reference.
-        config: Every knob, or the name of a preset.
-        progress: Called with steps done since the last call and steps in all.
+        images: At least two photos of one size, in any order.
+        output: The photo to write, in the format of its suffix, with the metadata of the reference.
+        config: Settings, or the name of a preset; `strength`, `refine`, `device`, `precision` and
+            `output.force` apply.
+        progress: Called with the steps since the last call and the steps in all.
 
     Raises:
         UnreadableMedia: Fewer than two photos, of differing sizes, or unreadable.
-        UnwritableOutput: The output exists (without force) or cannot be written.
+        UnwritableOutput: The output exists (without `force`), or cannot be written.
     """
     settings = preset(config) if isinstance(config, str) else config
     paths = [Path(image) for image in images]

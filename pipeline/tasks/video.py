@@ -1,4 +1,4 @@
-"""A clip, sharpened."""
+"""Deblur a clip."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def deblur_video(
     progress: ProgressCallback = null_progress,
     on_message: MessageCallback = null_message,
 ) -> Report:
-    """Sharpen a clip and write a file that is otherwise exactly the old one.
+    """Deblur a clip; everything else in the file stays as it is.
 
     Args:
         source: A video file or a folder of numbered images.
-        output: A video file or, without a video suffix, a folder for numbered images. Appears only when
-            it is complete; an existing one is kept unless `config.output.force`.
-        config: Every knob, or the name of a preset.
-        progress: Called with frames done since the last call and frames in all (None where unknown), or with
-            parts of a stage before the work, and its name.
-        on_message: Called with sentences about what will be done.
+        output: A video file or, without a video suffix, a folder of numbered images. It appears when it is
+            complete; an existing one is replaced only with `config.output.force`.
+        config: Settings, or the name of a preset.
+        progress: Called with the frames since the last call and the frames in all, or with the units and the
+            label of a stage before the first frame.
+        on_message: Called with the plan of the run.
 
     Returns:
-        What was decided about every frame, what it cost, and the plumbing sheet.
+        Verdict on every frame, time per stage, and verification of the output.
 
     Raises:
-        UnreadableMedia: The source is no video, damaged, empty or changes its size.
-        UnwritableOutput: The output exists, is the source, or cannot hold what the source holds.
+        UnreadableMedia: The source is no video, damaged, empty, or its frames change their size.
+        UnwritableOutput: The output exists, is the source, or its format cannot hold the source's streams.
     """
     settings = preset(config) if isinstance(config, str) else config
     restorer = prepare_restorer(settings)
@@ -77,14 +77,14 @@ def _deblur_into(
     resumed = written = sink.finished_frames
     frames = len(state.blur_ratios)
 
-    def on_progress(done: int) -> None:
+    def on_progress(count: int) -> None:
         nonlocal written
-        written += done
-        progress(done, frames, "", state.remaining_work(written, config)[1])
+        written += count
+        progress(count, frames, "", state.remaining_work(written, config)[1])
 
     progress(resumed, frames, "", state.remaining_work(resumed, config)[1])
     log = deblur(source, sink, state, config=config, on_progress=on_progress)
-    with watch.stage("finish"):
+    with watch.stage("finalize"):
         verification: VerificationReport = sink.finish()
     notes = [*source.notes, *sink.notes, *state.notes, *state.scenes.notes(), *map(str, source.damage)]
     if resumed:
@@ -106,7 +106,7 @@ def _deblur_into(
 def _format_plan(
     source: VideoSource | ImageFolderSource, state: ClipState, config: Config, *, first: int
 ) -> str:
-    """What will be done from frame number `first` on, before it is."""
+    """The plan of a run from frame number `first` on."""
     work, seconds = state.remaining_work(first, config)
     frames, size = len(state.blur_ratios), state.thumbnail_motion.size
     line = format_plan(source.name, frames=frames, size=size, rate=source.rate, work=work, seconds=seconds)

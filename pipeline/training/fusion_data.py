@@ -30,9 +30,10 @@ from freezeframe.data.types import Clip, Motion
 from freezeframe.models.deblur.fusion_net import AFTER, BEFORE, BLUR_VECTOR, CHANNELS, FRAME, FUSED
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import FuseConfig
+from freezeframe.pipeline.stages.flows import ChainedFlows, adjacent_flows
 from freezeframe.pipeline.stages.fuse import fuse
 from freezeframe.pipeline.stages.fusion_network import fusion_input
-from freezeframe.pipeline.stages.measure import ChainedFlows, adjacent_flows, velocities
+from freezeframe.pipeline.stages.measure import velocities
 
 Half = npt.NDArray[np.float16]
 

@@ -23,7 +23,7 @@ from freezeframe.data.synthesis.clips.pans import Pan, PanDistribution, make_pan
 from freezeframe.models.deblur.shutter_net import FRACTIONS, FRAMES, NUM_FEATURES, SIDE, ShutterNet
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.motion.shutter.patches import extract_patches
-from freezeframe.pipeline.stages.measure import adjacent_flows
+from freezeframe.pipeline.stages.flows import adjacent_flows
 
 from .fusion_data import HELD_OUT_SEED, srgb_to_linear
 from .loop import Validator

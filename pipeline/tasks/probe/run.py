@@ -25,8 +25,10 @@ from freezeframe.motion.diagnosis.plot import plot_diagnosis
 from freezeframe.pipeline.config import GateConfig, MeasureConfig, ShotConfig
 from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory, check_window_memory
 from freezeframe.pipeline.stages.first_pass import is_cut
+from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.gate import blur_threshold
-from freezeframe.pipeline.stages.measure import FlowCache, Survey, blurred, measure, survey
+from freezeframe.pipeline.stages.measure import blurred_frames, measure
+from freezeframe.pipeline.stages.survey import Survey, survey
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
 from .result import Probe, SampledFrame
@@ -193,7 +195,7 @@ def _diagnose_frame(frame: Frame, clip: Clip, motion: Motion, position: int) -> 
         index=frame.index,
         time=float(frame.time),
         blur_px=diagnosis.blur,
-        blurred=bool(blurred(motion, range(position, position + 1), GateConfig())),
+        blurred=bool(blurred_frames(motion, range(position, position + 1), GateConfig())),
         camera=_camera_speed(motion.velocity[position], independent),
         diagnosis=diagnosis,
     )

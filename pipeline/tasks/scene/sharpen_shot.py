@@ -15,9 +15,10 @@ from torch import Tensor
 from freezeframe.data.types import Clip, Motion
 from freezeframe.pipeline.adaptation.network import load_plain_network
 from freezeframe.pipeline.config import Config
+from freezeframe.pipeline.stages.flows import ChainedFlows, Flows
 from freezeframe.pipeline.stages.fuse import fuse
-from freezeframe.pipeline.stages.fusion_network import finish
-from freezeframe.pipeline.stages.measure import ChainedFlows, Flows, blur_weights, velocities
+from freezeframe.pipeline.stages.fusion_network import run_fusion_network
+from freezeframe.pipeline.stages.measure import blur_weights, velocities
 from freezeframe.pipeline.support.deadline import DeadlineCheck, no_deadline
 
 FRAMES_PER_BATCH = 4  # frames that are fused at once, in about ten times their memory
@@ -63,7 +64,7 @@ def sharpen_shot(  # noqa: PLR0913
     for batch in (frame_range[k : k + FRAMES_PER_BATCH] for k in range(0, len(images), FRAMES_PER_BATCH)):
         check_deadline()
         fused = fuse(clip, motion, config.fuse, which=batch)
-        full[batch.start : batch.stop] = finish(fused, clip, motion, network, which=batch)
+        full[batch.start : batch.stop] = run_fusion_network(fused, clip, motion, network, which=batch)
     weights = torch.tensor(blur_weights(motion, config.gate)).view(-1, 1, 1, 1).to(images)
     gated = torch.where(weights > 0, torch.lerp(images, full, weights), images)
     return SharpenedShot(full=full, gated=gated)

@@ -21,13 +21,8 @@ from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
 from freezeframe.pipeline.solvers.camera_poses import CameraPoses, match_poses, run_sfm
 from freezeframe.pipeline.solvers.scene_fit import OnProgress, Shot, Shutter, require_feasible
 from freezeframe.pipeline.stages.first_pass import is_cut
-from freezeframe.pipeline.stages.measure import (
-    ESTIMATORS,
-    SHUTTER_PRIOR_MEAN,
-    FlowPair,
-    Flows,
-    adjacent_flows,
-)
+from freezeframe.pipeline.stages.flows import ESTIMATORS, FlowPair, Flows, adjacent_flows
+from freezeframe.pipeline.stages.survey import SURVEY_PARAMS
 from freezeframe.pipeline.support.deadline import Deadline, DeadlineCheck
 from freezeframe.pipeline.support.progress import ProgressCallback
 from freezeframe.splatting.io.colmap_worker import FrameOrder
@@ -128,7 +123,7 @@ def _shutter(images: Tensor, flows: Flows, config: Config, *, photos: bool) -> S
         return Shutter(fraction=PHOTO_SHUTTER_FRACTION, confidence=1.0)
     estimate = estimate_shutter(images, flows)
     return Shutter(
-        fraction=estimate.fraction if estimate.confidence else SHUTTER_PRIOR_MEAN,
+        fraction=estimate.fraction if estimate.confidence else SURVEY_PARAMS.prior_mean,
         confidence=estimate.confidence,
     )
 

@@ -17,7 +17,7 @@ from freezeframe.motion.shutter.estimator import (
     estimate_shutter,
     pool_shutters,
 )
-from freezeframe.pipeline.stages.measure import SHUTTER_PRIOR_MEAN, SHUTTER_PRIOR_STD
+from freezeframe.pipeline.stages.survey import SURVEY_PARAMS
 
 
 def flows_between(frames):
@@ -166,6 +166,8 @@ def test_real_frames_tell_blurred_from_sharp(sequence, rate, shared_data):
         decoded = frames if rate is None else h264(frames, crf=rate)
         images = torch.stack([srgb_to_linear(np.asarray(frame)) for frame in decoded])
         samples = [estimate_from_frames(images[i : i + 5]) for i in (0, 5)]
-        shutters[kind] = pool_shutters(samples).posterior_median(SHUTTER_PRIOR_MEAN, SHUTTER_PRIOR_STD)
+        shutters[kind] = pool_shutters(samples).posterior_median(
+            SURVEY_PARAMS.prior_mean, SURVEY_PARAMS.prior_std
+        )
     assert 0.6 <= shutters["blur"] <= 1
     assert shutters["sharp"] <= 0.2

@@ -1,4 +1,4 @@
-"""Kernels that are known, found again from pictures."""
+"""Known kernels, estimated from images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from freezeframe.data.synthesis.demo.bookshelf import bookshelf
 from freezeframe.pipeline.solvers.blind_deconvolution import (
     AlignedBurst,
+    BlindDeconvolutionParams,
     blind_deconvolve,
     blur_with,
     estimate_kernels,
@@ -46,16 +47,16 @@ def strokes() -> Tensor:
 def test_kernels_are_read_off_a_sharp_picture_and_its_blurred_copies(picture: Tensor) -> None:
     """Least squares of exact data gives exact kernels, but for the ridge of one in a hundred."""
     truth = strokes()
-    found = estimate_kernels(
+    estimated = estimate_kernels(
         picture,
         blur_with(picture, truth),
         torch.zeros_like(truth),
         reference_information=kernel_information(picture),
     )
-    assert torch.allclose(found.sum((1, 2)), torch.ones(len(truth)))
-    assert (found >= 0).all()
+    assert torch.allclose(estimated.sum((1, 2)), torch.ones(len(truth)))
+    assert (estimated >= 0).all()
     # Half the weight of one pixel of a nine-pixel stroke.
-    assert (found - truth).abs().max() < 0.5 / 9
+    assert (estimated - truth).abs().max() < 0.5 / 9
 
 
 def test_a_kernel_points_where_the_picture_moved(picture: Tensor) -> None:
@@ -70,9 +71,9 @@ def test_a_kernel_points_where_the_picture_moved(picture: Tensor) -> None:
 def test_without_texture_the_first_guess_stays() -> None:
     guess = strokes()[:2]
     flat = torch.zeros(3, 64, 64)
-    found = estimate_kernels(flat, flat.expand(2, -1, -1, -1), guess, reference_information=1e-3)
+    estimated = estimate_kernels(flat, flat.expand(2, -1, -1, -1), guess, reference_information=1e-3)
     # Gradient descent on a well-conditioned problem: float32 rounding.
-    assert torch.allclose(found, guess, atol=1e-4)
+    assert torch.allclose(estimated, guess, atol=1e-4)
 
 
 def test_blind_kernels_and_picture_improve_on_every_photo(picture: Tensor) -> None:
@@ -89,7 +90,7 @@ def test_blind_kernels_and_picture_improve_on_every_photo(picture: Tensor) -> No
         start,
         torch.zeros(len(photos), SIDE, SIDE),
         reference_information=kernel_information(start),
-        rounds=12,
+        params=BlindDeconvolutionParams(rounds=12),
     )
     inner = (..., slice(30, -30), slice(30, -30))
 

@@ -1,4 +1,4 @@
-"""Bursts with known truth: what merging may gain, and what it must leave alone."""
+"""Bursts with known truth: the gain of merging, and images that it must not change."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from freezeframe.data.metrics.image import psnr, ssim
 from freezeframe.data.synthesis.degradations.sensor import add_poisson_gaussian_noise
 from freezeframe.data.synthesis.demo.bookshelf import bookshelf
 from freezeframe.data.synthesis.demo.handheld import handheld_scene
-from freezeframe.pipeline.solvers.fourier_burst import accumulate, align_burst, fuse_burst, sharpness
+from freezeframe.pipeline.solvers.burst_alignment import align_burst, sharpness
+from freezeframe.pipeline.solvers.fourier_burst import fourier_burst_accumulation, fuse_burst
 
-Burst = tuple[list[Tensor], list[Tensor]]  # photos, and what each would show without shake
+Burst = tuple[list[Tensor], list[Tensor]]  # photos, and each of them without shake
 
 
 def shaken(picture: Tensor, *, seed: int, shake: float = 9.0, count: int = 6) -> Burst:
@@ -41,13 +42,13 @@ def burst(shelf: Tensor) -> Burst:
 
 
 def test_a_shaken_burst_gains_on_its_best_photo(burst: Burst) -> None:
-    """The promise: 3 dB over the mean photo and 1 dB over the sharpest, each against its own truth."""
+    """At least 3 dB over the mean photo and 1 dB over the sharpest, each against its own truth."""
     photos, truths = burst
     merged = fuse_burst(photos)
-    given = [psnr(photo, truth) for photo, truth in zip(photos, truths, strict=True)]
-    gained = psnr(merged.image, truths[merged.reference])
-    assert gained > np.mean(given) + 3
-    assert gained > max(given) + 1
+    photo_psnrs = [psnr(photo, truth) for photo, truth in zip(photos, truths, strict=True)]
+    merged_psnr = psnr(merged.image, truths[merged.reference])
+    assert merged_psnr > np.mean(photo_psnrs) + 3
+    assert merged_psnr > max(photo_psnrs) + 1
     assert ssim(merged.image, truths[merged.reference]) > ssim(
         photos[merged.reference], truths[merged.reference]
     )
@@ -62,7 +63,7 @@ def test_the_order_of_the_photos_does_not_matter(burst: Burst) -> None:
 
 
 def test_sharp_photos_stay_as_they_are(shelf: Tensor) -> None:
-    """Merging sharp photos can only blur them: the reference returns, but for the rounding of the fades."""
+    """Merging sharp photos can only blur them: the result is the reference, up to rounding."""
     scene = handheld_scene(shelf, shake=0.1, seed=1, margin=32)
     photos = [scene.sharp(float(k)) for k in range(3)]
     merged = fuse_burst(photos)
@@ -92,19 +93,19 @@ def test_one_photo_is_its_own_burst(burst: Burst) -> None:
 
 
 def test_what_moved_is_shown_once(burst: Burst) -> None:
-    """A disc that is elsewhere in every photo stays where the reference has it, and leaves no ghosts."""
+    """A disc that moves from photo to photo stays at its place in the reference and leaves no ghosts."""
     photos, truths = [list(images) for images in burst]
     for k, (photo, truth) in enumerate(zip(photos, truths, strict=True)):
         for image in (photo, truth):
             image[:] = painted(image, at=(50 + 17 * k, 90))
     merged = fuse_burst(photos)
     truth = truths[merged.reference]
-    wrong = (merged.image.clamp_min(0).sqrt() - truth.sqrt()).abs().amax(0)
+    error = (merged.image.clamp_min(0).sqrt() - truth.sqrt()).abs().amax(0)
     discs = torch.zeros(truth.shape[1:])
     for k in range(len(photos)):
         discs += painted(torch.zeros(3, *truth.shape[1:]), at=(50 + 17 * k, 90))[0] > 0
     # A ghost of one disc in eight would differ by a tenth and more.
-    assert wrong[discs > 0].median() < 0.05
+    assert error[discs > 0].median() < 0.05
 
 
 def painted(image: Tensor, *, at: tuple[int, int]) -> Tensor:
@@ -113,20 +114,20 @@ def painted(image: Tensor, *, at: tuple[int, int]) -> Tensor:
 
 
 def test_power_zero_averages_and_noise_falls_with_its_root() -> None:
-    """Sixteen frames of noise alone: a quarter of the noise is left, to the accuracy of so many pixels."""
+    """Sixteen frames of noise: a quarter of the noise is left, to the accuracy of so many pixels."""
     flat = torch.full((16, 3, 128, 128), 0.25)
     noisy = flat + 0.01 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(0))
-    merged = accumulate(noisy, torch.ones(16, 128, 128), power=0)
+    merged = fourier_burst_accumulation(noisy, torch.ones(16, 128, 128), power=0)
     assert float((merged - 0.25).std()) == pytest.approx(0.01 / 4, rel=0.02)
 
 
 def test_each_frequency_comes_from_the_frame_that_kept_it() -> None:
-    """Stripes down survive in one frame, stripes across in the other: the merger has both."""
+    """Vertical stripes are in one frame, horizontal ones in the other: the result has both."""
     x = torch.arange(128) / 8
     down = (0.1 * torch.sin(2 * torch.pi * x)).expand(128, 128)
     frames = torch.stack([0.5 + down, 0.5 + down.T])[:, None].expand(-1, 3, -1, -1).contiguous()
-    merged = accumulate(frames, torch.ones(2, 128, 128), power=11)
-    # Square roots bend the sum of stripes a little: less than a tenth of their height.
+    merged = fourier_burst_accumulation(frames, torch.ones(2, 128, 128), power=11)
+    # The square root makes the sum of stripes slightly nonlinear: less than a tenth of their height.
     assert (merged[0] - 0.5 - down - down.T).abs().max() < 0.02
 
 
@@ -134,20 +135,20 @@ def test_distrusted_frames_have_no_voice() -> None:
     grain = torch.Generator().manual_seed(5)
     frames = torch.rand(2, 3, 96, 96, generator=grain)
     consistency = torch.stack([torch.ones(96, 96), torch.zeros(96, 96)])
-    merged = accumulate(frames, consistency, power=0)
+    merged = fourier_burst_accumulation(frames, consistency, power=0)
     # One in a million of the other remains, under a square root.
     assert (merged - frames[0]).abs().max() < 1e-4
 
 
 def test_photos_are_laid_on_and_brought_to_the_reference(burst: Burst) -> None:
-    """Half as bright and nine pixels off, a sharp photo comes to lie on the reference."""
+    """A sharp photo at half the exposure and nine pixels off is registered to the reference."""
     truths = burst[1]
     pair = torch.stack([truths[0], 0.5 * truths[1]])
     aligned = align_burst(pair, 0)
     inner = (..., slice(24, -24), slice(24, -24))
-    wrong = (aligned.linear[1] - aligned.linear[0])[inner].abs().mean()
-    # What reading between pixels costs; one pixel off would leave half.
-    assert wrong < 0.15 * (pair[1] - pair[0])[inner].abs().mean()
+    error = (aligned.linear[1] - aligned.linear[0])[inner].abs().mean()
+    # The error of the interpolation; an offset of one pixel would leave half.
+    assert error < 0.15 * (pair[1] - pair[0])[inner].abs().mean()
     assert aligned.consistency[1][inner].median() > 0.9
 
 
@@ -157,15 +158,15 @@ def test_real_photographs_shaken_gain(shared_data: Path, name: str) -> None:
     picture = read_photo(shared_data / "test" / "photos" / f"{name}.png").linear()
     photos, truths = shaken(picture[:, :480, :560].contiguous(), seed=2, shake=8, count=8)
     merged = fuse_burst(photos)
-    given = [psnr(photo, truth) for photo, truth in zip(photos, truths, strict=True)]
-    gained = psnr(merged.image, truths[merged.reference])
-    assert gained > np.mean(given) + 3
-    assert gained > max(given) + 1
+    photo_psnrs = [psnr(photo, truth) for photo, truth in zip(photos, truths, strict=True)]
+    merged_psnr = psnr(merged.image, truths[merged.reference])
+    assert merged_psnr > np.mean(photo_psnrs) + 3
+    assert merged_psnr > max(photo_psnrs) + 1
 
 
 @pytest.mark.slow
 def test_a_real_burst_keeps_its_colours_and_its_calm(shared_data: Path) -> None:
-    """Eight noisy photos: colours stay, and no ringing, which would steepen the steepest slopes."""
+    """Eight noisy photos: the colours stay, and no ringing steepens the steepest slopes."""
     paths = sorted((shared_data / "test" / "burst").glob("*.jpg"))
     photos = [read_photo(path).linear()[:, 150:450, 420:800].contiguous() for path in paths]
     merged = fuse_burst(photos)

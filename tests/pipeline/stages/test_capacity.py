@@ -1,4 +1,4 @@
-"""Pictures that do not fit into memory are refused before the work; memory that runs out is one sentence."""
+"""Images that do not fit into memory are refused before the work; running out of memory is one sentence."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, RUNTIME_BYTES, che
 from freezeframe.pipeline.tasks.probe.run import probe
 from freezeframe.pipeline.tasks.video import deblur_video
 
-FAR_TOO_MUCH = 1 << 46  # bytes
+TOO_MANY_BYTES = 1 << 46  # bytes
 CPU = torch.device("cpu")
 
 
 def numpy_takes() -> None:
-    np.empty(FAR_TOO_MUCH, np.uint8)
+    np.empty(TOO_MANY_BYTES, np.uint8)
 
 
 def torch_takes() -> None:
-    torch.empty(FAR_TOO_MUCH, dtype=torch.uint8)
+    torch.empty(TOO_MANY_BYTES, dtype=torch.uint8)
 
 
 def opencv_takes() -> None:
@@ -38,7 +38,7 @@ def opencv_takes() -> None:
 
 
 def python_takes() -> None:
-    bytearray(FAR_TOO_MUCH)
+    bytearray(TOO_MANY_BYTES)
 
 
 def system_refuses() -> None:
@@ -50,13 +50,13 @@ def test_whoever_gets_no_memory_the_command_ends_in_one_sentence(take, capsys):
     with pytest.raises(typer.Exit) as end, errors():
         take()
     assert end.value.exit_code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("freezeframe: there is not enough memory for this; close other programs")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("freezeframe: there is not enough memory for this; close other programs")
+    assert message.count("\n") == 1
 
 
 def test_what_libraries_say_without_memory_is_known():
-    """Each was met under a limit: by oneDNN for a compiled kernel's code, by torch for a thread."""
+    """Messages of oneDNN for the code of a compiled kernel, and of torch for a thread, under a limit."""
     for words in ("could not create a primitive", "can't alloc", "can't start new thread"):
         assert is_out_of_memory(RuntimeError(words))
 
@@ -70,19 +70,19 @@ def test_other_mistakes_are_not_taken_for_a_lack_of_memory():
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    """The process may take 300 MB more than it has."""
+    """Limit of 300 MB above the present size of the process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
 
     def limit() -> None:
         with open("/proc/self/statm") as file:  # noqa: PTH123
-            held = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + 300 * 10**6, hard))
+            size = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + 300 * 10**6, hard))
 
     yield limit
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system tells a process's size in another way")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_limit_on_the_process_counts_as_free_memory(little_memory):
     before = free_bytes(CPU)
     little_memory()
@@ -105,12 +105,12 @@ def test_what_fits_passes_and_what_does_not_is_refused_with_its_size():
         FreezeframeError, match=rf"large\.png: pictures of {side}x{side} take about .* GB of memory"
     ):
         check_memory("large.png", (side, side), bytes_per_pixel=PHOTO_BYTES)
-    # The largest photo of a camera, 151 million pixels, takes less than a 16 GB machine has free.
+    # The largest photo of a camera, 151 million pixels, fits into the memory of a 16 GB machine.
     assert RUNTIME_BYTES + 151e6 * PHOTO_BYTES < 16 << 30
 
 
 def huge_clip(path) -> None:
-    """A folder of one-colour pictures, 30 kB each, of 130 million pixels."""
+    """A folder of uniform pictures of 130 million pixels, 30 kB each."""
     path.mkdir()
     for number in range(2):
         Image.new("1", (13000, 10000)).save(path / f"{number}.png")
@@ -133,7 +133,7 @@ COMMAND = "import sys; from freezeframe.cli import main; sys.argv[0] = 'freezefr
 
 
 def limited(limit: int, *words: object) -> subprocess.CompletedProcess[str]:
-    """The command in a process that may take `limit` bytes in all."""
+    """The command in a process limited to `limit` bytes."""
     return subprocess.run(
         [sys.executable, "-c", COMMAND, *map(str, words)],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
@@ -147,7 +147,7 @@ def limited(limit: int, *words: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits on a process's size are Linux's")
 def test_with_any_limit_a_clip_is_done_or_one_sentence_says_why_not(tmp_path, write_clip):
-    """Small limits are seen before the work: met in the middle of it, they can crash a library."""
+    """Small limits are detected before the work; in the middle of it they can crash a library."""
     world = torch.rand(3, 136, 280, generator=torch.Generator().manual_seed(0))[None]
     world = torch.nn.functional.interpolate(world, scale_factor=8, mode="bicubic").clamp(0, 1)[0]
     frames = [
@@ -166,5 +166,5 @@ def test_with_any_limit_a_clip_is_done_or_one_sentence_says_why_not(tmp_path, wr
         assert "Traceback" not in end.stderr
         (sentence,) = [line for line in end.stderr.splitlines() if line.startswith("freezeframe: ")]
         assert "memory" in sentence
-        assert [each.name for each in tmp_path.iterdir()] == ["pan.mkv"], "nothing is left over"
+        assert [each.name for each in tmp_path.iterdir()] == ["pan.mkv"], "nothing remains"
     assert ends == {1.5: 2, 3.4: 2, 12: 0}

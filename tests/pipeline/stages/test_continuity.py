@@ -1,4 +1,4 @@
-"""What is done to a frame changes little from one to the next."""
+"""The strength of the correction changes little from frame to frame."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from freezeframe.pipeline.stages.continuity import FADE_RADIUS, MAX_SLOPE, dilat
 from freezeframe.pipeline.stages.gate import Proposal
 from freezeframe.pipeline.stages.settle import StrengthSmoother
 
-shares = st.lists(st.floats(0, 1), min_size=1, max_size=30)
+fractions = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
 
-@given(shares)
+@given(fractions)
 def test_no_step_is_larger_than_the_slope(weights: list[float]) -> None:
-    for found in (dilate(weights), erode(weights)):
-        assert all(abs(a - b) <= MAX_SLOPE + 1e-9 for a, b in pairwise(found))
+    for envelope in (dilate(weights), erode(weights)):
+        assert all(abs(a - b) <= MAX_SLOPE + 1e-9 for a, b in pairwise(envelope))
 
 
-@given(shares)
+@given(fractions)
 def test_weights_only_rise_and_limits_only_fall(weights: list[float]) -> None:
     assert all(a >= b for a, b in zip(dilate(weights), weights, strict=True))
     assert all(a <= b for a, b in zip(erode(weights), weights, strict=True))
 
 
-@given(shares)
+@given(fractions)
 def test_one_is_the_other_upside_down(weights: list[float]) -> None:
-    turned = [1 - each for each in erode([1 - weight for weight in weights])]
-    assert dilate(weights) == pytest.approx(turned)
+    complement = [1 - each for each in erode([1 - weight for weight in weights])]
+    assert dilate(weights) == pytest.approx(complement)
 
 
 def test_a_gap_between_blurred_frames_is_closed() -> None:
@@ -47,7 +47,7 @@ def test_frames_far_from_any_other_are_chosen_alone() -> None:
 
 
 class Blank:
-    """A picture of which nothing is asked."""
+    """A picture without pixels."""
 
     size = (1, 1)
 
@@ -56,36 +56,36 @@ class Blank:
 
 
 def proposals(limits: list[float]) -> list[Proposal]:
-    light = torch.zeros(3, 1, 1)
+    black = torch.zeros(3, 1, 1)
     return [
         Proposal(
             frame=Frame(index=i, time=Fraction(i), picture=Blank()),  # type: ignore[arg-type]
-            blur=9.0, limit=limit, original=light, image=light + 1,
+            blur=9.0, limit=limit, original=black, image=black + 1,
         )
         for i, limit in enumerate(limits)
     ]  # fmt: skip
 
 
-@given(limits=shares, parts=st.lists(st.integers(1, 5), min_size=30, max_size=30))
+@given(limits=fractions, parts=st.lists(st.integers(1, 5), min_size=30, max_size=30))
 def test_what_is_settled_in_parts_is_what_is_settled_at_once(limits: list[float], parts: list[int]) -> None:
-    """Every frame comes out once, in order, with the share that the whole shot gives it."""
-    smoother, rest, found = StrengthSmoother(first=0, strength=0.5), proposals(limits), []
+    """Every frame is returned once, in order, with the strength of the envelope of the whole shot."""
+    smoother, rest, gated = StrengthSmoother(first=0, strength=0.5), proposals(limits), []
     for size in parts:
         part, rest = rest[:size], rest[size:]
-        found += smoother.add(part, last=not rest)
+        gated += smoother.add(part, last=not rest)
         if not rest:
             break
-    assert [verdict.index for _, verdict in found] == list(range(len(limits)))
-    expected = [0.5 * share for share in erode(limits)]
-    assert [verdict.strength for _, verdict in found] == pytest.approx(expected, abs=1e-9)
+    assert [verdict.index for _, verdict in gated] == list(range(len(limits)))
+    expected = [0.5 * limit for limit in erode(limits)]
+    assert [verdict.strength for _, verdict in gated] == pytest.approx(expected, abs=1e-9)
 
 
-@given(limits=shares, first=st.integers(0, 30))
+@given(limits=fractions, first=st.integers(0, 30))
 def test_a_run_that_goes_on_gives_the_rest_the_same_shares(limits: list[float], first: int) -> None:
     whole = StrengthSmoother(first=0, strength=1.0).add(proposals(limits), last=True)
     again = StrengthSmoother(first=first, strength=1.0)
-    heard = proposals(limits)[max(0, first - FADE_RADIUS) :]
-    assert [verdict.strength for _, verdict in again.add(heard, last=True)] == pytest.approx(
+    read = proposals(limits)[max(0, first - FADE_RADIUS) :]
+    assert [verdict.strength for _, verdict in again.add(read, last=True)] == pytest.approx(
         [verdict.strength for _, verdict in whole[first:]]
     )
 

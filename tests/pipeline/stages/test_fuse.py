@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import av
 import cv2
@@ -15,11 +16,10 @@ from freezeframe.data.metrics.image import psnr, psnr_srgb, ssim_srgb
 from freezeframe.data.types import Clip, Motion
 from freezeframe.motion.flow.warp import warp
 from freezeframe.pipeline.config import FuseConfig, MeasureConfig
+from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.fuse import (
-    HALF_STEPS_NOISE_NETWORK,
-    MAX_STEPS,
-    MIN_STEPS,
     FusedFrames,
+    FuseParams,
     consistency,
     deconvolve_frame,
     downsample,
@@ -27,10 +27,11 @@ from freezeframe.pipeline.stages.fuse import (
     iteration_count,
     unsaturated_mask,
 )
-from freezeframe.pipeline.stages.measure import FlowCache, Survey, measure
+from freezeframe.pipeline.stages.measure import measure
+from freezeframe.pipeline.stages.survey import Survey
 from freezeframe.pipeline.tasks.video import deblur_video
 
-INNER = (..., slice(14, -14), slice(24, -24))  # what is seen whole in every frame
+INNER = (..., slice(14, -14), slice(24, -24))  # pixels that are visible in every frame
 SHUTTER = 0.6
 VELOCITY = (16.0, 6.0)
 
@@ -59,13 +60,13 @@ def motion(known_motion) -> Motion:
 
 @pytest.fixture(scope="module")
 def fused(clip, motion) -> FusedFrames:
-    """The middle frame by default settings, its motion known."""
+    """The middle frame with default settings and known motion."""
     return fuse(clip, motion, FuseConfig(), which=[1])
 
 
-def gain(found: Tensor, given: Tensor, truth: Tensor) -> float:
-    """In dB."""
-    return psnr(found[INNER], truth[INNER]) - psnr(given[INNER], truth[INNER])
+def gain(result: Tensor, recorded: Tensor, truth: Tensor) -> float:
+    """In dB of PSNR."""
+    return psnr(result[INNER], truth[INNER]) - psnr(recorded[INNER], truth[INNER])
 
 
 def test_known_motion_is_undone_by_default(fused, clip, truth):
@@ -83,20 +84,21 @@ def test_more_steps_undo_more(clip, motion, truth):
 
 
 def test_long_blur_takes_steps_and_grain_costs_them(clip):
-    """Grain grows with every step; where a network follows that takes it out, it costs fewer."""
+    """Noise grows with every iteration; with the network, which removes noise, it costs fewer iterations."""
     image = clip.images[2]
     grainy = (image + 0.02 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
     short, long = (torch.full(image.shape[1:], pixels) for pixels in (4.0, 14.0))
-    assert MIN_STEPS <= iteration_count(image, short) < iteration_count(image, long) <= MAX_STEPS
-    alone, finished = (
-        iteration_count(grainy, long),
-        iteration_count(grainy, long, half_noise=HALF_STEPS_NOISE_NETWORK),
+    params = FuseParams()
+    alone, with_network = (
+        partial(iteration_count, half_noise=noise)
+        for noise in (params.half_steps_noise, params.half_steps_noise_network)
     )
-    assert alone < finished < iteration_count(image, long, half_noise=HALF_STEPS_NOISE_NETWORK)
+    assert params.min_steps <= alone(image, short) < alone(image, long) <= params.max_steps
+    assert alone(grainy, long) < with_network(grainy, long) < with_network(image, long)
 
 
 def test_grain_is_left_to_the_network(clip, motion):
-    """The same grainy frames are deconvolved further where a network is to finish them."""
+    """The same noisy frames are deconvolved further if the network follows."""
     noise = 0.02 * torch.randn(clip.images.shape, generator=torch.Generator().manual_seed(1))
     grainy = replace(clip, images=(clip.images + noise).clamp(0, 1))
     alone, finished = (
@@ -107,23 +109,23 @@ def test_grain_is_left_to_the_network(clip, motion):
 
 
 def test_measured_motion_is_undone(clip, truth):
-    """No truth but the pictures and the shutter, as a user may give it: +1.5 dB."""
-    said = Survey(estimate=None, shutter=SHUTTER, max_shutter=SHUTTER, confidence=1.0)
-    measured = measure(clip, 0, said, config=MeasureConfig(), flow_cache=FlowCache())
+    """Only the images and the shutter are known, as a user may set it: +1.5 dB."""
+    known = Survey(estimate=None, shutter=SHUTTER, max_shutter=SHUTTER, confidence=1.0)
+    measured = measure(clip, 0, known, config=MeasureConfig(), flow_cache=FlowCache())
     fused = fuse(clip, measured, FuseConfig(), which=[1])
     assert gain(fused.images[0], clip.images[1], truth) >= 1.5
 
 
 def test_a_wrong_shutter_is_mended_on_the_way(clip, motion):
-    """Told 0.45 instead of 0.6, the frames themselves say that the ways are longer.
+    """With 0.45 instead of 0.6, the fit to the frames lengthens the blur vectors.
 
-    Not by how much: the neighbours were sharpened along ways as wrong.
+    Not to the full length: the neighbours were deconvolved along vectors that are as wrong.
     """
-    told = replace(motion, shutter=0.45)
-    blur_vectors = fuse(clip, told, FuseConfig(), which=[1]).blur_vectors
+    wrong_motion = replace(motion, shutter=0.45)
+    blur_vectors = fuse(clip, wrong_motion, FuseConfig(), which=[1]).blur_vectors
     true, wrong = (torch.tensor(VELOCITY) * shutter for shutter in (SHUTTER, 0.45))
-    found = blur_vectors[0][INNER].flatten(1).mean(1)
-    assert float((found - true).norm()) < 0.85 * float((wrong - true).norm())
+    fitted = blur_vectors[0][INNER].flatten(1).mean(1)
+    assert float((fitted - true).norm()) < 0.85 * float((wrong - true).norm())
 
 
 def test_a_still_clip_passes_unchanged(film, clip_of, known_motion):
@@ -152,18 +154,18 @@ def test_a_frame_alone_is_sharpened_by_its_own_way(clip, motion, truth):
     )
     fused = fuse(alone, lone, FuseConfig(), which=[0])
     assert gain(fused.images[0], clip.images[1], truth) >= 2
-    assert float(fused.confidence.max()) == 0, "nobody else saw it"
+    assert float(fused.confidence.max()) == 0, "no neighbour observed it"
 
 
 def test_what_no_flow_has_seen_keeps_its_light(clip, motion):
-    """The left half trusted, the right half not: only the left is worked on."""
+    """Flow with confidence in the left half only: only the left is deconvolved."""
     half = torch.ones(96, 128)
     half[:, 64:] = 0
     flows = {pair: replace(flow, confidence=half) for pair, flow in motion.flows.items()}
-    found, _ = deconvolve_frame(
+    deblurred, _ = deconvolve_frame(
         clip.images, replace(motion, flows=flows), motion.blur, 1, config=FuseConfig()
     )
-    change = (found - clip.images[1]).abs()
+    change = (deblurred - clip.images[1]).abs()
     assert float(change[:, :, 80:].max()) < 1e-5
     assert float(change[:, 14:-14, 24:48].mean()) > 0.005
 
@@ -173,7 +175,7 @@ def test_frames_of_the_same_scene_agree(fused):
 
 
 def test_true_ways_are_consistent_and_misplaced_frames_are_not(film, steady):
-    """The order of two blurs does not matter; the place does."""
+    """Blurs commute; a wrong alignment does not cancel."""
     velocity = (14.0, 4.0)
     short, long = (film(velocity, [k], shutter=s)[0] for k, s in ((0, 0.3), (1, 0.7)))
     blur_vectors = {
@@ -202,7 +204,7 @@ def test_other_scenes_are_not_believed(film, leaves, steady):
 
 
 def test_a_flash_in_a_neighbour_leaves_no_ghost(clip, motion):
-    """A bright square in one neighbour only: not believed, it hardly shows."""
+    """A bright square in one neighbour only is inconsistent and hardly shows."""
     flashed = clip.images.clone()
     flashed[2, :, 40:56, 50:70] = 0.9
     plain, ghosted = (
@@ -234,7 +236,7 @@ def decode(path) -> Pictures:
 
 
 def encode(pictures: Pictures, path) -> None:
-    """H.264 at crf 23 by plain PyAV: the camera's codec, not ours. The same file every time."""
+    """H.264 at crf 23 by plain PyAV, as a camera would write it. The same file every time."""
     height, width = pictures[0].shape[:2]
     options = {
         "crf": "23",
@@ -254,11 +256,11 @@ def encode(pictures: Pictures, path) -> None:
         container.mux(stream.encode(None))
 
 
-def gains(found: Pictures, given: Pictures, truth: Pictures) -> np.ndarray:
+def gains(results: Pictures, recorded: Pictures, truth: Pictures) -> np.ndarray:
     """[T, 2] dB of PSNR and SSIM over the input, per frame."""
     figures = [
         (psnr_srgb(f, t) - psnr_srgb(g, t), ssim_srgb(f, t) - ssim_srgb(g, t))
-        for f, g, t in zip(found, given, truth, strict=True)
+        for f, g, t in zip(results, recorded, truth, strict=True)
     ]
     return np.array(figures)
 
@@ -266,12 +268,12 @@ def gains(found: Pictures, given: Pictures, truth: Pictures) -> np.ndarray:
 @pytest.mark.slow
 def test_real_frames_with_known_truth(shared_data, tmp_path):
     """REDS, two sequences as folders, whole command, default settings: +1.8 dB, no frame harmed."""
-    found = []
+    per_sequence = []
     for sequence in sorted((shared_data / "test/reds").iterdir()):
         out = tmp_path / sequence.name
         deblur_video(sequence / "blur", out)
-        found.append(gains(read(out), read(sequence / "blur"), read(sequence / "sharp")))
-    figures = np.concatenate(found)
+        per_sequence.append(gains(read(out), read(sequence / "blur"), read(sequence / "sharp")))
+    figures = np.concatenate(per_sequence)
     assert figures[:, 0].mean() >= 1.8
     assert figures[:, 1].mean() >= 0.055
     assert figures[:, 0].min() >= -0.1
@@ -280,12 +282,12 @@ def test_real_frames_with_known_truth(shared_data, tmp_path):
 @pytest.mark.slow
 def test_coded_frames_with_known_truth(shared_data, tmp_path):
     """The same as H.264 at crf 23, as cameras record: +1 dB, no frame harmed."""
-    found = []
+    per_sequence = []
     for sequence in sorted((shared_data / "test/reds").iterdir()):
         clip, out = tmp_path / f"{sequence.name}.mp4", tmp_path / f"{sequence.name}_out.mp4"
         encode(read(sequence / "blur"), clip)
         deblur_video(clip, out)
-        found.append(gains(decode(out), decode(clip), read(sequence / "sharp")))
-    figures = np.concatenate(found)
+        per_sequence.append(gains(decode(out), decode(clip), read(sequence / "sharp")))
+    figures = np.concatenate(per_sequence)
     assert figures[:, 0].mean() >= 1.0
     assert figures[:, 0].min() >= -0.1

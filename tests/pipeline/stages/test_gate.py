@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+import re
 from fractions import Fraction
 
 import pytest
@@ -24,30 +24,11 @@ from freezeframe.pipeline.stages.gate import (
     sanity_metrics,
     sustained_blur,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Light:
-    """A picture kept as light, so that what comes out can be compared with what went in."""
-
-    light: Tensor
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.light.shape[1], self.light.shape[2]
-
-    def linear(self) -> Tensor:
-        return self.light
-
-    def luma(self) -> Tensor:
-        return (self.light.mean(0).clamp(0, 1) * 255).byte()
-
-    def with_linear(self, image: Tensor) -> Light:
-        return Light(image)
+from tests.support.pictures import LinearPicture
 
 
 @pytest.fixture
-def way(steady) -> Tensor:
+def blur_vector(steady) -> Tensor:
     return steady((8.0, 3.0))
 
 
@@ -57,91 +38,95 @@ def truth(film) -> Tensor:
 
 
 @pytest.fixture
-def original(truth, way) -> Tensor:
-    return blur(truth, way)
+def original(truth, blur_vector) -> Tensor:
+    return blur(truth, blur_vector)
 
 
-# Shares are found to 1/32, and the colour's limit is met by a gain that neglects clipping.
+# The strength is accurate to 1/32, and the gain of the colour correction neglects clipping.
 SLACK = GateConfig(drift=0.022, residual=2.05, checkerboard=8.2)
 
 
-def frame_of(light: Tensor) -> Frame:
-    return Frame(index=7, time=Fraction(7, 25), picture=Light(light))
+def frame_of(linear: Tensor) -> Frame:
+    return Frame(index=7, time=Fraction(7, 25), picture=LinearPicture(linear))
 
 
-def reason(original: Tensor, proposed: Tensor, way: Tensor) -> str:
-    return rejection_reason(sanity_metrics(original, proposed, way), GateConfig()) or ""
+def reason(original: Tensor, proposed: Tensor, blur_vector: Tensor) -> str:
+    return rejection_reason(sanity_metrics(original, proposed, blur_vector), GateConfig()) or ""
 
 
-def test_the_truth_passes(original, truth, way):
-    """What, blurred again, gives the input to the last bit has no error left."""
-    sanity = sanity_metrics(original, truth, way)
+def test_the_truth_passes(original, truth, blur_vector):
+    """The truth re-blurs to the input exactly and has no residual."""
+    sanity = sanity_metrics(original, truth, blur_vector)
     assert sanity.residual == pytest.approx(0, abs=1e-3)
     assert rejection_reason(sanity, GateConfig()) is None
 
 
-def test_the_input_itself_has_the_residual_one(original, way):
-    sanity = sanity_metrics(original, original, way)
+def test_the_input_itself_has_the_residual_one(original, blur_vector):
+    sanity = sanity_metrics(original, original, blur_vector)
     assert (sanity.drift, sanity.residual, sanity.checkerboard) == pytest.approx((0, 1, 1))
 
 
 @pytest.mark.parametrize("rot", [float("nan"), float("inf")])
-def test_one_rotten_pixel_is_refused(rot, original, truth, way):
+def test_one_rotten_pixel_is_refused(rot, original, truth, blur_vector):
     truth[1, 40, 50] = rot
-    assert reason(original, truth, way) == "not a number"
+    assert reason(original, truth, blur_vector) == "the result is not finite"
 
 
 @pytest.mark.parametrize("channel", [0, 1, 2])
 @pytest.mark.parametrize("tint", [0.8, 1.25])
-def test_a_tint_is_refused(tint, channel, original, truth, way):
+def test_a_tint_is_refused(tint, channel, original, truth, blur_vector):
     truth[channel] *= tint
-    assert "average colour" in reason(original, truth, way)
+    assert "mean colour" in reason(original, truth, blur_vector)
 
 
-def test_sharpening_across_the_motion_is_refused(original, way):
-    """An over-done unsharp mask in the wrong direction: blurred again, it is farther from the input."""
-    across = torch.stack([-way[1], way[0]])
+def test_sharpening_across_the_motion_is_refused(original, blur_vector):
+    """A strong unsharp mask in the wrong direction re-blurs to something else than the input."""
+    across = torch.stack([-blur_vector[1], blur_vector[0]])
     wrong = (original + 2 * (original - blur(original, across))).clamp(0, 1)
     wrong *= original.mean() / wrong.mean()
-    assert "fits the recorded frame worse" in reason(original, wrong, way)
-
-
-def test_another_picture_is_refused(original, truth, way):
-    other = truth.flip(2)
-    assert "fits the recorded frame worse" in reason(original, other, way)
-
-
-def test_a_checkerboard_is_refused(truth, steady):
-    """Eight pixels of blur average it away to the last bit; eyes see it all the same."""
-    way, bright = steady((8.0, 0.0)), 0.3 + 0.5 * truth
-    rows, columns = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
-    board = 1 - 2.0 * ((rows + columns) % 2)
-    assert not reason(blur(bright, way), bright, way)
-    assert "checkerboard" in reason(blur(bright, way), bright + 0.1 * board, way)
-
-
-@pytest.mark.parametrize("axis", [1, 2])
-def test_stripes_are_no_checkerboard(axis, original, truth, way):
-    """At the grid's own frequency one way only, as fine structure may be."""
-    shape = (1, -1, 1) if axis == 1 else (1, 1, -1)
-    stripes = 0.05 * (-1.0) ** torch.arange(truth.shape[axis]).view(shape)
-    striped = sanity_metrics(original, (truth + stripes).clamp(0.05, 0.9), way)
-    assert (
-        striped.checkerboard < 1.2 * sanity_metrics(original, truth.clamp(0.05, 0.9), way).checkerboard + 0.2
+    assert re.fullmatch(
+        r"re-blurring the result misses the input by \d+\.\d times \(limit 2\.0\)",
+        reason(original, wrong, blur_vector),
     )
 
 
-def test_light_from_beyond_the_border_is_not_judged(truth, way):
-    """The border pixels of a pan show what the frame does not: the truth passes all the same."""
+def test_another_picture_is_refused(original, truth, blur_vector):
+    other = truth.flip(2)
+    assert "re-blurring the result misses the input" in reason(original, other, blur_vector)
+
+
+def test_a_checkerboard_is_refused(truth, steady):
+    """Eight pixels of blur remove it exactly, so the residual cannot show it."""
+    blur_vector, bright = steady((8.0, 0.0)), 0.3 + 0.5 * truth
+    rows, columns = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
+    board = 1 - 2.0 * ((rows + columns) % 2)
+    assert not reason(blur(bright, blur_vector), bright, blur_vector)
+    assert "checkerboard" in reason(blur(bright, blur_vector), bright + 0.1 * board, blur_vector)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_stripes_are_no_checkerboard(axis, original, truth, blur_vector):
+    """The Nyquist frequency along one axis only, as fine structure may have it."""
+    shape = (1, -1, 1) if axis == 1 else (1, 1, -1)
+    stripes = 0.05 * (-1.0) ** torch.arange(truth.shape[axis]).view(shape)
+    striped = sanity_metrics(original, (truth + stripes).clamp(0.05, 0.9), blur_vector)
+    assert (
+        striped.checkerboard
+        < 1.2 * sanity_metrics(original, truth.clamp(0.05, 0.9), blur_vector).checkerboard + 0.2
+    )
+
+
+def test_light_from_beyond_the_border_is_not_judged(truth, blur_vector):
+    """The border pixels of a pan recorded light from outside of the frame: the truth passes all the same."""
     wide = torch.nn.functional.pad(truth[None], (10, 10, 10, 10), mode="reflect")[0]
     wide[:, :, :10] = 0.9
-    wide_way = way[:, :1, :1].expand(2, *wide.shape[1:])
-    seen = blur(wide, wide_way)[:, 10:-10, 10:-10].contiguous()
-    assert sanity_metrics(seen, truth, way).residual == pytest.approx(0, abs=1e-3)
+    wide_blur_vector = blur_vector[:, :1, :1].expand(2, *wide.shape[1:])
+    recorded = blur(wide, wide_blur_vector)[:, 10:-10, 10:-10].contiguous()
+    assert sanity_metrics(recorded, truth, blur_vector).residual == pytest.approx(0, abs=1e-3)
 
 
-def test_refusals_obey_their_thresholds(original, truth, way):
-    sanity = sanity_metrics(original, 0.9 * truth, way)
+def test_refusals_obey_their_thresholds(original, truth, blur_vector):
+    sanity = sanity_metrics(original, 0.9 * truth, blur_vector)
     assert rejection_reason(sanity, GateConfig(drift=sanity.drift * 0.99)) is not None
     assert (
         rejection_reason(sanity, GateConfig(drift=sanity.drift * 1.01, residual=sanity.residual * 1.01))
@@ -149,15 +134,15 @@ def test_refusals_obey_their_thresholds(original, truth, way):
     )
 
 
-def test_what_is_rejected_leaves_as_it_came(original, truth, way):
+def test_what_is_rejected_leaves_as_it_came(original, truth, blur_vector):
     frame = frame_of(original)
-    out, verdict = apply_proposal(propose(frame, original, truth * torch.nan, way, GateConfig()), 0.0)
+    out, verdict = apply_proposal(propose(frame, original, truth * torch.nan, blur_vector, GateConfig()), 0.0)
     assert out.picture is frame.picture
     assert (verdict.action, verdict.index, verdict.time) == ("fallback", 7, 0.28)
 
 
-def test_what_is_not_a_number_has_no_share(original, truth, way):
-    assert propose(frame_of(original), original, truth * torch.nan, way, GateConfig()).limit == 0
+def test_what_is_not_a_number_has_no_share(original, truth, blur_vector):
+    assert propose(frame_of(original), original, truth * torch.nan, blur_vector, GateConfig()).limit == 0
 
 
 def test_untouched_frames_keep_the_very_picture(original):
@@ -168,43 +153,47 @@ def test_untouched_frames_keep_the_very_picture(original):
     assert (verdict.blur, verdict.strength) == (0.5, 0.0)
 
 
-def test_what_passes_shows_the_proposal(original, truth, way):
-    out, verdict = apply_proposal(propose(frame_of(original), original, truth, way, GateConfig()), 1.0)
+def test_what_passes_shows_the_proposal(original, truth, blur_vector):
+    out, verdict = apply_proposal(
+        propose(frame_of(original), original, truth, blur_vector, GateConfig()), 1.0
+    )
     assert torch.equal(out.picture.linear(), truth)
     assert verdict.action == "deblurred"
     assert verdict.blur == pytest.approx(8.54, abs=0.01)  # |(8, 3)|
     assert set(verdict.metrics) == {"finite", "drift", "residual", "checkerboard"}
 
 
-@pytest.mark.parametrize("area_fraction", [0.25, 0.5])
-def test_a_share_lies_between(area_fraction, original, truth, way):
-    """Half the share is half way in light."""
+@pytest.mark.parametrize("strength", [0.25, 0.5])
+def test_a_share_lies_between(strength, original, truth, blur_vector):
+    """Half the strength is the mean in linear RGB."""
     out, verdict = apply_proposal(
-        propose(frame_of(original), original, truth, way, GateConfig()), area_fraction
+        propose(frame_of(original), original, truth, blur_vector, GateConfig()), strength
     )
-    torch.testing.assert_close(out.picture.linear(), (1 - area_fraction) * original + area_fraction * truth)
-    assert verdict.strength == area_fraction
+    torch.testing.assert_close(out.picture.linear(), (1 - strength) * original + strength * truth)
+    assert verdict.strength == strength
 
 
 @pytest.mark.parametrize("fault", ["tint", "checkerboard", "across", "another picture"])
-def test_a_change_is_cut_down_until_it_passes(fault, original, truth, way):
-    """A part of it is taken where all is not plausible: what comes out passes, a little more does not."""
-    proposal = propose(frame_of(original), original, spoilt(fault, original, truth, way), way, GateConfig())
+def test_a_change_is_cut_down_until_it_passes(fault, original, truth, blur_vector):
+    """The largest plausible strength passes, a little more does not."""
+    proposal = propose(
+        frame_of(original), original, degrade(fault, original, truth, blur_vector), blur_vector, GateConfig()
+    )
     assert (proposal.limit > 0) == (fault != "another picture")
-    taken = torch.lerp(original, proposal.image, proposal.limit)
-    assert rejection_reason(sanity_metrics(original, taken, way), SLACK) is None
+    limited = torch.lerp(original, proposal.image, proposal.limit)
+    assert rejection_reason(sanity_metrics(original, limited, blur_vector), SLACK) is None
     if fault == "checkerboard":
         more = torch.lerp(original, proposal.image, min(1.0, proposal.limit + 2 / 32))
-        assert rejection_reason(sanity_metrics(original, more, way), GateConfig()) is not None
+        assert rejection_reason(sanity_metrics(original, more, blur_vector), GateConfig()) is not None
 
 
 @pytest.mark.parametrize("fault", ["checkerboard", "across"])
-def test_shares_have_no_cliff(fault, original, truth, way):
-    """A fault that grows a little costs a little of the share, from one frame to the next."""
-    bad = spoilt(fault, original, truth, way)
+def test_shares_have_no_cliff(fault, original, truth, blur_vector):
+    """A fault that grows a little costs a little strength."""
+    bad = degrade(fault, original, truth, blur_vector)
     parts = torch.linspace(0, 1, 21).tolist()
     limits = [
-        propose(frame_of(original), original, torch.lerp(truth, bad, part), way, GateConfig()).limit
+        propose(frame_of(original), original, torch.lerp(truth, bad, part), blur_vector, GateConfig()).limit
         for part in parts
     ]
     assert limits[0] == 1
@@ -215,7 +204,7 @@ def test_shares_have_no_cliff(fault, original, truth, way):
 
 @pytest.mark.parametrize("tint", [0.7, 0.97, 1.03, 1.15])
 def test_mean_colour_is_put_back_to_the_limit(tint, original, truth):
-    """Only as far as it drifts beyond the limit: what is within stays bit for bit."""
+    """Channels within the limit stay bit for bit."""
     tinted = truth * torch.tensor([tint, 1, 1]).view(3, 1, 1)
     out = correct_mean_color(original, tinted, limit=0.02)
     drift = (out.clamp(0, 1).pow(GAMMA) - original.clamp(0, 1).pow(GAMMA)).mean((1, 2))
@@ -224,14 +213,14 @@ def test_mean_colour_is_put_back_to_the_limit(tint, original, truth):
     assert torch.equal(out[within], tinted[within])
 
 
-def spoilt(fault: str, original: Tensor, truth: Tensor, way: Tensor) -> Tensor:
+def degrade(fault: str, original: Tensor, truth: Tensor, blur_vector: Tensor) -> Tensor:
     if fault == "tint":
         return truth * torch.tensor([1.25, 1, 1]).view(3, 1, 1)
     if fault == "checkerboard":
         rows, columns = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
         return (truth + 0.1 * (1 - 2.0 * ((rows + columns) % 2))).clamp(0, 1)
     if fault == "across":
-        across = torch.stack([-way[1], way[0]])
+        across = torch.stack([-blur_vector[1], blur_vector[0]])
         return (original + 2 * (original - blur(original, across))).clamp(0, 1)
     return truth.flip(2)
 
@@ -239,14 +228,14 @@ def spoilt(fault: str, original: Tensor, truth: Tensor, way: Tensor) -> Tensor:
 @settings(max_examples=30, deadline=None)
 @given(area_fraction=st.floats(0.05, 0.9), length=st.floats(2, 50), angle=st.floats(0, 6.28))
 def test_sustained_blur_is_what_the_share_exceeds(area_fraction, length, angle):
-    """A runner of a little more than the share counts in full; of a little less, not at all."""
+    """A runner over a little more than the fraction counts in full; over a little less, not at all."""
     angle = torch.tensor(angle)
     vector = length * torch.stack([angle.cos(), angle.sin()]).view(2, 1)
     for more, expected in ((1.1, length), (0.9, 0.0)):
         covered = round(area_fraction * more * 10_000)
         columns = torch.zeros(2, 10_000)
         columns[:, :covered] = vector
-        # Every fourth row and column are looked at: a field that is the same over 4x4 pixels.
+        # Every fourth row and column are sampled: a field that is constant over 4x4 pixels.
         field = columns.view(2, 100, 100).repeat_interleave(4, 1).repeat_interleave(4, 2)
         assert sustained_blur(field, area_fraction=area_fraction) == pytest.approx(expected, rel=1e-4)
 
@@ -259,7 +248,7 @@ def test_one_wrong_vector_is_not_believed(steady):
 
 @pytest.mark.parametrize(("height", "min_blur_px"), [(1080, 7.2), (720, 4.8), (64, 1.0)])
 def test_what_is_not_seen_grows_with_the_picture(height, min_blur_px):
-    """A hundred-and-fiftieth of the height, but never less than a pixel."""
+    """1/150 of the height, but never less than a pixel."""
     assert blur_threshold(
         (height, 16 * height // 9), GateConfig(local_blur=1 / 150, min_blur_px=1.0)
     ) == pytest.approx(min_blur_px)

@@ -9,7 +9,7 @@ from freezeframe.models.restorer.load import load_restorer
 from freezeframe.pipeline.config import RefineConfig
 from freezeframe.pipeline.stages.refine import refine
 
-LAYOUT = NetConfig(width=8, encoders=(1, 2), middle=1, decoders=(1, 1))
+CONFIG = NetConfig(width=8, encoders=(1, 2), middle=1, decoders=(1, 1))
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def images() -> Tensor:
 @pytest.fixture
 def checkpoint(tmp_path):
     """Random weights in the layout of the published files."""
-    network = NAFNet(LAYOUT).requires_grad_(False)
+    network = NAFNet(CONFIG).requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
     for value in network.parameters():
         value.copy_(0.1 * torch.randn(value.shape, generator=generator))
@@ -34,23 +34,23 @@ def test_without_a_restorer_the_very_images_come_back(images):
 
 
 def test_every_frame_is_restored_by_itself(images, checkpoint):
-    """The same frame in other company, or alone, is restored alike: nothing leaks between frames."""
+    """A frame is restored alike alone and among other frames: nothing leaks between frames."""
     restorer = load_restorer(checkpoint, device="cpu", precision="fp32")
     config = RefineConfig(checkpoint=checkpoint)
     together = refine(images, restorer, config)
     assert together.shape == images.shape
-    assert (together - images).abs().amax(dim=(1, 2, 3)).min() > 0.01, "a network that does nothing"
+    assert (together - images).abs().amax(dim=(1, 2, 3)).min() > 0.01, "the network changes nothing"
     for index in range(3):
         assert torch.equal(refine(images[index : index + 1], restorer, config)[0], together[index])
     assert torch.equal(refine(images.flip(0), restorer, config), together.flip(0))
 
 
 def test_tiles_leave_no_seam(images, checkpoint):
-    """With pooling kept local (64 px and more), the tiled result is the whole one."""
+    """With local pooling (64 px and more), the tiled result equals the untiled one."""
     restorer = load_restorer(checkpoint, device="cpu", precision="fp32", window=8)
     whole = refine(images, restorer, RefineConfig(tile=512))
     tiled = refine(images, restorer, RefineConfig(tile=96, overlap=48))
-    # An 8-bit step of light.
+    # An 8-bit step of linear RGB.
     torch.testing.assert_close(tiled, whole, atol=1 / 255, rtol=0)
 
 

@@ -20,7 +20,7 @@ from freezeframe.pipeline.stages.shots import Window, frames_per_window, windows
 
 @dataclass(frozen=True)
 class Grey:
-    """A one-pixel-high picture of one brightness: cheap enough for thousands of frames."""
+    """A uniform picture of 1x8 pixels, cheap enough for thousands of frames."""
 
     value: int
 
@@ -39,7 +39,7 @@ class Grey:
 
 
 def stream(lengths: list[int]) -> Iterator[Frame]:
-    """Shots of the given lengths, each of its own brightness."""
+    """Shots of these lengths, each with a brightness of its own."""
     values = [(40 * shot) % 251 for shot, length in enumerate(lengths) for _ in range(length)]
     for index, value in enumerate(values):
         yield Frame(index=index, time=Fraction(index, 25), picture=Grey(value))
@@ -58,8 +58,8 @@ shot_lengths = st.lists(st.integers(1, 70), min_size=1, max_size=5)
 
 @given(lengths=shot_lengths, context=st.integers(0, 4))
 def test_every_frame_is_written_once_and_in_order(lengths: list[int], context: int) -> None:
-    found = list(windows(stream(lengths), ShotConfig(context=context), cuts=starts(lengths)))
-    assert [i for window in found for i in numbers(window)] == list(range(sum(lengths)))
+    all_windows = list(windows(stream(lengths), ShotConfig(context=context), cuts=starts(lengths)))
+    assert [i for window in all_windows for i in numbers(window)] == list(range(sum(lengths)))
 
 
 @given(lengths=shot_lengths, context=st.integers(0, 4))
@@ -78,8 +78,8 @@ def test_a_window_sees_its_context_and_never_another_shot(lengths: list[int], co
 def test_a_resumed_run_writes_exactly_the_rest(lengths: list[int], start: int) -> None:
     config = ShotConfig(context=3)
     rest = (frame for frame in stream(lengths) if frame.index >= start - config.context)
-    found = list(windows(rest, config, cuts=starts(lengths), start=start))
-    assert [i for window in found for i in numbers(window)] == list(range(start, sum(lengths)))
+    all_windows = list(windows(rest, config, cuts=starts(lengths), start=start))
+    assert [i for window in all_windows for i in numbers(window)] == list(range(start, sum(lengths)))
 
 
 def test_a_cut_of_a_window_keeps_what_lies_around_the_frames_asked_for() -> None:
@@ -91,5 +91,5 @@ def test_a_cut_of_a_window_keeps_what_lies_around_the_frames_asked_for() -> None
 
 @pytest.mark.parametrize(("size", "keeps"), [((360, 640), 16), ((1080, 1920), 6), ((2160, 3840), 2)])
 def test_larger_frames_make_shorter_windows(size: tuple[int, int], keeps: int) -> None:
-    """1,200 MB hold 12 frames of 1080p light and motion; six of them are context."""
+    """1,200 MB hold images and motion of 12 frames of 1080p; six of them are context."""
     assert frames_per_window(size, ShotConfig()) == keeps

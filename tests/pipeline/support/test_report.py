@@ -55,7 +55,7 @@ def test_every_frame_is_counted_once(report):
 
 
 def test_a_saved_report_is_strict_json(report, tmp_path):
-    """The figures of a frame that is not a number are infinite; JSON knows no such word."""
+    """The metrics of a frame that is not finite are infinite, which JSON has no literal for."""
     path = tmp_path / "report.json"
     report.save(path)
 
@@ -63,7 +63,7 @@ def test_a_saved_report_is_strict_json(report, tmp_path):
         raise ValueError(f"{constant} is not JSON")
 
     body = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_word)
-    assert body["frames"] == {"passthrough": 1, "deblurred": 2, "fallback": 1}
+    assert body["action_counts"] == {"passthrough": 1, "deblurred": 2, "fallback": 1}
     assert body["shots"][0]["verdicts"][1]["metrics"] == {"drift": 0.01}
     assert body["shots"][1]["verdicts"][0]["metrics"] == {"drift": None}
     assert body["config"]["strength"] == 1.0
@@ -73,24 +73,24 @@ def test_a_saved_report_is_strict_json(report, tmp_path):
 def test_the_text_tells_what_was_done(report):
     text = report.text()
     assert "in.mp4: 4 frames in 2 shots" in text
-    assert "2 sharpened, 1 left unchanged, 1 rejected (original frame kept)" in text
+    assert "2 deblurred, 1 passed through, 1 rejected (original frame kept)" in text
     assert "1 frame keeps its original picture and may flicker" in text
     assert "note: deinterlaced" in text
 
 
 def test_stages_add_up_and_windows_tell_their_part():
     watch = Stopwatch()
-    spent = []
+    windows = []
     for stages in (("fuse", "gate"), ("fuse",)):
         with watch.window() as seconds:
             for stage in stages:
                 with watch.stage(stage):
                     time.sleep(0.002)
-        spent.append(seconds)
-    assert set(spent[0]) == {"fuse", "gate"}
-    assert set(spent[1]) == {"fuse"}, "what was spent before belongs to the window before"
-    assert watch.seconds["fuse"] == pytest.approx(spent[0]["fuse"] + spent[1]["fuse"])
-    assert spent[0]["fuse"] >= 0.002, "seconds"
+        windows.append(seconds)
+    assert set(windows[0]) == {"fuse", "gate"}
+    assert set(windows[1]) == {"fuse"}, "time before this window belongs to others"
+    assert watch.seconds["fuse"] == pytest.approx(windows[0]["fuse"] + windows[1]["fuse"])
+    assert windows[0]["fuse"] >= 0.002, "seconds"
 
 
 def test_time_counts_where_a_stage_fails():

@@ -1,4 +1,4 @@
-"""The library's front door: what it refuses, what it leaves alone, and that it adds up."""
+"""The public functions: refusals, unchanged clips, and consistent results."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def test_the_front_door_leads_to_the_library():
 
 
 def test_a_still_clip_passes_bit_exact(still, tmp_path):
-    told = []
-    report = freezeframe.deblur_video(still, tmp_path / "out.mkv", progress=lambda *step: told.append(step))
+    steps = []
+    report = freezeframe.deblur_video(still, tmp_path / "out.mkv", progress=lambda *step: steps.append(step))
     assert torch.equal(pictures(still), pictures(tmp_path / "out.mkv"))
     assert report.counts == {"passthrough": 5}
     assert report.verification.passed
-    frames = [done for done, _, *stage in told if not any(stage[:1])]
+    frames = [completed for completed, _, *stage in steps if not any(stage[:1])]
     assert sum(frames) == 5
 
 
 @pytest.mark.slow
 def test_a_sharp_clip_of_a_camera_passes_bit_for_bit(shared_data, tmp_path):
-    """Things move in it by many pixels a frame, and the shutter was short: nothing to undo."""
+    """Objects move by many pixels per frame, and the exposures are short: there is no blur."""
     clip, result = shared_data / "test/clips/04_coffee.mp4", tmp_path / "out.mp4"
     report = freezeframe.deblur_video(clip, result)
     assert report.counts == {"passthrough": 287}
@@ -67,16 +67,16 @@ def test_clips_become_folders_and_folders_clips(still, tmp_path):
     freezeframe.deblur_video(still, tmp_path / "images")
     assert len(list((tmp_path / "images").iterdir())) == 5
     freezeframe.deblur_video(tmp_path / "images", tmp_path / "back.mkv")
-    # 8-bit RGB to 4:4:4 or 4:2:0 codes and back: a few steps of 255, in linear light.
+    # 8-bit RGB to 4:4:4 or 4:2:0 and back: a few steps of 255, in linear RGB.
     assert (pictures(tmp_path / "back.mkv") - pictures(still)).abs().mean() < 3 / 255
 
 
 def test_an_earlier_result_is_kept(still, tmp_path):
-    taken = tmp_path / "out.mkv"
-    taken.write_bytes(b"earlier")
+    existing = tmp_path / "out.mkv"
+    existing.write_bytes(b"earlier")
     with pytest.raises(UnwritableOutput, match=r"out\.mkv.*--force"):
-        freezeframe.deblur_video(still, taken)
-    assert taken.read_bytes() == b"earlier"
+        freezeframe.deblur_video(still, existing)
+    assert existing.read_bytes() == b"earlier"
 
 
 def test_the_source_is_never_the_output(still):
@@ -109,7 +109,7 @@ def test_a_burst_never_replaces_its_own_photos(tmp_path):
 
 
 def test_only_a_run_of_the_same_kind_is_joined():
-    """Every stage has its say in the fingerprint; permission to overwrite changes no frame."""
+    """Settings of every stage change the key; permission to overwrite changes no frame."""
     base = preset("auto")
     assert media.settings_key(base) == media.settings_key(
         replace(base, output=replace(base.output, force=True))

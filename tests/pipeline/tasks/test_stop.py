@@ -1,4 +1,4 @@
-"""Stopped at any moment, by whatever signal: one sentence, no traceback, and the same command goes on."""
+"""Stopped at any moment by any signal: one sentence, no traceback, and the same command continues."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ OPTIONS = ["--network", "none", "--min-blur", "0.5", "--iterations", "2", "--cod
 def wait_for(what: Callable[[], object]) -> None:
     end = time.monotonic() + PATIENCE
     while not what():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.01)
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has fetched yet has."""
+    """Whether a process has ended; a zombie has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -44,7 +44,7 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture
 def start():
-    """`start(source, output)`: `freezeframe video` that keeps every window at once."""
+    """`start(source, output)`: `freezeframe video` that saves every window."""
     running = []
 
     def run(*words: object) -> subprocess.Popen[str]:
@@ -60,15 +60,15 @@ def start():
 
 @pytest.fixture(scope="module")
 def pan(film, write_clip, tmp_path_factory):
-    """24 frames, more than one window, that are blurred by 4 px."""
+    """24 frames, more than one window, with 4 px of blur."""
     images = film((8, 3), [float(t % 6) for t in range(24)], shutter=0.5)
     return write_clip(tmp_path_factory.mktemp("pan") / "pan.mkv", images)
 
 
 @pytest.fixture(scope="module")
-def unkilled(pan, tmp_path_factory):
-    """What an undisturbed run makes of it."""
-    target = tmp_path_factory.mktemp("unkilled") / "o.mp4"
+def undisturbed(pan, tmp_path_factory):
+    """The output of an undisturbed run."""
+    target = tmp_path_factory.mktemp("undisturbed") / "o.mp4"
     command = [sys.executable, str(COMMAND), "video", str(pan), str(target), *OPTIONS]
     subprocess.run(command, check=True, capture_output=True)
     return target.read_bytes()
@@ -84,7 +84,7 @@ def unkilled(pan, tmp_path_factory):
     ],
 )
 def test_a_signal_among_the_imports_is_one_sentence(words, number, moment):
-    """Sent as soon as Python says that it has imported a module of that name."""
+    """Sent as soon as `-X importtime` reports a module of that name."""
     command = [sys.executable, "-X", "importtime", *words, "doctor"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
@@ -92,10 +92,10 @@ def test_a_signal_among_the_imports_is_one_sentence(words, number, moment):
             if line.split("|")[-1].strip() == moment:
                 break
         process.send_signal(number)
-        said = [line for line in process.stderr if not line.startswith("import time:")]
-    # What is printed at once, from within an import, may share its line with Python's own words.
-    assert "Traceback" not in "".join(said)
-    assert sum("freezeframe: Stopped." in line for line in said) <= 1
+        messages = [line for line in process.stderr if not line.startswith("import time:")]
+    # A message printed during an import may share its line with the output of -X importtime.
+    assert "Traceback" not in "".join(messages)
+    assert sum("freezeframe: Stopped." in line for line in messages) <= 1
     assert process.returncode == 128 + number
 
 
@@ -103,24 +103,24 @@ def test_a_signal_among_the_imports_is_one_sentence(words, number, moment):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_a_stopped_video_goes_on_and_ends_as_if_it_never_had(start, pan, unkilled, tmp_path, number, code):
+def test_a_stopped_video_goes_on_and_ends_as_if_it_never_had(start, pan, undisturbed, tmp_path, number, code):
     target = tmp_path / "o.mp4"
     process = start(pan, target)
     job = tmp_path / ".o.mp4.freezeframe"
     wait_for(lambda: list(job.glob("000000-*.json")) or process.poll() is not None)
     process.send_signal(number)
-    _, said = process.communicate(timeout=PATIENCE)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
     assert not target.exists()
     if code > 0:
-        last = said.splitlines()[-1]
+        last = stderr.splitlines()[-1]
         assert "Stopped. No output written; rerun the same command to resume" in last
         assert str(job) in last
     again = start(pan, target)
-    _, said = again.communicate(timeout=PATIENCE)
-    assert again.returncode == 0, said
-    assert "were finished by an earlier run" in said
-    assert target.read_bytes() == unkilled
+    _, stderr = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0, stderr
+    assert "were finished by an earlier run" in stderr
+    assert target.read_bytes() == undisturbed
     assert not job.exists()
 
 
@@ -129,9 +129,9 @@ def test_stopped_before_anything_was_finished_nothing_stays(start, pan, tmp_path
     process = start(pan, tmp_path / "new" / "o.mp4")
     wait_for((tmp_path / "new" / ".o.mp4.freezeframe" / "job.json").exists)
     process.terminate()
-    _, said = process.communicate(timeout=PATIENCE)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
-    assert "nothing was finished yet" in said.splitlines()[-1]
+    assert "nothing was finished yet" in stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
 
 
@@ -139,12 +139,12 @@ def test_stopped_before_anything_was_finished_nothing_stays(start, pan, tmp_path
 def test_a_second_run_on_the_same_output_is_told_of_the_first(start, pan, tmp_path):
     first = start(pan, tmp_path / "o.mp4")
     wait_for((tmp_path / ".o.mp4.freezeframe" / "job.json").exists)
-    first.send_signal(signal.SIGSTOP)  # it must not be done before the second asks
+    first.send_signal(signal.SIGSTOP)  # it must not end before the second one starts
     second = start(pan, tmp_path / "o.mp4")
-    _, said = second.communicate(timeout=PATIENCE)
+    _, stderr = second.communicate(timeout=PATIENCE)
     first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
-    assert f"another run is writing it (process {first.pid} on" in said
+    assert f"another run is writing it (process {first.pid} on" in stderr
     first.communicate(timeout=PATIENCE)
     assert first.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
@@ -152,7 +152,7 @@ def test_a_second_run_on_the_same_output_is_told_of_the_first(start, pan, tmp_pa
 
 @pytest.fixture
 def batch(pan, tmp_path):
-    """`batch()`: three clips, two at a time, once children are at work: the process and its children."""
+    """`batch()`: three clips, two at a time; returns the process and its running children."""
     (tmp_path / "in").mkdir()
     for name in ("a.mkv", "b.mkv", "c.mkv"):
         (tmp_path / "in" / name).write_bytes(pan.read_bytes())
@@ -173,17 +173,17 @@ def batch(pan, tmp_path):
         running.append(process)
         if wait:
             return process, []
-        wait_for(lambda: len(holders()) >= 2)
-        return process, holders()
+        wait_for(lambda: len(running_children()) >= 2)
+        return process, running_children()
 
-    def holders() -> list[int]:
-        found = []
+    def running_children() -> list[int]:
+        pids = []
         for lock in (tmp_path / "out").glob(".*.freezeframe/lock"):
             try:
-                found.append(json.loads(lock.read_text())["pid"])
+                pids.append(json.loads(lock.read_text())["pid"])
             except (ValueError, FileNotFoundError):
                 continue
-        return [pid for pid in found if not gone(pid)]
+        return [pid for pid in pids if not gone(pid)]
 
     yield run
     for process in running:
@@ -197,25 +197,27 @@ def test_the_clips_of_a_batch_end_with_it_and_a_rerun_does_them_all(batch, tmp_p
     process, children = batch()
     assert len(children) == 2
     process.send_signal(number)
-    _, said = process.communicate(timeout=PATIENCE)
+    _, stderr = process.communicate(timeout=PATIENCE)
     if number != signal.SIGKILL:
         assert process.returncode == 128 + number
-        assert all(map(gone, children)), "they are stopped before it ends itself"
-        assert "Traceback" not in said
-        assert "Stopped. Finished clips are kept" in said
+        assert all(map(gone, children)), "children stop before the parent"
+        assert "Traceback" not in stderr
+        assert "Stopped. Finished clips are kept" in stderr
     again, _ = batch(wait=True)
-    out, said = again.communicate(timeout=2 * PATIENCE)
-    assert again.returncode == 0, out + said
+    out, stderr = again.communicate(timeout=2 * PATIENCE)
+    assert again.returncode == 0, out + stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mkv", "b.mkv", "c.mkv"]
     assert all(map(gone, children))
 
 
 def test_a_signal_after_the_work_changes_nothing():
-    """What is done is done: no traceback, and the exit code is that of the work."""
+    """After the work a signal changes nothing: no traceback, and the exit code of the work."""
     words = (
         "import os, signal; from freezeframe.pipeline.commands.terminal import errors\n"
         "with errors(): print('done', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM)"
     )
-    done = subprocess.run([sys.executable, "-c", LISTEN + words], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    result = subprocess.run(
+        [sys.executable, "-c", LISTEN + words], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "done\n", "")

@@ -1,6 +1,6 @@
-"""Every restorer of the mission, end to end: random weights in a file, a photo in, a photo out.
+"""Every architecture end to end: a checkpoint of random weights restores a photo.
 
-DreamClear, which is no single file, runs end to end in `tests/models/test_dreamclear.py`.
+DreamClear, which is no single file, runs end to end in `tests/models/nets/dreamclear/test_pipeline.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from freezeframe.models.nets.dual import model as dual
 from freezeframe.models.nets.hair import model as hair
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
-from freezeframe.models.nets.varformer import config as varformer_layout
+from freezeframe.models.nets.varformer import config as varformer_config
 from freezeframe.models.nets.varformer import model as varformer
 from freezeframe.models.nets.varformer.tokenizer import TokenizerConfig
 from freezeframe.models.nets.varformer.var_transformer import VarConfig
@@ -30,17 +30,17 @@ _CODES = TokenizerConfig(width=32, multiples=(1, 1, 2, 2, 4), blocks=1, latent=8
 
 
 def _varformer() -> nn.Module:
-    config = varformer_layout.NetConfig(
+    config = varformer_config.NetConfig(
         convolutions=_CODES,
         transformer=VarConfig(width=32, heads=4, blocks=3, cross_blocks=2, classes=5),
         vocab_size=24,
         scales=(1, 2, 4),
         enhance=1,
         decoder_blocks=(2, 1),
-        encoder_guides=varformer_layout.guides(
+        encoder_guides=varformer_config.guides(
             _CODES, side=64, heads=4, select=(32,) * 5, blend=(48, 48, 96, 96, 64)
         ),
-        decoder_guides=varformer_layout.guides(
+        decoder_guides=varformer_config.guides(
             _CODES, side=64, heads=2, select=(16, 16, 32, 32, 64), blend=(64, 64, 128, 128, 256)
         ),
     )
@@ -66,14 +66,14 @@ def test_a_photo_goes_through_every_system(name, tmp_path):
         value.copy_(0.1 * torch.randn(value.shape, generator=generator))
     state = network.state_dict()
     torch.save(
-        {"params": varformer_layout.to_published_keys(state) if name == "VarFormer" else state},
+        {"params": varformer_config.to_published_keys(state) if name == "VarFormer" else state},
         tmp_path / "w.pth",
     )
-    codes = np.random.default_rng(0).integers(60, 190, (60, 90, 3), dtype=np.uint8)
-    Image.fromarray(codes).save(tmp_path / "in.png")
-    words = ["restore", tmp_path / "in.png", tmp_path / "out.png", "--model", tmp_path / "w.pth"]
-    done = CliRunner().invoke(app, [*map(str, words), "--device", "cpu", "--precision", "fp32"])
-    assert done.exit_code == 0, done.output
+    pixels = np.random.default_rng(0).integers(60, 190, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "in.png")
+    arguments = ["restore", tmp_path / "in.png", tmp_path / "out.png", "--model", tmp_path / "w.pth"]
+    result = CliRunner().invoke(app, [*map(str, arguments), "--device", "cpu", "--precision", "fp32"])
+    assert result.exit_code == 0, result.output
     restored = np.asarray(Image.open(tmp_path / "out.png"))
-    assert restored.shape == codes.shape
-    assert (restored != codes).any(), "random weights change every picture"
+    assert restored.shape == pixels.shape
+    assert (restored != pixels).any(), "random weights change every picture"

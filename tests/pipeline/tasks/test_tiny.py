@@ -1,4 +1,4 @@
-"""Pictures of a few pixels show no motion and no damage: they pass untouched, and nothing fails."""
+"""Pictures of a few pixels have no measurable motion or degradation: they pass unchanged."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ LONG = [(1, 2000), (2000, 1), (2, 300)]
 
 
 def picture(path: Path, size: tuple[int, int]) -> Path:
-    codes = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(codes).save(path)
+    pixels = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
     return path
 
 
 @pytest.mark.parametrize("height", range(1, 10))
 def test_a_tiny_photo_is_diagnosed_and_restored(height, tmp_path):
-    """Noise of a few pixels tells nothing; the very file is passed on."""
+    """A few pixels of noise have no measurable degradation; the file is copied."""
     for width in range(1, 10):
         photo = picture(tmp_path / f"{width}.png", (height, width))
-        found = probe(photo)
-        assert found.size == (height, width)
-        assert not found.sampled_frames[0].blurred
-        (done,) = restore(photo, tmp_path / f"{width}_out.png")
+        diagnosis = probe(photo)
+        assert diagnosis.size == (height, width)
+        assert not diagnosis.sampled_frames[0].blurred
+        (result,) = restore(photo, tmp_path / f"{width}_out.png")
         if min(height, width) < 3:
-            assert done.output.read_bytes() == photo.read_bytes()
+            assert result.output.read_bytes() == photo.read_bytes()
 
 
 @pytest.mark.parametrize("size", LONG, ids=str)
 def test_a_line_of_pixels_is_a_photo_too(size, tmp_path):
     photo = picture(tmp_path / "line.png", size)
     assert not probe(photo).sampled_frames[0].blurred
-    (done,) = restore(photo, tmp_path / "out.png")
-    assert done.output.read_bytes() == photo.read_bytes()
+    (result,) = restore(photo, tmp_path / "out.png")
+    assert result.output.read_bytes() == photo.read_bytes()
 
 
 @pytest.mark.parametrize("size", [*itertools.product((1, 2, 5, 9), repeat=2), (1, 60), (60, 1)], ids=str)
 def test_a_tiny_clip_passes_untouched(size, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    codes = np.random.default_rng(0).integers(0, 256, (size[0], size[1] + 12, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (size[0], size[1] + 12, 3), dtype=np.uint8)
     for k in range(4):
-        moved = np.ascontiguousarray(codes[:, 3 * k : 3 * k + size[1]])
+        moved = np.ascontiguousarray(pixels[:, 3 * k : 3 * k + size[1]])
         Image.fromarray(moved).save(folder / f"{k}.png")
-    assert not any(sight.blurred for sight in probe(folder, stride=1).sampled_frames)
+    assert not any(frame.blurred for frame in probe(folder, stride=1).sampled_frames)
     assert deblur_video(folder, tmp_path / "out").counts == {"passthrough": 4}
     for before, after in zip(sorted(folder.iterdir()), sorted((tmp_path / "out").iterdir()), strict=True):
         assert before.read_bytes() == after.read_bytes()

@@ -21,10 +21,10 @@ from freezeframe.data.blur.operator import integrate_exposure
 from freezeframe.data.errors import UnwritableOutput
 from freezeframe.data.media.video_in.source import open_video
 from freezeframe.data.media.video_out.simple_writer import write_video
-from freezeframe.data.types import Clip, Flow
+from freezeframe.data.types import Clip, Flow, Motion
 from freezeframe.pipeline.config import Config, SplatConfig
 from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
-from freezeframe.pipeline.stages.measure import ESTIMATORS, ChainedFlows, Motion, adjacent_flows
+from freezeframe.pipeline.stages.flows import ESTIMATORS, ChainedFlows, adjacent_flows
 from freezeframe.pipeline.stages.splat import SceneLog, splat
 from freezeframe.pipeline.tasks.scene.fallback import FallbackResult
 from freezeframe.pipeline.tasks.scene.run import SceneCallbacks, SceneOptions, rebuild

@@ -10,7 +10,7 @@ import torch
 from freezeframe.data.metrics.image import psnr
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import Config
-from freezeframe.pipeline.stages.measure import adjacent_flows
+from freezeframe.pipeline.stages.flows import adjacent_flows
 from freezeframe.pipeline.tasks.scene.sharpen_shot import sharpen_shot
 
 VELOCITY, SHUTTER = (12, 3), 0.7

@@ -20,7 +20,7 @@ from freezeframe.data.synthesis.scene2d.layered_scene import Scene
 from freezeframe.motion.camera.homography import homography_to_flow
 from freezeframe.pipeline.solvers.camera_estimation import estimate_camera
 from freezeframe.pipeline.solvers.scene_fit import Shot, Shutter, check_feasibility
-from freezeframe.pipeline.stages.measure import ESTIMATORS, adjacent_flows
+from freezeframe.pipeline.stages.flows import ESTIMATORS, adjacent_flows
 from freezeframe.splatting.decision.feasibility import frame_overlaps
 
 SIZE = (160, 240)
