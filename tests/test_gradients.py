@@ -20,7 +20,6 @@ from torch.autograd import gradcheck
 
 import freezeframe
 from freezeframe.data.color import HLG, PQ, SRGB
-from freezeframe.data.types import CameraPath
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.splatting.decision.compositing import SceneRendering
@@ -118,15 +117,6 @@ def turns() -> Tensor:
     return torch.linalg.qr(torch.eye(3, dtype=torch.float64) + 0.05 * randn(4, 3, 3)).Q
 
 
-def path() -> CameraPath:
-    rotations = turns()
-    rotations = rotations * torch.linalg.det(rotations)[:, None, None]
-    return CameraPath(
-        times=torch.arange(4).double(), rotations=rotations, translations=0.1 * randn(4, 3),
-        intrinsics=lens(), kind="parallax",
-    )  # fmt: skip
-
-
 def rendering() -> SceneRendering:
     return SceneRendering(sharp=rand(3, 24, 26), reblurred=rand(3, 24, 26), blur_length=3.0)
 
@@ -159,7 +149,6 @@ case("data.blur.operator.row_subset", rand(2, 8, 9), slice(0, None, 2))
 case("data.blur.operator.integrate", rand(4, 3, 5, 6))
 case("motion.camera.homography.homography_to_flow", torch.eye(3).double() + 1e-3 * randn(3, 3), (8, 9))
 case("motion.flow.estimators.gamma_luma", rand(3, 8, 9))
-case("motion.camera.rotation_path.interpolate_pose", path(), torch.tensor([0.3, 1.7, 2.2]).double())
 case("motion.flow.interpolation.sample", rand(3, 9, 10), 2 + 5 * rand(4, 5), 2 + 4 * rand(4, 5))
 case("motion.flow.interpolation.cubic_weights", rand(6))
 case("motion.flow.warp.warp", rand(3, 8, 9), 0.4 * randn(2, 8, 9))

@@ -1,4 +1,4 @@
-"""Path of a rotating camera in continuous time, from the homographies between its frames.
+"""Path of a rotating camera, from the homographies between its frames.
 
 The homography of a camera that only rotates is K R K^-1 (Hartley & Zisserman, 8.4): rotation and focal length
 follow from the homographies alone. Where that model fails, the camera translated.
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from kornia.geometry.liegroup import So3
 from torch import Tensor
 
 from freezeframe.data.types import CameraPath, Flow
@@ -74,25 +73,6 @@ def camera_path(  # noqa: PLR0913
         intrinsics=K.float(),
         kind=_kind([float(d) for d in motion], [float(d) for d in errors], parallax, config),
     )
-
-
-def interpolate_pose(path: CameraPath, time: Tensor) -> tuple[Tensor, Tensor]:
-    """World-to-camera rotations [M, 3, 3] and translations [M, 3] at `time`, [M] seconds.
-
-    Constant angular velocity between the known times (geodesics of SO(3)), extrapolated before the first and
-    after the last. Differentiable.
-    """
-    if len(path.times) == 1:
-        return path.rotations.expand(len(time), 3, 3), path.translations.expand(len(time), 3)
-    k = (torch.searchsorted(path.times, time, right=True) - 1).clamp(0, len(path.times) - 2)
-    fraction = (time - path.times[k]) / (path.times[k + 1] - path.times[k])
-    before, after = path.rotations[k], path.rotations[k + 1]
-    rotation_vector = So3.from_matrix(after @ before.mT).log()
-    rotation = So3.exp(fraction[:, None].to(rotation_vector) * rotation_vector).matrix() @ before
-    # Linear in the camera centres: the translations of a rotating camera are not linear in time.
-    centres = -(path.rotations.mT @ path.translations[..., None]).squeeze(-1)
-    centre = torch.lerp(centres[k], centres[k + 1], fraction[:, None].to(centres))
-    return rotation, -(rotation @ centre[..., None]).squeeze(-1)
 
 
 def homography_residual(flow: Flow, matrix: Tensor) -> float:
