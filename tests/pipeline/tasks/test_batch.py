@@ -10,9 +10,10 @@ from freezeframe.pipeline.tasks.batch import (
     JobResult,
     collect_notes,
     find_jobs,
-    format_table,
+    format_results,
     resolve_output,
     run_batch,
+    to_dict,
 )
 
 
@@ -140,10 +141,10 @@ def test_the_table_names_every_clip_and_adds_up(tmp_path):
         JobResult(job=job, status="done", seconds=151, frames={"deblurred": 69, "fallback": 11}),
         JobResult(job=job, status="failed", message="cut off"),
     ]
-    lines = format_table(results).splitlines()
+    lines = format_results(results).splitlines()
     assert lines[0].split() == [
         "clip",
-        "result",
+        "status",
         "deblurred",
         "left",
         "unchanged",
@@ -154,6 +155,18 @@ def test_the_table_names_every_clip_and_adds_up(tmp_path):
     assert lines[1].split() == [str(job.source), "done", "69", "0", "11", "02:31"]
     assert lines[2].split() == [str(job.source), "failed", "cut", "off"]
     assert lines[-1] == "1 done, 0 skipped, 1 failed"
+
+
+def test_json_names_its_schema_and_every_clip(tmp_path):
+    job = Job(source=tmp_path / "a.mp4", output=tmp_path / "b.mp4")
+    result = JobResult(job=job, status="done", seconds=1.5, frames={"deblurred": 3})
+    assert to_dict([result]) == {
+        "schema": 1,
+        "clips": [
+            {"source": str(job.source), "output": str(job.output), "status": "done",
+             "frames": {"deblurred": 3}, "seconds": 1.5, "note": ""},
+        ],
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_a_pan_is_told_by_its_length_and_direction(panned, velocity, words):
     assert all(sampled_frame.blurred for sampled_frame in found.sampled_frames)
     # A fifth for the shutter, measured on eight small frames.
     assert found.sampled_frames[1].diagnosis.blur == pytest.approx(length, rel=0.2)
-    assert found.sampled_frames[1].camera == pytest.approx(length / SHUTTER, abs=1)  # pixel per frame
+    assert found.sampled_frames[1].camera_speed == pytest.approx(length / SHUTTER, abs=1)  # pixel per frame
     assert found.sampled_frames[1].diagnosis.cause == "camera"
     assert found.camera == "moving"
     assert f"mostly {words}" in found.summary[0]
@@ -67,7 +67,7 @@ def test_directions_turn_with_the_picture(panned):
 def test_a_still_clip_ails_nothing(panned):
     found = probe(panned((0, 0)))
     assert not any(sampled_frame.blurred for sampled_frame in found.sampled_frames)
-    assert found.camera == "still"
+    assert found.camera == "static"
     assert "no sampled frame" in found.summary[0]
 
 
@@ -107,7 +107,7 @@ def test_a_folder_and_a_photo_are_looked_at_too(film, tmp_path):
 def test_a_single_frame_is_diagnosed_by_itself(film, write_clip, tmp_path):
     found = probe(write_clip(tmp_path / "one.mkv", film((0, 0), [0.0])))
     assert found.frames == len(found.sampled_frames) == 1
-    assert found.sampled_frames[0].camera is None
+    assert found.sampled_frames[0].camera_speed is None
     assert "assuming" in found.summary[0], "nothing tells of its shutter"
 
 
@@ -124,7 +124,7 @@ def test_json_holds_every_frame_looked_at(panned):
     body = json.loads(json.dumps(found.to_dict()))
     assert [sampled_frame["index"] for sampled_frame in body["sampled_frames"]] == [0, 4]
     assert body["summary"] == list(found.summary)
-    assert body["camera"] == "moving"
+    assert (body["schema"], body["camera"]) == (1, "moving")
     assert body["sampled_frames"][0]["diagnosis"]["regions"]
 
 

@@ -51,7 +51,7 @@ def test_the_list_names_every_release_and_how_it_comes_here(cache_folder, checkp
     lines = run("list").stdout.splitlines()
     state = {line.split()[0]: line for line in lines}
     assert set(CATALOGUE) <= set(state)
-    assert " here " in state["mine"]
+    assert " installed " in state["mine"]
     assert " fetch " in state["swinir-color-noise25"]
     assert " manual " in state["nafnet-gopro-64"]
     assert "Apache-2.0" in state["swinir-color-noise25"]
@@ -60,7 +60,7 @@ def test_the_list_names_every_release_and_how_it_comes_here(cache_folder, checkp
 
 def test_info_of_what_is_only_known():
     result = facts(run("info", "swinir-gray-jpeg20").stdout)
-    assert result["here"] == "no"
+    assert result["installed"] == "no"
     assert result["input"].startswith("greyscale")
     assert result["published at"].startswith("https://github.com/")
     assert result["licence"] == "Apache-2.0"
@@ -88,7 +88,7 @@ def test_a_checkpoint_is_added_whole_with_its_hash_and_can_be_named(checkpoint):
     result = run("add", checkpoint)
     kept = Path(result.stdout.strip())
     assert result.exit_code == 0
-    assert "NAFNet; use it by: --model mine" in result.stderr
+    assert "NAFNet; use it with: --model mine" in result.stderr
     assert kept.parent == shelf.weights_folder()
     assert kept.read_bytes() == checkpoint.read_bytes()
     sha256 = hashlib.sha256(kept.read_bytes()).hexdigest()
@@ -104,7 +104,7 @@ def test_another_file_of_the_same_name_needs_force(cache_folder, checkpoint):
     torch.save({"params": network.state_dict()}, checkpoint)
     result = run("add", checkpoint)
     assert result.exit_code == 2
-    assert "is another file; rename yours or add --force" in result.stderr
+    assert "exists with other content; rename your file or add --force" in result.stderr
     assert run("add", checkpoint, "--force").exit_code == 0
     assert shelf.find("mine").path.read_bytes() == checkpoint.read_bytes()
 
@@ -123,7 +123,7 @@ def test_a_file_that_only_bears_a_releases_name_is_refused(checkpoint):
     false = checkpoint.rename(checkpoint.with_name("NAFNet-GoPro-width32.pth"))
     result = run("add", false)
     assert result.exit_code == 2
-    assert "called as nafnet-gopro-32 is" in result.stderr
+    assert "has the name of nafnet-gopro-32" in result.stderr
     assert not shelf.installed()
 
 

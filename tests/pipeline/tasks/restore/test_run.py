@@ -17,7 +17,8 @@ from freezeframe import cli
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput
 from freezeframe.models.nets.nafnet import NAFNet, NetConfig
 from freezeframe.models.store import weights_cache as shelf
-from freezeframe.pipeline.tasks.restore.run import RestoreConfig, configure, restore
+from freezeframe.pipeline.tasks.restore.config import RestoreConfig, configure
+from freezeframe.pipeline.tasks.restore.run import restore
 
 STEP = 51  # codes of 255 that the network adds: 0.2
 
@@ -87,7 +88,7 @@ def test_a_restorer_that_changed_nothing_is_not_said_to_have_restored(place, con
     write_clip(place / "in.mkv", [light_of(codes())] * 2)
     for name in ("in.jpg", "in.mkv"):
         (done,) = restore(place / name, place / f"out{name[2:]}", config=idle)
-        assert done.reason == "plus changed nothing; copied unchanged"
+        assert done.reason == "plus changed nothing; file copied unchanged"
     assert (place / "out.jpg").read_bytes() == (place / "in.jpg").read_bytes(), "not coded anew"
     (done,) = restore(place / "in.mkv", place / "changed.mkv", config=config)
     assert done.reason == "restored with plus (as requested)"
@@ -275,7 +276,7 @@ def test_a_network_that_enlarges_is_for_photos(place, monkeypatch):
     torch.save({"twice": torch.zeros(1)}, place / "twice.pth")
     config = RestoreConfig(model=str(place / "twice.pth"), device="cpu", precision="fp32")
     clip(place / "in.mkv")
-    with pytest.raises(FreezeframeError, match="2 times as large, and a video keeps its size"):
+    with pytest.raises(FreezeframeError, match="enlarges pictures 2 times, and a video keeps its size"):
         restore(place / "in.mkv", place / "out.mkv", config=config)
     assert not (place / "out.mkv").exists()
 
@@ -329,7 +330,7 @@ def test_auto_gives_each_photo_of_a_folder_what_it_needs_and_says_why(place, mon
     sound, noisy, coded = restore(
         place / "in", place / "out", config=RestoreConfig(device="cpu", precision="fp32")
     )
-    assert sound.reason == "no damage detected; copied unchanged"
+    assert sound.reason == "No degradation found; file copied unchanged"
     assert sound.output.read_bytes() == sound.source.read_bytes(), "the very file"
     assert "restormer-color-noise25" in noisy.reason
     assert "noise of 2" in noisy.reason
@@ -356,7 +357,7 @@ def test_auto_looks_at_several_frames_of_a_video(place, monkeypatch, write_clip)
     assert "restormer-color-noise25" in done.reason
     write_clip(place / "fine.mkv", [light_of(gently(0)) for _ in range(3)])
     (same,) = restore(place / "fine.mkv", place / "same.mkv", config=RestoreConfig(device="cpu"))
-    assert same.reason == "no damage detected; copied unchanged"
+    assert same.reason == "No degradation found; file copied unchanged"
     assert np.array_equal(shown(place / "same.mkv")[0], shown(place / "fine.mkv")[0])
 
 

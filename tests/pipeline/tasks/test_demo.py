@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.pipeline.commands.demo import SEAM_PX, before_after, demo, most_changed
+from freezeframe.pipeline.tasks.demo import SEAM_PX, before_after, demo, most_changed
 
 
 def test_before_and_after_stand_side_by_side(tmp_path):
