@@ -24,7 +24,7 @@ from freezeframe.models.deblur.psf_estimator import PsfEstimator, cepstrum
 from freezeframe.models.deblur.wiener import NOISES, wiener_candidates
 from freezeframe.models.registry.bundled import PSF_ESTIMATOR, read_psf_estimator
 from freezeframe.pipeline.training.psf_task import estimator_accuracy
-from freezeframe.pipeline.training.restorer_task import bytes_to_float, capped_psnr, center_crop
+from freezeframe.pipeline.training.restorer_task import capped_psnr, load_center
 
 SIDE = 256  # pixels
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=0.0)
     args = parser.parse_args()
     estimator = read_psf_estimator(args.install_weights or PSF_ESTIMATOR)
-    photos = [center_crop(bytes_to_float(codes), SIDE) for codes in load_pictures(PHOTOS)]
+    photos = [load_center(picture, SIDE) for picture in load_pictures(PHOTOS)]
     accuracy = estimator_accuracy(estimator, photos)
     if args.install_weights:
         install_weights(args.install_weights, estimator, accuracy, steps=args.steps, hours=args.hours)

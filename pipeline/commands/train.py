@@ -107,17 +107,18 @@ def multiframe(
     with _training_session(out, output_option, tensorboard=tensorboard) as session:
         from freezeframe.pipeline.training.fusion import TrainConfig, train
         from freezeframe.pipeline.training.fusion_data import SHARD_BYTES
+        from freezeframe.pipeline.training.loop import LoopConfig
 
         config = TrainConfig(
-            steps=steps, batch_size=batch_size, width=width, num_shards=num_shards, workers=workers,
-            init_weights=init_weights, lr=lr, val_interval=val_interval, seed=seed, device=device,
+            batch_size=batch_size, width=width, num_shards=num_shards, workers=workers,
+            init_weights=init_weights, val_pairs=val_pairs,
+            loop=LoopConfig(steps=steps, lr=lr, seed=seed, val_interval=val_interval, device=device),
         )  # fmt: skip
         shards = session.folder / "shards"
         print_message(format_disk_usage(shards, num_shards * SHARD_BYTES, option="--num-shards"))
         weights = train(
-            photos, session.folder, val_pairs=val_pairs, config=config,
-            progress=session.progress, on_metrics=session.on_metrics,
-        )  # fmt: skip
+            photos, session.folder, config=config, progress=session.progress, on_metrics=session.on_metrics
+        )
     print_path(weights)
 
 
@@ -143,16 +144,16 @@ def restorer(
 ) -> None:
     """Train a single-image restorer on synthetically degraded photos; rerun the same command to resume."""
     with _training_session(out, output_option, tensorboard=tensorboard) as session:
+        from freezeframe.pipeline.training.loop import LoopConfig
         from freezeframe.pipeline.training.restorer import RestorerConfig, train_restorer
 
         config = RestorerConfig(
-            arch=arch, steps=steps, batch_size=batch_size, patch_size=patch_size,
-            val_interval=val_interval, seed=seed, device=device,
+            arch=arch, batch_size=batch_size, patch_size=patch_size, val_photos=val_photos,
+            loop=LoopConfig(steps=steps, seed=seed, val_interval=val_interval, device=device),
         )  # fmt: skip
         weights = train_restorer(
-            photos, session.folder, val_photos=val_photos, config=config,
-            progress=session.progress, on_metrics=session.on_metrics,
-        )  # fmt: skip
+            photos, session.folder, config=config, progress=session.progress, on_metrics=session.on_metrics
+        )
     print_path(weights)
 
 
