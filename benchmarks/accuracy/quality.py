@@ -121,7 +121,7 @@ def means() -> dict[str, Method]:
 
 def mean_table(title: str, results: list[dict[str, Metrics]]) -> str:
     rows = {name: mean_over_sequences([rows[name] for rows in results]) for name in results[0]}
-    return render_table(rows, title=title, comparison="pixel by pixel")
+    return render_table(rows, title=title, comparison="per_pixel")
 
 
 def main() -> None:

@@ -39,7 +39,8 @@ def main() -> None:
         "name": "freezeframe refiner",
         "parameters": sum(p.numel() for p in network.parameters()),
         "format": "bf16 safetensors",
-        "trained": f"{args.steps} steps, {args.hours:g} hours on one CPU core, see docs/model-cards/refiner.md",
+        "trained": f"{args.steps} steps, {args.hours:g} hours on one CPU core,"
+        " see docs/model-cards/refiner.md",
         "data": "patches of photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, of Kodak's test "
         "photographs, and of drawn patterns, made worse by data/synthesis/degradations/compose.py",
         "licence": "Apache-2.0",

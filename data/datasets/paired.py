@@ -11,7 +11,7 @@ from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.media.folder.source import open_folder
 
-Comparison = Literal["pixel by pixel", "aligned", "best of many"]
+Comparison = Literal["per_pixel", "aligned", "best_of_many"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class PairedDataset:
 
     name: str
     sequences: tuple[FrameSequence, ...]
-    comparison: Comparison = "pixel by pixel"
+    comparison: Comparison = "per_pixel"
 
     @property
     def frames(self) -> int:

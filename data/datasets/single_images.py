@@ -72,7 +72,7 @@ def read_kohler(root: Path) -> PairedDataset:
         )
         for key, path in sorted(blurred.items())
     )
-    return PairedDataset(name="Köhler", sequences=tuple(sequences), comparison="best of many")
+    return PairedDataset(name="Köhler", sequences=tuple(sequences), comparison="best_of_many")
 
 
 def photos(blurred: Path, truth: Path) -> PairedDataset:

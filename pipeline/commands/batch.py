@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .build_config import claim_outputs, save_json
+from freezeframe.pipeline.support.json_report import save_json
+
+from .build_config import claim_outputs
 from .clip_options import ClipOptions
 from .options import Force, OutputOption, ReportFile
 from .parser import expand_option_groups, select_output

@@ -1,14 +1,13 @@
-"""Command-line options as a Config, and as a command line again; the JSON files beside a result."""
+"""Command-line options as a Config, and as a command line again."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from freezeframe.data.errors import FreezeframeError, UnwritableOutput
+from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.media.files.publish import Claim, check_collisions, claim
 from freezeframe.pipeline.config import Config, Preset, preset
 
@@ -88,17 +87,6 @@ def claim_outputs(
     check_collisions({"the output": output, **destinations})
     paths = {option: path for option, path in destinations.items() if path is not None}
     return {option: claim(path, inputs=inputs, force=force, trial=True) for option, path in paths.items()}
-
-
-def save_json(target: Claim | None, body: Mapping[str, Any], *, main_output: Path | None = None) -> None:
-    """Write `body` as JSON, atomically; None writes nothing. An error says that `main_output` is complete."""
-    if target is None:
-        return
-    try:
-        target.write((json.dumps(body, indent=2, default=str) + "\n").encode())
-    except UnwritableOutput as error:
-        note = f"; {main_output} itself is complete" if main_output else ""
-        raise UnwritableOutput(f"{error}{note}") from error
 
 
 def _replace(stage: Any, fields: Mapping[str, Any]) -> Any:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .build_config import claim_outputs, save_json
+from freezeframe.pipeline.support.json_report import save_json
+
+from .build_config import claim_outputs
 from .options import Force
 from .terminal import errors, print_result, progress_bar
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from freezeframe.pipeline.support.json_report import save_json
 from freezeframe.pipeline.support.signals import interruption_message
 
-from .build_config import claim_outputs, save_json
+from .build_config import claim_outputs
 from .options import (
     ADVANCED,
     Codec,

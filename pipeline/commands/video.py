@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from freezeframe.pipeline.support.json_report import save_json
 from freezeframe.pipeline.support.signals import interruption_message
 
-from .build_config import claim_outputs, save_json
+from .build_config import claim_outputs
 from .clip_options import ClipOptions
 from .options import OUTPUT, Force, OutputOption, ReportFile
 from .parser import expand_option_groups, select_output

@@ -148,7 +148,7 @@ def test_realblur_follows_its_list_and_is_aligned(make_pictures: MakePictures) -
 def test_a_shaken_photo_has_its_whole_trajectory_as_truth(make_pictures: MakePictures) -> None:
     root = make_pictures("Blurry1_1.png", *(f"GroundTruth1_1_{i}.png" for i in (10, 2, 1)))
     dataset = open_set(root, "kohler")
-    assert dataset.comparison == "best of many"
+    assert dataset.comparison == "best_of_many"
     assert [path.name for path in dataset.sequences[0].truths[0]] == [
         f"GroundTruth1_1_{i}.png" for i in (1, 2, 10)
     ]

@@ -12,6 +12,7 @@ from freezeframe.pipeline.commands import build_config as options
 from freezeframe.pipeline.commands.clip_options import ClipOptions
 from freezeframe.pipeline.config import Config, preset
 from freezeframe.pipeline.stages.gate import blur_threshold
+from freezeframe.pipeline.support.json_report import save_json
 
 
 def configured(**stages):
@@ -74,13 +75,13 @@ def test_json_appears_whole(tmp_path):
     path = tmp_path / "new" / "report.json"
     kept = options.claim_outputs({"--report": path, "--json": None})
     assert not list(tmp_path.iterdir()), "the place was tried, and nothing stays of that"
-    options.save_json(kept["--report"], {"number": 1, "where": tmp_path})
+    save_json(kept["--report"], {"number": 1, "where": tmp_path})
     assert json.loads(path.read_text()) == {"number": 1, "where": str(tmp_path)}
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_no_json_is_written_where_none_is_wanted(tmp_path):
-    options.save_json(options.claim_outputs({"--json": None}).get("--json"), {"a": 1})
+    save_json(options.claim_outputs({"--json": None}).get("--json"), {"a": 1})
     assert not list(tmp_path.iterdir())
 
 
@@ -90,7 +91,7 @@ def test_what_is_there_is_not_replaced_unasked(tmp_path, name):
     there.write_bytes(b"mine")
     with pytest.raises(UnwritableOutput, match=name):
         options.claim_outputs({"--report": there})
-    options.save_json(options.claim_outputs({"--report": there}, force=True)["--report"], {"a": 1})
+    save_json(options.claim_outputs({"--report": there}, force=True)["--report"], {"a": 1})
     assert json.loads(there.read_text()) == {"a": 1}
 
 
@@ -98,7 +99,7 @@ def test_a_report_that_fails_says_that_the_result_is_complete(tmp_path):
     place = options.claim_outputs({"--report": tmp_path / "r" / "report.json"})["--report"]
     (tmp_path / "r").write_text("a file where the folder should be")
     with pytest.raises(UnwritableOutput, match=r"report\.json: .*; .*sharp\.mp4 itself is complete"):
-        options.save_json(place, {"a": 1}, main_output=tmp_path / "sharp.mp4")
+        save_json(place, {"a": 1}, main_output=tmp_path / "sharp.mp4")
 
 
 @pytest.mark.parametrize(("name", "cure"), [("a.txt/r.json", "not a folder"), ("", "name a file")])
