@@ -16,8 +16,8 @@ from freezeframe import cli
 HEAD = """# Command line reference
 
 Generated from the help texts by `python -m benchmarks.release.cli_reference > docs/reference/cli.md`. Options
-that several commands share are explained in [the command line](../user/command-line.md). Values in brackets are
-defaults.
+that several commands share are explained in [the command line](../user/command-line.md). Values in brackets
+are defaults.
 """
 
 
