@@ -1,4 +1,4 @@
-"""All benchmark tables, one after the other: `make bench` (an hour on two idle cores)."""
+"""All benchmark tables: `make bench` (an hour on two idle cores)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, what goes to which stream, and one sentence per error."""
+"""The command line: exit codes, standard output and error, and one sentence per error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZE = (64, 96)
 
 
 def scene(seed: int = 0) -> np.ndarray:
-    """[3, H, W + 64] linear light: blocks of many sizes."""
+    """[3, H, W + 64] linear RGB: blocks of several sizes."""
     rng = np.random.default_rng(seed)
     layers = [rng.random((3, 64 // k, 160 // k)).repeat(k, 1).repeat(k, 2)[:, :64, :160] for k in (4, 8, 16)]
     return np.mean(layers, axis=0).astype(np.float32)
@@ -50,31 +50,31 @@ def run():
 
 
 def test_the_version_is_told(run):
-    told = run("--version")
-    assert (told.exit_code, told.stdout) == (0, f"freezeframe {freezeframe.__version__}\n")
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"freezeframe {freezeframe.__version__}\n")
 
 
 def test_help_names_every_command(run):
-    told = run("--help")
-    assert told.exit_code == 0
+    result = run("--help")
+    assert result.exit_code == 0
     for name in ("video", "burst", "batch", "probe", "demo", "doctor"):
-        assert name in told.stdout
+        assert name in result.stdout
 
 
 @pytest.mark.parametrize("command", ["video", "batch", "restore"])
 def test_the_cure_that_damage_names_is_an_option(run, command):
-    """What reads videos says of a damaged frame "rerun with --skip-damaged"."""
+    """Error messages about damaged frames name --skip-damaged."""
     assert "Missing" in run(command, "--skip-damaged").stderr + run(command, "--skip-damaged").stdout
 
 
 def test_the_path_of_the_result_is_all_that_stdout_gets(run, still, tmp_path):
-    out, report, sheet = tmp_path / "out.mkv", tmp_path / "report.json", tmp_path / "sheet.json"
-    done = run("video", still, out, "--report", report, "--json", sheet)
-    assert (done.exit_code, done.stdout) == (0, f"{out}\n")
-    assert "0 deblurred, 6 passed through" in done.stderr
-    assert "PASS" in done.stderr
+    out, report, verification = tmp_path / "out.mkv", tmp_path / "report.json", tmp_path / "sheet.json"
+    result = run("video", still, out, "--report", report, "--json", verification)
+    assert (result.exit_code, result.stdout) == (0, f"{out}\n")
+    assert "0 deblurred, 6 passed through" in result.stderr
+    assert "PASS" in result.stderr
     assert json.loads(report.read_text())["action_counts"] == {"passthrough": 6}
-    assert json.loads(sheet.read_text())["passed"]
+    assert json.loads(verification.read_text())["passed"]
 
 
 def test_a_limit_of_no_pixels_reaches_the_gate(run, still, tmp_path):
@@ -85,7 +85,7 @@ def test_a_limit_of_no_pixels_reaches_the_gate(run, still, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "phrase"),
     [
         (["video", "{dir}/absent.mp4", "{dir}/out.mkv"], "absent.mp4"),
         (["video", "{dir}/text.mp4", "{dir}/out.mkv"], "text.mp4"),
@@ -112,14 +112,14 @@ def test_a_limit_of_no_pixels_reaches_the_gate(run, still, tmp_path):
     ],
     ids=lambda value: " ".join(value[:1] + value[3:4]) if isinstance(value, list) else value,
 )
-def test_an_error_is_one_sentence_and_exit_code_2(run, still, tmp_path, words, named):
+def test_an_error_is_one_sentence_and_exit_code_2(run, still, tmp_path, words, phrase):
     (tmp_path / "text.mp4").write_text("no video\n" * 100)
-    done = run(*(word.format(dir=tmp_path, still=still) for word in words))
-    assert done.exit_code == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("freezeframe: ")
-    assert named in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    result = run(*(word.format(dir=tmp_path, still=still) for word in words))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("freezeframe: ")
+    assert phrase in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["text.mp4"], "nothing else was written"
 
 
@@ -127,9 +127,9 @@ def test_an_error_is_one_sentence_and_exit_code_2(run, still, tmp_path, words, n
 def test_a_pipe_is_not_waited_for(run, tmp_path, words):
     for suffix in (".mp4", ".png"):
         os.mkfifo(tmp_path / f"pipe{suffix}")
-    done = run(*(word.format(dir=tmp_path, pipe=tmp_path / "pipe") for word in words))
-    assert done.exit_code == 2
-    assert "is a pipe or a device" in done.stderr
+    result = run(*(word.format(dir=tmp_path, pipe=tmp_path / "pipe") for word in words))
+    assert result.exit_code == 2
+    assert "is a pipe or a device" in result.stderr
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -150,9 +150,9 @@ def test_an_existing_result_wants_force(run, still, tmp_path):
 
 
 def test_a_probe_is_told_on_stdout(run, still, tmp_path):
-    done = run("probe", still, "--json", tmp_path / "p.json", "--stride", 2)
-    assert done.exit_code == 0
-    assert "no sampled frame" in done.stdout
+    result = run("probe", still, "--json", tmp_path / "p.json", "--stride", 2)
+    assert result.exit_code == 0
+    assert "no sampled frame" in result.stdout
     assert [s["index"] for s in json.loads((tmp_path / "p.json").read_text())["sampled_frames"]] == [0, 2, 4]
 
 
@@ -164,9 +164,9 @@ def test_a_batch_with_a_failure_ends_with_a_table_and_exit_code_1(run, tmp_path)
     out.mkdir()
     (out / "a.mp4").touch()
     (out / "b").write_text("a file where a folder should be")
-    done = run("batch", clips, out, "--recursive")
-    assert done.exit_code == 1
-    assert done.stdout.splitlines()[-1] == "0 done, 1 skipped, 1 failed"
+    result = run("batch", clips, out, "--recursive")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == "0 done, 1 skipped, 1 failed"
 
 
 @pytest.mark.parametrize(
@@ -178,32 +178,32 @@ def test_a_batch_with_a_failure_ends_with_a_table_and_exit_code_1(run, tmp_path)
     ids=" ".join,
 )  # fmt: skip
 def test_a_value_that_means_nothing_is_a_usage_error(run, still, tmp_path, words):
-    done = run("video", still, tmp_path / "out.mkv", *words)
-    assert done.exit_code == 2
-    assert "Traceback" not in done.output
+    result = run("video", still, tmp_path / "out.mkv", *words)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", [".", "/", ""])
 def test_a_place_that_has_no_name_is_refused_in_one_sentence(run, still, name):
-    done = run("video", still, name)
-    assert done.exit_code == 2
-    assert "name a file or a new folder" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    result = run("video", still, name)
+    assert result.exit_code == 2
+    assert "name a file or a new folder" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("words", ["{out}", "-o {out}", "--output {out}", "{out} -o {out}"])
 def test_the_output_is_an_argument_or_an_option(run, still, tmp_path, words):
     out = tmp_path / "out.mkv"
-    done = run("video", still, *words.format(out=out).split())
-    assert (done.exit_code, done.stdout) == (0, f"{out}\n")
+    result = run("video", still, *words.format(out=out).split())
+    assert (result.exit_code, result.stdout) == (0, f"{out}\n")
     assert out.exists()
 
 
 def test_no_limit_at_all_works_on_what_moves_and_leaves_what_rests(run, still, tmp_path):
-    done = run("video", still, tmp_path / "out.mkv", "--min-blur", "0")
-    assert done.exit_code == 0, done.output
-    assert "0 deblurred" in done.stderr
+    result = run("video", still, tmp_path / "out.mkv", "--min-blur", "0")
+    assert result.exit_code == 0, result.output
+    assert "0 deblurred" in result.stderr
 
 
 def test_a_clock_cuts_where_seconds_cut(run, still, tmp_path):
@@ -220,8 +220,8 @@ def test_the_rate_of_a_folder_can_be_said_but_not_that_of_a_video(run, still, tm
     folder = tmp_path / "frames"
     assert run("video", still, folder).exit_code == 0
     report = tmp_path / "report.json"
-    done = run("video", folder, tmp_path / "out.mkv", "--fps", "30000/1001", "--report", report)
-    assert done.exit_code == 0, done.output
+    result = run("video", folder, tmp_path / "out.mkv", "--fps", "30000/1001", "--report", report)
+    assert result.exit_code == 0, result.output
     with av.open(str(tmp_path / "out.mkv")) as container:
         assert float(container.streams.video[0].average_rate) == pytest.approx(30000 / 1001, rel=1e-3)
     assert json.loads(report.read_text())["shots"][0]["verdicts"][1]["time"] == pytest.approx(1001 / 30000)
@@ -229,7 +229,7 @@ def test_the_rate_of_a_folder_can_be_said_but_not_that_of_a_video(run, still, tm
 
 
 def test_a_finished_batch_answers_at_once(still, tmp_path):
-    """Without torch, whose import alone takes longer than all that is to do."""
+    """Without importing torch, which takes longer than the work."""
     clips, out = tmp_path / "clips", tmp_path / "out"
     clips.mkdir()
     out.mkdir()
@@ -238,8 +238,8 @@ def test_a_finished_batch_answers_at_once(still, tmp_path):
     call = f"app(['batch', {str(clips)!r}, {str(out)!r}], standalone_mode=False)"
     code = "import sys; from freezeframe.cli import app;"
     code += f"{call}; print({{'torch', 'av', 'cv2', 'kornia'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-2:] == ["0 done, 1 skipped, 0 failed", "set()"]
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-2:] == ["0 done, 1 skipped, 0 failed", "set()"]
 
 
 @pytest.mark.parametrize(
@@ -260,21 +260,21 @@ def test_what_the_system_refuses_comes_out_as_one_sentence(capsys, error, words)
     with pytest.raises(typer.Exit) as stop, terminal.errors():
         raise error
     assert stop.value.exit_code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert words in said.err
-    assert len(said.err.splitlines()) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert words in captured.err
+    assert len(captured.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("mistake", [ValueError("ours"), KeyError("ours"), AttributeError("ours")])
-def test_mistakes_of_our_own_are_not_swallowed(mistake):
-    with pytest.raises(type(mistake)), terminal.errors():
-        raise mistake
+@pytest.mark.parametrize("error", [ValueError("ours"), KeyError("ours"), AttributeError("ours")])
+def test_mistakes_of_our_own_are_not_swallowed(error):
+    with pytest.raises(type(error)), terminal.errors():
+        raise error
 
 
 @pytest.mark.slow
 def test_an_interrupted_clip_goes_on_where_it_stopped(write_clip, tmp_path):
-    """A real SIGINT once a part is on disk: nothing appears; the same command then finishes the rest."""
+    """SIGINT after the first segment is saved: no output appears; the same command then finishes the clip."""
     import torch
 
     wide = torch.from_numpy(scene())
@@ -288,10 +288,10 @@ def test_an_interrupted_clip_goes_on_where_it_stopped(write_clip, tmp_path):
         assert first.poll() is None, first.communicate()
         time.sleep(0.05)
     first.send_signal(signal.SIGINT)
-    said = first.communicate(timeout=60)
-    assert first.returncode == 130, said
-    assert said[0] == ""
-    assert "rerun the same command to resume" in said[1]
+    output = first.communicate(timeout=60)
+    assert first.returncode == 130, output
+    assert output[0] == ""
+    assert "rerun the same command to resume" in output[1]
     assert not out.exists()
 
     again = subprocess.run(command, capture_output=True, text=True, check=False)

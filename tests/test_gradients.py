@@ -243,7 +243,7 @@ case("splatting.decision.compositing.feather", rand(24, 26))
 case("pipeline.training.objective.charbonnier_spectral_loss", rand(2, 3, 16, 16), rand(2, 3, 16, 16))
 case("pipeline.training.restorer_task.log_mse_loss", rand(1, 3, 32, 32), rand(1, 3, 32, 32))
 case("pipeline.training.restorer_task.harm_penalty", *(rand(1, 3, 16, 16) for _ in range(3)))
-case("pipeline.training.restorer_task.center_crop", rand(3, 16, 16), 8)
+case("pipeline.support.crops.center_crop", rand(3, 16, 16), 8)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,0 +1,1 @@
+"""Benchmarks of quality against ground truth. Each file prints a Markdown table."""

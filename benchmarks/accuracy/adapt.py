@@ -1,7 +1,7 @@
-"""What a clip that holds sharp frames of its own teaches the network: `--adapt` on clips with known truth.
+"""Gain of test-time fine-tuning (`--adapt`) on clips with sharp frames of their own and known ground truth.
 
-Each clip is 90 frames of a rendered scene, photographed noisily and compressed: for two thirds a pan with a
-long shutter, then the same scene as slow as if filmed twenty times as fast, so that its frames are sharp.
+Each clip is 90 frames of a rendered scene, with sensor noise and compression: two thirds are a pan with a
+long exposure, the rest the same pan twenty times slower, so that its frames are sharp.
 
 Run: python -m benchmarks.accuracy.adapt [--minutes 2]   (needs ../shared/data; twenty minutes on two cores)
 """
@@ -42,8 +42,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0)
     minutes = parser.parse_args().minutes
     if not PHOTOS.is_dir():
-        raise SystemExit("the held-out photos (../shared/data/test/photos) are not here")
-    print(f"| clip | input | as shipped | `--adapt {minutes:g}` | what the command says |")
+        raise SystemExit("needs the held-out photos in ../shared/data/test/photos")
+    print(f"| clip | input | bundled network | `--adapt {minutes:g}` | note of the report |")
     print("|---|---|---|---|---|")
     for path in sorted(PHOTOS.glob("*.png")):
         with tempfile.TemporaryDirectory() as scratch:
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def score_clip(photo: Path, scratch: Path, *, minutes: float) -> tuple[float, float, float, str]:
-    """Mean PSNR over the fast frames of the input, of the default and after adapting; what was said of it."""
+    """Mean PSNR in dB over the fast frames: input, default, fine-tuned; and the note of the report."""
     scene = panned_scene(photo)
     (scratch / "frames").mkdir()
     truths = []
@@ -64,18 +64,19 @@ def score_clip(photo: Path, scratch: Path, *, minutes: float) -> tuple[float, fl
     config = replace(Config(), fuse=replace(Config().fuse, fine_tune_minutes=minutes))
     deblur_video(clip, scratch / "plain.mp4")
     report = deblur_video(clip, scratch / "adapted.mp4", config=config)
-    shown = [decode(scratch / f"{name}.mp4", scratch / name) for name in ("clip", "plain", "adapted")]
-    before, default, adapted = (mean(gains(folder, truths)) for folder in shown)
+    decoded = [decode(scratch / f"{name}.mp4", scratch / name) for name in ("clip", "plain", "adapted")]
+    before, default, adapted = (mean(frame_psnrs(folder, truths)) for folder in decoded)
     return before, default, adapted, "; ".join(note for note in report.notes if "adapted" in note)
 
 
-def gains(folder: Path, truths: list[SrgbImage]) -> Iterator[float]:
+def frame_psnrs(folder: Path, truths: list[SrgbImage]) -> Iterator[float]:
+    """PSNR in dB of each fast frame."""
     pictures = sorted(folder.glob("*.png"))[:NUM_FAST]
     return (psnr_srgb(read(path), truth) for path, truth in zip(pictures, truths, strict=False))
 
 
 def panned_scene(photo: Path) -> Scene:
-    """A photograph across which a camera sweeps."""
+    """A photograph seen by a camera that pans to and fro."""
     encoded = np.ascontiguousarray(cv2.imread(str(photo))[..., ::-1])
     height, width = encoded.shape[:2]
     start_pose = (
@@ -95,7 +96,7 @@ def panned_scene(photo: Path) -> Scene:
 
 
 def record_frames(scene: Scene) -> Iterator[tuple[SrgbImage, SrgbImage]]:
-    """What the camera recorded and the truth, frame by frame."""
+    """The recorded frames and the ground truth."""
     for k in range(FRAMES):
         speed_ratio = 1.0 if k < NUM_FAST else 1 / SLOWDOWN
         t = float(k) if k < NUM_FAST else NUM_FAST + (k - NUM_FAST) / SLOWDOWN

@@ -1,4 +1,4 @@
-"""Gain of a hand-held burst of eight photos with known truth over the mean photo and over the sharpest.
+"""Gain of a hand-held burst of eight photos with ground truth over the mean and over the sharpest photo.
 
 Run: python -m benchmarks.accuracy.burst   (needs ../shared/data; about two minutes on two cores)
 """
@@ -37,7 +37,7 @@ def gains(photo: Tensor, *, seed: int) -> tuple[float, float, float]:
 
 def main() -> None:
     if not PHOTOS.is_dir():
-        raise SystemExit("the photographs (../shared/data/test/photos) are not here")
+        raise SystemExit("needs the photographs in ../shared/data/test/photos")
     print("| photo | sharpest | gain over the mean | gain over the sharpest |\n|---|---|---|---|")
     for seed, path in enumerate(sorted(PHOTOS.glob("*.png"))):
         over_mean, over_best, best = gains(read_photo(path).linear()[:, :448, :576], seed=seed)

@@ -1,4 +1,4 @@
-"""How steady the output is from frame to frame, beside its input, on pans and on real clips.
+"""Temporal stability of the output's sharpness, beside that of the input, on rendered pans and real clips.
 
 Run: python -m benchmarks.accuracy.flicker [CLIP ...]   (needs ../shared/data; about ten minutes on two cores)
 
@@ -36,17 +36,17 @@ SUBFRAMES = 24
 
 
 def speeds(kind: str, count: int = 32) -> np.ndarray:
-    """Pixels per frame of a rendered pan."""
+    """Speed of a rendered pan in pixels per frame."""
     time = np.arange(count) / (count - 1)
     if kind == "steady":
         return np.full(count, 12.0)
     if kind == "threshold":
-        return np.linspace(1.5, 5.0, count)  # through what the gate asks for
+        return np.linspace(1.5, 5.0, count)  # crosses the threshold of the gate
     return 14 * np.sin(np.pi * time) ** 2
 
 
 def pan(photo: Path, kind: str, folder: Path) -> Path:
-    """A camera that turns over a photograph; frames as PNG."""
+    """Render a pan over a photograph; frames as PNG."""
     linear = read_photo(photo).linear().permute(1, 2, 0).numpy()
     linear = cv2.resize(
         linear, (1400, round(linear.shape[0] * 1400 / linear.shape[1])), interpolation=cv2.INTER_AREA
@@ -68,7 +68,7 @@ def pan(photo: Path, kind: str, folder: Path) -> Path:
 
 def _view(linear: np.ndarray, x: float) -> np.ndarray:
     travel = linear.shape[1] - SIZE[1] - 40
-    x = abs((x + 20) % (2 * travel) - travel)  # there and back again where the photograph ends
+    x = abs((x + 20) % (2 * travel) - travel)  # reverses at the ends of the photograph
     matrix = np.array([[1, 0, -x], [0, 1, -40.0]])
     return cv2.warpAffine(
         linear, matrix, SIZE[::-1], flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101
@@ -112,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or Path(scratch)
         folder.mkdir(exist_ok=True)
-        print("| clip | sharpened | untouched | rejected | step | input's step | flicker in | out |")
+        print("| clip | deblurred | passthrough | fallback | step | input's step | flicker in | out |")
         print("|---|---|---|---|---|---|---|---|")
         for clip in args.clips or clips(folder):
             scores, counts = score_clip(clip, folder, Config())

@@ -30,7 +30,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A photo seen by a moving camera, and perhaps a second photo moving in front of it.
+    """A photo seen by a moving camera, and optionally a second photo moving in front of it.
 
     `camera(t)` and `actor(t)` map texture pixels to frame pixels at time t in frame intervals, [3, 3].
     """
@@ -43,7 +43,7 @@ class Scene:
 def similarity_motion(
     dx: float, dy: float, *, turn: float = 0.0, zoom: float = 1.0
 ) -> Callable[[float], Array]:
-    """Steady motion about the frame's centre: dx, dy pixels, turn radians and zoom factor per frame."""
+    """Uniform motion about the frame's centre: dx, dy pixels, turn radians and zoom factor per frame."""
     centre = np.array([SIZE[1] / 2, SIZE[0] / 2])
 
     def at(t: float) -> Array:
@@ -89,7 +89,7 @@ def render(scene: Scene, photos: tuple[Array, Array], t: float) -> Array:
 
 
 def expose(scene: Scene, photos: tuple[Array, Array], t: float, *, shutter: float) -> Array:
-    """What a camera records around time t: the mean light, eight bits, sensor noise."""
+    """The frame recorded at time t: mean light of the exposure, sensor noise, 8 bits. [H, W, 3] linear."""
     steps = 11 if shutter else 1
     linear = np.zeros((*SIZE, 3), np.float32)
     for k in range(steps):
@@ -101,7 +101,7 @@ def expose(scene: Scene, photos: tuple[Array, Array], t: float, *, shutter: floa
 
 
 def true_flow(scene: Scene) -> tuple[Tensor, Tensor]:
-    """Flow from time 0 to 1, [H, W, 2], and where its points stay in view and unhidden, [H, W]."""
+    """Flow from time 0 to 1, [H, W, 2], and the mask of points that stay in view and unoccluded, [H, W]."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float64)
     points = np.stack((x, y, np.ones_like(x)), axis=-1)
     move = [layer(1) @ np.linalg.inv(layer(0)) for layer in (scene.camera, scene.actor) if layer]
@@ -138,14 +138,14 @@ def tensor(image: Array) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One pair of frames and the truth about it."""
+    """One pair of frames and its ground truth."""
 
     scene: str
     blurred: bool
     source: Tensor
     target: Tensor
     uv: Tensor  # [H, W, 2] pixels
-    visible: Tensor  # [H, W] where the source's points can be found in the target
+    visible: Tensor  # [H, W] whether a point of the source is visible in the target
 
 
 def cases(folder: Path, count: int) -> Iterator[Case]:
@@ -181,12 +181,12 @@ ESTIMATORS: dict[str, FlowEstimator] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How well one estimator did on one case."""
+    """Scores of one estimator on one case."""
 
-    error: float  # pixels, mean over the points that can be found
-    weighted_error: float  # pixels, the same weighted by trust
-    confidence: float  # mean trust of the points that can be found
-    occluded_confidence: float  # mean trust of those that cannot
+    error: float  # pixels, mean endpoint error of the visible points
+    weighted_error: float  # pixels, the same weighted by confidence
+    confidence: float  # mean confidence of the visible points
+    occluded_confidence: float  # mean confidence of the occluded ones
     seconds: float  # both directions
 
 

@@ -1,4 +1,4 @@
-"""What is gained on single photos: 30 GoPro patches, no neighbours, no motion to measure.
+"""Gain on single photos: 30 GoPro patches, without neighbouring frames.
 
 Run: python -m benchmarks.accuracy.gopro_patches   (needs ../shared/data; a minute)
 """
@@ -17,7 +17,7 @@ from freezeframe.pipeline.stages.fusion_network import run_fusion_network_on_pho
 
 PATCHES = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "gopro_patches"
 MIN_GAIN_DB = 0.8  # dB
-SINGLE_FRAME_NETWORK = "multi-frame network, given one frame"
+SINGLE_FRAME_NETWORK = "fusion network, single frame"
 
 
 def main() -> None:
@@ -28,11 +28,11 @@ def main() -> None:
     benchmark = bench(photos(PATCHES / "blur", PATCHES / "sharp"), rows)
     print(benchmark.text())
     gain = benchmark.rows[FREEZEFRAME]["psnr"] - benchmark.rows[INPUT]["psnr"]
-    print(f"\nshipped refiner {gain:+.2f} dB over the input (floor {MIN_GAIN_DB:+.1f})")
+    print(f"\nbundled refiner {gain:+.2f} dB over the input (floor {MIN_GAIN_DB:+.1f})")
 
 
 def single_frame_network(source: Path, output: Path) -> None:
-    """The network of the fuse stage without neighbours."""
+    """The fusion network without neighbouring frames."""
     network = load_plain_network(Config())
     output.mkdir()
     for path in sorted(source.glob("*.png")):

@@ -1,9 +1,9 @@
-"""What network and physics gain on rendered clips that no training saw, chosen to be hard.
+"""Gain of deconvolution and network on held-out rendered clips, selected to be hard.
 
-The choice: from seed HELD_OUT + 10^6 on (training's own trials look at the first thousands after HELD_OUT),
-every clip of several frames with something that moves by itself on at least a hundredth of the middle frame,
-with photon or read noise, and with H.264 or JPEG compression; without detail, as in training, none. The first
-24. The motion is measured, the shutter fraction given with the error that training assumes (up to 15 %).
+The selection: from seed HELD_OUT_SEED + 10^6 on (validation uses the first thousands after HELD_OUT_SEED),
+every clip of several frames with independent motion on at least 1 % of the middle frame, with photon noise,
+with H.264 or JPEG compression, and with enough detail. The first 24. The motion is measured; the shutter
+fraction has the error that training assumes (up to 15 %).
 
 Run: python -m benchmarks.accuracy.heldout [--weights FILE] [--clips 24]   (needs ../shared/data; minutes)
 """
@@ -44,12 +44,12 @@ from freezeframe.pipeline.training.fusion_data import (
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "train"
 FIRST = HELD_OUT_SEED + 10**6
-MIN_MOVING_FRACTION = 0.01  # of the middle frame that must move by itself
-MIN_GAINS_DB = (2.0, 1.5)  # dB over the input, over the weightless path
+MIN_MOVING_FRACTION = 0.01  # smallest fraction of the middle frame with independent motion
+MIN_GAINS_DB = (2.0, 1.5)  # required gain in dB over the input, and over deconvolution alone
 
 
 def accepts_seed(seed: int, pictures: Sequence[SrgbImage]) -> bool:
-    """Whether the draws with which `synth_clip` begins fit the choice; rendering takes far longer."""
+    """Whether the first random draws of `synth_clip` fit the selection; rendering takes far longer."""
     rng = np.random.default_rng((seed, 1))
     scene = random_scene(rng, pictures, side=FRAME_SIZE_PX).scene
     camera = Camera.random(rng)
@@ -87,18 +87,18 @@ def clips(pictures: Sequence[SrgbImage]) -> Iterator[tuple[int, SynthClip]]:
 
 
 def scores(seed: int, clip: SynthClip, network: FusionInference) -> tuple[float, float, float]:
-    """PSNR of the middle frame: as recorded, by physics alone, with the network."""
-    physics_sample, network_sample = (
+    """PSNR of the middle frame in dB: recorded, deconvolved, and with the network."""
+    deconvolved_sample, network_sample = (
         torch.from_numpy(make_sample(clip, seed=seed, config=config).astype(np.float32))
         for config in (FuseConfig(network="none"), FuseConfig())
     )
-    evidence, truth = network_sample[:CHANNELS], network_sample[CHANNELS:]
-    restored = evidence[FUSED] + residual_scale(evidence) * network(evidence[None])[0]
-    input_psnr, physics_psnr, network_psnr = (
+    network_input, truth = network_sample[:CHANNELS], network_sample[CHANNELS:]
+    restored = network_input[FUSED] + residual_scale(network_input) * network(network_input[None])[0]
+    input_psnr, deconvolved_psnr, network_psnr = (
         psnr_srgb(quantize(each), quantize(truth))
-        for each in (evidence[FRAME], physics_sample[FUSED], restored)
+        for each in (network_input[FRAME], deconvolved_sample[FUSED], restored)
     )
-    return input_psnr, physics_psnr, network_psnr
+    return input_psnr, deconvolved_psnr, network_psnr
 
 
 def quantize(image: Tensor) -> SrgbImage:
@@ -108,8 +108,8 @@ def quantize(image: Tensor) -> SrgbImage:
 
 def describe_clip(clip: SynthClip) -> str:
     camera = clip.camera
-    coded = f"H.264 {camera.h264}" if camera.h264 is not None else f"JPEG {camera.jpeg}"
-    return f"{coded}, read noise {camera.read:.4f}, shutter {clip.exposure.shutter:.2f}"
+    codec = f"H.264 {camera.h264}" if camera.h264 is not None else f"JPEG {camera.jpeg}"
+    return f"{codec}, read noise {camera.read:.4f}, shutter {clip.exposure.shutter:.2f}"
 
 
 def main() -> None:
@@ -119,7 +119,7 @@ def main() -> None:
     args = parser.parse_args()
     network = build_inference(read_network(args.weights), device="cpu")
     rows = []
-    print("| seed - 10^9 | clip | input | physics | network |\n|---|---|---|---|---|", flush=True)
+    print("| seed - 10^9 | clip | input | deconvolution | network |\n|---|---|---|---|---|", flush=True)
     for seed, clip in islice(clips(load_pictures(PHOTOS)), args.clips):
         rows.append(scores(seed, clip, network))
         start, fused, network_psnr = rows[-1]
@@ -127,10 +127,10 @@ def main() -> None:
         print(f"| {seed - HELD_OUT_SEED} | {describe_clip(clip)} | {cells} |", flush=True)
     start, fused, network_psnr = np.array(rows).T
     print(
-        f"\n{len(rows)} clips, input {start.mean():.2f} dB: physics alone {(fused - start).mean():+.2f} dB,"
+        f"\n{len(rows)} clips, input {start.mean():.2f} dB: deconvolution {(fused - start).mean():+.2f} dB,"
         f" network {(network_psnr - start).mean():+.2f} dB (floor {MIN_GAINS_DB[0]:+.1f}),"
         f" worst clip {(network_psnr - start).min():+.2f} dB,"
-        f" network over physics {(network_psnr - fused).mean():+.2f} dB (floor {MIN_GAINS_DB[1]:+.1f})"
+        f" network over deconvolution {(network_psnr - fused).mean():+.2f} dB (floor {MIN_GAINS_DB[1]:+.1f})"
     )
 
 

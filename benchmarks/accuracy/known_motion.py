@@ -1,4 +1,4 @@
-"""Gain on photographs in known linear motion of 6 to 16 pixels, with the true ways and with measured ones.
+"""Gain on photographs in uniform motion, blurred by 6 to 16 pixels, with true and with measured blur vectors.
 
 Run: python -m benchmarks.accuracy.known_motion   (needs ../shared/data; about a minute on two cores)
 """
@@ -29,10 +29,10 @@ SHUTTER, FRAMES = 0.8, 5
 
 
 def scene_of(photo: Tensor, vector: tuple[float, float], *, height: int = 256, width: int = 384) -> Scene:
-    """A window on a photo that glides over it by `vector` pixels per frame; at home in the middle frame."""
+    """A photo that moves by `vector` pixels per frame behind a window; centred in the middle frame."""
     _, h, w = photo.shape
-    cover = torch.ones(1, h, w)
-    texture = torch.cat([photo, cover]).permute(1, 2, 0).contiguous().numpy()
+    alpha = torch.ones(1, h, w)
+    texture = torch.cat([photo, alpha]).permute(1, 2, 0).contiguous().numpy()
     dx, dy = vector
     middle = FRAMES // 2
 
@@ -45,7 +45,7 @@ def scene_of(photo: Tensor, vector: tuple[float, float], *, height: int = 256, w
 
 
 def gains(photo: Tensor, *, length: float, angle: float) -> tuple[float, float]:
-    """Gain in dB of the middle frame with the true ways and with measured ones."""
+    """Gain in dB of the middle frame with true and with measured blur vectors."""
     speed = length / SHUTTER
     vector = (speed * math.cos(angle), speed * math.sin(angle))
     scene = scene_of(photo, vector)
@@ -79,8 +79,8 @@ def _gain(images: Tensor, truth: Tensor, before: float, *, true: tuple[float, fl
 
 def main() -> None:
     if not PHOTOS.is_dir():
-        raise SystemExit("the photographs (../shared/data/test/photos) are not here")
-    print("| blur | true ways | measured ways |\n|---|---|---|")
+        raise SystemExit("needs the photographs in ../shared/data/test/photos")
+    print("| blur | true blur vectors | measured blur vectors |\n|---|---|---|")
     photos = [read_photo(path).linear() for path in sorted(PHOTOS.glob("*.png"))]
     for length in (6.0, 11.0, 16.0):
         gains_db = [

@@ -1,15 +1,12 @@
-"""How often blur is read right from a single photograph, and what undoing it gains by itself.
+"""Accuracy of the PSF estimator on single photographs, and gain of a Wiener filter with its estimate.
 
 Run: python -m benchmarks.accuracy.psf_estimation   (held-out photographs; half a minute)
-Ship: add --ship runs/blur/weights.safetensors --steps 2500 --hours 0.25
+Release: add --ship runs/blur/weights.safetensors --steps 2500 --hours 0.25
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -18,13 +15,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracy.restorers import PHOTOS, SEED
+from benchmarks.release.card import install_weights, write_card
+from benchmarks.tables import markdown_table
 from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS, degrade
 from freezeframe.models.deblur.psf_estimator import PsfEstimator, cepstrum
 from freezeframe.models.deblur.wiener import NOISES, wiener_candidates
 from freezeframe.models.registry.bundled import PSF_ESTIMATOR, read_psf_estimator
 from freezeframe.pipeline.training.psf_task import estimator_accuracy
-from freezeframe.pipeline.training.restorer_task import bytes_to_float, capped_psnr, center_crop
+from freezeframe.pipeline.training.restorer_task import capped_psnr, load_center
 
 SIDE = 256  # pixels
 
@@ -35,26 +34,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--hours", type=float, default=0.0)
     args = parser.parse_args()
-    estimator = read_psf_estimator(args.install_weights or PSF_ESTIMATOR)
-    photos = [center_crop(bytes_to_float(codes), SIDE) for codes in load_pictures(PHOTOS)]
+    estimator = read_psf_estimator(args.ship or PSF_ESTIMATOR)
+    photos = [load_center(picture, SIDE) for picture in load_pictures(PHOTOS)]
     accuracy = estimator_accuracy(estimator, photos)
-    if args.install_weights:
-        install_weights(args.install_weights, estimator, accuracy, steps=args.steps, hours=args.hours)
+    if args.ship:
+        release(args.ship, estimator, accuracy, steps=args.steps, hours=args.hours)
     print(accuracy_table(accuracy), gain_table(estimator, photos), sep="\n\n")
 
 
 def accuracy_table(accuracy: dict[str, float]) -> str:
-    head = f"Right within 1.5 px of way and 0.5 px of radius, 32 of each on the middle {SIDE} pixels:\n\n"
-    shares = " | ".join(f"{100 * fraction:.0f} %" for fraction in accuracy.values())
-    return f"{head}| {' | '.join(accuracy)} |\n{'|---' * len(accuracy)}|\n| {shares} |"
+    head = f"Within 1.5 px of the blur vector and 0.5 px of the radius, 32 of each, middle {SIDE} pixels:\n\n"
+    return head + markdown_table(
+        list(accuracy), [[f"{100 * fraction:.0f} %" for fraction in accuracy.values()]]
+    )
 
 
 def gain_table(estimator: PsfEstimator, photos: Sequence[Tensor]) -> str:
-    """Decibels that each guess of the noise gains, nothing after it."""
-    lines = [
-        "| | " + " | ".join(f"noise {noise:g}" for noise in NOISES) + " |",
-        "|---" * (1 + len(NOISES)) + "|",
-    ]
+    """PSNR gain in dB of the Wiener filter for each assumed noise level."""
+    rows = []
     for kind in KINDS:
         gains: list[list[float]] = [[] for _ in NOISES]
         for i, photo in enumerate(photos):
@@ -66,28 +63,26 @@ def gain_table(estimator: PsfEstimator, photos: Sequence[Tensor]) -> str:
                 gains_of_guess.append(
                     capped_psnr(((degraded + change).clamp(0, 1) * 255).round() / 255, photo) - before
                 )
-        lines.append(f"| {kind} | " + " | ".join(f"{mean(each):+.2f}" for each in gains) + " |")
-    return "\n".join(lines)
+        rows.append([kind, *(f"{mean(each):+.2f}" for each in gains)])
+    return markdown_table(["", *(f"noise {noise:g}" for noise in NOISES)], rows)
 
 
-def install_weights(
+def release(
     weights: Path, estimator: PsfEstimator, accuracy: dict[str, float], *, steps: int, hours: float
 ) -> None:
     """Copy weights into the package and write their card."""
-    if weights.resolve() != PSF_ESTIMATOR.resolve():
-        shutil.copyfile(weights, PSF_ESTIMATOR)
+    install_weights(weights, PSF_ESTIMATOR)
     card = {
-        "name": "freezeframe estimator of blur",
+        "name": "freezeframe PSF estimator",
         "parameters": sum(p.numel() for p in estimator.parameters()),
         "format": "bf16 safetensors",
         "trained": f"{steps} steps, {hours:g} hours on one CPU core, see docs/model-cards/psf-estimator.md",
         "data": "patches of photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, of Kodak's test "
-        "photographs, and of drawn patterns, blurred by data/synthesis/degradations/psf.py",
+        "photographs, and of synthetic patterns, blurred by data/synthesis/degradations/psf.py",
         "licence": "Apache-2.0",
-        "share told right, four held-out Kodak photographs": accuracy,
-        "sha256": hashlib.sha256(PSF_ESTIMATOR.read_bytes()).hexdigest(),
+        "accuracy, four held-out Kodak photographs": accuracy,
     }
-    PSF_ESTIMATOR.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    write_card(PSF_ESTIMATOR, card)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the whole command gains on footage with known truth, beside what simpler means gain.
+"""Gain of the complete command on footage with known ground truth, beside that of baselines.
 
 Run: python -m benchmarks.accuracy.quality   (needs ../shared/data; about four minutes on two cores)
 """
@@ -33,7 +33,7 @@ from freezeframe.pipeline.tasks.video import deblur_video
 REDS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "reds"
 NO_NETWORK_CONFIG = replace(Config(), fuse=replace(Config().fuse, network="none"))
 NOISY_CAMERA = Camera(shot=5e-4, read=2e-3)  # 2,000 electrons at white: a phone indoors
-CLIPS = {  # rate factor and pixel format
+CLIPS = {  # constant rate factor and pixel format
     "REDS, near-lossless clips (H.264 crf 4, 4:4:4)": (4, "yuv444p"),
     "REDS, H.264 crf 23": (23, "yuv420p"),
     "REDS, H.264 crf 28": (28, "yuv420p"),
@@ -50,10 +50,10 @@ def decode(clip: Path, folder: Path) -> Path:
 
 
 def encode(folder: Path, clip: Path, *, crf: int, pix_fmt: str) -> Path:
-    """H.264 by plain PyAV: the camera's codec, not ours. The same file every time."""
+    """Encode as H.264 with plain PyAV, as a camera would. Reproducible to the byte."""
     pictures = [read(path) for path in sorted(folder.glob("*.png"))]
     height, width = pictures[0].shape[:2]
-    # With x264's macroblock tree the same frames become another file from run to run.
+    # x264's macroblock tree makes the file differ from run to run.
     options = {"crf": str(crf), "threads": "1", "x264-params": "mbtree=0"}
     with av.open(ffmpeg_url(clip), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(24), options=options)
@@ -70,7 +70,7 @@ def encode(folder: Path, clip: Path, *, crf: int, pix_fmt: str) -> Path:
 
 
 def add_noise(sequence: Path, folder: Path) -> Path:
-    """The blurred frames of a sequence as a sensor short of light would have recorded them."""
+    """The blurred frames of a sequence with the noise of a sensor in low light."""
     folder.mkdir()
     for number, path in enumerate(sorted((sequence / "blur").glob("*.png"))):
         write(folder / path.name, record_clip([srgb_to_linear(read(path))], NOISY_CAMERA, seed=number)[0])
@@ -78,7 +78,7 @@ def add_noise(sequence: Path, folder: Path) -> Path:
 
 
 def plain_average(source: Path, output: Path) -> None:
-    """Each frame with its aligned neighbours, equally weighted."""
+    """Mean of each frame and its two aligned neighbours."""
     output.mkdir()
     paths = sorted(source.glob("*.png"))
     images = torch.stack([srgb_to_linear(read(path)) for path in paths])
@@ -89,7 +89,7 @@ def plain_average(source: Path, output: Path) -> None:
 
 
 def run_on_clip(_source: Path, output: Path, *, clip: Path, config: Config) -> None:
-    """The whole command from video file to video file."""
+    """The complete command from video file to video file."""
     result = output.with_suffix(".mp4")
     deblur_video(clip, result, config=config)
     decode(result, output)
@@ -98,9 +98,9 @@ def run_on_clip(_source: Path, output: Path, *, clip: Path, config: Config) -> N
 def clip_benchmark(
     sequence: Path, scratch: Path, *, crf: int, pix_fmt: str
 ) -> tuple[PairedDataset, dict[str, Method]]:
-    """What a decoder shows of a compressed sequence, and the methods, of which ours gets the file."""
+    """The decoded frames of a compressed sequence, and the methods; freezeframe reads the file itself."""
     clip = encode(sequence / "blur", scratch / "clip.mp4", crf=crf, pix_fmt=pix_fmt)
-    decoded = decode(clip, scratch / "shown")
+    decoded = decode(clip, scratch / "decoded")
     sharp = scratch / "sharp"
     sharp.mkdir()
     for number, path in enumerate(sorted((sequence / "sharp").glob("*.png"))):
@@ -111,11 +111,11 @@ def clip_benchmark(
     }
     return PairedDataset(
         name=sequence.name, sequences=(pair(decoded, sharp, name=sequence.name),)
-    ), means() | our_methods
+    ), all_methods() | our_methods
 
 
-def means() -> dict[str, Method]:
-    return {"plain average of 3": plain_average, **methods_for(Config(), restorer=None)}
+def all_methods() -> dict[str, Method]:
+    return {"mean_of_3": plain_average, **methods_for(Config(), restorer=None)}
 
 
 def mean_table(title: str, results: list[dict[str, Metrics]]) -> str:
@@ -125,8 +125,8 @@ def mean_table(title: str, results: list[dict[str, Metrics]]) -> str:
 
 def main() -> None:
     if not REDS.is_dir():
-        raise SystemExit("the blurry/sharp pairs (../shared/data/test/reds) are not here")
-    folders = bench(open_set(REDS, "reds"), means())
+        raise SystemExit("needs the blurred/sharp pairs in ../shared/data/test/reds")
+    folders = bench(open_set(REDS, "reds"), all_methods())
     print(
         render_table(folders.rows, title="REDS, 20 frames, PNG folders", comparison=folders.comparison),
         flush=True,
@@ -136,7 +136,7 @@ def main() -> None:
             pair(add_noise(sequence, Path(scratch) / sequence.name), sequence / "sharp", name=sequence.name)
             for sequence in sorted(REDS.iterdir())
         )
-        noisy = bench(PairedDataset(name="grainy", sequences=sequences), means())
+        noisy = bench(PairedDataset(name="noisy", sequences=sequences), all_methods())
         print(
             "\n"
             + render_table(noisy.rows, title="REDS, sensor noise, PNG folders", comparison=noisy.comparison),

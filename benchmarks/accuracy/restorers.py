@@ -1,14 +1,14 @@
-"""Restorers side by side on held-out photos made worse: PSNR, SSIM, parameters, work and time.
+"""Restorers on degraded held-out photos: PSNR, SSIM, parameters, operations and time.
 
 Run: python -m benchmarks.accuracy.restorers --runs runs/compare --out runs/restorers.json
-Trained as: freezeframe train restorer PHOTOS runs/compare/ARCH --arch ARCH --steps 300 --size 16 --patch 64
+Trained by: freezeframe train restorer PHOTOS runs/compare/ARCH --arch ARCH --steps 300 --batch-size 16
+ --patch-size 64
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.tables import markdown_table
+from benchmarks.timing import seconds_of
 from freezeframe.data.metrics.image import psnr_srgb, ssim_srgb
 from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.clips.clips import load_pictures
@@ -24,16 +26,11 @@ from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS
 from freezeframe.models.registry.bundled import REFINER, read_refiner
 from freezeframe.models.store.state_dict import read_state
 from freezeframe.pipeline.training.restorer_models import ARCHITECTURES
-from freezeframe.pipeline.training.restorer_task import (
-    PSNR_CAP_DB,
-    apply_network,
-    bytes_to_float,
-    center_crop,
-)
+from freezeframe.pipeline.training.restorer_task import PSNR_CAP_DB, apply_network, load_center
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "photos"
-SEED = 1000  # other noise, ways and weather than trials look at while they train
-# What is judged, by name: a kind and its strength. The last two are as clean as a camera's files are.
+SEED = 1000  # not the degradations of the validation during training
+# Degradation and strength by name. The last two are those of clean camera files.
 CASES: dict[str, tuple[Kind, float]] = {
     **{kind: (kind, EVAL_STRENGTH) for kind in KINDS},
     "JPEG 95": ("jpeg", 0.016),
@@ -50,11 +47,11 @@ NAMES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=PHOTOS)
-    parser.add_argument("--runs", type=Path, help="folder of trainings to judge beside the shipped one")
-    parser.add_argument("--side", type=int, default=256, help="pixels of the middle of each photo")
+    parser.add_argument("--runs", type=Path, help="folder of trainings to compare with the bundled refiner")
+    parser.add_argument("--side", type=int, default=256, help="side in pixels of the middle of each photo")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    photos = [center_crop(bytes_to_float(codes), args.side) for codes in load_pictures(args.photos)]
+    photos = [load_center(picture, args.side) for picture in load_pictures(args.photos)]
     networks = bundled() | load_trained(args.runs)
     results = {"input": scores(None, photos)} | {name: scores(net, photos) for name, net in networks.items()}
     costs = {name: cost(network) for name, network in networks.items()}
@@ -80,9 +77,9 @@ def load_trained(folder: Path | None) -> dict[str, nn.Module]:
 
 
 def scores(network: nn.Module | None, photos: Sequence[Tensor]) -> dict[str, tuple[float, float]]:
-    """Mean PSNR (dB) and SSIM over `photos` by case; None passes the degraded picture on.
+    """Mean PSNR (dB) and SSIM over `photos` by case; None scores the degraded input.
 
-    What is identical counts `PSNR_CAP_DB` dB.
+    An identical picture has `PSNR_CAP_DB`.
     """
     results = {}
     for case, (kind, strength) in CASES.items():
@@ -90,7 +87,7 @@ def scores(network: nn.Module | None, photos: Sequence[Tensor]) -> dict[str, tup
         restored_images = (
             degraded if network is None else [apply_network(network, picture) for picture in degraded]
         )
-        pairs = [(_bytes(a), _bytes(b)) for a, b in zip(restored_images, photos, strict=True)]
+        pairs = [(_to_bytes(a), _to_bytes(b)) for a, b in zip(restored_images, photos, strict=True)]
         results[case] = (
             mean(min(PSNR_CAP_DB, psnr_srgb(*pair)) for pair in pairs),
             mean(ssim_srgb(*pair) for pair in pairs),
@@ -100,44 +97,38 @@ def scores(network: nn.Module | None, photos: Sequence[Tensor]) -> dict[str, tup
 
 def cost(network: nn.Module) -> dict[str, float]:
     """Million parameters, GMACs and seconds per megapixel (median of 3, bf16, on this machine)."""
-    codes = torch.rand(1, 3, 512, 512).to(memory_format=torch.channels_last)
-    with torch.no_grad(), FlopCounterMode(display=False) as counted:
-        network(codes)
-    times = []
-    for _ in range(4):
-        start_time = time.perf_counter()
-        apply_network(network, codes[0])
-        times.append(time.perf_counter() - start_time)
-    megapixels = codes[0, 0].numel() / 1e6
+    encoded = torch.rand(1, 3, 512, 512).to(memory_format=torch.channels_last)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(encoded)
+    times = [seconds_of(lambda: apply_network(network, encoded[0])) for _ in range(4)]
+    megapixels = encoded[0, 0].numel() / 1e6
     return {
         "parameters": sum(p.numel() for p in network.parameters()) / 1e6,
-        "gmacs": counted.get_total_flops() / 2e9 / megapixels,
+        "gmacs": counter.get_total_flops() / 2e9 / megapixels,
         "seconds": median(times[1:]) / megapixels,
     }
 
 
 def quality_table(results: Mapping[str, Mapping[str, tuple[float, float]]]) -> str:
-    names = list(results)
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for case in CASES:
-        cells = [_cell(*results[name][case]) for name in names]
-        lines.append(f"| {NAMES.get(case, case)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    rows = [[NAMES.get(case, case), *(_cell(*results[name][case]) for name in results)] for case in CASES]
+    return markdown_table(["", *results], rows)
 
 
-def _cell(decibels: float, ssim: float) -> str:
-    return "identical" if decibels == PSNR_CAP_DB else f"{decibels:.2f} / {ssim:.3f}"
+def _cell(psnr_db: float, ssim: float) -> str:
+    return "identical" if psnr_db == PSNR_CAP_DB else f"{psnr_db:.2f} / {ssim:.3f}"
 
 
 def cost_table(costs: Mapping[str, Mapping[str, float]]) -> str:
-    lines = ["| | parameters, million | GMACs per megapixel | seconds per megapixel |", "|---|---|---|---|"]
-    for name, of in costs.items():
-        lines.append(f"| {name} | {of['parameters']:.2f} | {of['gmacs']:.0f} | {of['seconds']:.2f} |")
-    return "\n".join(lines)
+    rows = [
+        [name, f"{each['parameters']:.2f}", f"{each['gmacs']:.0f}", f"{each['seconds']:.2f}"]
+        for name, each in costs.items()
+    ]
+    header = ["", "parameters, million", "GMACs per megapixel", "seconds per megapixel"]
+    return markdown_table(header, rows)
 
 
-def _bytes(codes: Tensor) -> SrgbImage:
-    picture: SrgbImage = (codes * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+def _to_bytes(encoded: Tensor) -> SrgbImage:
+    picture: SrgbImage = (encoded * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     return picture
 
 

@@ -1,15 +1,15 @@
-"""Static scenes of known truth, rebuilt from their own blur.
+"""Reconstruction of static scenes with known ground truth from their blurred frames.
 
 Run: python -m benchmarks.accuracy.scenes [CASE ...]
 
-320x180, ten frames, two 255ths of noise, one photograph on a sphere or three on planes. Cameras are found on
-the clip itself (enhanced correlation; COLMAP where it says so), PSNR in sRGB over all frames without ten
+320x180, ten frames, noise of 2/255, one photograph on a sphere or three on planes. Cameras are estimated from
+the clip itself (enhanced correlation; COLMAP in the cases named so), PSNR in sRGB over all frames without ten
 pixels at the border. Rebuilt: the scene alone, each frame's camera aligned on the frozen scene as DeblurGS
-does. Delivered: what the user gets, the scene where it may be believed and elsewhere what the rest of the
-pipeline makes of the frame, nothing aligned.
-Where cores are shared: `OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1`, or waiting threads take most of the time.
-`--pictures DIR` keeps blurred, rebuilt, delivered and true frames side by side, `--trust` weighs the other
-path's picture in the fit.
+does. Delivered: the output of the command, the scene where it is consistent with the recording and the
+multi-frame deblurring elsewhere, without alignment.
+On shared cores set `OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1`, or waiting threads take most of the time.
+`--pictures DIR` saves blurred, rebuilt, delivered and true frames side by side, `--prior-weight` sets the
+weight of the multi-frame deblurring in the fit.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from statistics import mean
 
 import cv2
 import torch
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from freezeframe.data.blur.operator import integrate_exposure
 from freezeframe.data.color import SRGB, to_encoded, to_linear
+from freezeframe.data.metrics.image import psnr_from_mse
 from freezeframe.data.types import CameraPath
 from freezeframe.motion.shutter.estimator import estimate_shutter
 from freezeframe.pipeline.config import Config, SplatConfig
@@ -63,25 +65,25 @@ BORDER = 10
 GAUSSIANS = 16_000  # half of the command's, in half the time
 
 Pose = Callable[[int, float], Tensor]
-"""World to camera [4, 4] of frame k at a moment of its exposure."""
+"""World to camera [4, 4] of frame k at a time of its exposure."""
 
 
 @dataclass(frozen=True)
 class RenderedSequence:
-    """A known scene, filmed by a known camera."""
+    """A known scene, recorded by a known camera."""
 
     blurred: Tensor
     sharp: Tensor
-    viewmats: Tensor  # [T, 4, 4] true ones, at the middle of the exposures
+    viewmats: Tensor  # [T, 4, 4] true world to camera, at mid-exposure
 
 
 def photo(name: str, size: tuple[int, int]) -> Tensor:
-    """[3, H, W] linear light of a training photograph."""
-    codes = cv2.imread(str(SHARED / f"{name}.webp"))
-    if codes is None:
+    """[3, H, W] linear RGB of a training photograph."""
+    encoded = cv2.imread(str(SHARED / f"{name}.webp"))
+    if encoded is None:
         raise SystemExit(f"{SHARED}: holds no {name}.webp; this benchmark needs the shared photographs")
-    codes = cv2.resize(codes, size[::-1], interpolation=cv2.INTER_AREA)[..., ::-1]
-    return to_linear(torch.from_numpy(codes.copy()).permute(2, 0, 1).float() / 255, SRGB)
+    encoded = cv2.resize(encoded, size[::-1], interpolation=cv2.INTER_AREA)[..., ::-1]
+    return to_linear(torch.from_numpy(encoded.copy()).permute(2, 0, 1).float() / 255, SRGB)
 
 
 def render_sequence(view: Callable[[Tensor], Tensor], pose: Pose, *, moments: int = 25) -> RenderedSequence:
@@ -91,9 +93,9 @@ def render_sequence(view: Callable[[Tensor], Tensor], pose: Pose, *, moments: in
             for k in range(COUNT)
         ]
     )
-    codes = to_encoded(blurred.clamp(0, 1), SRGB)
-    codes = codes + NOISE * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
-    recorded = to_linear((codes.clamp(0, 1) * 255).round() / 255, SRGB)
+    encoded = to_encoded(blurred.clamp(0, 1), SRGB)
+    encoded = encoded + NOISE * torch.randn(encoded.shape, generator=torch.Generator().manual_seed(0))
+    recorded = to_linear((encoded.clamp(0, 1) * 255).round() / 255, SRGB)
     mid_poses = torch.stack([pose(k, 0.0) for k in range(COUNT)])
     return RenderedSequence(
         blurred=recorded, sharp=torch.stack([view(each) for each in mid_poses]), viewmats=mid_poses
@@ -101,7 +103,7 @@ def render_sequence(view: Callable[[Tensor], Tensor], pose: Pose, *, moments: in
 
 
 def rotating_camera(rotation_px: Callable[[int, float], list[float]]) -> RenderedSequence:
-    """A camera that turns by `rotation_px` pixels in front of a photograph all around it."""
+    """A camera that rotates by `rotation_px` pixels inside a spherical photograph."""
     view = sphere_view(photo("kodim23", (512, 768)), INTRINSICS, SIZE, reach=(0.75, 0.5))
     return render_sequence(
         view, lambda k, u: compose_se3(so3_exp(torch.tensor(rotation_px(k, u)) / FOCAL), torch.zeros(3))
@@ -147,7 +149,7 @@ def two_sharp(k: int, u: float) -> list[float]:
 
 
 def translating_camera() -> RenderedSequence:
-    """A camera that walks past three planes, shaking."""
+    """A camera that moves past three planes, with shake."""
     planes = [
         Plane(picture=photo("kodim13", (512, 768)), depth=6.0, bounds=(-6.0, -4.0, 6.0, 4.0)),
         Plane(picture=photo("kodim23", (256, 384)), depth=4.2, bounds=(-2.0, -0.9, -0.3, 0.7)),
@@ -167,7 +169,7 @@ def translating_camera() -> RenderedSequence:
 
 
 def observe(film: RenderedSequence) -> Shot:
-    """What the pipeline finds out by itself."""
+    """Shutter and camera as the pipeline estimates them."""
     times = torch.arange(COUNT).float()
     flows = adjacent_flows(film.blurred, ESTIMATORS["dis"])
     estimate = estimate_shutter(film.blurred, flows)
@@ -177,20 +179,18 @@ def observe(film: RenderedSequence) -> Shot:
 
 
 def perturbed(film: RenderedSequence) -> CameraPoses:
-    """True poses and points, somewhat wrong: 0.004 rad, 0.02 of the unit, 5 % of depth."""
+    """True poses and points with errors: 0.004 rad, 0.02 of the unit, 5 % of depth."""
     noise = torch.cat([0.004 * random(7, COUNT, 3), 0.02 * random(8, COUNT, 3)], dim=1)
     noise[[0, -1]] = 0
-    turned = so3_exp(noise[:, :3]) @ film.viewmats[:, :3, :3]
-    moved = film.viewmats[:, :3, 3] + noise[:, 3:]
     path = CameraPath(
         times=torch.arange(COUNT).float(),
-        rotations=turned,
-        translations=moved,
+        rotations=so3_exp(noise[:, :3]) @ film.viewmats[:, :3, :3],
+        translations=film.viewmats[:, :3, 3] + noise[:, 3:],
         intrinsics=INTRINSICS,
         kind="parallax",
     )
-    place, depth = torch.rand(3000, 2, generator=torch.Generator().manual_seed(9)), random(10, 3000)
-    x, y = (place[:, 0] - 0.5) * 8, (place[:, 1] - 0.5) * 5
+    position, depth = torch.rand(3000, 2, generator=torch.Generator().manual_seed(9)), random(10, 3000)
+    x, y = (position[:, 0] - 0.5) * 8, (position[:, 1] - 0.5) * 5
     z = torch.full_like(x, 6.0)
     for bounds, near in (((-2.0, -0.9, -0.3, 0.7), 4.2), ((0.35, -0.3, 1.6, 1.1), 3.4)):
         inside = (x * near / 6 > bounds[0]) & (x * near / 6 < bounds[2])
@@ -201,9 +201,8 @@ def perturbed(film: RenderedSequence) -> CameraPoses:
 
 
 def render_aligned(film: RenderedSequence, fit: Fit, numbers: tuple[int, ...]) -> Tensor:
-    """[T, 3, H, W] what the scene looks like from where each frame was taken."""
-    with torch.no_grad():
-        views = mid_exposure_views(fit.trajectory, len(numbers))
+    """[T, 3, H, W] renderings of the scene from the aligned cameras of the frames."""
+    views = mid_exposure_views(fit.trajectory, len(numbers))
     pictures = []
     for k, number in enumerate(numbers):
         with torch.no_grad():
@@ -212,32 +211,32 @@ def render_aligned(film: RenderedSequence, fit: Fit, numbers: tuple[int, ...]) -
 
 
 def delivered(fit: Fit, shot: Shot) -> Tensor:
-    """[T, 3, H, W] what the user gets."""
+    """[T, 3, H, W] output frames of the command."""
     return torch.stack([render_frame(fit, shot, k, other)[0] for k, other in enumerate(shot.restored)])
 
 
 def psnr(one: Tensor, other: Tensor) -> float:
-    """Of sRGB codes [T, 3, H, W], the mean over frames. dB."""
+    """Mean PSNR in dB over the frames of two clips [T, 3, H, W] linear RGB, encoded, not rounded."""
     inner = slice(BORDER, -BORDER)
-    a, b = (to_encoded(light.clamp(0, 1), SRGB)[..., inner, inner] for light in (one, other))
-    return float((-10 * (a - b).square().mean((1, 2, 3)).log10()).mean())
+    a, b = (to_encoded(linear.clamp(0, 1), SRGB)[..., inner, inner] for linear in (one, other))
+    return mean(psnr_from_mse(float(mse), peak=1.0) for mse in (a - b).square().mean((1, 2, 3)))
 
 
-def blind(fit: Fit, steps: int) -> Fit:
+def without_blur_model(fit: Fit, steps: int) -> Fit:
     """The same fit without a model of blur."""
     return Fit(fit.scene, fit.trajectory, fit.observations, build_schedule(SIZE, steps=steps, blurred=False))
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is filmed, and what has to come out."""
+    """A sequence, and the required gain."""
 
-    make: Callable[[], RenderedSequence]
+    render: Callable[[], RenderedSequence]
     floor: str
-    shutter: float | None = None  # where the camera's way tells one
-    perturbed: bool = False  # cameras are the true ones, somewhat wrong
-    compare_no_blur: bool = False  # measured without a model of blur too
-    sharpened: bool = False  # COLMAP is shown what the rest of the pipeline makes of the frames
+    shutter: float | None = None  # true shutter fraction, if the fit estimates it
+    perturbed: bool = False  # start from the true cameras with errors
+    compare_no_blur: bool = False  # also fit without a model of blur
+    sharpened: bool = False  # COLMAP gets the deblurred frames
 
 
 CASES: dict[str, Case] = {
@@ -256,9 +255,9 @@ CASES: dict[str, Case] = {
 
 
 def prepare_case(case: Case, film: RenderedSequence) -> tuple[Shot, tuple[int, ...]]:
-    """What the fit starts from, and the frames whose cameras are known: found as the command finds them."""
+    """The input of the fit, and the frames with known cameras, as the command estimates them."""
     shot = observe(film)
-    sharpened_shot = other_path(shot)
+    sharpened_shot = deblur_frames(shot)
     shot = replace(shot, restored=sharpened_shot.gated)
     if case.perturbed:
         poses = perturbed(film)
@@ -273,7 +272,7 @@ def prepare_case(case: Case, film: RenderedSequence) -> tuple[Shot, tuple[int, .
 def table_row(name: str, *, prior_weight: float, pictures: Path | None) -> str:
     """One row of the table."""
     case = CASES[name]
-    film = case.make()
+    film = case.render()
     shot, numbers = prepare_case(case, film)
     truth, config = film.sharp[list(numbers)], SplatConfig(gaussians=GAUSSIANS, prior_weight=prior_weight)
     before, feasibility = psnr(shot.images, truth), check_feasibility(shot)
@@ -281,17 +280,17 @@ def table_row(name: str, *, prior_weight: float, pictures: Path | None) -> str:
         return f"| {name} | {case.floor} | {before:.2f} | | | | refused: {feasibility.reason} | | | |"
     start_time = time.monotonic()
     fit = build_fit(shot, feasibility, config)
-    fit.run(lambda told: None)
+    fit.run(lambda _: None)
     fit_seconds = time.monotonic() - start_time
     rendered, gated = render_aligned(film, fit, numbers), delivered(fit, shot)
     if pictures:
         save_pictures(pictures / name.replace(" ", "_"), [shot.images, rendered, gated, truth])
     after, no_blur_text = psnr(rendered, truth), ""
     if case.compare_no_blur:
-        no_blur_fit = blind(
+        no_blur_fit = without_blur_model(
             build_fit(shot, Feasibility(mode="shared", reason=""), config), fit.schedule.steps
         )
-        no_blur_fit.run(lambda told: None)
+        no_blur_fit.run(lambda _: None)
         no_blur_text = f"{psnr(render_aligned(film, no_blur_fit, numbers), truth):.2f}"
     shutter = f"{float(fit.trajectory.shutter.detach()):.2f} ({case.shutter:.2f})" if case.shutter else ""
     return (
@@ -301,19 +300,19 @@ def table_row(name: str, *, prior_weight: float, pictures: Path | None) -> str:
     )
 
 
-def other_path(shot: Shot) -> SharpenedShot:
-    """What the rest of the pipeline makes of the frames."""
+def deblur_frames(shot: Shot) -> SharpenedShot:
+    """The frames after multi-frame deblurring."""
     flows = adjacent_flows(shot.images, ESTIMATORS["dis"])
     times = [Fraction(k) for k in range(len(shot.images))]
     return sharpen_shot(shot.images, times, flows, shutter=shot.shutter.fraction, config=Config())
 
 
 def save_pictures(name: Path, columns: list[Tensor]) -> None:
-    """Pictures side by side, one file for each frame."""
+    """Save pictures side by side, one file for each frame."""
     name.parent.mkdir(parents=True, exist_ok=True)
     for k, row in enumerate(zip(*columns, strict=True)):
-        codes = to_encoded(torch.cat(row, dim=2).clamp(0, 1), SRGB)
-        pixels = (codes * 255).round().byte().permute(1, 2, 0).numpy()
+        encoded = to_encoded(torch.cat(row, dim=2).clamp(0, 1), SRGB)
+        pixels = (encoded * 255).round().byte().permute(1, 2, 0).numpy()
         cv2.imwrite(f"{name}_{k}.png", pixels[..., ::-1])
 
 

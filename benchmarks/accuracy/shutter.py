@@ -1,15 +1,12 @@
-"""How well the shutter is told from frames that a codec has been at: photographs in motion, and real clips.
+"""Error of the shutter fraction estimated from compressed frames: photographs in motion, and real clips.
 
 Run: python -m benchmarks.accuracy.shutter   (needs ../shared/data; about four minutes on one core)
-Ship: python -m benchmarks.accuracy.shutter --ship runs/shutter/weights.safetensors --steps 6500 --hours 0.6
+Release: add --ship runs/shutter/weights.safetensors --steps 6500 --hours 0.6
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import shutil
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -21,6 +18,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracy.quality import decode, encode, read, write
+from benchmarks.release.card import install_weights, write_card
+from benchmarks.tables import markdown_table
 from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.models.registry.bundled import SHUTTER, read_shutter_net
 from freezeframe.motion.flow.estimators import dis_pair
@@ -34,10 +33,10 @@ CLIP_LENGTH = 5  # frames
 SIZE, MARGIN = (448, 288), 60  # pixels
 SPEEDS = {"brisk": (4, 16), "slow": (2, 4)}  # pixels per frame interval
 SHUTTERS = (0.04, 0.2, 0.45, 0.7, 1.0)
-RATES = {"as filmed": None, "H.264 crf 23": 23, "crf 28": 28, "crf 33": 33}
-NOISE = 0.006  # codes
+RATES = {"uncompressed": None, "H.264 crf 23": 23, "crf 28": 28, "crf 33": 33}
+NOISE = 0.006  # standard deviation, encoded
 REDS_RATES = {"PNG": None, "crf 4": 4, "crf 23": 23, "crf 28": 28, "crf 33": 33}
-STEPS = 24  # moments of an exposure
+STEPS = 24  # time samples of an exposure
 
 
 def main() -> None:
@@ -47,34 +46,23 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=0.0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.ship and args.ship.resolve() != SHUTTER.resolve():
-        shutil.copyfile(args.ship, SHUTTER)
-    rows = error_table()
-    print(table(rows), flush=True)
-    print(
-        table(
-            {
-                f"{take.parent.name}, {take.name}": estimate_sequences(take)
-                for take in sorted(REDS.glob("*/*"))
-            }
-        )
-    )
     if args.ship:
-        write_card(rows, steps=args.steps, hours=args.hours)
+        install_weights(args.ship, SHUTTER)
+    rows = error_rows()
+    print(table(rows), flush=True)
+    folders = sorted(REDS.glob("*/*"))
+    print(table({f"{each.parent.name}, {each.name}": estimate_sequences(each) for each in folders}))
+    if args.ship:
+        release(rows, steps=args.steps, hours=args.hours)
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
-    head = ["", *next(iter(rows.values()))]
-    lines = [
-        head,
-        ["---"] * len(head),
-        *([name, *(f"{x:.2f}" for x in row.values())] for name, row in rows.items()),
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    cells = [[name, *(f"{x:.2f}" for x in row.values())] for name, row in rows.items()]
+    return markdown_table(["", *next(iter(rows.values()))], cells) + "\n"
 
 
-def error_table() -> dict[str, dict[str, float]]:
-    """By rate: median and mean error over shutters from 0.2 to 1, and what the shortest one is taken for."""
+def error_rows() -> dict[str, dict[str, float]]:
+    """By compression: median and mean error for shutters of 0.2 to 1, and the estimate for the shortest."""
     rng = np.random.default_rng(5)
     errors: dict[tuple[str, str], list[float]] = {(name, speed): [] for name in RATES for speed in SPEEDS}
     sharp: dict[str, list[float]] = {name: [] for name in RATES}
@@ -92,31 +80,31 @@ def error_table() -> dict[str, dict[str, float]]:
         name: {
             **{f"{speed_class}, median error": median(errors[name, speed_class]) for speed_class in SPEEDS},
             **{f"{speed_class}, mean error": mean(errors[name, speed_class]) for speed_class in SPEEDS},
-            f"what {SHUTTERS[0]:g} is taken for": mean(sharp[name]),
+            f"estimate for {SHUTTERS[0]:g}": mean(sharp[name]),
         }
         for name in RATES
     }
 
 
-def write_card(rows: dict[str, dict[str, float]], *, steps: int, hours: float) -> None:
+def release(rows: dict[str, dict[str, float]], *, steps: int, hours: float) -> None:
+    """Write the card of the weights."""
     card = {
-        "name": "freezeframe sense for shutters",
+        "name": "freezeframe shutter network",
         "parameters": sum(p.numel() for p in read_shutter_net().parameters()),
         "format": "bf16 safetensors",
         "trained": f"{steps} steps, {hours:g} hours on one CPU core, see docs/model-cards/shutter.md",
         "data": "cameras moving across photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, Kodak's "
-        "test photographs and drawn patterns (data/synthesis/clips/pans.py)",
+        "test photographs and synthetic patterns (data/synthesis/clips/pans.py)",
         "licence": "Apache-2.0",
         "error in frame intervals, four held-out Kodak photographs": {
             name: {key: round(value, 3) for key, value in row.items()} for name, row in rows.items()
         },
-        "sha256": hashlib.sha256(SHUTTER.read_bytes()).hexdigest(),
     }
-    SHUTTER.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    write_card(SHUTTER, card)
 
 
 def record_pan(path: Path, shutter: float, *, velocity: np.ndarray) -> Tensor:
-    """[5, 3, H, W] sRGB codes of a photograph that moves by `velocity` pixels per frame, (x, y)."""
+    """[5, 3, H, W] encoded frames of a photograph that moves by `velocity` (x, y) pixels per frame."""
     photo = cv2.imread(str(path))[..., ::-1].astype(np.float32) / 255
     canvas = (
         cv2.resize(photo, (SIZE[0] + 2 * MARGIN, SIZE[1] + 2 * MARGIN), interpolation=cv2.INTER_AREA) ** 2.2
@@ -137,7 +125,7 @@ def view(canvas: np.ndarray, offset: np.ndarray) -> np.ndarray:
 
 
 def encode_decode(encoded: Tensor, rate: int) -> Tensor:
-    """What a decoder shows of them."""
+    """The frames after H.264 compression at this constant rate factor."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "frames"
         folder.mkdir()
@@ -159,7 +147,7 @@ def estimate_fraction(encoded: Tensor) -> float:
 
 
 def estimate_sequences(folder: Path) -> dict[str, float]:
-    """The same of the pictures in a folder, by rate, glimpse by glimpse as the pipeline looks at a clip."""
+    """The shutter fraction of the frames in a folder, by compression, sampled as in the pipeline."""
     pictures = np.stack([read(path) for path in sorted(folder.glob("*.png"))])
     encoded = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     results = {}

@@ -1,0 +1,1 @@
+"""Scripts that produce the files of a release: weights, their cards, the samples."""

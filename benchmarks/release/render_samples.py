@@ -1,4 +1,4 @@
-"""Renders the samples that the package ships, always the same.
+"""Render the samples of the package, reproducibly.
 
 Run: python -m benchmarks.release.render_samples [--out FOLDER]   (about a minute on two cores)
 """
@@ -50,14 +50,14 @@ def write_clip(path: Path, images: Iterator[Tensor], *, crf: int, title: str) ->
 
 
 def whistle() -> np.ndarray:
-    """Float mono samples: a murmuring crowd, and a referee's whistle twice."""
+    """Float mono samples: crowd noise, and a referee's whistle twice."""
     t = np.arange(FRAMES * SOUND_RATE // RATE) / SOUND_RATE
     rng = np.random.default_rng(0)
     murmur = np.convolve(rng.standard_normal(len(t)), np.hanning(64) / 32, mode="same")
     murmur *= 0.05 * (1 + 0.5 * np.sin(2 * np.pi * 0.7 * t))
     trill = np.sin(2 * np.pi * 2900 * t + 6 * np.sin(2 * np.pi * 38 * t))
-    blown = sum(np.clip(8 * (length / 2 - abs(t - at)), 0, 1) for at, length in ((0.45, 0.4), (1.9, 0.8)))
-    return (murmur + 0.16 * trill * blown).astype(np.float32)
+    envelope = sum(np.clip(8 * (length / 2 - abs(t - at)), 0, 1) for at, length in ((0.45, 0.4), (1.9, 0.8)))
+    return (murmur + 0.16 * trill * envelope).astype(np.float32)
 
 
 def audio_frames() -> Iterator[av.AudioFrame]:

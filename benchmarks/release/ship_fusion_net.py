@@ -1,4 +1,4 @@
-"""Ship trained weights: copy them into the package and write the card with figures measured now.
+"""Release trained weights of the fusion network: copy them into the package and write their card.
 
 Run: python -m benchmarks.release.ship_fusion_net runs/a/weights.safetensors --hours 1.6 --clips 3000
 """
@@ -6,13 +6,11 @@ Run: python -m benchmarks.release.ship_fusion_net runs/a/weights.safetensors --h
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import shutil
 from pathlib import Path
 
+from benchmarks.release.card import install_weights, write_card
 from freezeframe.data.synthesis.clips.clips import load_pictures
-from freezeframe.models.registry.bundled import CARD, WEIGHTS, read_network
+from freezeframe.models.registry.bundled import WEIGHTS, read_network
 from freezeframe.pipeline.training.fusion_data import ShardPool
 from freezeframe.pipeline.training.fusion_validation import validators
 
@@ -23,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--hours", type=float, required=True, help="of training on one CPU core")
-    parser.add_argument("--clips", type=int, required=True, help="rendered clips it learned from")
+    parser.add_argument("--clips", type=int, required=True, help="rendered training clips")
     parser.add_argument("--shards", type=Path, default=Path("runs/pool"))
     args = parser.parse_args()
     network = read_network(args.weights)
@@ -39,20 +37,16 @@ def main() -> None:
         "format": "bf16 safetensors",
         "trained": f"{args.hours:g} hours on one CPU core, see docs/model-cards/fusion.md",
         "data": f"{args.clips} clips rendered by data/synthesis/clips from photographs under CC0, Unsplash, "
-        "Apache-2.0 and CC BY 4.0, from Kodak's test photographs, and from drawn patterns",
+        "Apache-2.0 and CC BY 4.0, from Kodak's test photographs, and from synthetic patterns",
         "licence": "Apache-2.0",
-        "decibels gained over the blurred frame": {
+        "PSNR gain over the blurred frame, dB": {
             "held-out rendered clips": gains["clips"],
             "held-out rendered photos": gains["photos"],
-            "REDS, 20 frames, shutter given as 0.8": gains["real"],
+            "REDS, 20 frames, shutter 0.8": gains["real"],
         },
     }
-    WEIGHTS.parent.mkdir(exist_ok=True)
-    if args.weights.resolve() != WEIGHTS.resolve():
-        shutil.copyfile(args.weights, WEIGHTS)
-    card_values["sha256"] = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-    CARD.write_text(json.dumps(card_values, indent=2) + "\n")
-    print(CARD.read_text())
+    install_weights(args.weights, WEIGHTS)
+    print(write_card(WEIGHTS, card_values).read_text())
 
 
 if __name__ == "__main__":

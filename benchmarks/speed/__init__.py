@@ -1,0 +1,1 @@
+"""Benchmarks of time and memory. Each file prints a Markdown table."""

@@ -1,4 +1,4 @@
-"""The network's speed and memory: every way of running it, in ratios of one run.
+"""Speed and memory of the fusion network on every backend, in ratios within one run.
 
 Run: python -m benchmarks.speed.fusion_net   (about two minutes on two cores)
 """
@@ -26,13 +26,13 @@ ROUNDS = 4
 
 
 def picture(size: tuple[int, int]) -> torch.Tensor:
-    """Evidence of `size`, cut from one whose sides suit `synthetic_input`."""
+    """A network input of `size`, cropped from one with sides that suit `synthetic_input`."""
     height, width = size
     return synthetic_input(-(-height // 64) * 64, -(-width // 64) * 64)[..., :height, :width].contiguous()
 
 
 def best_times(backends: dict[str, Backend], network_input: torch.Tensor) -> dict[str, float]:
-    """Least seconds of each, measured in turns: a busy moment of the machine strikes them all."""
+    """Smallest time of each in seconds. Runs are interleaved: background load affects all."""
     seconds = dict.fromkeys(backends, math.inf)
     for round_index in range(ROUNDS + 1):
         for name, backend in backends.items():
@@ -45,7 +45,7 @@ def best_times(backends: dict[str, Backend], network_input: torch.Tensor) -> dic
 
 def speed() -> None:
     network, network_input = read_network(WEIGHTS), picture(FRAME)
-    eager_network = read_network(WEIGHTS)  # as torch runs it unless told otherwise
+    eager_network = read_network(WEIGHTS)  # the default of torch
     selected = build_inference(network, device=CPU)
     start_time = time.perf_counter()
     selected(network_input)
@@ -64,10 +64,9 @@ def speed() -> None:
             f"{1000 * seconds:.0f} ms, {seconds / fastest:.2f} x the fastest, eager / {eager / seconds:.1f}"
         )
         print(f"| {name}, 720p | {cells} | |")
-    print(f"| chosen way over the fastest bare forward | {times['chosen'] / fastest:.2f} | <= 1.5 |")
-    print(
-        f"| plain fp32 eager over the chosen way | {eager / times['chosen']:.1f} | >= 4 on AMX |", flush=True
-    )
+    print(f"| selected backend over the fastest bare forward | {times['chosen'] / fastest:.2f} | <= 1.5 |")
+    ratio = eager / times["chosen"]
+    print(f"| plain fp32 eager over the selected backend | {ratio:.1f} | >= 4 on AMX |", flush=True)
 
 
 def memory() -> None:
@@ -84,7 +83,7 @@ def main() -> None:
         return
     print("| what | measured | floor |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as cache:
-        # As the command line has it, and with nothing remembered at first.
+        # The environment of the command line, with an empty cache.
         environment = {**os.environ, "GOMP_SPINCOUNT": "0", "XDG_CACHE_HOME": cache}
         for part in ("speed", "memory"):
             subprocess.run(

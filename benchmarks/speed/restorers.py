@@ -1,9 +1,9 @@
-"""Every restorer as it is run here against its plain fp32 eager forward, side by side in one run.
+"""Every restorer on its selected backend against its plain fp32 eager forward, within one run.
 
 Run: python -m benchmarks.speed.restorers   (about ten minutes on two cores; --only refiner for one)
 
-Random weights of the published sizes: time does not depend on them. Runs alternate and the best of several
-counts; processor time, which jobs of others disturb less, is given beside the clock's.
+Random weights of the published sizes: time does not depend on them. Runs are interleaved, the best of several
+counts; CPU time, which other jobs disturb less, is given beside wall time.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from freezeframe.pipeline.training.restorer_models import ARCHITECTURES
 
 ROUNDS = 3
 OUTPUT_LAYERS = ("head", "heads", "ending", "output", "conv_last")  # names of the layers that make the change
-MAX_CHANGE = 0.2  # codes; what a network adds at most
-MIN_SPEEDUP = 4.0  # times, of the refiner on a processor with AMX
+MAX_CHANGE = 0.2  # largest residual of a network, encoded
+MIN_SPEEDUP = 4.0  # required speed-up of the refiner on a CPU with AMX
 
 Timed = tuple[float, float]
-"""Seconds by the clock, and of the processor."""
+"""Wall time and CPU time in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Row:
 
 
 def candidates() -> dict[str, tuple[Callable[[], Network], tuple[int, int]]]:
-    """By name: how it is made, and height and width of what it is timed on."""
+    """By name: a function that builds the network, and height and width of the timed picture."""
     gopro = {"NAFNet width 32": nafnet.GOPRO_32, "NAFNet width 64": nafnet.GOPRO_64}
     return {
         "refiner": (
@@ -79,7 +79,7 @@ def candidates() -> dict[str, tuple[Callable[[], Network], tuple[int, int]]]:
 
 
 def _of(module: nn.Module, **facts: object) -> Network:
-    """Ready to run. What begins at zero draws numbers, and changes become as small as trained networks'."""
+    """A network with random weights, also in zero layers, and with residuals as small as trained ones."""
     torch.manual_seed(0)
     for value in module.eval().requires_grad_(False).parameters():
         if not value.any():
@@ -94,7 +94,7 @@ def _of(module: nn.Module, **facts: object) -> Network:
 
 
 def time_restorer(name: str, network: Network, size: tuple[int, int]) -> Row:
-    """The way that is taken here beside plain fp32 eager, in turns."""
+    """Time the selected backend and plain fp32 eager, interleaved."""
     eager = copy.deepcopy(network.module)
     codes = _scene(size)
     found = build_backends(network, device=torch.device("cpu"))[0]

@@ -1,29 +1,26 @@
-"""Splatting on the CPU: compiled kernels beside plain torch, beside the prototype, and on two threads.
+"""Splatting on the CPU: compiled kernels against plain torch, and two threads against one.
 
-Run: python -m benchmarks.speed.splatting   (two minutes; the prototype's columns need ../shared/prototypes)
+Run: python -m benchmarks.speed.splatting   (two minutes)
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from benchmarks.tables import markdown_table
+from benchmarks.timing import best_interleaved, seconds_of
 from freezeframe.splatting.rasterizer import torch_reference as reference
 from freezeframe.splatting.rasterizer.projected import ProjectedGaussians, RasterSettings
 from freezeframe.splatting.rasterizer.rasterization import rasterization
 
-PROTOTYPE = Path(__file__).resolve().parents[3] / "shared" / "prototypes" / "rasterizer"
 CAMERAS = 5  # sub-frames of an exposure
 ROUNDS = 7
-REFERENCE_ROWS = 1  # of a picture that plain torch is timed on: its work is the same for every row
+REFERENCE_ROWS = 1  # rows of the picture that plain torch is timed on: its work is the same for every row
 
 Values = tuple[Tensor, ...]
 Renderer = Callable[..., tuple[Tensor, Tensor, object]]
@@ -31,7 +28,7 @@ Renderer = Callable[..., tuple[Tensor, Tensor, object]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Gaussians of about `footprint_px` pixels, so that some twenty of them lie over each pixel."""
+    """Gaussians of about `footprint_px` pixels, so that about twenty of them cover each pixel."""
 
     size: tuple[int, int]  # width, height
     count: int
@@ -72,8 +69,6 @@ CASES = [
 def main() -> None:
     torch.set_num_threads(1)
     print(reference_table(CASES))
-    if PROTOTYPE.is_dir():
-        print(f"\n{prototype_table(CASES, prototype())}")
     print(f"\n{threads_table(CASES)}")
 
 
@@ -83,52 +78,22 @@ def reference_table(cases: Sequence[Case]) -> str:
     with threads(1):
         for case in cases:
             work = {
-                "twin": lambda case=case: reference_seconds(case),
+                "torch": lambda case=case: reference_seconds(case),
                 "kernels": lambda case=case: time_run(run_kernels(case)),
             }
-            best = best_alternating(work, rounds=3)
-            per_frame = best["kernels"] / CAMERAS
-            rows.append(
-                f"| {case.name} | {best['twin']:.2f} s | {per_frame * 1e3:.1f} ms |"
-                f" {best['twin'] / per_frame:.0f} |"
-            )
-    head = f"""One sub-frame, forward and backward, one thread. Plain torch is timed on
-{REFERENCE_ROWS} row of it against all Gaussians, its projection on all of them, and counted for all rows.
+            best = best_interleaved(work, rounds=3)
+            torch_seconds, per_frame = best["torch"], best["kernels"] / CAMERAS
+            speed_up = f"{torch_seconds / per_frame:.0f}"
+            rows.append([case.name, f"{torch_seconds:.2f} s", f"{per_frame * 1e3:.1f} ms", speed_up])
+    head = f"""One sub-frame, forward and backward, one thread. Plain torch is timed on {REFERENCE_ROWS} row
+with all Gaussians and on their projection, and extrapolated to all rows.
 
-| | plain torch | kernels | times as fast |
-|---|---|---|---|
 """
-    return head + "\n".join(rows)
-
-
-def prototype_table(cases: Sequence[Case], prototype_module: ModuleType) -> str:
-    """The whole call for five sub-frames, in turns, one thread each."""
-    rows = []
-    with threads(1):
-        for case in cases:
-            scene = case.scene()
-            best = best_alternating(
-                {
-                    "prototype": lambda scene=scene, case=case: time_run(
-                        forward_backward(prototype_module.rasterization, scene, case)
-                    ),
-                    "freezeframe": lambda scene=scene, case=case: time_run(
-                        forward_backward(rasterization, scene, case)
-                    ),
-                }
-            )
-            old, new = best["prototype"], best["freezeframe"]
-            rows.append(f"| {case.name} | {old * 1e3:.0f} ms | {new * 1e3:.0f} ms | {new / old:.2f} |")
-    head = f"""The whole call, {CAMERAS} sub-frames, forward and backward, one thread, best of {ROUNDS} turns.
-
-| | prototype | freezeframe | share of its time |
-|---|---|---|---|
-"""
-    return head + "\n".join(rows)
+    return head + markdown_table(["", "plain torch", "kernels", "speed-up"], rows)
 
 
 def threads_table(cases: Sequence[Case]) -> str:
-    """One thread and two, in turns; the clock on the wall."""
+    """One thread and two, interleaved, by wall time."""
     rows = []
     for case in cases:
         scene = case.scene()
@@ -137,15 +102,11 @@ def threads_table(cases: Sequence[Case]) -> str:
             with threads(count):
                 return time_run(forward_backward(rasterization, scene, case), clock=time.perf_counter)
 
-        best = best_alternating({"1": lambda on=on: on(1), "2": lambda on=on: on(2)})
+        best = best_interleaved({"1": lambda on=on: on(1), "2": lambda on=on: on(2)}, rounds=ROUNDS)
         one, two = best["1"], best["2"]
-        rows.append(f"| {case.name} | {one * 1e3:.0f} ms | {two * 1e3:.0f} ms | {one / two:.2f} |")
-    head = """The same call on one thread and on two, by the wall clock; only an idle machine tells.
-
-| | one thread | two | times as fast |
-|---|---|---|---|
-"""
-    return head + "\n".join(rows)
+        rows.append([case.name, f"{one * 1e3:.0f} ms", f"{two * 1e3:.0f} ms", f"{one / two:.2f}"])
+    head = "The same call on one thread and on two, by wall time; needs an idle machine.\n\n"
+    return head + markdown_table(["", "one thread", "two", "speed-up"], rows)
 
 
 def run_kernels(case: Case) -> Callable[[], None]:
@@ -153,11 +114,11 @@ def run_kernels(case: Case) -> Callable[[], None]:
 
 
 def forward_backward(render: Renderer, scene: Values, case: Case) -> Callable[[], None]:
-    """One call and its gradients, by everything that has one."""
+    """A function that renders once and computes the gradients of all parameters."""
     *parts, Ks = scene
     leaves = [part.clone().requires_grad_() for part in parts]
     upstream = torch.rand(CAMERAS, 3, case.size[1], case.size[0], generator=torch.Generator().manual_seed(1))
-    upstream = upstream.permute(0, 2, 3, 1)  # as a loss of [C, 3, H, W] gives it
+    upstream = upstream.permute(0, 2, 3, 1)  # the layout of the gradient of a loss of [C, 3, H, W]
 
     def run() -> None:
         for leaf in leaves:
@@ -169,7 +130,7 @@ def forward_backward(render: Renderer, scene: Values, case: Case) -> Callable[[]
 
 
 def reference_seconds(case: Case) -> float:
-    """What plain torch needs for one sub-frame."""
+    """CPU time of plain torch for one sub-frame, in seconds."""
     means, quats, scales, opacities, colours, views, Ks = case.scene()
     leaves = [part.requires_grad_() for part in (means, quats, scales, opacities, views[:1].clone())]
     settings = RasterSettings(size=case.size, near=0.01, far=1e10, blur=0.3, antialiased=False)
@@ -202,24 +163,14 @@ def reference_seconds(case: Case) -> float:
     return time_run(project) + time_run(composite) * case.size[1] / REFERENCE_ROWS
 
 
-def best_alternating(work: Mapping[str, Callable[[], float]], *, rounds: int = ROUNDS) -> dict[str, float]:
-    """Best of several turns, taken in turn, so that all see the same machine; the first is not counted."""
-    for each in work.values():
-        each()
-    times = [{name: each() for name, each in work.items()} for _ in range(rounds)]
-    return {name: min(round_times[name] for round_times in times) for name in work}
-
-
 def time_run(work: Callable[[], object], *, clock: Callable[[], float] = time.process_time) -> float:
-    """Seconds of work, of this process alone unless another clock is given; the second of two runs."""
+    """Seconds of the second of two runs, CPU time of this process unless another clock is given."""
     work()
-    start_time = clock()
-    work()
-    return clock() - start_time
+    return seconds_of(work, clock=clock)
 
 
-class threads:  # noqa: N801  # reads as a word
-    """Kernels run on so many threads meanwhile."""
+class threads:  # noqa: N801  # a context manager
+    """Run the kernels on `count` threads within the block."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -234,14 +185,6 @@ class threads:  # noqa: N801  # reads as a word
         import numba
 
         numba.set_num_threads(self.before)
-
-
-def prototype() -> ModuleType:
-    sys.path.insert(0, str(PROTOTYPE))
-    try:
-        return importlib.import_module("gs_simd")
-    finally:
-        sys.path.remove(str(PROTOTYPE))
 
 
 if __name__ == "__main__":

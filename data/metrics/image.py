@@ -33,7 +33,12 @@ def psnr_srgb(image: SrgbImage, truth: SrgbImage) -> float:
     """Peak signal-to-noise ratio in dB of two [H, W, 3] uint8 images; infinite if they are equal."""
     _check_shapes(image, truth)
     error = np.mean((image.astype(np.float64) - truth.astype(np.float64)) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+    return psnr_from_mse(float(error), peak=255.0)
+
+
+def psnr_from_mse(mse: float, *, peak: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error, for values in [0, `peak`]; infinite for 0."""
+    return float(10 * np.log10(peak**2 / mse)) if mse else float("inf")
 
 
 def ssim_srgb(image: SrgbImage, truth: SrgbImage) -> float:

@@ -1,0 +1,1 @@
+"""Scores against ground truth, and their reports. Imports `tasks` and all below."""

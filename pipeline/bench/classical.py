@@ -1,7 +1,7 @@
-"""Textbook deconvolution by scikit-image, made to follow a motion that differs from place to place.
+"""Deconvolution baselines of scikit-image, applied to spatially varying motion blur.
 
-Both know one blur for a whole picture only. Therefore: tiles, each along the mean way of its pixels, faded
-into one another.
+Both assume one PSF for the whole image. Therefore: overlapping tiles, each with the PSF of its mean blur
+vector, blended.
 
 Nothing here takes a gradient.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,50 +23,64 @@ from freezeframe.data.errors import MissingExtra
 
 Array = npt.NDArray[np.float32]
 Deconvolver = Callable[[Array, Array], Array]
-"""[h, w, 3] light and a blur [k, k] that sums to 1, to [h, w, 3]."""
+"""[h, w, 3] linear and a PSF [k, k] that sums to 1, to [h, w, 3] linear."""
 
-TILE_PX = 96  # pixels; neighbouring tiles share half of it
-MIN_BLUR_PX = 1.0  # pixels of way; less is no blur
-BORDER_PX = 24  # pixels beyond half a way, for what a filter spoils at its border
-WIENER_BALANCE = 0.03  # of Wiener's filter between data and smoothness; the best of several on REDS
-RL_ITERATIONS = 10  # of Richardson and Lucy; the best of several on REDS
-RL_OFFSET = 1e-3  # light; a ratio of less means nothing
+WIENER_BALANCE = 0.03  # regularisation weight of the Wiener filter; the best of several on REDS
+RL_ITERATIONS = 10  # iterations of Richardson-Lucy; the best of several on REDS
+RL_OFFSET = 1e-3  # linear; added to keep the ratios of dark pixels bounded
 
 
-def deconvolve_tiled(image: Tensor, blur_vectors: Tensor, *, deconvolve: Deconvolver) -> Tensor:
-    """Deconvolve a picture along its motion, tile by tile.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """Tiles of a spatially varying deconvolution."""
+
+    tile_px: int = 96  # side in pixels; neighbouring tiles overlap by half
+    border_px: int = 24  # pixels beyond half a blur vector, for the boundary artifacts of the filters
+    min_blur_px: float = 1.0  # pixels; tiles with less blur stay unchanged
+
+
+DEFAULT_TILING = Tiling()
+
+
+def deconvolve_tiled(
+    image: Tensor, blur_vectors: Tensor, *, deconvolve: Deconvolver, tiling: Tiling = DEFAULT_TILING
+) -> Tensor:
+    """Deconvolve an image along its motion, tile by tile.
 
     Args:
         image: [3, H, W] linear RGB.
-        blur_vectors: Of each pixel while the shutter was open. [2, H, W] pixels.
-        deconvolve: How a tile is deconvolved.
+        blur_vectors: Motion of each pixel during the exposure. [2, H, W] pixels.
+        deconvolve: The deconvolution of one tile.
+        tiling: Size and overlap of the tiles.
+
+    Returns:
+        [3, H, W] linear RGB in [0, 1].
     """
-    pad = BORDER_PX + math.ceil(float(blur_vectors.abs().amax()) / 2)
+    pad = tiling.border_px + math.ceil(float(blur_vectors.abs().amax()) / 2)
     linear = image.permute(1, 2, 0).numpy()
     padded = np.pad(linear, ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
     total, weights = np.zeros_like(linear), np.zeros((*linear.shape[:2], 1), np.float32)
-    for rows, columns in _tiles(linear.shape[0], linear.shape[1]):
+    for rows, columns in _tiles(linear.shape[0], linear.shape[1], tiling.tile_px):
         mean = blur_vectors[:, rows, columns].mean((1, 2))
         tile = linear[rows, columns]
-        if float(mean.norm()) > MIN_BLUR_PX:
+        if float(mean.norm()) > tiling.min_blur_px:
             padded_tile = slice(rows.start, rows.stop + 2 * pad), slice(columns.start, columns.stop + 2 * pad)
             tile = deconvolve(padded[padded_tile], motion_psf(mean))[pad:-pad, pad:-pad]
-        window = np.outer(_blend_window(tile.shape[0]), _blend_window(tile.shape[1]))[..., None].astype(
-            np.float32
-        )
+        window = np.outer(_blend_window(tile.shape[0]), _blend_window(tile.shape[1]))
+        window = window[..., None].astype(np.float32)
         total[rows, columns] += window * tile
         weights[rows, columns] += window
     return torch.from_numpy(total / weights).permute(2, 0, 1).clamp(0, 1).contiguous()
 
 
 def wiener(linear: Array, psf: Array) -> Array:
-    """Wiener's filter (Hunt 1971, Laplacian as regulariser) by scikit-image."""
+    """Wiener filter of scikit-image (Hunt 1971, Laplacian regulariser)."""
     restoration = load_skimage_restoration()
     return np.stack([restoration.wiener(linear[..., c], psf, WIENER_BALANCE) for c in range(3)], axis=-1)
 
 
 def richardson_lucy(linear: Array, psf: Array) -> Array:
-    """Richardson (1972) and Lucy (1974) by scikit-image."""
+    """Richardson-Lucy deconvolution of scikit-image (Richardson 1972, Lucy 1974)."""
     restored = load_skimage_restoration().richardson_lucy(
         linear + RL_OFFSET, psf[..., None], RL_ITERATIONS, filter_epsilon=RL_OFFSET
     )
@@ -73,7 +88,7 @@ def richardson_lucy(linear: Array, psf: Array) -> Array:
 
 
 def motion_psf(blur_vector: Tensor) -> Array:
-    """[k, k] what a way of [2] pixels makes of a point of light."""
+    """The PSF [k, k] of a blur vector, [2] pixels: the blur of a point, normalised to 1."""
     half = math.ceil(float(blur_vector.abs().amax()) / 2) + 1
     point = torch.zeros(1, 2 * half + 1, 2 * half + 1)
     point[0, half, half] = 1
@@ -83,7 +98,11 @@ def motion_psf(blur_vector: Tensor) -> Array:
 
 
 def load_skimage_restoration() -> Any:
-    """scikit-image's deconvolution, or a word about what to install."""
+    """The module `skimage.restoration`.
+
+    Raises:
+        MissingExtra: scikit-image is not installed.
+    """
     try:
         from skimage import restoration
     except ImportError as error:
@@ -91,15 +110,15 @@ def load_skimage_restoration() -> Any:
     return restoration
 
 
-def _tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    for top in _tile_starts(height):
-        for left in _tile_starts(width):
-            yield slice(top, min(top + TILE_PX, height)), slice(left, min(left + TILE_PX, width))
+def _tiles(height: int, width: int, side: int) -> Iterator[tuple[slice, slice]]:
+    for top in _tile_starts(height, side):
+        for left in _tile_starts(width, side):
+            yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 
-def _tile_starts(size: int) -> list[int]:
-    last = max(0, size - TILE_PX)
-    return sorted({*range(0, last, TILE_PX // 2), last})
+def _tile_starts(length: int, side: int) -> list[int]:
+    last = max(0, length - side)
+    return sorted({*range(0, last, side // 2), last})
 
 
 def _blend_window(size: int) -> npt.NDArray[np.float64]:

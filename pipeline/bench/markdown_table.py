@@ -27,20 +27,20 @@ COLUMNS: Mapping[str, tuple[str, CellFormat]] = {
 
 PROTOCOL_NOTES: Mapping[Comparison, str] = {
     "per_pixel": "Compared pixel by pixel, no alignment.",
-    "aligned": "Aligned to the truth by brightness and homography (RealBlur), compared where both see.",
+    "aligned": "Aligned to the truth by brightness and homography (RealBlur), compared where both overlap.",
     "best_of_many": "Against the frame of the true trajectory to which it is closest (Köhler), no alignment.",
 }
 
 LEGEND = """8-bit sRGB read back from the files written, float64, every frame; mean per sequence, then
 over sequences. SSIM: Wang et al. 2004, Gaussian window of sigma 1.5, mean over RGB, 5 border pixels left out.
-tOF: L1 difference from the truth's flow. Warping: error against the next frame laid on by the truth's flow,
-over the input's. Flicker: second differences over time of 16x16 blocks, codes. Re-blur: the result blurred
-again along the measured motion, against the input. Sharpness: gradients over the truth's. Time includes
-reading and writing; memory is that of the whole process."""
+tOF: L1 difference from the truth's flow. Warping: error against the next frame warped by the truth's flow,
+over the input's. Flicker: second temporal differences of 16x16 blocks, 8-bit code values. Re-blur: the result
+blurred again along the measured motion, against the input. Sharpness: RMS gradient over the truth's. Time
+includes reading and writing; memory is that of the whole process."""
 
 
 def render_table(rows: Mapping[str, Metrics], *, title: str, comparison: Comparison) -> str:
-    """Methods down, figures across; a dash where there is nothing to tell."""
+    """A Markdown table: one row per method, one column per metric; a dash for missing values."""
     lines = [
         f"### {title}",
         "",

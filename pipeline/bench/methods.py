@@ -1,7 +1,7 @@
-"""What a benchmark compares: simple means that everybody has, rivals, and our own whole command.
+"""The methods of a benchmark: baselines, third-party restorers and the full pipeline.
 
-Each takes a folder of numbered PNG and writes the same pictures, restored, into another: all are rounded to
-8 bits and read back alike.
+Each reads a folder of numbered PNG files and writes the restored pictures into another: all are rounded to
+8 bits and read back in the same way.
 
 Nothing here takes a gradient.
 """
@@ -33,18 +33,22 @@ from freezeframe.pipeline.tasks.video import deblur_video
 from .classical import Deconvolver, deconvolve_tiled, load_skimage_restoration, richardson_lucy, wiener
 
 Method = Callable[[Path, Path], None]
-"""Restores the numbered pictures of the first folder into the second, which does not exist yet."""
+"""Restores the numbered pictures of the first folder into the second, which it creates."""
 
 INPUT, GROUND_TRUTH = "input", "ground_truth"
 FREEZEFRAME, NO_NETWORK = "freezeframe", "freezeframe_no_network"
 
 
 def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
-    """Every row of a table but the input and the truth, simplest first.
+    """The methods by name, without input and ground truth, the simplest first.
+
+    Args:
+        config: Settings of freezeframe.
+        restorer: Checkpoint of a single-image restorer to compare with; None: none.
 
     Raises:
-        MissingExtra: scikit-image is not there.
-        UnreadableMedia: The restorer's checkpoint cannot be loaded.
+        MissingExtra: scikit-image is not installed.
+        UnreadableMedia: The checkpoint cannot be loaded.
     """
     load_skimage_restoration()
     methods: dict[str, Method] = {
@@ -58,14 +62,14 @@ def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
     }
     if restorer is not None:
         network = load_restorer(restorer, device=config.device, precision=config.precision)
-        methods[f"{restorer.stem} alone"] = partial(
+        methods[f"{restorer.stem}_alone"] = partial(
             _map_frames, restore_frame=lambda image: refine(image[None], network, RefineConfig())[0]
         )
     return methods
 
 
 def run_freezeframe(source: Path, output: Path, *, config: Config) -> None:
-    """The whole command: `freezeframe video`; for a photo by itself `freezeframe restore` by the refiner."""
+    """Run the complete pipeline: `freezeframe video`, or for a single photo `restore` with the refiner."""
     if len(open_folder(source).images) > 1:
         deblur_video(source, output, config=config)
         return
@@ -77,20 +81,20 @@ def run_freezeframe(source: Path, output: Path, *, config: Config) -> None:
 
 
 def unsharp_mask(image: Tensor) -> Tensor:
-    """Unsharp mask on gamma-coded light, radius 2 pixels, half of the detail added once more."""
+    """Unsharp mask of the encoded picture, sigma 2 pixels, amount 0.5."""
     encoded = linear_to_srgb(image)
     sharper = cv2.addWeighted(encoded, 1.5, cv2.GaussianBlur(encoded, (0, 0), 2), -0.5, 0)
     return srgb_to_linear(np.asarray(sharper, np.uint8))
 
 
 def measure_shutter(source: Path) -> float:
-    """Exposure time over frame interval of a folder, as the whole command measures it."""
+    """Exposure time over frame interval of a folder, as the pipeline measures it."""
     opened = open_folder(source)
     return survey(opened, Config().measure).shutter if opened.count > 1 else 1.0
 
 
 def estimate_blur_vectors(images: Iterable[Tensor], *, shutter: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each picture, [3, H, W] linear RGB, with its measured way while the shutter was open, [2, H, W] pixels.
+    """Each picture, [3, H, W] linear RGB, with its measured blur vectors, [2, H, W] pixels.
 
     Central differences of the flow to both neighbours. Streams: holds three pictures at a time.
     """
@@ -109,28 +113,32 @@ def estimate_blur_vectors(images: Iterable[Tensor], *, shutter: float) -> Iterat
 
 
 def read(path: Path) -> SrgbImage:
-    """[H, W, 3] uint8 sRGB of a picture file, as it is: no turning, no profile."""
+    """[H, W, 3] uint8 sRGB of a picture file, without EXIF rotation and colour profile.
+
+    Raises:
+        UnreadableMedia: The file is no picture.
+    """
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
-        raise UnreadableMedia(f"{path}: cannot be read as a picture; unpack the set again")
+        raise UnreadableMedia(f"{path}: cannot be read as a picture; unpack the dataset again")
     return np.ascontiguousarray(np.asarray(pixels, np.uint8)[..., ::-1])
 
 
 def write(path: Path, encoded: SrgbImage) -> None:
-    """[H, W, 3] uint8 sRGB as PNG."""
+    """Write [H, W, 3] uint8 sRGB as PNG."""
     _, packed = cv2.imencode(".png", cv2.cvtColor(encoded, cv2.COLOR_RGB2BGR))
     path.write_bytes(packed.tobytes())
 
 
 def _map_frames(source: Path, output: Path, *, restore_frame: Callable[[Tensor], Tensor]) -> None:
-    """Frame by frame."""
+    """Restore frame by frame."""
     output.mkdir()
     for path in open_folder(source).images:
         write(output / path.name, linear_to_srgb(restore_frame(srgb_to_linear(read(path)))))
 
 
 def _deconvolve_frames(source: Path, output: Path, *, deconvolve: Deconvolver) -> None:
-    """Frame by frame, each deconvolved along its own measured way."""
+    """Deconvolve each frame along its measured blur vectors."""
     output.mkdir()
     paths = open_folder(source).images
     images = (srgb_to_linear(read(path)) for path in paths)

@@ -1,4 +1,4 @@
-"""The most memory that this process held while something ran."""
+"""Peak memory of this process (Linux)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_peak_memory() -> None:
-    """Begin anew; where the system keeps no such mark, nothing happens."""
+    """Reset the peak; without effect on systems that do not record it."""
     with suppress(OSError):
         _CLEAR_REFS.write_text("5")
 
 
 def peak_memory_mb() -> float | None:
-    """Since `reset_peak_memory`, of the whole process. None where the system does not tell."""
+    """Peak resident memory since `reset_peak_memory`, in MiB; None if the system does not record it."""
     with suppress(OSError, StopIteration, ValueError):
         line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) / 1024

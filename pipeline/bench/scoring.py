@@ -1,4 +1,4 @@
-"""How good each method's pictures of one take are, judged frame by frame from the files it wrote."""
+"""Metrics of each method on one sequence, frame by frame, from the files that it wrote."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from freezeframe.motion.flow.metrics import tof, warping_error
 
 from .methods import estimate_blur_vectors, read
 
-PSNR_CAP_DB = 100.0  # dB, in place of infinity: a perfect frame must leave a mean finite
+PSNR_CAP_DB = 100.0  # PSNR in dB of a perfect frame, so that means stay finite
 
 Metrics = dict[str, float]
-"""Values by name; what cannot be told of a frame, such as the motion to one before the first, is absent."""
+"""Values by name; undefined ones, such as the flow error of the first frame, are absent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FrameReference:
-    """What is known of one frame, whoever restored it."""
+    """Reference data of one frame, the same for every method."""
 
     blurred: Tensor  # [3, H, W] linear RGB
     blur_vectors: Tensor  # [2, H, W] pixels
     truths: list[SrgbImage]
-    flow: Flow | None  # from the true frame before to this one
+    flow: Flow | None  # from the previous ground-truth frame to this one
 
     @property
     def truth(self) -> SrgbImage:
-        """The one in the middle of the exposure."""
+        """The ground truth at mid-exposure."""
         return self.truths[len(self.truths) // 2]
 
 
@@ -51,13 +51,13 @@ def score_sequence(
     shutter: float,
     on_frame: Callable[[], None] = lambda: None,
 ) -> dict[str, list[Metrics]]:
-    """Figures of every frame of a take, by method.
+    """Metrics of every frame of a sequence, by method.
 
     Args:
-        sequence: The blurred frames and their truth.
-        outputs: Each method's pictures of these frames.
-        comparison: How a picture is compared with its truth.
-        shutter: Exposure time over frame interval, for the way along which results are blurred again.
+        sequence: The blurred frames and their ground truth.
+        outputs: The pictures of each method.
+        comparison: The protocol of PSNR and SSIM.
+        shutter: Exposure time over frame interval, for re-blurring.
         on_frame: Called after each frame.
     """
     metrics: dict[str, list[Metrics]] = {name: [] for name in outputs}
@@ -82,15 +82,15 @@ def score_sequence(
 
 
 def mean_over_frames(metrics: Mapping[str, Sequence[Metrics]], *, baseline: str) -> dict[str, Metrics]:
-    """Each method's figures of a whole take, of the method `baseline` as the one that does nothing."""
+    """Mean metrics of each method over a sequence; gains and warping are relative to `baseline`."""
     means = {name: _mean(frames) for name, frames in metrics.items()}
     baseline_warping = means[baseline].get("warping", 0.0)
     for name, frames in metrics.items():
         mean = means[name]
-        gains = [one["psnr"] - none["psnr"] for one, none in zip(frames, metrics[baseline], strict=True)]
+        gains = [one["psnr"] - other["psnr"] for one, other in zip(frames, metrics[baseline], strict=True)]
         mean["worst"], mean["best"] = min(gains), max(gains)
-        slope = mean.pop("sharpness_truth")
-        mean["sharpness"] = mean["sharpness"] / slope if slope else 1.0
+        true_sharpness = mean.pop("sharpness_truth")
+        mean["sharpness"] = mean["sharpness"] / true_sharpness if true_sharpness else 1.0
         if "flicker" in mean:
             mean["flicker"] = math.sqrt(mean["flicker"])
         if "warping" in mean:
@@ -101,11 +101,11 @@ def mean_over_frames(metrics: Mapping[str, Sequence[Metrics]], *, baseline: str)
 
 
 def mean_over_sequences(sequences: Sequence[Metrics]) -> Metrics:
-    """The mean of several takes' figures; of gains the worst and best, of memory the most."""
+    """Mean metrics over sequences; the extremes of the gains, the maximum of the memory."""
     extremes = {"worst": min, "best": max, "megabytes": max}
     return _mean(sequences) | {
-        name: end(sequence[name] for sequence in sequences)
-        for name, end in extremes.items()
+        name: extreme(sequence[name] for sequence in sequences)
+        for name, extreme in extremes.items()
         if all(name in sequence for sequence in sequences)
     }
 

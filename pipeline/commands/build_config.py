@@ -1,19 +1,18 @@
-"""From what the user typed to a Config, and back to a command line."""
+"""Command-line options as a Config, and as a command line again."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from freezeframe.data.errors import FreezeframeError, UnwritableOutput
+from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.media.files.preflight import check_collisions
 from freezeframe.data.media.files.publish import Claim, claim
 from freezeframe.pipeline.config import Config, Preset, preset
 
-MIN_BLUR_FLOOR_PX = 0.01  # pixels; what is blurred over less stands still
+MIN_BLUR_FLOOR_PX = 0.01  # pixels; a smaller blur is no motion
 
 
 def configure(  # one for each field of Config that belongs to no stage
@@ -37,7 +36,7 @@ def configure(  # one for each field of Config that belongs to no stage
 
 
 def to_command_line(**options: Any) -> list[str]:
-    """The command line that says the same: `arguments(skip_damaged=True)` is `["--skip-damaged"]`."""
+    """The same options as a command line: `to_command_line(skip_damaged=True)` is `["--skip-damaged"]`."""
     line: list[str] = []
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
@@ -49,9 +48,9 @@ def to_command_line(**options: Any) -> list[str]:
 
 
 def blur_limit_fields(min_blur_px: float | None) -> dict[str, float]:
-    """Fields of GateConfig for a blur limit in pixels, not a share of the height; None keeps the preset.
+    """Fields of GateConfig for a blur threshold in pixels, not as a fraction of the height.
 
-    0 stands for every frame in which something moves.
+    None keeps the preset; 0 selects every frame with motion.
     """
     return (
         {}
@@ -72,28 +71,23 @@ def claim_outputs(
     output: Path | None = None,
     force: bool = False,
 ) -> dict[str, Claim]:
-    """Learn before hours of work, not after, that a file beside the result cannot go where it should.
+    """Check before hours of work, not after, that the files beside the result can be written.
 
     Args:
-        destinations: Where each goes, by the option that names it.
-        inputs: What is read.
-        output: The result itself, which none of them may be, or lie in.
-        force: Replace files that are there now.
+        destinations: The path of each file, by the option that names it.
+        inputs: The files that are read.
+        output: The main result; no destination may equal it or lie inside it.
+        force: Replace existing files.
+
+    Returns:
+        A claim by option, without the options that are None.
+
+    Raises:
+        UnwritableOutput: Two paths collide, or a file exists (without force) or cannot be written.
     """
     check_collisions({"the output": output, **destinations})
     paths = {option: path for option, path in destinations.items() if path is not None}
     return {option: claim(path, inputs=inputs, force=force, trial=True) for option, path in paths.items()}
-
-
-def save_json(target: Claim | None, body: Mapping[str, Any], *, main_output: Path | None = None) -> None:
-    """Write `body` where the user asked for it, all or nothing; a failure says that `main_output` is complete."""
-    if target is None:
-        return
-    try:
-        target.write((json.dumps(body, indent=2, default=str) + "\n").encode())
-    except UnwritableOutput as error:
-        note = f"; {main_output} itself is complete" if main_output else ""
-        raise UnwritableOutput(f"{error}{note}") from error
 
 
 def _replace(stage: Any, fields: Mapping[str, Any]) -> Any:

@@ -33,7 +33,7 @@ from .options import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipOptions:
-    """How a clip is sharpened, as typed; None leaves it to the preset."""
+    """Options for sharpening one clip; None keeps the value of the preset."""
 
     strength: Strength = 1.0
     min_blur: MinBlur = None
@@ -57,7 +57,7 @@ class ClipOptions:
     skip_damaged: SkipDamaged = False
 
     def config(self, *, force: bool) -> Config:
-        """The same as a Config."""
+        """These options as a Config."""
         return options.configure(
             self.preset,
             output={
@@ -74,7 +74,7 @@ class ClipOptions:
         )  # fmt: skip
 
     def to_arguments(self) -> list[str]:
-        """The same as a command line."""
+        """These options as words of a command line."""
         values = asdict(self)
         if self.budget is not None:
             values["budget"] = f"{60 * self.budget:.3f}s"

@@ -1,158 +1,29 @@
-"""The first run of a newcomer: the shipped sample, what was gained on it, and where to look.
-
-Nothing here takes a gradient.
-"""
+"""`freezeframe demo`: the sample clip and burst, deblurred."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
-import cv2
-import numpy as np
-from torch import Tensor
+import typer
 
-from freezeframe.data.media.files.publish import Claim, claim
-from freezeframe.data.media.photo.files import read_photo
-from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.metrics.image import psnr, ssim
-from freezeframe.data.samples import sample_burst, sample_burst_truth, sample_clip, sample_truth
-from freezeframe.data.srgb import linear_to_srgb
-from freezeframe.pipeline.config import Config, OutputConfig, preset
-from freezeframe.pipeline.support.media import open_source
-from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
-from freezeframe.pipeline.support.report import Report
-from freezeframe.pipeline.tasks.batch import resolve_output
-from freezeframe.pipeline.tasks.burst import deblur_burst
-from freezeframe.pipeline.tasks.video import deblur_video
-
-MAX_DETAIL_PX = (360, 640)  # pixels that a detail shows at most, height and width
-SIDE_OUTPUTS = ("report.json", "before_after.png")  # what lies beside a clip's result
-SAMPLES = ("sports.mp4", "burst.png", "burst_before_after.png", *SIDE_OUTPUTS)
-SEAM_PX = 4  # pixels of white between before and after
+from .options import Force
+from .terminal import errors, print_result, progress_bar
 
 
 def demo(
-    clip: Path | None, folder: Path, *, force: bool = False, progress: ProgressCallback = null_progress
-) -> str:
-    """Deblur the sample clip and the sample burst (or `clip` alone) into `folder`; tell what came of it."""
-    if clip is not None:
-        open_source(clip, OutputConfig())
-    names = SAMPLES if clip is None else (resolve_output(Path(f"sharp_{clip.name}")).name, *SIDE_OUTPUTS)
-    inputs = [] if clip is None else [clip]
-    claims = {name: claim(folder / name, inputs=inputs, force=force, trial=True) for name in names}
-    if clip is None:
-        return "\n\n".join([_sample_clip(claims, progress, force=force), _sample_burst(claims, force=force)])
-    return _deblur_and_report(clip, claims[names[0]].path, claims, progress, force=force)
+    clip: Annotated[
+        Path | None, typer.Option(metavar="CLIP", help="Your own clip instead of the samples.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--output", "-o", "--out", metavar="FOLDER", help="Folder for the results.")
+    ] = Path("freezeframe-demo"),
+    force: Force = False,
+) -> None:
+    """Sharpen the sample clip and the sample burst of the package, and print the gain in PSNR and SSIM."""
+    with errors():
+        from freezeframe.pipeline.tasks.demo import demo as run_demo
 
-
-def before_after(before: Tensor, after: Tensor, path: Path, *, zoom: int = 1) -> Path:
-    """Write two [3, H, W] linear RGB pictures side by side as sRGB PNG."""
-    claim(path).write(side_by_side(before, after, zoom=zoom))
-    return path
-
-
-def side_by_side(before: Tensor, after: Tensor, *, zoom: int = 1) -> bytes:
-    """Two [3, H, W] linear RGB pictures as an sRGB PNG, the seam white between them."""
-    left, right = linear_to_srgb(before), linear_to_srgb(after)
-    panels = [
-        cv2.resize(codes, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) for codes in (left, right)
-    ]
-    seam = np.full((panels[0].shape[0], SEAM_PX, 3), 255, np.uint8)
-    _, png = cv2.imencode(".png", np.concatenate([panels[0], seam, panels[1]], axis=1)[..., ::-1])
-    return png.tobytes()
-
-
-def most_changed(before: Tensor, after: Tensor) -> tuple[slice, slice]:
-    """Rows and columns of the quarter of a frame that changed most, no larger than `MAX_DETAIL_PX`."""
-    change = (after - before).abs().mean(0).numpy()
-    height, width = (min(most, size // 2) for most, size in zip(MAX_DETAIL_PX, change.shape, strict=True))
-    mean = cv2.boxFilter(change, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_REPLICATE)
-    valid = mean[: change.shape[0] - height + 1, : change.shape[1] - width + 1]
-    y, x = (int(at) for at in np.unravel_index(int(valid.argmax()), valid.shape))
-    return slice(y, y + height), slice(x, x + width)
-
-
-def frame_at(path: Path, number: int) -> Tensor:
-    """Frame `number` of a clip or folder, [3, H, W] linear RGB."""
-    source = open_source(path, OutputConfig())
-    return next(frame.picture.linear() for frame in source.frames(first=number))
-
-
-def _sample_clip(claims: Mapping[str, Claim], progress: ProgressCallback, *, force: bool) -> str:
-    output = claims["sports.mp4"].path
-    report_text = _deblur_and_report(sample_clip(), output, claims, progress, force=force)
-    rows = [
-        (psnr(b, t), psnr(a, t), ssim(b, t), ssim(a, t))
-        for b, a, t in zip(*map(_pictures, (sample_clip(), output, sample_truth())), strict=True)
-    ]
-    return f"{_gain('sample clip', rows)}\n\n{report_text}"
-
-
-def _sample_burst(claims: Mapping[str, Claim], *, force: bool) -> str:
-    output = claims["burst.png"].path
-    result = deblur_burst(sample_burst(), output, config=_with_force(preset("auto"), force))
-    inputs = [read_photo(path).linear() for path in sample_burst()]
-    # Each photo is aimed differently: its truth has its framing, the result that of its reference.
-    truths = [read_photo(sample_burst_truth(number)).linear() for number in range(len(inputs))]
-    best = sample_burst().index(result.reference)
-    after = psnr(result.image, truths[best]), ssim(result.image, truths[best])
-    rows = [
-        (psnr(image, truth), after[0], ssim(image, truth), after[1])
-        for image, truth in zip(inputs, truths, strict=True)
-    ]
-    detail = (..., *most_changed(inputs[best], result.image))
-    picture = claims["burst_before_after.png"]
-    picture.write(side_by_side(inputs[best][detail], result.image[detail], zoom=2))
-    paths_text = _format_paths({"result": output, "before | after": picture.path})
-    return f"{_gain(f'sample burst of {len(inputs)} photos', rows)}\n\n{paths_text}"
-
-
-def _deblur_and_report(
-    clip: Path, output: Path, claims: Mapping[str, Claim], progress: ProgressCallback, *, force: bool
-) -> str:
-    """Deblur one clip; what was done, what was kept and where everything lies."""
-    report = deblur_video(clip, output, config=_with_force(preset("auto"), force), progress=progress)
-    report.save(claims["report.json"].path, force=force)
-    picture = claims["before_after.png"]
-    picture.write(_picture(report, clip, output))
-    parts = [report.text()]
-    if report.verification:
-        parts.append("kept as it was:\n" + textwrap.indent(report.verification.text(), "  "))
-    parts.append(
-        _format_paths(
-            {"result": output, "before | after": picture.path, "report": claims["report.json"].path}
-        )
-    )
-    return "\n\n".join(parts)
-
-
-def _picture(report: Report, clip: Path, output: Path) -> bytes:
-    """A detail of the most blurred frame, before and after, as PNG."""
-    most_blurred = max(report.verdicts, key=lambda verdict: verdict.blur, default=None)
-    number = most_blurred.index if most_blurred else 0
-    before, after = frame_at(clip, number), frame_at(output, number)
-    detail = (..., *most_changed(before, after))
-    return side_by_side(before[detail], after[detail], zoom=2)
-
-
-def _format_paths(paths: dict[str, Path]) -> str:
-    return "\n".join(f"{label:<14}  {path}" for label, path in paths.items())
-
-
-def _with_force(config: Config, force: bool) -> Config:
-    return replace(config, output=replace(config.output, force=force))
-
-
-def _gain(label: str, rows: Sequence[tuple[float, float, float, float]]) -> str:
-    before, after, ssim_before, ssim_after = np.mean(rows, axis=0).tolist()
-    return (
-        f"{label}, against its known truth: {after - before:+.2f} dB"
-        f" (PSNR {before:.2f} -> {after:.2f} dB, SSIM {ssim_before:.4f} -> {ssim_after:.4f})"
-    )
-
-
-def _pictures(path: Path) -> Iterator[Tensor]:
-    return (frame.picture.linear() for frame in open_video(path).frames())
+        with progress_bar("demo") as on_progress:
+            text = run_demo(clip, out, force=force, progress=on_progress)
+        print_result(text)

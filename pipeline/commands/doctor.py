@@ -1,82 +1,18 @@
-"""Is this installation sound? Versions, devices, codecs, and a clip of our own blurred and restored."""
+"""`freezeframe doctor`: whether the installation works."""
 
 from __future__ import annotations
 
-import os
-from fractions import Fraction
-from importlib.util import find_spec
-from itertools import count
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import typer
 
-import av
-import numpy as np
-import torch
-from torch import Tensor
-
-from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.media.video_in.stream_info import ffmpeg_url
-from freezeframe.data.metrics.image import psnr
-from freezeframe.data.srgb import linear_to_srgb
-from freezeframe.data.synthesis.demo.football import sports_scene
-from freezeframe.pipeline.support.extras import slow_notes
-from freezeframe.pipeline.support.media import versions
-from freezeframe.pipeline.tasks.video import deblur_video
-
-ENCODERS = ("libx264", "libx265", "libsvtav1", "prores_ks", "ffv1")
-MIN_GAIN_DB = 0.5  # dB that the self-check must gain; a broken kernel or codec gains nothing
-NUM_FRAMES = 4  # frames of the self-check: enough for one with neighbours on both sides
+from .terminal import errors, print_result
 
 
-def check_installation() -> tuple[str, bool]:
-    """A page of text, and whether everything that matters works."""
-    gain = self_check()
-    healthy = gain >= MIN_GAIN_DB
-    missing = [name for name in ENCODERS if name not in av.codecs_available]
-    lines = [
-        "versions  " + ", ".join(f"{name} {version}" for name, version in versions().items()),
-        f"devices   {_devices()}",
-        f"kernels   {'compiled by numba' if find_spec('numba') else 'torch'}",
-        f"networks  {'OpenVINO or torch' if find_spec('openvino') else 'torch'}",
-        *(f"slow      {note}" for note in slow_notes()),
-        f"encoders  {', '.join(name for name in ENCODERS if name not in missing)}"
-        + (f"; missing: {', '.join(missing)}" if missing else ""),
-        f"check     a generated clip, blurred and restored: {gain:+.2f} dB, {'PASS' if healthy else 'FAIL'}",
-    ]
-    return "\n".join(lines), healthy
+def doctor() -> None:
+    """Show versions, devices and codecs, and run a self-check that blurs and restores a generated clip."""
+    with errors():
+        from freezeframe.pipeline.tasks.doctor import check_installation
 
-
-def self_check() -> float:
-    """Gain in dB of a short generated clip, through the whole pipeline, over its blurry input."""
-    scene = sports_scene(320, 180, seed=1)
-    sharp = [scene.sharp(float(t)) for t in range(NUM_FRAMES)]
-    with TemporaryDirectory() as folder:
-        blurry, restored = Path(folder, "blurry.mkv"), Path(folder, "restored.mkv")
-        _write([scene.blurred(float(t), shutter=0.6) for t in range(NUM_FRAMES)], blurry)
-        deblur_video(blurry, restored)
-        before, after = _mean_psnr(blurry, sharp), _mean_psnr(restored, sharp)
-    return after - before
-
-
-def _write(images: list[Tensor], path: Path) -> None:
-    """A lossless clip (FFV1) of [3, H, W] linear RGB pictures."""
-    with av.open(ffmpeg_url(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=Fraction(25))
-        stream.height, stream.width, stream.pix_fmt = *images[0].shape[1:], "bgr0"
-        for image in images:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(linear_to_srgb(image)), format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="bgr0")))
-        container.mux(stream.encode(None))
-
-
-def _mean_psnr(clip: Path, truth: list[Tensor]) -> float:
-    frames = zip(count(), open_video(clip).frames(), strict=False)
-    return float(np.mean([psnr(frame.picture.linear(), truth[i]) for i, frame in frames]))
-
-
-def _devices() -> str:
-    cpu = f"CPU with {os.cpu_count()} cores"
-    if not torch.cuda.is_available():
-        return cpu
-    cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ", ".join([cpu, *cards])
+        text, healthy = check_installation()
+        print_result(text)
+        if not healthy:
+            raise typer.Exit(2)

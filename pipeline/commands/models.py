@@ -1,4 +1,4 @@
-"""`freezeframe models`: what restorers are known, which are here, and how others come here."""
+"""`freezeframe models`: known restorers, the installed ones, and how to install others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(cls=Group, no_args_is_help=False, pretty_exceptions_enable=Fal
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context) -> None:
-    """Restorers: the shipped weights, and those of others (list, info, add, fetch)."""
+    """List, describe, add and download restorers; alone, show the model cards of the bundled weights."""
     if context.invoked_subcommand is None:
         with errors():
             from freezeframe.models.registry.bundled import REFINER, WEIGHTS, card, verify
@@ -29,7 +29,7 @@ def models(context: typer.Context) -> None:
 
 @app.command("list", cls=Command)
 def list_() -> None:
-    """Every known restorer: whether it is installed, what it restores, its licence."""
+    """List every known restorer: whether it is installed, its task, its licence."""
     with errors():
         from freezeframe.pipeline.tasks.restore.model_info import format_listing
 
@@ -43,7 +43,7 @@ def info(
     device: Device = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
-    """What a restorer restores, its size, licence, and what it costs on this machine."""
+    """Show the task, size and licence of a restorer, and its memory and time on this machine."""
     with errors():
         from freezeframe.pipeline.tasks.restore.model_info import cost, describe, find_installed, format_cost
 
@@ -61,12 +61,12 @@ def add(
     file: Annotated[Path, typer.Argument(help="A checkpoint: .safetensors, .pth, .pt or .ckpt.")],
     force: Force = False,
 ) -> None:
-    """Copy a checkpoint of yours into freezeframe's folder, once it is recognised."""
+    """Copy a checkpoint of your own into freezeframe's folder, if its architecture is recognised."""
     with errors():
         from freezeframe.pipeline.tasks.restore.model_info import add as add_checkpoint
 
         weights, title = add_checkpoint(file, force=force)
-        print_message(f"{title}; use it by: --model {weights.name}")
+        print_message(f"{title}; use it with: --model {weights.name}")
         print_path(weights.path)
 
 
@@ -74,14 +74,14 @@ def add(
 def fetch(
     name: Annotated[str, typer.Argument(help="A name of `freezeframe models list`.")],
 ) -> None:
-    """Download a restorer from where its authors published it; a broken download is resumed."""
+    """Download a restorer from its authors' site; an interrupted download is resumed."""
     with errors(stopped="Stopped. Rerun the same command to resume the download."):
         from freezeframe.models.store.download import fetch as download
         from freezeframe.pipeline.tasks.restore.model_info import find_published
 
         release = find_published(name)
         if release.url:
-            print_message(f"from {release.url}; licence: {release.licence}")
+            print_message(f"downloading {release.url}; licence: {release.licence}")
         with progress_bar(name, unit="B") as on_progress:
             path = download(release, progress=on_progress)
         print_path(path)

@@ -1,4 +1,4 @@
-"""Options that several commands share: their types, limits and words of help."""
+"""Options shared by several commands: types, limits and help texts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 import typer
 
 MINUTES_PER_UNIT = {"s": 1 / 60, "m": 1.0, "h": 60.0}
-MAX_DURATION_S = 10**7  # seconds; no film lasts for months
+MAX_DURATION_S = 10**7  # seconds, four months
 MAX_FRAME_RATE = 10**6  # frames per second
 
-OUTPUT, ADVANCED = "Output", "Advanced"  # panels of --help; all else is in the first one
+OUTPUT, ADVANCED = "Output", "Advanced"  # panels of --help; other options are in the first one
 
 CodecName = Literal["h264", "hevc", "av1", "prores", "ffv1"]
 CODECS: dict[str, CodecName] = {
@@ -55,7 +55,7 @@ def parse_frame_rate(text: str) -> Fraction:
 
 
 def parse_number(text: str) -> float:
-    """A finite number that is not negative."""
+    """A finite number from 0 up."""
     try:
         value = float(text)
     except ValueError:
@@ -66,7 +66,7 @@ def parse_number(text: str) -> float:
 
 
 def parse_codec(text: str) -> CodecName:
-    """One of our names for a codec, or one that FFmpeg or its encoders have for it."""
+    """The name of a codec, also by the names of FFmpeg and of its encoders."""
     if (name := CODECS.get(text.strip().lower())) is None:
         raise typer.BadParameter(
             f"{text!r} is not a codec that can be written; use h264, hevc, av1, prores or ffv1"
@@ -80,7 +80,7 @@ PresetOption = Annotated[
     typer.Option(help="auto, or sports: one neighbour on either side.", rich_help_panel=ADVANCED),
 ]
 Strength = Annotated[
-    float, typer.Option(min=0, max=1, help="How much of the change to keep: 0 none, 1 all of it.")
+    float, typer.Option(min=0, max=1, help="Blend with the input: 0 returns the input, 1 the full result.")
 ]
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.", rich_help_panel=ADVANCED)
@@ -102,7 +102,7 @@ Restorer = Annotated[
     Path | None,
     typer.Option(
         metavar="NAME",
-        help="Single-image restorer, run after the neighbouring frames have helped: a name of"
+        help="Single-image restorer to run after the multi-frame deblurring: a name of"
         " `freezeframe models list`, or a checkpoint.",
         rich_help_panel=ADVANCED,
     ),
@@ -149,55 +149,68 @@ Shutter = Annotated[
 Radius = Annotated[
     int | None,
     typer.Option(
-        min=0, max=3, metavar="N", help="Neighbouring frames to use on either side.", rich_help_panel=ADVANCED
+        min=0,
+        max=3,
+        metavar="N",
+        rich_help_panel=ADVANCED,
+        help="Neighbouring frames to use on either side (default: 2; 1 for the preset sports).",
     ),
 ]
 MinBlur = Annotated[
     float | None,
     typer.Option(
         parser=parse_number, metavar="PX",
-        help="Only process frames blurred by more than this (default: height / 110);"
-        " 0 processes every frame in which something moves.",
+        help="Process frames with more motion blur than this in 2 % of their area, or in 30 % of it (default:"
+        " height / 110, or height / 360, and 1 px at least); 0 processes every frame with motion.",
     ),
 ]  # fmt: skip
 Iterations = Annotated[
     int | None,
     typer.Option(
-        min=1, max=100, metavar="N", help="Deconvolution steps (default: by noise).", rich_help_panel=ADVANCED
+        min=1,
+        max=100,
+        metavar="N",
+        rich_help_panel=ADVANCED,
+        help="Deconvolution iterations (default: by blur length and noise).",
     ),
 ]
 NetworkOption = Annotated[
     str,
     typer.Option(
         "--network", metavar="NAME", rich_help_panel=ADVANCED,
-        help="shipped, none (physics only), or weights from `freezeframe train`.",
+        help="bundled, none (deconvolution only), or a weights file from `freezeframe train multiframe`.",
     ),
 ]  # fmt: skip
 Adapt = Annotated[
     float,
     typer.Option(
-        min=0, metavar="MINUTES", help="First train the network on this clip.", rich_help_panel=ADVANCED
+        min=0,
+        metavar="MINUTES",
+        rich_help_panel=ADVANCED,
+        help="Fine-tune the network on this clip first, for so many minutes (default: 0, off).",
     ),
 ]
 Estimator = Annotated[
     Literal["dis", "kornia"],
-    typer.Option(help="How optical flow is estimated.", rich_help_panel=ADVANCED),
+    typer.Option(help="Estimator of the optical flow.", rich_help_panel=ADVANCED),
 ]
 SkipDamaged = Annotated[
     bool,
     typer.Option(
-        "--skip-damaged", help="Repeat the neighbour of a damaged frame instead of stopping.",
+        "--skip-damaged", help="Replace a damaged frame by its neighbour instead of stopping.",
         rich_help_panel=ADVANCED,
     ),
 ]  # fmt: skip
 Budget = Annotated[
     float | None,
-    typer.Option(parser=parse_minutes, metavar="TIME", help="Be done after this time, e.g. 90s, 10m or 1h."),
+    typer.Option(
+        parser=parse_minutes, metavar="TIME", help="Time limit for the whole command, e.g. 90s, 10m or 1h."
+    ),
 ]
 Splat = Annotated[
     Literal["off", "auto", "on"],
     typer.Option(
-        help="Rebuild a static scene from its own blur, minutes a window; auto: on a GPU only.",
+        help="Reconstruct a static scene from its blurred frames, minutes per window; auto: on a GPU only.",
         rich_help_panel=ADVANCED,
     ),
 ]

@@ -1,4 +1,4 @@
-"""How far a job is, as a bar on a terminal and as a line every ten seconds elsewhere."""
+"""Progress of a job: a bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any, Protocol, Self
 from freezeframe.pipeline.support.units import format_clock
 
 LOG_INTERVAL_S = 10.0  # seconds between two lines
-WIDTH, ROWS = 80, 24  # of a terminal that does not say how large it is
-REFRESH_INTERVAL_S = 1.0  # seconds between two looks at the clock of a bar
-ETA_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # where the work says what remains
+WIDTH, ROWS = 80, 24  # columns and rows of a terminal of unknown size
+REFRESH_INTERVAL_S = 1.0  # seconds between two updates of a bar
+ETA_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # with the caller's own remaining time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageProgress:
-    """How far one stage of a job is. Rate and remaining time count only what this run has done."""
+    """Progress of one stage of a job. Rate and remaining time count the units of this run only."""
 
-    stage: str  # in words; empty for the work itself
-    initial: int  # done by an earlier run
+    stage: str  # name of a preparation stage; empty for the main work
+    initial: int  # units completed by an earlier run
     completed: int
     total: int | None
     seconds: float  # since the stage began
-    eta: float | None = None  # seconds that remain, where the work itself knows, as of `eta_time`
-    eta_time: float = 0.0  # seconds after the beginning
+    eta: float | None = None  # remaining seconds as estimated by the caller at `eta_time`
+    eta_time: float = 0.0  # seconds since the stage began
 
     @property
     def rate(self) -> float:
@@ -38,17 +38,17 @@ class StageProgress:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds; None where nothing tells. Frames differ in work: what the work itself says comes first."""
+        """Remaining seconds; None if unknown. Frames differ in work, so the caller's estimate comes first."""
         if self.eta is not None:
             eta = self.eta - (self.seconds - self.eta_time)
-            return eta if eta > 0 else None  # it takes longer than was thought
+            return eta if eta > 0 else None  # the estimate was too low
         if not self.total or not self.rate or self.completed >= self.total:
             return None
         return (self.total - self.completed) / self.rate
 
     def text(self, *, unit: str) -> str:
-        """Such as `120 of 750 frames (16 %) in 00:30, 4.0 frames/s, 02:38 left`."""
-        # What a header promises is not always what comes.
+        """One line: `120 of 750 frames (16 %) in 00:30, 4.0 frames/s, 02:38 left`."""
+        # The frame count of a header may be wrong.
         total = self.total if self.total is None or self.total >= self.completed else None
         count = _count(self.completed, total, "" if self.stage else unit)
         parts = [f"{self.stage + ': ' * bool(self.stage)}{count} in {format_clock(self.seconds)}"]
@@ -62,11 +62,11 @@ class StageProgress:
 def _count(completed: int, total: int | None, unit: str) -> str:
     if unit == "B":
         sizes = [f"{part / 1e6:.1f}" for part in (completed, total) if part is not None]
-        what = " of ".join(sizes) + " MB"
+        count = " of ".join(sizes) + " MB"
     else:
-        what = f"{completed} of {total}" if total is not None else str(completed)
-        what += f" {unit}s" * bool(unit)
-    return f"{what} ({100 * completed // total} %)" if total else what
+        count = f"{completed} of {total}" if total is not None else str(completed)
+        count += f" {unit}s" * bool(unit)
+    return f"{count} ({100 * completed // total} %)" if total else count
 
 
 def _rate(rate: float, unit: str) -> str:
@@ -76,13 +76,13 @@ def _rate(rate: float, unit: str) -> str:
 
 
 class ProgressDisplay(Protocol):
-    """Where progress is shown."""
+    """Displays progress."""
 
     def show(self, progress: StageProgress) -> None:
-        """The clock went on."""
+        """Update the display."""
 
     def end(self, progress: StageProgress) -> None:
-        """A stage or the whole work is done."""
+        """Show the end of a stage or of the main work."""
 
 
 class LineDisplay:
@@ -92,24 +92,24 @@ class LineDisplay:
         self._name, self._unit, self._write_line = name, unit, write_line
 
     def show(self, progress: StageProgress) -> None:
-        """A line for where the work is."""
+        """Write one line."""
         self._write_line(f"{self._name}: {progress.text(unit=self._unit)}")
 
     def end(self, progress: StageProgress) -> None:
-        """A line for the work itself; stages that are over need none."""
+        """Write a last line for the main work; none for a preparation stage."""
         if not progress.stage:
             self.show(progress)
 
 
 class BarDisplay:
-    """A bar for whoever sits at a terminal."""
+    """A tqdm bar on a terminal."""
 
     def __init__(self, name: str, unit: str) -> None:
         self._name, self._unit = name, unit
         self._bar: Any = None
 
     def show(self, progress: StageProgress) -> None:
-        """The bar as it is now."""
+        """Redraw the bar."""
         bar = self._bar = self._bar or self._create_bar(progress)
         bar.start_t = time.time() - progress.seconds
         bar.total = progress.total
@@ -120,7 +120,7 @@ class BarDisplay:
         bar.refresh()
 
     def end(self, progress: StageProgress) -> None:
-        """The bar at its end; that of a stage goes away."""
+        """Close the bar; the bar of a preparation stage is erased."""
         self.show(progress)
         self._bar.close()
         self._bar = None
@@ -131,15 +131,16 @@ class BarDisplay:
         is_stage = bool(progress.stage)
         has_size = os.get_terminal_size(sys.stderr.fileno()).columns > 0
         return tqdm(
-            desc=": ".join(filter(None, (self._name, progress.stage))), unit="part" if is_stage else self._unit,
+            desc=": ".join(filter(None, (self._name, progress.stage))),
+            unit="part" if is_stage else self._unit, unit_scale=self._unit == "B" and not is_stage,
             initial=progress.initial, total=progress.total, file=sys.stderr, leave=not is_stage,
             dynamic_ncols=has_size, ncols=None if has_size else WIDTH, nrows=None if has_size else ROWS,
-            unit_scale=self._unit == "B" and not is_stage, smoothing=0,
+            smoothing=0,
         )  # fmt: skip
 
 
 class ProgressMeter:
-    """Takes progress as it comes and shows it, also while nothing comes."""
+    """Collects progress and shows it at regular intervals, also between two calls."""
 
     def __init__(self, display: ProgressDisplay, *, interval: float) -> None:
         self._display, self._interval = display, interval
@@ -151,7 +152,7 @@ class ProgressMeter:
     def __call__(
         self, completed: int, total: int | None, stage: str = "", eta: float | None = None, /
     ) -> None:
-        """See `progress.Advance`."""
+        """See `support.progress.ProgressCallback`."""
         with self._lock:
             if self._progress is None or self._progress.stage != stage:
                 self._close()
@@ -174,7 +175,7 @@ class ProgressMeter:
     ) -> None:
         self._closed.set()
         self._ticker.join()
-        # What failed says so itself, in a sentence.
+        # A failure prints its own message.
         if kind is None or isinstance(self._display, BarDisplay):
             self._close()
 

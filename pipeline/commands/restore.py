@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from freezeframe.pipeline.support.json_report import save_json
 from freezeframe.pipeline.support.signals import interruption_message
 
+from .build_config import claim_outputs
 from .options import (
     ADVANCED,
     Codec,
@@ -35,7 +37,10 @@ def restore(
     output_option: OutputOption = None,
     model: Annotated[
         str,
-        typer.Option(metavar="NAME", help="A name of `freezeframe models list`, a checkpoint, or auto."),
+        typer.Option(
+            metavar="NAME",
+            help="A name of `freezeframe models list`, a checkpoint, or auto: by the degradation detected.",
+        ),
     ] = "auto",
     strength: Strength = 1.0,
     start: Start = None,
@@ -44,7 +49,7 @@ def restore(
         int | None,
         typer.Option(
             metavar="PX",
-            help="Largest side of a tile (default: what memory allows).",
+            help="Side of a tile (default: by free memory).",
             rich_help_panel=ADVANCED,
         ),
     ] = None,
@@ -56,14 +61,12 @@ def restore(
     force: Force = False,
     report: ReportFile = None,
 ) -> None:
-    """Restore noisy, blocky or blurred photos and videos with a network, each picture by itself."""
+    """Restore noisy, compressed or blurred photos and videos with a network, each picture by itself."""
     with errors():
         target = select_output(output, output_option)
     with errors(stopped=RESUME_NOTICE if source.is_dir() else interruption_message(target)):
-        from freezeframe.pipeline.tasks.restore.run import configure, table
+        from freezeframe.pipeline.tasks.restore.config import configure, format_results, to_dict
         from freezeframe.pipeline.tasks.restore.run import restore as run_restore
-
-        from . import build_config as options
 
         config = configure(
             model=model, tile=tile, strength=strength, device=device, precision=precision,
@@ -72,13 +75,12 @@ def restore(
                 "force": force, "skip_damaged": skip_damaged,
             },
         )  # fmt: skip
-        claims = options.claim_outputs({"--report": report}, inputs=[source], output=target, force=force)
+        claims = claim_outputs({"--report": report}, inputs=[source], output=target, force=force)
         with progress_bar(source.name, unit="part") as on_progress:
             results = run_restore(source, target, config=config, progress=on_progress)
-        print_message(table(results))
+        print_message(format_results(results))
         print_path(target)
-        body = {"restored": [result.to_dict() for result in results]}
-        options.save_json(claims.get("--report"), body, main_output=target)
+        save_json(claims.get("--report"), to_dict(results), main_output=target)
         if any(
             result.status == "failed" or (result.verification and not result.verification.passed)
             for result in results

@@ -1,4 +1,4 @@
-"""What a command says to the person at the terminal: words, a progress bar, and errors as one sentence."""
+"""Output of a command on the terminal: messages, results, a progress bar, and errors as one sentence."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ FIT_PERCENT = 100  # per cent
 
 
 def print_message(text: str) -> None:
-    """Tell the person; stdout is kept for results."""
-    bars = sys.modules.get("tqdm")  # a bar that is being drawn makes room
+    """Print a message to stderr; stdout is for results."""
+    bars = sys.modules.get("tqdm")  # a bar on the screen is cleared first
     with bars.tqdm.external_write_mode(sys.stderr) if bars else nullcontext():
         typer.echo(printable(text), err=True)
 
 
 def print_result(text: str) -> None:
-    """Print a result that is text."""
+    """Print a text result to stdout."""
     typer.echo(printable(text).encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
 
 def print_path(path: Path) -> None:
-    """Print the path of a result: the very bytes of its name for a script, a legible name for a person."""
+    """Print the path of a result: its exact bytes into a pipe or file, a legible name on a terminal."""
     if sys.stdout.isatty():
         print_result(str(path))
     else:
@@ -45,7 +45,7 @@ def print_path(path: Path) -> None:
 
 
 def progress_bar(name: str, *, unit: str = "frame", interval: float = LOG_INTERVAL_S) -> ProgressMeter:
-    """Progress on stderr: a bar on a terminal, elsewhere a line after `interval` so many seconds."""
+    """Progress on stderr: a bar on a terminal, elsewhere a line every `interval` seconds."""
     name = printable(name)
     if sys.stderr.isatty():
         return ProgressMeter(BarDisplay(name, unit), interval=REFRESH_INTERVAL_S)
@@ -54,7 +54,11 @@ def progress_bar(name: str, *, unit: str = "frame", interval: float = LOG_INTERV
 
 @contextmanager
 def errors(*, stopped: str | Callable[[], str] = "Stopped. No output written.") -> Iterator[None]:
-    """One sentence and exit code 2 for what the user can mend; mistakes of our own stay tracebacks."""
+    """Print errors that the user can fix as one sentence, with exit code 2; programming errors propagate.
+
+    Args:
+        stopped: The message after an interrupt by a signal.
+    """
     start_interruptible()
     try:
         with translate_out_of_memory():
@@ -63,12 +67,12 @@ def errors(*, stopped: str | Callable[[], str] = "Stopped. No output written.") 
         print_message(f"freezeframe: {' '.join(str(error).split())}")  # libraries break their lines
         raise typer.Exit(2) from error
     except BrokenPipeError:
-        raise  # whoever reads our output has heard enough: no error of the user's
+        raise  # the reader of our output closed it: no error of the user
     except OSError as error:
         print_message(f"freezeframe: {_format_os_error(error)}")
         raise typer.Exit(2) from error
     except KeyboardInterrupt as stop:
-        finish_interruptible()  # once more changes nothing
+        finish_interruptible()  # a second signal changes nothing
         print_message(f"freezeframe: {stopped if isinstance(stopped, str) else stopped()}")
         raise typer.Exit(exit_code(stop)) from stop
     finally:
@@ -76,22 +80,22 @@ def errors(*, stopped: str | Callable[[], str] = "Stopped. No output written.") 
 
 
 def _format_os_error(error: OSError) -> str:
-    """What the system refused, where, and what helps."""
+    """The path, the error of the operating system, and a remedy."""
     remedies = {
         errno.ENOSPC: "free some space and rerun",
         errno.EDQUOT: "free some space and rerun",
         errno.EACCES: "check the permissions",
         errno.EPERM: "check the permissions",
-        errno.EROFS: "choose a place that can be written to",
+        errno.EROFS: "choose a folder that is writable",
         errno.ENOENT: "check the spelling",
     }
     filename = f"{error.filename}: " if error.filename else ""
-    what = (error.strerror or str(error) or type(error).__name__).lower()
-    return f"{filename}{what}; {remedies.get(error.errno or 0, 'check the disk and rerun')}"
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return f"{filename}{reason}; {remedies.get(error.errno or 0, 'check the disk and rerun')}"
 
 
 def stage_progress(meter: ProgressCallback, stage: str) -> ProgressCallback:
-    """Progress of a stage before the work, on the bar of the work."""
+    """A callback that shows the progress of the preparation `stage` on `meter`."""
 
     def on_progress(completed: int, total: int | None, _stage: str = "", eta: float | None = None, /) -> None:
         meter(completed, total, stage, eta)
@@ -100,14 +104,13 @@ def stage_progress(meter: ProgressCallback, stage: str) -> ProgressCallback:
 
 
 def fit_progress(meter: ProgressCallback) -> Callable[[FitProgress], None]:
-    """Progress of a fit, as a stage: the share of the work that is done."""
+    """A callback that shows the progress of a scene fit on `meter`, in per cent."""
     completed = 0
 
     def on_fit_progress(fit_state: FitProgress) -> None:
         nonlocal completed
         previous, completed = completed, round(FIT_PERCENT * fit_state.progress)
-        meter(
-            completed - previous, FIT_PERCENT, "fitting the scene"
-        )  # the first part may be an earlier run's
+        # The first step may be that of an earlier run.
+        meter(completed - previous, FIT_PERCENT, "fitting the scene")
 
     return on_fit_progress

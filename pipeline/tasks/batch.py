@@ -1,4 +1,4 @@
-"""A folder tree of clips: each file in a process of its own, so that one bad file harms no other."""
+"""A folder tree of clips: one process per clip, so that the failure of one affects no other."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.preflight import check_writable
 from freezeframe.data.media.files.suffixes import CONTAINERS, VIDEO_SUFFIXES
+from freezeframe.pipeline.support.output_paths import check_unique_outputs
 from freezeframe.pipeline.support.signals import PARENT_VARIABLE
+from freezeframe.pipeline.support.text_table import Status, align_columns, count_statuses
 from freezeframe.pipeline.support.units import format_clock, pluralize
 
-COMMAND = Path(__file__).resolve().parents[2] / "cli.py"  # also runs where the package is not installed
-
-
+COMMAND = Path(__file__).resolve().parents[2] / "cli.py"  # runs without an installed package, too
+SCHEMA = 1  # version of the JSON file
 ACTIONS = ("deblurred", "passthrough", "fallback")
-COLUMNS = ("clip", "result", "deblurred", "left unchanged", "rejected", "time", "note")
+COLUMNS = ("clip", "status", "deblurred", "left unchanged", "rejected", "time", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One clip of the tree."""
+    """One clip of the tree and the path of its result."""
 
     source: Path
     output: Path
@@ -39,34 +40,38 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchEnvironment:
-    """What is the same for every job."""
+    """Settings common to all jobs."""
 
     force: bool
-    variables: Mapping[str, str]  # of the environment
+    variables: Mapping[str, str]  # environment variables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """What became of one job."""
+    """Result of one job."""
 
     job: Job
-    status: Literal["done", "skipped", "failed"]
+    status: Status
     message: str = ""
     seconds: float = 0.0
-    frames: Mapping[str, int] = field(default_factory=dict)  # how many were sharpened, untouched, fell back
+    frames: Mapping[str, int] = field(default_factory=dict)  # number of frames by action
 
     @property
     def counts(self) -> tuple[str, ...]:
-        """Frames sharpened, left unchanged and rejected, and the time; empty where nothing was done."""
+        """Frames deblurred, left unchanged and rejected, and the time; empty unless the job is done."""
         if self.status != "done":
             return ("",) * (len(ACTIONS) + 1)
         return (*(str(self.frames.get(action, 0)) for action in ACTIONS), format_clock(self.seconds))
 
 
 def find_jobs(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
-    """All clips below `folder`, each with its place in the same tree below `output`.
+    """All clips below `folder`, each with its path in the same tree below `output`.
 
-    Hidden files and folders are left out, and so is `output` where it lies inside `folder`.
+    Hidden files and folders are left out, and so is `output` if it lies inside `folder`.
+
+    Raises:
+        UnreadableMedia: `folder` is no folder or holds no video files.
+        UnwritableOutput: `output` is a file or the input folder, or two clips have one output.
     """
     if not folder.is_dir():
         raise UnreadableMedia(f"{folder}: is not a folder; for a single clip use `freezeframe video`")
@@ -77,23 +82,24 @@ def find_jobs(folder: Path, output: Path, *, recursive: bool) -> list[Job]:
     clips = _clips(folder, output, recursive=recursive)
     jobs = [Job(source=path, output=resolve_output(output / path.relative_to(folder))) for path in clips]
     if not jobs:
-        deeper = "" if recursive else " (--recursive looks into its folders too)"
-        raise UnreadableMedia(f"{folder}: holds no video files{deeper}")
-    _refuse_collisions(jobs)
+        hint = "" if recursive else " (--recursive includes its sub-folders)"
+        raise UnreadableMedia(f"{folder}: holds no video files{hint}")
+    check_unique_outputs({job.source: job.output for job in jobs})
     return jobs
 
 
 def collect_notes(jobs: Sequence[Job], folder: Path, output: Path) -> Iterator[str]:
-    """What the user may not expect: other names, and clips in sub-folders that are left out."""
+    """Notes for the user: outputs with another name, and clips in sub-folders that are left out."""
     for job in jobs:
         if job.output.name != job.source.name:
-            yield f"{job.source}: becomes {job.output.name}, as {job.source.suffix} cannot keep every time"
-    if deeper := len(_clips(folder, output, recursive=True)) - len(jobs):
-        yield f"{pluralize(deeper, 'clip')} in sub-folders left out; add --recursive to include them"
+            suffix = job.source.suffix
+            yield f"{job.source}: becomes {job.output.name}, as {suffix} cannot hold all timestamps"
+    if num_omitted := len(_clips(folder, output, recursive=True)) - len(jobs):
+        yield f"{pluralize(num_omitted, 'clip')} in sub-folders left out; add --recursive to include them"
 
 
 def resolve_output(output: Path) -> Path:
-    """Where the result really goes: containers that cannot keep every time (AVI, MPEG) become Matroska."""
+    """The path of the result: Matroska replaces containers that cannot hold all timestamps (AVI, MPEG)."""
     return output if output.suffix.lower() in CONTAINERS else output.with_name(output.name + ".mkv")
 
 
@@ -105,20 +111,22 @@ def run_batch(
     force: bool,
     on_result: Callable[[JobResult], None],
 ) -> list[JobResult]:
-    """Run every job, `workers` at a time; finished outputs are skipped unless `force`.
+    """Run every job, `workers` at a time; existing outputs are skipped unless `force`.
 
     Args:
-        jobs: What to do.
+        jobs: The clips and their outputs.
         options: Command-line options of `freezeframe video`, the same for every clip.
-        workers: How many clips at once.
-        force: Do finished clips again.
-        on_result: Called with each outcome as it comes.
+        workers: Number of clips processed in parallel.
+        force: Process clips with an existing output again.
+        on_result: Called with each result as it arrives.
+
+    Returns:
+        The results in the order of `jobs`.
     """
     results: list[JobResult] = []
+    environment = _batch_environment(workers, force)
     with _ChildProcesses() as processes, ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [
-            pool.submit(_run, job, options, _batch_environment(workers, force), processes) for job in jobs
-        ]
+        futures = [pool.submit(_run, job, options, environment, processes) for job in jobs]
         try:
             for future in as_completed(futures):
                 results.append(future.result())
@@ -131,36 +139,23 @@ def run_batch(
     return sorted(results, key=lambda result: order[result.job.source])
 
 
-def format_table(results: Sequence[JobResult]) -> str:
-    """One line per clip and a sum."""
-    rows = [COLUMNS, *((str(o.job.source), o.status, *o.counts, o.message) for o in results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_row(row, widths) for row in rows]
-    sums = [
-        f"{sum(o.status == status for o in results)} {status}" for status in ("done", "skipped", "failed")
-    ]
-    return "\n".join([*lines, ", ".join(sums)])
+def format_results(results: Sequence[JobResult]) -> str:
+    """One line per clip, and the totals."""
+    rows = [(str(each.job.source), each.status, *each.counts, each.message) for each in results]
+    lines = align_columns([COLUMNS, *rows], "<<>>>><")
+    return "\n".join([*lines, count_statuses([each.status for each in results])])
 
 
 def to_dict(results: Sequence[JobResult]) -> dict[str, Any]:
     """Plain values, ready for JSON."""
     return {
+        "schema": SCHEMA,
         "clips": [
-            {"source": str(o.job.source), "output": str(o.job.output), "status": o.status,
-             "frames": dict(o.frames), "seconds": o.seconds, "note": o.message}
-            for o in results
-        ]
+            {"source": str(each.job.source), "output": str(each.job.output), "status": each.status,
+             "frames": dict(each.frames), "seconds": each.seconds, "note": each.message}
+            for each in results
+        ],
     }  # fmt: skip
-
-
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Words to the left, numbers to the right."""
-    text_columns = {0, 1, len(COLUMNS) - 1}
-    padded = [
-        f"{cell:<{width}}" if column in text_columns else f"{cell:>{width}}"
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(padded).rstrip()
 
 
 def _clips(folder: Path, output: Path, *, recursive: bool) -> list[Path]:
@@ -176,25 +171,14 @@ def _walk(folder: Path, recursive: bool) -> Iterator[Path]:
             yield path
 
 
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    """a.avi becomes a.avi.mkv, which another clip may be called already."""
-    owners: dict[Path, Path] = {}
-    for job in jobs:
-        other = owners.setdefault(job.output, job.source)
-        if other != job.source:
-            raise UnwritableOutput(
-                f"{job.output}: both {other} and {job.source} would become this file; rename one of them"
-            )
-
-
 class _ChildProcesses:
-    """The processes at work. They stop when they are told to, and die with this one however it dies."""
+    """The running child processes. They end by `stop`, or with this process however it ends."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
         self._stopped = False
-        # Nothing is ever written into it: it ends when nobody holds the other end any more.
+        # Nothing is written into this pipe: it reaches its end when this process ends.
         self._read, self._write = os.pipe()
 
     def __enter__(self) -> _ChildProcesses:
@@ -205,14 +189,14 @@ class _ChildProcesses:
         os.close(self._write)
 
     def run(self, command: Sequence[str], variables: Mapping[str, str]) -> tuple[int, str]:
-        """Run a command to its end; its exit code, and what it said."""
+        """Run a command to its end; its exit code and its stderr."""
         with self._lock:
             if self._stopped:
                 return 128 + signal.SIGINT, ""
             child = subprocess.Popen(
                 command, stdin=self._read, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                 text=True, errors="replace", env={**os.environ, **variables, PARENT_VARIABLE: "1"},
-                start_new_session=True,  # Ctrl-C in a terminal reaches them once, from here
+                start_new_session=True,  # Ctrl-C in a terminal reaches a child once, through `stop`
             )  # fmt: skip
             self._running.add(child)
         try:
@@ -222,7 +206,7 @@ class _ChildProcesses:
         return child.returncode, stderr
 
     def stop(self) -> None:
-        """Stop those at work, and start no more."""
+        """Interrupt the running processes, and start no more."""
         with self._lock:
             self._stopped = True
             for child in tuple(self._running):
@@ -233,7 +217,7 @@ def _run(
     job: Job, options: Sequence[str], environment: BatchEnvironment, processes: _ChildProcesses
 ) -> JobResult:
     if job.output.exists() and not environment.force:
-        return JobResult(job=job, status="skipped", message="is there already")
+        return JobResult(job=job, status="skipped", message="output exists")
     try:
         check_writable(job.output)
     except UnwritableOutput as error:
@@ -246,15 +230,11 @@ def _run(
         code, stderr = processes.run(
             [*command, "--", str(job.source), str(job.output)], environment.variables
         )
-        return _job_result(job, (code, stderr, time.monotonic() - start_time), report)
-
-
-def _job_result(job: Job, process: tuple[int, str, float], report: Path) -> JobResult:
-    code, stderr, seconds = process
-    if code:
-        message = _reason(stderr) or f"exit code {code}"
-        return JobResult(job=job, status="failed", message=message, seconds=seconds)
-    frames = json.loads(report.read_text(encoding="utf-8"))["action_counts"]
+        seconds = time.monotonic() - start_time
+        if code:
+            message = _reason(stderr) or f"exit code {code}"
+            return JobResult(job=job, status="failed", message=message, seconds=seconds)
+        frames = json.loads(report.read_text(encoding="utf-8"))["action_counts"]
     return JobResult(job=job, status="done", message=_hint(stderr), seconds=seconds, frames=frames)
 
 
@@ -264,13 +244,13 @@ def _hint(stderr: str) -> str:
 
 
 def _reason(stderr: str) -> str:
-    """The last thing that a failed run said, which names its file."""
+    """The last line of a failed run, which names its file."""
     lines = [line for line in stderr.splitlines() if line.strip()]
     return lines[-1].removeprefix("freezeframe: ") if lines else ""
 
 
 def _batch_environment(workers: int, force: bool) -> BatchEnvironment:
-    # So many processes must not fight over the cores.
+    # The processes share the cores.
     threads_per_job = str(max(1, (os.cpu_count() or 1) // workers))
     return BatchEnvironment(
         force=force, variables={"OMP_NUM_THREADS": threads_per_job, "NUMBA_NUM_THREADS": threads_per_job}

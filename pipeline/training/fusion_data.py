@@ -1,13 +1,14 @@
-"""What the network trains on: rendered clips, taken through the same measuring and deconvolving as real ones.
+"""Training samples of the fusion network: rendered clips, measured and deconvolved as real ones are.
 
-Samples lie in shards on disk. A shard is a function of its number, so that a training can be repeated to the
-bit, its shards can be made by any process at any time, and lost ones are made again.
+Samples are stored in shards on disk. A shard is a function of its number: a training is reproducible to the
+bit, any process can render a shard at any time, and a lost one is rendered again.
 
 Nothing here takes a gradient.
 """
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.color import SRGB, to_linear
+from freezeframe.data.media.files.publish import write_atomic
 from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.clips.clips import SynthClip, load_pictures, synth_clip
 from freezeframe.data.types import Clip, Motion
@@ -38,23 +40,23 @@ from freezeframe.pipeline.stages.measure import velocities
 Half = npt.NDArray[np.float16]
 
 CLIPS_PER_SHARD = 16  # clips
-FRAME_SIZE_PX = 256  # pixels of a clip's frames
+FRAME_SIZE_PX = 256  # side in pixels of a clip's frames
 SHARD_BYTES = CLIPS_PER_SHARD * (CHANNELS + 3) * FRAME_SIZE_PX * FRAME_SIZE_PX * 2
-HELD_OUT_SEED = 10**9  # seeds from here on are never trained on
-MIN_GRADIENT = 2.0  # codes; mean step between pixels that a clip must have to teach anything
-TRUTH = slice(CHANNELS, CHANNELS + 3)  # of a sample
-NUM_FLIPS = 4  # ways in which a sample may be turned, see `augment_flip`
-PERMUTE_PROBABILITY = 0.5  # share of patches whose colours change places: fewer can be known by heart
-SHUTTER_ERROR = 0.15  # by how much, relatively, the shutter fraction may be wrong
+HELD_OUT_SEED = 10**9  # seeds from here on are for validation only
+MIN_GRADIENT = 2.0  # 8-bit code values per pixel; clips with less detail are left out
+TRUTH = slice(CHANNELS, CHANNELS + 3)  # channels of a sample
+NUM_FLIPS = 4  # independent flips of a sample, see `augment_flip`
+PERMUTE_PROBABILITY = 0.5  # probability that the colour channels of a patch are permuted, against overfitting
+SHUTTER_ERROR = 0.15  # largest relative error of the shutter fraction
 
 
 def make_sample(clip: SynthClip, *, seed: int, config: FuseConfig | None = None) -> Half:
-    """Evidence and truth of the middle frame of a clip: [16 + 3, H, W], codes in [0, 1].
+    """Network input and ground truth of the middle frame of a clip: [16 + 3, H, W], encoded in [0, 1].
 
     Args:
-        clip: What was recorded, and the truth.
-        seed: Chooses how wrong the shutter fraction is.
-        config: Of the deconvolution; None: as in use.
+        clip: The recorded frames and the ground truth.
+        seed: Draws the error of the shutter fraction.
+        config: Settings of the deconvolution; None: the default.
     """
     images = torch.stack([srgb_to_linear(frame) for frame in clip.frames])
     shutter_scale = np.random.default_rng((seed, 2)).uniform(1 - SHUTTER_ERROR, 1 + SHUTTER_ERROR)
@@ -73,7 +75,7 @@ def make_sample(clip: SynthClip, *, seed: int, config: FuseConfig | None = None)
 
 
 def measure_training_motion(clip: Clip) -> Motion:
-    """The clip's motion as the pipeline would measure it, its shutter as the clip says."""
+    """Motion of a clip as the pipeline measures it, with the shutter fraction of the clip."""
     flows = adjacent_flows(clip.images, dis_pair)
     velocity = velocities(flows, clip.images)
     zeros = velocity.new_zeros(len(velocity), *velocity.shape[2:])
@@ -82,13 +84,13 @@ def measure_training_motion(clip: Clip) -> Motion:
     )
 
 
-def srgb_to_linear(codes: SrgbImage) -> Tensor:
-    """[H, W, 3] sRGB codes as [3, H, W] linear RGB."""
-    return to_linear(torch.from_numpy(np.ascontiguousarray(codes)).permute(2, 0, 1).float() / 255, SRGB)
+def srgb_to_linear(encoded: SrgbImage) -> Tensor:
+    """[H, W, 3] uint8 sRGB as [3, H, W] linear RGB."""
+    return to_linear(torch.from_numpy(np.ascontiguousarray(encoded)).permute(2, 0, 1).float() / 255, SRGB)
 
 
 def make_shard(number: int, pictures: Sequence[SrgbImage]) -> Half:
-    """The samples of shard `number`, [16, 19, 256, 256]; clips without detail are left out for the next."""
+    """The samples of shard `number`, [16, 19, 256, 256]; clips with little detail are skipped."""
     samples: list[Half] = []
     seed = number * 10 * CLIPS_PER_SHARD
     while len(samples) < CLIPS_PER_SHARD:
@@ -99,9 +101,17 @@ def make_shard(number: int, pictures: Sequence[SrgbImage]) -> Half:
     return np.stack(samples)
 
 
-def mean_gradient(codes: SrgbImage) -> float:
-    """Mean step between neighbouring pixels, in codes."""
-    return float(np.abs(np.diff(codes.astype(np.int16), axis=1)).mean())
+def mean_gradient(encoded: SrgbImage) -> float:
+    """Mean absolute horizontal difference, in 8-bit code values per pixel."""
+    return float(np.abs(np.diff(encoded.astype(np.int16), axis=1)).mean())
+
+
+def save_array(array: npt.NDArray[np.float16], path: Path) -> None:
+    """Write a .npy file atomically; other processes may write the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    np.save(content, array)
+    write_atomic(content.getvalue(), path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,18 +122,14 @@ class ShardPool:
     pictures: Sequence[SrgbImage]
 
     def make(self, number: int) -> Path:
-        """The file of a shard, made where it is missing."""
+        """The file of a shard, rendered if it is missing."""
         path = self.folder / f"shard_{number:05d}.npy"
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial_path = path.with_suffix(f".{os.getpid()}.part")
-            with partial_path.open("wb") as file:
-                np.save(file, make_shard(number, self.pictures))
-            partial_path.rename(path)
+            save_array(make_shard(number, self.pictures), path)
         return path
 
     def batch(self, step: int, *, batch_size: int, patch_size: int, shards: range, seed: int) -> Tensor:
-        """Random patches, [size, 19, patch, patch] float32, mirrored and so on; a function of `step`."""
+        """Random augmented patches, [batch_size, 19, patch_size, patch_size]; a function of `step`."""
         rng = np.random.default_rng((seed, step))
         chosen = []
         for number, clip in zip(
@@ -145,7 +151,7 @@ class ShardPool:
 
 @contextmanager
 def prefetch_shards(photos: Path, folder: Path, numbers: Iterable[int], *, workers: int) -> Iterator[None]:
-    """While inside, other processes make the shards `numbers`, in this order. 0 workers: nobody does."""
+    """Render the shards `numbers`, in this order, in other processes while the block runs."""
     if workers == 0:
         yield
         return
@@ -160,7 +166,7 @@ def prefetch_shards(photos: Path, folder: Path, numbers: Iterable[int], *, worke
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-_pools: dict[Path, ShardPool] = {}  # of a worker process: pictures are read once
+_pools: dict[Path, ShardPool] = {}  # of one worker process: the pictures are read once
 
 
 def _make_shard_file(photos: Path, folder: Path, number: int) -> None:
@@ -170,7 +176,7 @@ def _make_shard_file(photos: Path, folder: Path, number: int) -> None:
 
 
 def _init_worker() -> None:
-    """One thread each, and behind everybody else: the one that learns comes first."""
+    """Use one thread at low priority, so that training is not starved."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     os.environ["NUMBA_NUM_THREADS"] = "1"
@@ -179,7 +185,7 @@ def _init_worker() -> None:
 
 
 def augment_flip(patch_tensor: Tensor, *, mirror: npt.NDArray[np.bool_]) -> Tensor:
-    """`patch_tensor` mirrored left to right, top to bottom and along its diagonal, and time turned round."""
+    """Flip a sample [19, H, W] horizontally, vertically, diagonally and in time, as `mirror` selects."""
     across, down, diagonal, backwards = mirror.tolist()
     sign = patch_tensor.new_ones(len(patch_tensor), 1, 1)
     order = list(range(len(patch_tensor)))
@@ -198,7 +204,7 @@ def augment_flip(patch_tensor: Tensor, *, mirror: npt.NDArray[np.bool_]) -> Tens
 
 
 def permute_channels(patch_tensor: Tensor, permutation: npt.NDArray[np.int64]) -> Tensor:
-    """`patch_tensor` with its three colours in another order: blur treats all alike."""
+    """Permute the colour channels of a sample: blur is the same in all of them."""
     order = np.arange(len(patch_tensor))
     for picture in (FRAME, FUSED, BEFORE, AFTER, TRUTH):
         order[picture] = order[picture][permutation]
@@ -206,5 +212,5 @@ def permute_channels(patch_tensor: Tensor, permutation: npt.NDArray[np.int64]) -
 
 
 def split_input_target(batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Evidence [B, 16, H, W] and truth [B, 3, H, W]."""
+    """Network input [B, 16, H, W] and ground truth [B, 3, H, W]."""
     return batch[:, :CHANNELS], batch[:, TRUTH]

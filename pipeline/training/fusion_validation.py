@@ -1,4 +1,4 @@
-"""How good a network is while it trains: on rendered clips that it never saw, and on real pairs.
+"""Validation of the fusion network: held-out rendered clips, and real pairs.
 
 Nothing here takes a gradient.
 """
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from freezeframe.data.metrics.image import psnr_from_mse
 from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.types import Clip
 from freezeframe.models.deblur.fusion_net import FRAME, FUSED, SINGLE_FRAME
@@ -30,12 +31,13 @@ from .fusion_data import (
 )
 from .loop import Validator
 
-NUM_VAL_SHARDS = 3  # of held-out clips
+NUM_VAL_SHARDS = 3  # shards of held-out clips
 REAL_SHUTTER = 0.8  # shutter fraction of the real pairs
+MIN_MSE = 1e-3  # squared 8-bit code values; bounds PSNR to 78 dB
 
 
 def validators(pool: ShardPool, val_pairs: Path | None) -> list[Validator]:
-    """Mean gains over the blurred frames in decibels, by name of what was tried."""
+    """Validators that return the mean PSNR gain over the blurred frames in dB, by name of the data."""
     first = HELD_OUT_SEED // (10 * CLIPS_PER_SHARD)
     val_samples = torch.cat(
         [torch.from_numpy(np.load(pool.make(first + k)).astype(np.float32)) for k in range(NUM_VAL_SHARDS)]
@@ -48,7 +50,10 @@ def validators(pool: ShardPool, val_pairs: Path | None) -> list[Validator]:
 
 
 def psnr_gains(network: nn.Module, samples: list[tuple[Tensor, Tensor]]) -> list[float]:
-    """Decibels that each sample (evidence, truth) gains over its blurred frame, in 8-bit codes."""
+    """PSNR gain in dB of each sample (network input, ground truth) over its blurred frame.
+
+    Outputs are rounded to 8 bits.
+    """
     gains_db = []
     for network_input, truth in samples:
         device = next(network.parameters()).device
@@ -69,9 +74,9 @@ def _score_rendered(network: nn.Module, val_samples: Tensor) -> dict[str, float]
 
 
 def _real_samples(folder: Path) -> list[tuple[Tensor, Tensor]]:
-    """Evidence and truth of every frame of a clip in `folder`/blur and `folder`/sharp."""
+    """Network input and ground truth of every frame of a clip in `folder`/blur and `folder`/sharp."""
     blurred, sharp = (
-        [_picture(path) for path in sorted((folder / kind).glob("*.png"))] for kind in ("blur", "sharp")
+        [_read_srgb(path) for path in sorted((folder / kind).glob("*.png"))] for kind in ("blur", "sharp")
     )
     images = torch.stack([srgb_to_linear(encoded) for encoded in blurred])
     times = tuple(Fraction(k, 25) for k in range(len(images)))
@@ -82,13 +87,13 @@ def _real_samples(folder: Path) -> list[tuple[Tensor, Tensor]]:
     return [(fusion_input(fused, clip, motion, (i, i)), truths[i]) for i in which]
 
 
-def _picture(path: Path) -> SrgbImage:
+def _read_srgb(path: Path) -> SrgbImage:
     return np.ascontiguousarray(np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1])
 
 
 def _psnr(encoded: Tensor, truth: Tensor) -> float:
     error = (encoded.clamp(0, 1) * 255).round() - truth * 255
-    return float(10 * torch.log10(255**2 / error.double().square().mean().clamp_min(1e-3)))
+    return psnr_from_mse(max(MIN_MSE, float(error.double().square().mean())), peak=255.0)
 
 
 def _mean(values: list[float]) -> float:

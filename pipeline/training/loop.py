@@ -1,6 +1,6 @@
-"""The loop that every training here runs in: seeded, resumable to the bit, on one CPU or many GPUs.
+"""The training loop of all networks: seeded, resumable to the bit, on one CPU or several GPUs.
 
-What is learned (network, batches, loss, trials) comes as a `TrainingTask`; nothing here knows which it is.
+Network, batches, loss and validation are those of a `TrainingTask`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,48 +24,58 @@ from freezeframe.data.media.files.publish import write_atomic
 from freezeframe.models.runtime.device import find_device
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
-from .objective import GRAD_CLIP_NORM, Optimizers, ParameterFilter, ema_copy, ema_update, lr_schedule
+from .objective import (
+    GRAD_CLIP_NORM,
+    Optimizers,
+    ParameterFilter,
+    Schedule,
+    ema_copy,
+    ema_update,
+    lr_schedule,
+)
 
 Metrics = dict[str, float]
-"""A trial: the step, the score, and decibels gained by name of what was tried."""
+"""A validation: the step, the score, and the metrics by name (dB of PSNR gain, an accuracy or an error)."""
 
 Validator = Callable[[nn.Module], dict[str, float]]
+"""Metrics of a network by name; larger is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """How long and how fast."""
+    """Length, learning rate and seed of a training."""
 
-    steps: int
-    lr: float = 1e-3  # learning rate
+    steps: int = 10000
+    lr: float = 1e-3  # peak learning rate
     seed: int = 0
-    val_interval: float = 5.0  # minutes between trials and checkpoints
+    val_interval: float = 5.0  # minutes between validations and checkpoints
     device: str = "auto"
+    schedule: Schedule = field(default_factory=Schedule)
 
 
 class TrainingTask(Protocol):
-    """What is learned. All of it depends on the configuration alone, so that a training can be repeated."""
+    """The task of a training. It depends on its configuration alone, so that a training is reproducible."""
 
     @property
     def uses_muon(self) -> ParameterFilter:
-        """Which weights are moved by Muon."""
+        """Selects the weights that Muon optimises."""
 
     def network(self) -> nn.Module:
-        """The network to begin with, on the CPU; `torch.manual_seed` was called just before."""
+        """The initial network, on the CPU; `torch.manual_seed` was called just before."""
 
     def batch(self, step: int, *, rank: int) -> Tensor:
-        """What is learned from in a step."""
+        """The batch of a step, for one process of a distributed training."""
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
-        """How wrong the model is on a batch: a number to make small."""
+        """The loss of the model on a batch, a scalar."""
 
     def validators(self) -> list[Validator]:
-        """How good the network is on what it never saw, in decibels gained."""
+        """Metrics on held-out data, larger is better."""
 
 
 @dataclass(slots=True)
 class TrainingState:
-    """All that a training needs to go on exactly as if it had never stopped."""
+    """The complete state of a training: it resumes as if it had never stopped."""
 
     network: nn.Module
     ema: nn.Module
@@ -103,19 +113,23 @@ def run_training(
     progress: ProgressCallback = null_progress,
     on_metrics: Callable[[Metrics], None],
 ) -> Path:
-    """Go through a course; go on where an interrupted one in `out` stopped.
+    """Train a task; resume an interrupted training in `out`.
 
     Args:
-        task: What is learned.
+        task: Network, batches, loss and validation.
         out: Folder of checkpoint, log and weights.
-        config: See there.
-        progress: Told of steps done.
-        on_metrics: Told of every trial.
+        config: Length, learning rate and seed.
+        progress: Called with the steps done since the last call and their total.
+        on_metrics: Called with the metrics of every validation.
 
     Returns:
-        The best weights so far, bf16 safetensors.
+        Path of the best weights so far, bf16 safetensors.
+
+    Raises:
+        FreezeframeError: The checkpoint cannot be read.
+        UnwritableOutput: `out` holds weights of another training.
     """
-    _refuse_other_weights(out)
+    _check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     rank, device = init_distributed(config.device)
     state = TrainingState.new(task, config, device)
@@ -127,7 +141,7 @@ def run_training(
     next_validation = time.monotonic() + 60 * config.val_interval
     progress(state.step, config.steps)
     for batch in _prefetch(task, range(state.step, config.steps), rank=rank):
-        _training_step(state, task, model, batch.to(device), steps=config.steps)
+        _training_step(state, task, model, batch.to(device), config)
         progress(1, config.steps)
         last = state.step == config.steps
         if rank == 0 and (last or time.monotonic() >= next_validation):
@@ -138,14 +152,14 @@ def run_training(
 
 
 def _training_step(
-    state: TrainingState, task: TrainingTask, model: nn.Module, batch: Tensor, *, steps: int
+    state: TrainingState, task: TrainingTask, model: nn.Module, batch: Tensor, config: LoopConfig
 ) -> None:
     state.network.zero_grad(set_to_none=True)
     task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), GRAD_CLIP_NORM)
-    state.optimizers.step(lr_scale=lr_schedule(state.step, steps))
+    state.optimizers.step(lr_scale=lr_schedule(state.step, config.steps, config.schedule))
     state.step += 1
-    ema_update(state.ema, state.network, step=state.step)
+    ema_update(state.ema, state.network, step=state.step, decay=config.schedule.ema_decay)
 
 
 def _validate(
@@ -153,7 +167,7 @@ def _validate(
 ) -> None:
     gains = {name: gain for validator in validators for name, gain in validator(state.ema).items()}
     score = sum(gains.values()) / max(1, len(gains))
-    if score >= state.best:  # where nothing is tried the last ones are the best
+    if score >= state.best:  # without validators the last weights are the best
         state.best = score
         half = {name: value.bfloat16().contiguous() for name, value in state.ema.state_dict().items()}
         write_atomic(save_tensors(half), out / "weights.safetensors")
@@ -164,7 +178,7 @@ def _validate(
 
 
 def _prefetch(task: TrainingTask, steps: range, *, rank: int) -> Iterator[Tensor]:
-    """The batches of these steps, each made while the one before is learned from."""
+    """The batches of these steps, each prepared during the step before."""
     with ThreadPoolExecutor(1) as worker:
         pending = worker.submit(task.batch, steps.start, rank=rank)
         for step in steps:
@@ -175,7 +189,7 @@ def _prefetch(task: TrainingTask, steps: range, *, rank: int) -> Iterator[Tensor
 
 
 def init_distributed(device: str) -> tuple[int, torch.device]:
-    """Rank and device of this process: as asked, or as `torchrun` says where it started several."""
+    """Rank and device of this process: 0 and `device`, or those that `torchrun` assigned."""
     if "LOCAL_RANK" not in os.environ:
         return 0, find_device(device)
     local = int(os.environ["LOCAL_RANK"])
@@ -195,7 +209,7 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, OSError, EOFError) as error:
-        raise FreezeframeError(f"{path}: cannot be read ({error}); move it away to start anew") from error
+        raise FreezeframeError(f"{path}: cannot be read ({error}); delete it to start again") from error
     return state
 
 
@@ -205,8 +219,8 @@ def _write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_atomic(content.getvalue(), path)
 
 
-def _refuse_other_weights(out: Path) -> None:
-    """Weights without the checkpoint of their training are nobody's to replace."""
+def _check_folder(out: Path) -> None:
+    """Weights without a checkpoint are those of another training: never replace them."""
     if (out / "weights.safetensors").exists() and not (out / "checkpoint.pt").exists():
         raise UnwritableOutput(
             f"{out}: holds weights of another training (weights.safetensors); name another folder"

@@ -1,35 +1,45 @@
-"""One step of training: what is minimised, by which optimisers, and the slow average that is kept."""
+"""One step of training: loss, optimisers, learning rate schedule, and the moving average of the weights."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 ParameterFilter = Callable[[str, Tensor], bool]
-"""Whether a weight, by name and shape, is moved by Muon."""
+"""Whether Muon optimises a weight, by its name and shape."""
 
-CHARBONNIER_EPS = 1e-3  # codes in [0, 1] below which an error counts as its square
-MIN_MEAN_ERROR = 4 / 255  # mean errors of a patch below count as this
-SPECTRAL_WEIGHT = 0.1  # weight of errors seen as frequencies: blur is the loss of the high ones
-EMA_DECAY = 0.999  # of the average over steps
-GRAD_CLIP_NORM = 1.0  # norm of the gradient
-WARMUP_STEPS = 200  # steps until full pace
-MIN_MATRIX_DIM = 16  # rows and columns of a matrix whose gradient has directions to balance
-FINAL_LR_RATIO = 0.01  # of the pace at the end
+CHARBONNIER_EPS = 1e-3  # encoded error below which the loss is quadratic
+MIN_MEAN_ERROR = 4 / 255  # lower bound of a patch's mean error in its weight
+SPECTRAL_WEIGHT = 0.1  # weight of the spectral error: blur is the loss of high frequencies
+GRAD_CLIP_NORM = 1.0  # largest norm of the gradient
+MIN_MATRIX_DIM = 16  # smallest rows and columns of a matrix for Muon, which balances its singular values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Learning rate over the steps, and the decay of the average of the weights."""
+
+    warmup_steps: int = 200  # steps of linear warm-up
+    final_lr_ratio: float = 0.01  # learning rate at the end, over the peak
+    ema_decay: float = 0.999  # of the exponential moving average of the weights
+
+
+DEFAULT_SCHEDULE = Schedule()
 
 
 def charbonnier_spectral_loss(output: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Charbonnier on codes and on their spectrum.
+    """Charbonnier loss of encoded values, plus the L1 loss of their spectrum.
 
     Args:
-        output: [B, 3, H, W] codes. Not clamped: codes beyond black or white have a slope to come back on.
-        truth: [B, 3, H, W] codes in [0, 1].
-        weights: [B] how much each patch counts, see `sample_weights`; None: all the same.
+        output: [B, 3, H, W] encoded, not clamped: values beyond black or white keep a gradient.
+        truth: [B, 3, H, W] encoded in [0, 1].
+        weights: [B] weight of each patch, see `sample_weights`; None: equal.
     """
     error = (output - truth).float()
     spectrum = torch.fft.rfft2(error, norm="ortho").abs().mean((1, 2, 3))
@@ -39,31 +49,29 @@ def charbonnier_spectral_loss(output: Tensor, truth: Tensor, weights: Tensor | N
 
 
 def sample_weights(start: Tensor, truth: Tensor) -> Tensor:
-    """How much each patch counts, [B]: the better it was to `start` with, the more a code of error.
+    """Weight of each patch, [B]: the inverse square root of the mean error of `start`. Takes no gradient.
 
-    Takes no gradient.
-
-    Else a few hard patches are all that is learned, and what was nearly right is made worse. The square root:
-    halfway between counting codes and counting decibels.
+    Without weights a few hard patches dominate the loss, and nearly correct patches get worse. The square
+    root is halfway between absolute and relative errors.
     """
     error = (start - truth).float().abs().mean((1, 2, 3))
     return error.clamp_min(MIN_MEAN_ERROR).rsqrt()
 
 
 def is_coder_weight(name: str, weight: Tensor) -> bool:
-    """The convolutions of encoders and decoders."""
+    """Whether a weight is a convolution of the encoders or decoders."""
     return weight.ndim == 4 and "coders" in name
 
 
 def is_matrix_weight(name: str, weight: Tensor) -> bool:
-    """All that mixes many channels into many: not the layers that pictures enter and leave by."""
+    """Whether a weight maps many channels to many: not the first and last layers."""
     return weight.ndim in (2, 4) and min(weight.flatten(1).shape) >= MIN_MATRIX_DIM
 
 
 class Optimizers:
-    """Muon for the inner convolutions, whose gradients have few directions; AdamW for the rest.
+    """Muon for the inner convolutions, whose gradients are nearly of low rank; AdamW for the rest.
 
-    Muon (Jordan et al. 2024) takes matrices: a kernel is seen as one row per output channel.
+    Muon (Jordan et al. 2024) optimises matrices: a kernel has one row per output channel.
     """
 
     def __init__(
@@ -78,7 +86,7 @@ class Optimizers:
         self.lr = lr
 
     def step(self, *, lr_scale: float) -> None:
-        """Move the weights along their gradients at `lr_scale` of the full pace."""
+        """Update the weights by their gradients, at `lr_scale` times the peak learning rate."""
         for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
             matrix.grad = None if kernel.grad is None else kernel.grad.flatten(1)
         for optimizer in (self.muon, self.adam):
@@ -94,20 +102,22 @@ class Optimizers:
         self.adam.load_state_dict(state["adam"])
 
 
-def lr_schedule(step: int, steps: int) -> float:
-    """Warm up, then fall along a cosine."""
-    warmup = min(1.0, (step + 1) / WARMUP_STEPS)
-    return warmup * (FINAL_LR_RATIO + (1 - FINAL_LR_RATIO) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+def lr_schedule(step: int, steps: int, schedule: Schedule = DEFAULT_SCHEDULE) -> float:
+    """Learning rate of a step over the peak: linear warm-up, then cosine decay."""
+    warmup, final = min(1.0, (step + 1) / schedule.warmup_steps), schedule.final_lr_ratio
+    return warmup * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 def ema_copy(network: nn.Module) -> nn.Module:
-    """A copy that will follow `network` slowly."""
+    """A copy of `network` for its exponential moving average."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def ema_update(average: nn.Module, network: nn.Module, *, step: int) -> None:
-    """Move the average towards the network; faster at first, so that it forgets where it came from."""
-    decay = min(EMA_DECAY, (1 + step) / (10 + step))
+def ema_update(
+    average: nn.Module, network: nn.Module, *, step: int, decay: float = DEFAULT_SCHEDULE.ema_decay
+) -> None:
+    """Update the moving average of the weights; the decay is smaller at first, to forget the initial ones."""
+    decay = min(decay, (1 + step) / (10 + step))
     for ema_weight, weight in zip(average.parameters(), network.parameters(), strict=True):
         ema_weight.lerp_(weight, 1 - decay)

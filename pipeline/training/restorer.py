@@ -1,9 +1,9 @@
-"""Training a single-image restorer, of any architecture in `ARCHITECTURES`, on photos made worse."""
+"""Training of a single-image restorer, of any architecture in `ARCHITECTURES`, on degraded photos."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from freezeframe.data.synthesis.clips.clips import load_pictures
@@ -12,61 +12,56 @@ from freezeframe.pipeline.support.progress import ProgressCallback, null_progres
 
 from .loop import LoopConfig, Metrics, run_training
 from .restorer_models import ARCHITECTURES
-from .restorer_task import RestorationTask
+from .restorer_task import DegradationSampling, RestorationTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorerConfig:
-    """Which network, how long, how large, how fast."""
+    """Network, data and schedule."""
 
     arch: Arch = "refiner"
-    steps: int = 10000
-    batch_size: int = 16  # patches in a step, on each device
+    batch_size: int = 16  # patches per step and device
     patch_size: int = 128  # pixels
-    lr: float = 1e-3  # learning rate
-    seed: int = 0
-    val_interval: float = 5.0  # minutes between trials and checkpoints
-    device: str = "auto"
+    val_photos: Path | None = None  # folder of validation photos, to select the best weights
+    sampling: DegradationSampling = field(default_factory=DegradationSampling)
+    loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
             raise ValueError(f"arch must be one of {', '.join(ARCHITECTURES)}, not {self.arch}")
 
-    @property
-    def loop(self) -> LoopConfig:
-        return LoopConfig(
-            steps=self.steps, lr=self.lr, seed=self.seed, val_interval=self.val_interval, device=self.device
-        )
 
-
-def train_restorer(  # noqa: PLR0913  # two folders, what to steer by, how, and two to tell
+def train_restorer(
     photos: Path,
     out: Path,
     *,
-    val_photos: Path | None,
     config: RestorerConfig,
     progress: ProgressCallback = null_progress,
     on_metrics: Callable[[Metrics], None],
 ) -> Path:
-    """Train on `photos` made worse in many ways; go on where an interrupted training in `out` stopped.
+    """Train on synthetically degraded `photos`; resume an interrupted training in `out`.
 
     Args:
-        photos: Folder of photos and videos to cut patches from.
+        photos: Folder of photos and videos to crop patches from.
         out: Folder of checkpoint, log and weights.
-        val_photos: Folder of other photos, to say how good it is meanwhile and to choose the best weights by.
-        config: See there.
-        progress: Told of steps done.
-        on_metrics: Told of every trial.
+        config: Network, data and schedule.
+        progress: Called with the steps done since the last call and their total.
+        on_metrics: Called with the metrics of every validation.
 
     Returns:
-        The best weights so far, bf16 safetensors.
+        Path of the best weights so far, bf16 safetensors.
+
+    Raises:
+        UnreadableMedia: `photos` holds no photos.
+        UnwritableOutput: `out` holds weights of another training.
     """
     task = RestorationTask(
         build_network=ARCHITECTURES[config.arch],
         pictures=load_pictures(photos),
         batch_size=config.batch_size,
         patch_size=config.patch_size,
-        seed=config.seed,
-        val_photos=val_photos,
+        seed=config.loop.seed,
+        val_photos=config.val_photos,
+        sampling=config.sampling,
     )
     return run_training(task, out, config=config.loop, progress=progress, on_metrics=on_metrics)

@@ -1,4 +1,4 @@
-"""The restorers that can be trained here: the shipped one, and small ones to compare at equal cost."""
+"""Trainable restorers: the refiner, and small networks of other architectures at equal cost."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from freezeframe.models.nets import nafnet
 from freezeframe.models.nets.dual import model as dual
 from freezeframe.models.nets.hair import model as hair
 from freezeframe.models.nets.restormer import model as restormer
-from freezeframe.models.nets.restormer.unet import NetConfig as Frame
+from freezeframe.models.nets.restormer.unet import NetConfig as UNetConfig
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.registry.bundled import read_psf_estimator
 from freezeframe.pipeline.config import Arch
 
 
 class UnshuffledSwinIR(nn.Module):
-    """A SwinIR that sees squares of pixels as one, and whose answer is added to the picture.
+    """A SwinIR on pixel-unshuffled images that predicts a residual.
 
-    At full size a step takes a hundred times as long as one of the others' here. What it learns is a change,
-    so that its weights serve nowhere else: their names say so, and no reader takes them for a SwinIR's.
+    Without unshuffling a step takes a hundred times as long as for the other networks. The weights of a
+    residual SwinIR fit no other program: the prefix `inner` keeps readers from taking them for a SwinIR's.
     """
 
     def __init__(self, config: swinir.NetConfig) -> None:
         super().__init__()
         self.inner = swinir.SwinIR(config)
 
-    def forward(self, codes: Tensor) -> Tensor:
-        return codes + self.correction(codes)
+    def forward(self, encoded: Tensor) -> Tensor:
+        return encoded + self.correction(encoded)
 
-    def correction(self, codes: Tensor) -> Tensor:
-        """What has to be added to `codes`, [B, 3, H, W]."""
-        change: Tensor = self.inner(codes) - codes.new_tensor(swinir.MEAN)[:, None, None]
+    def correction(self, encoded: Tensor) -> Tensor:
+        """The residual, [B, 3, H, W] encoded."""
+        change: Tensor = self.inner(encoded) - encoded.new_tensor(swinir.MEAN)[:, None, None]
         return change
 
 
@@ -42,7 +42,7 @@ def _dual() -> nn.Module:
 
 
 def _hair() -> nn.Module:
-    body = Frame(dim=12, blocks=(1, 1, 2, 2), refinement=1, heads=(1, 1, 2, 4), reduce_latent=True)
+    body = UNetConfig(dim=12, blocks=(1, 1, 2, 2), refinement=1, heads=(1, 1, 2, 4), reduce_latent=True)
     return _zero_init(
         hair.HAIR(hair.NetConfig(body=body, box_sizes=(3,) * 5, embedding_dim=32, encoder_width=24)), "output"
     )
@@ -54,7 +54,7 @@ def _nafnet() -> nn.Module:
 
 
 def _restormer() -> nn.Module:
-    return _zero_init(restormer.Restormer(Frame(dim=16, blocks=(1, 1, 2, 2), refinement=1)), "output")
+    return _zero_init(restormer.Restormer(UNetConfig(dim=16, blocks=(1, 1, 2, 2), refinement=1)), "output")
 
 
 def _swinir() -> nn.Module:
@@ -71,13 +71,13 @@ def _refiner() -> nn.Module:
 
 
 def _zero_init(network: nn.Module, last: str) -> nn.Module:
-    """The network with nothing in its last layer: like the others it begins by changing nothing."""
+    """Set the last layer to zero, so that the initial network is the identity."""
     for weight in network.get_submodule(last).parameters():
         nn.init.zeros_(weight)
     return network
 
 
-UNSHUFFLE = 4  # pixels on a side that SwinIR sees as one: the others' middles see as many
+UNSHUFFLE = 4  # factor of SwinIR's pixel unshuffling; the inner resolution of the other networks is the same
 
 ARCHITECTURES: dict[Arch, Callable[[], nn.Module]] = {
     "dual": _dual,

@@ -1,11 +1,10 @@
-"""What the sense for shutters learns: how long they were open while cameras moved across pictures.
+"""Training task of the shutter network: the exposure time of rendered camera pans.
 
 Nothing here takes a gradient.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,26 +24,26 @@ from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.motion.shutter.patches import extract_patches
 from freezeframe.pipeline.stages.flows import adjacent_flows
 
-from .fusion_data import HELD_OUT_SEED, srgb_to_linear
+from .fusion_data import HELD_OUT_SEED, save_array, srgb_to_linear
 from .loop import Validator
 from .objective import is_matrix_weight
 
-INITIAL_CLIPS = 64  # clips that a training begins with; one more joins every step
-PATCHES_STORED = 48  # squares kept of a frame
-PATCHES_PER_SAMPLE = 24  # of them in a sample
-CLIP_BYTES = 10**6  # on disk, about
+INITIAL_CLIPS = 64  # clips before the first step; one more is added every step
+PATCHES_STORED = 48  # stored patches of a frame
+PATCHES_PER_SAMPLE = 24  # patches of a training sample
+CLIP_BYTES = 10**6  # approximate size on disk
 NUM_VAL_CLIPS = 40  # held-out clips
-TARGET_STD = 0.035  # of the answer asked for, standard deviation: nobody can tell a shutter to the last digit
+TARGET_STD = 0.035  # standard deviation of the soft targets in shutter fractions: the limit of precision
 _PATCH_VALUES = FRAMES * SIDE * SIDE
 _ROW_VALUES = PATCHES_STORED * (_PATCH_VALUES + NUM_FEATURES)
 
 
 @dataclass(frozen=True, slots=True)
 class ShutterTask:
-    """Squares of moving pictures, and the shutter behind them."""
+    """Estimate the shutter fraction from patches of moving pictures."""
 
     pictures: Sequence[SrgbImage]
-    folder: Path  # of clips that were made already
+    folder: Path  # cache of rendered clips
     batch_size: int
     num_clips: int
     seed: int
@@ -54,7 +53,7 @@ class ShutterTask:
         return ShutterNet()
 
     def batch(self, step: int, *, rank: int) -> Tensor:
-        """[B, 24 * (3 * 32 * 32 + 4) + 1]: squares, their facts, the shutter."""
+        """[B, 24 * (3 * 32 * 32 + 4) + 1]: patches with their features, and the shutter fraction."""
         rng = np.random.default_rng((self.seed, rank, step, 9))
         available = min(self.num_clips, INITIAL_CLIPS + step)
         chosen: list[Tensor] = []
@@ -66,12 +65,12 @@ class ShutterTask:
         return torch.stack(chosen)
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
-        """Cross-entropy with a narrow bell around the true shutter."""
+        """Cross-entropy with a narrow Gaussian around the true shutter fraction."""
         patch_rows = batch[:, :-1].reshape(len(batch) * PATCHES_PER_SAMPLE, _PATCH_VALUES + NUM_FEATURES)
         with torch.autocast(batch.device.type, dtype=torch.bfloat16):
             pictures = patch_rows[:, :_PATCH_VALUES].reshape(-1, FRAMES, SIDE, SIDE)
             logits = model(pictures.to(memory_format=torch.channels_last), patch_rows[:, _PATCH_VALUES:])
-        net = cast(ShutterNet, getattr(model, "module", model))  # DistributedDataParallel hides it
+        net = cast(ShutterNet, getattr(model, "module", model))  # unwraps DistributedDataParallel
         log_probs = net.combine(logits.reshape(len(batch), PATCHES_PER_SAMPLE, -1)) + _log_prior().to(batch)
         total: Tensor = -(soft_targets(batch[:, -1]) * log_probs.log_softmax(1)).sum(1).mean()
         return total
@@ -81,20 +80,16 @@ class ShutterTask:
         return [lambda network: shutter_errors(network, held_out)]
 
     def _clip(self, number: int) -> npt.NDArray[np.float16]:
-        """[T, L] squares, facts and shutter of the frames of a clip; made where it is missing."""
+        """Patches, features and shutter fraction of the frames of a clip [T, L]; rendered if missing."""
         path = self.folder / f"pan_{number:06d}.npy"
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial_path = path.with_suffix(f".{os.getpid()}.part")
-            with partial_path.open("wb") as file:
-                np.save(file, encode_clip(make_pan(number, self.pictures), seed=number))
-            partial_path.rename(path)
+            save_array(encode_clip(make_pan(number, self.pictures), seed=number), path)
         stored: npt.NDArray[np.float16] = np.load(path, mmap_mode="r")
         return stored
 
 
 def encode_clip(clip: Pan, *, seed: int) -> npt.NDArray[np.float16]:
-    """[T, L] half floats: squares, facts and shutter of every frame with squares enough."""
+    """Patches, features and shutter fraction of every frame with enough patches, [T, L]."""
     images = torch.stack([srgb_to_linear(frame) for frame in clip.frames])
     rows = [
         np.concatenate(
@@ -110,13 +105,13 @@ def encode_clip(clip: Pan, *, seed: int) -> npt.NDArray[np.float16]:
 
 
 def soft_targets(shutter: Tensor) -> Tensor:
-    """[B] shutters as shares [B, K] of `FRACTIONS`."""
+    """[B] shutter fractions as probabilities [B, K] of `FRACTIONS`."""
     off = (shutter[:, None] - torch.tensor(FRACTIONS).to(shutter)) / TARGET_STD
     return torch.softmax(-off.square() / 2, dim=1)
 
 
 def shutter_errors(network: nn.Module, clips: Sequence[Pan]) -> dict[str, float]:
-    """How far off it is in the mean over clips, and in the mean over compressed ones; less is better."""
+    """Negative mean absolute error of the shutter fraction, over all clips and over the compressed ones."""
     net = cast(ShutterNet, network)
     errors: list[tuple[bool, float]] = []
     for clip in clips:
@@ -127,21 +122,20 @@ def shutter_errors(network: nn.Module, clips: Sequence[Pan]) -> dict[str, float]
                 logits = torch.cat([net(each.pixels, each.features) for each in patch_groups])
                 estimate = FRACTIONS[int(net.combine(logits).argmax())]
             errors.append((clip.crf is not None, abs(estimate - clip.shutter)))
-    coded = [error for was_coded, error in errors if was_coded]
-    # The loop keeps what scores most.
-    return {"all": -mean(error for _, error in errors), "coded": -mean(coded)}
+    compressed = [error for is_compressed, error in errors if is_compressed]
+    return {"all": -mean(error for _, error in errors), "compressed": -mean(compressed)}
 
 
 @cache
 def _log_prior() -> Tensor:
-    """[K] logarithms of how often each of `FRACTIONS` is asked for: not for the network to learn."""
+    """[K] log prior of `FRACTIONS` in the training clips; with it the network learns the likelihood."""
     shutters = np.linspace(PanDistribution().min_shutter, 1, 2000)
     density_values = torch.from_numpy(shutter_density(shutters))
     return (density_values @ soft_targets(torch.from_numpy(shutters)) / density_values.sum()).log().float()
 
 
 def _augment(row: Tensor, rng: np.random.Generator) -> Tensor:
-    """Some of the squares of a frame, mirrored, turned round in time, and as a negative, by chance."""
+    """A random subset of the patches of a frame; flipped, time-reversed, inverted and noisy at random."""
     patch_rows = row[:-1].reshape(PATCHES_STORED, _PATCH_VALUES + NUM_FEATURES)[
         torch.from_numpy(rng.permutation(PATCHES_STORED)[:PATCHES_PER_SAMPLE])
     ]
@@ -149,10 +143,10 @@ def _augment(row: Tensor, rng: np.random.Generator) -> Tensor:
         patch_rows[:, :_PATCH_VALUES].reshape(-1, FRAMES, SIDE, SIDE),
         patch_rows[:, _PATCH_VALUES:],
     )
-    across, back, negative, noisy = (rng.random(4) < (0.5, 0.5, 0.5, 0.3)).tolist()
-    if across:
+    flip, reverse, negative, noisy = (rng.random(4) < (0.5, 0.5, 0.5, 0.3)).tolist()
+    if flip:
         pictures = pictures.flip(2)
-    if back:
+    if reverse:
         pictures, features = pictures.flip(3).flip(1), features[:, [0, 1, 3, 2]]
     if negative:
         pictures = -pictures

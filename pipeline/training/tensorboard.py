@@ -1,4 +1,4 @@
-"""The course of a training for TensorBoard, where that is installed."""
+"""Metrics of a training as TensorBoard scalars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from freezeframe.data.errors import FreezeframeError
 
 
 def tensorboard_writer(folder: Path) -> Callable[[dict[str, float]], None]:
-    """Writes every trial as scalars into `folder`.
+    """A callback that writes the metrics of a validation as scalars into `folder`.
 
     Raises:
         FreezeframeError: TensorBoard is not installed.

@@ -1,4 +1,4 @@
-"""`batch` is stopped at a random moment: its clips stop with it, and the same command ends the work."""
+"""`batch` is stopped at a random time: its child processes end with it, and the same command resumes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+from freezeframe.tests.campaigns.invariants import Contents, Outcome, message_fault
 from freezeframe.tests.campaigns.kills import FAST, REACTION_S, SIGNALS, stop_fault
 from freezeframe.tests.campaigns.process import ProcessResult, alive_in, fork, run, start
-from freezeframe.tests.campaigns.promises import Contents, Outcome, message_fault
 from freezeframe.tests.campaigns.results import difference, probe_output
 from freezeframe.tests.campaigns.seeds import write_clip
 
 CASES = 30
 CLIPS = ("a.mp4", "b.mkv", "c.mp4")
-JOBS = (1, 2, 3)  # clips at once, which share the cores: sums of other threads differ in their last bits
-GRACE_S = 5.0  # seconds after its parent's end in which a child must be gone
+JOBS = (
+    1,
+    2,
+    3,
+)  # clips in parallel, which share the cores: sums over other threads differ in their last bits
+GRACE_S = 5.0  # seconds after its parent's end in which a child must end
 TIMEOUT_S = 600.0
 
 
 def prepare(folder: Path) -> None:
-    """Three clips, and what a batch left alone makes of them."""
+    """Three clips, and the results of an undisturbed batch."""
     clips = folder / "clips"
 
     def write() -> None:
@@ -47,7 +51,7 @@ def case(random: Random, baseline: Path, folder: Path) -> Outcome:
     shutil.copytree(baseline / "clips", folder / "clips")
     before = Contents.of(folder)
     description = (
-        f"{' '.join(_command(jobs))}, {number.name} after {signal_delay:.1f} s of work,"
+        f"{' '.join(_command(jobs))}, {number.name} after {signal_delay:.1f} s of CPU time,"
         f" rerun {'at once' * at_once}"
     )
 
@@ -61,7 +65,7 @@ def case(random: Random, baseline: Path, folder: Path) -> Outcome:
     ended = start(_command(jobs), folder=folder).wait(TIMEOUT_S)
     fault = fault or _rerun_fault(ended, before, folder) or _mismatch(baseline / f"out{jobs}", folder)
     _end_all(folder)
-    kind = f"{number.name}, {jobs} at once" + (", done already" if late else "")
+    kind = f"{number.name}, {jobs} in parallel" + (", had finished" if late else "")
     return Outcome(
         kind=kind, fault=fault, description=description, seconds=ended.seconds, peak_mb=ended.peak_mb
     )
@@ -77,7 +81,9 @@ def _orphans(folder: Path, number: signal.Signals) -> str:
         time.sleep(0.1)
     _end_all(folder)
     return (
-        f"{number.name}: {len(alive)} clips work on {GRACE_S:.0f} s after their batch ended" if alive else ""
+        f"{number.name}: {len(alive)} clips still run {GRACE_S:.0f} s after their batch ended"
+        if alive
+        else ""
     )
 
 
@@ -86,7 +92,7 @@ def _rerun_fault(ended: ProcessResult, before: Contents, folder: Path) -> str:
     if fault := message_fault(ended, names=("clips", "out"), allowed=(0,)):
         return f"rerun: {fault} {_failures(ended.log)}".strip()
     if modified := before.modified_in(after):
-        return f"harmed: {', '.join(modified)}"
+        return f"changed: {', '.join(modified)}"
     extra_files = set(before.new_in(after)) - {f"out/{name}" for name in CLIPS}
     return f"left behind: {', '.join(sorted(extra_files))}" if extra_files else ""
 
@@ -104,7 +110,7 @@ def _mismatch(baseline: Path, folder: Path) -> str:
 
 
 def _end_all(folder: Path) -> None:
-    """What this case started and what outlived it."""
+    """End the processes of this case that still run."""
     for number in alive_in(folder):
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)

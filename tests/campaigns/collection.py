@@ -1,4 +1,4 @@
-"""Other people's test files through the whole command: a result that keeps its promises, or one sentence."""
+"""Test files of other projects through the complete command: a verified result, or one sentence."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ SUFFIXES = frozenset(
     | {".wmv", ".flv", ".mxf", ".ogv", ".gif", ".webp"}
 )
 
-Outcome = Literal["whole", "not as promised", "refused", "fell", "out of time"]
+Outcome = Literal["whole", "verification failed", "refused", "crashed", "timed out"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What became of one file."""
+    """Result for one file."""
 
     file: Path
     outcome: Outcome
-    words: str  # notes, failed promises, the refusal or the end of the traceback
+    words: str  # notes, failed checks, the error message or the end of the traceback
 
 
 def check(folder: Path, results: Path, *, timeout_s: float = 300.0) -> list[Row]:
     """Half a second of every video below `folder`, through `freezeframe video`.
 
     Args:
-        folder: A checkout with test files of others, such as androidx/media or pytorch/torchcodec.
-        results: Where the outputs go; each is removed once it was looked at.
+        folder: A checkout with test files, such as androidx/media or pytorch/torchcodec.
+        results: Folder of the outputs; each is removed after its check.
         timeout_s: Seconds for one file.
     """
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -50,50 +50,49 @@ def check(folder: Path, results: Path, *, timeout_s: float = 300.0) -> list[Row]
 def check_file(
     file: Path, results: Path, *, options: Iterable[str] = (), timeout_s: float = 300.0, keep: bool = False
 ) -> Row:
-    """One file through `freezeframe video`, every frame worked on, into its own kind of file or Matroska."""
+    """One file through `freezeframe video`, every frame processed, into the same container or Matroska."""
     target = results / f"{file.stem}{file.suffix.lower() if file.suffix.lower() in CONTAINERS else '.mkv'}"
     command = [sys.executable, str(COMMAND), "video", str(file), str(target), "--force", *FORCED, *options]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
-        return Row(file=file, outcome="out of time", words=f"over {timeout_s:.0f} s")
-    log = f"{done.stdout}\n{done.stderr}"
-    if done.returncode == 0:
-        strange = [f"stream {index} differs" for index in foreign_streams(file, target)]
-        row = Row(
-            file=file, outcome="fell" if strange else "whole", words="; ".join([*strange, *_notes(log)])
-        )
-    elif done.returncode == 1 and "FAIL" in log:
-        row = Row(file=file, outcome="not as promised", words="; ".join(_lines(log, "FAIL")))
-    elif done.returncode == 2 and "Traceback" not in log:
-        row = Row(file=file, outcome="refused", words=_last(done.stderr))
+        return Row(file=file, outcome="timed out", words=f"over {timeout_s:.0f} s")
+    log, code = f"{process.stdout}\n{process.stderr}", process.returncode
+    if code == 0:
+        foreign = [f"stream {index} differs" for index in foreign_streams(file, target)]
+        outcome: Outcome = "verification failed" if foreign else "whole"
+        row = Row(file=file, outcome=outcome, words="; ".join([*foreign, *_notes(log)]))
+    elif code == 1 and "FAIL" in log:
+        row = Row(file=file, outcome="verification failed", words="; ".join(_lines(log, "FAIL")))
+    elif code == 2 and "Traceback" not in log:
+        row = Row(file=file, outcome="refused", words=_last(process.stderr))
     else:
-        row = Row(file=file, outcome="fell", words=f"exit code {done.returncode}: {_last(log)}")
+        row = Row(file=file, outcome="crashed", words=f"exit code {code}: {_last(log)}")
     if not keep:
         target.unlink(missing_ok=True)
     return row
 
 
 def foreign_streams(source: Path, result: Path) -> list[int]:
-    """Streams of `result` with packets that no stream of `source` has, read by FFmpeg alone.
+    """Streams of `result` with packets that no stream of `source` has, read by plain PyAV.
 
-    The film is new, a timecode is written anew, and containers cut text and PCM as they like.
+    The video is new, a timecode is rewritten, and containers split text and PCM differently.
     """
     source_packets = _packets(source)
-    strange = []
+    foreign = []
     for index, (kind, codec, packets) in _packets(result).items():
-        own = kind == "video" or codec.startswith("pcm_") or codec in ("", "mov_text", "aac_latm")
-        if not own and not any(set(packets) <= set(other) for _, _, other in source_packets.values()):
-            strange.append(index)
-    return strange
+        rewritten = kind == "video" or codec.startswith("pcm_") or codec in ("", "mov_text", "aac_latm")
+        if not rewritten and not any(set(packets) <= set(other) for _, _, other in source_packets.values()):
+            foreign.append(index)
+    return foreign
 
 
 def _packets(path: Path) -> dict[int, tuple[str, str, list[bytes]]]:
-    """Kind, codec and hashed packets of each stream; AAC without the ADTS header that files leave out."""
+    """Kind, codec and hashed packets of each stream; AAC without the ADTS header that files omit."""
     with av.open(ffmpeg_url(path), metadata_errors="surrogateescape") as container:
-        found: dict[int, tuple[str, str, list[bytes]]] = {
+        streams: dict[int, tuple[str, str, list[bytes]]] = {
             stream.index: (stream.type, str(getattr(stream, "name", None) or ""), [])
             for stream in container.streams
         }
@@ -102,8 +101,8 @@ def _packets(path: Path) -> dict[int, tuple[str, str, list[bytes]]]:
             if content[:2] in (b"\xff\xf1", b"\xff\xf9"):
                 content = content[7:]
             if content:
-                found[packet.stream_index][2].append(hashlib.sha256(content).digest())
-    return found
+                streams[packet.stream_index][2].append(hashlib.sha256(content).digest())
+    return streams
 
 
 def _notes(log: str) -> Iterator[str]:

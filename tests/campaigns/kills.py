@@ -1,4 +1,4 @@
-"""`video` is stopped at a random moment, once or twice, and run again: nothing shows that it was."""
+"""`video` is stopped at a random time, once or twice, and resumed: the result equals an undisturbed run's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from freezeframe.tests.campaigns.process import ProcessResult, Running, fork, nothing, start
-from freezeframe.tests.campaigns.promises import (
+from freezeframe.tests.campaigns.invariants import (
     Contents,
     Outcome,
     file_fault,
     message_fault,
     verification_fault,
 )
+from freezeframe.tests.campaigns.process import ProcessResult, Running, fork, nothing, start
 from freezeframe.tests.campaigns.results import difference, probe_output
 from freezeframe.tests.campaigns.seeds import write_clip, write_folder
 
@@ -24,27 +24,27 @@ CASES = 100
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 130, -15), signal.SIGINT: (130, -2)}
 FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
-SEGMENT = 5  # frames: a clip of 20 then has segments to go on from
-REACTION_S = 30.0  # seconds from the signal to the end, on a machine that has other work too
-STARTUP_S = 3.0  # seconds of work until Python and the libraries have started
+SEGMENT = 5  # frames: a clip of 20 then has several segments
+REACTION_S = 30.0  # seconds from the signal to the end, on a busy machine
+STARTUP_S = 3.0  # CPU seconds until Python and the libraries have started
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One job that is stopped and goes on."""
+    """One job that is stopped and resumed."""
 
     name: str
     source: str
     output: str
     options: tuple[str, ...] = FAST
-    segment: int = 240  # frames; with so many, a short clip goes on from the parts of its one segment
+    segment: int = 240  # frames; with so many, a short clip resumes within its only segment
 
     @property
     def command(self) -> tuple[str, ...]:
         return ("video", self.source, self.output, *self.options)
 
     def prepare(self) -> None:
-        """Keep every frame that is done: what half a minute of work is on a real clip."""
+        """Save every finished frame, as half a minute of work of a real clip is saved."""
         from freezeframe.data.media.video_out.sink import SinkConfig, VideoSink
         from freezeframe.pipeline.support import media
 
@@ -64,7 +64,7 @@ SCENARIOS = (
 
 
 def prepare(folder: Path) -> None:
-    """Make the sources, and run every scenario once without a disturbance."""
+    """Render the sources, and run every scenario once without a signal."""
 
     def write() -> None:
         write_clip(folder / "in.mp4", frames=20)
@@ -72,20 +72,20 @@ def prepare(folder: Path) -> None:
 
     assert not fork(write, folder=folder).wait().code
     for scenario in SCENARIOS:
-        place = folder / scenario.name
-        place.mkdir()
-        _copy(folder / scenario.source, place / scenario.source)
-        ended = start(scenario.command, folder=place, prepare=scenario.prepare).wait()
+        scenario_folder = folder / scenario.name
+        scenario_folder.mkdir()
+        _copy(folder / scenario.source, scenario_folder / scenario.source)
+        ended = start(scenario.command, folder=scenario_folder, prepare=scenario.prepare).wait()
         assert ended.code == 0, ended.log
-        (place / "work").write_text(str(ended.work))
+        (scenario_folder / "work").write_text(str(ended.work))
 
 
 def case(random: Random, baseline: Path, folder: Path) -> Outcome:
     scenario = random.choice(SCENARIOS)
     number, is_fresh = random.choice(SIGNALS), random.random() < 0.3
-    lasts = float((baseline / scenario.name / "work").read_text()) + STARTUP_S * is_fresh
-    # Before the first lines of the command nothing but Python itself could answer.
-    signal_delay = random.uniform(0.1 * is_fresh, 1.1 * lasts)
+    work = float((baseline / scenario.name / "work").read_text()) + STARTUP_S * is_fresh
+    # Before the first lines of the command only the interpreter can handle a signal.
+    signal_delay = random.uniform(0.1 * is_fresh, 1.1 * work)
     _copy(baseline / scenario.source, folder / scenario.source)
     before = Contents.of(folder)
     description = (
@@ -96,11 +96,11 @@ def case(random: Random, baseline: Path, folder: Path) -> Outcome:
     ended, late = _run_and_signal(scenario, folder, number, signal_delay, is_fresh=is_fresh)
     fault = stop_fault(ended, number, late=late) or _whole_or_absent(scenario, folder, expected)
     if random.random() < 0.3:
-        again, _ = _run_and_signal(scenario, folder, signal.SIGKILL, random.uniform(0, lasts), is_fresh=False)
+        again, _ = _run_and_signal(scenario, folder, signal.SIGKILL, random.uniform(0, work), is_fresh=False)
         description += f", SIGKILL of the next run ({again.code})"
         fault = fault or _whole_or_absent(scenario, folder, expected)
     published = (folder / scenario.output).exists()
-    kind = f"{scenario.name}, {number.name}: " + ("was done already" if published else "went on")
+    kind = f"{scenario.name}, {number.name}: " + ("had finished" if published else "resumed")
     if not published:
         ended = start(scenario.command, folder=folder, prepare=scenario.prepare).wait()
         fault = (
@@ -124,7 +124,7 @@ def case(random: Random, baseline: Path, folder: Path) -> Outcome:
 def _run_and_signal(
     scenario: Scenario, folder: Path, number: signal.Signals, signal_delay: float, *, is_fresh: bool
 ) -> tuple[ProcessResult, bool]:
-    """Start, send the signal at its moment; and whether the run had ended before."""
+    """Start, and send the signal after `signal_delay` CPU seconds; and whether the run had ended before."""
     running: Running = start(
         scenario.command, folder=folder, prepare=nothing if is_fresh else scenario.prepare, fresh=is_fresh
     )
@@ -135,7 +135,7 @@ def _run_and_signal(
 
 
 def stop_fault(ended: ProcessResult, number: signal.Signals, *, late: bool) -> str:
-    """What is wrong with how a run ended that was sent a signal, `late` where it had ended before."""
+    """The violation in the end of a run after a signal; `late` if it had ended before."""
     if late or ended.code == 0:
         return message_fault(ended, names=(), allowed=(0,))
     fault = message_fault(ended, names=(), allowed=CODES[number])
@@ -145,7 +145,7 @@ def stop_fault(ended: ProcessResult, number: signal.Signals, *, late: bool) -> s
         and number != signal.SIGKILL
         and not (lines and lines[-1].lower().startswith("freezeframe: stopped"))
     ):
-        return f"{number.name}: says nothing of having been stopped: {lines[-1:]}"
+        return f"{number.name}: does not report the stop: {lines[-1:]}"
     return fault and f"{number.name}: {fault}"
 
 
@@ -153,7 +153,7 @@ def _whole_or_absent(scenario: Scenario, folder: Path, expected: dict[str, objec
     if not (folder / scenario.output).exists():
         return ""
     mismatch = difference(expected, probe_output(folder / scenario.output))
-    return mismatch and f"an output that is not whole: {mismatch}"
+    return mismatch and f"incomplete output: {mismatch}"
 
 
 def _copy(source: Path, target: Path) -> None:

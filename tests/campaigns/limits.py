@@ -1,4 +1,4 @@
-"""Too little disk, memory, files or rights: one sentence, nothing half done, and the rerun ends the work."""
+"""Limits of disk space, memory, open files and permissions: one sentence, no partial output, rerun works."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+from freezeframe.tests.campaigns.invariants import STATE, Outcome, message_fault, verification_fault
 from freezeframe.tests.campaigns.process import ProcessResult, fork, run, start
-from freezeframe.tests.campaigns.promises import STATE, Outcome, message_fault, verification_fault
 from freezeframe.tests.campaigns.results import difference, probe_output
 from freezeframe.tests.campaigns.seeds import write_clip, write_folder
 
@@ -25,18 +25,18 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {  # output: the command that writes i
     "out.png": ("restore", "frames/000000.png", "{}"),
     "out.tif": ("burst", "frames/000000.png", "frames/000001.png", "--out", "{}"),
 }
-NAMES = ("in.mp4", "frames", "place")
+NAMES = ("in.mp4", "frames", "disk")
 
 
 def prepare(folder: Path) -> None:
-    """A clip, a folder of images, and what each command makes of them where nothing is short."""
+    """A clip, a folder of images, and the results of each command without limits."""
 
     def write() -> None:
         write_clip(folder / "in.mp4", frames=12)
         write_folder(folder / "frames", frames=8)
 
     assert not fork(write, folder=folder).wait().code
-    (folder / "place").mkdir()
+    (folder / "disk").mkdir()
     for output in COMMANDS:
         ended = run(_command(output), folder=folder)
         assert ended.code == 0, ended.log
@@ -45,39 +45,39 @@ def prepare(folder: Path) -> None:
 def case(random: Random, baseline: Path, folder: Path) -> Outcome:
     shutil.copy2(baseline / "in.mp4", folder / "in.mp4")
     shutil.copytree(baseline / "frames", folder / "frames")
-    (folder / "place").mkdir()
+    (folder / "disk").mkdir()
     kind = random.choice(tuple(KINDS))
     return KINDS[kind](random, baseline, folder, random.choice(tuple(COMMANDS)))
 
 
 def full_disk(random: Random, baseline: Path, folder: Path, output: str) -> Outcome:
-    """A disk too small for the result, then made larger."""
+    """A disk too small for the result, then enlarged."""
     size = int(2 ** random.uniform(13, 20))
-    with mounted(folder / "place", f"size={size}") as refused:
-        if refused:
-            return Outcome(kind=f"a full disk: not tried, {refused}")
+    with mounted(folder / "disk", f"size={size}") as error:
+        if error:
+            return Outcome(kind=f"a full disk: skipped, {error}")
         ended = run(_command(output), folder=folder)
         fault = _fault(ended, folder, output)
         if not fault and ended.code and "space" not in ended.log:
             fault = f"names no cause: {ended.log.strip()[-160:]}"
         if ended.code:
-            _mount("-o", "remount,size=100m", folder / "place")
+            _mount("-o", "remount,size=100m", folder / "disk")
             fault = fault or _rerun_fault(baseline, folder, output)
     return _outcome("a full disk", ended, fault, f"{output} on {size} bytes")
 
 
 def read_only(random: Random, baseline: Path, folder: Path, output: str) -> Outcome:
-    """A disk that may not be written to."""
-    with mounted(folder / "place", "ro") as refused:
-        if refused:
-            return Outcome(kind=f"a read-only disk: not tried, {refused}")
+    """A read-only disk."""
+    with mounted(folder / "disk", "ro") as error:
+        if error:
+            return Outcome(kind=f"a read-only disk: skipped, {error}")
         ended = run(_command(output), folder=folder)
     fault = _fault(ended, folder, output) or ("" if ended.code == 2 else f"exit code {ended.code}")
     return _outcome("a read-only disk", ended, fault, output)
 
 
 def small_files(random: Random, baseline: Path, folder: Path, output: str) -> Outcome:
-    """No file may be larger than so many bytes."""
+    """A limit of the file size."""
     size = int(2 ** random.uniform(8, 18))
     ended = start(_command(output), folder=folder, prepare=lambda: _limit(resource.RLIMIT_FSIZE, size)).wait()
     fault = _fault(ended, folder, output) or (_rerun_fault(baseline, folder, output) if ended.code else "")
@@ -85,7 +85,7 @@ def small_files(random: Random, baseline: Path, folder: Path, output: str) -> Ou
 
 
 def few_files(random: Random, baseline: Path, folder: Path, output: str) -> Outcome:
-    """So many files may be open at once."""
+    """A limit of open files."""
     count = random.randrange(4, 30)
     ended = start(
         _command(output), folder=folder, prepare=lambda: _limit(resource.RLIMIT_NOFILE, count)
@@ -95,7 +95,7 @@ def few_files(random: Random, baseline: Path, folder: Path, output: str) -> Outc
 
 
 def little_memory(random: Random, baseline: Path, folder: Path, output: str) -> Outcome:
-    """So many bytes of address space, from the start of the program on."""
+    """A limit of the address space, from the start of the program on."""
     size = int(random.uniform(0.8e9, 4e9))
     limit: Callable[[], None] = lambda: _limit(resource.RLIMIT_AS, size)  # noqa: E731
     ended = start(_command(output), folder=folder, prepare=limit, fresh=True).wait()
@@ -113,39 +113,39 @@ KINDS: Mapping[str, Callable[[Random, Path, Path, str], Outcome]] = {
 
 
 @contextmanager
-def mounted(place: Path, options: str) -> Iterator[str]:
-    """A disk of its own at `place`; or why there is none: only an administrator may mount."""
-    refused = _mount("-t", "tmpfs", "-o", options, "tmpfs", place)
+def mounted(mount_point: Path, options: str) -> Iterator[str]:
+    """Mount a tmpfs; yields the error, empty on success: only an administrator may mount."""
+    error = _mount("-t", "tmpfs", "-o", options, "tmpfs", mount_point)
     try:
-        yield refused
+        yield error
     finally:
-        if not refused:
-            subprocess.run(["umount", place], check=True)
+        if not error:
+            subprocess.run(["umount", mount_point], check=True)
 
 
 def _mount(*words: str | Path) -> str:
     try:
-        done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
+        process = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
     except OSError as error:
         return str(error.strerror)
-    return done.stderr.strip() and "this user may not mount"
+    return process.stderr.strip() and "this user may not mount"
 
 
-def _limit(what: int, most: int) -> None:
-    resource.setrlimit(what, (most, most))
+def _limit(kind: int, value: int) -> None:
+    resource.setrlimit(kind, (value, value))
 
 
 def _command(output: str) -> tuple[str, ...]:
-    return tuple(word.format(f"place/{output}") for word in COMMANDS[output])
+    return tuple(word.format(f"disk/{output}") for word in COMMANDS[output])
 
 
 def _fault(ended: ProcessResult, folder: Path, output: str) -> str:
-    """Exit 0 with the output or 2 without; nothing besides but what a resume needs."""
+    """The violation: exit code 0 comes with the output, 2 without; no other files but resume data."""
     fault = message_fault(ended, names=NAMES) or verification_fault(ended.log)
-    there = {path.name for path in (folder / "place").iterdir()}
-    state = {name for name in there if STATE.fullmatch(name)} if ended.code else set()
-    if extra_files := there - state - ({output} if ended.code == 0 else set()):
-        fault = fault or f"left in place although it failed: {', '.join(sorted(extra_files))}"
+    present = {path.name for path in (folder / "disk").iterdir()}
+    state = {name for name in present if STATE.fullmatch(name)} if ended.code else set()
+    if extra_files := present - state - ({output} if ended.code == 0 else set()):
+        fault = fault or f"left behind: {', '.join(sorted(extra_files))}"
     return fault
 
 
@@ -157,16 +157,15 @@ def _rerun_fault(baseline: Path, folder: Path, output: str) -> str:
 
 
 def _mismatch(baseline: Path, folder: Path, output: str) -> str:
-    ours, theirs = (root / "place" / output for root in (baseline, folder))
-    if ours.suffix in {".png", ".tif"}:
-        return "" if ours.read_bytes() == theirs.read_bytes() else "other bytes"
-    return difference(probe_output(ours), probe_output(theirs))
+    expected, actual = (root / "disk" / output for root in (baseline, folder))
+    if expected.suffix in {".png", ".tif"}:
+        return "" if expected.read_bytes() == actual.read_bytes() else "other bytes"
+    return difference(probe_output(expected), probe_output(actual))
 
 
 def _outcome(kind: str, ended: ProcessResult, fault: str, description: str) -> Outcome:
-    how = "refused" if ended.code else "done"
     return Outcome(
-        kind=f"{kind}: {how}",
+        kind=f"{kind}: {'refused' if ended.code else 'done'}",
         fault=fault,
         description=description,
         seconds=ended.seconds,

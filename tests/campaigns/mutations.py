@@ -1,4 +1,4 @@
-"""Files harmed at random, through every command that reads one: a good result, or one sentence."""
+"""Randomly corrupted files through every command: a verified result, or one sentence."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from freezeframe.tests.campaigns.mutate import mutate_bytes
-from freezeframe.tests.campaigns.process import fork, run
-from freezeframe.tests.campaigns.promises import (
+from freezeframe.tests.campaigns.invariants import (
     Contents,
     Outcome,
     decode_fault,
@@ -20,6 +18,8 @@ from freezeframe.tests.campaigns.promises import (
     rejection_kind,
     verification_fault,
 )
+from freezeframe.tests.campaigns.mutate import mutate_bytes
+from freezeframe.tests.campaigns.process import fork, run
 from freezeframe.tests.campaigns.seeds import PHOTOS, whole_files, write_folder
 
 CASES = 1000
@@ -28,15 +28,15 @@ FAST = ("--network", "none", "--iterations", "2", "--min-blur", "0.5")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One command on one harmed file."""
+    """One command on one corrupted file."""
 
     arguments: tuple[str, ...]
-    output: str  # empty where the command writes nothing
-    names: tuple[str, ...]  # one of which a refusal must name
+    output: str  # empty if the command writes nothing
+    names: tuple[str, ...]  # an error message must name one of them
 
 
 def prepare(folder: Path) -> None:
-    """Make the whole files; in a process of its own, for the libraries start threads."""
+    """Write the valid files, in a process of its own because the libraries start threads."""
     ended = fork(
         lambda: (whole_files(folder / "whole"), write_folder(folder / "frames")), folder=folder
     ).wait()
@@ -44,23 +44,23 @@ def prepare(folder: Path) -> None:
 
 
 def case(random: Random, baseline: Path, folder: Path) -> Outcome:
-    """Harm one file, give it to one command, see whether all promises hold."""
+    """Corrupt one file, run one command on it, and check the invariants."""
     files = sorted((baseline / "whole").iterdir())
-    chosen = random.choice(files)
+    file = random.choice(files)
     content, mutations = mutate_bytes(
-        chosen.read_bytes(), random, [file.read_bytes() for file in random.choices(files, k=2)]
+        file.read_bytes(), random, [other.read_bytes() for other in random.choices(files, k=2)]
     )
-    source = folder / f"in{chosen.suffix}"
+    source = folder / f"in{file.suffix}"
     source.write_bytes(content)
-    photo = chosen.suffix.lower() in PHOTOS
-    plans = _photo_plans(source, baseline, random) if photo else _video_plans(source, chosen.name, random)
+    photo = file.suffix.lower() in PHOTOS
+    plans = _photo_plans(source, baseline, random) if photo else _video_plans(source, file.name, random)
     plan = random.choice(plans)()
-    description = f"{chosen.name} ({mutations}): {' '.join(plan.arguments)}"
+    description = f"{file.name} ({mutations}): {' '.join(plan.arguments)}"
     return evaluate_command(plan, folder, description)
 
 
 def evaluate_command(plan: Plan, folder: Path, description: str) -> Outcome:
-    """Run the command and hold it to the promises."""
+    """Run the command and check the invariants."""
     before = Contents.of(folder)
     ended = run(plan.arguments, folder=folder)
     after = Contents.of(folder)
@@ -82,11 +82,11 @@ def evaluate_command(plan: Plan, folder: Path, description: str) -> Outcome:
     )
 
 
-def _video_plans(source: Path, chosen: str, random: Random) -> list[Callable[[], Plan]]:
+def _video_plans(source: Path, original: str, random: Random) -> list[Callable[[], Plan]]:
     name, suffix = source.name, random.choice((".mkv", ".mp4", ".mov"))
     fast = FAST if random.random() < 0.94 else ()
     skip = ("--skip-damaged",) if random.random() < 0.4 else ()
-    if "__" in chosen:  # a real clip, of more frames than need be worked on
+    if "__" in original:  # a real clip, with many frames
         skip = (*skip, "--end", "0.3")
 
     def video(output: str) -> Callable[[], Plan]:
@@ -125,14 +125,14 @@ def _photo_plans(source: Path, baseline: Path, random: Random) -> list[Callable[
     return [*[restore] * 3, restore_folder, *[probe] * 2, *[burst] * 2, *[video] * 2]
 
 
-def _beside(source: Path, baseline: Path, place: str, *, count: int) -> list[str]:
-    """Put the harmed picture among whole ones of the same size, in a folder of its own."""
-    folder = source.parent / place
+def _beside(source: Path, baseline: Path, folder_name: str, *, count: int) -> list[str]:
+    """Put the corrupted picture among valid ones of the same size, in a folder of its own."""
+    folder = source.parent / folder_name
     folder.mkdir()
     source.rename(folder / source.name)
     for number in range(count):
         shutil.copyfile(baseline / "frames" / f"{number:06d}.png", folder / f"{number:06d}.png")
-    return [f"{place}/{name}" for name in _order(folder)]
+    return [f"{folder_name}/{name}" for name in _order(folder)]
 
 
 def _order(folder: Path) -> Iterator[str]:

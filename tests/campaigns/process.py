@@ -1,7 +1,7 @@
-"""The real command in a process of its own, watched: its exit code, its words, its time, its memory.
+"""The command in a process of its own, with its exit code, output, time and memory.
 
-A fork of this process, in which the libraries are loaded already, saves three seconds of imports a case. What
-starts anew (`fresh`) is what a user types, and is taken where the start itself is on trial.
+A fork of this process, which has loaded the libraries, saves three seconds of imports per case. A `fresh`
+process starts Python as a user does, for tests of the start itself.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / "cli.py"
-TIMEOUT_S = 240.0  # seconds on the clock, on a machine that has other work too
-CPU_LIMIT_S = 90  # seconds on the processor; a case needs one or two
+TIMEOUT_S = 240.0  # seconds of wall time, on a busy machine
+CPU_LIMIT_S = 90  # seconds of CPU time; a case needs one or two
 MEMORY_LIMIT_MB = 2500.0  # megabytes; the libraries alone take 300
-_PAUSE = 0.02  # seconds between looks at a running process
+_PAUSE = 0.02  # seconds between two polls of a process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessResult:
-    """How a process ended."""
+    """Result of a process."""
 
-    code: int  # the exit code, or minus the signal that it died of
+    code: int  # the exit code, or minus the signal that ended it
     log: str  # stdout and stderr
-    seconds: float  # on the clock
-    work: float  # seconds on the processor, of its children too
+    seconds: float  # wall time
+    work: float  # seconds of CPU time, with its children
     peak_mb: float  # megabytes
-    stop_reason: str = ""  # why it was stopped from here: it took too long, or too much
+    stop_reason: str = ""  # the limit that it exceeded
 
 
 class Running:
-    """A process at work."""
+    """A running process."""
 
     def __init__(self, pid: int, log: Path, folder: Path) -> None:
         self.pid, self._log, self._folder, self._start_time = pid, log, folder, time.monotonic()
@@ -60,13 +60,13 @@ class Running:
         return self._ended is not None
 
     def ended_before(self, work: float) -> bool:
-        """Whether it ends before it and its children have worked for so many seconds, however busy we are."""
+        """Whether it ends before it and its children have used `work` seconds of CPU time."""
         while not self._poll() and _work_in(self.pid, self._folder) < work:
             time.sleep(_PAUSE)
         return self._ended is not None
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> ProcessResult:
-        """Wait for the end; what takes longer or more memory than allowed is stopped."""
+        """Wait for the end; stop the process if it exceeds its time or memory."""
         reason = ""
         while not self._poll():
             if time.monotonic() - self._start_time > timeout_s:
@@ -80,7 +80,7 @@ class Running:
         return self._ended if not reason else _with_reason(self._ended, reason)
 
     def wait_for(self, seconds: float) -> ProcessResult:
-        """`wait`, from now on."""
+        """Wait for `seconds` from now."""
         return self.wait(time.monotonic() - self._start_time + seconds)
 
     def _poll(self) -> bool:
@@ -98,21 +98,21 @@ class Running:
 
 
 def nothing() -> None:
-    """What is prepared in a process where nothing needs to be."""
+    """No preparation."""
 
 
 def preload() -> None:
-    """Load what the command loads, so that a fork has it; nothing is computed, so no thread is started."""
+    """Load the modules of the command, for its forks; nothing is computed, so that no thread starts."""
     os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
     from freezeframe import cli
-    from freezeframe.models.registry import bundled as shipped
+    from freezeframe.models.registry import bundled
     from freezeframe.pipeline import api
-    from freezeframe.pipeline.commands import build_config as options
+    from freezeframe.pipeline.commands import build_config
     from freezeframe.pipeline.tasks import batch
     from freezeframe.pipeline.tasks.probe import run as probe
     from freezeframe.pipeline.tasks.restore import run as restore
 
-    assert all((cli, shipped, api, batch, options, probe, restore))
+    assert all((cli, bundled, api, batch, build_config, probe, restore))
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "a fork of several threads may hang"
 
 
@@ -123,7 +123,7 @@ def start(
     prepare: Callable[[], None] = nothing,
     fresh: bool = False,
 ) -> Running:
-    """Run `freezeframe` with `arguments` inside `folder`; what it says goes into a log beside the folder."""
+    """Run `freezeframe` with `arguments` inside `folder`; its output goes into a log beside the folder."""
     words = [str(argument) for argument in arguments]
     log = _log(folder)
     if not fresh:
@@ -134,12 +134,12 @@ def start(
             stderr=subprocess.STDOUT, start_new_session=True,
             preexec_fn=lambda: _prepared(prepare),  # noqa: PLW1509  # there is one thread
         )  # fmt: skip
-    child.returncode = 0  # it is waited for by its number, not by Popen
+    child.returncode = 0  # the caller waits for its process id, not for Popen
     return Running(child.pid, log, folder)
 
 
 def fork(call: Callable[[], object], *, folder: Path, prepare: Callable[[], None] = nothing) -> Running:
-    """Run a function in a child, as a process of its own session inside `folder`."""
+    """Run a function in a child process with its own session, inside `folder`."""
     log = _log(folder)
     sys.stdout.flush()
     pid = os.fork()
@@ -154,15 +154,15 @@ def run(arguments: Sequence[str | Path], *, folder: Path, fresh: bool = False) -
 
 
 def alive_in(folder: Path) -> list[int]:
-    """Processes that work in `folder`."""
-    numbers = [int(place.name) for place in Path("/proc").iterdir() if place.name.isdigit()]
+    """Ids of the processes with a working directory inside `folder`."""
+    numbers = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     return [number for number in numbers if _works_in(number, folder)]
 
 
 def _works_in(pid: int, folder: Path) -> bool:
     with suppress(OSError):
-        place = os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115  # it may be gone
-        return f"{place}/".startswith(f"{folder}/")
+        directory = os.readlink(f"/proc/{pid}/cwd")  # noqa: PTH115  # the process may be gone
+        return f"{directory}/".startswith(f"{folder}/")
     return False
 
 
@@ -173,7 +173,7 @@ def _log(folder: Path) -> Path:
 
 def _prepared(prepare: Callable[[], None]) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 5))
-    # A shell has it ignored by what it starts in the background, and so would every process from here on.
+    # Shells make background processes ignore SIGINT, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     prepare()
 
@@ -188,7 +188,7 @@ def _command(words: Sequence[str]) -> None:
 
 
 def _child(call: Callable[[], object], folder: Path, log: Path, prepare: Callable[[], None]) -> None:
-    """Never returns: what is below this fork on the stack belongs to the parent."""
+    """Never returns: the stack below belongs to the parent."""
     code = 70
     try:
         os.setsid()
@@ -201,7 +201,7 @@ def _child(call: Callable[[], object], folder: Path, log: Path, prepare: Callabl
         os.dup2(1, 2)
         _prepared(prepare)
         code = _code_of(call)
-        threading._shutdown()  # type: ignore[attr-defined]  # as at the end of Python itself
+        threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does at its end
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -214,21 +214,21 @@ def _code_of(call: Callable[[], object]) -> int:
         call()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # as Python itself does with what nobody caught
+    except BaseException:  # as the interpreter does with an uncaught exception
         traceback.print_exc()
         return 1
     return 0
 
 
 def _work_in(pid: int, folder: Path) -> float:
-    """Seconds on the processor of a process, of its ended children and of whoever else works in `folder`."""
+    """CPU seconds of a process, of its ended children and of the other processes in `folder`."""
     return _work(pid, ended_children=True) + sum(_work(other) for other in alive_in(folder) if other != pid)
 
 
 def _work(pid: int, *, ended_children: bool = False) -> float:
     with suppress(OSError, ValueError, IndexError):
-        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, facts[11 : 15 if ended_children else 13])) / os.sysconf("SC_CLK_TCK")
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11 : 15 if ended_children else 13])) / os.sysconf("SC_CLK_TCK")
     return 0.0
 
 

@@ -1,4 +1,4 @@
-"""Something else happens while the command works: nothing of anybody's is lost or mixed up."""
+"""Concurrent changes of sources and outputs while the command runs: no file is lost or mixed up."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
-from freezeframe.tests.campaigns.process import ProcessResult, fork, run, start
-from freezeframe.tests.campaigns.promises import (
+from freezeframe.tests.campaigns.invariants import (
     Contents,
     Outcome,
     file_fault,
     message_fault,
     verification_fault,
 )
+from freezeframe.tests.campaigns.process import ProcessResult, fork, run, start
 from freezeframe.tests.campaigns.results import difference, probe_output
 from freezeframe.tests.campaigns.seeds import write_clip, write_folder
 
@@ -26,7 +26,7 @@ OUTPUTS = ("out.mp4", "out.mkv", "out")
 
 
 def prepare(folder: Path) -> None:
-    """Two clips and two folders of images, and how long each takes alone."""
+    """Two clips and two folders of images, and the CPU time of each."""
 
     def write() -> None:
         for number, name in enumerate(("one", "two")):
@@ -44,7 +44,7 @@ def case(random: Random, baseline: Path, folder: Path) -> Outcome:
 
 
 def two_runs(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
-    """Two runs on one output: one does it, the other says so."""
+    """Two runs on one output: one writes it, the other reports the conflict."""
     one = _copy_source(baseline, folder, random.choice(("one.mp4", "one")))
     two = random.choice((one, _copy_source(baseline, folder, "two.mp4")))
     output = random.choice(OUTPUTS)
@@ -56,7 +56,7 @@ def two_runs(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome
     ends = [(one, first.wait()), (two, second.wait())]
     done = [(source, ended) for source, ended in ends if ended.code == 0]
     faults = [message_fault(ended, names=(output,)) for _, ended in ends]
-    faults += [_not_said(ended, "another run", "exists already") for _, ended in ends if ended.code == 2]
+    faults += [_unreported(ended, "another run", "exists already") for _, ended in ends if ended.code == 2]
     faults += [verification_fault(ended.log) for _, ended in done]
     faults.append("" if len(done) == 1 else f"{len(done)} of two runs ended well")
     faults.append(file_fault(before, Contents.of(folder), written=[output], done=True, output=output))
@@ -66,7 +66,7 @@ def two_runs(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome
 
 
 def output_appears(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
-    """A file, or a filled folder, comes under the output's name: it stays as it is, and the run says so."""
+    """A file or folder appears under the output's name: it stays unchanged, and the run reports it."""
     source = _copy_source(baseline, folder, random.choice(("one.mp4", "one")))
     output = random.choice(OUTPUTS)
     signal_delay = random.uniform(0, 1) * _work(baseline, source)
@@ -76,18 +76,18 @@ def output_appears(random: Random, baseline: Path, folder: Path, kind: str) -> O
         _write_foreign(folder / output)
     foreign = Contents.of(folder / output) if output == "out" else Contents.of(folder)
     ended = running.wait()
-    later = Contents.of(folder / output) if output == "out" else Contents.of(folder)
-    mine = [name for name in foreign.digests if output in {"out", name}]
-    lost = [name for name in mine if later.digests.get(name) != foreign.digests[name]]
-    faults = [f"what appeared as {output} was overwritten" if lost and not late else ""]
+    after = Contents.of(folder / output) if output == "out" else Contents.of(folder)
+    names = [name for name in foreign.digests if output in {"out", name}]
+    lost = [name for name in names if after.digests.get(name) != foreign.digests[name]]
+    faults = [f"the foreign {output} was overwritten" if lost and not late else ""]
     faults.append(message_fault(ended, names=(output,)))
     if not late and ended.code == 0:
-        faults.append("said nothing of the output that appeared")
+        faults.append("did not report the foreign output")
     return _outcome(kind, faults, f"video {source} {output}, which appears after {signal_delay:.2f} s", ended)
 
 
 def source_changes(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
-    """The source is another file before the run ends: the result is of one of them, never of both."""
+    """The source is replaced during the run: the result is that of one of both files."""
     source = _copy_source(baseline, folder, "one.mp4")
     output, change = random.choice(OUTPUTS), random.choice(tuple(CHANGES))
     signal_delay = random.uniform(0, 1) * _work(baseline, source)
@@ -97,12 +97,10 @@ def source_changes(random: Random, baseline: Path, folder: Path, kind: str) -> O
     ended = running.wait()
     faults = [message_fault(ended, names=(source, output)), verification_fault(ended.log)]
     if ended.code == 0:
-        normalize_fault = [
+        one, two = (
             _differs_from_reference(baseline, folder, name, output) for name in ("one.mp4", "two.mp4")
-        ]
-        faults.append(
-            normalize_fault[0] and normalize_fault[1] and f"mixed of two sources: {normalize_fault[0]}"
         )
+        faults.append(one and two and f"mixed of two sources: {one}")
     elif (folder / output).exists():
         faults.append("left an output although it failed")
     description = f"video {source} {output}; {change} after {signal_delay:.2f} s"
@@ -110,14 +108,14 @@ def source_changes(random: Random, baseline: Path, folder: Path, kind: str) -> O
 
 
 def image_changes(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
-    """One image of a folder is replaced or removed on the way."""
+    """One image of a folder is replaced or removed during the run."""
     source = _copy_source(baseline, folder, "one")
     image = folder / source / f"{random.randrange(FRAMES):06d}.png"
-    signal_delay, gone = random.uniform(0, 1) * _work(baseline, source), random.random() < 0.5
+    signal_delay, remove = random.uniform(0, 1) * _work(baseline, source), random.random() < 0.5
     output = random.choice(OUTPUTS)
     running = start(("video", source, output, *FAST), folder=folder)
     running.ended_before(signal_delay)
-    if gone:
+    if remove:
         image.unlink()
     else:
         shutil.copyfile(baseline / "two" / "000003.png", image)
@@ -127,14 +125,13 @@ def image_changes(random: Random, baseline: Path, folder: Path, kind: str) -> Ou
         faults.append(_differs_from_reference(baseline, folder, source, output))
     elif (folder / output).exists():
         faults.append("left an output although it failed")
-    description = (
-        f"video {source} {output}; {image.name} {'goes' if gone else 'changes'} after {signal_delay:.2f} s"
-    )
+    change = "removed" if remove else "replaced"
+    description = f"video {source} {output}; {image.name} {change} after {signal_delay:.2f} s"
     return _outcome(kind, faults, description, ended)
 
 
 def names_collide(random: Random, baseline: Path, folder: Path, kind: str) -> Outcome:
-    """Report, JSON or plot under the name of something else: refused, and everything is as it was."""
+    """Report, JSON or plot under the name of another file: refused, and nothing changes."""
     _copy_source(baseline, folder, "one.mp4")
     _copy_source(baseline, folder, "two")
     shutil.copyfile(baseline / "one" / "000000.png", folder / "photo.png")
@@ -144,11 +141,11 @@ def names_collide(random: Random, baseline: Path, folder: Path, kind: str) -> Ou
     before = Contents.of(folder)
     ended = run(words, folder=folder)
     after = Contents.of(folder)
-    harmed = [name for name in before.modified_in(after) if name != "words.json"]  # an earlier report may go
+    changed = [name for name in before.modified_in(after) if name != "words.json"]  # an earlier report may go
     new = [name for name in before.new_in(after) if not name.startswith(".")]
-    faults = [f"harmed: {', '.join(harmed)}" if harmed else ""]
-    faults.append("" if ended.code == 2 else f"exit code {ended.code}, though two things have one name")
-    faults.append(f"wrote {', '.join(new)} all the same" if new else "")
+    faults = [f"changed: {', '.join(changed)}" if changed else ""]
+    faults.append("" if ended.code == 2 else f"exit code {ended.code}, although two files have one name")
+    faults.append(f"wrote {', '.join(new)} nevertheless" if new else "")
     faults.append(message_fault(ended, names=words[1:]))
     return _outcome(kind, faults, " ".join(words), ended)
 
@@ -205,11 +202,11 @@ def _delete(path: Path, other: Path, random: Random) -> None:
 
 
 CHANGES: Mapping[str, Callable[[Path, Path, Random], None]] = {
-    "another file takes its place": _replace,
-    "it is rewritten in place": _rewrite,
-    "it is cut": _truncate,
-    "it grows": _append,
-    "it is deleted": _delete,
+    "replaced": _replace,
+    "rewritten in place": _rewrite,
+    "truncated": _truncate,
+    "appended to": _append,
+    "deleted": _delete,
 }
 
 
@@ -234,7 +231,7 @@ def _write_foreign(path: Path) -> None:
     (path / "notes.txt").write_text("precious")
 
 
-def _not_said(ended: ProcessResult, *words: str) -> str:
+def _unreported(ended: ProcessResult, *words: str) -> str:
     return "" if any(word in ended.log for word in words) else f"names no cause: {ended.log.strip()[-160:]}"
 
 

@@ -1,4 +1,4 @@
-"""What a result holds, read by plain PyAV in a process of its own, and whether two results are the same."""
+"""Contents of a result, decoded by plain PyAV in a process of its own, and comparison of two results."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ OutputFacts = dict[str, Any]
 
 
 def probe_output(path: Path) -> OutputFacts:
-    """Pictures, times, sound and bytes of a file, or of every file of a folder."""
-    ended = fork(lambda: print(json.dumps(_probe_output(path))), folder=path.parent).wait()  # noqa: T201
+    """Pictures, timestamps, sound and bytes of a file, or of every file of a folder, as hashes."""
+    process = fork(lambda: print(json.dumps(_probe_output(path))), folder=path.parent).wait()  # noqa: T201
     try:
-        return dict(json.loads(ended.log.splitlines()[-1]))
+        return dict(json.loads(process.log.splitlines()[-1]))
     except (ValueError, IndexError):
-        return {"unreadable": ended.log.strip()[-200:] or ended.code}
+        return {"unreadable": process.log.strip()[-200:] or process.code}
 
 
 def difference(expected: OutputFacts, actual: OutputFacts) -> str:
-    """How the pictures, times or sound of `actual` differ; nothing where they are the same."""
+    """The first difference of pictures, timestamps or sound; empty if they are equal."""
     for name in ("unreadable", "files", "times", "sound", "pictures"):
-        ours, theirs = expected.get(name), actual.get(name)
-        if ours == theirs:
+        reference, value = expected.get(name), actual.get(name)
+        if reference == value:
             continue
-        if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-            mismatch = [k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
-            return f"other {name}: {len(mismatch)} of {len(ours)}, the first is number {mismatch[0]}"
-        return f"other {name}: {_short(theirs)}, not {_short(ours)}"
+        if isinstance(reference, list) and isinstance(value, list) and len(reference) == len(value):
+            mismatch = [k for k, (a, b) in enumerate(zip(reference, value, strict=True)) if a != b]
+            return f"other {name}: {len(mismatch)} of {len(reference)}, the first is number {mismatch[0]}"
+        return f"other {name}: {_short(value)}, not {_short(reference)}"
     return ""
 
 
@@ -39,17 +39,17 @@ def _probe_output(path: Path) -> OutputFacts:
         return {"files": [f"{file.name} {_digest(file.read_bytes())}" for file in sorted(path.iterdir())]}
     import av
 
-    shown: list[tuple[str, str]] = []
+    frames: list[tuple[str, str]] = []
     with av.open(str(path), metadata_errors="replace") as container:
         for frame in container.decode(video=0):
-            shown.append((_digest(b"".join(map(bytes, frame.planes))), str(frame.time)))
+            frames.append((_digest(b"".join(map(bytes, frame.planes))), str(frame.time)))
     with av.open(str(path), metadata_errors="replace") as container:
         sound = [_digest(bytes(packet)) for packet in container.demux() if packet.stream.type == "audio"]
     return {
-        "pictures": [picture for picture, _ in shown],
-        "times": [time for _, time in shown],
+        "pictures": [picture for picture, _ in frames],
+        "times": [time for _, time in frames],
         "sound": sound,
-        # Every Matroska file has a number of its own.
+        # Every Matroska file has a random identifier.
         "bytes": "" if path.suffix == ".mkv" else _digest(path.read_bytes()),
     }
 

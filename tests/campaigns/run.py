@@ -1,6 +1,6 @@
 """Run campaigns: `python -m tests.campaigns.run [mutations ...] [--seed S] [--count N | --case N]`.
 
-A case is made from the seed and its number alone, so that each can be tried again by itself.
+A case depends on the seed and its number alone, so that each can be repeated by itself.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from random import Random
 from typing import Protocol, cast
 
+from freezeframe.tests.campaigns.invariants import Outcome
 from freezeframe.tests.campaigns.process import fork, preload, run
-from freezeframe.tests.campaigns.promises import Outcome
 from freezeframe.tests.campaigns.seeds import write_clip
 from freezeframe.tests.campaigns.table import Tally, format_page
 
@@ -26,7 +26,7 @@ SEED = 16
 
 
 class Campaign(Protocol):
-    """Cases by number, each made from its own random numbers and from what was prepared once for all."""
+    """Cases by number, each from its own random numbers and a common baseline."""
 
     @property
     def CASES(self) -> int: ...  # noqa: N802
@@ -39,16 +39,16 @@ class Campaign(Protocol):
 def main(words: Sequence[str] | None = None) -> int:
     args = _arguments(words)
     preload()
-    tallies = [_campaign(name, campaign, args) for name, campaign in _chosen(args)]
+    tallies = [_campaign(name, campaign, args) for name, campaign in _selected(args)]
     if args.out:
         args.out.write_text(format_page(tallies, seed=args.seed))
     sys.stdout.write(format_page(tallies, seed=args.seed))
     return int(any(tally.faults for tally in tallies))
 
 
-def _chosen(args: argparse.Namespace) -> Iterator[tuple[str, Campaign]]:
+def _selected(args: argparse.Namespace) -> Iterator[tuple[str, Campaign]]:
     if args.folder:
-        from freezeframe.tests.campaigns.given import FolderCampaign
+        from freezeframe.tests.campaigns.folder_campaign import FolderCampaign
 
         yield args.folder.name, FolderCampaign(args.folder)
         return
@@ -61,24 +61,24 @@ def _campaign(name: str, campaign: Campaign, args: argparse.Namespace) -> Tally:
     numbers = range(args.first, end) if args.case is None else [args.case]
     tally = Tally(name=name, start_time=time.monotonic())
     # Not a TemporaryDirectory: it would be removed at the end of every forked process too.
-    place = Path(tempfile.mkdtemp(prefix="campaign"))
+    folder = Path(tempfile.mkdtemp(prefix="campaign"))
     try:
-        baseline = place / "whole"
+        baseline = folder / "whole"
         baseline.mkdir()
-        _compile(place)
+        _compile(folder)
         campaign.prepare(baseline)
         for number, outcome in _cases(campaign, numbers, baseline, args):
             tally.add(number, outcome)
             _print_outcome(f"{name} {number}", args, outcome)
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
     return tally.ended(time.monotonic())
 
 
-def _compile(place: Path) -> None:
-    """Kernels are compiled at their first use on a machine, and kept: no case must take that long."""
-    fork(lambda: write_clip(place / "in.mp4", frames=4), folder=place).wait()
-    run(("video", "in.mp4", "out.mkv", "--network", "none", "--min-blur", "0.5"), folder=place)
+def _compile(folder: Path) -> None:
+    """Compile the kernels, which are cached on disk, before the first case."""
+    fork(lambda: write_clip(folder / "in.mp4", frames=4), folder=folder).wait()
+    run(("video", "in.mp4", "out.mkv", "--network", "none", "--min-blur", "0.5"), folder=folder)
 
 
 def _cases(
@@ -98,7 +98,7 @@ def _cases(
 
 def _print_outcome(case: str, args: argparse.Namespace, outcome: Outcome) -> None:
     if outcome.fault or args.verbose or args.case is not None:
-        sys.stdout.write(f"{case}: {outcome.fault or 'held'} [{outcome.kind}] {outcome.description}\n")
+        sys.stdout.write(f"{case}: {outcome.fault or 'passed'} [{outcome.kind}] {outcome.description}\n")
         sys.stdout.flush()
 
 
@@ -108,10 +108,10 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="instead: every file of this folder, once")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--count", type=int, help="how many cases of each; else as many as it is made for")
-    parser.add_argument("--case", type=int, help="only this one, told in full")
-    parser.add_argument("--keep", type=Path, help="copy each case's folder and log there")
-    parser.add_argument("--out", type=Path, help="write the tables there, as Markdown")
+    parser.add_argument("--count", type=int, help="cases of each campaign; default: all")
+    parser.add_argument("--case", type=int, help="only this case, with its description")
+    parser.add_argument("--keep", type=Path, help="copy the folder and log of each case here")
+    parser.add_argument("--out", type=Path, help="write the tables here, as Markdown")
     parser.add_argument("--verbose", action="store_true", help="a line for every case")
     return parser.parse_args(words)
 

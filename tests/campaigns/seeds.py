@@ -1,4 +1,4 @@
-"""Tiny whole files of every kind that is read: made here, and the awkward and real ones where they are."""
+"""Small valid files of every readable format: rendered here, and the awkward and real ones of `shared`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from freezeframe.tests.campaigns.process import ROOT
 
 SHARED = ROOT.parent / "shared"
-LARGEST = 65_000  # bytes of a file that is worth a thousand runs
+LARGEST = 65_000  # bytes; larger files take too long for a thousand runs
 PHOTOS = frozenset({".jpg", ".png", ".tif", ".webp", ".gif", ".heic", ".bmp"})
 VIDEOS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {  # name: codec, pixels, options of the container
     "h264.mp4": ("libx264", "yuv420p", {}),
@@ -30,7 +30,7 @@ VIDEOS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {  # name: codec, pix
 def write_clip(
     path: Path, *, frames: int = 12, seed: int = 0, kind: str = "h264.mp4", sound: bool = True
 ) -> Path:
-    """A street of colours that pans 6 pixels a frame and is smeared by 4: 160x120, 25 frames a second."""
+    """A pan of 6 pixels per frame over a random texture, blurred by 4 pixels: 160x120, 25 fps."""
     import av
 
     codec, pixels, options = VIDEOS[kind]
@@ -63,7 +63,7 @@ def pictures(count: int, seed: int) -> Iterator[Any]:
 
 
 def write_folder(folder: Path, *, frames: int = 8, seed: int = 0) -> Path:
-    """The same as numbered PNG."""
+    """The same as numbered PNG files."""
     from PIL import Image
 
     folder.mkdir()
@@ -73,7 +73,7 @@ def write_folder(folder: Path, *, frames: int = 8, seed: int = 0) -> Path:
 
 
 def whole_files(folder: Path) -> None:
-    """Fill `folder` with whole files, named by what they are."""
+    """Fill `folder` with valid files, named by their format."""
     folder.mkdir(exist_ok=True)
     for kind in VIDEOS:
         write_clip(folder / kind, kind=kind)

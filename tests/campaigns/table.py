@@ -1,4 +1,4 @@
-"""Counts of outcomes, and the page that shows them."""
+"""Counts of outcomes as a Markdown page."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from freezeframe.tests.campaigns.promises import Outcome
+from freezeframe.tests.campaigns.invariants import Outcome
 
 HEAD = """# Campaigns
 
-What the command promises whatever is given to it, tried on cases drawn at random from a seed: no source is
-harmed, nothing half-written stands under an output's name, nothing ends in a traceback, no run hangs or takes
-more memory than it may, nothing is left behind but what a resume needs, the sheet passes or one sentence
-names the file and the cure, and a second reader reads what was written.
+Robustness of the commands on randomly corrupted inputs, generated from a seed. In every case: no source is
+changed, no partial file stands under an output's name, no traceback is shown, no run hangs or exceeds its
+memory limit, nothing but resume data remains, the verification passes or one sentence names the file and the
+cure, and a second reader decodes the output.
 
-    make campaign                                              # all of it, hours
-    python -m tests.campaigns.run mutations --seed {seed} --case 7   # one case again, told in full
+    make campaign                                              # all of it, hours; writes this page
+    python -m tests.campaigns.run mutations --seed {seed} --case 7   # one case again, in full
+    python -m tests.campaigns.run --folder DIR                 # every file of a collection
 
 """
 
@@ -39,12 +40,12 @@ class Tally:
 
     @property
     def faults(self) -> dict[str, list[int]]:
-        """Numbers of the cases by the kind of promise that they broke."""
-        found: defaultdict[str, list[int]] = defaultdict(list)
+        """Numbers of the cases by the kind of violation."""
+        numbers: defaultdict[str, list[int]] = defaultdict(list)
         for number, outcome in self.outcomes:
             if outcome.fault:
-                found[normalize_fault(outcome.fault)].append(number)
-        return dict(sorted(found.items(), key=lambda kind: -len(kind[1])))
+                numbers[normalize_fault(outcome.fault)].append(number)
+        return dict(sorted(numbers.items(), key=lambda kind: -len(kind[1])))
 
 
 def format_page(tallies: Sequence[Tally], *, seed: int) -> str:
@@ -53,7 +54,7 @@ def format_page(tallies: Sequence[Tally], *, seed: int) -> str:
     parts = [
         HEAD.format(seed=seed),
         f"## Counts, seed {seed}\n",
-        "| campaign | cases | all promises held | broken | minutes | longest, s | most memory, MB |",
+        "| campaign | cases | passed | failed | minutes | longest, s | peak memory, MB |",
         "|---|---|---|---|---|---|---|",
         *rows,
         "",
@@ -63,7 +64,7 @@ def format_page(tallies: Sequence[Tally], *, seed: int) -> str:
 
 
 def normalize_fault(fault: str) -> str:
-    """A fault without its numbers and names, so that alike ones are counted together."""
+    """A fault without numbers and names, so that similar ones are counted together."""
     bare = re.sub(r"'[^']*'|\([^)]*\)", "...", fault) if not fault.startswith("traceback") else fault
     return (
         re.sub(r"\d+(\.\d+)?", "N", bare)[:160].replace("|", "/")
@@ -74,14 +75,14 @@ def normalize_fault(fault: str) -> str:
 
 def _row(tally: Tally) -> str:
     outcomes = [outcome for _, outcome in tally.outcomes]
-    broken = sum(bool(outcome.fault) for outcome in outcomes)
+    failed = sum(bool(outcome.fault) for outcome in outcomes)
     longest = max((outcome.seconds for outcome in outcomes), default=0.0)
     peak_mb = max((outcome.peak_mb for outcome in outcomes), default=0.0)
     cells = (
         tally.name,
         len(outcomes),
-        len(outcomes) - broken,
-        broken,
+        len(outcomes) - failed,
+        failed,
         f"{tally.minutes:.0f}",
         f"{longest:.0f}",
         f"{peak_mb:.0f}",
@@ -95,7 +96,7 @@ def _outcomes(tally: Tally) -> str:
     lines += [f"| {kind} | {count} |" for kind, count in kinds.most_common()]
     faults = [f"| {what} | {len(cases)} | {_first(cases)} |" for what, cases in tally.faults.items()]
     if faults:
-        lines += ["", "| broken promise | cases | numbers |", "|---|---|---|", *faults]
+        lines += ["", "| violation | cases | numbers |", "|---|---|---|", *faults]
     return "\n".join([*lines, ""])
 
 

@@ -1,4 +1,4 @@
-"""A small part of every campaign, and laws of what the campaigns are made with."""
+"""A small part of every campaign, and tests of the campaign tools."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from random import Random
 
 import pytest
 
+from tests.campaigns.invariants import Contents, Outcome, file_fault, message_fault
 from tests.campaigns.mutate import MUTATIONS, Mutation, mutate_bytes
 from tests.campaigns.process import ROOT, ProcessResult
-from tests.campaigns.promises import Contents, Outcome, file_fault, message_fault
 from tests.campaigns.results import difference
 from tests.campaigns.table import Tally, format_page
 
 WHOLE = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 8
 
 
-@pytest.mark.parametrize("harm", MUTATIONS, ids=lambda harm: harm.__name__)
-def test_the_same_number_gives_the_same_harm(harm: Mutation):
-    cases = [harm(WHOLE, Random(number)) for number in range(20)]
-    assert cases == [harm(WHOLE, Random(number)) for number in range(20)]
-    assert sum(case != WHOLE for case in cases) >= 15, "it harms"
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_the_same_number_gives_the_same_harm(mutation: Mutation):
+    cases = [mutation(WHOLE, Random(number)) for number in range(20)]
+    assert cases == [mutation(WHOLE, Random(number)) for number in range(20)]
+    assert sum(case != WHOLE for case in cases) >= 15, "most cases differ from the original"
 
 
 def test_every_harm_takes_what_another_left():
@@ -66,7 +66,7 @@ def test_harm_on_the_disk_is_seen(tmp_path: Path):
         return file_fault(before, Contents.of(tmp_path), written=["out.mp4"], done=done, output="out.mp4")
 
     assert fault(done=False) == ""
-    assert fault(done=True) == "said that it was done, and wrote nothing"
+    assert fault(done=True) == "succeeded, and wrote nothing"
     (tmp_path / ".out.mp4.freezeframe").mkdir()
     (tmp_path / ".out.mp4.freezeframe" / "job.json").write_text("{}")
     assert fault(done=False) == ""
@@ -76,7 +76,7 @@ def test_harm_on_the_disk_is_seen(tmp_path: Path):
     shutil.rmtree(tmp_path / ".out.mp4.freezeframe")
     assert fault(done=True) == ""
     (tmp_path / "in.mp4").write_bytes(b"other")
-    assert fault(done=True) == "harmed: in.mp4"
+    assert fault(done=True) == "changed: in.mp4"
 
 
 def test_results_differ_in_one_picture():
@@ -92,50 +92,50 @@ WATCHED = """
 import signal, sys, time
 from pathlib import Path
 from tests.campaigns.process import alive_in, fork
-from tests.campaigns.promises import decode_fault
+from tests.campaigns.invariants import decode_fault
 
-place = Path(sys.argv[1])
-assert fork(lambda: sys.exit("words"), folder=place).wait().code == 1
-assert fork(lambda: print("words"), folder=place).wait().log == "words\\n"
-slow = fork(lambda: time.sleep(60), folder=place)
+folder = Path(sys.argv[1])
+assert fork(lambda: sys.exit("words"), folder=folder).wait().code == 1
+assert fork(lambda: print("words"), folder=folder).wait().log == "words\\n"
+slow = fork(lambda: time.sleep(60), folder=folder)
 assert not slow.ended_within(0.2)
-assert alive_in(place) == [slow.pid]
+assert alive_in(folder) == [slow.pid]
 slow.send(signal.SIGTERM)
 assert slow.wait().code == -signal.SIGTERM
-assert not alive_in(place)
-assert fork(lambda: time.sleep(60), folder=place).wait(0.2).stop_reason == "was still running after 0 s"
-(place / "out.png").write_bytes(b"half")
-assert decode_fault(place, ["out.png"]).startswith("cannot be read back")
+assert not alive_in(folder)
+assert fork(lambda: time.sleep(60), folder=folder).wait(0.2).stop_reason == "was still running after 0 s"
+(folder / "out.png").write_bytes(b"half")
+assert decode_fault(folder, ["out.png"]).startswith("cannot be read back")
 """
 
 
 def test_a_process_is_watched(tmp_path: Path):
-    """Its code, its words, the signal it died of, whether it is still there, and what it wrote."""
-    place = tmp_path / "place"
-    place.mkdir()
+    """Exit code, output, signal, liveness and files of a forked process."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
     # A fork must not inherit the threads of other tests.
-    command = [sys.executable, "-c", WATCHED, str(place)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, "-c", WATCHED, str(folder)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_the_page_counts_what_happened():
     tally = Tally(name="kills", start_time=0.0)
-    tally.add(0, Outcome(kind="went on", seconds=2.0, peak_mb=300.0))
-    tally.add(7, Outcome(kind="went on", fault="left behind: x1", seconds=3.0, peak_mb=200.0))
+    tally.add(0, Outcome(kind="resumed", seconds=2.0, peak_mb=300.0))
+    tally.add(7, Outcome(kind="resumed", fault="left behind: x1", seconds=3.0, peak_mb=200.0))
     text = format_page([tally.ended(120.0)], seed=1)
     assert "| kills | 2 | 1 | 1 | 2 | 3 | 300 |" in text
     assert "| left behind: xN | 1 | 7 |" in text
 
 
-# Of each campaign so many cases that all of them take a few minutes on two cores.
+# Cases of each campaign; all of them take a few minutes on two cores.
 PARTS = {"mutations": 30, "kills": 6, "batches": 1, "races": 8, "limits": 6}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_of_every_campaign(name: str):
-    """In a process of its own, for a fork must not inherit the threads of other tests."""
+    """In a process of its own: a fork must not inherit the threads of other tests."""
     command = [sys.executable, "-m", "tests.campaigns.run", name, "--count", str(PARTS[name])]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr

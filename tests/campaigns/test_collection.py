@@ -1,4 +1,4 @@
-"""Every kind of awkward file that is known, through the whole command, each with its expected end."""
+"""Awkward files of every known kind through the complete command, each with its expected outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.campaigns.collection import check, check_file
 NAMED = "is of a format that FFmpeg cannot write and is left out"
 CLEAR = "has transparency, which is left out"
 
-# The end of each file, and words that must be said: none where nothing changes.
+# The outcome of each file, and words of its notes: none if nothing changes.
 AWKWARD = {
     "01_vfr.mp4": ("whole", ""),
     "02_rotated.mp4": ("whole", ""),
@@ -69,7 +69,7 @@ REAL = {
 
 @pytest.fixture(scope="module")
 def awkward(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """28 kinds of awkward files, made on the spot."""
+    """28 kinds of awkward files, generated."""
     tool = shared_data.parent / "tools" / "awkward_files.py"
     if not tool.is_file():
         pytest.skip(f"{tool.name} is not here")
@@ -85,7 +85,7 @@ def test_an_awkward_file(awkward: Path, tmp_path: Path, name: str) -> None:
     row = check_file(awkward / name, tmp_path)
     assert row.outcome == expected, row
     assert words in row.words
-    assert words or not row.words, "nothing is said where nothing is left out"
+    assert words or not row.words, "no notes if nothing is left out"
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_a_real_file(shared_data: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_a_collection_is_looked_through(tmp_path: Path) -> None:
-    """Nothing below the folder is forgotten, and no file ends the check."""
+    """Every file below the folder is checked, and no file ends the check."""
     deep = tmp_path / "in" / "deep"
     deep.mkdir(parents=True)
     (deep / "no.mp4").write_text("no video")

@@ -1,0 +1,1 @@
+"""The diagnosis of a clip or photo. Imports `stages` and `support`."""

@@ -1,4 +1,4 @@
-"""What ails a clip, before any work is done: where it is blurred, how far, in which direction and by what."""
+"""Diagnosis of a clip before any work: where it is blurred, how far, in which direction and why."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def probe(
 
     Args:
         source: A video file, a folder or a photo.
-        stride: Look at each n-th frame only; all are decoded, to find the cuts.
-        plot: Draw blur and sharpness over time and the most blurred frame here (.png, .svg or .pdf).
-        force: Replace a drawing that is there.
-        progress: Called with frames done since the last call and frames in all (None where unknown).
+        stride: Diagnose every `stride`-th frame; all are decoded, to detect the cuts.
+        plot: Path of a plot of blur and sharpness over time and of the most blurred frame (.png, .svg, .pdf).
+        force: Replace an existing plot.
+        progress: Called with the frames done since the last call and their total (None: unknown).
 
     Raises:
         UnreadableMedia: The source is no video, photo or folder of images.
-        UnwritableOutput: The drawing cannot go where it should.
-        MissingExtra: A drawing is asked for without matplotlib.
+        UnwritableOutput: The plot exists (without force) or cannot be written.
+        MissingExtra: A plot needs matplotlib.
     """
     if stride < 1:
         raise ValueError(f"stride must be 1 or more, not {stride}")
@@ -123,7 +123,7 @@ def _probe_clip(path: Path, stride: int, progress: ProgressCallback) -> tuple[Pr
 
 
 def _open(path: Path) -> VideoSource | ImageFolderSource:
-    # What is damaged is still worth a diagnosis.
+    # A damaged clip still gets a diagnosis.
     return open_folder(path) if path.is_dir() else open_video(path, skip_damaged=True)
 
 
@@ -137,7 +137,7 @@ def _is_rotated_90(source: VideoSource | ImageFolderSource) -> bool:
 
 
 def _frame_triplets(frames: Iterable[Frame]) -> Iterator[FrameTriplet]:
-    """Each frame between its neighbours of the same shot, None where it has none."""
+    """Each frame between its neighbours of the same shot; None at the ends of a shot."""
     before: Frame | None = None
     current: Frame | None = None
     for after in itertools.chain(frames, [None]):
@@ -148,7 +148,7 @@ def _frame_triplets(frames: Iterable[Frame]) -> Iterator[FrameTriplet]:
 
 
 class _ClipScanner:
-    """Goes over a clip frame by frame and notes what it sees."""
+    """Diagnoses a clip frame by frame."""
 
     def __init__(self, motion_survey: Survey) -> None:
         self._survey, self._flow_cache = motion_survey, FlowCache()
@@ -158,7 +158,7 @@ class _ClipScanner:
         self.most_blurred: Frame
 
     def add(self, triplet: FrameTriplet, *, sampled: bool) -> None:
-        """The next frame of the clip, with its neighbours."""
+        """Add the next frame of the clip; only a `sampled` one is diagnosed."""
         before, current, after = triplet
         self.frames += 1
         if before is None and current.index:
@@ -196,13 +196,13 @@ def _diagnose_frame(frame: Frame, clip: Clip, motion: Motion, position: int) -> 
         time=float(frame.time),
         blur_px=diagnosis.blur,
         blurred=bool(blurred_frames(motion, range(position, position + 1), GateConfig())),
-        camera=_camera_speed(motion.velocity[position], independent),
+        camera_speed=_camera_speed(motion.velocity[position], independent),
         diagnosis=diagnosis,
     )
 
 
 def _independent_motion(motion: Motion, position: int) -> Tensor:
-    """What moves otherwise than the camera. [H, W] in [0, 1]."""
+    """Probability of motion other than the camera's. [H, W] in [0, 1]."""
     neighbour = position + 1 if position + 1 < len(motion.velocity) else position - 1
     flow = motion.flows[position, neighbour]
     camera = fit_homography(flow.uv, flow.confidence)
@@ -210,14 +210,14 @@ def _independent_motion(motion: Motion, position: int) -> Tensor:
 
 
 def _diagnose_single_frame(frame: Frame) -> SampledFrame:
-    """What a frame without neighbours tells by itself."""
+    """Diagnose a frame without neighbours."""
     diagnosis = diagnose(frame.picture.linear())
     return SampledFrame(
         index=frame.index,
         time=float(frame.time),
         blur_px=diagnosis.blur,
         blurred=diagnosis.blur >= blur_threshold(frame.picture.size, GateConfig()),
-        camera=None,
+        camera_speed=None,
         diagnosis=diagnosis,
     )
 
@@ -228,12 +228,12 @@ def _camera_speed(velocity: Tensor, independent: Tensor) -> float | None:
 
 
 def _claim_plot(plot: Path, source: Path, *, force: bool) -> Claim:
-    """Where to draw, once it is sure that this can be done: a long clip must not be looked at for nothing."""
+    """Check that the plot can be written before a long clip is diagnosed."""
     if find_spec("matplotlib") is None:
-        raise MissingExtra("matplotlib", "plot", "Drawing a diagnosis")
+        raise MissingExtra("matplotlib", "plot", "Plotting a diagnosis")
     result = claim(plot, inputs=[source], force=force, trial=plot.suffix.lower() in PLOTS)
     if plot.suffix.lower() not in PLOTS:
-        raise UnwritableOutput(f"{plot}: draws {', '.join(PLOTS)} only; name such a file")
+        raise UnwritableOutput(f"{plot}: a plot is written as {', '.join(PLOTS)}; name such a file")
     return result
 
 

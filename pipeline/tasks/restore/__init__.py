@@ -1,0 +1,1 @@
+"""Single-image restoration of photos and videos. Imports `models`, `stages` and `support`."""

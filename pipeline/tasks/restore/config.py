@@ -1,28 +1,28 @@
-"""What a user may ask of `restore`, and what he is told of it."""
+"""Settings and results of `restore`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.verification import VerificationReport
 from freezeframe.pipeline.config import OutputConfig, Precision
+from freezeframe.pipeline.support.text_table import Status, align_columns, count_statuses
 
-Status = Literal["done", "skipped", "failed"]
-STATUSES: tuple[Status, ...] = get_args(Status)
 AUTO = "auto"
+SCHEMA = 1  # version of the JSON file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreConfig:
-    """Every knob."""
+    """Settings of `restore`."""
 
     model: str = AUTO  # a name of the catalogue, a file, or auto
-    tile: int | None = None  # pixels; None takes what fits into free memory
-    strength: float = 1.0  # 0 returns the input (enlarged, where the network enlarges), 1 the full result
+    tile: int | None = None  # side of a tile in pixels; None: by free memory
+    strength: float = 1.0  # 0 returns the input (upsampled by a network that upsamples), 1 the full result
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
     precision: Precision = "auto"
     output: OutputConfig = field(default_factory=OutputConfig)
@@ -36,34 +36,37 @@ class RestoreConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreResult:
-    """What became of one photo or video."""
+    """Result for one photo or video."""
 
     source: Path
     output: Path
     status: Status
-    reason: str  # who restored it and why, or why not
-    verification: VerificationReport | None = None  # of a video
+    reason: str  # the restorer and why it was chosen, or the error
+    verification: VerificationReport | None = None  # videos only
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        sheet = self.verification.to_dict() if self.verification else None
-        return {**asdict(replace(self, verification=None)), "verification": sheet}
+        verification = self.verification.to_dict() if self.verification else None
+        return {**asdict(replace(self, verification=None)), "verification": verification}
 
 
-def configure(*, output: Mapping[str, Any], **given: Any) -> RestoreConfig:
-    """What a user typed as a RestoreConfig; None keeps the default."""
+def configure(*, output: Mapping[str, Any], **fields: Any) -> RestoreConfig:
+    """Command-line options as a RestoreConfig; None in `output` keeps the default."""
     output_fields = {name: value for name, value in output.items() if value is not None}
     try:
-        return RestoreConfig(output=OutputConfig(**output_fields), **given)
+        return RestoreConfig(output=OutputConfig(**output_fields), **fields)
     except ValueError as error:
         raise FreezeframeError(f"{error}; see --help") from error
 
 
-def table(results: Sequence[RestoreResult]) -> str:
-    """One line per photo or video, a sum where there are several, and a video's plumbing sheet."""
-    width = max((len(str(result.source)) for result in results), default=0)
-    lines = [f"{result.source!s:<{width}}  {result.status:<7}  {result.reason}" for result in results]
+def to_dict(results: Sequence[RestoreResult]) -> dict[str, Any]:
+    """Plain values, ready for JSON."""
+    return {"schema": SCHEMA, "restored": [result.to_dict() for result in results]}
+
+
+def format_results(results: Sequence[RestoreResult]) -> str:
+    """One line per photo or video, the totals of several, and the verification of a video."""
+    lines = [*align_columns([(str(r.source), r.status, r.reason) for r in results], "<<<")]
     if len(results) > 1:
-        counts = {status: sum(result.status == status for result in results) for status in STATUSES}
-        lines.append(", ".join(f"{count} {status}" for status, count in counts.items()))
+        lines.append(count_statuses([result.status for result in results]))
     return "\n".join([*lines, *(result.verification.text() for result in results if result.verification)])

@@ -1,4 +1,4 @@
-"""What is known of restorers, what is here, and what each costs on this machine."""
+"""Known and installed restorers, and the memory and time of each on this machine."""
 
 from __future__ import annotations
 
@@ -20,65 +20,73 @@ from freezeframe.models.restorer.image_restorer import build_image_restorer
 from freezeframe.models.runtime.autotune import cache_key
 from freezeframe.models.runtime.device import Precision
 from freezeframe.models.runtime.memory import bytes_per_pixel
-from freezeframe.models.store import weights_cache as shelf
+from freezeframe.models.store import weights_cache
 from freezeframe.models.store.catalog import CATALOGUE, Release, find_release
+from freezeframe.pipeline.support.text_table import align_columns
 
-TIMING_SIZE_PX = 224  # pixels of the picture on which time is measured: a multiple of 7 and of 32
-TIMED_RUNS = 3  # timed runs after the first; the best counts
+TIMING_SIZE_PX = 224  # side in pixels of the picture that is timed: a multiple of 7 and of 32
+TIMED_RUNS = 3  # timed runs after a warm-up run; the minimum counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a network costs on this machine."""
+    """Memory and time of a network on this machine."""
 
     parameters: int
-    megabytes: float  # of memory per megapixel of a tile, in fp32, weights apart
-    seconds: float | None  # per megapixel; None where nobody has measured it yet
-    backend: str | None  # by which it was measured now
-    environment: str  # processor, versions and number format that this is true for
+    megabytes: float  # memory per megapixel of a tile, in fp32, without the weights
+    seconds: float | None  # per megapixel; None: not measured yet
+    backend: str | None  # backend of the measurement of this call
+    environment: str  # processor, versions and number format of the measurement
 
 
 def format_listing() -> str:
-    """One line per release of the catalogue, then what else is in the folder."""
-    installed = {weights.name: weights for weights in shelf.available()}
-    # What is here comes first.
+    """One line per restorer, the installed ones first, and the folder of the weights."""
+    installed = {weights.name: weights for weights in weights_cache.available()}
     known = {**{name: weights.release for name, weights in installed.items()}, **CATALOGUE}
-    width = max(map(len, known))
-    lines = [
-        f"{name:<{width}}  {_availability(installed.get(name), release):<7}  {_describe_short(release)}"
+    rows = [
+        (name, _availability(installed.get(name), release), _describe_short(release))
         for name, release in known.items()
     ]
-    return "\n".join([*lines, f"folder: {shelf.weights_folder()}"])
+    return "\n".join([*align_columns(rows, "<<<"), f"folder: {weights_cache.weights_folder()}"])
 
 
 def describe(name: str) -> dict[str, str]:
-    """What the catalogue and the folder know of a model, in words."""
+    """Entries of the catalogue and of the weights folder for a restorer, as text."""
     weights = find_installed(name)
     release = weights.release if weights else CATALOGUE.get(name)
-    release_facts = _describe_release(release) if release else {"restores": "what its maker says"}
-    return {"name": name, **release_facts, **(_describe_file(weights) if weights else {"here": "no"})}
+    release_fields = (
+        _describe_release(release) if release else {"restores": "unknown: a checkpoint of your own"}
+    )
+    return {"name": name, **release_fields, **(_describe_file(weights) if weights else {"installed": "no"})}
 
 
-def find_installed(name: str) -> shelf.Weights | None:
-    """The weights of that name or in that file, None where a release is only known."""
-    if name in CATALOGUE and name not in shelf.installed():
+def find_installed(name: str) -> weights_cache.Weights | None:
+    """The weights of that name or in that file; None for a release that is not installed."""
+    if name in CATALOGUE and name not in weights_cache.installed():
         return None
-    return shelf.find(name)
+    return weights_cache.find(name)
 
 
-def cost(weights: shelf.Weights, *, device: str, precision: Precision, measure: bool) -> Cost:
-    """What restoring takes here; time only where it was measured before, or is asked for now."""
+def cost(weights: weights_cache.Weights, *, device: str, precision: Precision, measure: bool) -> Cost:
+    """Memory and time of a restorer on this machine.
+
+    Args:
+        weights: The installed weights.
+        device: auto, cpu, cuda or cuda:N.
+        precision: Number format of the network.
+        measure: Measure the time now and record it; else return the recorded one.
+    """
     network = read_network(weights.path)
     restorer = build_image_restorer(network, device=device, precision=precision, tile=TIMING_SIZE_PX)
     environment = cache_key(network.module, restorer.device, [precision])
-    manifest = shelf.read_manifest().get(weights.path.name, {})
+    manifest = weights_cache.read_manifest().get(weights.path.name, {})
     timings: Mapping[str, Any] = manifest.get("seconds_per_megapixel", {})
     seconds, backend = timings.get(environment), None
     if measure:
         backend = restorer.corrections[0].name()
         picture = torch.rand(1, 3, network.side or TIMING_SIZE_PX, network.side or TIMING_SIZE_PX)
         seconds = _best_time(lambda: restorer(picture)) / picture[0, 0].numel() * 1e6
-        shelf.record(weights.path.name, seconds_per_megapixel={**timings, environment: seconds})
+        weights_cache.record(weights.path.name, seconds_per_megapixel={**timings, environment: seconds})
     return Cost(
         parameters=sum(value.numel() for value in network.module.parameters()),
         megabytes=bytes_per_pixel(network.module, channels=network.channels),
@@ -89,7 +97,7 @@ def cost(weights: shelf.Weights, *, device: str, precision: Precision, measure: 
 
 
 def format_cost(network_cost: Cost) -> dict[str, str]:
-    """The same for a person."""
+    """The cost as text."""
     seconds = (
         "not measured here; add --measure"
         if network_cost.seconds is None
@@ -103,42 +111,46 @@ def format_cost(network_cost: Cost) -> dict[str, str]:
     }
 
 
-def add(file: Path, *, force: bool = False) -> tuple[shelf.Weights, str]:
-    """Copy a checkpoint into the folder of weights, once it is sure that it is one.
+def add(file: Path, *, force: bool = False) -> tuple[weights_cache.Weights, str]:
+    """Copy a checkpoint into the folder of weights, if its architecture is recognised.
 
-    A file whose SHA-256 is that of a release takes the release's name.
+    A file with the SHA-256 of a release gets the name of that release.
 
     Returns:
-        The weights in the folder, and the name of their architecture.
+        The installed weights, and the name of their architecture.
 
     Raises:
-        UnreadableMedia: No file, damaged, unsafe to open, or of an unknown network.
-        UnwritableOutput: Another file of that name is there already.
+        UnreadableMedia: The file is missing, damaged, unsafe to open, or of an unknown architecture.
+        UnwritableOutput: Another file of that name exists.
     """
     network = read_network(file)
-    sha256 = shelf.sha256_of(file)
+    sha256 = weights_cache.sha256_of(file)
     release = next((known for known in CATALOGUE.values() if known.sha256 == sha256), None)
     namesake = find_release(file.name)
     if namesake and namesake.sha256 and namesake is not release:
         raise UnreadableMedia(
-            f"{file}: is called as {namesake.name} is, but its SHA-256 is {sha256[:12]}... and not"
-            f" {namesake.sha256[:12]}...; get it again from {namesake.homepage}, or rename it"
+            f"{file}: has the name of {namesake.name}, but its SHA-256 is {sha256[:12]}... and not"
+            f" {namesake.sha256[:12]}...; download it again from {namesake.homepage}, or rename it"
         )
-    target = shelf.weights_folder() / (release.file if release else file.name)
-    if target.exists() and shelf.sha256_of(target) != sha256 and not force:
-        raise UnwritableOutput(f"{target}: is another file; rename yours or add --force")
+    target = weights_cache.weights_folder() / (release.file if release else file.name)
+    if target.exists() and weights_cache.sha256_of(target) != sha256 and not force:
+        raise UnwritableOutput(f"{target}: exists with other content; rename your file or add --force")
     _copy(file, target)
     status = target.stat()
-    shelf.record(
+    weights_cache.record(
         target.name, sha256=sha256, source=str(file.resolve()), architecture=network.title,
         size=status.st_size, changed=status.st_mtime_ns,
     )  # fmt: skip
-    installed = next(weights for weights in shelf.installed().values() if weights.path == target)
+    installed = next(weights for weights in weights_cache.installed().values() if weights.path == target)
     return installed, network.title
 
 
 def find_published(name: str) -> Release:
-    """The release of that name."""
+    """The release of that name in the catalogue.
+
+    Raises:
+        UnreadableMedia: No release has that name.
+    """
     if name not in CATALOGUE:
         suggestions = get_close_matches(name, CATALOGUE, n=3)
         hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
@@ -147,7 +159,7 @@ def find_published(name: str) -> Release:
 
 
 def _copy(file: Path, target: Path) -> None:
-    """All or nothing; a file that lies there already stays."""
+    """Copy atomically; a file that is already at its target stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(file):
         return
@@ -161,9 +173,9 @@ def _copy(file: Path, target: Path) -> None:
         partial_path.unlink(missing_ok=True)
 
 
-def _availability(weights: shelf.Weights | None, release: Release | None) -> str:
+def _availability(weights: weights_cache.Weights | None, release: Release | None) -> str:
     if weights is not None:
-        return "here"
+        return "installed"
     return "fetch" if release and release.url else "manual"
 
 
@@ -175,7 +187,7 @@ def _describe_short(release: Release | None) -> str:
 
 
 def _describe_release(release: Release) -> dict[str, str]:
-    size = f"about {release.size / 1e6:.0f} MB" if release.size else "unknown until it is here"
+    size = f"about {release.size / 1e6:.0f} MB" if release.size else "unknown until installed"
     return {
         "restores": release.task,
         "architecture": release.architecture,
@@ -187,16 +199,16 @@ def _describe_release(release: Release) -> dict[str, str]:
     }
 
 
-def _describe_file(weights: shelf.Weights) -> dict[str, str]:
+def _describe_file(weights: weights_cache.Weights) -> dict[str, str]:
     return {
-        "here": str(weights.path),
+        "installed": str(weights.path),
         "size": f"{weights.path.stat().st_size / 1e6:.1f} MB",
-        "sha256": shelf.sha256_of(weights.path),
+        "sha256": weights_cache.sha256_of(weights.path),
     }
 
 
 def _best_time(run: Callable[[], object]) -> float:
-    """Seconds of the fastest of several runs; the first, which warms up, does not count."""
+    """Seconds of the fastest of several runs, after a warm-up run."""
     run()
     best = math.inf
     for _ in range(TIMED_RUNS):

@@ -1,4 +1,4 @@
-"""Photos and videos restored by a network, each picture by itself: no motion, no neighbours."""
+"""Restoration of photos and videos by a single-image network: no motion, no neighbouring frames."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ from freezeframe.models.runtime.device import find_device, number_format
 from freezeframe.models.store.weights_cache import Weights, available, find, sha256_of
 from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory
 from freezeframe.pipeline.support.media import open_sink, open_source, versions
+from freezeframe.pipeline.support.output_paths import check_unique_outputs
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
-from .config import AUTO, RestoreConfig, RestoreResult, configure, table
+from .config import AUTO, RestoreConfig, RestoreResult
 from .model_selection import Choice, Degradations, choose, detect_degradations, unchanged_reason
 
-__all__ = ["RestoreConfig", "RestoreResult", "configure", "restore", "table"]
-
 RECOMMENDED = RestoreConfig()
-SAMPLED_FRAMES = 5  # frames of a video by which its restorer is chosen
+SAMPLED_FRAMES = 5  # frames of a video from which its restorer is selected
 
 
 def restore(
@@ -51,22 +50,26 @@ def restore(
 
     Args:
         source: A photo, a folder of photos of any sizes, or a video.
-        output: A photo, a folder (made if need be; photos that are in it already are skipped), or a video.
-        config: Every knob.
-        progress: Told tiles, photos or frames done since the last call, and all (None where unknown).
+        output: A photo, a folder (created if missing; photos that exist in it are skipped), or a video.
+        config: The settings.
+        progress: Called with the tiles, photos or frames done since the last call and their total (None:
+            unknown).
 
     Returns:
-        What became of each; one that failed stops no other of its folder.
+        One result for each photo or video; a failed photo of a folder does not stop the others.
 
     Raises:
-        FreezeframeError: The one photo or video cannot be read, restored or written; the model is not here.
+        FreezeframeError: The single photo or video cannot be read, restored or written; the model is not
+            installed.
     """
     source_path, target = Path(source), Path(output)
-    number_format(find_device(config.device), config.precision)  # what is not to be had is learned now
+    number_format(
+        find_device(config.device), config.precision
+    )  # refuses an unavailable device before any work
     pool = _RestorerPool(config)
     photo = not source_path.is_dir() and source_path.suffix.lower() in PHOTO_SUFFIXES
     if (source_path.is_dir() or photo) and (config.output.start, config.output.end) != (None, None):
-        raise FreezeframeError(f"{source_path}: has no times; --start and --end are for videos")
+        raise FreezeframeError(f"{source_path}: has no timestamps; --start and --end are for videos")
     if source_path.is_dir():
         return _folder(source_path, target, pool, progress)
     if photo:
@@ -76,25 +79,32 @@ def restore(
 
 
 class _RestorerPool:
-    """Chooses restorers, and keeps the last one at work."""
+    """Selects restorers, and holds the last one in memory."""
 
     def __init__(self, config: RestoreConfig) -> None:
         self.config = config
-        self.named: Weights | None = None if config.model == AUTO else find(config.model)
+        self._requested: Weights | None = None if config.model == AUTO else find(config.model)
         self._last: tuple[Weights, ImageRestorer] | None = None
 
     def select(self, detect: Callable[[], Degradations]) -> Choice:
-        """Who works; `detect` is asked only where the user has not said."""
-        if self.named is not None:
-            return Choice(weights=self.named, reason=f"restored with {self.named.name} (as requested)")
+        """The requested restorer, else one for the degradations that `detect` returns.
+
+        Raises:
+            FreezeframeError: No installed restorer removes them.
+        """
+        if self._requested is not None:
+            return Choice(
+                weights=self._requested, reason=f"restored with {self._requested.name} (as requested)"
+            )
         selected = choose(detect(), available())
         if selected.weights is None and not selected.is_clean:
             raise FreezeframeError(selected.reason)
         return selected
 
     def active(self, weights: Weights) -> ImageRestorer:
+        """The restorer with these weights, loaded."""
         if self._last is None or self._last[0] != weights:
-            self._last = None  # gives its memory back before the next one takes some
+            self._last = None  # frees its memory before the next one is loaded
             config = self.config
             restorer = load_image_restorer(
                 find(weights.name).path if weights.release else weights.path,
@@ -106,7 +116,7 @@ class _RestorerPool:
         return self._last[1]
 
     def apply(self, linear: Tensor, restorer: ImageRestorer) -> Tensor:
-        """[3, H, W] linear RGB at the strength that was asked for."""
+        """Restore a [3, H, W] linear RGB picture at the configured strength."""
         if not self.config.strength:
             return upsample(linear[None], restorer.scale)[0]
         after = restorer(linear[None])
@@ -136,7 +146,7 @@ def _photo(
 
 
 def _encode_unchanged(picture: PhotoPicture, output: Path) -> bytes:
-    """A sound photo: the very file where its kind stays the same, else its pixels."""
+    """An unchanged photo: the bytes of its file if the format stays the same, else its pixels encoded."""
     if picture.file is not None and picture.file.suffix.lower() == output.suffix.lower():
         return picture.file.read_bytes()
     return encode_photo(picture, output)
@@ -145,7 +155,7 @@ def _encode_unchanged(picture: PhotoPicture, output: Path) -> bytes:
 def _folder(
     source: Path, output: Path, pool: _RestorerPool, progress: ProgressCallback
 ) -> list[RestoreResult]:
-    """Each photo by itself: they need not be of one size, and what is there already is not made again."""
+    """Restore each photo by itself, of any size; photos with an existing output are skipped."""
     photos = find_photos(source)
     if output.exists() and not output.is_dir():
         raise UnwritableOutput(f"{output}: is a file; name a folder")
@@ -164,7 +174,7 @@ def _folder(
     for photo, target in targets.items():
         if photo in existing:
             results.append(
-                RestoreResult(source=photo, output=target, status="skipped", reason="is there already")
+                RestoreResult(source=photo, output=target, status="skipped", reason="output exists")
             )
             continue
         results.append(_restore_or_fail(photo, claims[photo], pool))
@@ -180,7 +190,11 @@ def _restore_or_fail(photo: Path, target: Claim, pool: _RestorerPool) -> Restore
 
 
 def find_photos(folder: Path) -> list[Path]:
-    """The photos of a folder, by name; hidden ones and what is no photo are left out."""
+    """The photos of a folder, sorted by name, without hidden files and files of other kinds.
+
+    Raises:
+        UnreadableMedia: The folder holds no photos.
+    """
     files = sorted(folder.iterdir())
     photos = [f for f in files if f.suffix.lower() in PHOTO_SUFFIXES and not f.name.startswith(".")]
     if not photos:
@@ -189,14 +203,11 @@ def find_photos(folder: Path) -> list[Path]:
 
 
 def _output_paths(photos: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """Each photo's name in the output folder; .png where its kind can only be read."""
+    """The path of each photo in the output folder; .png replaces formats that can only be read."""
     names = {p: p.name if p.suffix.lower() in ENCODERS else f"{p.stem}.png" for p in photos}
-    owners: dict[str, Path] = {}
-    for photo, name in names.items():
-        other = owners.setdefault(name, photo)
-        if other != photo:
-            raise UnwritableOutput(f"{output / name}: both {other} and {photo} would become this; rename one")
-    return {photo: output / name for photo, name in names.items()}
+    outputs = {photo: output / name for photo, name in names.items()}
+    check_unique_outputs(outputs)
+    return outputs
 
 
 def _video(source: Path, output: Path, pool: _RestorerPool, progress: ProgressCallback) -> RestoreResult:
@@ -205,13 +216,13 @@ def _video(source: Path, output: Path, pool: _RestorerPool, progress: ProgressCa
     restorer = pool.active(choice.weights) if choice.weights else None
     if restorer is not None and restorer.scale > 1:
         raise FreezeframeError(
-            f"{source}: {pool.config.model} makes pictures {restorer.scale} times as large, and a video keeps"
-            " its size; write its frames as photos first, or name a restorer at scale 1"
+            f"{source}: {pool.config.model} enlarges pictures {restorer.scale} times, and a video keeps its"
+            " size; write its frames as photos first, or name a restorer at scale 1"
         )
     sink = open_sink(opened, output, pool.config.output, key=_key(pool.config, choice))
     try:
         progress(sink.finished_frames, opened.count)
-        changed = sink.finished_frames > 0  # what an earlier run did is not known
+        changed = sink.finished_frames > 0  # an earlier run may have changed some
         for frame in opened.frames(first=sink.finished_frames):
             after = _frame(frame, restorer, pool)
             changed = changed or after is not frame
@@ -228,7 +239,7 @@ def _video(source: Path, output: Path, pool: _RestorerPool, progress: ProgressCa
 
 
 def _frame(frame: Frame, restorer: ImageRestorer | None, pool: _RestorerPool) -> Frame:
-    """The frame itself where it stays as it is."""
+    """The restored frame; the same object if nothing changed."""
     if restorer is None:
         return frame
     linear = frame.picture.linear()
@@ -237,14 +248,14 @@ def _frame(frame: Frame, restorer: ImageRestorer | None, pool: _RestorerPool) ->
 
 
 def _median_degradations(source: VideoSource | ImageFolderSource) -> Degradations:
-    """What ails the middle one of several frames, number by number."""
+    """The median of each degradation over several frames of a clip."""
     samples = [
         detect_degradations(frame.picture.linear())
         for frames in source.sample_clips(SAMPLED_FRAMES, 1)
         for frame in frames
     ]
     if not samples:
-        raise UnreadableMedia(f"{source.name}: shows no frame by which to choose a restorer; name one")
+        raise UnreadableMedia(f"{source.name}: holds no frame from which to select a restorer; name one")
     qualities = [sample.quality or 100 for sample in samples]
     return Degradations(
         noise=median(sample.noise for sample in samples),
@@ -256,7 +267,7 @@ def _median_degradations(source: VideoSource | ImageFolderSource) -> Degradation
 
 
 def _key(config: RestoreConfig, choice: Choice) -> str:
-    """A fingerprint of all that changes a frame, so that a resumed run joins only its own kind."""
+    """A hash of all settings that change a frame: a run resumes only one with the same hash."""
     weights = sha256_of(choice.weights.path) if choice.weights else ""
     fields = asdict(replace(config, output=replace(config.output, force=False), model=weights))
     return hashlib.sha256(json.dumps([fields, versions()], default=str).encode()).hexdigest()[:16]

@@ -15,9 +15,8 @@ from freezeframe.models.registry.bundled import REFINER, WEIGHTS, card, read_ref
 from freezeframe.models.store import weights_cache as shelf
 from freezeframe.pipeline.training.restorer_task import (
     apply_network,
-    bytes_to_float,
     capped_psnr,
-    center_crop,
+    load_center,
 )
 
 PHOTOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "test" / "photos"
@@ -36,7 +35,7 @@ def network():
 def photos():
     if not PHOTOS.is_dir():
         pytest.skip(f"needs the held-out photographs in {PHOTOS}")
-    return [center_crop(bytes_to_float(encoded), 192) for encoded in load_pictures(PHOTOS)]
+    return [load_center(picture, 192) for picture in load_pictures(PHOTOS)]
 
 
 def test_the_file_is_that_of_its_card_and_fits():

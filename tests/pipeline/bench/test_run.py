@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic on methods whose result is known, and the command as a user meets it."""
+"""The benchmark on methods with known results, and the command `bench`."""
 
 from __future__ import annotations
 
@@ -112,6 +112,7 @@ def test_of_many_truths_the_best_counts(pairs: PairedDataset) -> None:
 def test_results_are_saved_and_the_page_needs_no_other_file(benchmark: Benchmark, tmp_path: Path) -> None:
     benchmark.save(claim_results(tmp_path / "out", force=False))
     saved = json.loads((tmp_path / "out" / "bench.json").read_text())
+    assert saved["schema"] == 1
     assert saved["methods"]["copy"]["psnr"] == pytest.approx(benchmark.rows["copy"]["psnr"])
     assert len(saved["per_frame"]["clip"]["copy"]) == 4
     table = (tmp_path / "out" / "bench.md").read_text()
@@ -131,7 +132,7 @@ def test_a_kernel_is_what_an_open_shutter_makes_of_a_point() -> None:
 
 @pytest.mark.parametrize("deconvolve", [wiener, richardson_lucy])
 def test_textbook_deconvolution_undoes_a_known_pan(deconvolve, film: Callable[..., Tensor], steady) -> None:
-    """Along the true way every tile gains; across it none does."""
+    """Along the true blur vector every tile gains; across it none does."""
     pytest.importorskip("skimage")
     truth = film(PAN, [0])[0]
     blur_vectors = steady((7.0, 0.0))
@@ -158,8 +159,8 @@ def test_measured_ways_follow_the_pan(film: Callable[..., Tensor]) -> None:
     frames = list(film(PAN, range(3)))
     along = list(estimate_blur_vectors(frames, shutter=0.5))
     assert len(along) == 3
-    for image, (seen, blur_vectors) in zip(frames, along, strict=True):
-        assert seen is image
+    for image, (same_image, blur_vectors) in zip(frames, along, strict=True):
+        assert same_image is image
         middle = blur_vectors[:, 24:-24, 24:-24].flatten(1).median(1).values
         assert middle.tolist() == pytest.approx([0.5 * PAN[0], 0], abs=0.5)
 
@@ -181,11 +182,11 @@ def test_the_command_writes_its_table_and_replaces_none(pairs: PairedDataset, tm
     photo = pairs.sequences[-1]
     folders = [str(path.parent) for path in (photo.blurred[0], photo.truths[0][0])]
     line = ["bench", *folders, "--network", "none", "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(cli.app, line)
-    assert done.exit_code == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'out' / 'compare.html'}\n"
+    result = CliRunner().invoke(cli.app, line)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{tmp_path / 'out' / 'compare.html'}\n"
     for row in ("input", "unsharp_mask", "wiener", "richardson_lucy", "no_network", "ground_truth"):
-        assert row in done.stderr
+        assert row in result.stderr
     again = CliRunner().invoke(cli.app, line)
     assert again.exit_code == 2
     assert "--force" in again.stderr
@@ -200,7 +201,7 @@ def test_a_truth_of_another_size_is_refused_before_any_work(tmp_path: Path) -> N
 
 
 def test_a_rival_is_judged_by_itself(pairs: PairedDataset, tmp_path: Path) -> None:
-    """Random weights; every frame as the checkpoint alone restores it, rounded to codes."""
+    """Random weights; every frame as the checkpoint by itself restores it, rounded to 8 bits."""
     pytest.importorskip("skimage")
     network = NAFNet(NetConfig(width=8, encoders=(1, 1), middle=1, decoders=(1, 1))).requires_grad_(False)
     generator = torch.Generator().manual_seed(3)
@@ -209,7 +210,7 @@ def test_a_rival_is_judged_by_itself(pairs: PairedDataset, tmp_path: Path) -> No
     checkpoint = tmp_path / "rival.pth"
     torch.save({"params": network.state_dict()}, checkpoint)
     config = Config(device="cpu", precision="fp32")
-    restore = methods_for(config, restorer=checkpoint)["rival alone"]
+    restore = methods_for(config, restorer=checkpoint)["rival_alone"]
     sequence = pairs.sequences[0]
     restore(stage_frames(sequence, tmp_path / "in"), tmp_path / "out")
     alone = load_restorer(checkpoint, device="cpu", precision="fp32")

@@ -1,4 +1,4 @@
-"""What the user typed, as a Config and as a command line again."""
+"""Command-line options as a Config and as a command line again."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from freezeframe.pipeline.commands import build_config as options
 from freezeframe.pipeline.commands.clip_options import ClipOptions
 from freezeframe.pipeline.config import Config, preset
 from freezeframe.pipeline.stages.gate import blur_threshold
+from freezeframe.pipeline.support.json_report import save_json
 
 
 def configured(**stages):
@@ -45,7 +46,7 @@ def test_no_limit_in_pixels_keeps_the_share_of_the_height():
 
 
 def test_no_pixels_at_all_stands_for_whatever_moves():
-    """And not for a division by nothing: what rests is blurred over less than any limit."""
+    """A small positive threshold, without division by zero: static content stays below it."""
     gate = configured(gate=options.blur_limit_fields(0.0)).gate
     assert 0 < blur_threshold((720, 1280), gate) < 0.1
 
@@ -72,33 +73,33 @@ def test_options_become_a_command_line():
 
 def test_json_appears_whole(tmp_path):
     path = tmp_path / "new" / "report.json"
-    kept = options.claim_outputs({"--report": path, "--json": None})
-    assert not list(tmp_path.iterdir()), "the place was tried, and nothing stays of that"
-    options.save_json(kept["--report"], {"number": 1, "where": tmp_path})
+    claims = options.claim_outputs({"--report": path, "--json": None})
+    assert not list(tmp_path.iterdir()), "the trial write leaves nothing"
+    save_json(claims["--report"], {"number": 1, "where": tmp_path})
     assert json.loads(path.read_text()) == {"number": 1, "where": str(tmp_path)}
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_no_json_is_written_where_none_is_wanted(tmp_path):
-    options.save_json(options.claim_outputs({"--json": None}).get("--json"), {"a": 1})
+    save_json(options.claim_outputs({"--json": None}).get("--json"), {"a": 1})
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["game.mp4", "earlier.json"])
 def test_what_is_there_is_not_replaced_unasked(tmp_path, name):
-    there = tmp_path / name
-    there.write_bytes(b"mine")
+    existing = tmp_path / name
+    existing.write_bytes(b"mine")
     with pytest.raises(UnwritableOutput, match=name):
-        options.claim_outputs({"--report": there})
-    options.save_json(options.claim_outputs({"--report": there}, force=True)["--report"], {"a": 1})
-    assert json.loads(there.read_text()) == {"a": 1}
+        options.claim_outputs({"--report": existing})
+    save_json(options.claim_outputs({"--report": existing}, force=True)["--report"], {"a": 1})
+    assert json.loads(existing.read_text()) == {"a": 1}
 
 
 def test_a_report_that_fails_says_that_the_result_is_complete(tmp_path):
-    place = options.claim_outputs({"--report": tmp_path / "r" / "report.json"})["--report"]
+    claim = options.claim_outputs({"--report": tmp_path / "r" / "report.json"})["--report"]
     (tmp_path / "r").write_text("a file where the folder should be")
     with pytest.raises(UnwritableOutput, match=r"report\.json: .*; .*sharp\.mp4 itself is complete"):
-        options.save_json(place, {"a": 1}, main_output=tmp_path / "sharp.mp4")
+        save_json(claim, {"a": 1}, main_output=tmp_path / "sharp.mp4")
 
 
 @pytest.mark.parametrize(("name", "cure"), [("a.txt/r.json", "not a folder"), ("", "name a file")])

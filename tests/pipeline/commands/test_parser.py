@@ -1,4 +1,4 @@
-"""How a command reads its words: outputs in either place, one definition of shared options, plain help."""
+"""Parsing of commands: the output as argument or option, one definition of shared options, plain help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from freezeframe.pipeline.commands.parser import select_output
 
 
 def commands(group=None, words=()):
-    """Every command with the words that call it."""
+    """Every command with its words on the command line."""
     for name, command in (group or get_command(cli.app)).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*words, name))
@@ -65,7 +65,7 @@ def test_burst_and_bench_keep_the_name_that_they_had():
 
 
 def test_batch_takes_what_video_takes():
-    """One definition: the same flags, defaults and words of help."""
+    """One definition: the same flags, defaults and help texts."""
 
     def shared(name):
         names = {field.name for field in fields(ClipOptions)}
@@ -83,47 +83,47 @@ def test_help_shows_what_to_type_and_not_types_of_python(words):
 
 
 def test_a_configuration_survives_the_way_to_another_process():
-    """`batch` hands its options on as words: read again they are the same."""
-    given = [
+    """`batch` passes its options as a command line: parsed again they are equal."""
+    words = [
         "--start", "1:30.5", "--end", "100", "--fps", "30000/1001", "--budget", "90s", "--codec", "x265",
         "--quality", "20", "--min-blur", "2.5", "--strength", "0.5", "--radius", "1", "--network", "none",
         "--skip-damaged", "--restorer", "nafnet", "--splat", "auto", "--adapt", "1.5", "--shutter", "0.25",
     ]  # fmt: skip
-    once = parsed(given)
-    assert once == ClipOptions(
-        start=90.5, end=100.0, fps=once.fps, budget=1.5, codec="hevc", quality=20.0, min_blur=2.5,
+    options = parsed(words)
+    assert options == ClipOptions(
+        start=90.5, end=100.0, fps=options.fps, budget=1.5, codec="hevc", quality=20.0, min_blur=2.5,
         strength=0.5, radius=1, network="none", skip_damaged=True, restorer=Path("nafnet"), splat="auto",
         adapt=1.5, shutter=0.25,
     )  # fmt: skip
-    assert parsed(once.to_arguments()) == once
+    assert parsed(options.to_arguments()) == options
     assert parsed(ClipOptions().to_arguments()) == ClipOptions()
 
 
 def parsed(words: list[str]) -> ClipOptions:
     command = COMMANDS["video",]
-    given = command.make_context("video", ["in.mp4", "out.mp4", *words]).params
-    return ClipOptions(**{field.name: given[field.name] for field in fields(ClipOptions)})
+    params = command.make_context("video", ["in.mp4", "out.mp4", *words]).params
+    return ClipOptions(**{field.name: params[field.name] for field in fields(ClipOptions)})
 
 
 @pytest.mark.parametrize(
-    ("word", "meant"),
+    ("word", "command_name"),
     [("clip.mp4", "video"), ("holiday.JPG", "restore"), ("{folder}", "video"), ("{clip}", "video")],
 )
-def test_a_file_where_a_command_belongs_is_answered_with_the_command(word, meant, tmp_path):
+def test_a_file_where_a_command_belongs_is_answered_with_the_command(word, command_name, tmp_path):
     clip = tmp_path / "no suffix"
     clip.touch()
     word = word.format(folder=tmp_path, clip=clip)
-    done = CliRunner().invoke(cli.app, [word, "more"], env={"COLUMNS": "400"})
-    assert done.exit_code == 2
-    assert f"freezeframe {meant} {word} OUTPUT" in done.stderr
+    result = CliRunner().invoke(cli.app, [word, "more"], env={"COLUMNS": "400"})
+    assert result.exit_code == 2
+    assert f"freezeframe {command_name} {word} OUTPUT" in result.stderr
 
 
 @pytest.mark.parametrize("words", [words for words in WRITERS if words[0] not in WITH_DEFAULT], ids=" ".join)
 def test_an_output_that_is_not_named_is_asked_for_in_one_sentence(words, tmp_path):
     source = [str(tmp_path)] * any(p.name in {"source", "photos", "in_dir"} for p in COMMANDS[words].params)
-    done = CliRunner().invoke(cli.app, [*words, *source])
-    assert done.exit_code == 2
-    assert done.stderr == "freezeframe: no output is named; write it as the last argument or after -o\n"
+    result = CliRunner().invoke(cli.app, [*words, *source])
+    assert result.exit_code == 2
+    assert result.stderr == "freezeframe: no output is named; write it as the last argument or after -o\n"
 
 
 def test_a_misspelt_command_is_still_answered_with_the_nearest():

@@ -1,4 +1,4 @@
-"""What a person sees: bars on a terminal, lines in a log, and names that cannot steer either."""
+"""Terminal output: bars on a terminal, lines in a log, and file names without control characters."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from freezeframe.pipeline.commands.progress_bar import StageProgress
 from freezeframe.pipeline.support.units import format_clock, format_duration, pluralize, suggest_min_blur
 
 
-def progress(**given) -> StageProgress:
-    return StageProgress(**{"stage": "", "initial": 0, "completed": 0, "total": 100, "seconds": 10.0} | given)
+def progress(**fields) -> StageProgress:
+    return StageProgress(
+        **{"stage": "", "initial": 0, "completed": 0, "total": 100, "seconds": 10.0} | fields
+    )
 
 
 def test_earlier_work_is_no_speed():
-    """Ninety of a hundred frames were there before: five of the ten others took ten seconds."""
-    found = progress(initial=90, completed=95)
-    assert found.rate == 0.5
-    assert found.remaining == 10
-    assert found.text(unit="frame") == "95 of 100 frames (95 %) in 00:10, 2.0 s/frame, 00:10 left"
+    """Ninety of a hundred frames are from an earlier run: five of the ten others took ten seconds."""
+    state = progress(initial=90, completed=95)
+    assert state.rate == 0.5
+    assert state.remaining == 10
+    assert state.text(unit="frame") == "95 of 100 frames (95 %) in 00:10, 2.0 s/frame, 00:10 left"
 
 
 def test_nothing_done_promises_no_end():
@@ -79,13 +81,13 @@ def test_nothing_visible_wants_no_lower_limit():
 
 
 def test_lines_come_while_nothing_is_done_and_at_the_end(capsys):
-    """A window of frames may take minutes: the clock goes on meanwhile."""
-    with terminal.progress_bar("a.mp4", interval=0.02) as advance:
-        advance(0, 6, "measuring the shutter")
+    """A window of frames may take minutes: the display updates between two calls."""
+    with terminal.progress_bar("a.mp4", interval=0.02) as on_progress:
+        on_progress(0, 6, "measuring the shutter")
         time.sleep(0.1)
-        advance(0, 2)
+        on_progress(0, 2)
         time.sleep(0.1)
-        advance(2, 2)
+        on_progress(2, 2)
     lines = capsys.readouterr().err.splitlines()
     assert sum("measuring the shutter: 0 of 6" in line for line in lines) >= 2
     assert sum("0 of 2 frames (0 %)" in line for line in lines) >= 2
@@ -95,9 +97,9 @@ def test_lines_come_while_nothing_is_done_and_at_the_end(capsys):
 def test_a_failure_has_the_last_word(capsys):
     with (
         pytest.raises(ValueError, match="invalid literal"),
-        terminal.progress_bar("a.mp4", interval=10) as advance,
+        terminal.progress_bar("a.mp4", interval=10) as on_progress,
     ):
-        advance(0, int("damaged"))
+        on_progress(0, int("damaged"))
     assert capsys.readouterr().err == ""
 
 
@@ -113,35 +115,35 @@ with terminal.progress_bar("a.mp4") as advance:
 
 
 def on_a_terminal(code: str) -> str:
-    """What a program writes to a terminal of its own."""
-    ours, theirs = pty.openpty()
-    child = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    told = b""
+    """Output of a program on a pseudo-terminal."""
+    parent_fd, child_fd = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=child_fd, stdout=child_fd, stderr=child_fd)
+    os.close(child_fd)
+    output = b""
     while True:
         try:
-            told += os.read(ours, 4096)
+            output += os.read(parent_fd, 4096)
         except OSError:  # the other end is closed
             break
-    assert child.wait() == 0, told
-    os.close(ours)
-    return told.decode()
+    assert child.wait() == 0, output
+    os.close(parent_fd)
+    return output.decode()
 
 
 def test_a_terminal_gets_a_bar_and_sentences_stand_alone():
-    told = on_a_terminal(BAR)
-    assert "2/2" in told
-    assert "100%" in told
-    sentence = next(line for line in re.split(r"[\r\n]+", told) if "a sentence" in line)
+    output = on_a_terminal(BAR)
+    assert "2/2" in output
+    assert "100%" in output
+    sentence = next(line for line in re.split(r"[\r\n]+", output) if "a sentence" in line)
     assert sentence.strip() == "a sentence in between"
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J\x1b]0;gotcha\x07.mp4", "a\rb.mp4", "\u202e4pm.exe", "\udcff.mp4"])
 def test_names_cannot_steer_the_terminal(name, capsys):
     terminal.print_message(f"{name}: is damaged")
-    said = capsys.readouterr().err
-    assert said.rstrip("\n").isprintable()
-    assert "is damaged" in said
+    stderr = capsys.readouterr().err
+    assert stderr.rstrip("\n").isprintable()
+    assert "is damaged" in stderr
 
 
 def test_what_is_printable_stays(capsys):
@@ -151,7 +153,7 @@ def test_what_is_printable_stays(capsys):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_script_gets_the_very_bytes_of_a_name(encoding):
-    """Also where standard output is strict, and the name is no UTF-8."""
+    """Also if standard output is strict and the name is not UTF-8."""
     code = (
         "import os; from pathlib import Path; from freezeframe.pipeline.commands import terminal;"
         "path = Path(os.fsdecode(b'caf\\xe9.mp4'));"
@@ -168,8 +170,8 @@ def test_a_script_gets_the_very_bytes_of_a_name(encoding):
 
 
 def test_an_error_is_one_line_whatever_a_library_said(capsys: pytest.CaptureFixture[str]):
-    """Libraries of photo formats end their words with a line break."""
+    """Libraries of photo formats end their messages with a line break."""
     with pytest.raises(typer.Exit), terminal.errors():
         raise UnreadableMedia("a.heic: is cut off or damaged (end of file\n); use another copy of it")
-    said = "freezeframe: a.heic: is cut off or damaged (end of file ); use another copy of it\n"
-    assert capsys.readouterr().err == said
+    expected = "freezeframe: a.heic: is cut off or damaged (end of file ); use another copy of it\n"
+    assert capsys.readouterr().err == expected

@@ -1,4 +1,4 @@
-"""A tree of clips: all found, none lost, one bad file alone in its misfortune."""
+"""A tree of clips: every clip is processed, and the failure of one affects no other."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from freezeframe.pipeline.tasks.batch import (
     JobResult,
     collect_notes,
     find_jobs,
-    format_table,
+    format_results,
     resolve_output,
     run_batch,
+    to_dict,
 )
 
 
@@ -20,14 +21,14 @@ from freezeframe.pipeline.tasks.batch import (
 def tree(tmp_path):
     """`tree("a.mp4", "b/c.MOV")`: empty files below a folder."""
 
-    def plant(*names):
+    def create(*names):
         for name in names:
             path = tmp_path / "clips" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         return tmp_path / "clips"
 
-    return plant
+    return create
 
 
 def test_the_tree_is_kept(tree, tmp_path):
@@ -123,7 +124,7 @@ def test_a_folder_that_cannot_be_made_fails_its_own_clip_only(tree, tmp_path):
 
 
 def test_what_may_surprise_is_said_before_the_work(tree, tmp_path):
-    """Other names, and clips that are left out; results that lie inside are no clips."""
+    """Notes on renamed outputs and on clips that are left out; outputs inside the input are no clips."""
     clips = tree("a.avi", "b.mp4", "c/d.mp4", "c/e.mp4", "out/b.mp4")
     jobs = find_jobs(clips, clips / "out", recursive=False)
     renamed, deeper = collect_notes(jobs, clips, clips / "out")
@@ -140,10 +141,10 @@ def test_the_table_names_every_clip_and_adds_up(tmp_path):
         JobResult(job=job, status="done", seconds=151, frames={"deblurred": 69, "fallback": 11}),
         JobResult(job=job, status="failed", message="cut off"),
     ]
-    lines = format_table(results).splitlines()
+    lines = format_results(results).splitlines()
     assert lines[0].split() == [
         "clip",
-        "result",
+        "status",
         "deblurred",
         "left",
         "unchanged",
@@ -156,9 +157,21 @@ def test_the_table_names_every_clip_and_adds_up(tmp_path):
     assert lines[-1] == "1 done, 0 skipped, 1 failed"
 
 
+def test_json_names_its_schema_and_every_clip(tmp_path):
+    job = Job(source=tmp_path / "a.mp4", output=tmp_path / "b.mp4")
+    result = JobResult(job=job, status="done", seconds=1.5, frames={"deblurred": 3})
+    assert to_dict([result]) == {
+        "schema": 1,
+        "clips": [
+            {"source": str(job.source), "output": str(job.output), "status": "done",
+             "frames": {"deblurred": 3}, "seconds": 1.5, "note": ""},
+        ],
+    }  # fmt: skip
+
+
 @pytest.mark.slow
 def test_a_damaged_clip_fails_alone(film, write_clip, tmp_path):
-    """Two good clips and a bad one, two at a time, a process each; then only the bad one runs again."""
+    """Two good clips and a bad one, two at a time; then only the bad one runs again."""
     still = film((0, 0), [0.0] * 4)
     clips, out = tmp_path / "clips", tmp_path / "out"
     good = [write_clip(clips / name, still) for name in ("a.mkv", "deep/c.mkv")]

@@ -1,4 +1,4 @@
-"""Training: repeatable to the bit, resumable to the bit, and it learns."""
+"""Training of the fusion network: reproducible to the bit, resumable to the bit, and it learns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from freezeframe.data.synthesis.clips.clips import synth_clip
 from freezeframe.models.deblur.fusion_net import AFTER, BEFORE, BLUR_VECTOR, FRAME, build_network_input
 from freezeframe.models.registry.bundled import read_network
 from freezeframe.pipeline.commands.train import format_disk_usage
-from freezeframe.pipeline.training import fusion_data as training_data
+from freezeframe.pipeline.training import fusion_data
 from freezeframe.pipeline.training.fusion import TrainConfig, train
 from freezeframe.pipeline.training.fusion_data import (
     CLIPS_PER_SHARD,
@@ -25,9 +25,15 @@ from freezeframe.pipeline.training.fusion_data import (
     permute_channels,
     prefetch_shards,
 )
-from freezeframe.pipeline.training.objective import charbonnier_spectral_loss, lr_schedule, sample_weights
+from freezeframe.pipeline.training.loop import LoopConfig
+from freezeframe.pipeline.training.objective import (
+    Schedule,
+    charbonnier_spectral_loss,
+    lr_schedule,
+    sample_weights,
+)
 
-BACKWARDS = 3  # place of time among what may be mirrored
+BACKWARDS = 3  # index of the flip in time
 
 
 @pytest.fixture(scope="module")
@@ -40,51 +46,40 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shards(photos, tmp_path_factory):
-    """Two shards of noise in the layout of real ones: what is learned from them does not matter here."""
+    """Two shards of noise in the layout of real ones."""
     folder = tmp_path_factory.mktemp("pool")
     rng = np.random.default_rng(1)
-    numbers = [0, 1, *(training_data.HELD_OUT_SEED // (10 * CLIPS_PER_SHARD) + k for k in range(3))]
+    numbers = [0, 1, *(fusion_data.HELD_OUT_SEED // (10 * CLIPS_PER_SHARD) + k for k in range(3))]
     for number in numbers:
         smooth = rng.random((CLIPS_PER_SHARD, 19, 16, 16)).repeat(16, 2).repeat(16, 3)
         np.save(folder / f"shard_{number:05d}.npy", smooth.astype(np.float16))
     return folder
 
 
-def run(photos, num_shards, out, *, steps, init_weights=None):
+def run(photos, shards_folder, out, *, steps, init_weights=None, schedule=None):
     out.mkdir(exist_ok=True)
     if not (out / "shards").exists():
-        (out / "shards").symlink_to(num_shards)
+        (out / "shards").symlink_to(shards_folder)
     config = TrainConfig(
-        steps=steps,
-        batch_size=2,
-        patch_size=32,
-        width=8,
-        num_shards=2,
-        workers=0,
-        device="cpu",
-        val_interval=60,
-        init_weights=init_weights,
-    )
-    metrics, steps = [], []
+        batch_size=2, patch_size=32, width=8, num_shards=2, workers=0, init_weights=init_weights,
+        loop=LoopConfig(steps=steps, val_interval=60, device="cpu", schedule=schedule or Schedule()),
+    )  # fmt: skip
+    metrics, calls = [], []
     weights = train(
-        photos,
-        out,
-        val_pairs=None,
-        config=config,
-        on_metrics=metrics.append,
-        progress=lambda *step: steps.append(step),
+        photos, out, config=config, on_metrics=metrics.append, progress=lambda *call: calls.append(call)
     )
-    assert steps[:3] == [(0, 2, "making the first shards"), *[(1, 2, "making the first shards")] * 2]
-    assert all(len(step) == 2 for step in steps[3:])
+    stage = "rendering the first shards"
+    assert calls[:3] == [(0, 2, stage), *[(1, 2, stage)] * 2]
+    assert all(len(call) == 2 for call in calls[3:])
     return weights, metrics
 
 
-def test_resuming_goes_on_to_the_bit(photos, shards, tmp_path, monkeypatch):
-    # The fall of the pace depends on how long the whole takes: hold it.
-    monkeypatch.setattr("freezeframe.pipeline.training.loop.lr_schedule", lambda step, steps: 0.5)
-    run(photos, shards, tmp_path / "whole", steps=6)
-    run(photos, shards, tmp_path / "halves", steps=3)
-    run(photos, shards, tmp_path / "halves", steps=6)
+def test_resuming_goes_on_to_the_bit(photos, shards, tmp_path):
+    # The cosine decay depends on the number of steps: a constant learning rate makes runs comparable.
+    constant = Schedule(warmup_steps=1, final_lr_ratio=1.0)
+    run(photos, shards, tmp_path / "whole", steps=6, schedule=constant)
+    run(photos, shards, tmp_path / "halves", steps=3, schedule=constant)
+    run(photos, shards, tmp_path / "halves", steps=6, schedule=constant)
     whole, halves = (
         torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"]
         for name in ("whole", "halves")
@@ -104,19 +99,19 @@ def test_a_training_may_begin_where_another_ended(photos, shards, tmp_path):
     weights, metrics = run(photos, shards, tmp_path / "second", steps=1, init_weights=first)
     before, after = (read_network(path).state_dict() for path in (first, weights))
     assert metrics[0]["step"] == 1
-    # One step while the pace still warms up moves next to nothing; half precision rounds.
+    # One step of the warm-up changes little; half precision rounds.
     assert all(torch.allclose(before[name], after[name], atol=2e-3, rtol=1e-2) for name in before)
 
 
 def test_a_network_can_learn_one_sample_by_heart(photos, shards, tmp_path):
-    """Sixty steps on flat patches bring the answer nearer to the truth."""
+    """Sixty steps on flat patches reduce the error."""
     _, metrics = run(photos, shards, tmp_path / "long", steps=60)
     assert metrics[-1]["clips"] + metrics[-1]["photos"] > 0.2  # dB
 
 
 @pytest.mark.parametrize("which", range(NUM_FLIPS))
 def test_turning_a_sample_turns_its_motion(which):
-    """A pixel and the vector that belongs to it stay together; twice is nothing."""
+    """A pixel and its blur vector stay together; flipping twice is the identity."""
     piece = torch.rand(19, 8, 8)
     mirror = np.arange(NUM_FLIPS) == which
     once = augment_flip(piece, mirror=mirror)
@@ -135,25 +130,25 @@ def test_turning_a_sample_turns_its_motion(which):
 
 
 def test_recoloured_evidence_is_the_evidence_of_recoloured_frames():
-    pictures, blur_vector, colours = torch.rand(5, 3, 8, 8), torch.rand(2, 8, 8), np.array([2, 0, 1])
+    pictures, blur_vector, permutation = torch.rand(5, 3, 8, 8), torch.rand(2, 8, 8), np.array([2, 0, 1])
     truth, *frames = pictures
     plain = torch.cat(
         [build_network_input(frames, blur_vector=blur_vector, confidence=blur_vector[0]), truth]
     )
-    truth, *frames = pictures[:, colours]
+    truth, *frames = pictures[:, permutation]
     assert torch.equal(
-        permute_channels(plain, colours),
+        permute_channels(plain, permutation),
         torch.cat([build_network_input(frames, blur_vector=blur_vector, confidence=blur_vector[0]), truth]),
     )
 
 
 def test_evidence_begins_with_the_recorded_frame_and_ends_with_the_truth():
     clip = next(c for c in (synth_clip(seed, [], side=64) for seed in range(20)) if len(c.frames) > 1)
-    made = make_sample(clip, seed=0)
-    # Half precision: one part in two thousand, a quarter of a code.
-    codes = clip.frames[clip.middle].transpose(2, 0, 1) / 255
-    assert np.abs(made[FRAME] - codes).max() < 1e-3
-    assert np.abs(made[16:] - clip.truth.transpose(2, 0, 1) / 255).max() < 1e-3
+    sample = make_sample(clip, seed=0)
+    # Half precision: one part in two thousand, a quarter of an 8-bit code value.
+    encoded = clip.frames[clip.middle].transpose(2, 0, 1) / 255
+    assert np.abs(sample[FRAME] - encoded).max() < 1e-3
+    assert np.abs(sample[16:] - clip.truth.transpose(2, 0, 1) / 255).max() < 1e-3
 
 
 def test_batches_depend_on_their_step_alone(photos, shards):
@@ -164,13 +159,16 @@ def test_batches_depend_on_their_step_alone(photos, shards):
 
 
 def test_another_seed_has_other_clips():
-    one, other = (set(TrainConfig(num_shards=400, seed=seed).shard_numbers) for seed in (1, 2))
+    def shard_numbers(seed):
+        return set(TrainConfig(num_shards=400, loop=LoopConfig(seed=seed)).shard_numbers)
+
+    one, other = shard_numbers(1), shard_numbers(2)
     assert len(one) == len(other) == 400
     assert not one & other
-    # The last seed of the command line stays clear of what is never trained on.
-    assert max(TrainConfig(seed=600).shard_numbers) * 10 * CLIPS_PER_SHARD < training_data.HELD_OUT_SEED
-    with pytest.raises(ValueError, match="held out"):
-        TrainConfig(seed=625)
+    # The largest seed of the command line leaves the held-out clips alone.
+    assert max(shard_numbers(600)) * 10 * CLIPS_PER_SHARD < fusion_data.HELD_OUT_SEED
+    with pytest.raises(ValueError, match="held-out"):
+        TrainConfig(loop=LoopConfig(seed=625))
 
 
 def test_a_training_says_how_much_disk_it_takes(shards, tmp_path):
@@ -185,10 +183,8 @@ def test_a_training_says_how_much_disk_it_takes(shards, tmp_path):
 def test_shards_made_by_other_processes_are_the_same(photos, tmp_path):
     with prefetch_shards(photos, tmp_path / "ahead", [0], workers=1):
         pass
-    ahead = np.load(
-        ShardPool(folder=tmp_path / "ahead", pictures=training_data.load_pictures(photos)).make(0)
-    )
-    here = np.load(ShardPool(folder=tmp_path / "here", pictures=training_data.load_pictures(photos)).make(0))
+    ahead = np.load(ShardPool(folder=tmp_path / "ahead", pictures=fusion_data.load_pictures(photos)).make(0))
+    here = np.load(ShardPool(folder=tmp_path / "here", pictures=fusion_data.load_pictures(photos)).make(0))
     assert np.array_equal(ahead, here)
 
 
@@ -204,10 +200,10 @@ def test_the_loss_is_least_at_the_truth():
 def test_patches_that_were_nearly_right_count_more():
     truth = torch.rand(3, 3, 32, 32)
     start = truth + torch.tensor([0.0, 0.05, 0.2]).reshape(3, 1, 1, 1)
-    shares = sample_weights(start, truth)
-    assert shares[0] > shares[1] > shares[2]
-    assert float(shares[1] / shares[2]) == pytest.approx(2, rel=0.1)  # four times the error
-    # Where all count the same, worth changes nothing.
+    weights = sample_weights(start, truth)
+    assert weights[0] > weights[1] > weights[2]
+    assert float(weights[1] / weights[2]) == pytest.approx(2, rel=0.1)  # four times the error
+    # Equal weights change nothing.
     assert torch.allclose(
         charbonnier_spectral_loss(start, truth, torch.full((3,), 7.0)),
         charbonnier_spectral_loss(start, truth),
@@ -215,7 +211,7 @@ def test_patches_that_were_nearly_right_count_more():
 
 
 def test_the_pace_warms_up_and_falls():
-    paces = [lr_schedule(step, 1000) for step in range(1000)]
-    assert paces[0] < 0.01
-    assert max(paces) == max(paces[150:250])
-    assert paces[-1] < 0.02
+    rates = [lr_schedule(step, 1000) for step in range(1000)]
+    assert rates[0] < 0.01
+    assert max(rates) == max(rates[150:250])
+    assert rates[-1] < 0.02

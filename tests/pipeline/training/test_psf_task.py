@@ -1,4 +1,4 @@
-"""What the estimator of blur learns: kernels and what they are, told alike."""
+"""The training task of the PSF estimator: kernels, labels and soft targets agree."""
 
 from __future__ import annotations
 

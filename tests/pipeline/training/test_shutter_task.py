@@ -1,4 +1,4 @@
-"""What the sense for shutters learns from: repeatable, true to its shutter, and possible to learn."""
+"""The training task of the shutter network: reproducible, consistent with the shutter fraction, learnable."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_shutters_are_drawn_as_densely_as_is_said():
 
 
 def test_the_answer_asked_for_lies_around_the_truth():
-    shares = soft_targets(torch.tensor([0.3, 0.5, 0.74]))
-    assert torch.allclose(shares.sum(1), torch.ones(3))
-    assert torch.allclose(shares @ torch.tensor(FRACTIONS), torch.tensor([0.3, 0.5, 0.74]), atol=5e-3)
+    targets = soft_targets(torch.tensor([0.3, 0.5, 0.74]))
+    assert torch.allclose(targets.sum(1), torch.ones(3))
+    assert torch.allclose(targets @ torch.tensor(FRACTIONS), torch.tensor([0.3, 0.5, 0.74]), atol=5e-3)
 
 
 def test_a_batch_is_a_matter_of_its_step_and_can_be_learned(tmp_path):
@@ -37,19 +37,19 @@ def test_a_batch_is_a_matter_of_its_step_and_can_be_learned(tmp_path):
     assert not torch.equal(batch, task.batch(3, rank=0))
     torch.manual_seed(0)
     network = ShutterNet()
-    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     first = float(task.loss(network, batch).detach())
     for _ in range(15):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = task.loss(network, batch)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert float(loss.detach()) < first - 0.1  # nats
 
 
 def test_the_trial_scores_what_is_nearer_higher():
-    """Sharp and long exposures told apart by the shipped weights, better than by chance."""
+    """The bundled weights score higher than random ones."""
     clips = [make_pan(10**9 + k, []) for k in range(4)]
-    found = shutter_errors(read_shutter_net(), clips)
+    bundled = shutter_errors(read_shutter_net(), clips)
     torch.manual_seed(0)
-    assert found["all"] > shutter_errors(ShutterNet().eval(), clips)["all"] + 0.05
+    assert bundled["all"] > shutter_errors(ShutterNet().eval(), clips)["all"] + 0.05

@@ -1,4 +1,4 @@
-"""A diagnosis is held against clips of known motion and shutter, and against what the pipeline does."""
+"""The diagnosis of clips with known motion and shutter agrees with them and with the pipeline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHUTTER = 0.5
 
 @pytest.fixture(scope="module")
 def panned(film, write_clip, tmp_path_factory):
-    """`panned((vx, vy))`: a clip of eight frames with half-open shutter; each pan is filmed once."""
+    """`panned((vx, vy))`: a clip of eight frames with shutter fraction 1/2; each pan is rendered once."""
     folder, filmed = tmp_path_factory.mktemp("pans"), {}
 
     def shoot(velocity):
@@ -39,23 +39,25 @@ def panned(film, write_clip, tmp_path_factory):
     ("velocity", "words"), [((12, 0), "horizontal"), ((0, 12), "vertical"), ((9, 9), "diagonal")]
 )
 def test_a_pan_is_told_by_its_length_and_direction(panned, velocity, words):
-    found = probe(panned(velocity), stride=3)
+    diagnosis = probe(panned(velocity), stride=3)
     length = SHUTTER * (velocity[0] ** 2 + velocity[1] ** 2) ** 0.5
-    assert [sampled_frame.index for sampled_frame in found.sampled_frames] == [0, 3, 6]
-    assert all(sampled_frame.blurred for sampled_frame in found.sampled_frames)
+    assert [sampled_frame.index for sampled_frame in diagnosis.sampled_frames] == [0, 3, 6]
+    assert all(sampled_frame.blurred for sampled_frame in diagnosis.sampled_frames)
     # A fifth for the shutter, measured on eight small frames.
-    assert found.sampled_frames[1].diagnosis.blur == pytest.approx(length, rel=0.2)
-    assert found.sampled_frames[1].camera == pytest.approx(length / SHUTTER, abs=1)  # pixel per frame
-    assert found.sampled_frames[1].diagnosis.cause == "camera"
-    assert found.camera == "moving"
-    assert f"mostly {words}" in found.summary[0]
-    assert "by the camera" in found.summary[0]
+    assert diagnosis.sampled_frames[1].diagnosis.blur == pytest.approx(length, rel=0.2)
+    assert diagnosis.sampled_frames[1].camera_speed == pytest.approx(
+        length / SHUTTER, abs=1
+    )  # pixel per frame
+    assert diagnosis.sampled_frames[1].diagnosis.cause == "camera"
+    assert diagnosis.camera == "moving"
+    assert f"mostly {words}" in diagnosis.summary[0]
+    assert "by the camera" in diagnosis.summary[0]
 
 
 def test_the_shutter_is_told_in_seconds_and_degrees(panned):
-    found = probe(panned((12, 0)))
-    assert found.exposure_time == pytest.approx(found.shutter / 25)
-    assert f"{360 * found.shutter:.0f}°" in found.summary[0]
+    diagnosis = probe(panned((12, 0)))
+    assert diagnosis.exposure_time == pytest.approx(diagnosis.shutter / 25)
+    assert f"{360 * diagnosis.shutter:.0f}°" in diagnosis.summary[0]
 
 
 def test_directions_turn_with_the_picture(panned):
@@ -65,28 +67,30 @@ def test_directions_turn_with_the_picture(panned):
 
 
 def test_a_still_clip_ails_nothing(panned):
-    found = probe(panned((0, 0)))
-    assert not any(sampled_frame.blurred for sampled_frame in found.sampled_frames)
-    assert found.camera == "still"
-    assert "no sampled frame" in found.summary[0]
+    diagnosis = probe(panned((0, 0)))
+    assert not any(sampled_frame.blurred for sampled_frame in diagnosis.sampled_frames)
+    assert diagnosis.camera == "static"
+    assert "no sampled frame" in diagnosis.summary[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("velocity", [(12, 0), (0, 0)])
 def test_what_counts_as_blurred_is_what_the_pipeline_works_on(panned, velocity, tmp_path):
-    found = probe(panned(velocity), stride=1)
+    diagnosis = probe(panned(velocity), stride=1)
     report = deblur_video(panned(velocity), tmp_path / "sharp.mkv")
-    assert [s.blurred for s in found.sampled_frames] == [v.action != "passthrough" for v in report.verdicts]
+    assert [s.blurred for s in diagnosis.sampled_frames] == [
+        v.action != "passthrough" for v in report.verdicts
+    ]
 
 
 def test_no_motion_is_measured_across_a_cut(film, write_clip, tmp_path):
-    """Two still scenes: any flow from one to the other would be blur that is not there."""
+    """Two static scenes: flow between them would be measured as blur."""
     scenes = [film((0, 0), [0.0]), film((0, 0), [0.0]).flip(-1, -2).sub(0.2).abs()]
     clip = write_clip(tmp_path / "cut.mkv", torch.cat([scene.expand(4, -1, -1, -1) for scene in scenes]))
-    found = probe(clip, stride=1)
-    assert found.scene_cuts == (4,)
-    assert max(sampled_frame.blur_px for sampled_frame in found.sampled_frames) < 0.1  # pixels
-    assert "1 cut, before frame 4" in found.text()
+    diagnosis = probe(clip, stride=1)
+    assert diagnosis.scene_cuts == (4,)
+    assert max(sampled_frame.blur_px for sampled_frame in diagnosis.sampled_frames) < 0.1  # pixels
+    assert "1 cut, before frame 4" in diagnosis.text()
 
 
 def test_a_folder_and_a_photo_are_looked_at_too(film, tmp_path):
@@ -95,9 +99,14 @@ def test_a_folder_and_a_photo_are_looked_at_too(film, tmp_path):
     for number, image in enumerate(film((12, 0), [-1.0, 0.0, 1.0], shutter=SHUTTER)):
         codes = (image.clamp(0, 1).sqrt() * 255).byte().permute(1, 2, 0).numpy()
         cv2.imwrite(str(folder / f"{number}.png"), codes[..., ::-1])
-    found = probe(folder, stride=1)
-    assert (found.frames, found.size, found.rate, found.exposure_time) == (3, (96, 128), None, None)
-    assert all(sampled_frame.blurred for sampled_frame in found.sampled_frames)
+    diagnosis = probe(folder, stride=1)
+    assert (diagnosis.frames, diagnosis.size, diagnosis.rate, diagnosis.exposure_time) == (
+        3,
+        (96, 128),
+        None,
+        None,
+    )
+    assert all(sampled_frame.blurred for sampled_frame in diagnosis.sampled_frames)
 
     photo = probe(folder / "1.png")
     assert (photo.kind, photo.frames, photo.shutter, photo.camera) == ("photo", 1, None, None)
@@ -105,61 +114,63 @@ def test_a_folder_and_a_photo_are_looked_at_too(film, tmp_path):
 
 
 def test_a_single_frame_is_diagnosed_by_itself(film, write_clip, tmp_path):
-    found = probe(write_clip(tmp_path / "one.mkv", film((0, 0), [0.0])))
-    assert found.frames == len(found.sampled_frames) == 1
-    assert found.sampled_frames[0].camera is None
-    assert "assuming" in found.summary[0], "nothing tells of its shutter"
+    diagnosis = probe(write_clip(tmp_path / "one.mkv", film((0, 0), [0.0])))
+    assert diagnosis.frames == len(diagnosis.sampled_frames) == 1
+    assert diagnosis.sampled_frames[0].camera_speed is None
+    assert "assuming" in diagnosis.summary[0], "nothing tells of its shutter"
 
 
 def test_the_table_stays_short(film, write_clip, tmp_path):
     still = film((0, 0), [0.0])[0, :, :32, :48]
-    found = probe(write_clip(tmp_path / "long.mkv", [still] * 40), stride=1)
-    rows = found.text().split("\n\n")[1].splitlines()
-    assert len(found.sampled_frames) == 40
+    diagnosis = probe(write_clip(tmp_path / "long.mkv", [still] * 40), stride=1)
+    rows = diagnosis.text().split("\n\n")[1].splitlines()
+    assert len(diagnosis.sampled_frames) == 40
     assert len(rows) == 1 + 12
 
 
 def test_json_holds_every_frame_looked_at(panned):
-    found = probe(panned((12, 0)), stride=4)
-    body = json.loads(json.dumps(found.to_dict()))
+    diagnosis = probe(panned((12, 0)), stride=4)
+    body = json.loads(json.dumps(diagnosis.to_dict()))
     assert [sampled_frame["index"] for sampled_frame in body["sampled_frames"]] == [0, 4]
-    assert body["summary"] == list(found.summary)
-    assert body["camera"] == "moving"
+    assert body["summary"] == list(diagnosis.summary)
+    assert (body["schema"], body["camera"]) == (1, "moving")
     assert body["sampled_frames"][0]["diagnosis"]["regions"]
 
 
 def test_progress_counts_every_frame(panned):
-    told = []
-    probe(panned((0, 0)), progress=lambda *step: told.append(step))
-    frames = [step for step in told if len(step) == 2]
+    calls = []
+    probe(panned((0, 0)), progress=lambda *step: calls.append(step))
+    frames = [step for step in calls if len(step) == 2]
     assert sum(done for done, _ in frames) == 8
     assert {total for _, total in frames} == {8}
-    assert [step for step in told if len(step) == 3] == told[: len(told) - len(frames)], "stages come before"
+    assert [step for step in calls if len(step) == 3] == calls[: len(calls) - len(frames)], (
+        "stages come before"
+    )
 
 
 @pytest.mark.parametrize("velocity", [(12, 0), (3, 0)])
 def test_table_drawing_and_json_go_by_one_measure(panned, velocity):
-    """One length per frame: what the drawing shows, the table lists, and the gate judges."""
-    found = probe(panned(velocity), stride=2)
-    rows = found.text().split("\n\n")[1].splitlines()[1:]
+    """One blur length per frame in plot, table, JSON and gate."""
+    diagnosis = probe(panned(velocity), stride=2)
+    rows = diagnosis.text().split("\n\n")[1].splitlines()[1:]
     listed = [float(row.split()[2]) for row in rows]
     assert listed == [
-        pytest.approx(sampled_frame.diagnosis.blur, abs=0.051) for sampled_frame in found.sampled_frames
+        pytest.approx(sampled_frame.diagnosis.blur, abs=0.051) for sampled_frame in diagnosis.sampled_frames
     ]
-    assert [sampled_frame.blur_px for sampled_frame in found.sampled_frames] == [
-        sampled_frame.diagnosis.blur for sampled_frame in found.sampled_frames
+    assert [sampled_frame.blur_px for sampled_frame in diagnosis.sampled_frames] == [
+        sampled_frame.diagnosis.blur for sampled_frame in diagnosis.sampled_frames
     ]
 
 
 def test_below_the_limit_a_lower_one_is_named_and_video_goes_by_it(film, write_clip, tmp_path):
-    """A window in a wall, behind it something moves by 6 px a frame: too little for the default."""
+    """A small region moves by 6 px per frame: too little for the default threshold."""
     moving = film((6, 0), [t - 1.5 for t in range(4)], shutter=SHUTTER)
     images = film((0, 0), [0.0]).tile(1, 1, 4, 4)[..., :440, :].repeat(4, 1, 1, 1)
     images[..., 100:196, 100:228] = moving
     clip = write_clip(tmp_path / "window.mkv", images)
-    found = probe(clip, stride=1)
-    assert not any(sampled_frame.blurred for sampled_frame in found.sampled_frames)
-    limit, count = re.search(r"--min-blur ([\d.]+) would process (\d) of 4", found.summary[0]).groups()
+    diagnosis = probe(clip, stride=1)
+    assert not any(sampled_frame.blurred for sampled_frame in diagnosis.sampled_frames)
+    limit, count = re.search(r"--min-blur ([\d.]+) would process (\d) of 4", diagnosis.summary[0]).groups()
     gate = replace(preset("auto").gate, local_blur=0.0, global_blur=0.0, min_blur_px=float(limit))
     physics = replace(preset("auto").fuse, network="none", iterations=1)
     report = deblur_video(clip, tmp_path / "out.mkv", config=replace(preset("auto"), gate=gate, fuse=physics))
@@ -167,19 +178,19 @@ def test_below_the_limit_a_lower_one_is_named_and_video_goes_by_it(film, write_c
 
 
 def test_the_drawing_shows_the_most_blurred_frame(panned, tmp_path):
-    drawn = tmp_path / "blur.png"
-    probe(panned((12, 0)), plot=drawn)
-    picture = cv2.imread(str(drawn))
+    plot_path = tmp_path / "blur.png"
+    probe(panned((12, 0)), plot=plot_path)
+    picture = cv2.imread(str(plot_path))
     assert min(picture.shape[:2]) > 300
-    assert picture.std() > 10  # codes; an empty sheet is white
+    assert picture.std() > 10  # 8-bit code values; an empty plot is white
 
 
 @pytest.mark.parametrize(("plot", "cure"), [("blur.gif", ".png"), ("", "folder")])
 def test_a_drawing_that_cannot_be_is_refused_before_the_work(panned, tmp_path, plot, cure):
-    told = []
+    calls = []
     with pytest.raises(UnwritableOutput, match=cure):
-        probe(panned((0, 0)), plot=tmp_path / plot, progress=lambda *step: told.append(step))
-    assert not told
+        probe(panned((0, 0)), plot=tmp_path / plot, progress=lambda *step: calls.append(step))
+    assert not calls
 
 
 def test_the_source_is_never_drawn_over(film, write_clip, tmp_path):
@@ -205,7 +216,7 @@ def test_none_of_no_frames_is_refused():
 
 
 def test_real_shake_and_real_rest(shared_data):
-    """REDS is filmed with a moving camera; its blurry frames are averages of sharp ones."""
+    """REDS has a moving camera; its blurred frames are averages of sharp ones."""
     shaken = probe(shared_data / "test/reds/000/blur", stride=4)
     assert sum(sampled_frame.blurred for sampled_frame in shaken.sampled_frames) >= 2
     assert "by the camera" in shaken.summary[0]

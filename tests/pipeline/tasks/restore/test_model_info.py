@@ -1,4 +1,4 @@
-"""The folder of weights as its user meets it: list, info, add, fetch."""
+"""The commands of the weights folder: list, info, add, fetch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from freezeframe import cli
 from freezeframe.models.nets.nafnet import NAFNet, NetConfig
 from freezeframe.models.registry.bundled import card
-from freezeframe.models.store import weights_cache as shelf
+from freezeframe.models.store import weights_cache
 from freezeframe.models.store.catalog import CATALOGUE
 
 
@@ -36,7 +36,7 @@ def checkpoint(cache_folder) -> Path:
     return path
 
 
-def facts(text: str) -> dict[str, str]:
+def fields(text: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in text.splitlines())
 
 
@@ -51,7 +51,7 @@ def test_the_list_names_every_release_and_how_it_comes_here(cache_folder, checkp
     lines = run("list").stdout.splitlines()
     state = {line.split()[0]: line for line in lines}
     assert set(CATALOGUE) <= set(state)
-    assert " here " in state["mine"]
+    assert " installed " in state["mine"]
     assert " fetch " in state["swinir-color-noise25"]
     assert " manual " in state["nafnet-gopro-64"]
     assert "Apache-2.0" in state["swinir-color-noise25"]
@@ -59,8 +59,8 @@ def test_the_list_names_every_release_and_how_it_comes_here(cache_folder, checkp
 
 
 def test_info_of_what_is_only_known():
-    result = facts(run("info", "swinir-gray-jpeg20").stdout)
-    assert result["here"] == "no"
+    result = fields(run("info", "swinir-gray-jpeg20").stdout)
+    assert result["installed"] == "no"
     assert result["input"].startswith("greyscale")
     assert result["published at"].startswith("https://github.com/")
     assert result["licence"] == "Apache-2.0"
@@ -68,14 +68,14 @@ def test_info_of_what_is_only_known():
 
 def test_info_tells_the_cost_and_remembers_what_was_measured(checkpoint):
     run("add", checkpoint)
-    before = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32").stdout)
+    before = fields(run("info", "mine", "--device", "cpu", "--precision", "fp32").stdout)
     assert before["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert before["parameters"] == f"{sum(v.numel() for v in _state(checkpoint).values()) / 1e6:.2f} million"
     assert "add --measure" in before["time per megapixel"]
-    measured = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32", "--measure").stdout)
+    measured = fields(run("info", "mine", "--device", "cpu", "--precision", "fp32", "--measure").stdout)
     assert float(measured["time per megapixel"].removesuffix(" s")) > 0
     assert measured["backend"] == "torch fp32"
-    after = facts(run("info", "mine", "--device", "cpu", "--precision", "fp32").stdout)
+    after = fields(run("info", "mine", "--device", "cpu", "--precision", "fp32").stdout)
     assert after["time per megapixel"] == measured["time per megapixel"]
     assert 0.01 < float(after["memory per megapixel"].removesuffix(" GB")) < 10
 
@@ -86,16 +86,16 @@ def _state(path: Path) -> dict[str, torch.Tensor]:
 
 def test_a_checkpoint_is_added_whole_with_its_hash_and_can_be_named(checkpoint):
     result = run("add", checkpoint)
-    kept = Path(result.stdout.strip())
+    installed_path = Path(result.stdout.strip())
     assert result.exit_code == 0
-    assert "NAFNet; use it by: --model mine" in result.stderr
-    assert kept.parent == shelf.weights_folder()
-    assert kept.read_bytes() == checkpoint.read_bytes()
-    sha256 = hashlib.sha256(kept.read_bytes()).hexdigest()
-    assert shelf.read_manifest()[kept.name]["sha256"] == sha256
-    assert shelf.find("mine").path == kept
+    assert "NAFNet; use it with: --model mine" in result.stderr
+    assert installed_path.parent == weights_cache.weights_folder()
+    assert installed_path.read_bytes() == checkpoint.read_bytes()
+    sha256 = hashlib.sha256(installed_path.read_bytes()).hexdigest()
+    assert weights_cache.read_manifest()[installed_path.name]["sha256"] == sha256
+    assert weights_cache.find("mine").path == installed_path
     assert run("add", checkpoint).exit_code == 0, "once more changes nothing"
-    assert run("add", kept).exit_code == 0, "from the folder itself, too"
+    assert run("add", installed_path).exit_code == 0, "from the folder itself, too"
 
 
 def test_another_file_of_the_same_name_needs_force(cache_folder, checkpoint):
@@ -104,9 +104,9 @@ def test_another_file_of_the_same_name_needs_force(cache_folder, checkpoint):
     torch.save({"params": network.state_dict()}, checkpoint)
     result = run("add", checkpoint)
     assert result.exit_code == 2
-    assert "is another file; rename yours or add --force" in result.stderr
+    assert "exists with other content; rename your file or add --force" in result.stderr
     assert run("add", checkpoint, "--force").exit_code == 0
-    assert shelf.find("mine").path.read_bytes() == checkpoint.read_bytes()
+    assert weights_cache.find("mine").path.read_bytes() == checkpoint.read_bytes()
 
 
 def test_a_file_known_by_its_hash_takes_the_releases_name(checkpoint, monkeypatch):
@@ -116,19 +116,19 @@ def test_a_file_known_by_its_hash_takes_the_releases_name(checkpoint, monkeypatc
     monkeypatch.setitem(CATALOGUE, "nafnet-gopro-32", replace(CATALOGUE["nafnet-gopro-32"], sha256=sha256))
     result = run("add", checkpoint)
     assert "--model nafnet-gopro-32" in result.stderr
-    assert shelf.find("nafnet-gopro-32").path.name == "NAFNet-GoPro-width32.pth"
+    assert weights_cache.find("nafnet-gopro-32").path.name == "NAFNet-GoPro-width32.pth"
 
 
 def test_a_file_that_only_bears_a_releases_name_is_refused(checkpoint):
-    false = checkpoint.rename(checkpoint.with_name("NAFNet-GoPro-width32.pth"))
-    result = run("add", false)
+    impostor = checkpoint.rename(checkpoint.with_name("NAFNet-GoPro-width32.pth"))
+    result = run("add", impostor)
     assert result.exit_code == 2
-    assert "called as nafnet-gopro-32 is" in result.stderr
-    assert not shelf.installed()
+    assert "has the name of nafnet-gopro-32" in result.stderr
+    assert not weights_cache.installed()
 
 
 class Evil:
-    """What a pickle may hold: a command that runs when it is read."""
+    """A malicious pickle: a command that runs when it is loaded."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -158,17 +158,17 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("harm", [malicious, bare_pickle, truncated, words, empty])
+@pytest.mark.parametrize("write_bad", [malicious, bare_pickle, truncated, words, empty])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_what_is_no_checkpoint_or_more_than_that_is_refused_in_one_sentence(cache_folder, harm, suffix):
+def test_what_is_no_checkpoint_or_more_than_that_is_refused_in_one_sentence(cache_folder, write_bad, suffix):
     path = cache_folder / f"bad{suffix}"
-    harm(path)
+    write_bad(path)
     result = run("add", path)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"freezeframe: {path}: ")
     assert len(result.stderr.splitlines()) == 1
     assert not (cache_folder / "mark").exists(), "nothing in it was run"
-    assert not shelf.installed()
+    assert not weights_cache.installed()
     assert CliRunner().invoke(cli.app, ["restore", str(path), "x.png", "--model", str(path)]).exit_code == 2
     assert not (cache_folder / "mark").exists()
 
@@ -186,14 +186,16 @@ def test_what_is_absent_or_unknown_is_said():
 
 def test_the_ledger_may_be_lost(checkpoint):
     run("add", checkpoint)
-    (shelf.weights_folder() / shelf.MANIFEST).write_text("{ not json")
-    assert shelf.find("mine").name == "mine"
-    assert shelf.read_manifest()["mine.pth"]["sha256"]
+    (weights_cache.weights_folder() / weights_cache.MANIFEST).write_text("{ not json")
+    assert weights_cache.find("mine").name == "mine"
+    assert weights_cache.read_manifest()["mine.pth"]["sha256"]
 
 
 def test_a_file_that_was_only_touched_is_still_the_same(checkpoint):
     run("add", checkpoint)
-    kept = shelf.weights_folder() / "mine.pth"
-    os.utime(kept, ns=(0, 0))
-    assert shelf.find("mine").path == kept
-    assert shelf.read_manifest()["mine.pth"]["changed"] == 0, "so that it is not read whole the next time"
+    installed_path = weights_cache.weights_folder() / "mine.pth"
+    os.utime(installed_path, ns=(0, 0))
+    assert weights_cache.find("mine").path == installed_path
+    assert weights_cache.read_manifest()["mine.pth"]["changed"] == 0, (
+        "so that it is not read whole the next time"
+    )

@@ -1,4 +1,4 @@
-"""What holds whatever is given to the command, checked on what a run said and on what lies on the disk."""
+"""Invariants of every run of the command, checked on its output and on the disk."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 
 from freezeframe.tests.campaigns.process import ProcessResult, fork
 
-STATE = re.compile(r"\.(?P<name>.+)\.freezeframe(-.*|\..*)?")  # what waits for a resume, beside its output
+STATE = re.compile(r"\.(?P<name>.+)\.freezeframe(-.*|\..*)?")  # resume data beside an output
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".heic"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one case."""
+    """Result of one case."""
 
-    kind: str  # a few words, the same for alike cases: they are counted by it
-    fault: str = ""  # the promise that was broken; empty where all held
-    description: str = ""  # what was done, for whoever looks at the fault
+    kind: str  # a few words, the same for similar cases, which are counted by it
+    fault: str = ""  # the violated invariant; empty if all hold
+    description: str = ""  # the case in words
     seconds: float = 0.0
     peak_mb: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All files below a folder with what is in them."""
+    """All files below a folder with hashes of their contents."""
 
     digests: Mapping[str, str]
 
@@ -37,7 +37,7 @@ class Contents:
         return cls({path.relative_to(folder).as_posix(): _digest(path) for path in files})
 
     def modified_in(self, later: Contents) -> list[str]:
-        """What was there and is gone or has changed."""
+        """Files that were removed or changed."""
         return [name for name, digest in self.digests.items() if later.digests.get(name) != digest]
 
     def new_in(self, later: Contents) -> list[str]:
@@ -45,7 +45,7 @@ class Contents:
 
 
 def message_fault(ended: ProcessResult, *, names: Iterable[str], allowed: Iterable[int] = (0, 2)) -> str:
-    """What is wrong with how a run ended and what it said; nothing where it is as promised."""
+    """The violation in the exit code and output of a run; empty if there is none."""
     lines = [line for line in ended.log.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     if ended.stop_reason:
@@ -60,17 +60,17 @@ def message_fault(ended: ProcessResult, *, names: Iterable[str], allowed: Iterab
 
 
 def file_fault(before: Contents, after: Contents, *, written: Iterable[str], done: bool, output: str) -> str:
-    """What is wrong on the disk: a source harmed, an output where none should be, something left behind."""
+    """The violation on the disk: a source changed, an output of a failed run, extra files."""
     if modified := before.modified_in(after):
-        return f"harmed: {', '.join(modified)}"
+        return f"changed: {', '.join(modified)}"
     new = set(before.new_in(after))
     results = new & set(written) | {name for name in new if name.startswith(f"{output}/")}
     if results and not done:
         return f"left although it failed: {', '.join(sorted(results))}"
     if done and not results:
-        return "said that it was done, and wrote nothing"
+        return "succeeded, and wrote nothing"
     state = {
-        name for name in new if (found := STATE.fullmatch(name.split("/")[0])) and found["name"] == output
+        name for name in new if (match := STATE.fullmatch(name.split("/")[0])) and match["name"] == output
     }
     if extra_files := new - results - (set() if done else state):
         return f"left behind: {', '.join(sorted(extra_files)[:4])}"
@@ -78,7 +78,7 @@ def file_fault(before: Contents, after: Contents, *, written: Iterable[str], don
 
 
 def decode_fault(folder: Path, names: Iterable[str]) -> str:
-    """What a second reader, plain PyAV or Pillow in a process of its own, says against the written files."""
+    """The error of a second reader, plain PyAV or Pillow in a process of its own, for the written files."""
     paths = [folder / name for name in names]
     ended = fork(lambda: _read_all(paths), folder=folder).wait()
     if ended.code:
@@ -88,13 +88,13 @@ def decode_fault(folder: Path, names: Iterable[str]) -> str:
 
 
 def verification_fault(log: str) -> str:
-    """What the plumbing sheet failed."""
+    """The failed checks of the verification."""
     failed = _failed(log.splitlines())
-    return f"the sheet fails: {failed}" if failed else ""
+    return f"the verification fails: {failed}" if failed else ""
 
 
 def rejection_kind(log: str) -> str:
-    """The kind of a refusal: its sentence without names and numbers."""
+    """The kind of an error message: its sentence without names and numbers."""
     lines = [line for line in log.splitlines() if line.startswith("freezeframe: ")]
     if not lines:
         return "usage" if "Usage:" in log else ""
@@ -116,7 +116,7 @@ def _sentence_fault(lines: list[str], names: Iterable[str]) -> str:
         return "" if any(line.startswith("Usage:") for line in lines) else f"no sentence: {lines[-1:]}"
     if len(messages) > 1 or messages[0] != lines[-1]:
         return f"more than one sentence: {' / '.join(lines[lines.index(messages[0]) :])[:200]}"
-    # Memory is short for all files alike.
+    # Lack of memory concerns no single file.
     if not any(name in messages[0] for name in (*names, "not enough memory")):
         return f"names no file: {messages[0]}"
     if ";" not in messages[0]:
@@ -125,7 +125,7 @@ def _sentence_fault(lines: list[str], names: Iterable[str]) -> str:
 
 
 def hint_fault(log: str, command: str) -> str:
-    """An option that the sentence sends the user to and that this command does not have."""
+    """Options in the message that this command does not have."""
     import typer
 
     from freezeframe.cli import app
@@ -134,12 +134,12 @@ def hint_fault(log: str, command: str) -> str:
     known = {option for parameter in parameters for option in parameter.opts}
     messages = " ".join(line for line in log.splitlines() if line.startswith("freezeframe: "))
     unknown = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", messages)) - known
-    return f"names a cure that {command} does not have: {', '.join(sorted(unknown))}" if unknown else ""
+    return f"names an option that {command} does not have: {', '.join(sorted(unknown))}" if unknown else ""
 
 
 def _innermost(log: str) -> str:
-    places = re.findall(r'File "[^"]*?([\w.-]+/[\w.-]+\.py)", line (\d+)', log)
-    ours = [f"{file}:{line}" for file, line in places if "site-packages" not in file]
+    frames = re.findall(r'File "[^"]*?([\w.-]+/[\w.-]+\.py)", line (\d+)', log)
+    ours = [f"{file}:{line}" for file, line in frames if "site-packages" not in file]
     return f"({ours[-1]})" if ours else ""
 
 
@@ -167,8 +167,8 @@ def _read_photo(path: Path) -> None:
 def _read_video(path: Path) -> None:
     import av
 
-    # Tags may be in no known encoding; players show them as they can.
+    # Tags may have an unknown encoding.
     with av.open(str(path), metadata_errors="replace") as container:
         frames = sum(1 for _ in container.decode(video=0))
     if not frames:
-        raise SystemExit(f"{path.name}: not a frame in it")
+        raise SystemExit(f"{path.name}: holds no frame")

@@ -1,4 +1,4 @@
-"""A folder of somebody's files, such as another project's test suite: each through the command once.
+"""A folder of files, such as the test suite of another project: each through `freezeframe video` once.
 
 python -m tests.campaigns.run --folder media/libraries/test_data/src/test/assets/media
 python -m tests.campaigns.run --folder torchcodec/test/resources
@@ -12,12 +12,12 @@ from pathlib import Path
 from random import Random
 
 from freezeframe.tests.campaigns.collection import SUFFIXES, check_file
-from freezeframe.tests.campaigns.promises import Outcome
+from freezeframe.tests.campaigns.invariants import Outcome
 
 
 @dataclass(frozen=True)
 class FolderCampaign:
-    """The files of a folder and of all folders in it, as a campaign of one case a file."""
+    """The files of a folder and its sub-folders, as a campaign with one case per file."""
 
     folder: Path
 
@@ -28,17 +28,17 @@ class FolderCampaign:
         )
 
     @property
-    def CASES(self) -> int:  # noqa: N802  # as every campaign says it
+    def CASES(self) -> int:  # noqa: N802  # the constant of the other campaigns
         return len(self.files)
 
     def prepare(self, baseline: Path) -> None:
-        """The files are there already."""
+        """Nothing to prepare."""
 
     def case(self, random: Random, baseline: Path, folder: Path) -> Outcome:
         file = self.files[int(folder.name.removeprefix("case"))]
         row = check_file(file, folder, options=("--end", "0.5"))
-        held = row.outcome in {"whole", "refused"}
+        passed = row.outcome in {"whole", "refused"}
         description = f"{file.relative_to(self.folder).as_posix()}: {row.words}"
         return Outcome(
-            kind=row.outcome, fault="" if held else f"{row.outcome}: {row.words}", description=description
+            kind=row.outcome, fault="" if passed else f"{row.outcome}: {row.words}", description=description
         )

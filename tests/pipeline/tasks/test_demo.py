@@ -1,4 +1,4 @@
-"""The newcomer's first run: its pictures show what changed, its words name what lies where."""
+"""The demo: its pictures show the change, its text names the files."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from freezeframe.pipeline.commands.demo import SEAM_PX, before_after, demo, most_changed
+from freezeframe.pipeline.tasks.demo import SEAM_PX, before_after, demo, most_changed
 
 
 def test_before_and_after_stand_side_by_side(tmp_path):
     black, grey = torch.zeros(3, 10, 12), torch.full((3, 10, 12), 0.2140)
-    shown = cv2.imread(str(before_after(black, grey, tmp_path / "a.png", zoom=2)))
-    assert shown.shape == (20, 2 * 24 + SEAM_PX, 3)
-    assert (shown[:, :24] == 0).all()
-    assert (shown[:, 24 : 24 + SEAM_PX] == 255).all()
-    assert (shown[:, -24:] == 127).all() or (shown[:, -24:] == 128).all()  # sRGB code of 21.4 % light
+    image = cv2.imread(str(before_after(black, grey, tmp_path / "a.png", zoom=2)))
+    assert image.shape == (20, 2 * 24 + SEAM_PX, 3)
+    assert (image[:, :24] == 0).all()
+    assert (image[:, 24 : 24 + SEAM_PX] == 255).all()
+    assert (image[:, -24:] == 127).all() or (image[:, -24:] == 128).all()  # sRGB code of 21.4 % light
 
 
 def test_colours_stay_what_they_are(tmp_path):
     red = torch.zeros(3, 8, 8)
     red[0] = 1
-    shown = cv2.imread(str(before_after(red, red, tmp_path / "red.png")))
-    assert tuple(shown[4, 2]) == (0, 0, 255)  # OpenCV reads blue first
+    image = cv2.imread(str(before_after(red, red, tmp_path / "red.png")))
+    assert tuple(image[4, 2]) == (0, 0, 255)  # OpenCV reads blue first
 
 
 @pytest.mark.parametrize(("y", "x"), [(0, 0), (70, 150), (30, 60)])
@@ -55,7 +55,7 @@ def test_ones_own_clip_is_shown_and_kept(film, write_clip, tmp_path):
 
 @pytest.mark.slow
 def test_the_samples_gain_what_the_demo_says(tmp_path):
-    """Both samples have known truth; every gain that is told is one."""
+    """Both samples have ground truth, and both gain."""
     text = demo(None, tmp_path)
     gains = [
         float(line.split("truth: ")[1].split(" dB")[0]) for line in text.splitlines() if "truth: " in line
