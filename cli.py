@@ -35,6 +35,7 @@ from freezeframe.pipeline.commands import train as commands_train
 from freezeframe.pipeline.commands.clip_options import ClipOptions
 from freezeframe.pipeline.commands.options import (
     OUTPUT,
+    BackendOption,
     Device,
     Force,
     NetworkOption,
@@ -152,6 +153,7 @@ def burst(
     restorer: Restorer = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
+    backend: BackendOption = "auto",
     force: Force = False,
 ) -> None:
     """Make one sharp photo from a burst of blurred ones. The best of them serves as the reference."""
@@ -161,7 +163,7 @@ def burst(
 
         config = options.configure(
             "burst", output={"force": force}, refine={"checkpoint": restorer},
-            strength=strength, device=device, precision=precision,
+            strength=strength, device=device, precision=precision, backend=backend,
         )  # fmt: skip
         with progress_bar("burst", unit="step") as on_progress:
             result = api.deblur_burst(images, out, config=config, progress=on_progress)

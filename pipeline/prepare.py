@@ -109,4 +109,6 @@ def prepare_restorer(config: Config) -> Restorer | None:
     if config.refine.checkpoint is None:
         return None
     weights = find(str(config.refine.checkpoint))
-    return load_restorer(weights.path, device=config.device, precision=config.precision)
+    return load_restorer(
+        weights.path, device=config.device, precision=config.precision, backend=config.backend
+    )

@@ -58,7 +58,9 @@ def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
         FREEZEFRAME: partial(run_freezeframe, config=config),
     }
     if restorer is not None:
-        network = load_restorer(restorer, device=config.device, precision=config.precision)
+        network = load_restorer(
+            restorer, device=config.device, precision=config.precision, backend=config.backend
+        )
         methods[f"{restorer.stem} alone"] = partial(
             _map_frames, restore_frame=lambda image: refine(image[None], network, RefineConfig())[0]
         )
@@ -73,7 +75,9 @@ def run_freezeframe(source: Path, output: Path, *, config: Config) -> None:
     if config.fuse.network == "none":
         _map_frames(source, output, restore_frame=lambda image: image)
         return
-    restorer = load_image_restorer(REFINER, device=config.device, precision=config.precision)
+    restorer = load_image_restorer(
+        REFINER, device=config.device, precision=config.precision, backend=config.backend
+    )
     _map_frames(source, output, restore_frame=lambda image: restorer(image[None])[0])
 
 

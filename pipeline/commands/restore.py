@@ -11,6 +11,7 @@ from freezeframe.pipeline.support.signals import interruption_message
 
 from .options import (
     ADVANCED,
+    BackendOption,
     Codec,
     Device,
     End,
@@ -52,6 +53,7 @@ def restore(
     quality: Quality = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
+    backend: BackendOption = "auto",
     skip_damaged: SkipDamaged = False,
     force: Force = False,
     report: ReportFile = None,
@@ -67,6 +69,7 @@ def restore(
 
         config = configure(
             model=model, tile=tile, strength=strength, device=device, precision=precision,
+            backend=backend,
             output={
                 "codec": codec, "quality": quality, "start": start, "end": end,
                 "force": force, "skip_damaged": skip_damaged,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.models.imageops.tiling import Restorer, tiled_inference
-from freezeframe.models.restorer.restorer import NetworkRestorer
+from freezeframe.models.restorer.image_restorer import ImageRestorer
 from freezeframe.pipeline.config import RefineConfig
 
 GRID = 32  # pixels; networks that halve the picture up to five times then pair the same pixels in every tile
@@ -31,9 +31,11 @@ def refine(images: Tensor, restorer: Restorer | None, config: RefineConfig) -> T
     if restorer is None:
         return images
     refined = torch.empty_like(images)
-    grid = lcm(GRID, restorer.multiple) if isinstance(restorer, NetworkRestorer) else GRID
+    grid = lcm(GRID, restorer.multiple) if isinstance(restorer, ImageRestorer) else GRID
     for before, after in zip(images[:, None], refined[:, None], strict=True):
-        # What a network knows of a whole picture is the same for all its tiles.
-        known = restorer.with_context(before) if isinstance(restorer, NetworkRestorer) else restorer
-        after.copy_(tiled_inference(known, before, tile=config.tile, overlap=config.overlap, multiple=grid))
+        # Tiles share the global statistics of their image.
+        restore_tile = restorer.for_tiles_of(before) if isinstance(restorer, ImageRestorer) else restorer
+        after.copy_(
+            tiled_inference(restore_tile, before, tile=config.tile, overlap=config.overlap, multiple=grid)
+        )
     return refined

@@ -60,6 +60,7 @@ class Report:
     notes: tuple[str, ...] = ()
     verification: VerificationReport | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    backends: Mapping[str, str] = field(default_factory=dict)  # that ran the networks: torch bf16
 
     @property
     def verdicts(self) -> Iterator[Verdict]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.media.video_out.verify import VerificationReport
-from freezeframe.pipeline.config import OutputConfig, Precision
+from freezeframe.pipeline.config import BackendName, OutputConfig, Precision
 
 Status = Literal["done", "skipped", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -25,6 +25,7 @@ class RestoreConfig:
     strength: float = 1.0  # 0 returns the input (enlarged, where the network enlarges), 1 the full result
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
     precision: Precision = "auto"
+    backend: BackendName = "auto"  # library that runs the network; auto: the fastest, timed once per machine
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
@@ -43,6 +44,7 @@ class RestoreResult:
     status: Status
     reason: str  # who restored it and why, or why not
     verification: VerificationReport | None = None  # of a video
+    backends: Mapping[str, str] = field(default_factory=dict)  # that ran the restorer: torch bf16
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

@@ -120,8 +120,8 @@ def test_what_networks_ask_of_pictures(tmp_path):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (replace(SWIN, scale=2, upsampler="pixelshuffle"), "turns RGB pictures into 2 times the size"),
-        (replace(SWIN, channels=1), "turns grey pictures"),
+        (replace(SWIN, scale=2, upsampler="pixelshuffle"), "restores RGB images at scale 2"),
+        (replace(SWIN, channels=1), "restores greyscale images"),
     ],
     ids=["upsampler", "grey"],
 )
@@ -168,7 +168,7 @@ def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_
     frame = torch.rand(1, 3, 32, 160, generator=torch.Generator().manual_seed(2))
     frame[..., 80:] = 0.5
     tile = frame[..., :64]
-    alone, known = restorer(tile), restorer.with_context(frame)(tile)
+    alone, known = restorer(tile), restorer.for_tiles_of(frame)(tile)
     assert (alone - known).abs().max() > 1e-4, "the tile's own description is another"
     refined = refine(frame, restorer, RefineConfig(checkpoint=path, tile=64, overlap=32))
     # The left eighth of a frame belongs to its first tile alone.

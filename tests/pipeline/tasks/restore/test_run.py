@@ -62,6 +62,20 @@ def test_a_photo_is_restored_code_by_code(place, config):
     assert np.array_equal(np.asarray(Image.open(place / "out.png")), codes() + STEP)
 
 
+def test_the_report_names_the_backend_that_ran(place, checkpoint):
+    """Of that photo: a photo that is passed through unchanged names none."""
+    Image.fromarray(codes()).save(place / "in.png")
+    options = ["--model", str(checkpoint), "--device", "cpu", "--precision", "bf16", "--backend", "torch"]
+    for strength, backends in (("1", {"restorer": "torch bf16"}), ("0", {})):
+        report = place / f"{strength}.json"
+        words = [place / "in.png", place / f"{strength}.png", *options, "--strength", strength]
+        done = CliRunner().invoke(cli.app, ["restore", *map(str, words), "--report", str(report)])
+        assert done.exit_code == 0, done.output
+        (restored,) = json.loads(report.read_text())["restored"]
+        assert restored["backends"] == backends
+    assert not list((place / "cache").rglob("backends.json")), "a pinned run neither reads nor writes it"
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 def test_strength_is_the_share_of_the_change_in_light(place, config, strength):
     from dataclasses import replace

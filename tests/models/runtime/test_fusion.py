@@ -1,4 +1,4 @@
-"""However the network is run, it answers as plain fp32 does; the choice between ways is remembered."""
+"""Every backend agrees with plain fp32; the selected one is stored in the timing cache."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from torch import Tensor, nn
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra
 from freezeframe.models.deblur.fusion_net import FusionNet, NetConfig
-from freezeframe.models.runtime import autotune as engine_choice
 from freezeframe.models.runtime.autotune import (
-    TOLERANCE,
+    AutotuneConfig,
+    AutotunedBackend,
     autotune,
-    autotune_on_first_call,
-    cache_key,
-    load_cache,
-    save_cache,
     synthetic_input,
 )
-from freezeframe.models.runtime.engine import OVERLAP, available_backends, build_inference
+from freezeframe.models.runtime.backends import available_backends, backends_used, torch_backend
+from freezeframe.models.runtime.fusion import AUTOTUNE, OVERLAP, build_inference, fusion_model
+from freezeframe.models.runtime.timing_cache import cache_file, cache_key, load_cache, save_cache
 
 CPU = torch.device("cpu")
+TOLERANCE = AutotuneConfig().tolerance
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="the extra openvino is not installed")
 SMALL = NetConfig(widths=(8, 16, 24), down=(1, 1, 1), up=(1, 1))
@@ -164,8 +163,9 @@ class Fragile(nn.Module):
 def test_what_is_not_a_number_in_half_precision_is_computed_again_in_fp32():
     network = Fragile().requires_grad_(False)
     evidence = picture(64, 64)
-    answer = build_inference(network, device="cpu", precision="bf16", backend="torch")(evidence)
-    assert torch.allclose(answer, network(evidence), atol=1e-6)
+    run = build_inference(network, device="cpu", precision="bf16", backend="torch")
+    assert torch.allclose(run(evidence), network(evidence), atol=1e-6)
+    assert backends_used(fusion_network=run) == {"fusion_network": "torch fp32"}
 
 
 def test_what_is_never_a_number_changes_nothing():
@@ -180,8 +180,47 @@ def test_auto_answers_as_fp32_does_and_remembers_what_it_chose(network):
     answer = build_inference(network, device="cpu")(evidence)
     assert (answer - network(evidence)).abs().max() <= TOLERANCE
     (entry,) = load_cache().values()
-    assert entry["engine"] in available_backends(network, device=CPU, precision="auto")
-    assert entry["seconds"][entry["engine"]] == min(entry["seconds"].values())
+    assert entry["backend"] in available_backends(fusion_model(network, CPU), device=CPU)
+    assert entry["seconds"][entry["backend"]] == min(entry["seconds"].values())
+
+
+@pytest.mark.parametrize(("backend", "precision"), ways())
+def test_a_pinned_backend_gives_the_same_pixels_whatever_the_cache_holds(network, backend, precision):
+    """The cache names other backends, is damaged, or does not exist: nothing is read and nothing written."""
+    evidence, path = picture(64, 96), cache_file()
+    assert path is not None
+    path.parent.mkdir(parents=True)
+    candidates = available_backends(fusion_model(network, CPU), device=CPU)
+    key = f"fusion network | {cache_key(network, CPU, candidates)}"
+    answers = []
+    for content in (
+        *(
+            json.dumps({f"{key} | {size}": {"backend": name} for size in ("small", "large")})
+            for name in (*candidates, "exact")
+        ),
+        "{",
+    ):
+        path.write_text(content)
+        run = build_inference(network, device="cpu", precision=precision, backend=backend)
+        answers.append(run(evidence))
+        assert path.read_text() == content
+        assert backends_used(fusion_network=run) == {"fusion_network": f"{backend} {precision}"}
+    path.unlink()
+    answers.append(build_inference(network, device="cpu", precision=precision, backend=backend)(evidence))
+    assert not path.exists()
+    assert all(torch.equal(answer, answers[0]) for answer in answers)
+
+
+def test_the_report_names_the_backend_that_the_cache_selects(network):
+    """Without a pin the cache decides, and the log says so."""
+    candidates = available_backends(fusion_model(network, CPU), device=CPU)
+    key = f"fusion network | {cache_key(network, CPU, candidates)}"
+    for name in candidates:
+        save_cache({f"{key} | small": {"backend": name}})
+        run = build_inference(network, device="cpu")
+        assert backends_used(fusion_network=run, restorer=None) == {}, "nothing has run yet"
+        run(picture(64, 64))
+        assert backends_used(fusion_network=run) == {"fusion_network": name}
 
 
 def show() -> Tensor:
@@ -193,8 +232,8 @@ def never(evidence: Tensor) -> Tensor:
 
 
 def test_the_remembered_choice_is_taken_without_measuring():
-    save_cache({"here": {"engine": "b", "seconds": {}}})
-    assert autotune({"a": never, "b": never}, never, key="here", picture=show) == "b"
+    save_cache({"here": {"backend": "b", "seconds": {}}})
+    assert autotune({"a": never, "b": never}, never, key="here", example=show) == "b"
 
 
 def test_an_engine_that_strays_or_fails_is_not_chosen_however_fast():
@@ -211,27 +250,27 @@ def test_an_engine_that_strays_or_fails_is_not_chosen_however_fast():
         return evidence[:, :3] * float("nan")
 
     quick = {"stray": stray, "broken": broken, "no number": no_number}
-    assert autotune({**quick, "slow": exact}, exact, key="a", picture=show) == "slow"
-    assert autotune(quick, exact, key="b", picture=show) == "exact"
-    assert autotune({"stray": never}, never, key="b", picture=show) == "exact", "that is remembered too"
+    assert autotune({**quick, "slow": exact}, exact, key="a", example=show) == "slow"
+    assert autotune(quick, exact, key="b", example=show) == "exact"
+    assert autotune({"stray": never}, never, key="b", example=show) == "exact", "that is remembered too"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"here": 3}', '{"here": {"engine": "gone"}}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"here": 3}', '{"here": {"backend": "gone"}}', "\xff"])
 def test_a_broken_cache_file_is_ignored_and_rewritten(content):
-    path = engine_choice.cache_file()
+    path = cache_file()
     assert path is not None
     path.parent.mkdir(parents=True)
     path.write_bytes(content.encode("latin-1"))
     plain = {"only": lambda evidence: evidence[:, :3]}
-    assert autotune(plain, plain["only"], key="here", picture=show) == "only"
-    assert json.loads(path.read_text())["here"]["engine"] == "only"
+    assert autotune(plain, plain["only"], key="here", example=show) == "only"
+    assert json.loads(path.read_text())["here"]["backend"] == "only"
 
 
 @pytest.mark.parametrize("cache", ["/dev/null", "/proc/nowhere"])
 def test_a_home_that_cannot_be_written_to_costs_a_measurement_only(monkeypatch, cache):
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
     plain = {"only": lambda evidence: evidence[:, :3]}
-    assert autotune(plain, plain["only"], key="here", picture=show) == "only"
+    assert autotune(plain, plain["only"], key="here", example=show) == "only"
     assert load_cache() == {}
 
 
@@ -239,7 +278,10 @@ def test_choices_are_kept_apart_by_layout_contestants_and_size(network):
     other = FusionNet(NetConfig(widths=(8, 16, 32), down=(1, 1, 1), up=(1, 1)))
     keys = {cache_key(each, CPU, names) for each in (network, other) for names in ("a", "ab")}
     assert len(keys) == 4
-    run = autotune_on_first_call({"a": network, "b": network}, network, key="here")
+    exact = torch_backend(fusion_model(network, CPU), CPU, torch.float32)
+    run = AutotunedBackend(
+        {"a": exact, "b": exact}, exact, key="here", example=lambda size: picture(*size), config=AUTOTUNE
+    )
     for size in ((64, 64), (384, 384), (72, 80)):
         run(picture(*size))
     assert set(load_cache()) == {"here | small", "here | large"}
@@ -249,9 +291,11 @@ def test_a_way_that_cannot_be_had_says_what_to_install(network, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="pip install OpenVINO"):
         build_inference(network, device="cpu", backend="openvino")
-    assert all(name.startswith("torch") for name in available_backends(network, device=CPU, precision="auto"))
+    assert all(
+        name.startswith("torch") for name in available_backends(fusion_model(network, CPU), device=CPU)
+    )
 
 
 def test_openvino_is_not_asked_of_a_gpu(network):
     with pytest.raises(FreezeframeError, match="on the CPU"):
-        available_backends(network, device=torch.device("cuda"), precision="auto", backend="openvino")
+        available_backends(fusion_model(network, CPU), device=torch.device("cuda"), backend="openvino")
