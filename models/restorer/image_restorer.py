@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from freezeframe.data.color import SRGB, to_encoded, to_linear
+from freezeframe.data.errors import UnreadableMedia
 from freezeframe.models.imageops.context_crops import context_crops
 from freezeframe.models.imageops.tiling import Restorer, count_tiles, tiled_inference
 from freezeframe.models.imageops.upscale import upsample, upsample_encoded
@@ -157,6 +158,34 @@ def load_image_restorer(
     return build_image_restorer(network, device=device, precision=precision, tile=tile, backend=backend)
 
 
+def load_restorer(
+    path: Path,
+    *,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+    window: int | None = None,
+    backend: BackendName = "auto",
+) -> ImageRestorer:
+    """The restorer for a checkpoint, from RGB to RGB of the same size; the caller cuts the tiles.
+
+    Args:
+        path: See `load_image_restorer`.
+        device: See `load_image_restorer`.
+        precision: See `load_image_restorer`.
+        window: Side in pixels of the pooling window of a NAFNet, see `nafnet.NAFNet`; None pools over each
+            tile.
+        backend: See `load_image_restorer`.
+
+    Raises:
+        UnreadableMedia: The file is missing, damaged, unsafe to open, of an unknown network, or of one for
+            greyscale images, for upscaling, or for one image size.
+        FreezeframeError: No such device, backend or format, or an optional package is missing.
+    """
+    network = read_network(path, pool_window=window)
+    _check_same_size(network, path=path)
+    return build_image_restorer(network, device=device, precision=precision, backend=backend)
+
+
 def build_image_restorer(  # noqa: PLR0913  # where and how to run
     network: Network,
     *,
@@ -179,3 +208,13 @@ def build_image_restorer(  # noqa: PLR0913  # where and how to run
 
 def _is_grey(image: Tensor) -> bool:
     return torch.equal(image[:, 0], image[:, 1]) and torch.equal(image[:, 0], image[:, 2])
+
+
+def _check_same_size(network: Network, *, path: Path) -> None:
+    if (network.channels, network.scale) != (3, 1) or network.side is not None:
+        kind = "greyscale" if network.channels == 1 else "RGB"
+        size = "one size only" if network.side else f"scale {network.scale}"
+        raise UnreadableMedia(
+            f"{path}: this {network.title} restores {kind} images at {size}; name a restorer of RGB images at"
+            " scale 1, or use freezeframe restore"
+        )

@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -76,26 +76,24 @@ def build_backends(
     candidates = available_backends(model, device=device, precision=precision, backend=backend)
     if len(candidates) > 1:
         key = f"{model.title} | {cache_key(model.module, device, candidates)}"
-        return AutotunedBackend(candidates, exact, key=key, example=model.example, config=config), exact
+        fastest = AutotunedBackend(
+            candidates=candidates, exact=exact, key=key, example=model.example, config=config
+        )
+        return fastest, exact
     (only,) = candidates.values()
     return (exact,) if only.name == exact.name else (only, exact)
 
 
+@dataclass(slots=True, kw_only=True)
 class AutotunedBackend:
     """The fastest of `candidates` that agrees with `exact`, selected for the first image of a size class."""
 
-    def __init__(
-        self,
-        candidates: Mapping[str, NetworkBackend],
-        exact: NetworkBackend,
-        *,
-        key: str,
-        example: Callable[[tuple[int, int]], Tensor],
-        config: AutotuneConfig = RECOMMENDED,
-    ) -> None:
-        self.candidates, self.exact, self.config = candidates, exact, config
-        self._key, self._example = key, example
-        self._selected: dict[str, Backend] = {}  # by size class
+    candidates: Mapping[str, NetworkBackend]
+    exact: NetworkBackend
+    key: str  # in the timing cache, without the size class
+    example: Callable[[tuple[int, int]], Tensor]  # height and width to an input
+    config: AutotuneConfig = RECOMMENDED
+    selected: dict[str, Backend] = field(default_factory=dict, init=False)  # by size class
 
     def __call__(self, x: Tensor, /) -> Tensor:
         return self.resolve(x.shape)(x)
@@ -112,59 +110,53 @@ class AutotunedBackend:
             return self.exact
         # Overheads dominate for small images, arithmetic and memory for large ones.
         size_class = "small" if pixels < self.config.large_pixels else "large"
-        if size_class not in self._selected:
+        if size_class not in self.selected:
             name = autotune(
                 {name: _on_whole_image(backend) for name, backend in self.candidates.items()},
                 _on_whole_image(self.exact),
-                key=f"{self._key} | {size_class}",
+                key=f"{self.key} | {size_class}",
                 example=lambda: self._timed_example(size_class),
                 config=self.config,
             )
-            self._selected[size_class] = self._deferred(name)
-        return self._selected[size_class]
+            self.selected[size_class] = self._deferred(name)
+        return self.selected[size_class]
 
     def _timed_example(self, size_class: str) -> Tensor:
-        small = self._example(self.config.small)
+        small = self.example(self.config.small)
         if (
             size_class == "small"
             or seconds_of(_on_whole_image(self.exact), small) >= self.config.fast_seconds
         ):
             return small
-        return self._example(self.config.large)
+        return self.example(self.config.large)
 
     def _deferred(self, name: str) -> Backend:
         selected = self.candidates.get(name, self.exact)
         plain = self.candidates.get(name.replace("openvino", "torch"), selected)
         if plain is selected or not self.config.compile_after:
             return selected
-        return DeferredBackend(selected, plain, after=self.config.compile_after)
+        return DeferredBackend(compiled=selected, plain=plain, after=self.config.compile_after)
 
 
+@dataclass(slots=True, kw_only=True)
 class DeferredBackend:
     """`plain` until a shape has come `after` times, then `compiled`: compiling for a shape takes seconds."""
 
-    def __init__(
-        self,
-        compiled: NetworkBackend,
-        plain: NetworkBackend,
-        *,
-        after: int,
-        counts: Counter[torch.Size] | None = None,
-    ) -> None:
-        self._compiled, self._plain, self._after = compiled, plain, after
-        self._counts: Counter[torch.Size] = Counter() if counts is None else counts
+    compiled: NetworkBackend
+    plain: NetworkBackend
+    after: int
+    counts: Counter[torch.Size] = field(default_factory=Counter)  # inputs of each shape
 
     def __call__(self, x: Tensor, /) -> Tensor:
         return self.resolve(x.shape)(x)
 
     def resolve(self, shape: torch.Size, /) -> NetworkBackend:
-        self._counts[shape] += 1
-        return self._compiled if self._counts[shape] > self._after else self._plain
+        self.counts[shape] += 1
+        return self.compiled if self.counts[shape] > self.after else self.plain
 
     def with_context(self, crops: Sequence[Tensor], /) -> DeferredBackend:
-        compiled = self._compiled.with_context(crops)
-        plain = replace(self._plain, context=compiled.context)
-        return DeferredBackend(compiled, plain, after=self._after, counts=self._counts)
+        compiled = self.compiled.with_context(crops)
+        return replace(self, compiled=compiled, plain=replace(self.plain, context=compiled.context))
 
 
 def _on_whole_image(backend: NetworkBackend) -> Run:
@@ -202,7 +194,7 @@ def benchmark(
     time are dropped.
     """
     expected = exact(x)
-    names = [name for name, run in backends.items() if _max_error(name, run, x, expected) <= config.tolerance]
+    names = [name for name, run in backends.items() if _agrees(name, run, x, expected, config.tolerance)]
     seconds = dict.fromkeys(names, math.inf)
     for _ in range(config.timed_runs):
         for name in names:
@@ -211,15 +203,15 @@ def benchmark(
     return seconds
 
 
-def _max_error(name: str, run: Run, x: Tensor, expected: Tensor) -> float:
-    """Infinity if the backend does not run here. Its first run, which compiles, is over then."""
+def _agrees(name: str, run: Run, x: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether the backend runs here and agrees. Its first run, which compiles, is over then."""
     try:
         difference = float((run(x) - expected).abs().max())
     except (RuntimeError, ImportError, OSError, FreezeframeError) as error:
         logger.info("%s does not run here: %s", name, error)
-        return math.inf
+        return False
     logger.info("%s differs from fp32 by %.2f / 255", name, 255 * difference)
-    return math.inf if math.isnan(difference) else difference
+    return difference <= tolerance  # false for NaN as well
 
 
 def seconds_of(run: Run, x: Tensor) -> float:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra
+from freezeframe.models.registry.architectures import Network
 
 from . import openvino
 from .device import Precision, candidate_formats, format_name, number_format
@@ -106,13 +107,16 @@ class NetworkBackend:
 
 @dataclass(slots=True)
 class RunLog:
-    """Number of tiles per backend, and of tiles without a finite correction."""
+    """Number of tiles per backend; `none` counts those without a finite correction."""
 
     tiles: Counter[str] = field(default_factory=Counter)
-    failed_tiles: int = 0
+
+    @property
+    def failed_tiles(self) -> int:
+        return self.tiles["none"]
 
     def report(self, network: str) -> dict[str, str]:
-        """`network` and its backends by number of tiles, such as `openvino bf16, torch fp32`; or nothing."""
+        """`network` and its backends, as in `openvino bf16, torch fp32`; empty before a run."""
         names = ", ".join(name for name, _ in self.tiles.most_common())
         return {network: names} if names else {}
 
@@ -134,7 +138,7 @@ def first_finite(backends: Sequence[Backend], x: Tensor, log: RunLog) -> Tensor:
         if correction.isfinite().all():
             log.tiles[selected.name] += 1
             return correction
-    log.failed_tiles += 1
+    log.tiles["none"] += 1
     logger.warning("the network's output is not finite: %d tiles left unchanged", log.failed_tiles)
     return torch.zeros_like(correction)
 
@@ -155,42 +159,30 @@ def available_backends(
         _require_openvino(model, device)
     if backend == "compile":
         compiled = replace(model, correct=compile_network(model.correct))
-        candidates = [torch_backend(compiled, device, format_for(model, device, precision), "compile")]
-        return {each.name: each for each in candidates}
+        only = torch_backend(compiled, device, format_for(model, device, precision), library="compile")
+        return {only.name: only}
     dtypes = _formats(model, device, precision)
-    candidates = []
-    if backend in {"auto", "torch"}:
-        candidates += [torch_backend(model, device, dtype) for dtype in dtypes]
-    if model.openvino and device.type == "cpu" and backend in {"auto", "openvino"} and openvino.installed():
-        candidates += [_openvino_backend(model, device, dtype) for dtype in dtypes]
+    candidates = [torch_backend(model, device, dtype) for dtype in dtypes if backend != "openvino"]
+    if model.openvino and device.type == "cpu" and backend != "torch" and openvino.installed():
+        # Torch's part, the preparation of the input, stays fp32: OpenVINO has its own precision hint.
+        prepare = replace(torch_backend(model, device, torch.float32), channels_last=False)
+        candidates += [
+            replace(prepare, name=f"openvino {format_name(dtype)}", correct=model.openvino(dtype))
+            for dtype in dtypes
+        ]
     return {each.name: each for each in candidates}
 
 
 def torch_backend(
-    model: InferenceModel, device: torch.device, dtype: torch.dtype, library: str = "torch"
+    model: InferenceModel, device: torch.device, dtype: torch.dtype, *, library: str = "torch"
 ) -> NetworkBackend:
     """Convolutions in `dtype`, the arithmetic around them in fp32, so that differences keep their digits."""
     # Half precision on the CPU is faster than fp32 only in channels_last order; depthwise convolutions in
     # fp32 are slower in that order.
+    order = model.fp32_channels_last or dtype != torch.float32
+    name = f"{library} {format_name(dtype)}"
     return NetworkBackend(
-        name=f"{library} {format_name(dtype)}",
-        correct=model.correct,
-        device=device,
-        dtype=dtype,
-        channels_last=model.fp32_channels_last or dtype != torch.float32,
-        embed=model.embed,
-    )
-
-
-def _openvino_backend(model: InferenceModel, device: torch.device, dtype: torch.dtype) -> NetworkBackend:
-    if model.openvino is None:
-        raise ValueError(f"OpenVINO does not run {model.title}")
-    return NetworkBackend(
-        name=f"openvino {format_name(dtype)}",
-        correct=model.openvino(dtype),
-        device=device,
-        dtype=torch.float32,  # of torch's part: OpenVINO has its own precision hint
-        embed=model.embed,
+        name=name, correct=model.correct, device=device, dtype=dtype, channels_last=order, embed=model.embed
     )
 
 
@@ -201,14 +193,7 @@ def _formats(model: InferenceModel, device: torch.device, precision: Precision) 
     return [d for d in candidate_formats(device).values() if d != torch.float16 or model.fp16]
 
 
-class _HasFp16(Protocol):
-    @property
-    def title(self) -> str: ...
-    @property
-    def fp16(self) -> bool: ...
-
-
-def format_for(model: _HasFp16, device: torch.device, precision: Precision) -> torch.dtype:
+def format_for(model: InferenceModel | Network, device: torch.device, precision: Precision) -> torch.dtype:
     """The number format for `precision`; `auto` never overflows, since bf16 has the exponent range of fp32.
 
     Raises:

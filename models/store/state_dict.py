@@ -94,12 +94,12 @@ def _read(path: Path) -> Any:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnpicklingError):
-        return "is not a weights file, or contains code, and was not opened; use a .safetensors file"
+        return "is not a weights file or contains code, and was not read; use a .safetensors file"
     return "is no checkpoint, or a damaged one; download it again and compare its size with the original"
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether the storage holds every element: not sparse, not quantised, not a large view of few elements."""
+    """Whether the storage holds every element: not sparse, quantised, or a large view of few elements."""
     if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()

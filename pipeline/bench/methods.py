@@ -23,8 +23,7 @@ from freezeframe.data.media.folder.source import open_folder
 from freezeframe.data.metrics.image import SrgbImage, linear_to_srgb
 from freezeframe.data.metrics.temporal import srgb_to_linear
 from freezeframe.models.registry.bundled import REFINER
-from freezeframe.models.restorer.image_restorer import load_image_restorer
-from freezeframe.models.restorer.load import load_restorer
+from freezeframe.models.restorer.image_restorer import load_image_restorer, load_restorer
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import Config, RefineConfig
 from freezeframe.pipeline.stages.measure import survey

@@ -171,7 +171,7 @@ def test_a_tile_that_does_not_fit_is_halved_until_it_does(error):
 
 def test_memory_too_small_for_the_smallest_tile_is_said():
     device = SmallMemory(10, torch.OutOfMemoryError("CUDA out of memory"))
-    with pytest.raises(FreezeframeError, match=f"not even {SMALLEST_TILE} x {SMALLEST_TILE} pixels"):
+    with pytest.raises(FreezeframeError, match=f"{SMALLEST_TILE} x {SMALLEST_TILE} pixels does not fit"):
         tiled_inference(device, noise(100, 100), tile=64, overlap=16)
 
 

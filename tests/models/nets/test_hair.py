@@ -21,7 +21,7 @@ from freezeframe.models.nets.hair.model import (
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.restormer.layers import Kernels, Shape
 from freezeframe.models.nets.restormer.model import Restormer
-from freezeframe.models.restorer.load import load_restorer
+from freezeframe.models.restorer.image_restorer import load_restorer
 
 BODY = restormer.NetConfig(
     dim=4, blocks=(1, 1, 1, 2), refinement=1, heads=(1, 2, 2, 4), expansion=2.5, reduce_latent=True

@@ -18,8 +18,7 @@ from freezeframe.models.nets.hair import model as hair
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.registry.architectures import KNOWN_ARCHITECTURES, identify, read_network
-from freezeframe.models.restorer.image_restorer import load_image_restorer
-from freezeframe.models.restorer.load import load_restorer
+from freezeframe.models.restorer.image_restorer import load_image_restorer, load_restorer
 from freezeframe.models.runtime.backends import format_for
 from freezeframe.pipeline.config import RefineConfig
 from freezeframe.pipeline.stages.refine import refine

@@ -10,9 +10,8 @@ from torch import Tensor
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
 from freezeframe.models.nets.nafnet import NAFNet, NetConfig
 from freezeframe.models.registry.architectures import Network
-from freezeframe.models.restorer.image_restorer import ImageRestorer
+from freezeframe.models.restorer.image_restorer import ImageRestorer, load_restorer
 from freezeframe.models.restorer.inference import restorer_model
-from freezeframe.models.restorer.load import load_restorer
 from freezeframe.models.runtime.backends import torch_backend
 from freezeframe.models.runtime.device import find_device, number_format
 

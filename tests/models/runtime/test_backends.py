@@ -117,7 +117,7 @@ def test_a_backend_that_disagrees_is_not_selected():
         exact, correct=lambda encoded: network.module.correction(encoded) + 3 * TOLERANCE, name="wrong"
     )
     fastest = AutotunedBackend(
-        {"wrong": wrong}, exact, key="key", example=lambda size: scene(*size), config=QUICK
+        candidates={"wrong": wrong}, exact=exact, key="key", example=lambda size: scene(*size), config=QUICK
     )
     encoded = scene(80, 80)
     assert fastest.resolve(encoded.shape).name == "torch fp32"
@@ -202,7 +202,7 @@ def test_the_compiled_refiner_agrees_at_any_size(size):
 def test_a_size_is_compiled_once_it_came_often():
     """Photos of all sizes would wait for a compiler longer than it ever saves."""
     plain = replace(reference(random_swinir()), name="plain")
-    deferred = DeferredBackend(replace(plain, name="compiled"), plain, after=2)
+    deferred = DeferredBackend(compiled=replace(plain, name="compiled"), plain=plain, after=2)
     names = []
     for side in (32, 40, 32, 32, 40, 32):
         x = scene(side, side)

@@ -280,7 +280,11 @@ def test_choices_are_kept_apart_by_layout_contestants_and_size(network):
     assert len(keys) == 4
     exact = torch_backend(fusion_model(network, CPU), CPU, torch.float32)
     run = AutotunedBackend(
-        {"a": exact, "b": exact}, exact, key="here", example=lambda size: picture(*size), config=AUTOTUNE
+        candidates={"a": exact, "b": exact},
+        exact=exact,
+        key="here",
+        config=AUTOTUNE,
+        example=lambda size: picture(*size),
     )
     for size in ((64, 64), (384, 384), (72, 80)):
         run(picture(*size))

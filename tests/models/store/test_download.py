@@ -16,7 +16,7 @@ import torch
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
 from freezeframe.models.store import weights_cache as shelf
 from freezeframe.models.store.catalog import CATALOGUE, Release
-from freezeframe.models.store.download import fetch
+from freezeframe.models.store.download import DownloadConfig, fetch
 
 
 def weights(seed: int = 0, *, numbers: int = 100_000) -> bytes:
@@ -201,7 +201,7 @@ def test_the_pinned_hash_lets_its_file_in_and_throws_any_other_away(server, rele
     fetch(pinned)
     (shelf.weights_folder() / "some_net.pth").unlink()
     server.content = weights(seed=2)
-    with pytest.raises(FreezeframeError, match=r"some-net: what came from http.*thrown away; try again"):
+    with pytest.raises(FreezeframeError, match=r"some-net: the download from http.*was deleted; try again"):
         fetch(pinned)
     assert ours() == []
 
@@ -230,7 +230,7 @@ def test_what_is_no_checkpoint_is_thrown_away(server, release, content):
 def test_a_refusal_says_what_the_server_said_and_what_to_do_by_hand(server, release, status):
     server.status = status
     with pytest.raises(
-        FreezeframeError, match=rf"answers {status} .*elsewhere and put it at .*some_net\.pth"
+        FreezeframeError, match=rf"answers {status} .*by other means and put it at .*some_net\.pth"
     ):
         fetch(release)
 
@@ -240,7 +240,7 @@ def test_without_a_network_one_sentence_says_where_the_file_goes(release):
     offline = replace(release, url="http://127.0.0.1:9/weights.pth")
     with pytest.raises(FreezeframeError) as told:
         fetch(offline)
-    assert re.search(r"cannot be reached \(.+\); get some_net.pth elsewhere and put it at", str(told.value))
+    assert re.search(r"cannot be reached \(.+\); download some_net.pth by other means and", str(told.value))
     assert str(shelf.weights_folder() / "some_net.pth") in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -251,17 +251,17 @@ def test_a_silent_server_counts_as_broken(release):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/weights.pth"
         with pytest.raises(FreezeframeError, match=r"cannot be reached \(timed out\)"):
-            fetch(replace(release, url=url), timeout=0.1)
+            fetch(replace(release, url=url), config=DownloadConfig(timeout=0.1))
 
 
 def test_only_the_web_is_asked(release, tmp_path):
-    with pytest.raises(ValueError, match="no address of the web"):
+    with pytest.raises(ValueError, match="is not an http or https URL"):
         fetch(replace(release, url=f"file://{tmp_path}/weights.pth"))
 
 
 def test_what_has_no_address_is_fetched_by_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(FreezeframeError, match=r"hair-3: .*take hair3d\.ckpt from .*models add"):
+    with pytest.raises(FreezeframeError, match=r"hair-3: .*download hair3d\.ckpt from .*models add"):
         fetch(CATALOGUE["hair-3"])
 
 
@@ -280,7 +280,7 @@ def test_a_file_that_changes_after_its_first_use_is_refused(server, release, mon
     path = fetch(release)
     shelf.find("some-net")
     path.write_bytes(weights(seed=3, numbers=99_999))
-    with pytest.raises(FreezeframeError, match=r"some_net\.pth: its SHA-256 is .* as it should be"):
+    with pytest.raises(FreezeframeError, match=r"some_net\.pth: its SHA-256 is .*, expected"):
         shelf.find("some-net")
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.models.nets.nafnet import NAFNet, NetConfig
-from freezeframe.models.restorer.load import load_restorer
+from freezeframe.models.restorer.image_restorer import load_restorer
 from freezeframe.pipeline.config import RefineConfig
 from freezeframe.pipeline.stages.refine import refine
 
