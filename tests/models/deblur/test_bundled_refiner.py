@@ -1,4 +1,4 @@
-"""The refiner that comes with the package: its card is true, it restores, and leaves sound photos alone."""
+"""The bundled refiner: it matches its model card, restores, and leaves clean photos unchanged."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_every_degradation_is_made_less(kind, network, photos):
 
 
 def test_black_and_white_stay(network):
-    """Nothing is wrong with them: not half a code may change. Even grey in between is like thick haze."""
+    """No degradation: a change of at most half a code value. Flat grey resembles thick haze."""
     for level in (0.0, 0.1, 0.9, 1.0):
         even = torch.full((1, 3, 64, 64), level)
         assert (network(even) - even).abs().max() < 0.5 / 255

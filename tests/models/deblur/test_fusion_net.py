@@ -1,4 +1,4 @@
-"""The network that finishes deconvolved frames: what it changes, what it leaves, how it is read."""
+"""The fusion network: its correction, the invariance of local means, and reading its weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_untrained_it_changes_nothing(network):
 
 
 def test_full_doubt_gives_the_recorded_frame_back(network):
-    """The last channel of the answer weighs the recorded frame against the deconvolved one."""
+    """The last output channel blends the recorded frame and the deconvolved one."""
     network.head.bias.data.view(4, 4)[3] = 1.0
     seen = torch.rand(1, 16, 24, 40)
     doubt = seen[:, FRAME] - seen[:, FUSED]
@@ -43,11 +43,11 @@ def test_full_doubt_gives_the_recorded_frame_back(network):
 
 @pytest.mark.parametrize("size", [(64, 64), (128, 200)])
 def test_no_answer_changes_the_brightness_of_a_wide_place(network, size):
-    """An open shutter moves light and makes none: over a hundred pixels the answer has no mean."""
+    """Motion blur preserves local means: over a hundred pixels the mean correction is 0."""
     torch.nn.init.normal_(network.head.weight, std=0.1)
     torch.nn.init.normal_(network.head.bias, std=0.1)
     change = network(torch.rand(1, 16, *size))
-    # At borders, means of fewer pixels let a part through.
+    # At borders, means of fewer pixels remove it only in part.
     assert change.mean().abs() < 0.05 * change.abs().mean()
 
 

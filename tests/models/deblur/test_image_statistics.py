@@ -1,4 +1,4 @@
-"""What all of a picture tells: each sign against what was done to the picture."""
+"""Global statistics of an image against the degradation that was applied to it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_blocks_are_seen_and_only_where_they_begin_at_the_corner(picture, turned
 
 
 def test_sides_are_alike(picture):
-    """Turned over, a picture of whole blocks tells the same."""
+    """A flip of an image of whole blocks changes no statistic."""
     assert torch.allclose(image_statistics(picture[None]), image_statistics(picture.mT[None]), atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Blur read from a picture: echoes lie where the law says, and the answer is a probability."""
+"""PSF estimation: peaks of the cepstrum lie where theory puts them, and outputs are probabilities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from freezeframe.models.registry.bundled import PSF_ESTIMATOR, read_psf_estimato
 
 
 def grain(size=(200, 260), *, seed=0):
-    """A picture without echoes of its own, about mid grey."""
+    """White noise about mid grey: its cepstrum has no peaks."""
     random = torch.Generator().manual_seed(seed)
     return (0.4 + 0.1 * torch.randn(3, *size, generator=random)).clamp(0, 1)
 

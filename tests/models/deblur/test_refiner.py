@@ -1,4 +1,4 @@
-"""The refiner: a gate that is shut to the bit, any size, any checkpoint of its own."""
+"""The refiner: an exact gate, any image size, any size of the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TINY = NetConfig(widths=(8, 16, 16), down=(1, 1, 1), up=(1, 1))
 
 
 def network(*, seed=0, gate=1.0):
-    """With a head that does something, and a gate that stands at `gate` everywhere."""
+    """Random head; the gate has the value `gate` everywhere."""
     torch.manual_seed(seed)
     made = Refiner(TINY).eval()
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_a_shut_gate_leaves_every_bit_and_a_half_open_one_adds_half():
 
 
 def test_openness_is_a_mean_bounded_and_spread():
-    """Against means taken one by one, of the coarse pixels that there are."""
+    """Against a loop over the coarse pixels."""
     predict_correction = 3 * torch.randn(1, 1, 9, 9)
     assert torch.allclose(
         gate_activation(predict_correction)[0, 0, 32:40, 32:40].mean(),
@@ -90,7 +90,7 @@ def test_learning_and_using_give_one_answer():
 
 
 def test_what_is_far_away_does_not_matter():
-    """Blocks and gate reach about a hundred pixels: a tile with such a margin is like the whole."""
+    """Receptive field and gate reach about a hundred pixels: a tile with that margin equals the whole."""
     network_input = torch.rand(1, INPUT_CHANNELS, 32, 256)
     other = network_input.clone()
     other[..., :64] = torch.rand(1, INPUT_CHANNELS, 32, 64)
@@ -117,12 +117,12 @@ def test_what_undoes_the_blur_is_taken_as_far_as_the_head_says():
     made = network()
     with torch.no_grad():
         made.head.weight.zero_()
-        made.head.bias[12:16] = 1  # the whole of the first way
+        made.head.bias[12:16] = 1  # all of the first Wiener correction
     assert torch.equal(made.correction(encoded), made.network_input(encoded)[:, 3:6])
 
 
 def blurry():
-    """Waves that moved."""
+    """A sinusoidal texture with motion blur."""
     random = torch.Generator().manual_seed(2)
     sharp = interpolate(torch.rand(1, 3, 24, 72, generator=random), (96, 288), mode="bicubic").clamp(0, 1)
     return sum(sharp.roll(k, 3) for k in range(-4, 5)) / 9
@@ -144,7 +144,7 @@ def test_the_default_fits_eight_megabytes_at_half_precision():
 
 
 def test_while_training_every_other_example_finds_the_gate_open():
-    """Behind a gate that is shut nothing could be learned; in use it is as it stands."""
+    """A closed gate passes no gradient. In evaluation mode the gate is not forced."""
     encoded = torch.rand(4, 3, 32, 32)
     shut, open_ = network(gate=-1.0), network(gate=1.0)
     assert torch.equal(shut.train().correction(encoded)[::2], open_.correction(encoded)[::2])

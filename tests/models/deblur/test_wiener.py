@@ -1,4 +1,4 @@
-"""Blur undone in the mean: exact where nothing was blurred, near truth where it is known, gentle in doubt."""
+"""Wiener deconvolution: identity without blur, close for a known PSF, a lower gain for an uncertain one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from freezeframe.models.deblur.wiener import NOISES, transfer_moments, wiener_ca
 
 
 def certain(offsets, radius=0.0):
-    """Logarithms of probabilities: these ways (y, x) alike, and their opposites; one radius."""
+    """Log-probabilities: equal for these offsets (y, x) and their opposites; one radius."""
     found, radii = torch.full((1, LAGS, LAGS), -40.0), torch.full((1, NUM_RADII), -40.0)
     for y, x in offsets:
         found[0, MAX_OFFSET + y, MAX_OFFSET + x] = found[0, MAX_OFFSET - y, MAX_OFFSET - x] = -math.log(
@@ -45,7 +45,7 @@ def test_nothing_is_added_where_nothing_was_blurred():
 def test_a_known_blur_is_undone(kernel, told):
     truth = scenery((200, 240))
     worse = to_encoded(convolve(to_linear(truth[0], SRGB), kernel), SRGB)[None]
-    inside = (..., slice(50, -50), slice(50, -50))  # what lies beyond the edge is not known
+    inside = (..., slice(50, -50), slice(50, -50))  # without the border, beyond which the scene is unknown
     errors = [
         (answer - truth)[inside].square().mean()
         for answer in (worse, *(worse + change for change in wiener_candidates(worse, *told).split(3, dim=1)))

@@ -1,4 +1,4 @@
-"""Weights of every architecture, through a file, to a restorer: which network it is, and what it asks."""
+"""From a checkpoint of every architecture to a restorer: detection, and requirements on images."""
 
 from __future__ import annotations
 
@@ -154,8 +154,8 @@ def test_networks_that_overflow_in_fp16_never_compute_in_it(tmp_path, monkeypatc
 
 
 def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_path):
-    """Frames larger than a tile, restored by HAIR: the tiles' kernels are those of the frame."""
-    # Kernels that depend on the picture by much, and changes that do not clip it.
+    """HAIR on frames larger than a tile: the kernels of all tiles are those of the frame."""
+    # Kernels that depend strongly on the image, and corrections that do not clip.
     gains = {"extracts": 4.0, "output": 0.02}
     state = {
         f"net.{key}": value * next((gain for part, gain in gains.items() if part in key), 1.0)
@@ -170,7 +170,7 @@ def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_
     alone, known = restorer(tile), restorer.for_tiles_of(frame)(tile)
     assert (alone - known).abs().max() > 1e-4, "the tile's own description is another"
     refined = refine(frame, restorer, RefineConfig(checkpoint=path, tile=64, overlap=32))
-    # The left eighth of a frame belongs to its first tile alone.
+    # The left eighth of a frame lies in its first tile only.
     torch.testing.assert_close(refined[..., :16], known[..., :16], atol=1e-6, rtol=0)
 
 
@@ -184,7 +184,7 @@ def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_
     ids=["SwinIR", "SwinIR for JPEG", "HAIR"],
 )
 def test_the_released_networks_cost_what_the_references_do(network, config, side, giga):
-    """Multiplications of the authors' code, counted in the same way. No weight nor pixel is held.
+    """Multiplications of the authors' code, counted in the same way. Nothing is allocated.
 
     Ours computes the attention of windows on a seam twice: 2 / 16 of the windows in half of the layers.
     """
@@ -197,7 +197,7 @@ def test_the_released_networks_cost_what_the_references_do(network, config, side
 
 
 def of_others(package: str, architecture: str) -> type:
-    """An architecture of spandrel, where it is installed and runs beside this torch."""
+    """An architecture of spandrel, if it is installed and runs with this torch."""
     try:
         found = importlib.import_module(f"{package}.architectures.{architecture}")
     except (ImportError, RuntimeError) as error:
@@ -205,7 +205,7 @@ def of_others(package: str, architecture: str) -> type:
     return getattr(found, f"{architecture}Arch")
 
 
-@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.filterwarnings("ignore")  # of spandrel
 @pytest.mark.parametrize(
     ("package", "module", "network"),
     [
@@ -236,7 +236,7 @@ def test_what_is_like_ours_is_not_taken_for_ours(package, module, network):
     ids=["KBNet", "M3SNet", "HAT"],
 )
 def test_names_that_tell_relatives_apart(config, without, beside):
-    """What the relatives of NAFNet and SwinIR lack or have, without spandrel too."""
+    """Keys that the relatives of NAFNet and SwinIR lack or add; needs no spandrel."""
     network = (nafnet.NAFNet if isinstance(config, nafnet.NetConfig) else swinir.SwinIR)(config)
     state = dict(network.state_dict())
     if isinstance(network, swinir.SwinIR):
@@ -260,7 +260,7 @@ SWINS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.filterwarnings("ignore")  # of spandrel
 @pytest.mark.parametrize("options", SWINS.values(), ids=SWINS.keys())
 def test_swinir_answers_as_spandrels_does(options):
     theirs = of_others("spandrel", "SwinIR")()
@@ -270,11 +270,11 @@ def test_swinir_answers_as_spandrels_does(options):
     encoded = torch.rand(1, network.config.channels, *[2 * network.multiple] * 2)
     state = swinir.to_published_state(network, side=4 * network.config.window)
     expected = theirs.load(state).model.eval()(encoded).detach()
-    # Float32 with sums in another order.
+    # Another order of float32 sums.
     torch.testing.assert_close(network(encoded), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.filterwarnings("ignore")  # of spandrel
 @pytest.mark.parametrize("centred", [True, False])
 def test_restormer_answers_as_spandrels_does(centred):
     theirs = of_others("spandrel_extra_arches", "Restormer")()

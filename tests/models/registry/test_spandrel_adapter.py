@@ -1,4 +1,4 @@
-"""Networks of others through spandrel itself, where it can be imported; nothing stands in for it."""
+"""Architectures that spandrel reads, by spandrel itself where it can be imported; no test doubles."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_nobody_knows_is_one_sentence(architectures, tmp_path):
 
 
 def test_without_spandrel_the_cure_names_one_index_for_both(tmp_path, monkeypatch):
-    """The torch of one index beside the torchvision of another is what most often fails."""
+    """torch and torchvision from different package indexes are the most frequent failure."""
     import sys
 
     (tmp_path / "spandrel.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")

@@ -1,4 +1,4 @@
-"""Whole pictures through networks: what tiles, colours, scales and number formats must not change."""
+"""Restoration of whole images: invariance under tiles, colours, scales and number formats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decode(encoded: Tensor) -> Tensor:
 
 
 class Local(nn.Module):
-    """Three convolutions, then `scale` times as many pixels: sees three pixels far."""
+    """Three convolutions and a pixel shuffle by `scale`: a receptive field of radius 3 pixels."""
 
     def __init__(self, channels: int = 3, *, scale: int = 1) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def test_any_tile_gives_the_same_picture(scale, channels, tile):
     whole = restorer(module, scale=scale, channels=channels)(image)
     tiled = restorer(module, scale=scale, channels=channels, tile=tile)(image)
     assert whole.shape[-2:] == (150 * scale, 213 * scale)
-    # It sees 3 px, a quarter of the overlap is 16: only the order of sums differs, far below 1/255.
+    # The radius is 3 px, a quarter of the overlap is 16: only the order of sums differs, far below 1/255.
     torch.testing.assert_close(tiled, whole, atol=2e-5, rtol=0)
 
 
@@ -94,7 +94,7 @@ def test_no_change_is_no_change_to_the_last_bit():
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_light_beyond_the_codes_range_is_kept(scale):
-    """A highlight of 7 is restored as a 1 and keeps the 6 above it, also where it is enlarged."""
+    """A highlight of 7 is restored as 1 and keeps the 6 above it, also when upscaled."""
     image = 0.5 * light(24, 24)
     image[..., 4:20, 4:20] = 1
     brighter = image.clone()
@@ -120,7 +120,7 @@ def test_a_grey_picture_stays_grey_and_is_computed_once():
 
 
 class Evening(nn.Module):
-    """Brings the mean of the picture to 0.5: what a tile alone cannot know."""
+    """Shifts the mean of the image to 0.5, which a tile alone does not determine."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,12 +159,12 @@ def test_statistics_of_a_large_picture_come_from_the_same_squares_for_any_tile()
         assert set(module.asked) == {(512, 512)}
         assert len(module.asked) == 9
     torch.testing.assert_close(outs[0], outs[1], atol=1e-6, rtol=0)
-    # Evenly spread squares see as much of the dark half as of the bright one.
+    # Evenly spread crops cover as much of the dark half as of the bright one.
     assert float(encode(outs[0]).mean()) == pytest.approx(0.5, abs=0.02)
 
 
 def test_tiles_start_and_stop_at_multiples_of_the_networks_grid():
-    """A window of 7 that started elsewhere would see other neighbours than in the whole picture."""
+    """A window of 7 that starts elsewhere contains other pixels than in the whole image."""
     module = Local()
     restorer(module, tile=200, multiple=7)(light(300, 500))
     heights, widths = {height for height, _ in module.seen}, {width for _, width in module.seen}
@@ -195,12 +195,12 @@ def test_a_network_of_one_size_sees_no_other(size):
     assert set(module.seen) == {(64, 64)}
     inner = (..., slice(4, -4), slice(4, -4))
     whole = restorer(module)(image)
-    # A picture smaller than that is continued by its last row: the network sees 3 px of that.
+    # A smaller image is padded by its last row, of which the receptive field covers 3 px.
     torch.testing.assert_close(out[inner], whole[inner], atol=2e-5, rtol=0)
 
 
 class Fussy(nn.Module):
-    """Not a number wherever torch computes in half precision; or always."""
+    """NaN in half precision, or always."""
 
     def __init__(self, *, always: bool = False) -> None:
         super().__init__()
@@ -250,7 +250,7 @@ def test_memory_is_counted_without_computing():
     """A convolution holds its input and its output: 3 + 16 numbers of 4 bytes per pixel."""
     layers = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 3, 1))
     assert bytes_per_pixel(layers[0]) == 4 * (3 + 16)
-    # While ReLU works, its input and its output live; the picture is still held by the caller.
+    # While ReLU runs, its input and its output are alive, and so is the image of the caller.
     assert bytes_per_pixel(layers) == 4 * (3 + 16 + 16)
 
 

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def small_network(seed: int = 0) -> NAFNet:
-    """Random weights of a size that changes a picture by some per cent."""
+    """Random weights that change an image by some per cent."""
     network = NAFNet(SMALL).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for value in network.parameters():
@@ -58,7 +58,7 @@ def test_the_network_sees_srgb_codes_and_the_pipeline_linear_light(checkpoint, l
 
 
 def test_light_beyond_the_codes_range_is_kept(checkpoint):
-    """An HDR highlight of 7 is restored as a 1 and keeps the 6 above it."""
+    """An HDR highlight of 7 is restored as 1 and keeps the 6 above it."""
     restorer = load_restorer(checkpoint, device="cpu", precision="fp32")
     light = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(8))
     light[..., 4:8, 4:8] = 1
@@ -101,7 +101,7 @@ def test_the_gpu_agrees_with_the_cpu(checkpoint, light, precision):
 
 
 def test_what_overflows_in_half_precision_is_computed_again_in_float32(tmp_path, light):
-    """bf16 reaches as far as fp32, so the overflow is made by hand: a first answer that is not a number."""
+    """bf16 has the exponent range of fp32, so the overflow is simulated: the first backend returns NaN."""
     network = small_network()
     described = Network(title="NAFNet", module=network)
     exact_backend = torch_backend(restorer_model(described), CPU, torch.float32)
@@ -110,14 +110,14 @@ def test_what_overflows_in_half_precision_is_computed_again_in_float32(tmp_path,
     path = tmp_path / "exact.pth"
     torch.save(network.state_dict(), path)
     exact = load_restorer(path, device="cpu", precision="fp32")
-    # Another memory layout sums in another order: some float32 roundings.
+    # Another order of float32 sums.
     torch.testing.assert_close(restorer(light), exact(light), atol=2e-6, rtol=0)
     assert restorer.log.failed_tiles == 0
 
 
 @pytest.mark.parametrize("size", [3e38, -3e38])
 def test_a_network_without_a_finite_answer_hands_the_picture_back_and_counts(tmp_path, light, size, caplog):
-    """Its weights are finite, or it would not be read; what it makes of them is not."""
+    """Its weights are finite, or it would not be read; its output is not."""
     network = small_network()
     network.ending.weight[1], network.ending.bias[1] = size, size
     path = tmp_path / "poisoned.pth"

@@ -38,7 +38,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def network() -> FusionNet:
-    """Random weights; the head, zero at first, too: its answers reach a fifth of the range."""
+    """Random weights, also of the head: its outputs reach a fifth of the range."""
     torch.manual_seed(3)
     made = FusionNet(SMALL)
     nn.init.normal_(made.head.weight, std=0.03)
@@ -47,7 +47,7 @@ def network() -> FusionNet:
 
 
 def picture(height: int, width: int) -> Tensor:
-    """Evidence of any size, with content up to its edges."""
+    """Network input of any size, with content up to its borders."""
     return synthetic_input(-(-height // 64) * 64, -(-width // 64) * 64)[..., :height, :width].contiguous()
 
 
@@ -59,10 +59,10 @@ def ways() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("backend", "precision"), ways())
 @pytest.mark.parametrize("size", [(64, 96), (101, 75), (3, 250)])
 def test_every_way_agrees_with_plain_fp32_at_any_size(network, backend, precision, size):
-    evidence = picture(*size)
-    truth = network(evidence)
+    network_input = picture(*size)
+    truth = network(network_input)
     assert truth.abs().max() > 5 * TOLERANCE, "there is something to disagree on"
-    answer = build_inference(network, device="cpu", precision=precision, backend=backend)(evidence)
+    answer = build_inference(network, device="cpu", precision=precision, backend=backend)(network_input)
     assert answer.shape == (1, 3, *size)
     assert (answer - truth).abs().max() <= (1e-5 if precision == "fp32" else TOLERANCE)
 
@@ -70,41 +70,43 @@ def test_every_way_agrees_with_plain_fp32_at_any_size(network, backend, precisio
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
 def test_torch_compile_agrees_too(network):
-    evidence = picture(64, 96)
-    answer = build_inference(network, device="cpu", precision="fp32", backend="compile")(evidence)
-    assert (answer - network(evidence)).abs().max() <= 1e-5
+    network_input = picture(64, 96)
+    answer = build_inference(network, device="cpu", precision="fp32", backend="compile")(network_input)
+    assert (answer - network(network_input)).abs().max() <= 1e-5
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "auto"])
 def test_cuda_agrees_too_and_hands_back_where_it_took_from(network, precision):
-    evidence = picture(101, 75)
-    answer = build_inference(network, device="cuda", precision=precision)(evidence)
+    network_input = picture(101, 75)
+    answer = build_inference(network, device="cuda", precision=precision)(network_input)
     assert answer.device == CPU
-    assert (answer - network(evidence)).abs().max() <= TOLERANCE
+    assert (answer - network(network_input)).abs().max() <= TOLERANCE
 
 
 def test_tiles_leave_no_seam():
-    """Its convolutions see some 27 px far; blending leaves out the outermost 24 of what tiles share."""
+    """A receptive field of radius 27 px; blending discards the outermost 24 px of the overlap."""
     torch.manual_seed(4)
     shallow = FusionNet(NetConfig(widths=(8, 8, 8), down=(0, 0, 1), up=(0, 0))).eval().requires_grad_(False)
     nn.init.normal_(shallow.head.weight, std=0.05)
-    evidence = picture(200, 1100)
-    whole = build_inference(shallow, device="cpu", precision="fp32", backend="torch", tile=2000)(evidence)
-    tiled = build_inference(shallow, device="cpu", precision="fp32", backend="torch", tile=256)(evidence)
+    network_input = picture(200, 1100)
+    whole = build_inference(shallow, device="cpu", precision="fp32", backend="torch", tile=2000)(
+        network_input
+    )
+    tiled = build_inference(shallow, device="cpu", precision="fp32", backend="torch", tile=256)(network_input)
     assert whole.abs().max() > 5 * TOLERANCE
     assert OVERLAP / 4 == 24
-    # A tenth of a code is left for the last 3 px and the wide mean; sharing 32 px, not 96, makes half a code.
+    # A tenth of a code value remains for the last 3 px and the local mean; with 32 px of overlap, half of one.
     assert (whole - tiled).abs().max() < 0.1 / 255
 
 
 def test_training_on_changes_nothing_in_an_engine(network):
-    evidence = picture(64, 64)
+    network_input = picture(64, 64)
     run = build_inference(network, device="cpu", precision="fp32", backend="torch")
-    before = run(evidence)
+    before = run(network_input)
     with torch.no_grad():
         network.head.bias.add_(1)
-    after = run(evidence)
+    after = run(network_input)
     with torch.no_grad():
         network.head.bias.sub_(1)
     assert torch.equal(before, after)
@@ -112,28 +114,28 @@ def test_training_on_changes_nothing_in_an_engine(network):
 
 @openvino
 def test_two_networks_of_one_layout_answer_each_for_itself(network):
-    """The second one's graph is the first one's with other weights in it."""
+    """The second graph is the first one with other weights."""
     other = copy.deepcopy(network)
     for value in other.parameters():
         value.mul_(0.8)
-    evidence = picture(64, 64)
-    assert (other(evidence) - network(evidence)).abs().max() > 5 * TOLERANCE
+    network_input = picture(64, 64)
+    assert (other(network_input) - network(network_input)).abs().max() > 5 * TOLERANCE
     runs = {
         each: build_inference(each, device="cpu", precision="fp32", backend="openvino")
         for each in (network, other)
     }
     for each, run in runs.items():
-        assert (run(evidence) - each(evidence)).abs().max() <= 1e-5
+        assert (run(network_input) - each(network_input)).abs().max() <= 1e-5
 
 
 @openvino
 def test_a_layout_is_traced_once_as_torch_never_forgets_a_trace(network):
-    """Each trace adds to torch's own memory: a process that makes an engine for every clip would grow."""
+    """Each trace adds to torch's memory: a process that builds a runtime for every clip would grow."""
 
     def counter() -> int:
-        """The number that torch gives to the next name that it has given before."""
+        """The suffix that torch gives to the next repeated name."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TorchScript's age
+            warnings.simplefilter("ignore")  # TorchScript is deprecated
             name = torch.jit.trace(nn.Identity(), torch.zeros(1))._c._type().qualified_name()
         return int(re.search(r"mangle_(\d+)", name + "mangle_0")[1])
 
@@ -147,7 +149,7 @@ def test_a_layout_is_traced_once_as_torch_never_forgets_a_trace(network):
 
 
 class Fragile(nn.Module):
-    """Answers NaN wherever a convolution's numbers are of half precision, as fp16 does when it overflows."""
+    """Returns NaN where convolutions run in half precision, as fp16 does on overflow."""
 
     def __init__(self, *, always: bool = False) -> None:
         super().__init__()
@@ -162,9 +164,9 @@ class Fragile(nn.Module):
 
 def test_what_is_not_a_number_in_half_precision_is_computed_again_in_fp32():
     network = Fragile().requires_grad_(False)
-    evidence = picture(64, 64)
+    network_input = picture(64, 64)
     run = build_inference(network, device="cpu", precision="bf16", backend="torch")
-    assert torch.allclose(run(evidence), network(evidence), atol=1e-6)
+    assert torch.allclose(run(network_input), network(network_input), atol=1e-6)
     assert backends_used(fusion_network=run) == {"fusion_network": "torch fp32"}
 
 
@@ -176,9 +178,9 @@ def test_what_is_never_a_number_changes_nothing():
 
 
 def test_auto_answers_as_fp32_does_and_remembers_what_it_chose(network):
-    evidence = picture(64, 96)
-    answer = build_inference(network, device="cpu")(evidence)
-    assert (answer - network(evidence)).abs().max() <= TOLERANCE
+    network_input = picture(64, 96)
+    answer = build_inference(network, device="cpu")(network_input)
+    assert (answer - network(network_input)).abs().max() <= TOLERANCE
     (entry,) = load_cache().values()
     assert entry["backend"] in available_backends(fusion_model(network, CPU), device=CPU)
     assert entry["seconds"][entry["backend"]] == min(entry["seconds"].values())
@@ -187,7 +189,7 @@ def test_auto_answers_as_fp32_does_and_remembers_what_it_chose(network):
 @pytest.mark.parametrize(("backend", "precision"), ways())
 def test_a_pinned_backend_gives_the_same_pixels_whatever_the_cache_holds(network, backend, precision):
     """The cache names other backends, is damaged, or does not exist: nothing is read and nothing written."""
-    evidence, path = picture(64, 96), cache_file()
+    network_input, path = picture(64, 96), cache_file()
     assert path is not None
     path.parent.mkdir(parents=True)
     candidates = available_backends(fusion_model(network, CPU), device=CPU)
@@ -202,11 +204,13 @@ def test_a_pinned_backend_gives_the_same_pixels_whatever_the_cache_holds(network
     ):
         path.write_text(content)
         run = build_inference(network, device="cpu", precision=precision, backend=backend)
-        answers.append(run(evidence))
+        answers.append(run(network_input))
         assert path.read_text() == content
         assert backends_used(fusion_network=run) == {"fusion_network": f"{backend} {precision}"}
     path.unlink()
-    answers.append(build_inference(network, device="cpu", precision=precision, backend=backend)(evidence))
+    answers.append(
+        build_inference(network, device="cpu", precision=precision, backend=backend)(network_input)
+    )
     assert not path.exists()
     assert all(torch.equal(answer, answers[0]) for answer in answers)
 
@@ -227,7 +231,7 @@ def show() -> Tensor:
     return picture(64, 64)
 
 
-def never(evidence: Tensor) -> Tensor:
+def never(network_input: Tensor) -> Tensor:
     raise AssertionError("measured again")
 
 
@@ -237,17 +241,17 @@ def test_the_remembered_choice_is_taken_without_measuring():
 
 
 def test_an_engine_that_strays_or_fails_is_not_chosen_however_fast():
-    def exact(evidence: Tensor) -> Tensor:
-        return evidence[:, :3] @ torch.eye(evidence.shape[-1])  # takes its time
+    def exact(network_input: Tensor) -> Tensor:
+        return network_input[:, :3] @ torch.eye(network_input.shape[-1])  # takes its time
 
-    def stray(evidence: Tensor) -> Tensor:
-        return evidence[:, :3] + 2 * TOLERANCE
+    def stray(network_input: Tensor) -> Tensor:
+        return network_input[:, :3] + 2 * TOLERANCE
 
-    def broken(evidence: Tensor) -> Tensor:
+    def broken(network_input: Tensor) -> Tensor:
         raise RuntimeError("no such instruction")
 
-    def no_number(evidence: Tensor) -> Tensor:
-        return evidence[:, :3] * float("nan")
+    def no_number(network_input: Tensor) -> Tensor:
+        return network_input[:, :3] * float("nan")
 
     quick = {"stray": stray, "broken": broken, "no number": no_number}
     assert autotune({**quick, "slow": exact}, exact, key="a", example=show) == "slow"
@@ -261,7 +265,7 @@ def test_a_broken_cache_file_is_ignored_and_rewritten(content):
     assert path is not None
     path.parent.mkdir(parents=True)
     path.write_bytes(content.encode("latin-1"))
-    plain = {"only": lambda evidence: evidence[:, :3]}
+    plain = {"only": lambda network_input: network_input[:, :3]}
     assert autotune(plain, plain["only"], key="here", example=show) == "only"
     assert json.loads(path.read_text())["here"]["backend"] == "only"
 
@@ -269,7 +273,7 @@ def test_a_broken_cache_file_is_ignored_and_rewritten(content):
 @pytest.mark.parametrize("cache", ["/dev/null", "/proc/nowhere"])
 def test_a_home_that_cannot_be_written_to_costs_a_measurement_only(monkeypatch, cache):
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
-    plain = {"only": lambda evidence: evidence[:, :3]}
+    plain = {"only": lambda network_input: network_input[:, :3]}
     assert autotune(plain, plain["only"], key="here", example=show) == "only"
     assert load_cache() == {}
 

@@ -1,4 +1,4 @@
-"""The exported file answers as the network does."""
+"""The exported model agrees with the network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def network() -> FusionNet:
 
 @needs_onnx
 def test_the_file_answers_as_the_network_does(network, tmp_path):
-    """Read by a second implementation, on evidence that the export has not seen."""
+    """By a second implementation, on an input other than that of the export."""
     openvino = pytest.importorskip("openvino")
     told = export_onnx(network, tmp_path / "net.onnx", size=SIZE)
     assert "matches PyTorch within" in told

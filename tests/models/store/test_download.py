@@ -1,4 +1,4 @@
-"""Downloads against a real server on this machine, which breaks off, lies and forgets as servers do."""
+"""Downloads from a local HTTP server with broken connections, wrong sizes and changed files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def weights(seed: int = 0, *, numbers: int = 100_000) -> bytes:
 
 @dataclass
 class Server:
-    """Serves one file with ranges (RFC 9110, 14), and does what its switches say."""
+    """Serves one file with ranges (RFC 9110, 14) and injects failures."""
 
     content: bytes
     etag: str = '"one"'
@@ -113,7 +113,7 @@ def release(server, tmp_path, monkeypatch) -> Release:
 
 
 def ours() -> list[str]:
-    """Everything in the folder of weights but the ledger."""
+    """Everything in the folder of weights but the manifest."""
     place = shelf.weights_folder()
     files = [file for file in place.rglob("*") if file.is_file() and file.name != shelf.MANIFEST]
     return sorted(str(file.relative_to(place)) for file in files)
@@ -236,7 +236,7 @@ def test_a_refusal_says_what_the_server_said_and_what_to_do_by_hand(server, rele
 
 
 def test_without_a_network_one_sentence_says_where_the_file_goes(release):
-    # A port that nobody listens at: the one thing that a machine without network surely has.
+    # A closed port exists on every machine, with or without a network.
     offline = replace(release, url="http://127.0.0.1:9/weights.pth")
     with pytest.raises(FreezeframeError) as told:
         fetch(offline)
