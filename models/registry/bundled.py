@@ -11,10 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
-from freezeframe.models.deblur import fusion_net as multiframe
-from freezeframe.models.deblur import psf_estimator as blind
-from freezeframe.models.deblur import refiner
-from freezeframe.models.deblur import shutter_net as shutter
+from freezeframe.models.deblur import fusion_net, psf_estimator, refiner, shutter_net
 from freezeframe.models.store.state_dict import misfit, read_state
 from freezeframe.models.store.weights_cache import BUNDLED
 
@@ -28,19 +25,19 @@ FusionInference = Callable[[Tensor], Tensor]
 """[1, 16, H, W] network input to [1, 3, H, W]: the correction of the sRGB-encoded deconvolved frame."""
 
 
-def read_network(path: Path) -> multiframe.FusionNet:
+def read_network(path: Path) -> fusion_net.FusionNet:
     """The fusion network in a file, in float32 on the CPU.
 
     Raises:
         UnreadableMedia: Missing, damaged, or weights of another network.
     """
     state = read_state(path)
-    if not multiframe.matches(state):
+    if not fusion_net.matches(state):
         raise UnreadableMedia(
             f"{path}: holds no weights of the fusion network; name a file of `freezeframe train multiframe`"
         )
     try:
-        return multiframe.load(state)
+        return fusion_net.load(state)
     except (RuntimeError, KeyError, ValueError) as error:
         raise UnreadableMedia(
             f"{path}: the weights do not fit ({misfit(error)}); train them again"
@@ -61,24 +58,24 @@ def read_refiner(path: Path = REFINER) -> refiner.Refiner:
     return refiner.load(state)
 
 
-def read_psf_estimator(path: Path = PSF_ESTIMATOR) -> blind.PsfEstimator:
+def read_psf_estimator(path: Path = PSF_ESTIMATOR) -> psf_estimator.PsfEstimator:
     """The bundled estimator of the blur of a single image, in float32 on the CPU.
 
     Raises:
         UnreadableMedia: Missing, damaged, or weights of another network.
     """
-    estimator = blind.PsfEstimator()
+    estimator = psf_estimator.PsfEstimator()
     _load_weights(estimator, path, "the PSF estimator; name a file of `freezeframe train blur`")
     return estimator
 
 
-def read_shutter_net(path: Path = SHUTTER) -> shutter.ShutterNet:
+def read_shutter_net(path: Path = SHUTTER) -> shutter_net.ShutterNet:
     """The bundled shutter network, in float32 on the CPU.
 
     Raises:
         UnreadableMedia: Missing, damaged, or weights of another network.
     """
-    net = shutter.ShutterNet()
+    net = shutter_net.ShutterNet()
     _load_weights(net, path, "the shutter network; name a file of `freezeframe train shutter`")
     return net
 

@@ -131,7 +131,7 @@ def backends_used(**networks: object) -> dict[str, str]:
 
 
 def first_finite(backends: Sequence[Backend], x: Tensor, log: RunLog) -> Tensor:
-    """The correction of the first backend whose result is finite; zeros if there is none."""
+    """The correction of the first backend whose result is finite; zeros if none is. Takes no gradient."""
     for backend in backends:
         selected = backend.resolve(x.shape)
         correction = selected(x)

@@ -12,7 +12,7 @@ from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS, degrade
 from freezeframe.models.registry.architectures import read_network
 from freezeframe.models.registry.bundled import REFINER, WEIGHTS, card, read_refiner, verify
-from freezeframe.models.store import weights_cache as shelf
+from freezeframe.models.store import weights_cache
 from freezeframe.pipeline.training.restorer_task import (
     apply_network,
     bytes_to_float,
@@ -54,9 +54,9 @@ def test_another_file_is_not_that_of_the_card(tmp_path):
 
 
 def test_it_is_found_by_its_name_and_recognised():
-    found = shelf.find("refiner")
-    assert found.path == REFINER
-    assert read_network(found.path).title == "refiner"
+    weights = weights_cache.find("refiner")
+    assert weights.path == REFINER
+    assert read_network(weights.path).title == "refiner"
 
 
 def test_other_weights_are_refused():
@@ -82,5 +82,5 @@ def test_black_and_white_stay(network):
 
 def test_what_a_camera_compressed_lightly_stays(network, photos):
     for i, photo in enumerate(photos):
-        seen = degrade(photo, "jpeg", seed=i, strength=0.016)
-        assert capped_psnr(apply_network(network, seen), photo) > capped_psnr(seen, photo) - 0.1
+        degraded = degrade(photo, "jpeg", seed=i, strength=0.016)
+        assert capped_psnr(apply_network(network, degraded), photo) > capped_psnr(degraded, photo) - 0.1

@@ -142,10 +142,10 @@ class SmallMemory:
     def __init__(self, pixels: int, error: Exception) -> None:
         self.pixels = pixels
         self.error = error
-        self.seen: list[int] = []
+        self.sides_run: list[int] = []
 
     def __call__(self, part: Tensor, /) -> Tensor:
-        self.seen.append(max(part.shape[-2:]))
+        self.sides_run.append(max(part.shape[-2:]))
         if part.shape[-1] * part.shape[-2] > self.pixels:
             raise self.error
         return 1 - part
@@ -165,8 +165,8 @@ def test_a_tile_that_does_not_fit_is_halved_until_it_does(error):
     out = tiled_inference(device, image, tile=512, overlap=32)
     torch.testing.assert_close(out, 1 - image, atol=1e-6, rtol=0)
     # The image of 300 pixels is smaller than a tile of 512.
-    assert device.seen[:3] == [300, 150, 75]
-    assert max(device.seen[2:]) == 75
+    assert device.sides_run[:3] == [300, 150, 75]
+    assert max(device.sides_run[2:]) == 75
 
 
 def test_memory_too_small_for_the_smallest_tile_is_said():

@@ -59,9 +59,9 @@ def light() -> Tensor:
 def test_each_network_is_taken_for_itself_and_no_other(title):
     state = random_weights(NETWORKS[title])
     assert [kind.title for kind in KNOWN_ARCHITECTURES if kind.matches(state)] == [title]
-    found = identify(state)
-    assert found is not None
-    assert found.title == title
+    network_read = identify(state)
+    assert network_read is not None
+    assert network_read.title == title
 
 
 @pytest.mark.parametrize(
@@ -104,16 +104,21 @@ def test_weights_that_do_not_fit_are_named(tmp_path, title):
 def test_what_networks_ask_of_pictures(tmp_path):
     jpeg = replace(SWIN, window=7, channels=1)
     larger = replace(SWIN, scale=3, upsampler="pixelshuffledirect")
-    asked = {
+    requirements = {
         "jpeg": (swinir.SwinIR(jpeg), (1, 1, 7, False)),
         "x3": (swinir.SwinIR(larger), (3, 3, 4, False)),
         "hair": (NETWORKS["HAIR"], (3, 1, 4, True)),
         "grey": (restormer.Restormer(replace(BODY, channels=1)), (1, 1, 4, False)),
     }
-    for name, (network, expected) in asked.items():
-        found = read_network(saved(network, tmp_path / f"{name}.pth"))
-        assert (found.channels, found.scale, found.multiple, found.has_global_context) == expected
-        assert not found.fp16
+    for name, (network, expected) in requirements.items():
+        network_read = read_network(saved(network, tmp_path / f"{name}.pth"))
+        assert (
+            network_read.channels,
+            network_read.scale,
+            network_read.multiple,
+            network_read.has_global_context,
+        ) == expected
+        assert not network_read.fp16
 
 
 @pytest.mark.parametrize(
@@ -199,10 +204,10 @@ def test_the_released_networks_cost_what_the_references_do(network, config, side
 def of_others(package: str, architecture: str) -> type:
     """An architecture of spandrel, if it is installed and runs with this torch."""
     try:
-        found = importlib.import_module(f"{package}.architectures.{architecture}")
+        network_read = importlib.import_module(f"{package}.architectures.{architecture}")
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"{package} cannot be imported: {error}")
-    return getattr(found, f"{architecture}Arch")
+    return getattr(network_read, f"{architecture}Arch")
 
 
 @pytest.mark.filterwarnings("ignore")  # of spandrel

@@ -45,13 +45,13 @@ class Local(nn.Module):
             nn.PixelShuffle(scale),
         )
         self.scale = scale
-        self.seen: list[tuple[int, int]] = []
+        self.input_sizes: list[tuple[int, int]] = []
         generator = torch.Generator().manual_seed(1)
         for value in self.requires_grad_(False).parameters():
             value.copy_(0.15 * torch.randn(value.shape, generator=generator))
 
     def forward(self, encoded: Tensor) -> Tensor:
-        self.seen.append((encoded.shape[-2], encoded.shape[-1]))
+        self.input_sizes.append((encoded.shape[-2], encoded.shape[-1]))
         grown = interpolate(encoded, scale_factor=self.scale, mode="nearest")
         change: Tensor = self.layers(encoded)
         return grown + change
@@ -114,7 +114,7 @@ def test_a_network_for_grey_restores_every_colour_as_a_grey_picture():
 def test_a_grey_picture_stays_grey_and_is_computed_once():
     module, image = Local(1), light(20, 30)[:, :1].expand(-1, 3, -1, -1)
     out = restorer(module, channels=1)(image)
-    assert len(module.seen) == 1
+    assert len(module.input_sizes) == 1
     assert torch.equal(out[:, 0], out[:, 1])
     assert torch.equal(out[:, 0], out[:, 2])
 
@@ -124,15 +124,15 @@ class Evening(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[tuple[int, int]] = []
+        self.embedded_sizes: list[tuple[int, int]] = []
 
     def degradation(self, encoded: Tensor) -> Tensor:
-        self.asked.append((encoded.shape[-2], encoded.shape[-1]))
+        self.embedded_sizes.append((encoded.shape[-2], encoded.shape[-1]))
         return encoded.mean((1, 2, 3))[:, None]
 
     def correction(self, encoded: Tensor, *, degradation: Tensor | None = None) -> Tensor:
-        told = self.degradation(encoded) if degradation is None else degradation
-        return (0.5 - told[..., None, None]).expand_as(encoded)
+        embedding = self.degradation(encoded) if degradation is None else degradation
+        return (0.5 - embedding[..., None, None]).expand_as(encoded)
 
 
 def dark_and_bright(height: int, width: int) -> Tensor:
@@ -145,7 +145,7 @@ def dark_and_bright(height: int, width: int) -> Tensor:
 def test_what_is_known_of_the_whole_picture_is_computed_once_and_shared_by_all_tiles(tile):
     module, image = Evening(), dark_and_bright(150, 260)
     out = restorer(module, tile=tile, has_global_context=True)(image)
-    assert module.asked == [(150, 260)]
+    assert module.embedded_sizes == [(150, 260)]
     encoded = encode(image)
     torch.testing.assert_close(encode(out), encoded + 0.5 - encoded.mean(), atol=1e-5, rtol=0)
 
@@ -156,8 +156,8 @@ def test_statistics_of_a_large_picture_come_from_the_same_squares_for_any_tile()
     for tile in (512, 1024):
         module = Evening()
         outs.append(restorer(module, tile=tile, has_global_context=True)(image))
-        assert set(module.asked) == {(512, 512)}
-        assert len(module.asked) == 9
+        assert set(module.embedded_sizes) == {(512, 512)}
+        assert len(module.embedded_sizes) == 9
     torch.testing.assert_close(outs[0], outs[1], atol=1e-6, rtol=0)
     # Evenly spread crops cover as much of the dark half as of the bright one.
     assert float(encode(outs[0]).mean()) == pytest.approx(0.5, abs=0.02)
@@ -167,7 +167,7 @@ def test_tiles_start_and_stop_at_multiples_of_the_networks_grid():
     """A window of 7 that starts elsewhere contains other pixels than in the whole image."""
     module = Local()
     restorer(module, tile=200, multiple=7)(light(300, 500))
-    heights, widths = {height for height, _ in module.seen}, {width for _, width in module.seen}
+    heights, widths = {height for height, _ in module.input_sizes}, {width for _, width in module.input_sizes}
     assert heights | widths <= {196, 300 % 7 + 196, *(side for side in heights | widths if side < 196)}
     assert max(heights | widths) == 196
     inner = [side for side in heights | widths if side % 7]
@@ -177,22 +177,22 @@ def test_tiles_start_and_stop_at_multiples_of_the_networks_grid():
 def test_a_tile_that_is_halved_stays_on_the_grid():
     class Small(Local):
         def forward(self, encoded: Tensor) -> Tensor:
-            self.seen.append((encoded.shape[-2], encoded.shape[-1]))
+            self.input_sizes.append((encoded.shape[-2], encoded.shape[-1]))
             if encoded.shape[-1] * encoded.shape[-2] > 120**2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return encoded
 
     module = Small()
     restorer(module, tile=399, multiple=7)(light(630, 630))
-    assert [side for side, _ in module.seen if side > 120] == [399, 196], "399 / 2 is no multiple of 7"
-    assert max(side for side, _ in module.seen[2:]) == 98
+    assert [side for side, _ in module.input_sizes if side > 120] == [399, 196], "399 / 2 is no multiple of 7"
+    assert max(side for side, _ in module.input_sizes[2:]) == 98
 
 
 @pytest.mark.parametrize("size", [(64, 64), (40, 100), (150, 130)], ids=str)
 def test_a_network_of_one_size_sees_no_other(size):
     module, image = Local(), light(*size)
     out = restorer(module, side=64)(image)
-    assert set(module.seen) == {(64, 64)}
+    assert set(module.input_sizes) == {(64, 64)}
     inner = (..., slice(4, -4), slice(4, -4))
     whole = restorer(module)(image)
     # A smaller image is padded by its last row, of which the receptive field covers 3 px.
@@ -266,9 +266,9 @@ def test_a_wider_network_takes_more_memory_and_gets_smaller_tiles():
 def test_a_checkpoint_becomes_a_network_that_says_what_it_asks(tmp_path):
     module = NAFNet(NetConfig(width=8, encoders=(1, 1), middle=1, decoders=(1, 1)))
     torch.save({"params": module.state_dict()}, tmp_path / "net.pth")
-    found = read_network(tmp_path / "net.pth")
-    assert (found.title, found.channels, found.scale, found.multiple) == ("NAFNet", 3, 1, 4)
-    run = build_image_restorer(found, device="cpu", precision="fp32")
+    network = read_network(tmp_path / "net.pth")
+    assert (network.title, network.channels, network.scale, network.multiple) == ("NAFNet", 3, 1, 4)
+    run = build_image_restorer(network, device="cpu", precision="fp32")
     run(light(20, 20))
     assert run.tile is None, "a small picture is not worth counting memory for"
     run(light(300, 260))

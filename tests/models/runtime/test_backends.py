@@ -81,9 +81,9 @@ def scene(height: int, width: int) -> Tensor:
     return synthetic_image(-(-height // 64) * 64, -(-width // 64) * 64)[None, :, :height, :width]
 
 
-@pytest.mark.parametrize("made", [random_refiner, random_swinir, random_nafnet])
-def test_the_selected_backend_agrees_with_plain_fp32_and_is_stored(made):
-    network, encoded = made(), scene(75, 93)
+@pytest.mark.parametrize("build", [random_refiner, random_swinir, random_nafnet])
+def test_the_selected_backend_agrees_with_plain_fp32_and_is_stored(build):
+    network, encoded = build(), scene(75, 93)
     exact = network.module.correction(encoded)
     assert exact.abs().max() > TOLERANCE, "there is something to disagree on"
     fastest, last = backends_of(network)
@@ -171,9 +171,9 @@ def test_without_a_cache_file_it_is_measured_once(monkeypatch):
     assert calls == ["again"]
 
 
-@pytest.mark.parametrize(("made", "fits"), [(random_swinir, False), (random_nafnet, True)])
-def test_fp16_is_no_candidate_for_networks_that_overflow_in_it(made, fits):
-    names = available_backends(restorer_model(made()), device=torch.device("cuda"))
+@pytest.mark.parametrize(("build", "fits"), [(random_swinir, False), (random_nafnet, True)])
+def test_fp16_is_no_candidate_for_networks_that_overflow_in_it(build, fits):
+    names = available_backends(restorer_model(build()), device=torch.device("cuda"))
     assert ("torch fp16" in names) == fits
 
 

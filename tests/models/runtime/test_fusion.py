@@ -40,10 +40,10 @@ def own_cache(tmp_path, monkeypatch):
 def network() -> FusionNet:
     """Random weights, also of the head: its outputs reach a fifth of the range."""
     torch.manual_seed(3)
-    made = FusionNet(SMALL)
-    nn.init.normal_(made.head.weight, std=0.03)
-    nn.init.normal_(made.head.bias, std=0.02)
-    return made.eval().requires_grad_(False)
+    net = FusionNet(SMALL)
+    nn.init.normal_(net.head.weight, std=0.03)
+    nn.init.normal_(net.head.bias, std=0.02)
+    return net.eval().requires_grad_(False)
 
 
 def picture(height: int, width: int) -> Tensor:
@@ -51,12 +51,12 @@ def picture(height: int, width: int) -> Tensor:
     return synthetic_input(-(-height // 64) * 64, -(-width // 64) * 64)[..., :height, :width].contiguous()
 
 
-def ways() -> list[tuple[str, str]]:
+def pins() -> list[tuple[str, str]]:
     both = [(backend, precision) for backend in ("torch", "openvino") for precision in ("fp32", "bf16")]
     return [pytest.param(*each, marks=openvino if each[0] == "openvino" else ()) for each in both]
 
 
-@pytest.mark.parametrize(("backend", "precision"), ways())
+@pytest.mark.parametrize(("backend", "precision"), pins())
 @pytest.mark.parametrize("size", [(64, 96), (101, 75), (3, 250)])
 def test_every_way_agrees_with_plain_fp32_at_any_size(network, backend, precision, size):
     network_input = picture(*size)
@@ -96,7 +96,7 @@ def test_tiles_leave_no_seam():
     tiled = build_inference(shallow, device="cpu", precision="fp32", backend="torch", tile=256)(network_input)
     assert whole.abs().max() > 5 * TOLERANCE
     assert OVERLAP / 4 == 24
-    # A tenth of a code value remains for the last 3 px and the local mean; with 32 px of overlap, half of one.
+    # The last 3 px and the local mean leave a tenth of a code value; with 32 px of overlap, half of one.
     assert (whole - tiled).abs().max() < 0.1 / 255
 
 
@@ -186,7 +186,7 @@ def test_auto_answers_as_fp32_does_and_remembers_what_it_chose(network):
     assert entry["seconds"][entry["backend"]] == min(entry["seconds"].values())
 
 
-@pytest.mark.parametrize(("backend", "precision"), ways())
+@pytest.mark.parametrize(("backend", "precision"), pins())
 def test_a_pinned_backend_gives_the_same_pixels_whatever_the_cache_holds(network, backend, precision):
     """The cache names other backends, is damaged, or does not exist: nothing is read and nothing written."""
     network_input, path = picture(64, 96), cache_file()
