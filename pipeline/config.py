@@ -10,6 +10,7 @@ from typing import Literal
 
 Preset = Literal["auto", "sports"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+BackendName = Literal["auto", "torch", "compile", "openvino"]
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
@@ -164,6 +165,7 @@ class Config:
     strength: float = 1.0  # fraction of the correction that is applied: 0 returns the input
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
     precision: Precision = "auto"  # number format of the networks
+    backend: BackendName = "auto"  # library that runs the networks; auto: the fastest, timed once per machine
     budget: float | None = None  # minutes for the whole run; None: no limit
 
     def __post_init__(self) -> None:

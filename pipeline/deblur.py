@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.types import Frame, Sink, Source
+from freezeframe.models.imageops.tiling import Restorer
 from freezeframe.models.registry.bundled import FusionInference
-from freezeframe.models.restorer.load import Restorer
 from freezeframe.models.runtime.device import find_device
 from freezeframe.pipeline.stages.budget import Budget
 from freezeframe.pipeline.stages.candidates import select_candidates

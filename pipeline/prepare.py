@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from freezeframe.data.types import Source
-from freezeframe.models.restorer.load import Restorer, load_restorer
+from freezeframe.models.imageops.tiling import Restorer
+from freezeframe.models.restorer.image_restorer import load_restorer
 from freezeframe.models.runtime.device import find_device
 from freezeframe.models.store.weights_cache import find
 from freezeframe.pipeline.adaptation.network import load_network, load_weights
@@ -111,4 +112,6 @@ def prepare_restorer(config: Config) -> Restorer | None:
     if config.refine.checkpoint is None:
         return None
     weights = find(str(config.refine.checkpoint))
-    return load_restorer(weights.path, device=config.device, precision=config.precision)
+    return load_restorer(
+        weights.path, device=config.device, precision=config.precision, backend=config.backend
+    )

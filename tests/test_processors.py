@@ -69,7 +69,7 @@ np.savez(sys.argv[1], sharp=sharp, blurred=blur(linear, blur_vector), handed_bac
 
 ANSWER = """
 import sys, numpy as np, torch
-from freezeframe.models.runtime.engine import build_inference
+from freezeframe.models.runtime.fusion import build_inference
 from freezeframe.models.runtime.autotune import synthetic_input
 from freezeframe.models.registry.bundled import WEIGHTS, read_network
 network = read_network(WEIGHTS)
@@ -195,9 +195,11 @@ def same(one: Path, other: Path) -> dict[str, np.ndarray]:
 
 
 def test_instruction_sets_and_number_formats_differ_by_rounding_only(tmp_path):
-    """The shipped network: fp32 to a tenth of an 8-bit code of 255, bf16 to what `engine_choice` allows."""
+    """The shipped network: fp32 to a tenth of an 8-bit code of 255, bf16 to what `autotune` allows."""
     require("lm", "avx2")
-    from freezeframe.models.runtime.autotune import TOLERANCE
+    from freezeframe.models.runtime.autotune import AutotuneConfig
+
+    tolerance = AutotuneConfig().tolerance
 
     every = ["torch:fp32", "torch:bf16"]
     # Held to other instructions than the processor has OpenVINO does not run: it is asked as it is.
@@ -211,8 +213,8 @@ def test_instruction_sets_and_number_formats_differ_by_rounding_only(tmp_path):
         with np.load(path) as answers:
             found |= {f"{name} {key}": torch.from_numpy(value) for key, value in dict(answers).items()}
     truth = found["plain torch fp32"]
-    assert truth.abs().max() > TOLERANCE, "there is something to disagree on"
+    assert truth.abs().max() > tolerance, "there is something to disagree on"
     for name, answer in found.items():
         apart = float((answer - truth).abs().max())
         print(f"{name} differs from plain torch fp32 by {apart:.1e}")  # noqa: T201
-        assert apart <= (TOLERANCE if name.endswith("bf16") else 0.1 / 255), name
+        assert apart <= (tolerance if name.endswith("bf16") else 0.1 / 255), name

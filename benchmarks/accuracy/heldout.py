@@ -31,7 +31,7 @@ from freezeframe.data.synthesis.clips.random_scene import random_scene
 from freezeframe.data.synthesis.degradations.camera_isp import Camera
 from freezeframe.models.deblur.fusion_net import CHANNELS, FRAME, FUSED
 from freezeframe.models.registry.bundled import WEIGHTS, FusionInference, read_network
-from freezeframe.models.runtime.engine import build_inference
+from freezeframe.models.runtime.fusion import build_inference
 from freezeframe.pipeline.config import FuseConfig
 from freezeframe.pipeline.stages.fusion_network import residual_scale
 from freezeframe.pipeline.training.fusion_data import (

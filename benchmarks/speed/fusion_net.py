@@ -16,8 +16,10 @@ import time
 import torch
 
 from freezeframe.models.registry.bundled import WEIGHTS, read_network
-from freezeframe.models.runtime.autotune import Backend, load_cache, synthetic_input
-from freezeframe.models.runtime.engine import available_backends, build_inference
+from freezeframe.models.runtime.autotune import Run, synthetic_input
+from freezeframe.models.runtime.backends import available_backends
+from freezeframe.models.runtime.fusion import build_inference, fusion_model
+from freezeframe.models.runtime.timing_cache import load_cache
 
 CPU = torch.device("cpu")
 FRAME = (720, 1280)
@@ -31,7 +33,7 @@ def picture(size: tuple[int, int]) -> torch.Tensor:
     return synthetic_input(-(-height // 64) * 64, -(-width // 64) * 64)[..., :height, :width].contiguous()
 
 
-def best_times(backends: dict[str, Backend], network_input: torch.Tensor) -> dict[str, float]:
+def best_times(backends: dict[str, Run], network_input: torch.Tensor) -> dict[str, float]:
     """Smallest time of each in seconds. Runs are interleaved: background load affects all."""
     seconds = dict.fromkeys(backends, math.inf)
     for round_index in range(ROUNDS + 1):
@@ -50,15 +52,13 @@ def speed() -> None:
     start_time = time.perf_counter()
     selected(network_input)
     startup_seconds = time.perf_counter() - start_time
-    bare_backends = available_backends(
-        network.to(memory_format=torch.channels_last), device=CPU, precision="auto"
-    )
+    bare_backends = available_backends(fusion_model(network, CPU), device=CPU)
     times = best_times(
         {"plain fp32 eager": eager_network, **bare_backends, "chosen": selected}, network_input
     )
     fastest, eager = min(times[name] for name in bare_backends), times["plain fp32 eager"]
     (entry,) = load_cache().values()
-    print(f"| choice ({entry['engine']}) and first frame | {startup_seconds:.1f} s | |")
+    print(f"| choice ({entry['backend']}) and first frame | {startup_seconds:.1f} s | |")
     for name, seconds in times.items():
         cells = (
             f"{1000 * seconds:.0f} ms, {seconds / fastest:.2f} x the fastest, eager / {eager / seconds:.1f}"

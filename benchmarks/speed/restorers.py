@@ -24,8 +24,9 @@ from freezeframe.models.nets.hair import model as hair
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.registry.architectures import TLC_WINDOW, Network
-from freezeframe.models.runtime.autotune import cache_key, synthetic_image
-from freezeframe.models.runtime.backends import AutotunedBackend, build_backends
+from freezeframe.models.restorer.inference import restorer_model
+from freezeframe.models.runtime.autotune import AutotuneConfig, build_backends, synthetic_image
+from freezeframe.models.runtime.timing_cache import cache_key
 from freezeframe.pipeline.training.restorer_models import ARCHITECTURES
 
 ROUNDS = 3
@@ -43,7 +44,7 @@ class Row:
 
     name: str
     size: tuple[int, int]
-    engine: str
+    backend: str
     eager: Timed  # per megapixel
     fast: Timed
     max_difference: float  # largest difference, of 255
@@ -97,12 +98,13 @@ def time_restorer(name: str, network: Network, size: tuple[int, int]) -> Row:
     """Time the selected backend and plain fp32 eager, interleaved."""
     eager = copy.deepcopy(network.module)
     codes = _scene(size)
-    found = build_backends(network, device=torch.device("cpu"))[0]
-    title = found.name()
-    backend = found.backends.get(title, found.exact) if isinstance(found, AutotunedBackend) else found
+    autotune = AutotuneConfig(compile_after=0)  # no deferred compilation
+    fastest = build_backends(restorer_model(network), device=torch.device("cpu"), config=autotune)[0]
+    backend = fastest.with_context([codes])
+    backend_name = backend.resolve(codes.shape).name
 
     def fast() -> Tensor:
-        return backend.with_context([codes])(codes)
+        return backend(codes)
 
     def plain() -> Tensor:
         with torch.no_grad():
@@ -115,7 +117,12 @@ def time_restorer(name: str, network: Network, size: tuple[int, int]) -> Row:
     for _ in range(ROUNDS):
         best = {run: _best_times(known, _time_run(run, megapixels)) for run, known in best.items()}
     return Row(
-        name=name, size=size, engine=title, eager=best[plain], fast=best[fast], max_difference=max_difference
+        name=name,
+        size=size,
+        backend=backend_name,
+        eager=best[plain],
+        fast=best[fast],
+        max_difference=max_difference,
     )
 
 
@@ -143,7 +150,7 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         clock, cpu_ratio = (a / b for a, b in zip(row.eager, row.fast, strict=True))
         lines.append(
-            f"| {row.name} | {row.size[1]}x{row.size[0]} | {row.engine} | {row.eager[0]:.2f}"
+            f"| {row.name} | {row.size[1]}x{row.size[0]} | {row.backend} | {row.eager[0]:.2f}"
             f" | {row.fast[0]:.2f} | {clock:.2f} | {cpu_ratio:.2f} | {row.max_difference:.2f} |"
         )
     return "\n".join(lines)

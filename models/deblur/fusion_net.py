@@ -1,9 +1,9 @@
-"""The network that finishes what physics began: it judges the deconvolution, pixel by pixel, and mends it.
+"""The fusion network: a U-Net that predicts a correction of the deconvolved frame.
 
-Its input is evidence: the frame, the deconvolved frame, the neighbours laid onto it, how each pixel moved and
-how far the neighbours agreed. Its answer is how much of the deconvolution to believe and what to add. Dense
-3x3 convolutions at a half, a quarter and an eighth of the size: on CPUs with bf16 matrix units they do six
-times the work per second of depthwise ones.
+Its input is the frame, the deconvolved frame, the neighbours warped to the frame, the blur vectors and the
+confidence of the flow. Its output is a blend towards the frame and a residual. Its layers are dense 3x3
+convolutions at a half, a quarter and an eighth of the size: on CPUs with bf16 matrix units they compute six
+times as many operations per second as depthwise ones.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad, pixel_shuffle, pixel_unshuffle, relu
 
-CHANNELS = 16  # of the evidence, see `build_network_input`
+from freezeframe.models.store.state_dict import count_keys
+
+CHANNELS = 16  # of the input, see `build_network_input`
 FRAME, FUSED, BEFORE, AFTER = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 12)
 BLUR_VECTOR, CONFIDENCE, SINGLE_FRAME = slice(12, 14), slice(14, 15), slice(15, 16)
-BLUR_SCALE = 16.0  # pixels of way that the network sees as 1
-MULTIPLE = 8  # sides that divide by this pass without padding. Pixels
+BLUR_SCALE = 16.0  # pixels of blur vector per unit of input
+MULTIPLE = 8  # pixels; sides that divide by this need no padding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetConfig:
-    """Channels at a half, a quarter and an eighth of the size, and blocks on the way down and up."""
+    """Channels at a half, a quarter and an eighth of the size, and blocks of the encoder and the decoder."""
 
     widths: tuple[int, int, int] = (32, 64, 128)
     down: tuple[int, int, int] = (1, 3, 5)
@@ -32,13 +34,13 @@ class NetConfig:
 
 
 def build_network_input(images: Sequence[Tensor], *, blur_vector: Tensor, confidence: Tensor) -> Tensor:
-    """What the network sees of one frame.
+    """The network's input for one frame.
 
     Args:
-        images: Frame, deconvolved frame, and the frames before and after laid onto it; where a neighbour is
-            missing, the frame itself. Each [3, H, W] sRGB codes in [0, 1].
-        blur_vector: Of each pixel while the shutter was open. [2, H, W] pixels.
-        confidence: Agreement of the neighbours, [H, W] in [0, 1].
+        images: Frame, deconvolved frame, and the frames before and after warped to it; for a missing
+            neighbour, the frame itself. Each [3, H, W] sRGB-encoded in [0, 1].
+        blur_vector: Displacement during the exposure. [2, H, W] pixels.
+        confidence: Consistency of the neighbours, [H, W] in [0, 1].
 
     Returns:
         [16, H, W]. The last channel is 1 for a frame without neighbours.
@@ -49,10 +51,10 @@ def build_network_input(images: Sequence[Tensor], *, blur_vector: Tensor, confid
 
 
 def local_mean(image: Tensor) -> Tensor:
-    """The mean over about a hundred pixels around each. [B, C, H, W] both ways, sides multiples of 8.
+    """The mean over about a hundred pixels around each pixel. [B, C, H, W] to the same, sides multiples of 8.
 
-    An open shutter moves light and makes none, so a correction has no business with wide means: without this
-    the network learns the brightness of its training pictures, and real footage loses half a decibel to it.
+    Motion blur preserves the local mean, so a correction must not change it. Without this constraint the
+    network learns the brightness of its training images, which costs half a decibel on real footage.
     """
     means = avg_pool2d(image, MULTIPLE)
     for _ in range(2):
@@ -61,10 +63,9 @@ def local_mean(image: Tensor) -> Tensor:
 
 
 def center_on_frame(network_input: Tensor) -> Tensor:
-    """Evidence [B, 16, H, W] with every other picture as its difference from the frame.
+    """Replace the other images of the input [B, 16, H, W] by their scaled differences from the frame.
 
-    What is to be learned lies in small differences; a network that has to find them first learns nothing for
-    its first thousands of steps.
+    The signal lies in small differences; without this the network learns nothing for some thousand steps.
     """
     frame = network_input[:, FRAME]
     others = [
@@ -74,19 +75,19 @@ def center_on_frame(network_input: Tensor) -> Tensor:
 
 
 class FusionNet(nn.Module):
-    """[B, 16, H, W] evidence of any size to [B, 3, H, W]: what to add to the deconvolved frame's codes."""
+    """[B, 16, H, W] of any size to [B, 3, H, W]: the correction of the sRGB-encoded deconvolved frame."""
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
         fine, middle, coarse = config.widths
         self.stem = nn.Conv2d(4 * CHANNELS, fine, 3, padding=1)
-        self.encoders = nn.ModuleList(map(_stage, config.down, config.widths))
+        self.encoders = nn.ModuleList(map(stage, config.down, config.widths))
         self.downs = nn.ModuleList(
             nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in ((fine, middle), (middle, coarse))
         )
         self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in ((fine, middle), (middle, coarse)))
-        self.decoders = nn.ModuleList(map(_stage, config.up, (fine, middle)))
-        # Three colours to add and one doubt, for each of four pixels; at first the network changes nothing.
+        self.decoders = nn.ModuleList(map(stage, config.up, (fine, middle)))
+        # A residual of three colours and one blend weight for each of four pixels; zero before training.
         self.head = nn.Conv2d(fine, 16, 3, padding=1)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
@@ -102,13 +103,13 @@ class FusionNet(nn.Module):
         x = self.encoders[-1](x)
         for i in (1, 0):
             x = self.decoders[i](pixel_shuffle(self.ups[i](x), 2) + skips[i])
-        answer = pixel_shuffle(self.head(x), 2)
-        change = answer[:, :3] + answer[:, 3:] * (padded[:, FRAME] - padded[:, FUSED])
-        return (change - local_mean(change))[..., :height, :width]
+        output = pixel_shuffle(self.head(x), 2)
+        correction = output[:, :3] + output[:, 3:] * (padded[:, FRAME] - padded[:, FUSED])
+        return (correction - local_mean(correction))[..., :height, :width]
 
 
 class Block(nn.Module):
-    """A residual of two 3x3 convolutions. [B, C, H, W] both ways."""
+    """A residual block of two 3x3 convolutions. [B, C, H, W] to the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -118,21 +119,22 @@ class Block(nn.Module):
             self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        added: Tensor = self.second(relu(self.first(x)))
-        return x + added
+        residual: Tensor = self.second(relu(self.first(x)))
+        return x + residual
 
 
-def _stage(blocks: int, channels: int) -> nn.Sequential:
+def stage(blocks: int, channels: int) -> nn.Sequential:
+    """`blocks` residual blocks in a row."""
     return nn.Sequential(*(Block(channels) for _ in range(blocks)))
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
-    """Whether these are the weights of this network."""
+    """Whether `state` holds weights of this network."""
     return "stem.weight" in state and state["stem.weight"].shape[1] == 4 * CHANNELS and "head.bias" in state
 
 
 def load(state: Mapping[str, Tensor]) -> FusionNet:
-    """The network that these weights belong to, in float32; misfits raise RuntimeError naming them."""
+    """The network with these weights, in float32; RuntimeError names keys that do not fit."""
     with torch.device("meta"):
         network = FusionNet(infer_config(state))
     network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
@@ -140,12 +142,8 @@ def load(state: Mapping[str, Tensor]) -> FusionNet:
 
 
 def infer_config(state: Mapping[str, Tensor]) -> NetConfig:
-    """Hyper-parameters, read off the names and shapes of the weights."""
+    """Hyper-parameters from the names and shapes of the weights."""
     fine, middle, coarse = (len(state[f"encoders.{i}.0.first.bias"]) for i in range(3))
-    a, b, c = (_count(state, f"encoders.{i}.") for i in range(3))
-    d, e = (_count(state, f"decoders.{i}.") for i in range(2))
+    a, b, c = (count_keys(state, f"encoders.{i}.") for i in range(3))
+    d, e = (count_keys(state, f"decoders.{i}.") for i in range(2))
     return NetConfig(widths=(fine, middle, coarse), down=(a, b, c), up=(d, e))
-
-
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})

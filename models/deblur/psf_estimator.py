@@ -1,9 +1,9 @@
-"""How a picture was blurred, judged from the picture alone.
+"""Estimation of the point spread function (PSF) from a single image.
 
-A line of length L leaves zeros in the spectrum, 1 / L apart; the cepstrum, the spectrum of the logarithm of
-the spectrum, gathers them in one place: the way from the line's one end to the other (Oppenheim and Schafer
-1975; Cannon, IEEE TASSP 1976). A small network reads that place in spite of what was photographed, and the
-radius of a disk out of focus. It answers with probabilities: `wiener.py` undoes the blur that is expected.
+Linear motion blur of length L makes zeros in the spectrum, 1 / L apart. In the cepstrum, the spectrum of the
+log-spectrum, they become one peak at the offset between the ends of the line (Oppenheim and Schafer 1975;
+Cannon, IEEE TASSP 1976). A small network classifies this offset and the radius of a defocus disk. Its output
+is probabilities, of which `wiener.py` computes the best linear filter.
 
 Nothing here takes a gradient.
 """
@@ -16,26 +16,26 @@ from torch.nn.functional import relu
 
 from freezeframe.data.color import LUMA, SRGB, to_linear
 
-WINDOW = 128  # pixels of a side of what is looked at at once
-MAX_OFFSET = 24  # pixels; the longest ways told apart, in x and in y
+WINDOW = 128  # pixels; side of an analysis window
+MAX_OFFSET = 24  # pixels; the longest motion-blur offsets in x and in y
 LAGS = 2 * MAX_OFFSET + 1
-NUM_RADII = 11  # of disks: 0, 0.5 ... 5 pixels
-RADIUS_STEP = 0.5  # pixels between them
-WINDOW_OVERLAP = 4  # windows overlap so that each pixel is seen by about so many in a row
-MAX_WINDOWS = 13  # in a row, as 512 pixels have; over more pixels they spread: more of them tell little more
-_NOISE_FLOOR = 1 / 255  # codes; what is below it says nothing
+NUM_RADII = 11  # defocus radii: 0, 0.5 ... 5 pixels
+RADIUS_STEP = 0.5  # pixels between radii
+WINDOW_OVERLAP = 4  # windows of a row that cover each pixel, about
+MAX_WINDOWS = 13  # per row, as for 512 pixels; in larger images they are further apart
+_NOISE_FLOOR = 1 / 255  # code values of [0, 1]; smaller amplitudes carry no information
 _CHANNELS = 32
 _DILATIONS = (1, 2, 4, 8, 1)  # of the blocks' convolutions, in lags
 
 
 def cepstrum(encoded: Tensor) -> Tensor:
-    """Where echoes of a picture lie in itself, mean over windows that cover it.
+    """The power cepstrum of linear luma, mean over windows that cover the image.
 
     Args:
-        encoded: [B, 3, H, W] sRGB codes in [0, 1].
+        encoded: [B, 3, H, W] sRGB-encoded in [0, 1].
 
     Returns:
-        [B, LAGS, LAGS]: by lag in y and in x, -REACH to REACH; the same from both sides. Powers' logarithms.
+        [B, LAGS, LAGS] by lag in y and in x, -MAX_OFFSET to MAX_OFFSET pixels; symmetric about the centre.
     """
     linear = to_linear(encoded.detach().float().clamp(0, 1), SRGB)
     luma = torch.einsum("bchw,c->bhw", linear, linear.new_tensor(LUMA))
@@ -50,7 +50,7 @@ def cepstrum(encoded: Tensor) -> Tensor:
 
 
 def _windows(luma: Tensor) -> Tensor:
-    """[B, N, WINDOW, WINDOW] of [B, H, W], which is mirrored outward where it is smaller than one."""
+    """[B, N, WINDOW, WINDOW] of [B, H, W]; images smaller than a window are reflected outward."""
     for axis in (1, 2):
         while luma.shape[axis] < WINDOW:
             count = min(WINDOW - luma.shape[axis], luma.shape[axis])
@@ -71,7 +71,7 @@ def _starts(length: int) -> list[int]:
 
 
 class PsfEstimator(nn.Module):
-    """Probabilities of straight ways and of disks' radii, from a cepstrum."""
+    """Probabilities of motion-blur offsets and of defocus radii, from a cepstrum."""
 
     offset_grid: Tensor
     radial_bins: Tensor
@@ -88,21 +88,22 @@ class PsfEstimator(nn.Module):
         self.register_buffer(
             "radial_bins", radial_bins / radial_bins.sum((1, 2), keepdim=True).sqrt(), persistent=False
         )
-        # Echoes of photographs fade about as one over their lag; every lag has a level of its own.
+        # The cepstra of photographs fall about as one over the lag; every lag has its own level.
         self.level = nn.Parameter(torch.zeros(LAGS, LAGS))
         self.size = nn.Parameter(0.5 + 5 * MAX_OFFSET * offset_grid[2])
         self.stem = nn.Conv2d(4, _CHANNELS, 5, padding=2)
         self.blocks = nn.ModuleList(_Block(dilation) for dilation in _DILATIONS)
         self.ways = nn.Conv2d(_CHANNELS, 1, 1)
-        # A disk echoes in rings.
+        # The cepstrum of a disk consists of rings.
         self.read = nn.Linear(MAX_OFFSET + 1 + _CHANNELS, 2 * _CHANNELS)
         self.radii = nn.Linear(2 * _CHANNELS, NUM_RADII)
 
     def forward(self, cepstra: Tensor) -> tuple[Tensor, Tensor]:
-        """Logarithms of probabilities of `cepstrum`'s [B, LAGS, LAGS].
+        """Log-probabilities from cepstra [B, LAGS, LAGS].
 
         Returns:
-            Of ways by (y, x) in pixels, [B, LAGS, LAGS], a way and its opposite alike; of radii, [B, RADII].
+            Of offsets by (y, x) in pixels, [B, LAGS, LAGS], symmetric about the centre; of radii,
+            [B, NUM_RADII].
         """
         normalized = (cepstra[:, None] - self.level) * self.size
         x: Tensor = self.stem(
@@ -119,7 +120,7 @@ class PsfEstimator(nn.Module):
 
 
 class _Block(nn.Module):
-    """A residual at one spread, and what is found anywhere told everywhere. [B, C, LAGS, LAGS] both ways."""
+    """A dilated residual block with global average pooling. [B, C, LAGS, LAGS] to the same."""
 
     def __init__(self, dilation: int) -> None:
         super().__init__()
@@ -131,5 +132,5 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         context: Tensor = self.told(x.mean((2, 3)))
-        change: Tensor = self.second(relu(self.first(x) + context[..., None, None]))
-        return x + change
+        residual: Tensor = self.second(relu(self.first(x) + context[..., None, None]))
+        return x + residual

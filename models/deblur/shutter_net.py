@@ -1,8 +1,8 @@
-"""How long the shutter stood open, read off things in motion by a small network.
+"""Estimation of the shutter fraction from moving patches by a small network.
 
-It looks at squares cut out so that motion runs along their rows, eight samples per frame interval however
-fast it is: an open shutter then smears over eight times its fraction of the interval, whatever was filmed.
-What a codec takes away it takes from both directions; a smear is in one. Each square votes; votes add up.
+Patches are resampled so that motion runs along their rows at eight samples per frame interval, at any speed.
+Motion blur then extends over eight times the shutter fraction. Compression removes detail in both
+directions, motion blur in one. The log-likelihoods of patches add up.
 """
 
 from __future__ import annotations
@@ -11,20 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-SIDE = 32  # samples of a square's side
-PER_INTERVAL = 8  # samples that things move in a frame interval
-FRAMES = 3  # before, now, after: the same things, each time coded anew
-NUM_FEATURES = (
-    4  # of a square: logarithms of speed and contrast, speeds before and after over that of now, less one
-)
-FRACTIONS = tuple(round(0.02 + 0.04 * k, 2) for k in range(25))  # of the frame interval, told apart
+SIDE = 32  # samples of a patch's side
+PER_INTERVAL = 8  # samples of motion per frame interval
+FRAMES = 3  # before, current, after: the same content, compressed three times
+NUM_FEATURES = 4  # of a patch: log speed, log contrast, relative change of speed before and after
+FRACTIONS = tuple(round(0.02 + 0.04 * k, 2) for k in range(25))  # classes: exposure time over frame interval
 _CHANNELS = (24, 32, 48, 64)
 _STRIDES = (1, 2, 1, 2)
 _HIDDEN = 96
 
 
 class ShutterNet(nn.Module):
-    """Votes of squares, and what they say together."""
+    """Logits of patches, and their combination for a clip."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,12 +33,12 @@ class ShutterNet(nn.Module):
         )
         self.votes = nn.Linear(_HIDDEN, len(FRACTIONS))
         self.says = nn.Linear(_HIDDEN, 1)
-        self.power = nn.Parameter(torch.tensor(-0.5))  # neighbours see the same: many squares are worth fewer
+        self.power = nn.Parameter(torch.tensor(-0.5))  # patches are correlated: many count as fewer
         self.weight = nn.Parameter(torch.tensor(-1.2))
         self.level = nn.Parameter(torch.zeros(len(FRACTIONS)))
 
     def forward(self, patches: Tensor, features: Tensor) -> Tensor:
-        """What each square says of each of `FRACTIONS`: [N, K].
+        """Logits of each patch for each of `FRACTIONS`: [N, K].
 
         Args:
             patches: [N, 3, 32, 32], each of mean 0 and contrast about 1.
@@ -56,7 +54,7 @@ class ShutterNet(nn.Module):
         return (votes - votes.mean(1, keepdim=True)) * torch.sigmoid(self.says(x).float())
 
     def combine(self, votes: Tensor) -> Tensor:
-        """Log-likelihood of `FRACTIONS`, [..., K] nats, after the votes [..., N, K] of one clip's squares."""
+        """Log-likelihood of `FRACTIONS`, [..., K] nats, from the logits [..., N, K] of a clip's patches."""
         count = votes.shape[-2]
         log_likelihood: Tensor = votes.sum(-2) * count**self.power * self.weight.exp() + self.level
         return log_likelihood

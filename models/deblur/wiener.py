@@ -1,8 +1,8 @@
-"""Blurs undone in the mean: the linear filter that is best over all blurs that a picture may have suffered.
+"""Wiener deconvolution under an uncertain PSF.
 
-Wiener's filter for one blur K is K* / (|K|^2 + noise / signal). Where only probabilities of blurs are known
-the least mean square error takes means of both: E[K]* / (E[|K|^2] + noise / signal). Doubt makes it gentle.
-As the power of photographs falls with the square of frequency, noise / signal rises with it.
+The Wiener filter of a transfer function K is K* / (|K|^2 + noise / signal). For a distribution of K, the
+filter of least mean square error is E[K]* / (E[|K|^2] + noise / signal): uncertainty reduces its gain. The
+power of photographs falls with the square of the frequency, so noise / signal rises with it.
 
 Nothing here takes a gradient.
 """
@@ -18,22 +18,22 @@ from freezeframe.data.color import SRGB, to_encoded, to_linear
 
 from .psf_estimator import LAGS, MAX_OFFSET, NUM_RADII, RADIUS_STEP
 
-NOISES = (0.002, 0.008, 0.03)  # noise / signal where the wavelength is six pixels
-TOP_OFFSETS = 12  # ways that are looked at
-DISK_SAMPLES = 2048  # frequencies from none to the highest that disks are computed at
-MARGIN = 32  # pixels of mirrored picture around
+NOISES = (0.002, 0.008, 0.03)  # noise / signal at a wavelength of six pixels
+TOP_OFFSETS = 12  # most probable offsets in the expectation
+DISK_SAMPLES = 2048  # frequencies from zero to the highest at which disks are computed
+MARGIN = 32  # pixels of reflected margin
 
 
 def wiener_candidates(encoded: Tensor, offsets: Tensor, radii: Tensor) -> Tensor:
-    """What each of `NOISES` would add to a picture, if nothing but this blur had befallen it.
+    """Corrections by Wiener deconvolution, one for each noise level of `NOISES`.
 
     Args:
-        encoded: [B, 3, H, W] sRGB codes in [0, 1].
-        offsets: From `BlurEstimator`. Logarithms of probabilities. [B, LAGS, LAGS].
-        radii: Likewise. [B, RADII].
+        encoded: [B, 3, H, W] sRGB-encoded in [0, 1].
+        offsets: Log-probabilities of `PsfEstimator`. [B, LAGS, LAGS].
+        radii: Likewise. [B, NUM_RADII].
 
     Returns:
-        [B, 3 * len(NOISES), H, W] differences of codes, float32.
+        [B, 3 * len(NOISES), H, W] differences of sRGB-encoded values, float32.
     """
     linear = to_linear(encoded.detach().float().clamp(0, 1), SRGB)
     padded = _with_margins(linear)
@@ -45,7 +45,7 @@ def wiener_candidates(encoded: Tensor, offsets: Tensor, radii: Tensor) -> Tensor
     corrections = []
     for noise in NOISES:
         noise_to_signal = noise * 36 * (y.square() + x.square())
-        # A picture that was not blurred comes back as it was: hence the numerator's second term.
+        # The second term of the numerator makes the gain 1 for an image without blur.
         gain = mean * (1 + noise_to_signal) / (square + noise_to_signal)
         sharp = torch.fft.irfft2(spectrum * gain[:, None], s=size)
         corrections.append(to_encoded(_without_margins(sharp, linear).clamp(0, 1), SRGB) - encoded.float())
@@ -53,18 +53,18 @@ def wiener_candidates(encoded: Tensor, offsets: Tensor, radii: Tensor) -> Tensor
 
 
 def transfer_moments(y: Tensor, x: Tensor, offsets: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and mean square of the transfer function over the likeliest blurs.
+    """Mean and mean square of the transfer function over the most probable PSFs.
 
     Args:
         y: [H, 1] frequencies, cycles per pixel.
         x: [W] frequencies.
-        offsets: [B, LAGS, LAGS] logarithms of probabilities by way.
-        radii: [B, RADII] by radius.
+        offsets: [B, LAGS, LAGS] log-probabilities.
+        radii: [B, NUM_RADII] log-probabilities.
 
     Returns:
-        Two of [B, H, W].
+        Mean and mean square, each [B, H, W].
     """
-    middle = LAGS * LAGS // 2  # from there on the other half is the same again
+    middle = LAGS * LAGS // 2  # the other half is the same by symmetry
     probabilities, at = offsets.flatten(1)[:, middle:].topk(TOP_OFFSETS, dim=1)
     probabilities, at = probabilities.softmax(1), at + middle
     round_mean, round_square = _disks(y, x, radii)
@@ -79,7 +79,7 @@ def transfer_moments(y: Tensor, x: Tensor, offsets: Tensor, radii: Tensor) -> tu
 
 
 def _disks(y: Tensor, x: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
-    """2 J1(2 pi f r) / (2 pi f r), its mean and mean square over the radii. [B, H, W]."""
+    """Mean and mean square over the radii of the disk's 2 J1(2 pi f r) / (2 pi f r). [B, H, W] each."""
     highest = math.sqrt(0.5)
     steps = torch.linspace(0, highest, DISK_SAMPLES, device=y.device)
     radius = RADIUS_STEP * torch.arange(NUM_RADII, device=y.device)
@@ -91,7 +91,7 @@ def _disks(y: Tensor, x: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _with_margins(linear: Tensor) -> Tensor:
-    """Mirrored outward by `MARGIN` pixels, or by as many as there are."""
+    """Reflect outward by `MARGIN` pixels, or by as many as there are."""
     for axis in (2, 3):
         short = min(MARGIN, linear.shape[axis])
         before = linear.narrow(axis, 0, short).flip(axis)

@@ -1,0 +1,1 @@
+"""Tiles, padding, crops and upsampling of images around networks. Imports `data` only."""

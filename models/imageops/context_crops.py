@@ -1,4 +1,4 @@
-"""Parts of a picture that tell of all of it, for networks that want to know what happened to the whole.
+"""Crops that represent a whole image, for networks with global statistics.
 
 Nothing here takes a gradient.
 """
@@ -9,12 +9,12 @@ from itertools import product
 
 from torch import Tensor
 
-CROP_SIDE, CROPS_PER_SIDE = 512, 3  # pixels of a square, and squares down and across
-JPEG_GRID = 8  # pixels; squares start at multiples of it, where JPEG's blocks do
+CROP_SIDE, CROPS_PER_SIDE = 512, 3  # pixels; crops per column and row
+JPEG_GRID = 8  # pixels; crops start at block boundaries of JPEG
 
 
 def context_crops(encoded: Tensor) -> list[Tensor]:
-    """The picture, or squares spread over it where it is large: the same for any size of tiles."""
+    """The image [..., H, W], or evenly spread crops of a large one; independent of the size of tiles."""
     height, width = encoded.shape[-2:]
     if height * width <= (CROPS_PER_SIDE * CROP_SIDE) ** 2 // 2:
         return [encoded]

@@ -1,4 +1,4 @@
-"""A picture continued past its right and lower border, so that its sides divide as a network needs them."""
+"""Padding at the right and lower border, to sides that a network can divide."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 ReflectMode = Literal["reflect", "symmetric"]
-"""Whether the last pixel stands once at the fold (numpy's `reflect`) or twice (`symmetric`)."""
+"""Modes of `numpy.pad`: the border pixel occurs once (`reflect`) or twice (`symmetric`)."""
 
 
 def reflect_pad(image: Tensor, *, height: int, width: int, mode: ReflectMode = "reflect") -> Tensor:
-    """`image` with as many rows and columns as asked, the new ones mirrored from its own, however few it has.
+    """Pad [..., H, W] to [..., height, width] by reflection, repeated where the image is smaller than that.
 
-    [..., H, W] to [..., height, width]; the same tensor where it has that size.
+    Returns the same tensor if it has that size.
     """
     for dim, length in ((-2, height), (-1, width)):
         if length != image.shape[dim]:
@@ -24,13 +24,13 @@ def reflect_pad(image: Tensor, *, height: int, width: int, mode: ReflectMode = "
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """`image` mirrored until both sides divide by `multiple` pixels."""
+    """Pad [..., H, W] by reflection to sides that are multiples of `multiple` pixels."""
     height, width = (side + -side % multiple for side in image.shape[-2:])
     return reflect_pad(image, height=height, width=width)
 
 
 def _reflected_index(size: int, length: int, mode: ReflectMode) -> Tensor:
-    """Which of `size` pixels stands at each of `length` places: there and back again, as often as it takes."""
+    """The index in [0, size) of each of `length` pixels of a periodic reflection."""
     period = max(2 * size - 2, 1) if mode == "reflect" else 2 * size
     at = torch.arange(length) % period
     back = period - at if mode == "reflect" else period - 1 - at

@@ -1,4 +1,4 @@
-"""A picture restored piece by piece, in the memory of one piece, without a seam."""
+"""Inference in overlapping tiles that are blended without a seam, in the memory of one tile."""
 
 from __future__ import annotations
 
@@ -14,33 +14,31 @@ from torch.nn.functional import pad
 from freezeframe.data.errors import FreezeframeError, is_out_of_memory
 
 ImageFunction = Callable[[Tensor], Tensor]
-TileRange = tuple[int, int]  # first pixel, and the one after the last
+TileRange = tuple[int, int]  # first pixel, and the pixel after the last
 
-SMALLEST_TILE = 32  # pixels; below that a network sees little but edges
+SMALLEST_TILE = 32  # pixels; in smaller tiles border effects dominate
 
 
 def tiled_inference(
     restorer: Restorer, image: Tensor, *, tile: int, overlap: int, multiple: int = 1
 ) -> Tensor:
-    """`restorer(image)`, computed in tiles that share `overlap` pixels and are blended there.
+    """`restorer(image)`, computed in tiles that overlap by `overlap` pixels and are blended there.
 
-    Takes no gradient.
-
-    Each tile fades into its neighbour over the middle half of what they share; the outer quarters, where the
-    tile's own edge shows, are left out. So the result is the untiled one where the restorer looks no further
-    than a quarter of the overlap, and close to it where it looks no further than half.
+    Tiles are blended over the middle half of the overlap; the outer quarters, which border effects reach, are
+    discarded. So the result equals the untiled one if the receptive field has a radius of at most a quarter
+    of the overlap, and is close to it up to half of the overlap. Takes no gradient.
 
     Args:
-        restorer: Must take any size: tiles at the right and bottom end where the picture does. It may
-            enlarge by a whole factor.
+        restorer: Must take any size: tiles at the right and lower border end with the image. It may upscale
+            by an integer factor.
         image: [1, 3, H, W], any size.
         tile: Largest side of a tile in pixels, halved whenever memory runs out.
-        overlap: Pixels that neighbouring tiles share at least, up to half a tile.
-        multiple: Tiles start at multiples of this, so that a network that halves the picture pairs the same
-            pixels in every tile. Pixels.
+        overlap: Least overlap of neighbouring tiles in pixels, up to half a tile.
+        multiple: Tiles start at multiples of this many pixels, so that downsampling pairs the same pixels in
+            every tile.
 
     Raises:
-        FreezeframeError: Not even the smallest tile fits into memory.
+        FreezeframeError: The smallest tile does not fit into memory.
     """
     if tile < multiple:
         raise ValueError(f"a tile of {tile} pixels cannot start at every multiple of {multiple}")
@@ -61,18 +59,16 @@ def tiled_inference(
 def uniform_tiled_inference(
     network: ImageFunction, image: Tensor, *, tile: int, overlap: int, multiple: int = 1
 ) -> Tensor:
-    """`network(image)` in the fewest tiles of one size: what is compiled for a shape is compiled once.
+    """`network(image)` in the fewest tiles of one size, so that a backend compiles for one shape only.
 
-    Takes no gradient.
-
-    Blended as in `tiled_inference`.
+    Tiles are blended as in `tiled_inference`. Takes no gradient.
 
     Args:
         network: [1, C, H, W] to [1, D, H, W].
         image: [1, C, H, W], sides in multiples of `multiple`.
         tile: A tile has no more pixels than a square of this side, halved whenever memory runs out.
-        overlap: Pixels that neighbouring tiles share at least, up to half of `tile`.
-        multiple: Tiles start and stop at multiples of this. Pixels.
+        overlap: Least overlap of neighbouring tiles in pixels, up to half of `tile`.
+        multiple: Tiles start and stop at multiples of this many pixels.
     """
     if any(side % multiple for side in image.shape[-2:]):
         raise ValueError(f"sides of {tuple(image.shape[-2:])} are not multiples of {multiple} pixels")
@@ -87,13 +83,13 @@ def uniform_tiled_inference(
 
 
 def pad_replicate(image: Tensor, multiple: int) -> Tensor:
-    """[B, C, H, W] with its last row and column repeated until sides divide by `multiple`. Else no copy."""
+    """Pad [B, C, H, W] by its last row and column to multiples of `multiple`. Copies only if needed."""
     right, below = (-side % multiple for side in (image.shape[-1], image.shape[-2]))
     return pad(image, (0, right, 0, below), mode="replicate") if right or below else image
 
 
 def count_tiles(size: Sequence[int], *, tile: int, overlap: int, multiple: int = 1) -> int:
-    """How many tiles `tiled_inference` makes of a picture of this size, as long as memory lasts."""
+    """Number of tiles of `tiled_inference` for an image of this size, if memory is sufficient."""
     side = min(tile, _round_up(max(size), multiple))
     shared = min(overlap, side // 2)
     return math.prod(
@@ -102,9 +98,9 @@ def count_tiles(size: Sequence[int], *, tile: int, overlap: int, multiple: int =
 
 
 def tile_ranges(length: int, *, tile: int, overlap: int, multiple: int = 1) -> list[TileRange]:
-    """Where tiles start and stop along one side: evenly spread, sharing at least `overlap` pixels.
+    """Ranges of tiles along one side: evenly spread, overlapping by at least `overlap` pixels.
 
-    Only a `multiple` larger than what a tile has beside its overlap makes them share less.
+    They overlap less only if `multiple` is larger than `tile - overlap`.
     """
     step = max((tile - overlap) // multiple * multiple, multiple)
     last = _round_up(max(length - tile, 0), multiple)
@@ -116,7 +112,7 @@ def tile_ranges(length: int, *, tile: int, overlap: int, multiple: int = 1) -> l
 def uniform_tile_ranges(
     size: tuple[int, int], *, tile: int, overlap: int, multiple: int = 1
 ) -> tuple[list[TileRange], list[TileRange]]:
-    """Rows and columns of equal tiles: the longer side is cut until a tile has at most tile^2 pixels."""
+    """Row and column ranges of equal tiles: the longer side is divided until tiles have tile^2 pixels."""
     counts = [1, 1]
     sides = list(size)
     while sides[0] * sides[1] > tile * tile:
@@ -132,22 +128,22 @@ def uniform_tile_ranges(
 
 
 def blend_weights(crops: list[TileRange]) -> list[Tensor]:
-    """How much each tile counts at each of its pixels along one side; at every pixel they add up to 1.
+    """Blend weights of each tile along one side; they add up to 1 at every pixel.
 
-    A raised cosine, half as long as the shortest shared stretch, rises at the middle of each. A tile counts
-    as much as the rise at its start has gained and that at its end has not yet: such a sum telescopes.
+    A raised cosine, half as long as the shortest overlap, rises at the middle of each overlap. The weight of
+    a tile is the rise at its start minus the rise at its end, so the sum telescopes.
     """
     pixels = torch.arange(crops[-1][1]) + 0.5
     shared = [(after[0], before[1]) for before, after in pairwise(crops)]
     width = max(min((stop - start for start, stop in shared), default=0) / 2, 1)
     rises = [_rise((pixels - (start + stop) / 2) / width) for start, stop in shared]
     edges = [torch.ones_like(pixels), *rises, torch.zeros_like(pixels)]
-    weights = [linear_gain - stop_rise for linear_gain, stop_rise in pairwise(edges)]
+    weights = [start_rise - stop_rise for start_rise, stop_rise in pairwise(edges)]
     return [weight[start:stop] for weight, (start, stop) in zip(weights, crops, strict=True)]
 
 
 def _rise(x: Tensor) -> Tensor:
-    """0 below -1/2, 1 above 1/2, a raised cosine between."""
+    """0 below -1/2, 1 above 1/2, a raised cosine in between."""
     smooth = 0.5 - 0.5 * torch.cos(math.pi * (x + 0.5).clamp(0, 1))
     # In steps of 2^-12 products of two weights, and their sums, are exact in float32.
     return (smooth * 4096).round() / 4096
@@ -165,14 +161,15 @@ def _blend_within_memory(
     sides: tuple[int, int],
     multiple: int = 1,
 ) -> Tensor:
-    """The blended picture from tiles as large as memory allows, between the largest and the smallest side."""
+    """The blended image from the largest tiles that fit into memory, from `sides[0]` down to `sides[1]`."""
     side, floor = sides
     while (blended := _try_blend(network, image, *cut(side))) is None:
         if side <= floor:
             raise FreezeframeError(
-                f"not even {side} x {side} pixels fit into memory; close other programs or use another device"
+                f"a tile of {side} x {side} pixels does not fit into memory; close other programs or use"
+                " another device"
             )
-        # A tile that ends between two cells of the network's grid would be padded within the picture.
+        # A tile that ends off the network's grid would be padded inside the image.
         side = max(side // 2 // multiple * multiple, floor)
     return blended
 
@@ -180,13 +177,13 @@ def _blend_within_memory(
 def _try_blend(
     network: ImageFunction, image: Tensor, rows: list[TileRange], columns: list[TileRange]
 ) -> Tensor | None:
-    """The blended picture, or None where memory ran out."""
+    """The blended image, or None if memory runs out."""
     try:
         return _blend(network, image, rows, columns)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    # Only here, with the error gone, do its stack frames let go of their tensors.
+    # The stack frames of the error release their tensors only after the except block.
     torch.cuda.empty_cache()
     return None
 
@@ -199,18 +196,18 @@ def _blend(network: ImageFunction, image: Tensor, rows: list[TileRange], columns
     for ((top, bottom), row_weight), ((left, right), column_weight) in product(
         zip(rows, down, strict=True), zip(columns, across, strict=True)
     ):
-        answer = network(image[..., top:bottom, left:right])
+        output = network(image[..., top:bottom, left:right])
         if not blended.numel():
-            factor = answer.shape[-1] // (right - left)
-            blended = answer.new_zeros(*answer.shape[:-2], *(side * factor for side in image.shape[-2:]))
-        weight = (row_weight[:, None] * column_weight).to(answer)
+            factor = output.shape[-1] // (right - left)
+            blended = output.new_zeros(*output.shape[:-2], *(side * factor for side in image.shape[-2:]))
+        weight = (row_weight[:, None] * column_weight).to(output)
         weight = weight.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
         region = (slice(top * factor, bottom * factor), slice(left * factor, right * factor))
-        blended[..., *region] += weight * answer
+        blended[..., *region] += weight * output
     return blended
 
 
 class Restorer(Protocol):
-    """Improves a picture by itself. [1, 3, H, W] linear RGB of any size to the same."""
+    """Restores a single image: [1, 3, H, W] linear RGB of any size to the same."""
 
     def __call__(self, image: Tensor, /) -> Tensor: ...

@@ -1,4 +1,4 @@
-"""Pictures enlarged by a whole factor without a network: what enlarging networks are measured against."""
+"""Upsampling by an integer factor without a network: the base to which upscaling networks add."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from freezeframe.data.color import SRGB, to_encoded, to_linear
 
 
 def upsample(linear: Tensor, scale: int) -> Tensor:
-    """Bicubic, `scale` times as many pixels on either side; the very light at 1. [B, C, H, W].
+    """Bicubic upsampling of [B, C, H, W] linear RGB; the same tensor at scale 1.
 
-    Where it overshoots it is cut to [0, 1], but for what was outside before.
+    Overshoot is clamped to [0, 1]; values that were outside before are upsampled apart.
     """
     if scale == 1:
         return linear
@@ -24,5 +24,5 @@ def _bicubic(image: Tensor, scale: int) -> Tensor:
 
 
 def upsample_encoded(encoded: Tensor, scale: int) -> Tensor:
-    """Pictures in sRGB codes in [0, 1], enlarged as light. [B, C, H, W]."""
+    """Upsampling of sRGB-encoded images [B, C, H, W] in [0, 1], in linear light."""
     return encoded if scale == 1 else to_encoded(upsample(to_linear(encoded, SRGB), scale), SRGB)

@@ -1,9 +1,10 @@
-"""Every network that is known here: how its weights are recognised, and what it asks of pictures."""
+"""The known architectures: detection by the names of the weights, and the requirements on input images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -17,27 +18,25 @@ from freezeframe.models.nets.hair import model as hair
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.nets.varformer import model as varformer
-from freezeframe.models.store.state_dict import read_state
+from freezeframe.models.store.state_dict import misfit, read_state
 
 from .spandrel_adapter import read_with_spandrel
 
-TLC_WINDOW = 384  # pixels over which NAFNet pools, as in the figures that its authors quote for GoPro
+TLC_WINDOW = 384  # pixels; NAFNet's pooling window in the results of its authors on GoPro
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A network with its weights. Takes sRGB codes in [0, 1], any size unless `side` is set."""
+    """A network with its weights. Takes sRGB-encoded images in [0, 1], of any size unless `side` is set."""
 
     title: str  # of the architecture
     module: nn.Module  # [B, channels, H, W] to [B, channels, scale H, scale W]
-    channels: int = 3  # 1: each colour is restored as a grey picture of its own
+    channels: int = 3  # 1: each colour is restored as a greyscale image
     scale: int = 1
-    multiple: int = 1  # pixels of its own grid: tiles start and stop at multiples of it
-    side: int | None = None  # the only size that it takes. Pixels
-    fp16: bool = False  # whether its inner numbers stay within fp16's 65,504
-    has_global_context: bool = (
-        False  # whether it has statistics of the whole picture, `degradation`, that tiles share
-    )
+    multiple: int = 1  # pixels of its grid: tiles start and stop at multiples of it
+    side: int | None = None  # the only height and width that it takes. Pixels
+    fp16: bool = False  # whether activations stay within fp16's 65,504
+    has_global_context: bool = False  # whether tiles share statistics of the whole image, `degradation`
 
 
 Reader = Callable[[Mapping[str, Tensor]], Network]
@@ -45,15 +44,15 @@ Reader = Callable[[Mapping[str, Tensor]], Network]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One architecture: `matches` says whether weights are of it, `read` makes the network."""
+    """One architecture: `matches` detects its weights, `read` builds the network."""
 
     title: str
     matches: Callable[[Mapping[str, Tensor]], bool]
     read: Reader
 
 
-def _nafnet(state: Mapping[str, Tensor]) -> Network:
-    module = nafnet.load(state, window=TLC_WINDOW)
+def _nafnet(state: Mapping[str, Tensor], *, pool_window: int | None = TLC_WINDOW) -> Network:
+    module = nafnet.load(state, window=pool_window)
     return Network(title="NAFNet", module=module, multiple=module.multiple, fp16=True)
 
 
@@ -97,7 +96,8 @@ def _varformer(state: Mapping[str, Tensor]) -> Network:
 def _dreamclear(_state: Mapping[str, Tensor]) -> Network:
     raise FreezeframeError(
         "DreamClear: needs an autoencoder, a language model and a caption besides its own weights;"
-        " use freezeframe.models.nets.dreamclear.pipeline.restore from Python (see docs/user/restore.md#dreamclear)"
+        " from Python use freezeframe.models.nets.dreamclear.pipeline.restore; see"
+        " docs/user/restore.md#dreamclear"
     )
 
 
@@ -113,10 +113,14 @@ KNOWN_ARCHITECTURES: tuple[Architecture, ...] = (
 )
 
 
-def read_network(path: Path) -> Network:
-    """The network whose weights a file holds, in fp32 on the CPU.
+def read_network(path: Path, *, pool_window: int | None = TLC_WINDOW) -> Network:
+    """Read a checkpoint and build its network, in fp32 on the CPU.
 
-    Ours are asked first, then spandrel, where it is installed.
+    Architectures that are not in `KNOWN_ARCHITECTURES` are read by spandrel, if it is installed.
+
+    Args:
+        path: A checkpoint as its authors published it.
+        pool_window: Side in pixels of the pooling window of a NAFNet; None pools over the whole input.
 
     Raises:
         UnreadableMedia: Missing, damaged, unsafe to open, of an unknown network, or weights that do not fit.
@@ -124,42 +128,45 @@ def read_network(path: Path) -> Network:
     """
     state = read_state(path)
     architecture = identify(state)
-    return load_foreign(state, path) if architecture is None else build(architecture, state, path=path)
+    if architecture is None:
+        return load_foreign(state, path)
+    if architecture.read is _nafnet:
+        architecture = replace(architecture, read=partial(_nafnet, pool_window=pool_window))
+    return build(architecture, state, path=path)
 
 
 def build(architecture: Architecture, state: Mapping[str, Tensor], *, path: Path) -> Network:
-    """The network of this kind with these weights.
+    """The network of this architecture with these weights.
 
     Raises:
-        UnreadableMedia: They do not fit.
+        UnreadableMedia: The weights do not fit.
     """
     try:
         return architecture.read(state)
     except (RuntimeError, ValueError, KeyError) as error:
-        # torch says first that something is wrong and then, a line each, what.
-        reason = str(error).splitlines()[:2][-1].strip()
         raise UnreadableMedia(
-            f"{path}: is a {architecture.title} whose weights do not fit ({reason}); download it again"
+            f"{path}: is a {architecture.title} whose weights do not fit ({misfit(error)}); download it again"
         ) from error
 
 
 def identify(state: Mapping[str, Tensor]) -> Architecture | None:
-    """The architecture of ours that has weights of these names."""
+    """The known architecture with weights of these names, or None."""
     return next((architecture for architecture in KNOWN_ARCHITECTURES if architecture.matches(state)), None)
 
 
 def load_foreign(state: Mapping[str, Tensor], path: Path) -> Network:
-    """The network that spandrel recognises.
+    """The network that spandrel detects.
 
     Raises:
-        UnreadableMedia: It knows none, or one that does not turn pictures into pictures of the same channels.
+        UnreadableMedia: spandrel knows no such network, or the network changes the number of channels.
         FreezeframeError: spandrel is needed and cannot be imported.
     """
     descriptor = read_with_spandrel(state, path=path)
     if descriptor.input_channels != descriptor.output_channels or descriptor.input_channels not in (1, 3):
         raise UnreadableMedia(
-            f"{path}: {descriptor.architecture.name} here turns {descriptor.input_channels} channels into"
-            f" {descriptor.output_channels}; name a network from RGB to RGB or from grey to grey"
+            f"{path}: this {descriptor.architecture.name} has {descriptor.input_channels} input channels and"
+            f" {descriptor.output_channels} output channels; name a network from RGB to RGB or from greyscale"
+            " to greyscale"
         )
     return Network(
         title=str(descriptor.architecture.name),
@@ -171,12 +178,12 @@ def load_foreign(state: Mapping[str, Tensor], path: Path) -> Network:
 
 
 class _SpandrelModule(nn.Module):
-    """What spandrel describes, as a module: it pads, crops and cuts to [0, 1] by itself."""
+    """A spandrel descriptor as a module. It pads, crops and clamps to [0, 1] itself."""
 
     def __init__(self, descriptor: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.model = descriptor.model  # type: ignore[attr-defined]
-        self._descriptor = [descriptor]  # in a list: it is no module and holds the one above
+        self._descriptor = [descriptor]  # in a list: it is no module, and refers to the one above
 
     def forward(self, encoded: Tensor) -> Tensor:
         return self._descriptor[0](encoded)

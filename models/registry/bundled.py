@@ -1,4 +1,4 @@
-"""The weights that come with the package, and their card."""
+"""The weights bundled with the package, and their model cards."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
-from freezeframe.models.deblur import fusion_net as multiframe
-from freezeframe.models.deblur import psf_estimator as blind
-from freezeframe.models.deblur import refiner
-from freezeframe.models.deblur import shutter_net as shutter
-from freezeframe.models.store.state_dict import read_state
+from freezeframe.models.deblur import fusion_net, psf_estimator, refiner, shutter_net
+from freezeframe.models.store.state_dict import misfit, read_state
 from freezeframe.models.store.weights_cache import BUNDLED
 
 WEIGHTS = BUNDLED / "multiframe.safetensors"
@@ -25,32 +22,33 @@ PSF_ESTIMATOR = WEIGHTS.with_name("blur.safetensors")
 SHUTTER = WEIGHTS.with_name("shutter.safetensors")
 
 FusionInference = Callable[[Tensor], Tensor]
-"""[1, 16, H, W] evidence to [1, 3, H, W]: what to add to the codes of the deconvolved frame."""
+"""[1, 16, H, W] network input to [1, 3, H, W]: the correction of the sRGB-encoded deconvolved frame."""
 
 
-def read_network(path: Path) -> multiframe.FusionNet:
-    """The network in a file, in float32 on the CPU.
+def read_network(path: Path) -> fusion_net.FusionNet:
+    """The fusion network in a file, in float32 on the CPU.
 
     Raises:
-        UnreadableMedia: Missing, damaged, or the weights of something else.
+        UnreadableMedia: Missing, damaged, or weights of another network.
     """
     state = read_state(path)
-    if not multiframe.matches(state):
+    if not fusion_net.matches(state):
         raise UnreadableMedia(
-            f"{path}: holds no weights of the multi-frame network; name a file that `freezeframe train` wrote"
+            f"{path}: holds no weights of the fusion network; name a file of `freezeframe train multiframe`"
         )
     try:
-        return multiframe.load(state)
+        return fusion_net.load(state)
     except (RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[:2][-1].strip()
-        raise UnreadableMedia(f"{path}: the weights do not fit ({reason}); train them again") from error
+        raise UnreadableMedia(
+            f"{path}: the weights do not fit ({misfit(error)}); train them again"
+        ) from error
 
 
 def read_refiner(path: Path = REFINER) -> refiner.Refiner:
-    """The restorer of single pictures that comes with the package, in float32 on the CPU.
+    """The bundled restorer of single images, in float32 on the CPU.
 
     Raises:
-        UnreadableMedia: Missing, damaged, or the weights of something else.
+        UnreadableMedia: Missing, damaged, or weights of another network.
     """
     state = read_state(path)
     if not refiner.matches(state):
@@ -60,25 +58,25 @@ def read_refiner(path: Path = REFINER) -> refiner.Refiner:
     return refiner.load(state)
 
 
-def read_psf_estimator(path: Path = PSF_ESTIMATOR) -> blind.PsfEstimator:
-    """What tells how a picture was blurred, in float32 on the CPU.
+def read_psf_estimator(path: Path = PSF_ESTIMATOR) -> psf_estimator.PsfEstimator:
+    """The bundled estimator of the blur of a single image, in float32 on the CPU.
 
     Raises:
-        UnreadableMedia: Missing, damaged, or the weights of something else.
+        UnreadableMedia: Missing, damaged, or weights of another network.
     """
-    estimator = blind.PsfEstimator()
-    _load_weights(estimator, path, "the estimator of blur; name a file of `freezeframe train blur`")
+    estimator = psf_estimator.PsfEstimator()
+    _load_weights(estimator, path, "the PSF estimator; name a file of `freezeframe train blur`")
     return estimator
 
 
-def read_shutter_net(path: Path = SHUTTER) -> shutter.ShutterNet:
-    """What tells how long a shutter stood open, in float32 on the CPU.
+def read_shutter_net(path: Path = SHUTTER) -> shutter_net.ShutterNet:
+    """The bundled shutter network, in float32 on the CPU.
 
     Raises:
-        UnreadableMedia: Missing, damaged, or the weights of something else.
+        UnreadableMedia: Missing, damaged, or weights of another network.
     """
-    net = shutter.ShutterNet()
-    _load_weights(net, path, "the sense for shutters; name a file of `freezeframe train shutter`")
+    net = shutter_net.ShutterNet()
+    _load_weights(net, path, "the shutter network; name a file of `freezeframe train shutter`")
     return net
 
 
@@ -91,13 +89,15 @@ def _load_weights(network: nn.Module, path: Path, name: str) -> None:
 
 
 def card(weights: Path = WEIGHTS) -> dict[str, Any]:
-    """What shipped weights are: data, licence, hours, figures, and the SHA-256 of their file."""
+    """The model card: data, licence, hours of training, figures, and the SHA-256 of the weights."""
     content: dict[str, Any] = json.loads(weights.with_suffix(".json").read_text())
     return content
 
 
 def verify(weights: Path = WEIGHTS) -> None:
-    """Raise FreezeframeError where shipped weights are not those of their card."""
+    """Raise FreezeframeError if the SHA-256 of bundled weights differs from the model card."""
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     if digest != card(weights)["sha256"]:
-        raise FreezeframeError(f"{weights}: is not what its card describes; install the package again")
+        raise FreezeframeError(
+            f"{weights}: its SHA-256 differs from its model card; install the package again"
+        )

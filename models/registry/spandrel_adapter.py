@@ -1,4 +1,4 @@
-"""Other people's restoration networks, read with spandrel where the user has installed it."""
+"""Further restoration networks, read by spandrel if it is installed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from freezeframe.data.errors import FreezeframeError, UnreadableMedia
 
 
 def read_with_spandrel(state: Mapping[str, Tensor], *, path: Path) -> Any:
-    """What spandrel says of these weights, its ImageModelDescriptor, on the CPU and in fp32.
+    """Spandrel's ImageModelDescriptor of these weights, on the CPU and in fp32.
 
     Raises:
-        FreezeframeError: spandrel is not installed, or does not run beside this torch.
-        UnreadableMedia: No network that spandrel knows, or one that needs more than a picture.
+        FreezeframeError: spandrel is not installed, or does not run with this torch.
+        UnreadableMedia: No network that spandrel knows, or one that needs more than an image.
     """
     spandrel = _import_spandrel(path)
     descriptor = _describe(spandrel, state, path)
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
         raise UnreadableMedia(
-            f"{path}: {descriptor.architecture.name} needs more than a picture (a mask); name a restorer"
+            f"{path}: {descriptor.architecture.name} needs more than an image (a mask); name a restorer"
         )
     return descriptor.eval()
 
@@ -32,10 +32,10 @@ def read_with_spandrel(state: Mapping[str, Tensor], *, path: Path) -> Any:
 def _import_spandrel(path: Path) -> Any:
     try:
         return importlib.import_module("spandrel")
-    # spandrel imports torchvision, which raises RuntimeError beside a torch that it was not built for.
+    # spandrel imports torchvision, which raises RuntimeError with a torch that it was not built for.
     except (ImportError, RuntimeError) as error:
         raise FreezeframeError(
-            f"{path}: is of no network that freezeframe knows itself; others are read by spandrel, which"
+            f"{path}: is of no network that freezeframe reads itself; spandrel, which reads others,"
             f" cannot be imported ({str(error).splitlines()[0]}); run: pip install spandrel torch=="
             f"{torch.__version__.split('+')[0]} torchvision --index-url {_index()}"
             " --extra-index-url https://pypi.org/simple (torch and torchvision must come from one index)"
@@ -43,7 +43,7 @@ def _import_spandrel(path: Path) -> Any:
 
 
 def _index() -> str:
-    """The index that has torchvision for the torch that is installed: its build is told by its version."""
+    """The package index with torchvision for the installed torch, whose version names its build."""
     build = torch.__version__.partition("+")[2]
     return f"https://download.pytorch.org/whl/{build}" if build else "https://pypi.org/simple"
 
@@ -52,7 +52,7 @@ def _describe(spandrel: Any, state: Mapping[str, Tensor], path: Path) -> Any:
     try:
         return spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state))
     except Exception as error:
-        # Forty-two detectors and loaders of other authors fail in forty-two ways.
+        # spandrel's detectors and loaders, some forty, raise errors of any type.
         raise UnreadableMedia(
-            f"{path}: holds weights of no network that freezeframe or spandrel knows; use NAFNet's"
+            f"{path}: holds weights of no network that freezeframe or spandrel knows; use those of NAFNet"
         ) from error

@@ -1,10 +1,9 @@
-"""A whole picture through a network: colours, tiles, number formats, what tiles share and what fits."""
+"""Restoration of single images of any size by one network: encoding, tiles, global context and fallbacks."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,100 +11,126 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from freezeframe.data.color import SRGB, to_encoded
+from freezeframe.data.color import SRGB, to_encoded, to_linear
+from freezeframe.data.errors import UnreadableMedia
 from freezeframe.models.imageops.context_crops import context_crops
-from freezeframe.models.imageops.tiling import count_tiles, tiled_inference
+from freezeframe.models.imageops.tiling import Restorer, count_tiles, tiled_inference
 from freezeframe.models.imageops.upscale import upsample, upsample_encoded
 from freezeframe.models.registry.architectures import Network, read_network
-from freezeframe.models.runtime.backends import build_backends
+from freezeframe.models.runtime.autotune import RECOMMENDED, AutotuneConfig, build_backends
+from freezeframe.models.runtime.backends import Backend, BackendName, RunLog, first_finite
 from freezeframe.models.runtime.device import Precision, find_device
-from freezeframe.models.runtime.engine import BackendName
 from freezeframe.models.runtime.memory import bytes_per_pixel, max_tile_side
 
-from .restorer import Correction, linear_gain
-
-logger = logging.getLogger(__name__)
+from .inference import restorer_model
 
 OnTile = Callable[[int, int | None], None]
-"""Told how many tiles were done since the last call, and how many there should be in all."""
+"""Called with the number of tiles since the last call, and of all tiles."""
 
 SMALL_SIDE = 256  # pixels; a square of this side fits into any memory, whatever the network
-OVERLAP = 64  # pixels that tiles share; the outer quarters are left out
+OVERLAP = 64  # pixels that tiles share; the outer quarters are discarded
 
 
 def null_progress(_done: int, _total: int | None) -> None:
-    """The watch of who does not care."""
+    """Ignore progress."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class ImageRestorer:
-    """Restores pictures, each by itself: [1, 3, H, W] linear RGB, any size, to scale H x scale W.
+    """Restores single images: [1, 3, H, W] linear RGB, any size, to [1, 3, scale H, scale W].
 
-    Networks were trained on sRGB codes in [0, 1]. Light outside of that range (HDR highlights, out-of-gamut
-    colours) is added back as it was, and where the network changes nothing so is the picture, bit for bit.
+    Networks are trained on sRGB-encoded images in [0, 1]. Values outside of that range (HDR highlights,
+    out-of-gamut colours) are added back unchanged. A pixel with a zero correction keeps every bit.
     """
 
     network: Network
     device: torch.device
-    corrections: Sequence[Correction]  # the fastest first; the next is asked where one is not finite
-    tile: int | None  # largest side of a tile in pixels, halved whenever memory runs out; None: what fits
-    on_progress: OnTile = null_progress  # told of every tile
-    failed_tiles: int = 0  # tiles handed back as they came, because no answer was finite
+    backends: Sequence[Backend]  # the next one runs where one returns NaN or infinity
+    tile: int | None = None  # largest side of a tile in pixels; None: set at the first large image
+    log: RunLog = field(default_factory=RunLog)
 
     @property
     def scale(self) -> int:
-        """How many times the picture grows."""
+        """Size of the output over size of the input."""
         return self.network.scale
 
-    def __call__(self, image: Tensor, /) -> Tensor:
-        if self.network.channels == 1 and _is_grey(image):
-            return self._restore(image[:, :1]).expand(-1, 3, -1, -1)
-        return self._restore(image)
+    @property
+    def multiple(self) -> int:
+        """Pixels of the network's grid: tiles start and stop on it."""
+        return self.network.multiple
 
-    def _restore(self, image: Tensor) -> Tensor:
-        encoded = to_encoded(image.to(self.device, torch.float32).clamp(0, 1), SRGB)
-        channels = self.network.channels
-        with_contexts = [each.with_context(context_crops(encoded[:, :channels])) for each in self.corrections]
-        correct = partial(_per_channel, partial(self._correct, with_contexts), channels)
-        change = self._in_tiles(correct, encoded)
-        gain = linear_gain(upsample_encoded(encoded, self.scale), change)
+    def __call__(
+        self, image: Tensor, /, *, on_progress: OnTile = null_progress, log: RunLog | None = None
+    ) -> Tensor:
+        """Restore an image, in tiles if it is large; `log` counts them (default: the restorer's own log)."""
+        tiles_log = self.log if log is None else log
+        if self.network.channels == 1 and _is_grey(image):
+            return self._restore(image[:, :1], on_progress, tiles_log).expand(-1, 3, -1, -1)
+        return self._restore(image, on_progress, tiles_log)
+
+    def for_tiles_of(self, image: Tensor) -> Restorer:
+        """The restorer for tiles of `image` that the caller cuts; they share its global statistics."""
+        backends = self._with_context(self._encode(image))
+
+        def restore_tile(tile: Tensor, /) -> Tensor:
+            encoded = self._encode(tile)
+            return self._add(tile, encoded, self._correct(backends, self.log, encoded))
+
+        return restore_tile
+
+    def _restore(self, image: Tensor, on_progress: OnTile, log: RunLog) -> Tensor:
+        encoded = self._encode(image)
+        correct = partial(self._correct, self._with_context(encoded), log)
+        return self._add(image, encoded, self._in_tiles(correct, encoded, on_progress))
+
+    def _encode(self, image: Tensor) -> Tensor:
+        return to_encoded(image.to(self.device, torch.float32).clamp(0, 1), SRGB)
+
+    def _with_context(self, encoded: Tensor) -> list[Backend]:
+        crops = context_crops(encoded[:, : self.network.channels])
+        return [backend.with_context(crops) for backend in self.backends]
+
+    def _correct(self, backends: Sequence[Backend], log: RunLog, encoded: Tensor) -> Tensor:
+        """A greyscale network restores each colour as a greyscale image."""
+        parts = torch.split(encoded, self.network.channels, dim=1)
+        return torch.cat([first_finite(backends, part, log) for part in parts], dim=1)
+
+    def _add(self, image: Tensor, encoded: Tensor, correction: Tensor) -> Tensor:
+        gain = linear_gain(upsample_encoded(encoded, self.scale), correction)
         return upsample(image, self.scale) + gain.to(image)
 
-    def _in_tiles(self, correct: Callable[[Tensor], Tensor], encoded: Tensor) -> Tensor:
+    def _in_tiles(self, correct: Callable[[Tensor], Tensor], encoded: Tensor, on_progress: OnTile) -> Tensor:
         height, width = encoded.shape[-2:]
-        tile = self._tile_side(height * width)
+        tile, multiple = self._tile_side(height * width), self.multiple
         min_side = self.network.side or 0
         padded = pad(encoded, (0, max(min_side - width, 0), 0, max(min_side - height, 0)), mode="replicate")
-        multiple = self.network.multiple
         tiles = count_tiles(padded.shape[-2:], tile=tile, overlap=OVERLAP, multiple=multiple)
-        self.on_progress(0, tiles)
+        on_progress(0, tiles)
 
         def correct_and_report(part: Tensor) -> Tensor:
-            change = correct(part)
-            self.on_progress(1, tiles)
-            return change
+            correction = correct(part)
+            on_progress(1, tiles)
+            return correction
 
-        change = tiled_inference(correct_and_report, padded, tile=tile, overlap=OVERLAP, multiple=multiple)
-        return change[..., : height * self.scale, : width * self.scale]
+        correction = tiled_inference(
+            correct_and_report, padded, tile=tile, overlap=OVERLAP, multiple=multiple
+        )
+        return correction[..., : height * self.scale, : width * self.scale]
 
     def _tile_side(self, pixels: int) -> int:
-        """The largest side of a tile for a picture of so many pixels."""
+        """Largest side of a tile for an image of `pixels`."""
         if self.network.side is not None:
             return self.network.side
         if self.tile is None and pixels > SMALL_SIDE**2:
             per_pixel = bytes_per_pixel(self.network.module, channels=self.network.channels)
-            self.tile = max_tile_side(per_pixel, self.device, multiple=self.network.multiple)
-        return self.tile or pixels + self.network.multiple
+            self.tile = max_tile_side(per_pixel, self.device, multiple=self.multiple)
+        return self.tile or pixels + self.multiple
 
-    def _correct(self, corrections: Sequence[Correction], encoded: Tensor) -> Tensor:
-        """The first finite correction; none at all where none is finite."""
-        for correct in corrections:
-            change = correct(encoded)
-            if change.isfinite().all():
-                return change
-        self.failed_tiles += 1
-        logger.warning("the network's answer was not a number; %d tiles passed unrestored", self.failed_tiles)
-        return torch.zeros_like(change)
+
+def linear_gain(encoded: Tensor, correction: Tensor) -> Tensor:
+    """The linear difference that a correction of sRGB-encoded values makes; exactly 0 where that is 0."""
+    gain = to_linear((encoded + correction).clamp(0, 1), SRGB) - to_linear(encoded, SRGB)
+    return gain.masked_fill(correction == 0, 0)
 
 
 def load_image_restorer(
@@ -116,45 +141,80 @@ def load_image_restorer(
     tile: int | None = None,
     backend: BackendName = "auto",
 ) -> ImageRestorer:
-    """The restorer whose weights a file holds.
+    """The restorer for a checkpoint.
 
     Args:
-        path: A checkpoint as its authors published it.
-        device: Where to compute: auto, cpu, cuda, cuda:1.
-        precision: Format of the network's inner numbers; `auto` is the fastest that agrees with fp32.
-        tile: Largest side of a tile in pixels; None takes what fits into free memory.
-        backend: See `ways.build_backends`.
+        path: A checkpoint as its authors published it (.pth, .pt, .ckpt, .safetensors).
+        device: Where to compute: auto, cpu, cuda, cuda:1. Images may lie anywhere.
+        precision: Number format of the network, see `build_backends`.
+        tile: Largest side of a tile in pixels; None: as large as free memory allows.
+        backend: See `build_backends`.
 
     Raises:
         UnreadableMedia: The file is missing, damaged, unsafe to open, or of an unknown network.
-        FreezeframeError: No such device or format, or an optional package is needed.
+        FreezeframeError: No such device, backend or format, or an optional package is missing.
     """
-    return build_image_restorer(
-        read_network(path), device=device, precision=precision, tile=tile, backend=backend
-    )
+    network = read_network(path)
+    return build_image_restorer(network, device=device, precision=precision, tile=tile, backend=backend)
 
 
-def build_image_restorer(
+def load_restorer(
+    path: Path,
+    *,
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
+    window: int | None = None,
+    backend: BackendName = "auto",
+) -> ImageRestorer:
+    """The restorer for a checkpoint, from RGB to RGB of the same size; the caller cuts the tiles.
+
+    Args:
+        path: See `load_image_restorer`.
+        device: See `load_image_restorer`.
+        precision: See `load_image_restorer`.
+        window: Side in pixels of the pooling window of a NAFNet, see `nafnet.NAFNet`; None pools over each
+            tile.
+        backend: See `load_image_restorer`.
+
+    Raises:
+        UnreadableMedia: The file is missing, damaged, unsafe to open, of an unknown network, or of one for
+            greyscale images, for upscaling, or for one image size.
+        FreezeframeError: No such device, backend or format, or an optional package is missing.
+    """
+    network = read_network(path, pool_window=window)
+    _check_same_size(network, path=path)
+    return build_image_restorer(network, device=device, precision=precision, backend=backend)
+
+
+def build_image_restorer(  # noqa: PLR0913  # where and how to run
     network: Network,
     *,
     device: str | torch.device = "auto",
     precision: Precision = "auto",
     tile: int | None = None,
     backend: BackendName = "auto",
+    autotune: AutotuneConfig = RECOMMENDED,
 ) -> ImageRestorer:
-    """`network`, placed on its device and ready for pictures; see `load_image_restorer`."""
+    """The restorer for `network`, whose weights are moved to `device`; see `load_image_restorer`."""
     torch_device = find_device(device)
     network.module.to(torch_device)
-    corrections = build_backends(network, device=torch_device, precision=precision, backend=backend)
+    backends = build_backends(
+        restorer_model(network), device=torch_device, precision=precision, backend=backend, config=autotune
+    )
     if tile is not None:
         tile = max(tile // network.multiple, 1) * network.multiple
-    return ImageRestorer(network, device=torch_device, corrections=corrections, tile=tile)
-
-
-def _per_channel(correct: Callable[[Tensor], Tensor], channels: int, encoded: Tensor) -> Tensor:
-    """A network for grey pictures restores each colour as one."""
-    return torch.cat([correct(part) for part in torch.split(encoded, channels, dim=1)], dim=1)
+    return ImageRestorer(network=network, device=torch_device, backends=backends, tile=tile)
 
 
 def _is_grey(image: Tensor) -> bool:
     return torch.equal(image[:, 0], image[:, 1]) and torch.equal(image[:, 0], image[:, 2])
+
+
+def _check_same_size(network: Network, *, path: Path) -> None:
+    if (network.channels, network.scale) != (3, 1) or network.side is not None:
+        kind = "greyscale" if network.channels == 1 else "RGB"
+        size = "one size only" if network.side else f"scale {network.scale}"
+        raise UnreadableMedia(
+            f"{path}: this {network.title} restores {kind} images at {size}; name a restorer of RGB images at"
+            " scale 1, or use freezeframe restore"
+        )

@@ -1,176 +1,239 @@
-"""Which way of running the network is the fastest here: measured once, then remembered."""
+"""Selection of a backend: the fastest one that agrees with fp32, timed once per machine and network."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.metadata
-import json
 import logging
 import math
-import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from freezeframe.data.errors import FreezeframeError
-from freezeframe.data.media.files.cache_dir import cache_dir
-from freezeframe.data.media.files.publish import write_atomic
-from freezeframe.models.deblur.fusion_net import build_network_input as as_network_input
+from freezeframe.models.deblur.fusion_net import build_network_input
+
+from .backends import (
+    Backend,
+    BackendName,
+    InferenceModel,
+    NetworkBackend,
+    available_backends,
+    torch_backend,
+)
+from .device import Precision
+from .timing_cache import cache_key, load_cache, save_cache
 
 logger = logging.getLogger(__name__)
 
-Backend = Callable[[Tensor], Tensor]
-"""[1, 16, H, W] evidence, sides in multiples of 8, to [1, 3, H, W] on the evidence's device."""
-
-TOLERANCE = 2 / 255  # largest difference from fp32, in codes
-TIMED_RUNS = 3  # timed runs after the first, which compiles; the best counts
-BENCHMARK_SIZES = {"small": (192, 256), "large": (256, 448)}  # of the picture that is measured on. Pixels
+EXACT = "exact"  # the cached name where no candidate agrees with the reference
+Run = Callable[[Tensor], Tensor]
 
 
-def autotune_on_first_call(backends: Mapping[str, Backend], exact: Backend, *, key: str) -> Backend:
-    """The fastest of `backends` that agrees with `exact`, asked for when the first picture comes."""
-    selected: dict[str, Backend] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutotuneConfig:
+    """Sizes and limits of the selection; the defaults suit restorers."""
 
-    def run(network_input: Tensor) -> Tensor:
-        size = size_class(network_input)
-        if size not in selected:
-            picture = partial(synthetic_input, *BENCHMARK_SIZES[size])
-            name = autotune(backends, exact, key=f"{key} | {size}", picture=picture)
-            selected[size] = backends.get(name, exact)
-        return selected[size](network_input)
+    tolerance: float = 2 / 255  # largest difference from fp32, in code values of [0, 1]
+    timed_runs: int = 3  # after the first run, which compiles; the best counts
+    min_pixels: int = 200 * 200  # smaller images run in fp32: timing costs more than it saves
+    large_pixels: int = 0  # images of at least this size are timed apart from smaller ones
+    small: tuple[int, int] = (96, 128)  # height and width of the timed image. Pixels
+    large: tuple[int, int] = (384, 512)  # the same of the size class of large images
+    fast_seconds: float = 0.25  # networks that take longer for `small` are timed on it for large images too
+    compile_after: int = 8  # inputs of one shape before OpenVINO compiles for it, which takes seconds
 
-    return run
+
+RECOMMENDED = AutotuneConfig()
+
+
+def build_backends(
+    model: InferenceModel,
+    *,
+    device: torch.device,
+    precision: Precision = "auto",
+    backend: BackendName = "auto",
+    config: AutotuneConfig = RECOMMENDED,
+) -> tuple[Backend, ...]:
+    """The backends for `model` in the order in which they are tried; the last one is fp32 torch.
+
+    Args:
+        model: A network whose weights lie on `device`.
+        device: Where to compute.
+        precision: Number format; `auto` is the fastest that agrees with fp32.
+        backend: `auto` times torch, and OpenVINO where it is installed and runs the network. `compile` is
+            torch.compile, which needs a C++ compiler and half a minute or more per input shape. If neither
+            backend nor precision is `auto`, nothing is timed and the timing cache is not used.
+        config: Sizes and limits of the timing.
+
+    Raises:
+        FreezeframeError: The backend or the format does not run here.
+    """
+    exact = torch_backend(model, device, torch.float32)
+    candidates = available_backends(model, device=device, precision=precision, backend=backend)
+    if len(candidates) > 1:
+        key = f"{model.title} | {cache_key(model.module, device, candidates)}"
+        fastest = AutotunedBackend(
+            candidates=candidates, exact=exact, key=key, example=model.example, config=config
+        )
+        return fastest, exact
+    (only,) = candidates.values()
+    return (exact,) if only.name == exact.name else (only, exact)
+
+
+@dataclass(slots=True, kw_only=True)
+class AutotunedBackend:
+    """The fastest of `candidates` that agrees with `exact`, selected for the first image of a size class."""
+
+    candidates: Mapping[str, NetworkBackend]
+    exact: NetworkBackend
+    key: str  # in the timing cache, without the size class
+    example: Callable[[tuple[int, int]], Tensor]  # height and width to an input
+    config: AutotuneConfig = RECOMMENDED
+    selected: dict[str, Backend] = field(default_factory=dict, init=False)  # by size class
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        return self.resolve(x.shape)(x)
+
+    def resolve(self, shape: torch.Size, /) -> NetworkBackend:
+        return self.select(shape[-2] * shape[-1]).resolve(shape)
+
+    def with_context(self, crops: Sequence[Tensor], /) -> Backend:
+        return self.select(sum(crop.shape[-2] * crop.shape[-1] for crop in crops)).with_context(crops)
+
+    def select(self, pixels: int) -> Backend:
+        """The backend for images of this size, from the timing cache or by timing."""
+        if pixels < self.config.min_pixels:
+            return self.exact
+        # Overheads dominate for small images, arithmetic and memory for large ones.
+        size_class = "small" if pixels < self.config.large_pixels else "large"
+        if size_class not in self.selected:
+            name = autotune(
+                {name: _on_whole_image(backend) for name, backend in self.candidates.items()},
+                _on_whole_image(self.exact),
+                key=f"{self.key} | {size_class}",
+                example=lambda: self._timed_example(size_class),
+                config=self.config,
+            )
+            self.selected[size_class] = self._deferred(name)
+        return self.selected[size_class]
+
+    def _timed_example(self, size_class: str) -> Tensor:
+        small = self.example(self.config.small)
+        if (
+            size_class == "small"
+            or seconds_of(_on_whole_image(self.exact), small) >= self.config.fast_seconds
+        ):
+            return small
+        return self.example(self.config.large)
+
+    def _deferred(self, name: str) -> Backend:
+        selected = self.candidates.get(name, self.exact)
+        plain = self.candidates.get(name.replace("openvino", "torch"), selected)
+        if plain is selected or not self.config.compile_after:
+            return selected
+        return DeferredBackend(compiled=selected, plain=plain, after=self.config.compile_after)
+
+
+@dataclass(slots=True, kw_only=True)
+class DeferredBackend:
+    """`plain` until a shape has come `after` times, then `compiled`: compiling for a shape takes seconds."""
+
+    compiled: NetworkBackend
+    plain: NetworkBackend
+    after: int
+    counts: Counter[torch.Size] = field(default_factory=Counter)  # inputs of each shape
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        return self.resolve(x.shape)(x)
+
+    def resolve(self, shape: torch.Size, /) -> NetworkBackend:
+        self.counts[shape] += 1
+        return self.compiled if self.counts[shape] > self.after else self.plain
+
+    def with_context(self, crops: Sequence[Tensor], /) -> DeferredBackend:
+        compiled = self.compiled.with_context(crops)
+        return replace(self, compiled=compiled, plain=replace(self.plain, context=compiled.context))
+
+
+def _on_whole_image(backend: NetworkBackend) -> Run:
+    return lambda x: backend.with_context([x])(x)
 
 
 def autotune(
-    backends: Mapping[str, Backend], exact: Backend, *, key: str, picture: Callable[[], Tensor]
+    backends: Mapping[str, Run],
+    exact: Run,
+    *,
+    key: str,
+    example: Callable[[], Tensor],
+    config: AutotuneConfig = RECOMMENDED,
 ) -> str:
-    """Name of the fastest engine that agrees with `exact`; a name of none where only `exact` itself does.
+    """Name of the fastest backend that agrees with `exact`; `EXACT` if none does.
 
-    Measured on `picture()`, unless it is remembered under `key`.
+    Read from the timing cache if it has `key`, else measured on `example()` and stored there.
     """
     entry = load_cache().get(key)
-    if isinstance(entry, dict) and entry.get("engine") in {*backends, "exact"}:
-        return str(entry["engine"])
-    seconds = benchmark(backends, exact, picture=picture())
-    name = min(seconds, key=seconds.__getitem__, default="exact")
-    save_cache({**load_cache(), key: {"engine": name, "seconds": seconds}})
-    logger.info("the network runs by %s; measured %s", name, seconds)
+    if isinstance(entry, dict) and entry.get("backend") in {*backends, EXACT}:
+        return str(entry["backend"])
+    seconds = benchmark(backends, exact, example(), config=config)
+    name = min(seconds, key=seconds.__getitem__, default=EXACT)
+    save_cache({**load_cache(), key: {"backend": name, "seconds": seconds}})
+    logger.info("backend %s; seconds %s", name, seconds)
     return name
 
 
-def benchmark(backends: Mapping[str, Backend], exact: Backend, *, picture: Tensor) -> dict[str, float]:
-    """Seconds for `picture`, of those engines that run here and agree with `exact` on it.
+def benchmark(
+    backends: Mapping[str, Run], exact: Run, x: Tensor, *, config: AutotuneConfig = RECOMMENDED
+) -> dict[str, float]:
+    """Seconds for `x` of the backends that run here and agree with `exact` on it.
 
-    In turns, so that a busy moment of the machine strikes them all. Who needs twice the best time drops out.
+    Runs are interleaved, so that background load affects all candidates. Candidates that take twice the best
+    time are dropped.
     """
-    expected = exact(picture)
-    candidates = [name for name, backend in backends.items() if _agrees(name, backend, picture, expected)]
-    seconds = dict.fromkeys(candidates, math.inf)
-    for _ in range(TIMED_RUNS):
-        for name in candidates:
-            seconds[name] = min(seconds[name], _seconds(backends[name], picture))
-        candidates = [name for name in candidates if seconds[name] < 2 * min(seconds.values())]
+    expected = exact(x)
+    names = [name for name, run in backends.items() if _agrees(name, run, x, expected, config.tolerance)]
+    seconds = dict.fromkeys(names, math.inf)
+    for _ in range(config.timed_runs):
+        for name in names:
+            seconds[name] = min(seconds[name], seconds_of(backends[name], x))
+        names = [name for name in names if seconds[name] < 2 * min(seconds.values())]
     return seconds
 
 
-def _agrees(name: str, backend: Backend, picture: Tensor, expected: Tensor) -> bool:
-    """Whether `backend` runs here and answers `expected`; its first run, which compiles, is over then."""
+def _agrees(name: str, run: Run, x: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether the backend runs here and agrees. Its first run, which compiles, is over then."""
     try:
-        difference = float((backend(picture) - expected).abs().max())
+        difference = float((run(x) - expected).abs().max())
     except (RuntimeError, ImportError, OSError, FreezeframeError) as error:
         logger.info("%s does not run here: %s", name, error)
         return False
     logger.info("%s differs from fp32 by %.2f / 255", name, 255 * difference)
-    return difference <= TOLERANCE  # false for NaN too
+    return difference <= tolerance  # false for NaN as well
 
 
-def _seconds(backend: Backend, picture: Tensor) -> float:
+def seconds_of(run: Run, x: Tensor) -> float:
+    """Wall time of one run. The result lies on the CPU, so work queued on a GPU is over as well."""
     start_time = time.perf_counter()
-    backend(picture)  # its answer lies on the CPU, so that whatever was queued elsewhere is done
+    run(x)
     return time.perf_counter() - start_time
 
 
 def synthetic_input(height: int, width: int) -> Tensor:
-    """Evidence such as frames give: [1, 16, H, W], always the same. Sides in multiples of 64 pixels."""
+    """A fixed input of the fusion network, [1, 16, H, W]. Sides in multiples of 64 pixels."""
     frame = synthetic_image(height, width)
     sharper = frame + 2 * (frame - avg_pool2d(frame, 5, stride=1, padding=2, count_include_pad=False))
     neighbours = [frame.roll(step, dims=-1) for step in (-1, 1)]
     blur_vector = torch.tensor([5.0, 2.0])[:, None, None].expand(2, height, width)
     encoded = [each.clamp(0, 1) for each in (frame, sharper, *neighbours)]
-    return as_network_input(encoded, blur_vector=blur_vector, confidence=torch.full((height, width), 0.8))[
-        None
-    ]
+    confidence = torch.full((height, width), 0.8)
+    return build_network_input(encoded, blur_vector=blur_vector, confidence=confidence)[None]
 
 
 def synthetic_image(height: int, width: int) -> Tensor:
-    """Codes with detail of all sizes, as pictures have: [3, H, W], always the same."""
+    """A fixed sRGB-encoded image, [3, H, W], with detail of all sizes, as photographs have."""
     generator = torch.Generator().manual_seed(1)
     octaves = [torch.rand(1, 3, -(-height // k), -(-width // k), generator=generator) for k in (4, 16, 64)]
     return torch.stack([interpolate(each, (height, width), mode="bilinear") for each in octaves]).mean(0)[0]
-
-
-def size_class(network_input: Tensor) -> str:
-    """Overheads rule small pictures, arithmetic and memory large ones."""
-    return "small" if network_input.shape[-2] * network_input.shape[-1] < 320 * 320 else "large"
-
-
-def cache_key(network: nn.Module, device: torch.device, names: Iterable[str]) -> str:
-    """What a measurement is true for: processor, threads, versions, layout of the network, contestants."""
-    shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
-    signature = hashlib.sha256(repr(shapes).encode()).hexdigest()[:12]
-    versions = [f"{name} {_version(name)}" for name in ("freezeframe", "torch", "openvino")]
-    return " | ".join([_processor(device), *versions, signature, *names])
-
-
-def cache_file() -> Path | None:
-    """The file in the user's cache folder; None for a user who has no home."""
-    folder = cache_dir()
-    return None if folder is None else folder / "engines.json"
-
-
-def load_cache() -> dict[str, Any]:
-    """All that was ever measured; empty where there is no file, or none that can be read."""
-    path = cache_file()
-    with contextlib.suppress(OSError, ValueError):
-        entries = json.loads(path.read_text()) if path else {}
-        return entries if isinstance(entries, dict) else {}
-    return {}
-
-
-def save_cache(entries: Mapping[str, Any]) -> None:
-    """Write all measurements; where that fails, the next run measures again."""
-    path = cache_file()
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic((json.dumps(entries, indent=2) + "\n").encode(), path)
-    except (OSError, FreezeframeError) as error:
-        logger.info("the measurement cannot be remembered: %s", error)
-
-
-def _version(package: str) -> str:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
-    return "missing"
-
-
-def _processor(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    model = platform.processor()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(
-            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model
-        )
-    instructions = torch.backends.cpu.get_cpu_capability()
-    return f"{model} {instructions}, {torch.get_num_threads()} threads"

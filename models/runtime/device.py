@@ -1,4 +1,4 @@
-"""Where numbers are computed, and in which format."""
+"""Devices and number formats."""
 
 from __future__ import annotations
 
@@ -13,22 +13,29 @@ FORMATS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def find_device(name: str | torch.device) -> torch.device:
-    """The device of this name; `auto` is the first CUDA device, or the CPU where there is none."""
+    """The device of this name; `auto` is the first CUDA device, or the CPU if there is none.
+
+    Raises:
+        FreezeframeError: This machine has no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device).cpu()  # `meta` computes nothing
+        torch.empty(1, device=device).cpu()  # fails on `meta`, which computes nothing
     except (RuntimeError, AssertionError) as error:
         raise FreezeframeError(f"device {name!r} is not available here; use auto or cpu") from error
     return device
 
 
 def number_format(device: torch.device, precision: Precision) -> torch.dtype:
-    """The format that a network's inner numbers have.
+    """The number format of convolutions and matrix products.
 
-    `auto` is half precision where the device computes faster in it: fp16 on CUDA, bf16 on CPUs that have the
+    `auto` is half precision where the device computes it faster: fp16 on CUDA, bf16 on CPUs that have the
     instructions (about twice as fast for NAFNet), else fp32.
+
+    Raises:
+        FreezeframeError: fp16 on the CPU.
     """
     if precision == "fp16" and device.type == "cpu":
         raise FreezeframeError("precision fp16 needs a CUDA device; use bf16, fp32 or auto on the CPU")
@@ -38,15 +45,20 @@ def number_format(device: torch.device, precision: Precision) -> torch.dtype:
     return FORMATS[precision]
 
 
-def formats(device: torch.device) -> dict[str, torch.dtype]:
-    """Those that may be the fastest, by name."""
+def format_name(dtype: torch.dtype) -> str:
+    """`fp16`, `bf16` or `fp32`."""
+    return next(name for name, known in FORMATS.items() if known == dtype)
+
+
+def candidate_formats(device: torch.device) -> dict[str, torch.dtype]:
+    """The formats that may be the fastest on `device`, by name."""
     fastest = number_format(device, "auto")
-    # On CUDA neither half is sure to be the quicker one, and fp16 may overflow.
+    # On CUDA either half-precision format may be the faster one, and fp16 may overflow.
     candidates = set(FORMATS.values()) if device.type == "cuda" else {fastest, torch.float32}
     return {name: dtype for name, dtype in FORMATS.items() if dtype in candidates}
 
 
 def _cpu_has_bf16() -> bool:
-    # Before torch 2.10 there is no public way to ask.
+    # torch has no public function for this before 2.10.
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

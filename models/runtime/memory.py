@@ -1,4 +1,4 @@
-"""How much memory a network takes: counted on tensors that hold nothing, and what this machine has free."""
+"""Memory of a network per pixel, counted on meta tensors, and free memory of the machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +18,38 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-META_SIDE, MEASURED_SIDE = 252, 56  # pixels of the picture that is counted on: multiples of 7 and of 4
-USABLE_FRACTION = 0.4  # of the free memory; the rest is for workspace, which is not counted, and for others
-DEFAULT_BYTES_PER_PIXEL = (
-    40_000.0  # bytes per pixel of a network that cannot be counted: more than all of ours
-)
-THREAD_BYTES = 72 << 20  # of addresses that glibc reserves for one thread: a stack of 8 MB, an arena of 64 MB
-THREAD_POOLS = 5  # with a thread per core each: torch, OpenMP of numba, OpenCV, OpenVINO, FFmpeg
-MIN_TILE, MAX_TILE = 64, 1024  # pixels; larger tiles save less than a tenth of the time
+META_SIDE, MEASURED_SIDE = 252, 56  # pixels; sides of the counted input: multiples of 7 and of 4
+THREAD_BYTES = 72 << 20  # addresses that glibc reserves per thread: a stack of 8 MB, an arena of 64 MB
+THREAD_POOLS = 5  # with one thread per core each: torch, OpenMP of numba, OpenCV, OpenVINO, FFmpeg
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBudget:
+    """Limits of the tile size."""
+
+    usable_fraction: float = 0.4  # of the free memory; the rest is for workspace and other processes
+    default_bytes_per_pixel: float = 40_000.0  # of networks that cannot be counted: above all known ones
+    min_tile: int = 64  # pixels
+    max_tile: int = 1024  # pixels; larger tiles save less than a tenth of the time
+
+
+RECOMMENDED = MemoryBudget()
 
 
 class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors that live at once while networks run."""
+    """Counts the bytes of all tensors that are alive at once while a network runs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
-        self._references: Counter[int] = Counter()  # Python tensors over each storage
+        self._references: Counter[int] = Counter()  # Python tensors per storage
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = func(*args, **(kwargs or {}))
-        for value in tree_iter(answer):
+        output = func(*args, **(kwargs or {}))
+        for value in tree_iter(output):
             if isinstance(value, Tensor):
                 self._track(value)
-        return answer
+        return output
 
     def _track(self, value: Tensor) -> None:
         storage = value.untyped_storage()
@@ -59,14 +68,14 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def bytes_per_pixel(module: nn.Module, *, channels: int = 3) -> float:
-    """Memory in fp32 that one more pixel takes while `module` runs, without its weights.
+    """Peak memory in fp32 per pixel while `module` runs, without its weights.
 
-    Nothing is computed: the operators only tell the shapes of their answers (torch's meta device). Networks
-    that must look at numbers compute a small picture.
+    Nothing is computed on torch's meta device: operators only infer shapes. Networks whose control flow
+    depends on values compute a small image instead.
 
     Args:
-        module: [1, channels, H, W] to a picture.
-        channels: Of the picture.
+        module: [1, channels, H, W] to an image.
+        channels: Of the input.
     """
     tensors = dict(module.named_parameters()) | dict(module.named_buffers())
     meta_tensors = {name: torch.empty_like(value, device="meta") for name, value in tensors.items()}
@@ -79,18 +88,20 @@ def bytes_per_pixel(module: nn.Module, *, channels: int = 3) -> float:
             with torch.no_grad(), _Count() as count:
                 functional_call(module, weights, torch.zeros(1, channels, side, side, device=device))
             return float(max(count.peak / side**2, 4.0 * channels))
-    return DEFAULT_BYTES_PER_PIXEL
+    return RECOMMENDED.default_bytes_per_pixel
 
 
-def max_tile_side(per_pixel: float, device: torch.device, *, multiple: int = 1) -> int:
-    """The side of the largest tile that is sure to fit into free memory. Pixels, a multiple of `multiple`."""
-    side = math.isqrt(int(USABLE_FRACTION * free_bytes(device) / per_pixel))
-    side = min(max(side, MIN_TILE), MAX_TILE)
+def max_tile_side(
+    per_pixel: float, device: torch.device, *, multiple: int = 1, budget: MemoryBudget = RECOMMENDED
+) -> int:
+    """Side of the largest tile that fits into free memory. Pixels, a multiple of `multiple`."""
+    side = math.isqrt(int(budget.usable_fraction * free_bytes(device) / per_pixel))
+    side = min(max(side, budget.min_tile), budget.max_tile)
     return max(side // multiple * multiple, multiple)
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can still be taken there; 4 GB where nobody tells."""
+    """Free memory of `device`; 4 GB where the system does not report it."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return max(min(_free_of_machine(), *_free_of_groups(), *_free_of_limits()), 0)
@@ -105,22 +116,22 @@ def _free_of_machine() -> int:
 
 
 def _free_of_groups() -> Iterator[int]:
-    """What a container may still take, by either version of control groups."""
+    """Free memory within the limits of a container, by either version of control groups."""
     root = Path("/sys/fs/cgroup")
     pairs = (
         (root / "memory.max", root / "memory.current"),
         (root / "memory/memory.limit_in_bytes", root / "memory/memory.usage_in_bytes"),
     )
     for limit, used in pairs:
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number: there is no limit
             yield int(limit.read_text()) - int(used.read_text())
 
 
 def _free_of_limits() -> Iterator[int]:
-    """What the limit that `ulimit -v` shows leaves this process, where there is one.
+    """Free address space under `ulimit -v`, if there is a limit.
 
-    It counts addresses, not memory: what threads reserve and never fill is counted too. A process that meets
-    the limit in the middle of its work may crash inside a library, so this must be known before.
+    The limit counts addresses, not memory, so what threads reserve and never use counts as well. A process
+    that reaches it in a library may crash, so it must be known before.
     """
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource

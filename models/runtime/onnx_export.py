@@ -1,4 +1,4 @@
-"""The network as an ONNX file, for engines and programs that are not ours."""
+"""Export of the fusion network to ONNX, for other runtimes."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from freezeframe.data.media.files.publish import Claim, claim
 from freezeframe.models.deblur.fusion_net import CHANNELS
 
 Images = np.ndarray[Any, np.dtype[np.float32]]
-Check = Callable[[bytes, Images], Images]  # a file's bytes and evidence to its answer
+Check = Callable[[bytes, Images], Images]  # model file and input to output
 
-TOLERANCE = 1e-3  # codes; a quarter of an 8-bit step
-EXPORTER_LOGGER = "torch.onnx._internal.exporter._registration"  # warns of packages that nobody asked for
+TOLERANCE = 1e-3  # code values of [0, 1]; a quarter of an 8-bit step
+EXPORTER_LOGGER = "torch.onnx._internal.exporter._registration"  # warns about optional packages
 
 
 def export_onnx(network: nn.Module, path: Path, *, size: tuple[int, int], force: bool = False) -> str:
-    """Write `network` for evidence [1, 16, H, W] to `path`, all or nothing.
+    """Write `network` for an input of [1, 16, H, W] to `path`, atomically.
 
     Args:
         network: In fp32 on the CPU.
-        path: Ends in .onnx. Its input is called `network_input`, its output `change`.
+        path: Ends in .onnx. The model's input is named `network_input`, its output `change`.
         size: Height and width in pixels.
         force: Replace an existing file.
 
     Returns:
-        A sentence on what it was checked with, and how far that was off.
+        A sentence that names the runtime of the check and its largest difference.
 
     Raises:
-        UnwritableOutput: Not a path that may be written to.
+        UnwritableOutput: The path does not end in .onnx, exists, or cannot be written.
         MissingExtra: The exporter is not installed.
-        FreezeframeError: The file would answer otherwise than the network does.
+        FreezeframeError: The exported model disagrees with the network.
     """
     output = _claim_output(path, force=force)
     for package in ("onnx", "onnxscript"):
@@ -64,7 +64,7 @@ def _export(network: nn.Module, network_input: Tensor) -> bytes:
     with _suppress_exporter_warnings(), torch.no_grad():
         program = torch.onnx.export(network, (network_input,), dynamo=True, verbose=False, **names)
     if program is None:
-        raise FreezeframeError("torch exported nothing; use another release of torch")
+        raise FreezeframeError("torch.onnx.export returned no program; use another release of torch")
     content: bytes = program.model_proto.SerializeToString()
     return content
 
@@ -79,7 +79,7 @@ def _check_against_torch(content: bytes, network: nn.Module, network_input: Tens
     max_error = float(np.abs(checks[name](content, network_input.numpy()) - expected).max())
     if not max_error <= TOLERANCE:
         raise FreezeframeError(
-            f"{path}: was not written: {name} answers {max_error:.2g} off; use another release of it or of torch"
+            f"{path}: not written: {name} differs from torch by {max_error:.2g}; use another release"
         )
     return f"ONNX output matches PyTorch within {max_error:.1g} (run by {name})"
 
@@ -88,8 +88,8 @@ def _run_onnxruntime(content: bytes, network_input: Images) -> Images:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    answer: Images = session.run(None, {"network_input": network_input})[0]
-    return answer
+    output: Images = session.run(None, {"network_input": network_input})[0]
+    return output
 
 
 def _run_openvino(content: bytes, network_input: Images) -> Images:
@@ -97,13 +97,13 @@ def _run_openvino(content: bytes, network_input: Images) -> Images:
 
     core = Core()
     compiled_model = core.compile_model(core.read_model(content), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    answer: Images = compiled_model(network_input)[0]
-    return answer
+    output: Images = compiled_model(network_input)[0]
+    return output
 
 
 @contextmanager
 def _suppress_exporter_warnings() -> Iterator[None]:
-    """Without the exporter's remarks on its own insides."""
+    """Silence the exporter's warnings about itself."""
     exporter_logger = logging.getLogger(EXPORTER_LOGGER)
     before = exporter_logger.level
     exporter_logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The network on Intel's and AMD's CPUs by OpenVINO, which fuses its layers and knows their matrix units."""
+"""Networks on Intel and AMD CPUs by OpenVINO, which fuses layers and uses the matrix units of the CPU."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ import copy
 import importlib.util
 import threading
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .autotune import Backend
-
-MAX_COMPILED_SHAPES = 4  # compiled ones that are kept: a job has one or two
-TRACE_SIDE = 64  # pixels; the side of the picture that the graph is read off
-CHANNELS = 16  # of the multi-frame network's evidence
+MAX_COMPILED_SHAPES = 4  # kept per network: a job has one or two
+TRACE_SIDE = 64  # pixels; side of the input of the trace
 PRECISION_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
 def installed() -> bool:
-    """Whether the extra `openvino` is there; not whether it runs."""
+    """Whether the extra `openvino` is installed; not whether it runs on this CPU."""
     return importlib.util.find_spec("openvino") is not None
 
 
-def openvino_backend(network: nn.Module, dtype: torch.dtype, *, channels: int = CHANNELS) -> Backend:
-    """`network`, compiled anew for each shape of [B, C, H, W] and remembered; static shapes are fastest."""
-    frozen = copy.deepcopy(network)  # training the network on changes nothing here
+def openvino_function(network: nn.Module, dtype: torch.dtype, *, channels: int) -> Callable[[Tensor], Tensor]:
+    """`network`, compiled for each shape of its input [B, channels, H, W]: static shapes are fastest."""
+    frozen = copy.deepcopy(network)  # later training of `network` has no effect
 
     @lru_cache(maxsize=1)
     def graph() -> Any:
@@ -41,17 +39,17 @@ def openvino_backend(network: nn.Module, dtype: torch.dtype, *, channels: int = 
 
     def run(network_input: Tensor) -> Tensor:
         inputs = network_input.float().contiguous().cpu()
-        answer = compiled_model(tuple(inputs.shape))(inputs.numpy())[0]
-        return torch.from_numpy(answer).to(network_input.device)
+        output = compiled_model(tuple(inputs.shape))(inputs.numpy())[0]
+        return torch.from_numpy(output).to(network_input.device)
 
     return run
 
 
-def read_graph(network: nn.Module, *, channels: int = CHANNELS) -> Any:
-    """OpenVINO's model of `network`, sizes left open, with copies of its weights.
+def read_graph(network: nn.Module, *, channels: int) -> Any:
+    """OpenVINO's model of `network` with dynamic sizes and copies of its weights.
 
-    What torch traces it keeps for as long as the process lives, some 4 MB each time. So each layout is traced
-    once, and other weights replace those of the first; OpenVINO knows them by torch's names.
+    torch keeps each trace for the life of the process, some 4 MB. So each architecture is traced once and its
+    weights are replaced by name, which OpenVINO takes over from torch.
     """
     from openvino import opset13
     from openvino.utils import replace_node
@@ -74,20 +72,19 @@ _trace_lock = threading.Lock()
 
 
 def _trace(network: nn.Module, *, channels: int) -> Any:
-    """Read by OpenVINO's front end.
+    """Convert by OpenVINO's front end.
 
-    `openvino.convert_model` does the same, but reports it to its makers over the net, and waited half a
-    minute where there was none.
+    `openvino.convert_model` does the same, but sends telemetry, and waited half a minute without a network.
     """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    # OpenVINO wants the weights in plain order.
+    # OpenVINO needs the weights in contiguous order.
     plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # sizes become constants where they are odd: they never are here
-        picture = torch.zeros(1, channels, TRACE_SIDE, TRACE_SIDE)
-        traced = torch.jit.trace(plain, picture, check_trace=False)  # type: ignore[no-untyped-call]
+        warnings.simplefilter("ignore")  # odd sizes become constants: there are none here
+        example = torch.zeros(1, channels, TRACE_SIDE, TRACE_SIDE)
+        traced = torch.jit.trace(plain, example, check_trace=False)  # type: ignore[no-untyped-call]
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced)  # the front end does not keep it alive
         return frontend.convert(frontend.load(decoder))
@@ -105,5 +102,5 @@ def _settings(dtype: torch.dtype) -> dict[str, Any]:
         "INFERENCE_PRECISION_HINT": PRECISION_HINTS[dtype],
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "ENABLE_CPU_PINNING": False,  # two jobs would share one core and leave the next idle
+        "ENABLE_CPU_PINNING": False,  # with it, two jobs share one core and leave another idle
     }

@@ -1,0 +1,1 @@
+"""Checkpoint files: catalogue, download, cache folder and reading. Imports `data` only."""

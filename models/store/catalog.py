@@ -1,7 +1,7 @@
-"""What others have published: names, what each restores, where its file lies and under which licence.
+"""Published checkpoints: name, degradation, address and licence.
 
-Nothing here is downloaded unless it is asked for. Addresses without a direct link are pages from which a file
-is taken by hand. Sizes are as reported by users and say what to expect; only a SHA-256 is checked.
+Nothing is downloaded without a request. A release without a direct link has a homepage from which the file is
+downloaded by hand. Sizes are reported by users and approximate; only the SHA-256 is verified.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from itertools import product
 from typing import Literal
 
 Degradation = Literal["noise", "jpeg", "blur", "defocus", "rain", "haze", "all_in_one", "size"]
-"""What a network cures: `all_in_one` of the others at once, `size` is a picture too small."""
+"""What a network restores: `all_in_one` is several of the others, `size` is a low resolution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """One published checkpoint."""
 
-    name: str  # what the user types
+    name: str  # on the command line
     target: Degradation
-    task: str  # the same in words
+    task: str  # the target in words
     architecture: str
-    file: str  # as its authors call it
-    url: str | None  # None: there is no direct link
-    homepage: str  # where people find it
+    file: str  # file name of its authors
+    url: str | None  # None: no direct link
+    homepage: str  # page of the release
     licence: str
-    level: float | None = None  # standard deviation of 255, or JPEG quality, that it was trained for
+    level: float | None = None  # of the training data: noise standard deviation of 255, or JPEG quality
     channels: int = 3
     scale: int = 1
-    size: int | None = None  # bytes, about
+    size: int | None = None  # bytes, approximately
     sha256: str | None = None
 
 
@@ -38,7 +38,7 @@ SWINIR = "https://github.com/JingyunLiang/SwinIR/releases"
 RESTORMER = "https://github.com/swz30/Restormer/releases"
 NAFNET = "https://github.com/megvii-research/NAFNet#results-and-pre-trained-models"
 _ACADEMIC = "Academic Public License at release, MIT since 2025: see its page"
-_NO_LICENCE = "none given: all rights are its authors'"
+_NO_LICENCE = "none stated: all rights reserved by the authors"
 
 
 def _swinir(name: str, file: str, task: str, target: Degradation, **fields: float | int | None) -> Release:
@@ -85,7 +85,7 @@ def _swinir_deblockers() -> list[Release]:
     ]
 
 
-def _swinir_enlargers() -> list[Release]:
+def _swinir_upscalers() -> list[Release]:
     classical = [
         _swinir(
             f"x{scale}-{data.lower()}",
@@ -160,7 +160,7 @@ def _restormers() -> list[Release]:
     ]
 
 
-# SHA-256 of files taken from NAFNet's page, as another project that uses them has published it.
+# SHA-256 of the files on NAFNet's page, as published by another project that uses them.
 _NAFNETS: tuple[tuple[str, Degradation, str, str], ...] = (
     (
         "GoPro-width32",
@@ -269,7 +269,7 @@ CATALOGUE: Mapping[str, Release] = _indexed(
     [
         *_swinir_denoisers(),
         *_swinir_deblockers(),
-        *_swinir_enlargers(),
+        *_swinir_upscalers(),
         *_restormers(),
         *_nafnets(),
         *_others(),
@@ -278,5 +278,5 @@ CATALOGUE: Mapping[str, Release] = _indexed(
 
 
 def find_release(file: str) -> Release | None:
-    """The release whose authors gave their file this name."""
+    """The release with this file name, or None."""
     return next((release for release in CATALOGUE.values() if release.file == file), None)

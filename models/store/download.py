@@ -1,4 +1,4 @@
-"""Weights from their published address: only when asked, resumed where it stopped, checked before use."""
+"""Download of published checkpoints: resumable, and verified before use."""
 
 from __future__ import annotations
 
@@ -18,84 +18,99 @@ from typing import Any, BinaryIO
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
 from freezeframe.data.media.files.publish import write_atomic
 
-from . import weights_cache as shelf
+from . import weights_cache
 from .catalog import Release
 from .state_dict import read_state
 
 OnProgress = Callable[[int, int | None], None]
-"""Told the bytes since the last call, the first time those that were there before; and all, None: unknown."""
+"""Called with bytes since the last call (first: of an earlier run) and all bytes (None: unknown)."""
 
-CHUNK = 1 << 20  # bytes
-READABLE = 1 << 30  # bytes; larger checkpoints are not read only to see whether they can be
-TIMEOUT = 30.0  # seconds of silence
-MAX_ATTEMPTS = 4  # connections that may break before the user is asked to try again
-
-_BROKEN = (http.client.HTTPException, ConnectionError, TimeoutError)
+CHUNK = 1 << 20  # bytes per read
+_CONNECTION_ERRORS = (http.client.HTTPException, ConnectionError, TimeoutError)
 
 
-class _Broken(Exception):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadConfig:
+    """Limits of a download."""
+
+    timeout: float = 30.0  # seconds without data after which a connection counts as broken
+    max_attempts: int = 4  # connections
+    max_check_bytes: int = 1 << 30  # larger checkpoints without a known SHA-256 are not test-read
+
+
+RECOMMENDED = DownloadConfig()
+
+
+class _IncompleteResponse(Exception):
     """The connection ended before the file did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Response:
-    """What a server said it will send."""
+    """The response of a server to a request for a file or its rest."""
 
-    body: Any  # readable
-    start: int  # bytes of the file before the first that is sent
+    body: Any  # file-like
+    start: int  # offset in the file of the first byte sent
     total: int | None  # bytes of the whole file
-    validator: str  # names this version of the file; empty where the server names none
+    validator: str  # ETag or date of this version of the file; empty if the server has none
 
 
 def fetch(
-    release: Release, *, progress: OnProgress = lambda _done, _total: None, timeout: float = TIMEOUT
+    release: Release,
+    *,
+    progress: OnProgress = lambda _done, _total: None,
+    config: DownloadConfig = RECOMMENDED,
 ) -> Path:
-    """Download a release into the folder of weights; what an interrupted run has got is not asked for again.
+    """Download a release into the folder of weights, resuming an interrupted download.
 
     Args:
-        release: One that has an address.
-        progress: Told how many bytes came.
-        timeout: Seconds of silence after which a connection counts as broken.
+        release: A release with a direct link.
+        progress: Called with the number of bytes.
+        config: Limits of the download.
 
     Returns:
-        The file, complete and of the pinned SHA-256; where none is pinned, of the one at first use.
+        The complete file, with the published SHA-256 or, if none is published, the one at first use.
 
     Raises:
-        FreezeframeError: No address, no network, a damaged file; says what can be done by hand.
+        FreezeframeError: No direct link, no network, or a damaged file; the message names the manual way.
     """
-    target = shelf.weights_folder() / release.file
+    target = weights_cache.weights_folder() / release.file
     if target.is_file():
-        shelf.verify_sha256(target)
+        weights_cache.verify_sha256(target)
         return target
     if release.url is None:
-        raise FreezeframeError(f"{release.name}: has no direct address; {shelf.download_hint(release)}")
-    part = shelf.weights_folder() / "partial" / release.file
+        raise FreezeframeError(
+            f"{release.name}: has no direct address; {weights_cache.download_hint(release)}"
+        )
+    part = weights_cache.weights_folder() / "partial" / release.file
     part.parent.mkdir(parents=True, exist_ok=True)
-    _complete(release, part, progress=progress, timeout=timeout)
-    digest = shelf.sha256_of(part)
-    _check_digest(release, part, digest)
+    _complete(release, part, progress, config)
+    digest = weights_cache.sha256_of(part)
+    _check_digest(release, part, digest, config)
     part.replace(target)
     _validator_file(part).unlink(missing_ok=True)
     stat = target.stat()
-    shelf.record(target.name, sha256=digest, source=release.url, size=stat.st_size, changed=stat.st_mtime_ns)
+    weights_cache.record(
+        target.name, sha256=digest, source=release.url, size=stat.st_size, changed=stat.st_mtime_ns
+    )
     return target
 
 
-def _complete(release: Release, part: Path, *, progress: OnProgress, timeout: float) -> None:
-    """Fill `part`, over as many connections as it takes, as long as they bring something."""
+def _complete(release: Release, part: Path, progress: OnProgress, config: DownloadConfig) -> None:
+    """Complete `part`, over several connections as long as each adds bytes."""
     counter = _ProgressCounter(progress)
-    for attempt in range(MAX_ATTEMPTS):
+    for attempt in range(config.max_attempts):
         before = _size(part)
         try:
-            _append(release, part, counter, timeout=timeout)
+            _append(release, part, counter, timeout=config.timeout)
             return
         except urllib.error.HTTPError as error:
             raise FreezeframeError(
                 f"{release.name}: {release.url} answers {error.code} {error.reason};"
-                f" {shelf.manual_hint(release)}"
+                f" {weights_cache.manual_hint(release)}"
             ) from error
-        except (_Broken, *_BROKEN, urllib.error.URLError) as error:
-            if attempt + 1 == MAX_ATTEMPTS or _size(part) <= before:
+        except (_IncompleteResponse, *_CONNECTION_ERRORS, urllib.error.URLError) as error:
+            if attempt + 1 == config.max_attempts or _size(part) <= before:
                 raise _unreachable(release, part, error) from error
 
 
@@ -108,24 +123,24 @@ def _unreachable(release: Release, part: Path, error: Exception) -> FreezeframeE
             " rerun the same command to resume"
         )
     return FreezeframeError(
-        f"{release.name}: {release.url} cannot be reached ({reason}); {shelf.manual_hint(release)}"
+        f"{release.name}: {release.url} cannot be reached ({reason}); {weights_cache.manual_hint(release)}"
     )
 
 
 def _append(release: Release, part: Path, counter: _ProgressCounter, *, timeout: float) -> None:
-    """One connection: ask for what is missing and write what comes."""
-    answer = _request(release, part, timeout=timeout)
-    if answer is None:
+    """Request the missing bytes over one connection and append them."""
+    response = _request(release, part, timeout=timeout)
+    if response is None:
         return
-    with contextlib.closing(answer.body), part.open("r+b" if answer.start else "wb") as file:
-        file.truncate(answer.start)
-        file.seek(answer.start)
-        write_atomic(json.dumps({"validator": answer.validator}).encode(), _validator_file(part))
-        _check_disk_space(part, answer)
-        counter.begin(answer.start, answer.total)
-        received = answer.start + _copy_body(answer.body, file, counter)
-    if answer.total is not None and received < answer.total:
-        raise _Broken(f"{answer.total - received} bytes are missing")
+    with contextlib.closing(response.body), part.open("r+b" if response.start else "wb") as file:
+        file.truncate(response.start)
+        file.seek(response.start)
+        write_atomic(json.dumps({"validator": response.validator}).encode(), _validator_file(part))
+        _check_disk_space(part, response)
+        counter.begin(response.start, response.total)
+        received = response.start + _copy_body(response.body, file, counter)
+    if response.total is not None and received < response.total:
+        raise _IncompleteResponse(f"{response.total - received} bytes are missing")
 
 
 def _copy_body(body: Any, file: BinaryIO, counter: _ProgressCounter) -> int:
@@ -138,11 +153,11 @@ def _copy_body(body: Any, file: BinaryIO, counter: _ProgressCounter) -> int:
 
 
 def _request(release: Release, part: Path, *, timeout: float) -> _Response | None:
-    """Ask for the bytes that are missing; None where none are."""
+    """Request the missing bytes; None if there are none."""
     received, validator = _size(part), _read_validator(part)
     headers = {"User-Agent": "freezeframe", "Accept-Encoding": "identity"}
     if received and validator:
-        # A file that has changed meanwhile is sent from its beginning.
+        # The server sends a file that has changed from its beginning (RFC 9110, 13.1.5).
         headers |= {"Range": f"bytes={received}-", "If-Range": validator}
     try:
         response = urllib.request.urlopen(
@@ -158,7 +173,7 @@ def _request(release: Release, part: Path, *, timeout: float) -> _Response | Non
     resumed = response.status == 206
     start = _first(response.headers) if resumed else 0
     if start not in (0, received):
-        raise _Broken(f"asked for byte {received} on, sent {start} on")
+        raise _IncompleteResponse(f"requested from byte {received}, sent from byte {start}")
     return _Response(
         body=response,
         start=start,
@@ -170,12 +185,12 @@ def _request(release: Release, part: Path, *, timeout: float) -> _Response | Non
 def _checked_url(release: Release) -> str:
     url = release.url or ""
     if not url.startswith(("https://", "http://")):
-        raise ValueError(f"{url} is no address of the web")
+        raise ValueError(f"{url} is not an http or https URL")
     return url
 
 
 def _total(headers: Message) -> int | None:
-    """Bytes of the whole file (RFC 9110, 14.4)."""
+    """Size of the whole file in bytes (RFC 9110, 14.4)."""
     whole = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
     if whole:
         return int(whole[1])
@@ -188,41 +203,41 @@ def _first(headers: Message) -> int:
     return int(part[1]) if part else -1
 
 
-def _check_disk_space(part: Path, answer: _Response) -> None:
+def _check_disk_space(part: Path, response: _Response) -> None:
     free = shutil.disk_usage(part.parent).free
-    needed = (answer.total or 0) - answer.start
+    needed = (response.total or 0) - response.start
     if needed > free:
         raise FreezeframeError(
-            f"{part}: {needed / 1e9:.1f} GB are to come and {free / 1e9:.1f} GB are free;"
+            f"{part}: needs {needed / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free;"
             " free some space, or set XDG_CACHE_HOME to a larger disk"
         )
 
 
-def _check_digest(release: Release, part: Path, digest: str) -> None:
-    expected = shelf.expected_sha256(release.file)
+def _check_digest(release: Release, part: Path, digest: str, config: DownloadConfig) -> None:
+    expected = weights_cache.expected_sha256(release.file)
     if expected == digest:
         return
     if expected is None:
-        _check_readable(release, part)
+        _check_readable(release, part, config)
         return
     _discard(part)
     raise FreezeframeError(
-        f"{release.name}: what came from {release.url} has SHA-256 {digest[:12]}..., not"
-        f" {expected[:12]}..., and was thrown away; try again, and ask its authors if that goes on"
+        f"{release.name}: the download from {release.url} has SHA-256 {digest[:12]}..., expected"
+        f" {expected[:12]}..., and was deleted; try again, and ask its authors if this repeats"
     )
 
 
-def _check_readable(release: Release, part: Path) -> None:
-    """A page that says "not found" is no checkpoint, and what was cut short without a word is none either."""
-    if _size(part) > READABLE:
+def _check_readable(release: Release, part: Path, config: DownloadConfig) -> None:
+    """Refuse error pages and truncated files where no SHA-256 is known."""
+    if _size(part) > config.max_check_bytes:
         return
     try:
         read_state(part)
     except UnreadableMedia as error:
         _discard(part)
         raise FreezeframeError(
-            f"{release.name}: what came from {release.url} is no checkpoint and was thrown away;"
-            f" {shelf.manual_hint(release)}"
+            f"{release.name}: the download from {release.url} is no checkpoint and was deleted;"
+            f" {weights_cache.manual_hint(release)}"
         ) from error
 
 
@@ -241,14 +256,14 @@ def _validator_file(part: Path) -> Path:
 
 def _read_validator(part: Path) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        # Weak validators do not promise the same bytes (RFC 9110, 13.1.5).
+        # Weak validators do not guarantee the same bytes (RFC 9110, 13.1.5).
         validator = str(json.loads(_validator_file(part).read_text())["validator"])
         return "" if validator.startswith("W/") else validator
     return ""
 
 
 class _ProgressCounter:
-    """Progress over several connections: what was there is told once, then only what comes."""
+    """Progress over several connections: bytes of an earlier run are reported once."""
 
     def __init__(self, progress: OnProgress) -> None:
         self._progress = progress

@@ -1,7 +1,7 @@
-"""Weights in files of many makers: plain names to tensors, or one clear sentence.
+"""State dicts from checkpoint files of any origin.
 
-A checkpoint is somebody else's file. Pickles are read without running anything in them (`weights_only`), and
-a tensor must hold as many numbers as it claims to.
+A checkpoint is untrusted input: pickles are read without running code (`weights_only`), and the storage of a
+tensor must be as large as its shape.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch import Tensor
 
 from freezeframe.data.errors import UnreadableMedia, is_out_of_memory
 
-# Where training codes put the weights. A running average (EMA) is what their authors publish figures for.
+# Keys under which training code stores the weights. Authors publish results of the moving average (EMA).
 CONTAINERS = ("params_ema", "params", "state_dict", "model")
-PREFIXES = ("module.", "net.")  # left by DataParallel and by training wrappers
+PREFIXES = ("module.", "net.")  # of DataParallel and of training wrappers
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The weights in a file, on the CPU, under the names that the network itself gives them.
+    """The weights in a file, on the CPU, by the names of the network's parameters.
 
     Args:
-        path: A safetensors file, or what `torch.save` wrote: a state dict, alone or in one of `CONTAINERS`.
+        path: A safetensors file, or a file of `torch.save`: a state dict, alone or in one of `CONTAINERS`.
 
     Raises:
-        UnreadableMedia: No file, damaged, not a checkpoint, one that would run code when read, or one with
-            weights that are no numbers.
+        UnreadableMedia: No file, damaged, not a checkpoint, a checkpoint that contains code, or weights that
+            are NaN or infinity.
     """
     if not path.is_file():
         raise UnreadableMedia(f"{path}: there is no such checkpoint file; check the spelling")
@@ -39,19 +39,17 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not state:
         raise UnreadableMedia(f"{path}: holds no weights; name a file with the network's state dict")
     if not all(map(_is_plain, state.values())):
-        raise UnreadableMedia(
-            f"{path}: claims weights that it does not hold; download it again from its maker"
-        )
+        raise UnreadableMedia(f"{path}: its tensors are incomplete; download it again from its authors")
     if broken := next((name for name, value in state.items() if not _is_finite(value)), None):
         raise UnreadableMedia(
-            f"{path}: its weights {broken} hold NaN or infinity, so it can restore nothing; download it"
-            " again, or use a checkpoint from earlier in its training"
+            f"{path}: its weights {broken} contain NaN or infinity; download it again, or use a checkpoint"
+            " from earlier in its training"
         )
     return state
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
-    """The innermost state dict of whatever a checkpoint holds, without prefixes; empty if there is none."""
+    """The innermost state dict of a checkpoint's content, without prefixes; empty if there is none."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
@@ -61,6 +59,16 @@ def unwrap(content: Any) -> dict[str, Tensor]:
         return {}
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     return _without_prefixes(tensors)
+
+
+def count_keys(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many different names follow `prefix`: the length of a module list."""
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
+
+
+def misfit(error: Exception) -> str:
+    """The reason of a failed `load_state_dict`: torch puts the first misfit on the second line."""
+    return str(error).splitlines()[:2][-1].strip()
 
 
 def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -75,28 +83,28 @@ def _read(path: Path) -> Any:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch warns of here ends in the sentence below
+            warnings.simplefilter("ignore")  # the error below says the same
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        # The reader of a damaged pickle fails in whatever way its bytes lead to: no list of types is whole.
+        # Reading a damaged pickle raises errors of any type.
         raise UnreadableMedia(f"{path}: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnpicklingError):
-        return "is not a weights file, or holds code beside them, and was not opened; use a .safetensors file"
-    return "is no checkpoint or a damaged one; download it again and compare its size with the original"
+        return "is not a weights file or contains code, and was not read; use a .safetensors file"
+    return "is no checkpoint, or a damaged one; download it again and compare its size with the original"
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether every number is there: not sparse, not quantised, not a large shape over few numbers."""
+    """Whether the storage holds every element: not sparse, quantised, or a large view of few elements."""
     if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _is_finite(value: Tensor) -> bool:
-    # Masks of attention are minus infinity where nothing may be looked at.
+    # Attention masks contain minus infinity.
     return not value.is_floating_point() or bool((value.float() < float("inf")).all())

@@ -1,4 +1,4 @@
-"""The folder of weights on this machine, and a ledger of what each file was when it was first used."""
+"""The folder of checkpoints on this machine, and a manifest of their SHA-256 at first use."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .catalog import CATALOGUE, Release, find_release
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 MANIFEST = "ledger.json"
-BUNDLED = Path(__file__).resolve().parents[1] / "weights"  # what comes with the package
+BUNDLED = Path(__file__).resolve().parents[1] / "weights"  # weights of the package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """A file of weights on this machine."""
+    """A checkpoint file on this machine."""
 
-    name: str  # of the release, else of the file
+    name: str  # of the release, else stem of the file
     path: Path
     release: Release | None = None
 
@@ -37,7 +37,7 @@ REFINER = Weights(
     release=Release(
         name="refiner",
         target="all_in_one",
-        task="noise, JPEG and blur in one; comes with freezeframe",
+        task="noise, JPEG and blur in one; bundled with freezeframe",
         architecture="refiner",
         file="refiner.safetensors",
         url=None,
@@ -48,20 +48,20 @@ REFINER = Weights(
 
 
 def available() -> list[Weights]:
-    """What comes with the package, where it does, and all that is in the folder."""
+    """The bundled refiner and every checkpoint in the folder."""
     return [*([REFINER] if REFINER.path.is_file() else []), *installed().values()]
 
 
 def weights_folder() -> Path:
-    """Where weights are kept: `models` in freezeframe's cache folder. It need not exist yet."""
+    """The folder `models` in freezeframe's cache folder; it may not exist yet."""
     cache = cache_dir()
     if cache is None:
-        raise FreezeframeError("there is no folder to keep weights in; set XDG_CACHE_HOME to one")
+        raise FreezeframeError("there is no cache folder for weights; set XDG_CACHE_HOME to a folder")
     return cache / "models"
 
 
 def installed() -> dict[str, Weights]:
-    """Everything in the folder, by name, whether it was fetched, added or put there by hand."""
+    """Every checkpoint in the folder by name, whether downloaded, added or copied there by hand."""
     path = weights_folder()
     files = sorted(path.iterdir()) if path.is_dir() else []
     entries = [_weights(file) for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
@@ -69,18 +69,18 @@ def installed() -> dict[str, Weights]:
 
 
 def find(name: str) -> Weights:
-    """The weights that a user means: a name of the catalogue or of the folder, else a file anywhere.
+    """Resolve a name of the catalogue or of the folder, else a path, to a checkpoint.
 
     Raises:
-        UnreadableMedia: Nothing of that name is here; says how to get it.
-        FreezeframeError: The file in the folder is not what it was when it was first used.
+        UnreadableMedia: No such checkpoint on this machine; the message names the command that downloads it.
+        FreezeframeError: The SHA-256 of the file in the folder has changed since first use.
     """
     if name == REFINER.name and REFINER.path.is_file():
         return REFINER
-    known = installed().get(name)
-    if known is not None:
-        verify_sha256(known.path)
-        return known
+    weights = installed().get(name)
+    if weights is not None:
+        verify_sha256(weights.path)
+        return weights
     path = Path(name)
     if path.is_file():
         return Weights(name=path.stem, path=path, release=find_release(path.name))
@@ -88,43 +88,41 @@ def find(name: str) -> Weights:
         raise UnreadableMedia(f"{name}: is not on this machine; {download_hint(CATALOGUE[name])}")
     matches = get_close_matches(name, [*CATALOGUE, *installed()], n=2)
     hint = f"; did you mean {' or '.join(matches)}?" if matches else ""
-    raise UnreadableMedia(
-        f"{name}: is neither a file nor a known model; `freezeframe models list` names those that are{hint}"
-    )
+    raise UnreadableMedia(f"{name}: is neither a file nor a known model; see `freezeframe models list`{hint}")
 
 
 def download_hint(release: Release) -> str:
-    """What the user does to have these weights, as the end of a sentence."""
+    """How to install these weights, as the end of an error message."""
     if release.url:
         return f"run: freezeframe models fetch {release.name}"
-    return f"take {release.file} from {release.homepage} and run: freezeframe models add {release.file}"
+    return f"download {release.file} from {release.homepage} and run: freezeframe models add {release.file}"
 
 
 def manual_hint(release: Release) -> str:
-    """Where to put the file without a network, as the end of a sentence."""
-    return f"get {release.file} elsewhere and put it at {weights_folder() / release.file}"
+    """Where to copy the file by hand, as the end of an error message."""
+    return f"download {release.file} by other means and put it at {weights_folder() / release.file}"
 
 
 def verify_sha256(path: Path) -> str:
-    """The SHA-256 of a file in the folder: recorded at first use, compared whenever the file has changed.
+    """The SHA-256 of a file in the folder: recorded at first use, compared when size or time have changed.
 
     Raises:
-        FreezeframeError: It is another file than at first, or not the one that its authors published.
+        FreezeframeError: The file differs from first use, or from the published SHA-256.
     """
     manifest = read_manifest()
-    known = manifest.get(path.name, {})
+    entry = manifest.get(path.name, {})
     stat = path.stat()
     stamp = {"size": stat.st_size, "changed": stat.st_mtime_ns}
-    if known.get("sha256") and {key: known.get(key) for key in stamp} == stamp:
-        return str(known["sha256"])
+    if entry.get("sha256") and {key: entry.get(key) for key in stamp} == stamp:
+        return str(entry["sha256"])
     digest = sha256_of(path)
     check_sha256(path, digest, expected=expected_sha256(path.name))
-    write_manifest({**manifest, path.name: {**known, **stamp, "sha256": digest}})
+    write_manifest({**manifest, path.name: {**entry, **stamp, "sha256": digest}})
     return digest
 
 
 def expected_sha256(file: str) -> str | None:
-    """What is pinned for a file of this name, else what it was at first use, else None."""
+    """The published SHA-256 of a file of this name, else that at first use, else None."""
     release = find_release(file)
     if release is not None and release.sha256:
         return release.sha256
@@ -133,11 +131,11 @@ def expected_sha256(file: str) -> str | None:
 
 
 def check_sha256(path: Path, digest: str, *, expected: str | None) -> None:
-    """Raise FreezeframeError where a file is not the expected one."""
+    """Raise FreezeframeError if `digest` differs from `expected`; None expects nothing."""
     if expected is not None and digest != expected:
         raise FreezeframeError(
-            f"{path}: its SHA-256 is {digest[:12]}..., not {expected[:12]}... as it should be;"
-            " delete it and get it again, or run `freezeframe models add` if you mean to use another file"
+            f"{path}: its SHA-256 is {digest[:12]}..., expected {expected[:12]}...;"
+            " delete it and download it again, or run `freezeframe models add` to use another file"
         )
 
 
@@ -148,23 +146,23 @@ def sha256_of(path: Path) -> str:
 
 
 def read_manifest() -> dict[str, Any]:
-    """What is known of each file of the folder, by its name; empty where there is nothing readable."""
+    """The recorded fields of each file in the folder by name; empty if there is no readable manifest."""
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads((weights_folder() / MANIFEST).read_text())
-        if isinstance(known, dict):
-            return {name: fields for name, fields in known.items() if isinstance(fields, dict)}
+        entries = json.loads((weights_folder() / MANIFEST).read_text())
+        if isinstance(entries, dict):
+            return {name: fields for name, fields in entries.items() if isinstance(fields, dict)}
     return {}
 
 
-def write_manifest(known: Mapping[str, Any]) -> None:
-    """Replace the ledger, all or nothing."""
+def write_manifest(entries: Mapping[str, Any]) -> None:
+    """Replace the manifest atomically."""
     path = weights_folder()
     path.mkdir(parents=True, exist_ok=True)
-    write_atomic((json.dumps(known, indent=2) + "\n").encode(), path / MANIFEST)
+    write_atomic((json.dumps(entries, indent=2) + "\n").encode(), path / MANIFEST)
 
 
 def record(file: str, **fields: Any) -> None:
-    """Write `fields` about one file into the ledger, beside what is known of it."""
+    """Add `fields` to the manifest entry of one file."""
     manifest = read_manifest()
     write_manifest({**manifest, file: {**manifest.get(file, {}), **fields}})
 

@@ -11,7 +11,7 @@ from freezeframe.data.media.files.publish import claim
 from freezeframe.data.types import Source
 from freezeframe.models.deblur.fusion_net import FusionNet
 from freezeframe.models.registry.bundled import WEIGHTS, FusionInference, read_network
-from freezeframe.models.runtime.engine import build_inference
+from freezeframe.models.runtime.fusion import build_inference
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
@@ -55,13 +55,17 @@ def load_network(  # noqa: PLR0913  # the clip, the settings, and the callback
         if result.accepted:
             with destination.draft() as path:
                 save_file(network.state_dict(), path, metadata={"key": key})
-    return build_inference(network, device=config.device, precision=config.precision), message
+    return _build(network, config), message
 
 
 def load_plain_network(config: Config) -> FusionInference | None:
     """Load the fusion network of `config` without fine-tuning."""
     network = load_weights(config)
-    return network and build_inference(network, device=config.device, precision=config.precision)
+    return network and _build(network, config)
+
+
+def _build(network: FusionNet, config: Config) -> FusionInference:
+    return build_inference(network, device=config.device, precision=config.precision, backend=config.backend)
 
 
 def fine_tuned_weights_path(output: Path) -> Path:

@@ -22,8 +22,7 @@ from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.folder.source import open_folder
 from freezeframe.data.srgb import SrgbImage, linear_to_srgb, srgb_to_linear
 from freezeframe.models.registry.bundled import REFINER
-from freezeframe.models.restorer.image_restorer import load_image_restorer
-from freezeframe.models.restorer.load import load_restorer
+from freezeframe.models.restorer.image_restorer import load_image_restorer, load_restorer
 from freezeframe.motion.flow.estimators import dis_pair
 from freezeframe.pipeline.config import Config, RefineConfig
 from freezeframe.pipeline.stages.refine import refine
@@ -61,7 +60,9 @@ def methods_for(config: Config, *, restorer: Path | None) -> dict[str, Method]:
         FREEZEFRAME: partial(run_freezeframe, config=config),
     }
     if restorer is not None:
-        network = load_restorer(restorer, device=config.device, precision=config.precision)
+        network = load_restorer(
+            restorer, device=config.device, precision=config.precision, backend=config.backend
+        )
         methods[f"{restorer.stem}_alone"] = partial(
             _map_frames, restore_frame=lambda image: refine(image[None], network, RefineConfig())[0]
         )
@@ -76,7 +77,9 @@ def run_freezeframe(source: Path, output: Path, *, config: Config) -> None:
     if config.fuse.network == "none":
         _map_frames(source, output, restore_frame=lambda image: image)
         return
-    restorer = load_image_restorer(REFINER, device=config.device, precision=config.precision)
+    restorer = load_image_restorer(
+        REFINER, device=config.device, precision=config.precision, backend=config.backend
+    )
     _map_frames(source, output, restore_frame=lambda image: restorer(image[None])[0])
 
 

@@ -22,12 +22,15 @@ def configure(  # one for each field of Config that belongs to no stage
     strength: float,
     device: str,
     precision: Any,
+    backend: Any = "auto",
     budget: float | None = None,
     **stages: Mapping[str, Any],
 ) -> Config:
     """The preset `name` with the given fields of its stages replaced; None keeps the preset's value."""
     config = preset(name)
-    overrides = {"strength": strength, "device": device, "precision": precision, "budget": budget}
+    overrides = {
+        "strength": strength, "device": device, "precision": precision, "backend": backend, "budget": budget
+    }  # fmt: skip
     try:
         stage_configs = {stage: _replace(getattr(config, stage), fields) for stage, fields in stages.items()}
         return replace(config, **overrides, **stage_configs)

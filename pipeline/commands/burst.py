@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .build_config import configure
-from .options import Device, Force, PrecisionOption, Restorer, Strength
+from .options import BackendOption, Device, Force, PrecisionOption, Restorer, Strength
 from .terminal import errors, print_message, print_path, progress_bar
 
 
@@ -28,6 +28,7 @@ def burst(
     restorer: Restorer = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
+    backend: BackendOption = "auto",
     force: Force = False,
 ) -> None:
     """Merge a burst of blurred photos into one sharp photo. The sharpest of them is the reference."""
@@ -36,7 +37,7 @@ def burst(
 
         config = configure(
             "auto", output={"force": force}, refine={"checkpoint": restorer},
-            strength=strength, device=device, precision=precision,
+            strength=strength, device=device, precision=precision, backend=backend,
         )  # fmt: skip
         with progress_bar("burst", unit="step") as on_progress:
             result = deblur_burst(images, out, config=config, progress=on_progress)

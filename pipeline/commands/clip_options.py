@@ -9,6 +9,7 @@ from freezeframe.pipeline.config import Config
 from . import build_config as options
 from .options import (
     Adapt,
+    BackendOption,
     Budget,
     Codec,
     Device,
@@ -54,6 +55,7 @@ class ClipOptions:
     splat: Splat = "off"
     device: Device = "auto"
     precision: PrecisionOption = "auto"
+    backend: BackendOption = "auto"
     skip_damaged: SkipDamaged = False
 
     def config(self, *, force: bool) -> Config:
@@ -70,7 +72,8 @@ class ClipOptions:
             splat={"mode": self.splat, "budget": self.budget},
             refine={"checkpoint": self.restorer},
             gate=options.blur_limit_fields(self.min_blur),
-            strength=self.strength, device=self.device, precision=self.precision, budget=self.budget,
+            strength=self.strength, device=self.device, precision=self.precision, backend=self.backend,
+            budget=self.budget,
         )  # fmt: skip
 
     def to_arguments(self) -> list[str]:

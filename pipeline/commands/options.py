@@ -89,6 +89,14 @@ PrecisionOption = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option(help="Number format of the networks.", rich_help_panel=ADVANCED),
 ]
+BackendOption = Annotated[
+    Literal["auto", "torch", "compile", "openvino"],
+    typer.Option(
+        help="Library that runs the networks (auto: the fastest, timed once). With --precision, results do"
+        " not depend on earlier runs.",
+        rich_help_panel=ADVANCED,
+    ),
+]
 OutputOption = Annotated[
     Path | None,
     typer.Option(

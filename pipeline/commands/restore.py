@@ -13,6 +13,7 @@ from freezeframe.pipeline.support.signals import interruption_message
 from .build_config import claim_outputs
 from .options import (
     ADVANCED,
+    BackendOption,
     Codec,
     Device,
     End,
@@ -57,6 +58,7 @@ def restore(
     quality: Quality = None,
     device: Device = "auto",
     precision: PrecisionOption = "auto",
+    backend: BackendOption = "auto",
     skip_damaged: SkipDamaged = False,
     force: Force = False,
     report: ReportFile = None,
@@ -70,6 +72,7 @@ def restore(
 
         config = configure(
             model=model, tile=tile, strength=strength, device=device, precision=precision,
+            backend=backend,
             output={
                 "codec": codec, "quality": quality, "start": start, "end": end,
                 "force": force, "skip_damaged": skip_damaged,

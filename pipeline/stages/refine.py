@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.models.imageops.tiling import Restorer, tiled_inference
-from freezeframe.models.restorer.restorer import NetworkRestorer
+from freezeframe.models.restorer.image_restorer import ImageRestorer
 from freezeframe.pipeline.config import RefineConfig
 
 GRID = 32  # pixels; tiles start at multiples, so that networks with up to five stages pool the same pixels
@@ -31,11 +31,11 @@ def refine(images: Tensor, restorer: Restorer | None, config: RefineConfig) -> T
     if restorer is None:
         return images
     refined = torch.empty_like(images)
-    grid = lcm(GRID, restorer.multiple) if isinstance(restorer, NetworkRestorer) else GRID
+    grid = lcm(GRID, restorer.multiple) if isinstance(restorer, ImageRestorer) else GRID
     for before, after in zip(images[:, None], refined[:, None], strict=True):
-        # The global context of an image is computed once for all its tiles.
-        conditioned = restorer.with_context(before) if isinstance(restorer, NetworkRestorer) else restorer
+        # Tiles share the global statistics of their image.
+        restore_tile = restorer.for_tiles_of(before) if isinstance(restorer, ImageRestorer) else restorer
         after.copy_(
-            tiled_inference(conditioned, before, tile=config.tile, overlap=config.overlap, multiple=grid)
+            tiled_inference(restore_tile, before, tile=config.tile, overlap=config.overlap, multiple=grid)
         )
     return refined

@@ -65,6 +65,7 @@ class Report:
     notes: tuple[str, ...] = ()  # remarks on source, output and run
     verification: VerificationReport | None = None  # comparison of the output file with what was expected
     versions: Mapping[str, str] = field(default_factory=dict)  # of Python and the libraries
+    backends: Mapping[str, str] = field(default_factory=dict)  # that ran the networks: torch bf16
 
     @property
     def verdicts(self) -> Iterator[Verdict]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from freezeframe.data.media.files.fingerprint import unchanged_check
 from freezeframe.data.media.photo.files import claim_photo, encode_photo, read_burst
 from freezeframe.data.media.photo.photo import to_photo
+from freezeframe.models.runtime.backends import backends_used
 from freezeframe.pipeline.config import Config, Preset, preset
 from freezeframe.pipeline.prepare import prepare_restorer
 from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory
@@ -27,6 +28,7 @@ class BurstResult:
     reference: Path  # the photo that the others were aligned to
     image: Tensor  # [3, H, W] linear RGB
     confidence: Tensor  # [H, W] in [0, 1]: agreement of the photos
+    backends: Mapping[str, str] = field(default_factory=dict)  # that ran the networks: torch bf16
 
 
 def deblur_burst(
@@ -65,5 +67,6 @@ def deblur_burst(
     check()
     destination.write(encode_photo(to_photo(picture), target))
     return BurstResult(
-        output=target, reference=paths[merged.reference], image=image, confidence=merged.confidence
-    )
+        output=target, reference=paths[merged.reference], image=image, confidence=merged.confidence,
+        backends=backends_used(restorer=restorer),
+    )  # fmt: skip

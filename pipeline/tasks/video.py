@@ -9,6 +9,7 @@ from freezeframe.data.media.folder.source import ImageFolderSource
 from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.media.video_out.sink import VideoSink
 from freezeframe.data.verification import VerificationReport
+from freezeframe.models.runtime.backends import backends_used
 from freezeframe.pipeline.config import Config, Preset, preset
 from freezeframe.pipeline.deblur import ClipState, deblur
 from freezeframe.pipeline.prepare import prepare, prepare_restorer
@@ -100,6 +101,7 @@ def _deblur_into(
         notes=tuple(notes),
         verification=verification,
         versions=versions(),
+        backends=backends_used(fusion_network=state.network, restorer=state.restorer),
     )
 
 

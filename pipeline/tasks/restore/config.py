@@ -9,7 +9,7 @@ from typing import Any
 
 from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.verification import VerificationReport
-from freezeframe.pipeline.config import OutputConfig, Precision
+from freezeframe.pipeline.config import BackendName, OutputConfig, Precision
 from freezeframe.pipeline.support.text_table import Status, align_columns, count_statuses
 
 AUTO = "auto"
@@ -25,6 +25,7 @@ class RestoreConfig:
     strength: float = 1.0  # 0 returns the input (upsampled by a network that upsamples), 1 the full result
     device: str = "auto"  # auto, cpu, cuda, cuda:1 ...
     precision: Precision = "auto"
+    backend: BackendName = "auto"  # library that runs the network; auto: the fastest, timed once per machine
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
@@ -43,6 +44,7 @@ class RestoreResult:
     status: Status
     reason: str  # the restorer and why it was chosen, or the error
     verification: VerificationReport | None = None  # videos only
+    backends: Mapping[str, str] = field(default_factory=dict)  # that ran the restorer: torch bf16
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

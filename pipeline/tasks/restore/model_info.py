@@ -17,9 +17,9 @@ from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.publish import claim
 from freezeframe.models.registry.architectures import read_network
 from freezeframe.models.restorer.image_restorer import build_image_restorer
-from freezeframe.models.runtime.autotune import cache_key
 from freezeframe.models.runtime.device import Precision
 from freezeframe.models.runtime.memory import bytes_per_pixel
+from freezeframe.models.runtime.timing_cache import cache_key
 from freezeframe.models.store import weights_cache
 from freezeframe.models.store.catalog import CATALOGUE, Release, find_release
 from freezeframe.pipeline.support.text_table import align_columns
@@ -83,9 +83,9 @@ def cost(weights: weights_cache.Weights, *, device: str, precision: Precision, m
     timings: Mapping[str, Any] = manifest.get("seconds_per_megapixel", {})
     seconds, backend = timings.get(environment), None
     if measure:
-        backend = restorer.corrections[0].name()
         picture = torch.rand(1, 3, network.side or TIMING_SIZE_PX, network.side or TIMING_SIZE_PX)
         seconds = _best_time(lambda: restorer(picture)) / picture[0, 0].numel() * 1e6
+        backend = restorer.log.report("restorer").get("restorer")
         weights_cache.record(weights.path.name, seconds_per_megapixel={**timings, environment: seconds})
     return Cost(
         parameters=sum(value.numel() for value in network.module.parameters()),

@@ -25,6 +25,7 @@ from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.types import Frame
 from freezeframe.models.imageops.upscale import upsample
 from freezeframe.models.restorer.image_restorer import ImageRestorer, load_image_restorer
+from freezeframe.models.runtime.backends import RunLog
 from freezeframe.models.runtime.device import find_device, number_format
 from freezeframe.models.store.weights_cache import Weights, available, find, sha256_of
 from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory
@@ -111,15 +112,22 @@ class _RestorerPool:
                 device=config.device,
                 precision=config.precision,
                 tile=config.tile,
+                backend=config.backend,
             )
             self._last = weights, restorer
         return self._last[1]
 
-    def apply(self, linear: Tensor, restorer: ImageRestorer) -> Tensor:
+    def apply(
+        self,
+        linear: Tensor,
+        restorer: ImageRestorer,
+        log: RunLog,
+        on_progress: ProgressCallback = null_progress,
+    ) -> Tensor:
         """Restore a [3, H, W] linear RGB picture at the configured strength."""
         if not self.config.strength:
             return upsample(linear[None], restorer.scale)[0]
-        after = restorer(linear[None])
+        after = restorer(linear[None], on_progress=on_progress, log=log)
         return torch.lerp(upsample(linear[None], restorer.scale), after, self.config.strength)[0]
 
 
@@ -131,18 +139,19 @@ def _photo(
     check_memory(str(source), picture.size, bytes_per_pixel=PHOTO_BYTES)
     linear = picture.linear()
     choice = pool.select(lambda: detect_degradations(linear))
-    after, reason = picture, choice.reason
+    after, reason, log = picture, choice.reason, RunLog()
     if choice.weights is not None:
         restorer = pool.active(choice.weights)
-        restorer.on_progress = on_progress
-        after = picture.with_linear(pool.apply(linear, restorer))
+        after = picture.with_linear(pool.apply(linear, restorer, log, on_progress))
     if np.array_equal(after.pixels, picture.pixels):
         reason, data = unchanged_reason(choice), _encode_unchanged(picture, output.path)
     else:
         data = encode_photo(after, output.path)
     check()
     output.write(data)
-    return RestoreResult(source=source, output=output.path, status="done", reason=reason)
+    return RestoreResult(
+        source=source, output=output.path, status="done", reason=reason, backends=log.report("restorer")
+    )
 
 
 def _encode_unchanged(picture: PhotoPicture, output: Path) -> bytes:
@@ -223,8 +232,9 @@ def _video(source: Path, output: Path, pool: _RestorerPool, progress: ProgressCa
     try:
         progress(sink.finished_frames, opened.count)
         changed = sink.finished_frames > 0  # an earlier run may have changed some
+        log = RunLog()
         for frame in opened.frames(first=sink.finished_frames):
-            after = _frame(frame, restorer, pool)
+            after = _frame(frame, restorer, pool, log)
             changed = changed or after is not frame
             sink.write([after])
             progress(1, opened.count)
@@ -234,16 +244,17 @@ def _video(source: Path, output: Path, pool: _RestorerPool, progress: ProgressCa
         raise
     reason = choice.reason if changed else unchanged_reason(choice)
     return RestoreResult(
-        source=source, output=output, status="done", reason=reason, verification=verification
-    )
+        source=source, output=output, status="done", reason=reason, verification=verification,
+        backends=log.report("restorer"),
+    )  # fmt: skip
 
 
-def _frame(frame: Frame, restorer: ImageRestorer | None, pool: _RestorerPool) -> Frame:
+def _frame(frame: Frame, restorer: ImageRestorer | None, pool: _RestorerPool, log: RunLog) -> Frame:
     """The restored frame; the same object if nothing changed."""
     if restorer is None:
         return frame
     linear = frame.picture.linear()
-    after = pool.apply(linear, restorer)
+    after = pool.apply(linear, restorer, log)
     return frame if torch.equal(after, linear) else frame.with_image(after)
 
 

@@ -1,4 +1,4 @@
-"""The refiner that comes with the package: its card is true, it restores, and leaves sound photos alone."""
+"""The bundled refiner: it matches its model card, restores, and leaves clean photos unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS, degrade
 from freezeframe.models.registry.architectures import read_network
 from freezeframe.models.registry.bundled import REFINER, WEIGHTS, card, read_refiner, verify
-from freezeframe.models.store import weights_cache as shelf
+from freezeframe.models.store import weights_cache
 from freezeframe.pipeline.training.restorer_task import (
     apply_network,
     capped_psnr,
@@ -53,9 +53,9 @@ def test_another_file_is_not_that_of_the_card(tmp_path):
 
 
 def test_it_is_found_by_its_name_and_recognised():
-    found = shelf.find("refiner")
-    assert found.path == REFINER
-    assert read_network(found.path).title == "refiner"
+    weights = weights_cache.find("refiner")
+    assert weights.path == REFINER
+    assert read_network(weights.path).title == "refiner"
 
 
 def test_other_weights_are_refused():
@@ -73,7 +73,7 @@ def test_every_degradation_is_made_less(kind, network, photos):
 
 
 def test_black_and_white_stay(network):
-    """Nothing is wrong with them: not half a code may change. Even grey in between is like thick haze."""
+    """No degradation: a change of at most half a code value. Flat grey resembles thick haze."""
     for level in (0.0, 0.1, 0.9, 1.0):
         even = torch.full((1, 3, 64, 64), level)
         assert (network(even) - even).abs().max() < 0.5 / 255
@@ -81,5 +81,5 @@ def test_black_and_white_stay(network):
 
 def test_what_a_camera_compressed_lightly_stays(network, photos):
     for i, photo in enumerate(photos):
-        seen = degrade(photo, "jpeg", seed=i, strength=0.016)
-        assert capped_psnr(apply_network(network, seen), photo) > capped_psnr(seen, photo) - 0.1
+        degraded = degrade(photo, "jpeg", seed=i, strength=0.016)
+        assert capped_psnr(apply_network(network, degraded), photo) > capped_psnr(degraded, photo) - 0.1

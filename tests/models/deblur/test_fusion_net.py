@@ -1,4 +1,4 @@
-"""The network that finishes deconvolved frames: what it changes, what it leaves, how it is read."""
+"""The fusion network: its correction, the invariance of local means, and reading its weights."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def test_untrained_it_changes_nothing(network):
 
 
 def test_full_doubt_gives_the_recorded_frame_back(network):
-    """The last channel of the answer weighs the recorded frame against the deconvolved one."""
+    """The last output channel blends the recorded frame and the deconvolved one."""
     network.head.bias.data.view(4, 4)[3] = 1.0
-    seen = torch.rand(1, 16, 24, 40)
-    doubt = seen[:, FRAME] - seen[:, FUSED]
-    assert torch.allclose(network(seen), doubt - local_mean(doubt), atol=1e-6)
+    network_input = torch.rand(1, 16, 24, 40)
+    difference = network_input[:, FRAME] - network_input[:, FUSED]
+    assert torch.allclose(network(network_input), difference - local_mean(difference), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (128, 200)])
 def test_no_answer_changes_the_brightness_of_a_wide_place(network, size):
-    """An open shutter moves light and makes none: over a hundred pixels the answer has no mean."""
+    """Motion blur preserves local means: over a hundred pixels the mean correction is 0."""
     torch.nn.init.normal_(network.head.weight, std=0.1)
     torch.nn.init.normal_(network.head.bias, std=0.1)
     change = network(torch.rand(1, 16, *size))
-    # At borders, means of fewer pixels let a part through.
+    # At borders, means of fewer pixels remove it only in part.
     assert change.mean().abs() < 0.05 * change.abs().mean()
 
 
@@ -79,9 +79,9 @@ def test_the_layout_is_read_off_the_weights(network):
     state = network.state_dict()
     assert matches(state)
     assert infer_config(state) == SMALL
-    seen = torch.rand(1, 16, 16, 16)
+    network_input = torch.rand(1, 16, 16, 16)
     network.head.weight.data.normal_()
-    assert torch.equal(load(network.state_dict())(seen), network(seen))
+    assert torch.equal(load(network.state_dict())(network_input), network(network_input))
 
 
 def test_other_weights_are_refused_by_name(tmp_path):
@@ -101,7 +101,7 @@ def test_misfitting_weights_are_refused_by_name(network, tmp_path):
 
 def test_the_shipped_weights_are_those_of_their_card():
     shipped.verify()
-    told = shipped.card()
+    model_card = shipped.card()
     network = shipped.read_network(shipped.WEIGHTS)
-    assert sum(p.numel() for p in network.parameters()) == told["parameters"] <= 4_000_000
+    assert sum(p.numel() for p in network.parameters()) == model_card["parameters"] <= 4_000_000
     assert shipped.WEIGHTS.stat().st_size <= 8_000_000

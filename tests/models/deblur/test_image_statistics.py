@@ -1,4 +1,4 @@
-"""What all of a picture tells: each sign against what was done to the picture."""
+"""Global statistics of an image against the degradation that was applied to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def picture():
     return (torch.stack([wave, wave**1.2, wave**0.9]) * 255).round() / 255
 
 
-def told(picture):
+def statistics_of(picture):
     return dict(
         zip(
             ("darkest", "brightest", "noise", "blocks"),
@@ -35,51 +35,55 @@ def told(picture):
 @pytest.mark.parametrize("sigma", [5, 15, 25, 50])
 def test_noise_is_told_in_its_own_measure(picture, sigma):
     noisy = picture * 0.4 + 0.3 + sigma / 255 * torch.randn(picture.shape, generator=torch.manual_seed(1))
-    assert told(noisy)["noise"] ** 2 * MAX_NOISE * 255 == pytest.approx(sigma, rel=0.06)
+    assert statistics_of(noisy)["noise"] ** 2 * MAX_NOISE * 255 == pytest.approx(sigma, rel=0.06)
 
 
 def test_extremes_are_those_of_the_colours(picture):
-    found = told(picture)
-    assert found["darkest"] == pytest.approx(float(picture.min()), abs=0.05)
-    assert found["brightest"] == pytest.approx(float(picture.max()), abs=0.05)
+    statistics = statistics_of(picture)
+    assert statistics["darkest"] == pytest.approx(float(picture.min()), abs=0.05)
+    assert statistics["brightest"] == pytest.approx(float(picture.max()), abs=0.05)
 
 
 def test_noise_does_not_move_the_extremes(picture):
-    noisy, plain = told(degrade(picture, "noise", seed=0, strength=0.5)), told(picture)
+    noisy, plain = statistics_of(degrade(picture, "noise", seed=0, strength=0.5)), statistics_of(picture)
     assert abs(noisy["darkest"] - plain["darkest"]) < 0.05
     assert abs(noisy["brightest"] - plain["brightest"]) < 0.05
 
 
 def test_haze_leaves_nothing_dark_and_darkness_nothing_bright(picture):
-    assert told(degrade(picture, "haze", seed=0, strength=0.5))["darkest"] > told(picture)["darkest"] + 0.2
     assert (
-        told(degrade(picture, "dark", seed=0, strength=0.5))["brightest"] < told(picture)["brightest"] - 0.3
+        statistics_of(degrade(picture, "haze", seed=0, strength=0.5))["darkest"]
+        > statistics_of(picture)["darkest"] + 0.2
+    )
+    assert (
+        statistics_of(degrade(picture, "dark", seed=0, strength=0.5))["brightest"]
+        < statistics_of(picture)["brightest"] - 0.3
     )
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_blocks_are_seen_and_only_where_they_begin_at_the_corner(picture, turned):
+@pytest.mark.parametrize("transposed", [False, True])
+def test_blocks_are_seen_and_only_where_they_begin_at_the_corner(picture, transposed):
     coded = degrade(picture, "jpeg", seed=0, strength=0.5)
-    if turned:
+    if transposed:
         coded = coded.mT
-    assert told(coded)["blocks"] > 0.2
-    assert told(coded[:, 4:, 4:])["blocks"] < 0.5 * told(coded)["blocks"]
-    assert abs(told(picture)["blocks"]) < 0.02
+    assert statistics_of(coded)["blocks"] > 0.2
+    assert statistics_of(coded[:, 4:, 4:])["blocks"] < 0.5 * statistics_of(coded)["blocks"]
+    assert abs(statistics_of(picture)["blocks"]) < 0.02
 
 
 def test_sides_are_alike(picture):
-    """Turned over, a picture of whole blocks tells the same."""
+    """A flip of an image of whole blocks changes no statistic."""
     assert torch.allclose(image_statistics(picture[None]), image_statistics(picture.mT[None]), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2), (8, 8), (17, 5)])
 def test_any_size_and_any_batch_is_told(size):
     encoded = torch.rand(2, 3, *size)
-    found = image_statistics(encoded)
-    assert found.shape == (2, NUM_STATISTICS)
-    assert torch.allclose(found[:1], image_statistics(encoded[:1]), atol=1e-6)
-    assert found.isfinite().all()
-    assert found[:, 3].abs().max() <= MAX_BLOCKINESS
+    statistics = image_statistics(encoded)
+    assert statistics.shape == (2, NUM_STATISTICS)
+    assert torch.allclose(statistics[:1], image_statistics(encoded[:1]), atol=1e-6)
+    assert statistics.isfinite().all()
+    assert statistics[:, 3].abs().max() <= MAX_BLOCKINESS
 
 
 def test_an_even_picture_shows_nothing():

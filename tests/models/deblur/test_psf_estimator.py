@@ -1,4 +1,4 @@
-"""Blur read from a picture: echoes lie where the law says, and the answer is a probability."""
+"""PSF estimation: peaks of the cepstrum lie where theory puts them, and outputs are probabilities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from freezeframe.models.registry.bundled import PSF_ESTIMATOR, read_psf_estimato
 
 
 def grain(size=(200, 260), *, seed=0):
-    """A picture without echoes of its own, about mid grey."""
+    """White noise about mid grey: its cepstrum has no peaks."""
     random = torch.Generator().manual_seed(seed)
     return (0.4 + 0.1 * torch.randn(3, *size, generator=random)).clamp(0, 1)
 
@@ -31,10 +31,10 @@ def landscape(size=(256, 256), *, seed=0):
     random = torch.Generator().manual_seed(seed)
     noise = torch.fft.rfft2(torch.randn(1, *size, generator=random))
     y, x = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])
-    made = torch.fft.irfft2(
+    texture = torch.fft.irfft2(
         noise / torch.hypot(*torch.broadcast_tensors(y, x)).clamp_min(1 / size[0]), s=size
     )
-    return (0.45 + 0.15 * made / made.std()).clamp(0, 1).expand(3, -1, -1)
+    return (0.45 + 0.15 * texture / texture.std()).clamp(0, 1).expand(3, -1, -1)
 
 
 def moved(encoded, kernel):
@@ -47,8 +47,8 @@ def test_a_line_leaves_its_deepest_echo_at_its_end(length, angle):
     far = torch.hypot(*torch.meshgrid(*2 * [torch.arange(LAGS).float() - MAX_OFFSET], indexing="ij")) > 3
     at = int(echoes.masked_fill(~far, 0).argmin())
     y, x = at // LAGS - MAX_OFFSET, at % LAGS - MAX_OFFSET
-    wanted = torch.tensor([length * math.sin(angle), length * math.cos(angle)])
-    off = min((torch.tensor([y, x]) - sign * wanted).norm() for sign in (1, -1))
+    expected_offset = torch.tensor([length * math.sin(angle), length * math.cos(angle)])
+    off = min((torch.tensor([y, x]) - sign * expected_offset).norm() for sign in (1, -1))
     assert off < 1.5
 
 
@@ -67,19 +67,19 @@ def test_any_size_has_echoes(size):
 
 
 def test_answers_are_probabilities_and_ways_go_both_ways():
-    ways, radii = PsfEstimator()(torch.randn(2, LAGS, LAGS))
-    assert torch.allclose(ways.exp().sum((1, 2)), torch.ones(2))
-    assert torch.equal(ways, ways.flip(1, 2))
+    offsets, radii = PsfEstimator()(torch.randn(2, LAGS, LAGS))
+    assert torch.allclose(offsets.exp().sum((1, 2)), torch.ones(2))
+    assert torch.equal(offsets, offsets.flip(1, 2))
     assert torch.allclose(radii.exp().sum(1), torch.ones(2))
     assert radii.shape == (2, NUM_RADII)
 
 
 @pytest.mark.parametrize(("length", "angle"), [(5, 0.3), (9, 2.0), (14, 1.2)])
 def test_the_shipped_one_tells_lines_of_a_picture_it_never_saw(length, angle):
-    found, _ = read_psf_estimator()(
+    log_probabilities, _ = read_psf_estimator()(
         cepstrum(moved(landscape(seed=3), line_kernel(length, angle=angle))[None])
     )
-    at = int(found[0].argmax())
+    at = int(log_probabilities[0].argmax())
     y, x = at // LAGS - MAX_OFFSET, at % LAGS - MAX_OFFSET
     assert abs(math.hypot(y, x) - length) < 1.5
     assert abs(math.sin(math.atan2(y, x) - angle)) * length < 1.5
@@ -89,11 +89,11 @@ def test_the_shipped_one_tells_disks_and_that_nothing_is_wrong():
     estimator = read_psf_estimator()
     radii = RADIUS_STEP * torch.arange(NUM_RADII)
     for radius in (2.0, 3.5):
-        _, found = estimator(cepstrum(moved(landscape(seed=4), disk_kernel(radius))[None]))
-        assert float((found.exp() @ radii)[0]) == pytest.approx(radius, abs=0.75)
-    ways, found = estimator(cepstrum(landscape(seed=5)[None]))
-    assert int(ways.argmax()) == LAGS * LAGS // 2
-    assert float((found.exp() @ radii)[0]) < 0.75
+        _, log_probabilities = estimator(cepstrum(moved(landscape(seed=4), disk_kernel(radius))[None]))
+        assert float((log_probabilities.exp() @ radii)[0]) == pytest.approx(radius, abs=0.75)
+    offsets, log_probabilities = estimator(cepstrum(landscape(seed=5)[None]))
+    assert int(offsets.argmax()) == LAGS * LAGS // 2
+    assert float((log_probabilities.exp() @ radii)[0]) < 0.75
 
 
 def test_the_file_is_that_of_its_card():

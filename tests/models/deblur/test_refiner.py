@@ -1,4 +1,4 @@
-"""The refiner: a gate that is shut to the bit, any size, any checkpoint of its own."""
+"""The refiner: an exact gate, any image size, any size of the network."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ TINY = NetConfig(widths=(8, 16, 16), down=(1, 1, 1), up=(1, 1))
 
 
 def network(*, seed=0, gate=1.0):
-    """With a head that does something, and a gate that stands at `gate` everywhere."""
+    """Random head; the gate has the value `gate` everywhere."""
     torch.manual_seed(seed)
-    made = Refiner(TINY).eval()
+    net = Refiner(TINY).eval()
     with torch.no_grad():
-        torch.nn.init.normal_(made.head.weight, std=0.05)
-        made.gate.bias.fill_(gate)
-    return made.requires_grad_(False)
+        torch.nn.init.normal_(net.head.weight, std=0.05)
+        net.gate.bias.fill_(gate)
+    return net.requires_grad_(False)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (21, 45), (1, 3)])
 def test_any_size_comes_back_with_its_correction(size):
     encoded = torch.rand(2, 3, *size)
-    made = network()
-    assert made(encoded).shape == encoded.shape
-    assert torch.equal(made(encoded), encoded + made.correction(encoded))
-    assert made.correction(encoded).abs().max() > 1e-4
+    net = network()
+    assert net(encoded).shape == encoded.shape
+    assert torch.equal(net(encoded), encoded + net.correction(encoded))
+    assert net.correction(encoded).abs().max() > 1e-4
 
 
 def test_an_untrained_network_changes_nothing():
@@ -45,7 +45,7 @@ def test_a_shut_gate_leaves_every_bit_and_a_half_open_one_adds_half():
 
 
 def test_openness_is_a_mean_bounded_and_spread():
-    """Against means taken one by one, of the coarse pixels that there are."""
+    """Against a loop over the coarse pixels."""
     predict_correction = 3 * torch.randn(1, 1, 9, 9)
     assert torch.allclose(
         gate_activation(predict_correction)[0, 0, 32:40, 32:40].mean(),
@@ -64,7 +64,7 @@ def spread_middle(predict_correction):
 
 
 @pytest.mark.parametrize(
-    ("value", "wish", "moves"),
+    ("value", "direction", "moves"),
     [
         (-1.0, "open", True),
         (-1.0, "shut", False),
@@ -73,56 +73,56 @@ def spread_middle(predict_correction):
         (0.5, "open", True),
     ],
 )
-def test_a_shut_gate_can_open_again_and_none_runs_away(value, wish, moves):
+def test_a_shut_gate_can_open_again_and_none_runs_away(value, direction, moves):
     predict_correction = torch.full((1, 1, 1, 1), value, requires_grad=True)
     opened = gate_activation(predict_correction).mean()
-    (-opened if wish == "open" else opened).backward()
+    (-opened if direction == "open" else opened).backward()
     assert (predict_correction.grad.abs().max() > 0) == moves
     if moves:
-        assert (predict_correction.grad < 0).all() == (wish == "open")
+        assert (predict_correction.grad < 0).all() == (direction == "open")
 
 
 def test_learning_and_using_give_one_answer():
     encoded = torch.rand(1, 3, 32, 32)
-    made = network(gate=0.4)
-    expected = made(encoded)
-    assert torch.allclose(made.requires_grad_(True)(encoded), expected, atol=1e-6)
+    net = network(gate=0.4)
+    expected = net(encoded)
+    assert torch.allclose(net.requires_grad_(True)(encoded), expected, atol=1e-6)
 
 
 def test_what_is_far_away_does_not_matter():
-    """Blocks and gate reach about a hundred pixels: a tile with such a margin is like the whole."""
+    """Receptive field and gate reach about a hundred pixels: a tile with that margin equals the whole."""
     network_input = torch.rand(1, INPUT_CHANNELS, 32, 256)
     other = network_input.clone()
     other[..., :64] = torch.rand(1, INPUT_CHANNELS, 32, 64)
-    made = network()
-    assert (made.predict_correction(network_input) - made.predict_correction(other))[
+    net = network()
+    assert (net.predict_correction(network_input) - net.predict_correction(other))[
         ..., :64
     ].abs().max() > 1e-3
     assert torch.equal(
-        made.predict_correction(network_input)[..., 200:], made.predict_correction(other)[..., 200:]
+        net.predict_correction(network_input)[..., 200:], net.predict_correction(other)[..., 200:]
     )
 
 
 def test_a_tile_told_of_the_whole_picture_is_like_the_whole():
     encoded = blurry()
-    made = network()
-    told = made.degradation(encoded)
-    whole, tile = made.correction(encoded), made.correction(encoded[..., 64:], degradation=told)
+    net = network()
+    context = net.degradation(encoded)
+    whole, tile = net.correction(encoded), net.correction(encoded[..., 64:], degradation=context)
     assert (whole[..., 192:] - tile[..., 128:]).abs().max() < 0.5 / 255
-    assert not torch.equal(made.degradation(encoded[..., 64:]), told)
+    assert not torch.equal(net.degradation(encoded[..., 64:]), context)
 
 
 def test_what_undoes_the_blur_is_taken_as_far_as_the_head_says():
     encoded = blurry()
-    made = network()
+    net = network()
     with torch.no_grad():
-        made.head.weight.zero_()
-        made.head.bias[12:16] = 1  # the whole of the first way
-    assert torch.equal(made.correction(encoded), made.network_input(encoded)[:, 3:6])
+        net.head.weight.zero_()
+        net.head.bias[12:16] = 1  # all of the first Wiener correction
+    assert torch.equal(net.correction(encoded), net.network_input(encoded)[:, 3:6])
 
 
 def blurry():
-    """Waves that moved."""
+    """A sinusoidal texture with motion blur."""
     random = torch.Generator().manual_seed(2)
     sharp = interpolate(torch.rand(1, 3, 24, 72, generator=random), (96, 288), mode="bicubic").clamp(0, 1)
     return sum(sharp.roll(k, 3) for k in range(-4, 5)) / 9
@@ -144,7 +144,7 @@ def test_the_default_fits_eight_megabytes_at_half_precision():
 
 
 def test_while_training_every_other_example_finds_the_gate_open():
-    """Behind a gate that is shut nothing could be learned; in use it is as it stands."""
+    """A closed gate passes no gradient. In evaluation mode the gate is not forced."""
     encoded = torch.rand(4, 3, 32, 32)
     shut, open_ = network(gate=-1.0), network(gate=1.0)
     assert torch.equal(shut.train().correction(encoded)[::2], open_.correction(encoded)[::2])

@@ -1,4 +1,4 @@
-"""The network that reads shutters: how votes add up, and the weights that ship."""
+"""The shutter network: how logits of patches add up, and the bundled weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_fractions_are_evenly_spaced_within_an_interval():
 def test_the_order_of_squares_says_nothing():
     sense = read_shutter_net()
     votes = sense(*squares(12))
-    # Sums of floats in another order.
+    # Another order of float sums.
     assert torch.allclose(sense.combine(votes), sense.combine(votes.flip(0)), atol=1e-4)
 
 
@@ -43,7 +43,7 @@ def test_a_vote_takes_from_some_what_it_gives_to_others():
 
 
 def test_many_alike_say_more_than_one_and_less_than_as_many():
-    """Neighbouring squares see the same edges: n of them are worth between one and n."""
+    """Neighbouring patches are correlated: n of them count as between one and n."""
     sense = read_shutter_net()
     one = sense(*squares(1))
     alone, many = (sense.combine(each) - sense.level for each in (one, one.expand(16, -1)))

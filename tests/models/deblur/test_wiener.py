@@ -1,4 +1,4 @@
-"""Blur undone in the mean: exact where nothing was blurred, near truth where it is known, gentle in doubt."""
+"""Wiener deconvolution: identity without blur, close for a known PSF, a lower gain for an uncertain one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from freezeframe.models.deblur.wiener import NOISES, transfer_moments, wiener_ca
 
 
 def certain(offsets, radius=0.0):
-    """Logarithms of probabilities: these ways (y, x) alike, and their opposites; one radius."""
-    found, radii = torch.full((1, LAGS, LAGS), -40.0), torch.full((1, NUM_RADII), -40.0)
+    """Log-probabilities: equal for these offsets (y, x) and their opposites; one radius."""
+    log_p, radii = torch.full((1, LAGS, LAGS), -40.0), torch.full((1, NUM_RADII), -40.0)
     for y, x in offsets:
-        found[0, MAX_OFFSET + y, MAX_OFFSET + x] = found[0, MAX_OFFSET - y, MAX_OFFSET - x] = -math.log(
+        log_p[0, MAX_OFFSET + y, MAX_OFFSET + x] = log_p[0, MAX_OFFSET - y, MAX_OFFSET - x] = -math.log(
             2 * len(offsets)
         )
     radii[0, round(radius / RADIUS_STEP)] = 0
-    return found, radii
+    return log_p, radii
 
 
 def scenery(size=(96, 120)):
@@ -35,33 +35,33 @@ def test_nothing_is_added_where_nothing_was_blurred():
 
 
 @pytest.mark.parametrize(
-    ("kernel", "told"),
+    ("kernel", "blur"),
     [
         (line_kernel(9.0, angle=0), certain([(0, 9)])),
         (line_kernel(10.0, angle=math.atan2(8, 6)), certain([(8, 6)])),
         (disk_kernel(2.5), certain([(0, 0)], 2.5)),
     ],
 )
-def test_a_known_blur_is_undone(kernel, told):
+def test_a_known_blur_is_undone(kernel, blur):
     truth = scenery((200, 240))
     worse = to_encoded(convolve(to_linear(truth[0], SRGB), kernel), SRGB)[None]
-    inside = (..., slice(50, -50), slice(50, -50))  # what lies beyond the edge is not known
+    inside = (..., slice(50, -50), slice(50, -50))  # without the border, beyond which the scene is unknown
     errors = [
         (answer - truth)[inside].square().mean()
-        for answer in (worse, *(worse + change for change in wiener_candidates(worse, *told).split(3, dim=1)))
+        for answer in (worse, *(worse + change for change in wiener_candidates(worse, *blur).split(3, dim=1)))
     ]
     assert min(errors[1:]) < errors[0] / 3
 
 
-@pytest.mark.parametrize(("way", "radius"), [((0, 9), 0.0), ((6, -8), 0.0), ((0, 0), 2.5)])
-def test_transfer_functions_are_those_of_the_kernels(way, radius):
-    length, angle = math.hypot(*way), math.atan2(*way)
+@pytest.mark.parametrize(("offset", "radius"), [((0, 9), 0.0), ((6, -8), 0.0), ((0, 0), 2.5)])
+def test_transfer_functions_are_those_of_the_kernels(offset, radius):
+    length, angle = math.hypot(*offset), math.atan2(*offset)
     kernel = disk_kernel(radius) if radius else line_kernel(length, angle=angle)
     place = torch.zeros(64, 64)
     place[: len(kernel), : len(kernel)] = kernel
     drawn = torch.fft.rfft2(place.roll(2 * (-(len(kernel) // 2),), (0, 1))).real
     y, x = torch.fft.fftfreq(64)[:, None], torch.fft.rfftfreq(64)
-    mean, square = transfer_moments(y, x, *certain([way], radius))
+    mean, square = transfer_moments(y, x, *certain([offset], radius))
     low = torch.hypot(*torch.broadcast_tensors(y, x)) < 0.12  # drawn between pixels, the fine ones are softer
     assert (mean[0] - drawn)[low].abs().max() < 0.05
     assert torch.allclose(square, mean.square(), atol=1e-5)

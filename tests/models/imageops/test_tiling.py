@@ -24,7 +24,7 @@ def noise(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def conv_net(layers: int) -> nn.Sequential:
-    """Sees `layers` pixels in every direction. Gains of 1.5 per layer: what an edge does is not damped."""
+    """Receptive field of radius `layers` pixels. A gain of 1.5 per layer does not damp border effects."""
     generator = torch.Generator().manual_seed(1)
     channels = [3, *[8] * (layers - 1), 3]
     parts: list[nn.Module] = []
@@ -78,12 +78,12 @@ def test_tiled_is_untiled_where_the_restorer_looks_a_quarter_of_the_overlap_far(
     network, image = conv_net(layers=4), noise(*size)
     whole = network(image)
     tiled = tiled_inference(network, image, tile=48, overlap=16)
-    # Other blocking, other order of sums: float32 roundings of values near 1.
+    # Another order of float32 sums of values near 1.
     torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)
 
 
 def test_tiled_is_untiled_within_one_step_where_the_restorer_looks_half_the_overlap_far():
-    """Only the far corner of what is seen may be cut off, and there a tile counts little."""
+    """Only the corner of the receptive field is cut off, where the blend weight is low."""
     network, image = conv_net(layers=12), noise(168, 168)  # 72 + 48 + 48: tiles share just the overlap
 
     def restorer(part: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def test_tiled_is_untiled_within_one_step_where_the_restorer_looks_half_the_over
 
 @pytest.mark.parametrize("size", [(90, 121), (64, 96), (17, 40)], ids=str)
 def test_a_network_that_halves_the_picture_pairs_the_same_pixels_in_every_tile(size):
-    """A tile that started at an odd pixel would be halved, and so restored, differently."""
+    """A tile from an odd pixel would be downsampled, and so restored, differently."""
     network = NAFNet(NetConfig(width=4, encoders=(1,), middle=0, decoders=(0,)), window=2)
     generator = torch.Generator().manual_seed(2)
     for value in network.requires_grad_(False).parameters():
@@ -111,13 +111,13 @@ def test_a_network_that_halves_the_picture_pairs_the_same_pixels_in_every_tile(s
 
 @given(height=sides, width=sides, overlap=st.integers(1, 20))
 def test_the_weights_of_all_tiles_add_up_to_one_exactly(height, width, overlap):
-    """Where four tiles meet, four products of two weights: to the last bit as well."""
+    """Where four tiles meet, four products of two weights add up exactly as well."""
     ones = torch.ones(1, 3, height, width)
     assert torch.equal(tiled_inference(torch.clone, ones, tile=40, overlap=overlap), ones)
 
 
 def test_what_every_tile_says_alike_is_kept():
-    """Convex weights: a restorer that changes nothing in any tile changes nothing in the picture."""
+    """Convex weights: a restorer that is the identity on tiles is the identity on the image."""
     image = noise(77, 143)
     # w v + (1 - w) v rounds twice.
     torch.testing.assert_close(
@@ -137,15 +137,15 @@ def test_a_seam_between_tiles_that_disagree_is_a_ramp():
 
 
 class SmallMemory:
-    """A device that holds no more than `pixels` at a time."""
+    """A device with memory for `pixels` only."""
 
     def __init__(self, pixels: int, error: Exception) -> None:
         self.pixels = pixels
         self.error = error
-        self.seen: list[int] = []
+        self.sides_run: list[int] = []
 
     def __call__(self, part: Tensor, /) -> Tensor:
-        self.seen.append(max(part.shape[-2:]))
+        self.sides_run.append(max(part.shape[-2:]))
         if part.shape[-1] * part.shape[-2] > self.pixels:
             raise self.error
         return 1 - part
@@ -164,14 +164,14 @@ def test_a_tile_that_does_not_fit_is_halved_until_it_does(error):
     image, device = noise(200, 300), SmallMemory(90 * 90, error)
     out = tiled_inference(device, image, tile=512, overlap=32)
     torch.testing.assert_close(out, 1 - image, atol=1e-6, rtol=0)
-    # 300 is all there is of a 512 px tile.
-    assert device.seen[:3] == [300, 150, 75]
-    assert max(device.seen[2:]) == 75
+    # The image of 300 pixels is smaller than a tile of 512.
+    assert device.sides_run[:3] == [300, 150, 75]
+    assert max(device.sides_run[2:]) == 75
 
 
 def test_memory_too_small_for_the_smallest_tile_is_said():
     device = SmallMemory(10, torch.OutOfMemoryError("CUDA out of memory"))
-    with pytest.raises(FreezeframeError, match=f"not even {SMALLEST_TILE} x {SMALLEST_TILE} pixels"):
+    with pytest.raises(FreezeframeError, match=f"{SMALLEST_TILE} x {SMALLEST_TILE} pixels does not fit"):
         tiled_inference(device, noise(100, 100), tile=64, overlap=16)
 
 

@@ -1,4 +1,4 @@
-"""Weights of every architecture, through a file, to a restorer: which network it is, and what it asks."""
+"""From a checkpoint of every architecture to a restorer: detection, and requirements on images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from freezeframe.models.nets.hair import model as hair
 from freezeframe.models.nets.restormer import model as restormer
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.registry.architectures import KNOWN_ARCHITECTURES, identify, read_network
-from freezeframe.models.restorer.image_restorer import load_image_restorer
-from freezeframe.models.restorer.load import load_restorer
+from freezeframe.models.restorer.image_restorer import load_image_restorer, load_restorer
 from freezeframe.models.runtime.backends import format_for
 from freezeframe.pipeline.config import RefineConfig
 from freezeframe.pipeline.stages.refine import refine
@@ -60,9 +59,9 @@ def light() -> Tensor:
 def test_each_network_is_taken_for_itself_and_no_other(title):
     state = random_weights(NETWORKS[title])
     assert [kind.title for kind in KNOWN_ARCHITECTURES if kind.matches(state)] == [title]
-    found = identify(state)
-    assert found is not None
-    assert found.title == title
+    network_read = identify(state)
+    assert network_read is not None
+    assert network_read.title == title
 
 
 @pytest.mark.parametrize(
@@ -105,23 +104,28 @@ def test_weights_that_do_not_fit_are_named(tmp_path, title):
 def test_what_networks_ask_of_pictures(tmp_path):
     jpeg = replace(SWIN, window=7, channels=1)
     larger = replace(SWIN, scale=3, upsampler="pixelshuffledirect")
-    asked = {
+    requirements = {
         "jpeg": (swinir.SwinIR(jpeg), (1, 1, 7, False)),
         "x3": (swinir.SwinIR(larger), (3, 3, 4, False)),
         "hair": (NETWORKS["HAIR"], (3, 1, 4, True)),
         "grey": (restormer.Restormer(replace(BODY, channels=1)), (1, 1, 4, False)),
     }
-    for name, (network, expected) in asked.items():
-        found = read_network(saved(network, tmp_path / f"{name}.pth"))
-        assert (found.channels, found.scale, found.multiple, found.has_global_context) == expected
-        assert not found.fp16
+    for name, (network, expected) in requirements.items():
+        network_read = read_network(saved(network, tmp_path / f"{name}.pth"))
+        assert (
+            network_read.channels,
+            network_read.scale,
+            network_read.multiple,
+            network_read.has_global_context,
+        ) == expected
+        assert not network_read.fp16
 
 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (replace(SWIN, scale=2, upsampler="pixelshuffle"), "turns RGB pictures into 2 times the size"),
-        (replace(SWIN, channels=1), "turns grey pictures"),
+        (replace(SWIN, scale=2, upsampler="pixelshuffle"), "restores RGB images at scale 2"),
+        (replace(SWIN, channels=1), "restores greyscale images"),
     ],
     ids=["upsampler", "grey"],
 )
@@ -155,8 +159,8 @@ def test_networks_that_overflow_in_fp16_never_compute_in_it(tmp_path, monkeypatc
 
 
 def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_path):
-    """Frames larger than a tile, restored by HAIR: the tiles' kernels are those of the frame."""
-    # Kernels that depend on the picture by much, and changes that do not clip it.
+    """HAIR on frames larger than a tile: the kernels of all tiles are those of the frame."""
+    # Kernels that depend strongly on the image, and corrections that do not clip.
     gains = {"extracts": 4.0, "output": 0.02}
     state = {
         f"net.{key}": value * next((gain for part, gain in gains.items() if part in key), 1.0)
@@ -168,10 +172,10 @@ def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_
     frame = torch.rand(1, 3, 32, 160, generator=torch.Generator().manual_seed(2))
     frame[..., 80:] = 0.5
     tile = frame[..., :64]
-    alone, known = restorer(tile), restorer.with_context(frame)(tile)
+    alone, known = restorer(tile), restorer.for_tiles_of(frame)(tile)
     assert (alone - known).abs().max() > 1e-4, "the tile's own description is another"
     refined = refine(frame, restorer, RefineConfig(checkpoint=path, tile=64, overlap=32))
-    # The left eighth of a frame belongs to its first tile alone.
+    # The left eighth of a frame lies in its first tile only.
     torch.testing.assert_close(refined[..., :16], known[..., :16], atol=1e-6, rtol=0)
 
 
@@ -185,7 +189,7 @@ def test_the_refine_stage_tells_every_tile_what_happened_to_the_whole_frame(tmp_
     ids=["SwinIR", "SwinIR for JPEG", "HAIR"],
 )
 def test_the_released_networks_cost_what_the_references_do(network, config, side, giga):
-    """Multiplications of the authors' code, counted in the same way. No weight nor pixel is held.
+    """Multiplications of the authors' code, counted in the same way. Nothing is allocated.
 
     Ours computes the attention of windows on a seam twice: 2 / 16 of the windows in half of the layers.
     """
@@ -198,15 +202,15 @@ def test_the_released_networks_cost_what_the_references_do(network, config, side
 
 
 def of_others(package: str, architecture: str) -> type:
-    """An architecture of spandrel, where it is installed and runs beside this torch."""
+    """An architecture of spandrel, if it is installed and runs with this torch."""
     try:
-        found = importlib.import_module(f"{package}.architectures.{architecture}")
+        network_read = importlib.import_module(f"{package}.architectures.{architecture}")
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"{package} cannot be imported: {error}")
-    return getattr(found, f"{architecture}Arch")
+    return getattr(network_read, f"{architecture}Arch")
 
 
-@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.filterwarnings("ignore")  # of spandrel
 @pytest.mark.parametrize(
     ("package", "module", "network"),
     [
@@ -237,7 +241,7 @@ def test_what_is_like_ours_is_not_taken_for_ours(package, module, network):
     ids=["KBNet", "M3SNet", "HAT"],
 )
 def test_names_that_tell_relatives_apart(config, without, beside):
-    """What the relatives of NAFNet and SwinIR lack or have, without spandrel too."""
+    """Keys that the relatives of NAFNet and SwinIR lack or add; needs no spandrel."""
     network = (nafnet.NAFNet if isinstance(config, nafnet.NetConfig) else swinir.SwinIR)(config)
     state = dict(network.state_dict())
     if isinstance(network, swinir.SwinIR):
@@ -261,7 +265,7 @@ SWINS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.filterwarnings("ignore")  # of spandrel
 @pytest.mark.parametrize("options", SWINS.values(), ids=SWINS.keys())
 def test_swinir_answers_as_spandrels_does(options):
     theirs = of_others("spandrel", "SwinIR")()
@@ -271,11 +275,11 @@ def test_swinir_answers_as_spandrels_does(options):
     encoded = torch.rand(1, network.config.channels, *[2 * network.multiple] * 2)
     state = swinir.to_published_state(network, side=4 * network.config.window)
     expected = theirs.load(state).model.eval()(encoded).detach()
-    # Float32 with sums in another order.
+    # Another order of float32 sums.
     torch.testing.assert_close(network(encoded), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
-@pytest.mark.filterwarnings("ignore")  # of theirs
+@pytest.mark.filterwarnings("ignore")  # of spandrel
 @pytest.mark.parametrize("centred", [True, False])
 def test_restormer_answers_as_spandrels_does(centred):
     theirs = of_others("spandrel_extra_arches", "Restormer")()

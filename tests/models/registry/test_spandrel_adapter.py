@@ -1,4 +1,4 @@
-"""Networks of others through spandrel itself, where it can be imported; nothing stands in for it."""
+"""Architectures that spandrel reads, by spandrel itself where it can be imported; no test doubles."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_a_compact_network_restores_or_enlarges(architectures, tmp_path, scale):
     torch.manual_seed(1)
     module = architectures.Compact.Compact(num_feat=8, num_conv=2, upscale=scale).eval()
     torch.save({"params_ema": module.state_dict()}, tmp_path / "net.pth")
-    found = read_network(tmp_path / "net.pth")
-    assert (found.title, found.scale, found.channels) == ("RealESRGAN Compact", scale, 3)
+    network = read_network(tmp_path / "net.pth")
+    assert (network.title, network.scale, network.channels) == ("RealESRGAN Compact", scale, 3)
     with torch.no_grad():
         expected = decode(module(encode(light())).clamp(0, 1))
     out = load_image_restorer(tmp_path / "net.pth", device="cpu", precision="fp32")(light())
@@ -55,8 +55,8 @@ def test_a_network_for_grey_pictures_is_given_each_colour(architectures, tmp_pat
     torch.manual_seed(2)
     module = architectures.DnCNN.DnCNN(in_nc=1, out_nc=1, nc=8, nb=4).eval()
     torch.save(module.state_dict(), tmp_path / "net.pth")
-    found = read_network(tmp_path / "net.pth")
-    assert found.channels == 1
+    network = read_network(tmp_path / "net.pth")
+    assert network.channels == 1
     with torch.no_grad():
         planes = [module(plane).clamp(0, 1) for plane in encode(light()).split(1, 1)]
     out = load_image_restorer(tmp_path / "net.pth", device="cpu", precision="fp32")(light())
@@ -80,17 +80,17 @@ def test_what_nobody_knows_is_one_sentence(architectures, tmp_path):
 
 
 def test_without_spandrel_the_cure_names_one_index_for_both(tmp_path, monkeypatch):
-    """The torch of one index beside the torchvision of another is what most often fails."""
+    """torch and torchvision from different package indexes are the most frequent failure."""
     import sys
 
     (tmp_path / "spandrel.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.split(".")[0] == "spandrel"]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(FreezeframeError) as told:
+    with pytest.raises(FreezeframeError) as error_info:
         read_with_spandrel({}, path=tmp_path / "other.pth")
     version, _, build = torch.__version__.partition("+")
-    text = str(told.value)
+    text = str(error_info.value)
     assert "torchvision::nms does not exist" in text
     assert f"torch=={version} torchvision" in text
     assert (f"--index-url https://download.pytorch.org/whl/{build}" if build else "pypi.org") in text

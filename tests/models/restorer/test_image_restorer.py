@@ -1,4 +1,4 @@
-"""Whole pictures through networks: what tiles, colours, scales and number formats must not change."""
+"""Restoration of whole images: invariance under tiles, colours, scales and number formats."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decode(encoded: Tensor) -> Tensor:
 
 
 class Local(nn.Module):
-    """Three convolutions, then `scale` times as many pixels: sees three pixels far."""
+    """Three convolutions and a pixel shuffle by `scale`: a receptive field of radius 3 pixels."""
 
     def __init__(self, channels: int = 3, *, scale: int = 1) -> None:
         super().__init__()
@@ -45,13 +45,13 @@ class Local(nn.Module):
             nn.PixelShuffle(scale),
         )
         self.scale = scale
-        self.seen: list[tuple[int, int]] = []
+        self.input_sizes: list[tuple[int, int]] = []
         generator = torch.Generator().manual_seed(1)
         for value in self.requires_grad_(False).parameters():
             value.copy_(0.15 * torch.randn(value.shape, generator=generator))
 
     def forward(self, encoded: Tensor) -> Tensor:
-        self.seen.append((encoded.shape[-2], encoded.shape[-1]))
+        self.input_sizes.append((encoded.shape[-2], encoded.shape[-1]))
         grown = interpolate(encoded, scale_factor=self.scale, mode="nearest")
         change: Tensor = self.layers(encoded)
         return grown + change
@@ -79,7 +79,7 @@ def test_any_tile_gives_the_same_picture(scale, channels, tile):
     whole = restorer(module, scale=scale, channels=channels)(image)
     tiled = restorer(module, scale=scale, channels=channels, tile=tile)(image)
     assert whole.shape[-2:] == (150 * scale, 213 * scale)
-    # It sees 3 px, a quarter of the overlap is 16: only the order of sums differs, far below 1/255.
+    # The radius is 3 px, a quarter of the overlap is 16: only the order of sums differs, far below 1/255.
     torch.testing.assert_close(tiled, whole, atol=2e-5, rtol=0)
 
 
@@ -94,7 +94,7 @@ def test_no_change_is_no_change_to_the_last_bit():
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_light_beyond_the_codes_range_is_kept(scale):
-    """A highlight of 7 is restored as a 1 and keeps the 6 above it, also where it is enlarged."""
+    """A highlight of 7 is restored as 1 and keeps the 6 above it, also when upscaled."""
     image = 0.5 * light(24, 24)
     image[..., 4:20, 4:20] = 1
     brighter = image.clone()
@@ -114,25 +114,25 @@ def test_a_network_for_grey_restores_every_colour_as_a_grey_picture():
 def test_a_grey_picture_stays_grey_and_is_computed_once():
     module, image = Local(1), light(20, 30)[:, :1].expand(-1, 3, -1, -1)
     out = restorer(module, channels=1)(image)
-    assert len(module.seen) == 1
+    assert len(module.input_sizes) == 1
     assert torch.equal(out[:, 0], out[:, 1])
     assert torch.equal(out[:, 0], out[:, 2])
 
 
 class Evening(nn.Module):
-    """Brings the mean of the picture to 0.5: what a tile alone cannot know."""
+    """Shifts the mean of the image to 0.5, which a tile alone does not determine."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[tuple[int, int]] = []
+        self.embedded_sizes: list[tuple[int, int]] = []
 
     def degradation(self, encoded: Tensor) -> Tensor:
-        self.asked.append((encoded.shape[-2], encoded.shape[-1]))
+        self.embedded_sizes.append((encoded.shape[-2], encoded.shape[-1]))
         return encoded.mean((1, 2, 3))[:, None]
 
     def correction(self, encoded: Tensor, *, degradation: Tensor | None = None) -> Tensor:
-        told = self.degradation(encoded) if degradation is None else degradation
-        return (0.5 - told[..., None, None]).expand_as(encoded)
+        embedding = self.degradation(encoded) if degradation is None else degradation
+        return (0.5 - embedding[..., None, None]).expand_as(encoded)
 
 
 def dark_and_bright(height: int, width: int) -> Tensor:
@@ -145,7 +145,7 @@ def dark_and_bright(height: int, width: int) -> Tensor:
 def test_what_is_known_of_the_whole_picture_is_computed_once_and_shared_by_all_tiles(tile):
     module, image = Evening(), dark_and_bright(150, 260)
     out = restorer(module, tile=tile, has_global_context=True)(image)
-    assert module.asked == [(150, 260)]
+    assert module.embedded_sizes == [(150, 260)]
     encoded = encode(image)
     torch.testing.assert_close(encode(out), encoded + 0.5 - encoded.mean(), atol=1e-5, rtol=0)
 
@@ -156,18 +156,18 @@ def test_statistics_of_a_large_picture_come_from_the_same_squares_for_any_tile()
     for tile in (512, 1024):
         module = Evening()
         outs.append(restorer(module, tile=tile, has_global_context=True)(image))
-        assert set(module.asked) == {(512, 512)}
-        assert len(module.asked) == 9
+        assert set(module.embedded_sizes) == {(512, 512)}
+        assert len(module.embedded_sizes) == 9
     torch.testing.assert_close(outs[0], outs[1], atol=1e-6, rtol=0)
-    # Evenly spread squares see as much of the dark half as of the bright one.
+    # Evenly spread crops cover as much of the dark half as of the bright one.
     assert float(encode(outs[0]).mean()) == pytest.approx(0.5, abs=0.02)
 
 
 def test_tiles_start_and_stop_at_multiples_of_the_networks_grid():
-    """A window of 7 that started elsewhere would see other neighbours than in the whole picture."""
+    """A window of 7 that starts elsewhere contains other pixels than in the whole image."""
     module = Local()
     restorer(module, tile=200, multiple=7)(light(300, 500))
-    heights, widths = {height for height, _ in module.seen}, {width for _, width in module.seen}
+    heights, widths = {height for height, _ in module.input_sizes}, {width for _, width in module.input_sizes}
     assert heights | widths <= {196, 300 % 7 + 196, *(side for side in heights | widths if side < 196)}
     assert max(heights | widths) == 196
     inner = [side for side in heights | widths if side % 7]
@@ -177,30 +177,30 @@ def test_tiles_start_and_stop_at_multiples_of_the_networks_grid():
 def test_a_tile_that_is_halved_stays_on_the_grid():
     class Small(Local):
         def forward(self, encoded: Tensor) -> Tensor:
-            self.seen.append((encoded.shape[-2], encoded.shape[-1]))
+            self.input_sizes.append((encoded.shape[-2], encoded.shape[-1]))
             if encoded.shape[-1] * encoded.shape[-2] > 120**2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return encoded
 
     module = Small()
     restorer(module, tile=399, multiple=7)(light(630, 630))
-    assert [side for side, _ in module.seen if side > 120] == [399, 196], "399 / 2 is no multiple of 7"
-    assert max(side for side, _ in module.seen[2:]) == 98
+    assert [side for side, _ in module.input_sizes if side > 120] == [399, 196], "399 / 2 is no multiple of 7"
+    assert max(side for side, _ in module.input_sizes[2:]) == 98
 
 
 @pytest.mark.parametrize("size", [(64, 64), (40, 100), (150, 130)], ids=str)
 def test_a_network_of_one_size_sees_no_other(size):
     module, image = Local(), light(*size)
     out = restorer(module, side=64)(image)
-    assert set(module.seen) == {(64, 64)}
+    assert set(module.input_sizes) == {(64, 64)}
     inner = (..., slice(4, -4), slice(4, -4))
     whole = restorer(module)(image)
-    # A picture smaller than that is continued by its last row: the network sees 3 px of that.
+    # A smaller image is padded by its last row, of which the receptive field covers 3 px.
     torch.testing.assert_close(out[inner], whole[inner], atol=2e-5, rtol=0)
 
 
 class Fussy(nn.Module):
-    """Not a number wherever torch computes in half precision; or always."""
+    """NaN in half precision, or always."""
 
     def __init__(self, *, always: bool = False) -> None:
         super().__init__()
@@ -216,15 +216,15 @@ def test_what_overflows_is_computed_again_in_fp32():
     run = build_image_restorer(network, device="cpu", precision="bf16", tile=64)
     image = 0.5 * light(20, 20)
     torch.testing.assert_close(encode(run(image)), encode(image) + 0.1, atol=1e-5, rtol=0)
-    assert run.failed_tiles == 0
+    assert run.log.failed_tiles == 0
 
 
 def test_without_a_finite_answer_the_picture_passes_and_is_counted(caplog):
     run = restorer(Fussy(always=True), tile=64)
     image = light(20, 20)
     assert torch.equal(run(image), image)
-    assert run.failed_tiles == 1
-    assert "1 tiles passed unrestored" in caplog.text
+    assert run.log.failed_tiles == 1
+    assert "1 tiles left unchanged" in caplog.text
 
 
 def test_bf16_changes_a_twentieth_of_the_change_at_most():
@@ -250,7 +250,7 @@ def test_memory_is_counted_without_computing():
     """A convolution holds its input and its output: 3 + 16 numbers of 4 bytes per pixel."""
     layers = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 3, 1))
     assert bytes_per_pixel(layers[0]) == 4 * (3 + 16)
-    # While ReLU works, its input and its output live; the picture is still held by the caller.
+    # While ReLU runs, its input and its output are alive, and so is the image of the caller.
     assert bytes_per_pixel(layers) == 4 * (3 + 16 + 16)
 
 
@@ -266,9 +266,9 @@ def test_a_wider_network_takes_more_memory_and_gets_smaller_tiles():
 def test_a_checkpoint_becomes_a_network_that_says_what_it_asks(tmp_path):
     module = NAFNet(NetConfig(width=8, encoders=(1, 1), middle=1, decoders=(1, 1)))
     torch.save({"params": module.state_dict()}, tmp_path / "net.pth")
-    found = read_network(tmp_path / "net.pth")
-    assert (found.title, found.channels, found.scale, found.multiple) == ("NAFNet", 3, 1, 4)
-    run = build_image_restorer(found, device="cpu", precision="fp32")
+    network = read_network(tmp_path / "net.pth")
+    assert (network.title, network.channels, network.scale, network.multiple) == ("NAFNet", 3, 1, 4)
+    run = build_image_restorer(network, device="cpu", precision="fp32")
     run(light(20, 20))
     assert run.tile is None, "a small picture is not worth counting memory for"
     run(light(300, 260))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
 from freezeframe.models.nets.nafnet import NAFNet, NetConfig
-from freezeframe.models.restorer.load import load_restorer
-from freezeframe.models.restorer.restorer import NetworkRestorer
+from freezeframe.models.registry.architectures import Network
+from freezeframe.models.restorer.image_restorer import ImageRestorer, load_restorer
+from freezeframe.models.restorer.inference import restorer_model
+from freezeframe.models.runtime.backends import torch_backend
 from freezeframe.models.runtime.device import find_device, number_format
 
 SMALL = NetConfig(width=8, encoders=(1, 1), middle=1, decoders=(1, 1))
@@ -17,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def small_network(seed: int = 0) -> NAFNet:
-    """Random weights of a size that changes a picture by some per cent."""
+    """Random weights that change an image by some per cent."""
     network = NAFNet(SMALL).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for value in network.parameters():
@@ -55,7 +58,7 @@ def test_the_network_sees_srgb_codes_and_the_pipeline_linear_light(checkpoint, l
 
 
 def test_light_beyond_the_codes_range_is_kept(checkpoint):
-    """An HDR highlight of 7 is restored as a 1 and keeps the 6 above it."""
+    """An HDR highlight of 7 is restored as 1 and keeps the 6 above it."""
     restorer = load_restorer(checkpoint, device="cpu", precision="fp32")
     light = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(8))
     light[..., 4:8, 4:8] = 1
@@ -98,31 +101,32 @@ def test_the_gpu_agrees_with_the_cpu(checkpoint, light, precision):
 
 
 def test_what_overflows_in_half_precision_is_computed_again_in_float32(tmp_path, light):
-    """bf16 reaches as far as fp32, so the overflow is made by hand: a first answer that is not a number."""
+    """bf16 has the exponent range of fp32, so the overflow is simulated: the first backend returns NaN."""
     network = small_network()
-    restorer = NetworkRestorer(
-        corrections=(lambda encoded: torch.full_like(encoded, torch.nan), network.correction), device=CPU
-    )
+    described = Network(title="NAFNet", module=network)
+    exact_backend = torch_backend(restorer_model(described), CPU, torch.float32)
+    overflow = replace(exact_backend, correct=lambda encoded: torch.full_like(encoded, torch.nan))
+    restorer = ImageRestorer(network=described, backends=(overflow, exact_backend), device=CPU)
     path = tmp_path / "exact.pth"
     torch.save(network.state_dict(), path)
     exact = load_restorer(path, device="cpu", precision="fp32")
-    # Another memory layout sums in another order: some float32 roundings.
+    # Another order of float32 sums.
     torch.testing.assert_close(restorer(light), exact(light), atol=2e-6, rtol=0)
-    assert restorer.failed_tiles == 0
+    assert restorer.log.failed_tiles == 0
 
 
 @pytest.mark.parametrize("size", [3e38, -3e38])
 def test_a_network_without_a_finite_answer_hands_the_picture_back_and_counts(tmp_path, light, size, caplog):
-    """Its weights are finite, or it would not be read; what it makes of them is not."""
+    """Its weights are finite, or it would not be read; its output is not."""
     network = small_network()
     network.ending.weight[1], network.ending.bias[1] = size, size
     path = tmp_path / "poisoned.pth"
     torch.save(network.state_dict(), path)
     restorer = load_restorer(path, device="cpu", precision="bf16")
-    assert restorer(light) is light
-    assert restorer(light) is light
-    assert restorer.failed_tiles == 2
-    assert "2 pictures" in caplog.text
+    assert torch.equal(restorer(light), light)
+    assert torch.equal(restorer(light), light)
+    assert restorer.log.failed_tiles == 2
+    assert "2 tiles left unchanged" in caplog.text
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path):

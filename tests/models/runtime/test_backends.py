@@ -1,4 +1,4 @@
-"""However a restorer is run, it answers as plain fp32 does; which way is the fastest is found out once."""
+"""Every backend of a restorer agrees with plain fp32; the fastest one is timed once."""
 
 from __future__ import annotations
 
@@ -15,22 +15,36 @@ from freezeframe.models.nets import nafnet
 from freezeframe.models.nets.swinir import model as swinir
 from freezeframe.models.registry.architectures import Network
 from freezeframe.models.restorer.image_restorer import build_image_restorer
-from freezeframe.models.runtime import backends as ways
-from freezeframe.models.runtime.autotune import TOLERANCE, load_cache, synthetic_image
-from freezeframe.models.runtime.backends import AutotunedBackend, BackendCorrection, build_backends
+from freezeframe.models.restorer.inference import restorer_model
+from freezeframe.models.runtime import autotune as autotune_module
+from freezeframe.models.runtime.autotune import (
+    AutotuneConfig,
+    AutotunedBackend,
+    DeferredBackend,
+    build_backends,
+    synthetic_image,
+)
+from freezeframe.models.runtime.backends import (
+    Backend,
+    NetworkBackend,
+    available_backends,
+    backends_used,
+    torch_backend,
+)
+from freezeframe.models.runtime.timing_cache import cache_key, load_cache, save_cache
 
 CPU = torch.device("cpu")
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 openvino = pytest.mark.skipif(not HAS_OPENVINO, reason="the extra openvino is not installed")
+# The size that is worth a measurement, and those that are timed, shrink together.
+QUICK = AutotuneConfig(min_pixels=70 * 70, small=(48, 64), large=(64, 64))
+TOLERANCE = QUICK.tolerance
 SMALL = refiner.NetConfig(widths=(8, 16, 24), down=(1, 1, 1), up=(1, 1))
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    # What is worth a measurement, and what it is made on, shrink together.
-    monkeypatch.setattr(ways, "MIN_AUTOTUNE_PIXELS", 70 * 70)
-    monkeypatch.setattr(ways, "BENCHMARK_SIZES", {"small": (48, 64), "large": (64, 64)})
 
 
 def random_refiner() -> Network:
@@ -55,132 +69,168 @@ def random_nafnet() -> Network:
     return Network(title="NAFNet", module=module, multiple=2, fp16=True)
 
 
+def backends_of(network: Network, **options: str) -> tuple[Backend, ...]:
+    return build_backends(restorer_model(network), device=CPU, config=QUICK, **options)
+
+
+def reference(network: Network) -> NetworkBackend:
+    return torch_backend(restorer_model(network), CPU, torch.float32)
+
+
 def scene(height: int, width: int) -> Tensor:
     return synthetic_image(-(-height // 64) * 64, -(-width // 64) * 64)[None, :, :height, :width]
 
 
-@pytest.mark.parametrize("made", [random_refiner, random_swinir, random_nafnet])
-def test_the_way_that_is_taken_agrees_with_plain_fp32_and_is_remembered(made):
-    network, encoded = made(), scene(75, 93)
+@pytest.mark.parametrize("build", [random_refiner, random_swinir, random_nafnet])
+def test_the_selected_backend_agrees_with_plain_fp32_and_is_stored(build):
+    network, encoded = build(), scene(75, 93)
     exact = network.module.correction(encoded)
     assert exact.abs().max() > TOLERANCE, "there is something to disagree on"
-    quick, last = build_backends(network, device=CPU)
-    assert last.name() == "torch fp32"
-    change = quick.with_context([encoded])(encoded)
-    assert (change - exact).abs().max() <= TOLERANCE
+    fastest, last = backends_of(network)
+    assert last.resolve(encoded.shape).name == "torch fp32"
+    assert (fastest.with_context([encoded])(encoded) - exact).abs().max() <= TOLERANCE
     (entry,) = load_cache().values()
-    assert entry["engine"] == quick.name() == min(entry["seconds"], key=entry["seconds"].__getitem__)
+    assert entry["backend"] == min(entry["seconds"], key=entry["seconds"].__getitem__)
 
 
 def test_a_small_picture_is_not_worth_a_measurement():
     network, encoded = random_swinir(), scene(64, 72)
-    quick = build_backends(network, device=CPU)[0]
-    assert isinstance(quick, AutotunedBackend)
+    fastest = backends_of(network)[0]
+    assert isinstance(fastest, AutotunedBackend)
     torch.testing.assert_close(
-        quick.with_context([encoded])(encoded), network.module.correction(encoded), atol=1e-6, rtol=0
+        fastest.with_context([encoded])(encoded), network.module.correction(encoded), atol=1e-6, rtol=0
     )
     assert load_cache() == {}
 
 
 def test_tiles_of_a_large_picture_are_its_parts():
-    """Each tile is small; the picture that they are settled on is not."""
-    quick = build_backends(random_swinir(), device=CPU)[0]
-    assert quick.with_context([scene(96, 96)]) in quick.backends.values()
-    assert quick.with_context([scene(64, 64)]) == quick.exact
+    """Each tile is small; the image that they belong to is not, and decides."""
+    fastest = backends_of(random_swinir())[0]
+    assert fastest.with_context([scene(96, 96)]) in fastest.candidates.values()
+    assert fastest.with_context([scene(64, 64)]) == fastest.exact
 
 
-def test_a_way_that_strays_is_not_taken():
+def test_a_backend_that_disagrees_is_not_selected():
     network = random_swinir()
-    _, exact = build_backends(network, device=CPU)
-    astray = replace(
-        exact, run=lambda encoded: network.module.correction(encoded) + 3 * TOLERANCE, title="astray"
+    exact = reference(network)
+    wrong = replace(
+        exact, correct=lambda encoded: network.module.correction(encoded) + 3 * TOLERANCE, name="wrong"
     )
-    fastest = AutotunedBackend({"astray": astray}, {}, exact, "key", 3, None)
+    fastest = AutotunedBackend(
+        candidates={"wrong": wrong}, exact=exact, key="key", example=lambda size: scene(*size), config=QUICK
+    )
     encoded = scene(80, 80)
+    assert fastest.resolve(encoded.shape).name == "torch fp32"
     torch.testing.assert_close(fastest(encoded), exact(encoded), atol=0, rtol=0)
 
 
-def test_one_format_that_is_asked_for_is_not_measured():
-    first, *rest = build_backends(random_swinir(), device=CPU, precision="bf16")
-    assert isinstance(first, BackendCorrection)
-    assert (first.name(), [each.name() for each in rest]) == ("torch bf16", ["torch fp32"])
-    assert [each.name() for each in build_backends(random_swinir(), device=CPU, precision="fp32")] == [
-        "torch fp32"
-    ]
+def test_a_pinned_format_is_not_measured():
+    first, *rest = backends_of(random_swinir(), precision="bf16")
+    assert isinstance(first, NetworkBackend)
+    assert (first.name, [each.name for each in rest]) == ("torch bf16", ["torch fp32"])
+    assert [each.name for each in backends_of(random_swinir(), precision="fp32")] == ["torch fp32"]
 
 
-def test_where_nothing_can_be_remembered_it_is_measured_once(monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("openvino", marks=openvino)])
+def test_a_pinned_restorer_gives_the_same_pixels_whatever_the_cache_holds(backend, precision):
+    """And from the first picture of a size to the twentieth: nothing is deferred."""
+    network, light = random_refiner(), scene(96, 120) ** 2.2
+    candidates = available_backends(restorer_model(network), device=CPU)
+    key = f"refiner | {cache_key(network.module, CPU, candidates)} | large"
+    answers = []
+    for name in (*candidates, "exact"):
+        save_cache({key: {"backend": name, "seconds": {}}})
+        before = load_cache()
+        run = build_image_restorer(
+            network, device="cpu", precision=precision, backend=backend, tile=64, autotune=QUICK
+        )
+        answers += [run(light) for _ in range(4)]
+        assert load_cache() == before
+        assert backends_used(restorer=run) == {"restorer": f"{backend} {precision}"}
+    assert all(torch.equal(answer, answers[0]) for answer in answers)
+
+
+@openvino
+def test_every_format_of_openvino_is_a_candidate_of_its_own():
+    """`--backend openvino` alone: the formats are timed, and none has a counterpart of torch's."""
+    run = build_image_restorer(random_refiner(), device="cpu", backend="openvino", autotune=QUICK)
+    run(scene(96, 120))
+    assert backends_used(restorer=run)["restorer"].startswith("openvino")
+
+
+def test_without_a_cache_file_it_is_measured_once(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
-    asked = []
-    monkeypatch.setattr(ways, "autotune", lambda *_ways, **_facts: asked.append("again") or "torch fp32")
-    quick = build_backends(random_swinir(), device=CPU)[0]
+    calls = []
+    monkeypatch.setattr(
+        autotune_module, "autotune", lambda *_backends, **_options: calls.append("again") or "torch fp32"
+    )
+    fastest = backends_of(random_swinir())[0]
     for _ in range(3):
-        quick.with_context([scene(96, 96)])
-    assert asked == ["again"]
+        fastest.with_context([scene(96, 96)])
+    assert calls == ["again"]
 
 
-@pytest.mark.parametrize(("made", "fits"), [(random_swinir, False), (random_nafnet, True)])
-def test_fp16_runs_for_nobody_who_overflows_in_it(made, fits):
-    assert ("fp16" in ways._formats(made(), torch.device("cuda"), "auto")) == fits
+@pytest.mark.parametrize(("build", "fits"), [(random_swinir, False), (random_nafnet, True)])
+def test_fp16_is_no_candidate_for_networks_that_overflow_in_it(build, fits):
+    names = available_backends(restorer_model(build()), device=torch.device("cuda"))
+    assert ("torch fp16" in names) == fits
 
 
-def test_a_whole_picture_is_not_described_beforehand():
-    """HAIR's description takes half the network: twice over it would be slower than doing nothing clever."""
+def test_global_statistics_of_a_whole_picture_are_not_computed_beforehand():
+    """HAIR's embedding takes half the network: computing it apart would cost more than tiles save."""
     network, encoded = random_refiner(), scene(64, 64)
-    described = []
-    plain = build_backends(network, device=CPU, precision="fp32", backend="torch")[0]
-    watched = replace(plain, embed=lambda part: described.append(part.shape) or plain.embed(part))
+    embedded = []
+    plain = reference(network)
+    watched = replace(plain, embed=lambda part: embedded.append(part.shape) or plain.embed(part))
     with_context = watched.with_context([encoded])
     torch.testing.assert_close(with_context(encoded), network.module.correction(encoded), atol=0, rtol=0)
-    assert not described
+    assert not embedded
     for _ in range(2):
         with_context(encoded[..., :32])
-    assert described == [encoded.shape], "tiles share what is told of the whole once"
+    assert embedded == [encoded.shape], "tiles share the statistics of the whole"
 
 
 @openvino
 @pytest.mark.parametrize("size", [(64, 96), (101, 75)])
 def test_the_compiled_refiner_agrees_at_any_size(size):
     network, encoded = random_refiner(), scene(*size)
-    quick = build_backends(network, device=CPU, precision="fp32", backend="openvino")[0].with_context(
-        [encoded]
-    )
-    torch.testing.assert_close(quick(encoded), network.module.correction(encoded), atol=1e-4, rtol=0)
+    compiled = backends_of(network, precision="fp32", backend="openvino")[0].with_context([encoded])
+    torch.testing.assert_close(compiled(encoded), network.module.correction(encoded), atol=1e-4, rtol=0)
 
 
-@openvino
-def test_a_size_is_compiled_for_once_it_came_often(monkeypatch):
+def test_a_size_is_compiled_once_it_came_often():
     """Photos of all sizes would wait for a compiler longer than it ever saves."""
-    monkeypatch.setattr(ways, "COMPILE_AFTER", 2)
-    compiled = []
-    plain = replace(build_backends(random_swinir(), device=CPU)[1], run=lambda encoded: encoded)
-    patient = ways._defer_compile(
-        replace(plain, run=lambda encoded: compiled.append(encoded.shape) or encoded), plain
-    )
+    plain = replace(reference(random_swinir()), name="plain")
+    deferred = DeferredBackend(compiled=replace(plain, name="compiled"), plain=plain, after=2)
+    names = []
     for side in (32, 40, 32, 32, 40, 32):
-        patient(scene(side, side))
-    assert [shape[-1] for shape in compiled] == [32, 32]
+        x = scene(side, side)
+        names.append(f"{deferred.with_context([x]).resolve(x.shape).name} {side}")
+    assert names == ["plain 32", "plain 40", "plain 32", "compiled 32", "plain 40", "compiled 32"]
 
 
-def test_a_way_that_cannot_be_had_says_why(monkeypatch):
-    with pytest.raises(FreezeframeError, match="runs the refiner on the CPU, not SwinIR"):
-        build_backends(random_swinir(), device=CPU, backend="openvino")
+def test_an_unavailable_backend_says_why(monkeypatch):
+    with pytest.raises(FreezeframeError, match="runs the fusion network and the refiner, not SwinIR"):
+        backends_of(random_swinir(), backend="openvino")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="pip install OpenVINO"):
-        build_backends(random_refiner(), device=CPU, backend="openvino")
+        backends_of(random_refiner(), backend="openvino")
 
 
-def test_a_photo_goes_the_way_that_was_found():
+def test_a_photo_is_restored_by_the_selected_backend():
     network, light = random_refiner(), scene(96, 120) ** 2.2
     exact = build_image_restorer(network, device="cpu", precision="fp32", tile=64, backend="torch")(light)
-    run = build_image_restorer(network, device="cpu", tile=64)
+    run = build_image_restorer(network, device="cpu", tile=64, autotune=QUICK)
     assert (run(light) - exact).abs().max() <= TOLERANCE
     assert load_cache()
+    assert backends_used(restorer=run)["restorer"].startswith("torch"), "compiling is deferred"
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
 def test_torch_compile_agrees_too():
     network, encoded = random_nafnet(), scene(64, 96)
-    quick = build_backends(network, device=CPU, precision="fp32", backend="compile")[0]
-    torch.testing.assert_close(quick(encoded), network.module.correction(encoded), atol=1e-4, rtol=0)
+    compiled = backends_of(network, precision="fp32", backend="compile")[0]
+    assert compiled.resolve(encoded.shape).name == "compile fp32"
+    torch.testing.assert_close(compiled(encoded), network.module.correction(encoded), atol=1e-4, rtol=0)

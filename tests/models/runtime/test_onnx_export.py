@@ -1,4 +1,4 @@
-"""The exported file answers as the network does."""
+"""The exported model agrees with the network."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SIZE = (36, 52)
 @pytest.fixture(scope="module")
 def network() -> FusionNet:
     torch.manual_seed(5)
-    made = FusionNet(NetConfig(widths=(8, 8, 8), down=(1, 1, 1), up=(1, 1)))
-    nn.init.normal_(made.head.weight, std=0.05)
-    return made.eval().requires_grad_(False)
+    net = FusionNet(NetConfig(widths=(8, 8, 8), down=(1, 1, 1), up=(1, 1)))
+    nn.init.normal_(net.head.weight, std=0.05)
+    return net.eval().requires_grad_(False)
 
 
 @needs_onnx
 def test_the_file_answers_as_the_network_does(network, tmp_path):
-    """Read by a second implementation, on evidence that the export has not seen."""
+    """By a second implementation, on an input other than that of the export."""
     openvino = pytest.importorskip("openvino")
-    told = export_onnx(network, tmp_path / "net.onnx", size=SIZE)
-    assert "matches PyTorch within" in told
+    message = export_onnx(network, tmp_path / "net.onnx", size=SIZE)
+    assert "matches PyTorch within" in message
     network_input = torch.rand(1, 16, *SIZE)
     compiled = openvino.Core().compile_model(
         str(tmp_path / "net.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}

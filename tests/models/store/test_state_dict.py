@@ -43,7 +43,7 @@ def test_the_weights_are_found_wherever_their_makers_put_them(tmp_path, content)
 
 
 def test_a_prefix_that_only_some_names_have_belongs_to_them():
-    """A network may call a part of itself `net`."""
+    """A sub-module may be named `net`."""
     state = prefixed("net.") | {"head.weight": torch.ones(1)}
     assert unwrap(state).keys() == state.keys()
 
@@ -64,13 +64,13 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path, value, dtype)
     path = tmp_path / "net.safetensors"
     save_file(broken, path)
     with pytest.raises(
-        UnreadableMedia, match=r"net\.safetensors: its weights intro\.weight hold NaN or infinity"
+        UnreadableMedia, match=r"net\.safetensors: its weights intro\.weight contain NaN or infinity"
     ):
         read_state(path)
 
 
 def test_whole_numbers_beside_the_weights_are_read(tmp_path):
-    """Counters and tables of places, as batch norms and windowed attention keep them."""
+    """Counters and index tables, as in batch norms and window attention."""
     path = tmp_path / "net.safetensors"
     save_file({**WEIGHTS, "steps": torch.tensor(7), "seen": torch.tensor([True])}, path)
     assert read_state(path).keys() == {*WEIGHTS, "steps", "seen"}
@@ -112,10 +112,10 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, form, protocol):
     ids=["a million channels over one number", "a shape without numbers", "sparse"],
 )
 def test_a_tensor_must_hold_the_numbers_that_it_claims(tmp_path, value):
-    """Otherwise a small file would ask for a network that fits nowhere."""
+    """Otherwise a small file could declare a network that fits into no memory."""
     path = tmp_path / "net.pth"
     torch.save({"intro.weight": value}, path)
-    with pytest.raises(UnreadableMedia, match=r"net\.pth: claims weights that it does not hold"):
+    with pytest.raises(UnreadableMedia, match=r"net\.pth: its tensors are incomplete"):
         read_state(path)
 
 
@@ -153,7 +153,7 @@ def weights_or_complaint(path: Path) -> dict[str, torch.Tensor] | str:
     data=st.data(), form=st.sampled_from(["zip", "legacy"]), suffix=st.sampled_from([".pth", ".safetensors"])
 )
 def test_damage_ends_in_weights_or_in_one_sentence(tmp_path, data, form, suffix):
-    """Cut short, flipped or scrambled bytes: never another error, never another type."""
+    """Truncated, flipped or random bytes: always the same type of error."""
     good = GOOD[form]
     damaged = bytearray(good[: data.draw(st.integers(0, len(good)))])
     for position in data.draw(st.lists(st.integers(0, len(good) - 1), max_size=4)):

@@ -20,7 +20,7 @@ from freezeframe.data.errors import FreezeframeError
 from freezeframe.data.metrics.image import psnr_srgb
 from freezeframe.data.srgb import linear_to_srgb, srgb_to_linear
 from freezeframe.models.nets.nafnet import NAFNet, NetConfig
-from freezeframe.models.restorer.load import load_restorer
+from freezeframe.models.restorer.image_restorer import load_restorer
 from freezeframe.pipeline.bench.classical import deconvolve_tiled, motion_psf, richardson_lucy, wiener
 from freezeframe.pipeline.bench.methods import (
     GROUND_TRUTH,

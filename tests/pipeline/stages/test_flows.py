@@ -9,10 +9,15 @@ from torch import Tensor
 
 from freezeframe.data.types import Clip, Flow
 from freezeframe.motion.flow.estimators import dis_pair
-from freezeframe.motion.flow.warp import compose
+from freezeframe.motion.flow.warp import warp
 from freezeframe.pipeline.stages.flows import ChainedFlows, FlowCache, adjacent_flows
 
 INNER = (..., slice(20, -20), slice(24, -24))  # pixels that are visible in every frame
+
+
+def compose(first: Tensor, second: Tensor) -> Tensor:
+    """The flow from A to C, of `first` (A to B) and `second` (B to C), [2, H, W] each."""
+    return first + warp(second, first)
 
 
 def test_flows_between_far_frames_are_composed_of_near_ones(film):

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.models.nets.nafnet import NAFNet, NetConfig
-from freezeframe.models.restorer.load import load_restorer
+from freezeframe.models.restorer.image_restorer import load_restorer
 from freezeframe.pipeline.config import RefineConfig
 from freezeframe.pipeline.stages.refine import refine
 
@@ -70,4 +70,4 @@ def test_a_poisoned_checkpoint_changes_no_frame(images, checkpoint, tmp_path):
     torch.testing.assert_close(
         refine(images, restorer, RefineConfig(tile=64, overlap=16)), images, atol=2e-7, rtol=0
     )
-    assert restorer.failed_tiles > 3
+    assert restorer.log.failed_tiles > 3

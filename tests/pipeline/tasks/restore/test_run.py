@@ -63,6 +63,20 @@ def test_a_photo_is_restored_code_by_code(folder, config):
     assert np.array_equal(np.asarray(Image.open(folder / "out.png")), random_picture() + STEP)
 
 
+def test_the_report_names_the_backend_that_ran(folder, checkpoint):
+    """Of that photo: a photo that is passed through unchanged names none."""
+    Image.fromarray(random_picture()).save(folder / "in.png")
+    options = ["--model", str(checkpoint), "--device", "cpu", "--precision", "bf16", "--backend", "torch"]
+    for strength, backends in (("1", {"restorer": "torch bf16"}), ("0", {})):
+        report = folder / f"{strength}.json"
+        words = [folder / "in.png", folder / f"{strength}.png", *options, "--strength", strength]
+        done = CliRunner().invoke(cli.app, ["restore", *map(str, words), "--report", str(report)])
+        assert done.exit_code == 0, done.output
+        (restored,) = json.loads(report.read_text())["restored"]
+        assert restored["backends"] == backends
+    assert not list((folder / "cache").rglob("backends.json")), "a pinned run neither reads nor writes it"
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 def test_strength_is_the_share_of_the_change_in_light(folder, config, strength):
     from dataclasses import replace
