@@ -1,7 +1,7 @@
 """Restorers on degraded held-out photos: PSNR, SSIM, parameters, operations and time.
 
 Run: python -m benchmarks.accuracy.restorers --runs runs/compare --out runs/restorers.json
-Trained by: freezeframe train restorer PHOTOS runs/compare/ARCH --arch ARCH --steps 300 --batch-size 16
+Trained by: freezeframe train restorer PHOTOS runs/compare/ARCH --arch ARCH --steps 700 --batch-size 16
  --patch-size 64
 """
 

@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -166,13 +167,14 @@ def prefetch_shards(photos: Path, folder: Path, numbers: Iterable[int], *, worke
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-_pools: dict[Path, ShardPool] = {}  # of one worker process: the pictures are read once
-
-
 def _make_shard_file(photos: Path, folder: Path, number: int) -> None:
-    if folder not in _pools:
-        _pools[folder] = ShardPool(folder=folder, pictures=load_pictures(photos))
-    _pools[folder].make(number)
+    _worker_pool(photos, folder).make(number)
+
+
+@cache
+def _worker_pool(photos: Path, folder: Path) -> ShardPool:
+    # A worker process reads the pictures once.
+    return ShardPool(folder=folder, pictures=load_pictures(photos))
 
 
 def _init_worker() -> None:

@@ -52,7 +52,7 @@ def translate_read_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UnreadableMedia(f"{path}: there is no such file; check the spelling") from error
     except PermissionError as error:
-        raise UnreadableMedia(f"{path}: may not be read; change its permissions") from error
+        raise UnreadableMedia(f"{path}: no permission to read it; change its permissions") from error
     except Exception as error:  # decoders raise all kinds of errors on corrupt data
         if is_out_of_memory(error):
             raise
@@ -62,7 +62,7 @@ def translate_read_errors(path: Path) -> Iterator[None]:
 def too_many_pixels(path: Path) -> UnreadableMedia:
     """The error about a photo of more than MAX_PIXELS."""
     return UnreadableMedia(
-        f"{path}: declares more than {MAX_PIXELS / 1e6:.0f} million pixels; cut or scale it down first"
+        f"{path}: declares more than {MAX_PIXELS / 1e6:.0f} million pixels; crop or scale it down first"
     )
 
 

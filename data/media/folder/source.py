@@ -49,7 +49,7 @@ def open_folder(
     try:
         images = sorted((file for file in path.iterdir() if _is_image(file)), key=_by_number)
     except OSError as error:
-        raise UnreadableMedia(f"{path}: may not be read; change its permissions") from error
+        raise UnreadableMedia(f"{path}: no permission to read it; change its permissions") from error
     if not images:
         raise UnreadableMedia(
             f"{path}: holds no images; name a folder of numbered ones (0001.png, 0002.png ...)"

@@ -108,7 +108,7 @@ def open_container(path: Path) -> InputContainer:
             options = {"probesize": PROBE.long_probe_size, "analyzeduration": PROBE.long_probe_duration}
             container = _open(path, options)
     except PermissionError as error:
-        raise UnreadableMedia(f"{path}: may not be read; check the file's permissions") from error
+        raise UnreadableMedia(f"{path}: no permission to read it; change its permissions") from error
     except (FFmpegError, OSError, ValueError) as error:
         is_empty = path.stat().st_size == 0
         reason = "is empty" if is_empty else "is not a video, or was cut off while it was written"

@@ -74,7 +74,7 @@ class SegmentWriter:
             encoding.height,
             encoding.width,
         ):  # the encoder would read past the end of the frame
-            raise UnwritableOutput(f"frame {frame.index} is of another size than the first")
+            raise UnwritableOutput(f"frame {frame.index} has another size than the first")
         return convert_format(to_video_picture(frame.picture, self._plan), encoding.pix_fmt)
 
     def _mux(self, packets: list[Any]) -> None:

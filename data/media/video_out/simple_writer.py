@@ -12,6 +12,7 @@ from torch import Tensor
 
 from freezeframe.data.color import SRGB, to_encoded
 from freezeframe.data.errors import UnwritableOutput
+from freezeframe.data.media.files.error_translation import translate_write_errors
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url
 
 CRF = "16"  # constant rate factor of x264
@@ -23,23 +24,19 @@ def write_video(pictures: Iterable[Tensor], path: Path, *, rate: Fraction) -> Pa
     Raises:
         UnwritableOutput: There are no images, or the file cannot be written.
     """
-    try:
-        with av.open(ffmpeg_url(path), "w") as container:
-            stream = container.add_stream("libx264", rate=rate, options={"crf": CRF})
-            stream.pix_fmt = "yuv420p"
-            count = 0
-            for count, picture in enumerate(pictures, 1):
-                encoded = _encode_rgb24(picture)
-                if count == 1:
-                    stream.height, stream.width = encoded.shape[:2]
-                    _tag(stream.codec_context)
-                frame = av.VideoFrame.from_ndarray(encoded, format="rgb24").reformat(
-                    format="yuv420p", dst_colorspace="ITU709"
-                )
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None)) if count else None
-    except av.FFmpegError as error:
-        raise UnwritableOutput(f"{path}: {error.strerror}; choose another place") from error
+    count = 0
+    with translate_write_errors(path), av.open(ffmpeg_url(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": CRF})
+        stream.pix_fmt = "yuv420p"
+        for count, picture in enumerate(pictures, 1):
+            encoded = _encode_rgb24(picture)
+            if count == 1:
+                stream.height, stream.width = encoded.shape[:2]
+                _tag(stream.codec_context)
+            frame = av.VideoFrame.from_ndarray(encoded, format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
+        if count:
+            container.mux(stream.encode(None))
     if not count:
         raise UnwritableOutput(f"{path}: there are no images to write")
     return path

@@ -221,7 +221,7 @@ class VideoSink:
 
     def _publish(self) -> VerificationReport:
         if not self._store.segments:
-            raise UnwritableOutput(f"{self.path}: not a single frame was written")
+            raise UnwritableOutput(f"{self.path}: no frame was written")
         draft = self._store.folder / f"draft{self.path.suffix}"
         report = self._mux_stream_copy(draft)
         if report is None:

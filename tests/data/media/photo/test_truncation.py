@@ -98,7 +98,7 @@ def test_more_pixels_than_any_camera_has_are_refused_whatever_the_library(tmp_pa
     parts = struct.pack(">I", len(header) - 4), header, struct.pack(">I", zlib.crc32(header))
     png.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts) + struct.pack(">I", 8) + b"IDAT" + bytes(12))
     with pytest.raises(
-        UnreadableMedia, match=r"large\.png: declares more than 179 million pixels; cut or scale"
+        UnreadableMedia, match=r"large\.png: declares more than 179 million pixels; crop or scale"
     ):
         read_photo(png)
     pillow_heif = pytest.importorskip("pillow_heif")

@@ -354,7 +354,7 @@ def test_a_failing_encoder_is_heard(make_video: MakeVideo, tmp_path: Path):
     sink = VideoSink(video, tmp_path / "out.mp4")
     odd = VideoPicture(frame_from_linear(torch.zeros(3, 48, 64), depth=8), unmodified=False)
     frames = [Frame(index=k, time=Fraction(k), picture=odd) for k in range(50)]
-    with pytest.raises(UnwritableOutput, match="frame 0 is of another size"):
+    with pytest.raises(UnwritableOutput, match="frame 0 has another size"):
         sink.write(frames)
     sink.abort()
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]

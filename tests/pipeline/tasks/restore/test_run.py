@@ -415,7 +415,9 @@ def test_the_command_writes_the_path_and_a_report(folder, checkpoint):
     assert result.exit_code == 1, "one failed"
     assert result.stdout == f"{folder / 'out'}\n"
     assert "2 done, 0 skipped, 1 failed" in result.stderr
-    entries = json.loads(report.read_text())["restored"]
+    body = json.loads(report.read_text())
+    assert body["schema"] == 1
+    entries = body["restored"]
     assert [each["status"] for each in entries] == ["done", "failed", "done"]
 
 
