@@ -121,31 +121,39 @@ def _players(rng: np.random.Generator, camera: PanningCamera) -> tuple[Layer, ..
     """A distant goalkeeper, an opponent slower than the camera, and a player tracked by it."""
     drift = smooth_noise(rng, size=26, rate=0.02)
     middle = camera.width / 2
-    keeper = _figure(_KEEPER, camera, lambda t: 640 + 5.0 * t, ground=236, size=0.62, stride_rate=0.028)
-    away_player = _figure(
-        _AWAY,
-        camera,
-        lambda t: camera.pan(t) + middle + 170 - 4.2 * t,
+    keeper = _Player(kit=_KEEPER, track=lambda t: 640 + 5.0 * t, ground=236, size=0.62, stride_rate=0.028)
+    away_player = _Player(
+        kit=_AWAY,
+        track=lambda t: camera.pan(t) + middle + 170 - 4.2 * t,
         ground=288,
         size=0.95,
         stride_rate=0.05,
     )
-    home_player = _figure(
-        _HOME,
-        camera,
-        lambda t: camera.pan(t) + middle - 40 + drift(t),
+    home_player = _Player(
+        kit=_HOME,
+        track=lambda t: camera.pan(t) + middle - 40 + drift(t),
         ground=334,
         size=1.2,
         stride_rate=0.047,
     )
-    return (*keeper, *away_player, *home_player)
+    return (*_figure(keeper, camera), *_figure(away_player, camera), *_figure(home_player, camera))
 
 
-def _figure(  # noqa: PLR0913
-    kit: Kit, camera: PanningCamera, track: ScalarFunction, *, ground: float, size: float, stride_rate: float
-) -> tuple[Layer, ...]:
-    """A runner and a shadow; `track` is x over time, `ground` the y coordinate of the soles."""
-    phase = 2 * math.pi * stride_rate * float(kit.number)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Player:
+    """A player and their run."""
+
+    kit: Kit
+    track: ScalarFunction  # x in world units over time
+    ground: float  # y of the soles in world units
+    size: float  # world units per unit of the player
+    stride_rate: float  # strides (left and right) per frame interval
+
+
+def _figure(player: _Player, camera: PanningCamera) -> tuple[Layer, ...]:
+    """Layers of a runner and the shadow."""
+    track, ground, size, stride_rate = player.track, player.ground, player.size, player.stride_rate
+    phase = 2 * math.pi * stride_rate * float(player.kit.number)
 
     def hips(t: float) -> Matrix:
         bob = 3.0 * math.cos(2 * (2 * math.pi * stride_rate * t + phase))
@@ -154,7 +162,10 @@ def _figure(  # noqa: PLR0913
         return matrix
 
     shadow = _shadow(camera, track, ground=ground, radius=36 * size)
-    return (shadow, *runner(kit, hips, scale=camera.scale * size, stride_rate=stride_rate, phase=phase))
+    return (
+        shadow,
+        *runner(player.kit, hips, scale=camera.scale * size, stride_rate=stride_rate, phase=phase),
+    )
 
 
 def _shadow(camera: PanningCamera, track: ScalarFunction, *, ground: float, radius: float) -> Layer:

@@ -1,4 +1,4 @@
-"""Aligned metrics, gradient and re-blur consistency on images with known shift and blur."""
+"""RMS gradient and re-blur consistency on images with known blur."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from freezeframe.data.blur.operator import blur
-from freezeframe.data.metrics.aligned import align_to_truth, aligned_psnr_ssim
-from freezeframe.data.metrics.image import psnr_srgb, rms_gradient, ssim_srgb
+from freezeframe.data.metrics.image import rms_gradient
 from freezeframe.data.metrics.temporal import reblur_consistency
 from freezeframe.data.srgb import linear_to_srgb, srgb_to_linear
 from freezeframe.data.types import Flow
@@ -61,30 +60,3 @@ def test_sharpness_is_the_slope_of_a_ramp() -> None:
 def test_blur_lowers_sharpness(wide: np.ndarray) -> None:
     image = view(wide, 0)
     assert rms_gradient(linear_to_srgb(blur(srgb_to_linear(image), pan(9).uv))) < 0.9 * rms_gradient(image)
-
-
-def test_alignment_undoes_a_shift_and_a_dimming(wide: np.ndarray) -> None:
-    """Two cameras, 2 px apart, one a tenth darker: below 25 dB without alignment, over 38 dB with it."""
-    truth = view(wide, 0)
-    image = (view(wide, 2, -1) * 0.9).astype(np.uint8)
-    assert psnr_srgb(image, truth) < 25
-    decibel, similarity = aligned_psnr_ssim(image, truth)
-    assert decibel > 38
-    assert similarity > 0.98 > ssim_srgb(image, truth)
-    _, valid = align_to_truth(image, truth)
-    assert 0.9 < valid.mean() < 1, "the strip outside the overlap is excluded"
-
-
-def test_alignment_leaves_an_aligned_picture_alone(wide: np.ndarray) -> None:
-    """To half a decibel, the effect of noise on the homography of so small an image."""
-    noise = np.random.default_rng(1).normal(0, 4, (*SIZE, 3))
-    truth = view(wide, 0)
-    image = np.clip(truth + noise, 0, 255).astype(np.uint8)
-    decibel, similarity = aligned_psnr_ssim(image, truth)
-    assert decibel == pytest.approx(psnr_srgb(image, truth), abs=0.5)
-    assert similarity == pytest.approx(ssim_srgb(image, truth), abs=0.02)
-
-
-def test_nothing_to_align_by_is_compared_as_it_is() -> None:
-    flat = np.full((*SIZE, 3), 100, np.uint8)
-    assert aligned_psnr_ssim(flat, flat) == (float("inf"), pytest.approx(1))
