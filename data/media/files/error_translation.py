@@ -1,14 +1,16 @@
 """Errors of the system and of media libraries as one sentence about a file.
 
-The libraries are imported only when an error occurs: importing this module is cheap.
+No library is imported here: importing this module is cheap, and handling an error allocates little memory.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
+from typing import Any
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia, UnwritableOutput, is_out_of_memory
 
@@ -31,9 +33,7 @@ def translate_write_errors(path: Path) -> Iterator[None]:
             ) from error
         raise UnwritableOutput(f"{path}: cannot be written ({error.strerror or error})") from error
     except Exception as error:
-        from av.error import FFmpegError
-
-        if not isinstance(error, FFmpegError):
+        if not _is_ffmpeg_error(error):
             raise
         raise UnwritableOutput(f"{path}: cannot be encoded ({ffmpeg_message(error)})") from error
 
@@ -68,20 +68,24 @@ def too_many_pixels(path: Path) -> UnreadableMedia:
 
 def ffmpeg_message(error: Exception) -> str:
     """The last line that FFmpeg logged about an error: more specific than its error code."""
-    from av.error import FFmpegError
-
-    if not isinstance(error, FFmpegError):
+    if not _is_ffmpeg_error(error):
         return str(error)
-    log_entry = error.log[1] if error.log else None
-    return log_entry[2].strip() if log_entry else str(error.strerror)
+    log: Any = getattr(error, "log", None)
+    log_entry = log[1] if log else None
+    return str(log_entry[2]).strip() if log_entry else str(getattr(error, "strerror", error))
+
+
+def _is_ffmpeg_error(error: Exception) -> bool:
+    """Whether PyAV raised an error; it cannot have if it is not imported."""
+    module: Any = sys.modules.get("av.error")
+    return module is not None and isinstance(error, module.FFmpegError)
 
 
 def _photo_error(path: Path, error: Exception) -> UnreadableMedia:
-    from PIL import Image, UnidentifiedImageError
-
-    if isinstance(error, Image.DecompressionBombError):
+    module: Any = sys.modules.get("PIL.Image")
+    if module is not None and isinstance(error, module.DecompressionBombError):
         return too_many_pixels(path)
-    if isinstance(error, UnidentifiedImageError):
+    if module is not None and isinstance(error, module.UnidentifiedImageError):
         return UnreadableMedia(f"{path}: is not a photo of a kind that can be read; check that it opens")
     reason = " ".join(str(error).split())
     return UnreadableMedia(

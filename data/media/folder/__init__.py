@@ -1,1 +1,4 @@
-"""A folder of numbered images as a `Source` and as a `Sink`. Imports every other folder of `media`."""
+"""A folder of numbered images as a `Source` and as a `Sink`.
+
+Imports `photo`, `video_in`, `files` and the top of `data`.
+"""
