@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from freezeframe.data.errors import FreezeframeError, MissingExtra, UnreadableMedia, UnwritableOutput
+from freezeframe.data.version import VERSION
 
 if TYPE_CHECKING:
-    from freezeframe.pipeline.api import probe
-    from freezeframe.pipeline.tasks.burst import deblur_burst
-    from freezeframe.pipeline.tasks.video import deblur_video
+    from freezeframe.pipeline.api import deblur_burst, deblur_video, probe
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "FreezeframeError",
     "MissingExtra",

@@ -18,11 +18,9 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 MIN_LENGTH = 1.0  # pixels: shorter blur vectors read one pixel
 MIN_LINEAR = 1e-4  # linear light; less is noise, and a ratio of it has no meaning
-BLOCK_SIZE = 4  # pixels on a side of the blocks that share one blur vector
 
 Taps = Iterator[tuple[Tensor, Tensor]]
 
@@ -108,20 +106,6 @@ def row_subset(field: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
     offset = torch.zeros_like(some)
     offset[1] = (torch.arange(height)[rows] - torch.arange(count)).to(some)[:, None]
     return some, offset
-
-
-def block_mean(field: Tensor) -> Tensor:
-    """Mean vector of each block of four by four pixels of [2, H, W]: [2, H / 4, W / 4].
-
-    The deconvolution uses one blur vector per block, as one instruction then serves several pixels.
-    """
-    return avg_pool2d(field, BLOCK_SIZE, ceil_mode=True)
-
-
-def block_upsample(blocks: Tensor, size: Sequence[int]) -> Tensor:
-    """The vectors of `block_mean` for every pixel, [2, H, W]."""
-    rows = blocks.repeat_interleave(BLOCK_SIZE, 1).repeat_interleave(BLOCK_SIZE, 2)
-    return rows[:, : size[0], : size[1]].contiguous()
 
 
 def integrate(frames: Tensor) -> Tensor:

@@ -17,6 +17,9 @@ from numba import prange
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from freezeframe.data.blur.blocks import BLOCK_SIZE as BLOCK
+from freezeframe.data.blur.blocks import block_mean
+
 from .intrinsics_numba import (
     CHANNELS,
     divide_block,
@@ -25,8 +28,7 @@ from .intrinsics_numba import (
     scatter_block_down,
     scatter_block_right,
 )
-from .operator import BLOCK_SIZE as BLOCK
-from .operator import MIN_LINEAR, block_mean
+from .operator import MIN_LINEAR
 from .operator_numba import BANDS, Array, F, jit, jit_parallel, segment_of
 
 STRIP = 64  # columns of blocks that are traversed row by row before the next ones: shared lines stay cached

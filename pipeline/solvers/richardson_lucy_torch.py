@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from freezeframe.data.blur import operator
-from freezeframe.data.blur.operator import MIN_LINEAR, block_mean, block_upsample, support_mask
+from freezeframe.data.blur.blocks import block_mean, block_upsample
+from freezeframe.data.blur.operator import MIN_LINEAR, support_mask
 
 from .iteration import DEFAULT_PARAMS, RichardsonLucyParams, ordered_subset
 from .observation import Observation

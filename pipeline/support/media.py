@@ -15,6 +15,7 @@ from freezeframe.data.media.folder.sink import ImageFolderSink
 from freezeframe.data.media.folder.source import ImageFolderSource, open_folder
 from freezeframe.data.media.video_in.source import VideoSource, open_video
 from freezeframe.data.media.video_out.sink import VideoSink
+from freezeframe.data.version import VERSION
 from freezeframe.pipeline.config import Config, OutputConfig
 
 PathLike = str | Path
@@ -68,20 +69,14 @@ def _check_suffix(path: Path) -> None:
 def settings_key(config: Config) -> str:
     """Hash of all settings that change a frame; a run resumes only work of the same key."""
     payload = asdict(replace(config, output=replace(config.output, force=False)))
-    return hashlib.sha256(json.dumps([payload, _own_version()], default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([payload, VERSION], default=str).encode()).hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries, for reports; "absent" if not installed."""
     names = ("torch", "kornia", "av", "opencv-python-headless", "numpy", "numba")
     installed = {name: _version(name) for name in names}
-    return {"freezeframe": _own_version(), "python": platform.python_version(), **installed}
-
-
-def _own_version() -> str:
-    from freezeframe import __version__
-
-    return __version__
+    return {"freezeframe": VERSION, "python": platform.python_version(), **installed}
 
 
 def _version(name: str) -> str:

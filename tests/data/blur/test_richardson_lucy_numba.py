@@ -7,7 +7,8 @@ from torch import Tensor
 
 pytest.importorskip("numba")
 
-from freezeframe.data.blur.operator import block_mean, block_upsample, blur, blur_adjoint, support_mask
+from freezeframe.data.blur.blocks import block_mean, block_upsample
+from freezeframe.data.blur.operator import blur, blur_adjoint, support_mask
 from freezeframe.data.blur.richardson_lucy_numba import (
     MARGIN,
     STRIP,
