@@ -35,7 +35,7 @@ def burst(
         from freezeframe.pipeline.tasks.burst import deblur_burst
 
         config = configure(
-            "burst", output={"force": force}, refine={"checkpoint": restorer},
+            "auto", output={"force": force}, refine={"checkpoint": restorer},
             strength=strength, device=device, precision=precision,
         )  # fmt: skip
         with progress_bar("burst", unit="step") as on_progress:

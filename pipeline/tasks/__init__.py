@@ -1,1 +1,4 @@
-"""Whole commands as functions. Imports the stages and all below them, never `commands`."""
+"""Whole commands as functions: deblur a clip or a burst, run a batch, probe, restore, rebuild a scene.
+
+Imports everything of pipeline but bench and commands.
+"""

@@ -98,7 +98,7 @@ def _sample_clip(claims: Mapping[str, Claim], progress: ProgressCallback, *, for
 
 def _sample_burst(claims: Mapping[str, Claim], *, force: bool) -> str:
     output = claims["burst.png"].path
-    result = deblur_burst(sample_burst(), output, config=_with_force(preset("burst"), force))
+    result = deblur_burst(sample_burst(), output, config=_with_force(preset("auto"), force))
     inputs = [read_photo(path).linear() for path in sample_burst()]
     # Each ground truth has the framing of its photo, the result that of the reference.
     truths = [read_photo(sample_burst_truth(number)).linear() for number in range(len(inputs))]
