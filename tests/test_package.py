@@ -77,7 +77,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert not outside
     python = {name for name in names if name.endswith(".py")}
     assert python == {f"freezeframe/{file.relative_to(ROOT).as_posix()}" for file in SOURCES}
-    assert "freezeframe/py.typed" in names
+    assert {"freezeframe/py.typed", "freezeframe/pipeline/bench/compare.html"} <= names
     assert f"freezeframe-{version}.dist-info/licenses/LICENSE" in names
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pad
 
-from .state import count_keys, load_network
+from freezeframe.models.store.state_dict import count_keys
+from .state import load_network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

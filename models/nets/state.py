@@ -31,11 +31,6 @@ def load_network(build: Callable[[], Net], state: Mapping[str, Tensor]) -> Net:
     return network.eval().requires_grad_(False)
 
 
-def count_keys(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Count the different names between `prefix` and the next dot: the blocks of a stage, say."""
-    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
-
-
 def simplest_ratio(hidden: Mapping[int, int]) -> float:
     """Find the shortest decimal number g with int(channels g) = hidden for every pair of `hidden`.
 

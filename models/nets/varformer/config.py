@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from freezeframe.models.nets.state import count_keys
+from freezeframe.models.store.state_dict import count_keys
 
 from .prior_fusion import GuideConfig, Prior
 from .tokenizer import TokenizerConfig
