@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pad
 
 from freezeframe.models.store.state_dict import count_keys
+
 from .state import load_network
 
 

@@ -37,11 +37,7 @@ def burst(
 
         config = configure(
             "auto", output={"force": force}, refine={"checkpoint": restorer},
-<<<<<<< HEAD
             strength=strength, device=device, precision=precision, backend=backend,
-=======
-            strength=strength, device=device, precision=precision,
->>>>>>> h-commands
         )  # fmt: skip
         with progress_bar("burst", unit="step") as on_progress:
             result = deblur_burst(images, out, config=config, progress=on_progress)

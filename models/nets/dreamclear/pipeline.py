@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from freezeframe.data.errors import FreezeframeError
-from freezeframe.models.store.state_dict import count_keys
 from freezeframe.models.nets.state import load_network
+from freezeframe.models.store.state_dict import count_keys
 
 from .cfg_denoiser import Settings, denoiser, no_caption
 from .color_fix import fix_color

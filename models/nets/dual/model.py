@@ -24,8 +24,8 @@ from torch.nn.functional import (
     relu,
 )
 
-from freezeframe.models.store.state_dict import count_keys
 from freezeframe.models.nets.state import load_network
+from freezeframe.models.store.state_dict import count_keys
 
 from .haar import MULTIPLE as GRID
 from .haar import HaarSubbands, dwt2, idwt2

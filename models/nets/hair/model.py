@@ -32,8 +32,8 @@ from freezeframe.models.nets.restormer.layers import (
     kernel_shapes,
 )
 from freezeframe.models.nets.restormer.unet import build_unet, decode, decoder_stages, encode
-from freezeframe.models.store.state_dict import count_keys
 from freezeframe.models.nets.state import load_network, simplest_ratio
+from freezeframe.models.store.state_dict import count_keys
 
 from .degradation_encoder import MIN_SIDE, DegradationEncoder
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from freezeframe.models.imageops.padding import pad_to_multiple
-from freezeframe.models.store.state_dict import count_keys
 from freezeframe.models.nets.state import load_network, simplest_ratio
+from freezeframe.models.store.state_dict import count_keys
 
 from .unet import NetConfig, blocks, build_unet, decode, decoder_stages, encode
 

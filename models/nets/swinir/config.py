@@ -10,8 +10,8 @@ from typing import Literal
 from torch import Tensor
 
 from freezeframe.models.nets.blocks.window_attention import LayerShape
-from freezeframe.models.store.state_dict import count_keys
 from freezeframe.models.nets.state import simplest_ratio
+from freezeframe.models.store.state_dict import count_keys
 
 Upsampler = Literal["", "pixelshuffle", "pixelshuffledirect", "nearest+conv"]
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from freezeframe.models.store.state_dict import count_keys
 from freezeframe.models.nets.state import load_network, simplest_ratio
+from freezeframe.models.store.state_dict import count_keys
 
 
 @settings(deadline=None)

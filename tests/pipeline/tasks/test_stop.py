@@ -16,7 +16,6 @@ from freezeframe.pipeline.tasks.batch import COMMAND
 
 PATIENCE = 600  # seconds; a busy machine is slow
 # Every window is kept, so that there is something to go on with after a second of work.
-<<<<<<< HEAD
 EAGER = """
 from functools import partial
 from freezeframe.data.media.video_out.sink import SinkConfig, VideoSink
@@ -24,9 +23,6 @@ from freezeframe.pipeline.support import media
 media.VideoSink = partial(VideoSink, config=SinkConfig(save_interval_s=0.0))
 from freezeframe.cli import main
 """
-=======
-EAGER = "from freezeframe.data.media.video_out import sink; sink.SAVE_INTERVAL_S = 0.0; from freezeframe.cli import main; "
->>>>>>> h-commands
 LISTEN = "from freezeframe.pipeline.support.signals import install_handlers; install_handlers(); "
 OPTIONS = ["--network", "none", "--min-blur", "0.5", "--iterations", "2", "--codec", "h264"]
 
