@@ -37,10 +37,10 @@ from freezeframe.pipeline.commands.burst import burst
 from freezeframe.pipeline.commands.demo import demo
 from freezeframe.pipeline.commands.doctor import doctor
 from freezeframe.pipeline.commands.export import export
-from freezeframe.pipeline.commands.parser import Command, Commands
 from freezeframe.pipeline.commands.probe import probe
 from freezeframe.pipeline.commands.restore import restore
 from freezeframe.pipeline.commands.scene import scene
+from freezeframe.pipeline.commands.terminal.parser import Command, Commands
 from freezeframe.pipeline.commands.video import video
 
 from . import __version__

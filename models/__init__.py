@@ -1,0 +1,1 @@
+"""Networks, their weights, and how they run. Imports data only; nothing here knows of videos or commands."""

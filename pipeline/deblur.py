@@ -10,7 +10,6 @@ from freezeframe.data.types import Frame, Sink, Source
 from freezeframe.models.imageops.tiling import Restorer
 from freezeframe.models.registry.bundled import FusionInference
 from freezeframe.models.runtime.device import find_device
-from freezeframe.pipeline.stages.budget import Budget
 from freezeframe.pipeline.stages.candidates import select_candidates
 from freezeframe.pipeline.stages.continuity import FADE_RADIUS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
@@ -24,6 +23,7 @@ from freezeframe.pipeline.stages.settle import StrengthSmoother
 from freezeframe.pipeline.stages.shots import Window, windows
 from freezeframe.pipeline.stages.splat import SceneLog, splat
 from freezeframe.pipeline.stages.survey import Survey
+from freezeframe.pipeline.support.limits.budget import Budget
 from freezeframe.pipeline.support.report import ShotLog, Stopwatch
 
 from .config import Config, GateConfig

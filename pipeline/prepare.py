@@ -12,12 +12,12 @@ from freezeframe.models.restorer.image_restorer import load_restorer
 from freezeframe.models.runtime.device import find_device
 from freezeframe.models.store.weights_cache import find
 from freezeframe.pipeline.adaptation.network import load_network, load_weights
-from freezeframe.pipeline.stages.budget import Budget
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.splat import SceneLog
 from freezeframe.pipeline.stages.survey import SURVEY_PARAMS, Survey, survey
+from freezeframe.pipeline.support.limits.budget import Budget
 from freezeframe.pipeline.support.progress import ProgressCallback
 from freezeframe.pipeline.support.report import Stopwatch
 

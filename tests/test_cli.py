@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import freezeframe
 from freezeframe import cli
-from freezeframe.pipeline.commands import terminal
+from freezeframe.pipeline.commands.terminal import output as terminal
 
 SIZE = (64, 96)
 

@@ -20,8 +20,8 @@ from textwrap import dedent
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from freezeframe.data.datasets.paired import Comparison
+from freezeframe.data.media.verification import VerificationReport
 from freezeframe.data.types import Verdict
-from freezeframe.data.verification import VerificationReport
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.stages.gate import SanityMetrics
 from freezeframe.pipeline.support.json_values import SCHEMA

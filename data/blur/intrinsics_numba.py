@@ -16,8 +16,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from freezeframe.data.blur.blocks import BLOCK_SIZE as BLOCK
-from freezeframe.data.simd import FLOATS, Vectors, index
+from freezeframe.data.kernels.simd import FLOATS, Vectors, index
+
+from .blocks import BLOCK_SIZE as BLOCK
 
 CHANNELS = 4  # floats of a pixel
 

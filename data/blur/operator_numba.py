@@ -18,7 +18,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from freezeframe.data.numba_jit import FAST_MATH, cached_jit, inline_jit, with_kernel_lock
+from freezeframe.data.kernels.numba_jit import FAST_MATH, cached_jit, inline_jit, with_kernel_lock
 
 from .intrinsics_numba import CHANNELS, gather_pair, load_pixel, scatter_pair, store_pixel, zero_pixel
 

@@ -17,9 +17,8 @@ from numba import prange
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from freezeframe.data.blur.blocks import BLOCK_SIZE as BLOCK
-from freezeframe.data.blur.blocks import block_mean
-
+from .blocks import BLOCK_SIZE as BLOCK
+from .blocks import block_mean
 from .intrinsics_numba import (
     CHANNELS,
     divide_block,

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
+from freezeframe.pipeline.commands.terminal.build_config import claim_outputs
+from freezeframe.pipeline.commands.terminal.clip_options import ClipOptions
+from freezeframe.pipeline.commands.terminal.options import Force, OutputOption, ReportFile
+from freezeframe.pipeline.commands.terminal.output import errors, print_message, print_result, progress_bar
+from freezeframe.pipeline.commands.terminal.parser import expand_option_groups, select_output
 from freezeframe.pipeline.support.json_report import save_json
-
-from .build_config import claim_outputs
-from .clip_options import ClipOptions
-from .options import Force, OutputOption, ReportFile
-from .parser import expand_option_groups, select_output
-from .terminal import errors, print_message, print_result, progress_bar
 
 RESUME_NOTICE = "Stopped. Finished clips are kept; rerun the same command to resume."
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from .build_config import configure
-from .build_config import network as network_field
-from .options import OUTPUT, Device, Force, NetworkOption
-from .terminal import errors, print_message, print_path, progress_bar
+from freezeframe.pipeline.commands.terminal.build_config import configure
+from freezeframe.pipeline.commands.terminal.build_config import network as network_field
+from freezeframe.pipeline.commands.terminal.options import OUTPUT, Device, Force, NetworkOption
+from freezeframe.pipeline.commands.terminal.output import errors, print_message, print_path, progress_bar
 
 SetName = Literal["gopro", "gopro-gamma", "dvd", "bsd", "reds", "realblur-j", "realblur-r", "hide", "kohler"]
 

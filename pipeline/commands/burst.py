@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
-from .build_config import configure
-from .options import BackendOption, Device, Force, PrecisionOption, Restorer, Strength
-from .terminal import errors, print_message, print_path, progress_bar
+from freezeframe.pipeline.commands.terminal.build_config import configure
+from freezeframe.pipeline.commands.terminal.options import (
+    BackendOption,
+    Device,
+    Force,
+    PrecisionOption,
+    Restorer,
+    Strength,
+)
+from freezeframe.pipeline.commands.terminal.output import errors, print_message, print_path, progress_bar
 
 
 def burst(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Force
-from .terminal import errors, print_result, progress_bar
+from freezeframe.pipeline.commands.terminal.options import Force
+from freezeframe.pipeline.commands.terminal.output import errors, print_result, progress_bar
 
 
 def demo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from .terminal import errors, print_result
+from freezeframe.pipeline.commands.terminal.output import errors, print_result
 
 
 def doctor() -> None:

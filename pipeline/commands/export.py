@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .options import Force, OutputOption
-from .parser import select_output
-from .terminal import errors, print_message, print_path
+from freezeframe.pipeline.commands.terminal.options import Force, OutputOption
+from freezeframe.pipeline.commands.terminal.output import errors, print_message, print_path
+from freezeframe.pipeline.commands.terminal.parser import select_output
 
 
 def export(

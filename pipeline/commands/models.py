@@ -7,9 +7,15 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Force, PrecisionOption
-from .parser import Command, Group
-from .terminal import errors, print_message, print_path, print_result, progress_bar
+from freezeframe.pipeline.commands.terminal.options import Device, Force, PrecisionOption
+from freezeframe.pipeline.commands.terminal.output import (
+    errors,
+    print_message,
+    print_path,
+    print_result,
+    progress_bar,
+)
+from freezeframe.pipeline.commands.terminal.parser import Command, Group
 
 app = typer.Typer(cls=Group, no_args_is_help=False, pretty_exceptions_enable=False)
 

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
+from freezeframe.pipeline.commands.terminal.build_config import claim_outputs
+from freezeframe.pipeline.commands.terminal.options import Force
+from freezeframe.pipeline.commands.terminal.output import errors, print_result, progress_bar
 from freezeframe.pipeline.support.json_report import save_json
-
-from .build_config import claim_outputs
-from .options import Force
-from .terminal import errors, print_result, progress_bar
 
 
 def probe(

@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
-from freezeframe.pipeline.support.json_report import save_json
-from freezeframe.pipeline.support.signals import interruption_message
-
-from .build_config import claim_outputs
-from .options import (
+from freezeframe.pipeline.commands.terminal.build_config import claim_outputs
+from freezeframe.pipeline.commands.terminal.options import (
     ADVANCED,
     BackendOption,
     Codec,
@@ -26,8 +23,10 @@ from .options import (
     Start,
     Strength,
 )
-from .parser import select_output
-from .terminal import errors, print_message, print_path, progress_bar
+from freezeframe.pipeline.commands.terminal.output import errors, print_message, print_path, progress_bar
+from freezeframe.pipeline.commands.terminal.parser import select_output
+from freezeframe.pipeline.support.json_report import save_json
+from freezeframe.pipeline.support.signals import interruption_message
 
 RESUME_NOTICE = "Stopped. Finished photos are kept; rerun the same command to resume."
 

@@ -7,11 +7,28 @@ from typing import Annotated, Literal
 
 import typer
 
+from freezeframe.pipeline.commands.terminal.options import (
+    ADVANCED,
+    Budget,
+    Device,
+    End,
+    Estimator,
+    Force,
+    FrameRate,
+    OutputOption,
+    Shutter,
+    Start,
+)
+from freezeframe.pipeline.commands.terminal.output import (
+    errors,
+    fit_progress,
+    print_message,
+    print_path,
+    progress_bar,
+    stage_progress,
+)
+from freezeframe.pipeline.commands.terminal.parser import select_output
 from freezeframe.pipeline.support.signals import interruption_message
-
-from .options import ADVANCED, Budget, Device, End, Estimator, Force, FrameRate, OutputOption, Shutter, Start
-from .parser import select_output
-from .terminal import errors, fit_progress, print_message, print_path, progress_bar, stage_progress
 
 
 def scene(
@@ -76,7 +93,7 @@ def scene(
         from freezeframe.pipeline.tasks.scene.fallback import FallbackResult
         from freezeframe.pipeline.tasks.scene.run import SceneCallbacks, SceneOptions, rebuild
 
-        from . import build_config as options
+        from .terminal import build_config as options
 
         config = options.configure(
             "auto",

@@ -11,12 +11,11 @@ from typing import Annotated
 
 import typer
 
+from freezeframe.pipeline.commands.terminal.options import ADVANCED, Device, OutputOption
+from freezeframe.pipeline.commands.terminal.output import errors, print_message, print_path, progress_bar
+from freezeframe.pipeline.commands.terminal.parser import Command, Group, select_output
 from freezeframe.pipeline.config import Arch
 from freezeframe.pipeline.support.progress import ProgressCallback
-
-from .options import ADVANCED, Device, OutputOption
-from .parser import Command, Group, select_output
-from .terminal import errors, print_message, print_path, progress_bar
 
 Metrics = dict[str, float]
 

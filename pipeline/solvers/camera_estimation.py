@@ -21,7 +21,7 @@ from freezeframe.motion.camera.rotation_path import (
     homography_residual,
 )
 from freezeframe.motion.camera.segmentation import detect_overlays, segment_movers
-from freezeframe.pipeline.support.deadline import DeadlineCheck, no_deadline
+from freezeframe.pipeline.support.limits.deadline import DeadlineCheck, no_deadline
 
 LOOP_STRIDE = 4  # frame distance of the registered pairs beside neighbours
 

@@ -22,7 +22,7 @@ from freezeframe.data.blur.richardson_lucy_numba import (
     live_block_integral,
     make_padded,
 )
-from freezeframe.data.numba_jit import FAST_MATH, cached_jit, with_kernel_lock
+from freezeframe.data.kernels.numba_jit import FAST_MATH, cached_jit, with_kernel_lock
 
 from .iteration import DEFAULT_PARAMS, RichardsonLucyParams, ordered_subset
 from .observation import Observation

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from freezeframe.data.types import Clip, Frame, stack_linear
 from freezeframe.pipeline.config import ShotConfig
-
-PIXEL_BYTES = 48  # linear RGB 12, flow and confidence in both directions 24, velocity 8, mask of movers 4
+from freezeframe.pipeline.support.limits.capacity import frames_per_window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +41,6 @@ class Window:
         stop = min(len(self.frames), positions[-1] + context + 1)
         owned = range(max(self.owned.start, start) - start, min(self.owned.stop, stop) - start)
         return Window(frames=self.frames[start:stop], owned=owned, shot=self.shot)
-
-
-def frames_per_window(size: tuple[int, int], config: ShotConfig) -> int:
-    """Frames that a window may write so that its images and motion fit into `config.memory_mb`."""
-    height, width = size
-    buffer = config.memory_mb * 10**6 // (PIXEL_BYTES * height * width)
-    return int(min(config.max_frames, max(2, buffer - 2 * config.context)))
 
 
 def windows(

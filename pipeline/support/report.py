@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from freezeframe.data.media.files.publish import claim
+from freezeframe.data.media.verification import VerificationReport
 from freezeframe.data.types import ShotReport, Verdict
-from freezeframe.data.verification import VerificationReport
 from freezeframe.pipeline.config import Config
+from freezeframe.pipeline.support.text.summary import format_counts, format_remarks
+from freezeframe.pipeline.support.text.units import format_clock, pluralize
 
 from .json_values import SCHEMA, to_json_values
-from .summary import format_counts, format_remarks
-from .units import format_clock, pluralize
 
 Stage = Literal[
     "thumbnail", "survey", "fine_tune", "decode", "measure", "fuse", "fusion_network", "splat", "refine",

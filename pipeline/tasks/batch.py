@@ -21,8 +21,8 @@ from freezeframe.data.media.files.preflight import check_writable
 from freezeframe.data.media.files.suffixes import CONTAINERS, VIDEO_SUFFIXES
 from freezeframe.pipeline.support.output_paths import check_unique_outputs
 from freezeframe.pipeline.support.signals import PARENT_VARIABLE
-from freezeframe.pipeline.support.text_table import Status, align_columns, count_statuses
-from freezeframe.pipeline.support.units import format_clock, pluralize
+from freezeframe.pipeline.support.text.table import Status, align_columns, count_statuses
+from freezeframe.pipeline.support.text.units import format_clock, pluralize
 
 COMMAND = Path(__file__).resolve().parents[2] / "cli.py"  # runs without an installed package, too
 SCHEMA = 1  # version of the JSON file

@@ -14,8 +14,8 @@ from freezeframe.data.media.photo.photo import to_photo
 from freezeframe.models.runtime.backends import backends_used
 from freezeframe.pipeline.config import Config, Preset, preset
 from freezeframe.pipeline.prepare import prepare_restorer
-from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory
 from freezeframe.pipeline.stages.refine import refine
+from freezeframe.pipeline.support.limits.capacity import PHOTO_BYTES, check_memory
 from freezeframe.pipeline.support.media import PathLike
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 

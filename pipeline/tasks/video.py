@@ -6,15 +6,15 @@ from pathlib import Path
 
 from freezeframe.data.media.folder.sink import ImageFolderSink
 from freezeframe.data.media.folder.source import ImageFolderSource
+from freezeframe.data.media.verification import VerificationReport
 from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.media.video_out.sink import VideoSink
-from freezeframe.data.verification import VerificationReport
 from freezeframe.models.runtime.backends import backends_used
 from freezeframe.pipeline.config import Config, Preset, preset
 from freezeframe.pipeline.deblur import ClipState, deblur
 from freezeframe.pipeline.prepare import prepare, prepare_restorer
-from freezeframe.pipeline.stages.capacity import check_window_memory
 from freezeframe.pipeline.support.extras import slow_notes
+from freezeframe.pipeline.support.limits.capacity import check_window_memory
 from freezeframe.pipeline.support.media import PathLike, open_sink, open_source, settings_key, versions
 from freezeframe.pipeline.support.progress import (
     MessageCallback,
@@ -23,7 +23,7 @@ from freezeframe.pipeline.support.progress import (
     null_progress,
 )
 from freezeframe.pipeline.support.report import Report
-from freezeframe.pipeline.support.summary import format_plan
+from freezeframe.pipeline.support.text.summary import format_plan
 
 
 def deblur_video(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from freezeframe.data.numba_jit import cached_jit, inline_jit
+from freezeframe.data.kernels.numba_jit import cached_jit, inline_jit
 
 from . import record_fields as field
 from .numba_intrinsics import LANES, PROJECTED_GRADS, colour_at, composite_span, composite_span_gradients

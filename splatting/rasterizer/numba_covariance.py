@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from freezeframe.data.numba_jit import cached_jit, inline_jit
+from freezeframe.data.kernels.numba_jit import cached_jit, inline_jit
 
 F = np.float32
 _ONE, _TWO, _TINY = F(1), F(2), F(1e-12)

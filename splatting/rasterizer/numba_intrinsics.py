@@ -15,7 +15,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from freezeframe.data.simd import FLOATS, Vectors, index
+from freezeframe.data.kernels.simd import FLOATS, Vectors, index
 
 from .projected import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
 

@@ -107,7 +107,7 @@ def preload() -> None:
     from freezeframe import cli
     from freezeframe.models.registry import bundled
     from freezeframe.pipeline import api
-    from freezeframe.pipeline.commands import build_config
+    from freezeframe.pipeline.commands.terminal import build_config
     from freezeframe.pipeline.tasks import batch
     from freezeframe.pipeline.tasks.probe import run as probe
     from freezeframe.pipeline.tasks.restore import run as restore

@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("numba")
 
-from freezeframe.data.numba_jit import source_digest, with_kernel_lock
+from freezeframe.data.kernels.numba_jit import source_digest, with_kernel_lock
 
 KERNEL = """
-from freezeframe.data.numba_jit import cached_jit
+from freezeframe.data.kernels.numba_jit import cached_jit
 from kernel_package.constants import FACTOR
 
 @cached_jit(fastmath=False)

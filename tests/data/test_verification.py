@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from freezeframe.data.verification import VerificationReport, compare, remark
+from freezeframe.data.media.verification import VerificationReport, compare, remark
 
 REPORT = VerificationReport(
     (

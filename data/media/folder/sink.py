@@ -27,9 +27,9 @@ from freezeframe.data.media.files.work_folder import WorkFolder
 from freezeframe.data.media.photo.encode import ENCODERS
 from freezeframe.data.media.photo.files import encode_photo
 from freezeframe.data.media.photo.photo import EXIF_TRANSPOSE, PhotoPicture, to_photo
+from freezeframe.data.media.verification import VerificationReport
 from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.types import Frame, Source
-from freezeframe.data.verification import VerificationReport
 
 from .verify import ExpectedFolder, verify_folder
 

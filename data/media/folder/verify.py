@@ -9,9 +9,9 @@ from pathlib import Path
 
 from freezeframe.data.color import HLG, PQ, UNSPECIFIED
 from freezeframe.data.media.photo.decode import decode, display_size
+from freezeframe.data.media.verification import Check, VerificationReport, compare, remark
 from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.types import Source
-from freezeframe.data.verification import Check, VerificationReport, compare, remark
 
 _SRGB_PRIMARIES = (1, UNSPECIFIED)
 

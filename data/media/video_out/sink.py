@@ -20,8 +20,8 @@ from freezeframe.data.media.files.error_translation import translate_write_error
 from freezeframe.data.media.files.fingerprint import check_unchanged
 from freezeframe.data.media.files.publish import Claim, claim
 from freezeframe.data.media.files.suffixes import CONTAINERS
+from freezeframe.data.media.verification import VerificationReport
 from freezeframe.data.types import Frame, Source
-from freezeframe.data.verification import VerificationReport
 
 from .encoder_choice import Codec
 from .muxer import mux

@@ -13,9 +13,9 @@ import av
 
 from freezeframe.data.color import FULL
 from freezeframe.data.errors import UnreadableMedia
+from freezeframe.data.media.verification import Check, VerificationReport, compare
 from freezeframe.data.media.video_in.decoder import Decoder
 from freezeframe.data.media.video_in.stream_info import VideoInfo, describe, open_container, video_stream
-from freezeframe.data.verification import Check, VerificationReport, compare
 
 from .encoder_choice import mastering_values
 from .stream_digest import Chapter, Span, StreamRecord, read_chapters, read_tags, same_tag

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from freezeframe.data.types import Cause
 from freezeframe.motion.diagnosis.diagnose import Diagnosis
-from freezeframe.pipeline.support.text_table import align_columns
-from freezeframe.pipeline.support.units import pluralize, suggest_min_blur
+from freezeframe.pipeline.support.text.table import align_columns
+from freezeframe.pipeline.support.text.units import pluralize, suggest_min_blur
 
 SCHEMA = 1  # version of the JSON file
 SECTIONS = 12  # largest number of rows of the table

@@ -23,12 +23,12 @@ from freezeframe.motion.camera.segmentation import segment_movers
 from freezeframe.motion.diagnosis.diagnose import diagnose
 from freezeframe.motion.diagnosis.plot import plot_diagnosis
 from freezeframe.pipeline.config import GateConfig, MeasureConfig, ShotConfig
-from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory, check_window_memory
 from freezeframe.pipeline.stages.first_pass import is_cut
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.gate import blur_threshold
 from freezeframe.pipeline.stages.measure import blurred_frames, measure
 from freezeframe.pipeline.stages.survey import Survey, survey
+from freezeframe.pipeline.support.limits.capacity import PHOTO_BYTES, check_memory, check_window_memory
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
 from .result import Probe, SampledFrame

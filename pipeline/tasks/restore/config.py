@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from freezeframe.data.errors import FreezeframeError
-from freezeframe.data.verification import VerificationReport
+from freezeframe.data.media.verification import VerificationReport
 from freezeframe.pipeline.config import BackendName, OutputConfig, Precision
-from freezeframe.pipeline.support.text_table import Status, align_columns, count_statuses
+from freezeframe.pipeline.support.text.table import Status, align_columns, count_statuses
 
 AUTO = "auto"
 SCHEMA = 1  # version of the JSON file

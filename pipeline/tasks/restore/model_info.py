@@ -22,7 +22,7 @@ from freezeframe.models.runtime.memory import bytes_per_pixel
 from freezeframe.models.runtime.timing_cache import cache_key
 from freezeframe.models.store import weights_cache
 from freezeframe.models.store.catalog import CATALOGUE, Release, find_release
-from freezeframe.pipeline.support.text_table import align_columns
+from freezeframe.pipeline.support.text.table import align_columns
 
 TIMING_SIZE_PX = 224  # side in pixels of the picture that is timed: a multiple of 7 and of 32
 TIMED_RUNS = 3  # timed runs after a warm-up run; the minimum counts

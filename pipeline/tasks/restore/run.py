@@ -28,7 +28,7 @@ from freezeframe.models.restorer.image_restorer import ImageRestorer, load_image
 from freezeframe.models.runtime.backends import RunLog
 from freezeframe.models.runtime.device import find_device, number_format
 from freezeframe.models.store.weights_cache import Weights, available, find, sha256_of
-from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, check_memory
+from freezeframe.pipeline.support.limits.capacity import PHOTO_BYTES, check_memory
 from freezeframe.pipeline.support.media import open_sink, open_source, versions
 from freezeframe.pipeline.support.output_paths import check_unique_outputs
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress

@@ -20,7 +20,7 @@ from freezeframe.data.media.files.lock import Lock
 from freezeframe.data.media.files.publish import Claim
 from freezeframe.data.media.files.suffixes import CONTAINERS
 from freezeframe.pipeline.config import Config
-from freezeframe.pipeline.support.deadline import Deadline
+from freezeframe.pipeline.support.limits.deadline import Deadline
 from freezeframe.pipeline.support.progress import ProgressCallback
 from freezeframe.pipeline.tasks.video import deblur_video
 

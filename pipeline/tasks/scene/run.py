@@ -25,7 +25,7 @@ from freezeframe.models.runtime.device import find_device
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.solvers.camera_poses import holdout_views, load_posed_images
 from freezeframe.pipeline.solvers.scene_fit import FittedShot, OnProgress, fit_shot, render_frame, run
-from freezeframe.pipeline.support.deadline import Deadline
+from freezeframe.pipeline.support.limits.deadline import Deadline
 from freezeframe.pipeline.support.media import open_sink, open_source, settings_key
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 from freezeframe.splatting.decision.feasibility import too_few_frames

@@ -19,7 +19,7 @@ from freezeframe.pipeline.stages.flows import ChainedFlows, Flows
 from freezeframe.pipeline.stages.fuse import fuse
 from freezeframe.pipeline.stages.fusion_network import run_fusion_network
 from freezeframe.pipeline.stages.measure import blur_weights, velocities
-from freezeframe.pipeline.support.deadline import DeadlineCheck, no_deadline
+from freezeframe.pipeline.support.limits.deadline import DeadlineCheck, no_deadline
 
 FRAMES_PER_BATCH = 4  # frames that are fused at once, in about ten times their memory
 

@@ -23,7 +23,7 @@ from freezeframe.pipeline.solvers.scene_fit import OnProgress, Shot, Shutter, re
 from freezeframe.pipeline.stages.first_pass import is_cut
 from freezeframe.pipeline.stages.flows import ESTIMATORS, FlowPair, Flows, adjacent_flows
 from freezeframe.pipeline.stages.survey import SURVEY_PARAMS
-from freezeframe.pipeline.support.deadline import Deadline, DeadlineCheck
+from freezeframe.pipeline.support.limits.deadline import Deadline, DeadlineCheck
 from freezeframe.pipeline.support.progress import ProgressCallback
 from freezeframe.splatting.io.colmap_worker import FrameOrder
 from freezeframe.splatting.io.nerf_datasets import PosedImages

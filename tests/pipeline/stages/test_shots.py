@@ -15,7 +15,8 @@ from torch import Tensor
 
 from freezeframe.data.types import Frame
 from freezeframe.pipeline.config import ShotConfig
-from freezeframe.pipeline.stages.shots import Window, frames_per_window, windows
+from freezeframe.pipeline.stages.shots import Window, windows
+from freezeframe.pipeline.support.limits.capacity import frames_per_window
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from benchmarks.release.reference import REFERENCE, pages
+from freezeframe.data.media.verification import Check, VerificationReport
 from freezeframe.data.types import Verdict
-from freezeframe.data.verification import Check, VerificationReport
 from freezeframe.pipeline.bench.run import Benchmark
 from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.support.report import Report, ShotLog

@@ -9,7 +9,7 @@ import pytest
 
 from freezeframe.data.types import Verdict
 from freezeframe.pipeline.support.extras import slow_notes
-from freezeframe.pipeline.support.summary import format_counts, format_plan, format_remarks
+from freezeframe.pipeline.support.text.summary import format_counts, format_plan, format_remarks
 
 
 def verdicts(action, count, *, reason="sharp enough", blur=0.0):

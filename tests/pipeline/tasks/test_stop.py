@@ -213,7 +213,7 @@ def test_the_clips_of_a_batch_end_with_it_and_a_rerun_does_them_all(batch, tmp_p
 def test_a_signal_after_the_work_changes_nothing():
     """After the work a signal changes nothing: no traceback, and the exit code of the work."""
     words = (
-        "import os, signal; from freezeframe.pipeline.commands.terminal import errors\n"
+        "import os, signal; from freezeframe.pipeline.commands.terminal.output import errors\n"
         "with errors(): print('done', flush=True)\n"
         "os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM)"
     )

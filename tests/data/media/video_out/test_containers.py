@@ -16,12 +16,12 @@ import pytest
 
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.photo.decode import decode
+from freezeframe.data.media.verification import VerificationReport
 from freezeframe.data.media.video_in.source import VideoSource, open_video
 from freezeframe.data.media.video_in.stream_info import ffmpeg_url, open_container
 from freezeframe.data.media.video_out.other_streams import packets_until
 from freezeframe.data.media.video_out.sink import VideoSink
 from freezeframe.data.media.video_out.stream_digest import same_tag
-from freezeframe.data.verification import VerificationReport
 
 MakeVideo = Callable[..., Path]
 Part = Callable[[Any], Callable[[], None]]

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
+from freezeframe.data.media.verification import VerificationReport
 from freezeframe.data.media.video_in.source import VideoSource, open_video
 from freezeframe.data.media.video_out.muxer import Track, mux
 from freezeframe.data.media.video_out.plan import Plan
 from freezeframe.data.media.video_out.sink import VideoSink
 from freezeframe.data.media.video_out.verify import ExpectedOutput, verify
-from freezeframe.data.verification import VerificationReport
 
 MakeVideo = Callable[..., Path]
 

@@ -19,7 +19,7 @@ from freezeframe.data.errors import NoScene
 from freezeframe.data.media.files.publish import claim
 from freezeframe.data.media.video_out.simple_writer import write_video
 from freezeframe.pipeline.config import Config
-from freezeframe.pipeline.support.deadline import Deadline
+from freezeframe.pipeline.support.limits.deadline import Deadline
 from freezeframe.pipeline.support.progress import null_progress
 from freezeframe.pipeline.tasks.scene.fallback import locked_job_folder, write_fallback
 from freezeframe.pipeline.tasks.scene.run import SceneCallbacks, rebuild

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from freezeframe.data.errors import NoScene
-
-from .progress import ProgressCallback
+from freezeframe.pipeline.support.progress import ProgressCallback
 
 DeadlineCheck = Callable[[], None]  # called before each unit of work; raises NoScene when time is up
 

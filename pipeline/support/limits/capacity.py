@@ -11,8 +11,6 @@ from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.models.runtime.memory import free_bytes
 from freezeframe.pipeline.config import ShotConfig
 
-from .shots import PIXEL_BYTES, frames_per_window
-
 RUNTIME_BYTES = 4 * 10**8  # bytes of compiled code, threads and weights
 PHOTO_BYTES = (
     100  # bytes per pixel of a photo that is restored or merged: linear, encoded, intermediate images
@@ -51,3 +49,13 @@ def frame_size(source: VideoSource | ImageFolderSource) -> tuple[int, int] | Non
     if isinstance(source, VideoSource):
         return source.info.height, source.info.width
     return display_size(source.images[0])
+
+
+PIXEL_BYTES = 48  # linear RGB 12, flow and confidence in both directions 24, velocity 8, mask of movers 4
+
+
+def frames_per_window(size: tuple[int, int], config: ShotConfig) -> int:
+    """Frames that a window may write so that its images and motion fit into `config.memory_mb`."""
+    height, width = size
+    buffer = config.memory_mb * 10**6 // (PIXEL_BYTES * height * width)
+    return int(min(config.max_frames, max(2, buffer - 2 * config.context)))

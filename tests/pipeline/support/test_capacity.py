@@ -16,8 +16,8 @@ from PIL import Image
 from freezeframe.data.errors import FreezeframeError, is_out_of_memory
 from freezeframe.data.media.photo.files import read_photo
 from freezeframe.models.runtime.memory import free_bytes
-from freezeframe.pipeline.commands.terminal import errors
-from freezeframe.pipeline.stages.capacity import PHOTO_BYTES, RUNTIME_BYTES, check_memory
+from freezeframe.pipeline.commands.terminal.output import errors
+from freezeframe.pipeline.support.limits.capacity import PHOTO_BYTES, RUNTIME_BYTES, check_memory
 from freezeframe.pipeline.tasks.probe.run import probe
 from freezeframe.pipeline.tasks.video import deblur_video
 

@@ -13,9 +13,9 @@ import pytest
 import typer
 
 from freezeframe.data.errors import UnreadableMedia
-from freezeframe.pipeline.commands import terminal
-from freezeframe.pipeline.commands.progress_bar import StageProgress
-from freezeframe.pipeline.support.units import format_clock, format_duration, pluralize, suggest_min_blur
+from freezeframe.pipeline.commands.terminal import output as terminal
+from freezeframe.pipeline.commands.terminal.progress_bar import StageProgress
+from freezeframe.pipeline.support.text.units import format_clock, format_duration, pluralize, suggest_min_blur
 
 
 def progress(**fields) -> StageProgress:
@@ -104,7 +104,7 @@ def test_a_failure_has_the_last_word(capsys):
 
 
 BAR = """
-from freezeframe.pipeline.commands import terminal
+from freezeframe.pipeline.commands.terminal import output as terminal
 with terminal.progress_bar("a.mp4") as advance:
     advance(0, 6, "measuring the shutter")
     advance(6, 6, "measuring the shutter")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freezeframe.pipeline.stages.budget import Budget, BudgetParams
+from freezeframe.pipeline.support.limits.budget import Budget, BudgetParams
 
 RAMP_START = 0.8
 blur_ratios = st.lists(st.floats(0, 10), min_size=1, max_size=40)

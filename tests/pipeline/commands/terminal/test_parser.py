@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from freezeframe import cli
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.pipeline.commands.clip_options import ClipOptions
-from freezeframe.pipeline.commands.parser import select_output
+from freezeframe.pipeline.commands.terminal.clip_options import ClipOptions
+from freezeframe.pipeline.commands.terminal.parser import select_output
 
 
 def commands(group=None, words=()):

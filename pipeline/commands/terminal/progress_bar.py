@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from freezeframe.pipeline.support.units import format_clock
+from freezeframe.pipeline.support.text.units import format_clock
 
 LOG_INTERVAL_S = 10.0  # seconds between two lines
 WIDTH, ROWS = 80, 24  # columns and rows of a terminal of unknown size

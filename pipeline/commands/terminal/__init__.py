@@ -1,0 +1,1 @@
+"""Options, parser, messages and progress bar of the commands. Imports no task."""

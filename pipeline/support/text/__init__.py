@@ -1,0 +1,1 @@
+"""Numbers, tables and summaries as text for a person."""
