@@ -27,6 +27,7 @@ Taps = Iterator[tuple[Tensor, Tensor]]
 
 @cache
 def has_numba() -> bool:
+    """Whether the compiled kernels can be used (extra `fast`)."""
     return find_spec("numba") is not None
 
 

@@ -34,7 +34,7 @@ def linear_lut(profile: bytes | None, depth: int) -> Lut:
 
 
 def encode_with_profile(image: Tensor, profile: bytes | None) -> Tensor:
-    """[3, H, W] signal in [0, 1] of [3, H, W] linear light, which is clipped to [0, 1]."""
+    """[3, H, W] signal in [0, 1] of [3, H, W] linear light, which is clipped to [0, 1]. Takes no gradient."""
     linear = image.detach().cpu().float().clamp(0, 1)
     curves = _curves(profile)
     if curves is None:

@@ -78,7 +78,7 @@ def test_verification_batch_restore_and_bench_match_their_schemas():
     validate("restore", {"restored": [restored.to_dict()]})
     row = {"psnr": 30.0}
     benchmark = Benchmark(
-        name="pairs", comparison="pixel by pixel", frames=1, rows={"input": row},
+        name="pairs", comparison="per_pixel", frames=1, rows={"input": row},
         sequences={"a": {"input": row}}, per_frame={"a": {"input": [row]}},
     )  # fmt: skip
     validate("bench", benchmark.to_dict())

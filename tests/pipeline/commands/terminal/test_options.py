@@ -9,7 +9,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freezeframe.pipeline.commands.terminal.output import options
+from freezeframe.pipeline.commands.terminal import options
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,8 @@ def test_what_is_printable_stays(capsys):
 def test_a_script_gets_the_very_bytes_of_a_name(encoding):
     """Also if standard output is strict and the name is not UTF-8."""
     code = (
-        "import os; from pathlib import Path; from freezeframe.pipeline.commands import terminal;"
+        "import os; from pathlib import Path;"
+        "from freezeframe.pipeline.commands.terminal import output as terminal;"
         "path = Path(os.fsdecode(b'caf\\xe9.mp4'));"
         "terminal.print_path(path); terminal.print_result(f'{path}: gr\\u00f6\\u00dfer')"
     )
