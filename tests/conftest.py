@@ -22,9 +22,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real clips, photos and blurry/sharp pairs; never committed, so absent from a plain checkout."""
-    if not SHARED.is_dir():
-        pytest.skip("the real clips and photos (../shared/data) are not here")
+    """Real clips, photos and blurry/sharp pairs; never committed, so absent from a plain checkout.
+
+    Without `../shared` the tests that need them are skipped. With it they fail where something is missing.
+    """
+    if not SHARED.parent.is_dir():
+        pytest.skip("the real clips and photos (../shared) are not here")
+    assert SHARED.is_dir(), f"{SHARED.parent} holds no data"
     return SHARED
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -19,7 +17,6 @@ from freezeframe.pipeline.training.restorer_task import (
     load_center,
 )
 
-PHOTOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "test" / "photos"
 LEAST = {
     "noise": 6.0, "shot": 4.0, "jpeg": 0.6, "motion": 2.5, "defocus": 2.5, "rain": 2.0, "haze": 2.0,
     "dark": 5.0, "mixed": 1.0,
@@ -32,10 +29,8 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def photos():
-    if not PHOTOS.is_dir():
-        pytest.skip(f"needs the held-out photographs in {PHOTOS}")
-    return [load_center(picture, 192) for picture in load_pictures(PHOTOS)]
+def photos(shared_data):
+    return [load_center(picture, 192) for picture in load_pictures(shared_data / "test" / "photos")]
 
 
 def test_the_file_is_that_of_its_card_and_fits():

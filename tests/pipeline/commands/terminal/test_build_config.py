@@ -8,8 +8,8 @@ import math
 import pytest
 
 from freezeframe.data.errors import FreezeframeError, UnwritableOutput
-from freezeframe.pipeline.commands.terminal.clip_options import ClipOptions
 from freezeframe.pipeline.commands.terminal import build_config as options
+from freezeframe.pipeline.commands.terminal.clip_options import ClipOptions
 from freezeframe.pipeline.config import Config, preset
 from freezeframe.pipeline.stages.gate import blur_threshold
 from freezeframe.pipeline.support.json_report import save_json
