@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export MYPYPATH = .pkg
 
-.PHONY: setup demo test slow check format lint layers types bench reference campaign clean
+.PHONY: setup demo unit test slow check format lint layers types bench reference campaign clean
 
 setup: $(READY)
 
@@ -22,6 +22,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/freezeframe demo $(if $(CLIP),--clip "$(CLIP)") --out out/demo
+
+# Under a minute: no media, no whole commands, no training.
+unit: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m unit -n auto --maxprocesses 8 --dist worksteal
 
 # Several tests at a time, each on one core; the slow ones have all cores to themselves.
 test: setup

@@ -57,7 +57,30 @@ def write_clip() -> Callable[..., Path]:
     return write
 
 
+# No unit tests: those with media files, and folders with whole commands, trainings, rendered scenes, timings.
+MEDIA = {"make_video", "write_clip", "shared_data", "whole_files", "wheel"}
+NOT_UNIT = (
+    *("campaigns", "contracts", "data/media/video_", "data/synthesis", "models/runtime", "models/nets/"),
+    *("motion/shutter", "motion/diagnosis", "pipeline/adaptation", "pipeline/bench", "pipeline/solvers"),
+    *("pipeline/tasks", "pipeline/training"),
+)
+ROOT = Path(__file__).parent
+
+
+def is_unit(item: pytest.Item) -> bool:
+    """Whether a test takes milliseconds: no media, no command, no training, no fit."""
+    if item.get_closest_marker("slow") or item.get_closest_marker("gpu"):
+        return False
+    place = item.path.relative_to(ROOT).as_posix()
+    return (
+        "/" in place and not place.startswith(NOT_UNIT) and not MEDIA & set(getattr(item, "fixturenames", ()))
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_unit(item):
+            item.add_marker(pytest.mark.unit)
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not gpu:
         return

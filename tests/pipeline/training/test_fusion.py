@@ -74,6 +74,7 @@ def run(photos, shards_folder, out, *, steps, init_weights=None, schedule=None):
     return weights, metrics
 
 
+@pytest.mark.slow
 def test_resuming_goes_on_to_the_bit(photos, shards, tmp_path):
     # The cosine decay depends on the number of steps: a constant learning rate makes runs comparable.
     constant = Schedule(warmup_steps=1, final_lr_ratio=1.0)
@@ -94,6 +95,7 @@ def test_the_best_weights_are_written_in_half_precision_and_read_back(photos, sh
     assert json.loads(line)["step"] == metrics[0]["step"] == 2
 
 
+@pytest.mark.slow
 def test_a_training_may_begin_where_another_ended(photos, shards, tmp_path):
     first, _ = run(photos, shards, tmp_path / "first", steps=30)
     weights, metrics = run(photos, shards, tmp_path / "second", steps=1, init_weights=first)

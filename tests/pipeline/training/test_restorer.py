@@ -81,6 +81,7 @@ def test_the_weights_are_recognised_and_restore(photos, tmp_path):
     assert set(metrics[0]) == {"step", "score", *KINDS}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_noise_is_learned_to_be_taken_away(photos, tmp_path):
     """A hundred and twenty steps on noise alone gain more than a decibel."""

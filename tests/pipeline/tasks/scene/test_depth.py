@@ -112,6 +112,7 @@ def run() -> Run:
     return command
 
 
+@pytest.mark.slow
 def test_gaussians_are_fitted_where_cameras_are_known(posed, tmp_path, run):
     out = tmp_path / "out"
     run("scene", posed, out, "--shutter", SHUTTER, "--steps", 8, "--gaussians", 400)

@@ -41,6 +41,7 @@ def blurred(scene: Scene) -> Tensor:
     return torch.stack([scene.blurred(float(k), shutter=SHUTTER) for k in range(COUNT)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "seed"), [("kodim01.png", 0), ("kodim08.png", 2), ("kodim19.png", 3)])
 def test_a_shaken_wall_is_registered_and_may_be_rebuilt(shared_data, name, seed):
     """Neighbours overlap by nine tenths; rotations predict the motion of the centre to 1.5 px."""
