@@ -32,7 +32,7 @@ def main() -> None:
         for name, gain in validator(network).items()
     }
     card_values = {
-        "name": "freezeframe multiframe",
+        "name": "freezeframe fusion",
         "parameters": sum(p.numel() for p in network.parameters()),
         "format": "bf16 safetensors",
         "trained": f"{args.hours:g} hours on one CPU core, see docs/model-cards/fusion.md",

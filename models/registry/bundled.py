@@ -15,10 +15,10 @@ from freezeframe.models.deblur import fusion_net, psf_estimator, refiner, shutte
 from freezeframe.models.store.state_dict import misfit, read_state
 from freezeframe.models.store.weights_cache import BUNDLED
 
-WEIGHTS = BUNDLED / "multiframe.safetensors"
+WEIGHTS = BUNDLED / "fusion.safetensors"
 CARD = WEIGHTS.with_suffix(".json")
 REFINER = WEIGHTS.with_name("refiner.safetensors")
-PSF_ESTIMATOR = WEIGHTS.with_name("blur.safetensors")
+PSF_ESTIMATOR = WEIGHTS.with_name("psf_estimator.safetensors")
 SHUTTER = WEIGHTS.with_name("shutter.safetensors")
 
 FusionInference = Callable[[Tensor], Tensor]
@@ -34,7 +34,7 @@ def read_network(path: Path) -> fusion_net.FusionNet:
     state = read_state(path)
     if not fusion_net.matches(state):
         raise UnreadableMedia(
-            f"{path}: holds no weights of the fusion network; name a file of `freezeframe train multiframe`"
+            f"{path}: holds no weights of the fusion network; name a file of `freezeframe train fusion`"
         )
     try:
         return fusion_net.load(state)
@@ -65,7 +65,7 @@ def read_psf_estimator(path: Path = PSF_ESTIMATOR) -> psf_estimator.PsfEstimator
         UnreadableMedia: Missing, damaged, or weights of another network.
     """
     estimator = psf_estimator.PsfEstimator()
-    _load_weights(estimator, path, "the PSF estimator; name a file of `freezeframe train blur`")
+    _load_weights(estimator, path, "the PSF estimator; name a file of `freezeframe train psf`")
     return estimator
 
 

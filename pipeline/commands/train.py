@@ -1,4 +1,4 @@
-"""The commands `freezeframe train multiframe`, `restorer`, `blur` and `shutter`."""
+"""The commands `freezeframe train fusion`, `restorer`, `psf` and `shutter`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Metrics = dict[str, float]
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Train a network: `multiframe`, `restorer`, `blur` or `shutter`.",
+    help="Train a network: `fusion`, `restorer`, `psf` or `shutter`.",
 )
 
 Photos = Annotated[Path, typer.Argument(help="Folder of photos and videos to crop training pictures from.")]
@@ -66,7 +66,7 @@ def _training_session(out: Path | None, output: Path | None, *, tensorboard: boo
 
 
 @app.command(cls=Command)
-def multiframe(
+def fusion(
     photos: Photos,
     out: OutputFolder = None,
     output_option: OutputOption = None,
@@ -157,7 +157,7 @@ def restorer(
 
 
 @app.command(cls=Command)
-def blur(
+def psf(
     photos: Photos,
     out: OutputFolder = None,
     output_option: OutputOption = None,

@@ -186,7 +186,7 @@ NetworkOption = Annotated[
     str,
     typer.Option(
         "--network", metavar="NAME", rich_help_panel=ADVANCED,
-        help="bundled, none (deconvolution only), or a weights file from `freezeframe train multiframe`.",
+        help="bundled, none (deconvolution only), or a weights file from `freezeframe train fusion`.",
     ),
 ]  # fmt: skip
 Adapt = Annotated[

@@ -167,7 +167,7 @@ def test_a_swinir_on_cells_is_not_taken_for_another():
 
 
 def test_the_command_says_what_it_lacks(tmp_path):
-    for name in ("restorer", "multiframe"):
+    for name in ("restorer", "fusion"):
         result = CliRunner().invoke(app, ["train", name, str(tmp_path / "none"), str(tmp_path / "out")])
         assert result.exit_code == 2
         assert "holds no photo" in result.output
