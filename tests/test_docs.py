@@ -49,6 +49,27 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(file), f"{target}: {file.name} has no such heading"
 
 
+ROOMS = "data|models|motion|splatting|pipeline|benchmarks|tests|docs"
+FILE = re.compile(rf"`((?:{ROOMS})/[\w/.-]+)`")
+MODULE = re.compile(rf"(?<![\w.])(?:freezeframe\.)?((?:{ROOMS})(?:\.[a-z_0-9]+)+)")
+TO_BE_WRITTEN = {"motion/flow/phase.py", "tests/motion/flow/test_phase.py"}  # by the reader of CONTRIBUTING
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name leads to a module, a package or what one of them holds."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file() or path.parent.with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_named_is_there(page):
+    prose = page.read_text()
+    files = {name for name in FILE.findall(prose) if "*" not in name} - TO_BE_WRITTEN
+    assert not [name for name in files if not (ROOT / name).exists()]
+    modules = {name for name in MODULE.findall(prose) if not name.endswith(".phase")}
+    assert not [name for name in modules if not is_there(name)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_heading_stands_over_nothing(page):
     prose = re.sub(r"```.*?```", "text", page.read_text(), flags=re.DOTALL)
