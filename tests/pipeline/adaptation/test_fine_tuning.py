@@ -68,6 +68,7 @@ def test_sharp_frames_and_motions_are_told_apart(frames_of):
     assert speeds == pytest.approx([12.0] * 2, abs=0.5)
 
 
+@pytest.mark.slow
 def test_a_lesson_is_the_sharp_frame_as_the_clip_would_have_blurred_it():
     """The network input shows the truth blurred along the motion, at the same position."""
     picture = bookshelf(128, 128, seed=2)

@@ -105,6 +105,7 @@ def test_a_training_may_begin_where_another_ended(photos, shards, tmp_path):
     assert all(torch.allclose(before[name], after[name], atol=2e-3, rtol=1e-2) for name in before)
 
 
+@pytest.mark.slow
 def test_a_network_can_learn_one_sample_by_heart(photos, shards, tmp_path):
     """Sixty steps on flat patches reduce the error."""
     _, metrics = run(photos, shards, tmp_path / "long", steps=60)

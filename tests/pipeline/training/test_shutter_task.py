@@ -30,6 +30,7 @@ def test_the_answer_asked_for_lies_around_the_truth():
     assert torch.allclose(targets @ torch.tensor(FRACTIONS), torch.tensor([0.3, 0.5, 0.74]), atol=5e-3)
 
 
+@pytest.mark.slow
 def test_a_batch_is_a_matter_of_its_step_and_can_be_learned(tmp_path):
     task = ShutterTask([], tmp_path, 4, 3, 0)
     batch = task.batch(2, rank=0)

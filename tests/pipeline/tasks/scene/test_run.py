@@ -151,6 +151,7 @@ def test_an_existing_folder_is_kept(clip, tmp_path):
     assert (tmp_path / "scene" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_is_taken_up_again(clip, tmp_path):
     options = SceneOptions(checkpoint_seconds=0.0)
     progresses: list[float] = []
@@ -220,6 +221,7 @@ def test_one_frame_is_no_scene(frames, tmp_path):
     delivered(one, tmp_path / "scene", reason="1 frame is too few")
 
 
+@pytest.mark.slow
 def test_a_fit_that_falls_apart_leaves_its_checkpoint_and_the_clip(clip, tmp_path, monkeypatch):
     original = Fit.render_exposure
 
