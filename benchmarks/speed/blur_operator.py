@@ -4,7 +4,7 @@ Each candidate runs in a process of its own, as numba reads NUMBA_SLP_VECTORIZE 
 turns, so that background load slows all of them alike; times are the best of several rounds. Halide needs an
 interpreter: python -m venv /tmp/halide && /tmp/halide/bin/pip install halide numpy
 
-Run: python -m benchmarks.speed.blur_operator [--halide /tmp/halide/bin/python] [--threads 1]
+Run: python -m benchmarks.speed.blur_operator [--halide HALIDE_VENV/bin/python] [--threads 1]
 """
 
 from __future__ import annotations
