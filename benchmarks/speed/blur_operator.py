@@ -2,7 +2,7 @@
 
 Each candidate runs in a process of its own, as numba reads NUMBA_SLP_VECTORIZE once. The processes take
 turns, so that background load slows all of them alike; times are the best of several rounds. Halide needs an
-interpreter: python -m venv /tmp/halide && /tmp/halide/bin/pip install halide numpy
+interpreter: python -m venv HALIDE_VENV && HALIDE_VENV/bin/pip install halide numpy
 
 Run: python -m benchmarks.speed.blur_operator [--halide HALIDE_VENV/bin/python] [--threads 1]
 """

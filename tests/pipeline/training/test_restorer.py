@@ -60,6 +60,7 @@ def run(photos, out, *, steps, batch_size=2, sampling=None):
     return train_restorer(photos, out, config=config, on_metrics=metrics.append), metrics
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_resuming_goes_on_to_the_bit(photos, tmp_path):
     run(photos, tmp_path / "whole", steps=4)

@@ -105,6 +105,7 @@ def test_the_compiled_kernels_compute_what_plain_torch_does(mode, what, count):
         assert (a.grad - b.grad).norm() < 1e-4 * a.grad.norm(), name
 
 
+@pytest.mark.slow
 def test_gradients_of_the_reference_pass_gradcheck():
     scene = random_scene(6, cameras=2, size=(10, 8), sigma_px=1.5)
     ks = scene[6]
