@@ -46,7 +46,7 @@ class Decoder:
     repeated in their place; without it the first loss raises.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913  # the file, its stream, and how this pass reads them
         self,
         path: Path,
         container: InputContainer,
