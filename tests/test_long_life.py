@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-# The first clips fill caches: kernels, graphs, pools. Then the size alternates between levels 4.5 MB apart, as
-# threads' arenas are returned or not (60 clips measured): the smallest size of several clips is compared.
+# The first clips fill caches: kernels, graphs, pools. Then the size alternates between levels 4.5 MB apart,
+# as arenas of threads are returned or not (measured on 60 clips): the smallest size of several counts.
 WARM, CLIPS, GROUP = 4, 16, 6
 GROWTH = 0.3  # MB per clip; traces of the network, which torch never forgets, were 4 MB each
 
