@@ -1,0 +1,54 @@
+"""Sharp frames of a fitted layer, and how well its re-blurred version explains what was recorded.
+
+Nothing here takes a gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from freezeframe.splatting.optim.losses import sqrt_encode
+
+from .fit import time_offsets
+from .layer import Crops, Layer, over_background
+
+KEPT_COVERAGE = 0.3  # mean coverage over the exposure up to which a part of the residual is kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerFrames:
+    """The crops with the layer as it was at the middle of each exposure."""
+
+    images: Tensor  # [T, 3, H, W] linear RGB
+    coverage: Tensor  # [T, H, W] mean alpha over the exposure, [0, 1]
+    residual: Tensor  # [T] RMS of the re-blurred layer, square roots of light, weighted by coverage
+    absent: Tensor  # [T] the same of the background without the layer
+
+
+@torch.no_grad()
+def composite(layer: Layer, crops: Crops) -> LayerFrames:
+    """Put the layer at the middle of each exposure over the background.
+
+    Where the layer covers a pixel for a part of the exposure only, the difference between the recorded and
+    the re-blurred frame stays: grain is kept, and the crop ends without a seam.
+    """
+    frames = range(len(crops.images))
+    sharp = layer.exposures(crops, frames, torch.zeros(1))
+    blurred = layer.exposures(crops, frames, time_offsets(layer, crops))
+    reblurred = over_background(blurred, crops.background)
+    coverage = torch.maximum(blurred[:, 3], sharp[:, 3])
+    kept = (1 - coverage / KEPT_COVERAGE).clamp(0, 1).square()[:, None]
+    images = over_background(sharp, crops.background) + kept * (crops.images - reblurred)
+    recorded = sqrt_encode(crops.images)
+    weight = (blurred[:, 3] * crops.weight).clamp(0, 1)
+
+    def rms(explanation: Tensor) -> Tensor:
+        error = (sqrt_encode(explanation) - recorded).square().mean(1) * weight
+        return (error.sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)).sqrt()
+
+    return LayerFrames(
+        images=images, coverage=coverage, residual=rms(reblurred), absent=rms(crops.background)
+    )
