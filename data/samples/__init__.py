@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Literal
+
+ClipName = Literal["handball", "sports"]
 
 BURST_LENGTH = 6
 
 
-def sample_clip() -> Path:
-    """Two and a half seconds of blurred sports, with sound. 640x360, 30 frames per second."""
-    return _path("sports.mp4")
+def sample_clip(name: ClipName = "sports") -> Path:
+    """A blurred clip with sound. 640x360, 30 frames per second.
+
+    `sports`: two and a half seconds of football under a panning camera. `handball`: half a second of one fast
+    player and a ball under a still camera.
+    """
+    return _path(f"{name}.mp4")
 
 
-def sample_truth() -> Path:
-    """The same frames without motion blur."""
-    return _path("sports_truth.mp4")
+def sample_truth(name: ClipName = "sports") -> Path:
+    """The frames of `sample_clip(name)` without motion blur."""
+    return _path(f"{name}_truth.mp4")
 
 
 def sample_burst() -> list[Path]:

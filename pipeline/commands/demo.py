@@ -1,4 +1,4 @@
-"""`freezeframe demo`: the sample clip and burst, deblurred."""
+"""`freezeframe demo`: the sample clips and burst, deblurred."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def demo(
     ] = Path("freezeframe-demo"),
     force: Force = False,
 ) -> None:
-    """Sharpen the sample clip and the sample burst of the package, and print the gain in PSNR and SSIM."""
+    """Sharpen the sample clips and the sample burst of the package, and print the gain in PSNR and SSIM."""
     with errors():
         from freezeframe.pipeline.tasks.demo import demo as run_demo
 

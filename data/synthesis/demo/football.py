@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from freezeframe.data.synthesis.scene2d.layered_scene import HomographyFunction, Layer, Matrix, Scene
@@ -23,8 +22,9 @@ from freezeframe.data.synthesis.scene2d.motion import (
 )
 from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas, boost_highlights
 
-from .player import HIP_TO_SOLE, Kit, runner
-from .stadium import ground
+from .figures import Player, figure, shadow
+from .player import Kit
+from .stadium import ground, pitch
 
 HEIGHT = 360.0
 MARGIN = 60.0  # units of world outside the nominal view, on each side
@@ -72,7 +72,8 @@ def sports_scene(width: int, height: int, *, seed: int, frames: int = 24) -> Sce
     rng = np.random.default_rng(seed)
     camera = _camera(rng, width=width, height=height)
     world = (camera.pan(frames) + camera.width + 2 * MARGIN, HEIGHT + 2 * MARGIN)
-    back = _background_layer(ground(rng, size=world, margin=MARGIN, scale=camera.scale), camera)
+    static = ground(rng, pitch, size=world, margin=MARGIN, scale=camera.scale)
+    back = _background_layer(static, camera)
     goal = _goal(camera, x=0.62 * camera.pan(min(frames, 60)) + 260)
     layers = (back, goal, *_players(rng, camera), *_ball(rng, camera))
     return Scene(layers=layers, size=(height, width))
@@ -121,63 +122,23 @@ def _players(rng: np.random.Generator, camera: PanningCamera) -> tuple[Layer, ..
     """A distant goalkeeper, an opponent slower than the camera, and a player tracked by it."""
     drift = smooth_noise(rng, size=26, rate=0.02)
     middle = camera.width / 2
-    keeper = _Player(kit=_KEEPER, track=lambda t: 640 + 5.0 * t, ground=236, size=0.62, stride_rate=0.028)
-    away_player = _Player(
+    keeper = Player(kit=_KEEPER, track=lambda t: 640 + 5.0 * t, ground=236, size=0.62, stride_rate=0.028)
+    away_player = Player(
         kit=_AWAY,
         track=lambda t: camera.pan(t) + middle + 170 - 4.2 * t,
         ground=288,
         size=0.95,
         stride_rate=0.05,
     )
-    home_player = _Player(
+    home_player = Player(
         kit=_HOME,
         track=lambda t: camera.pan(t) + middle - 40 + drift(t),
         ground=334,
         size=1.2,
         stride_rate=0.047,
     )
-    return (*_figure(keeper, camera), *_figure(away_player, camera), *_figure(home_player, camera))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Player:
-    """A player and their run."""
-
-    kit: Kit
-    track: ScalarFunction  # x in world units over time
-    ground: float  # y of the soles in world units
-    size: float  # world units per unit of the player
-    stride_rate: float  # strides (left and right) per frame interval
-
-
-def _figure(player: _Player, camera: PanningCamera) -> tuple[Layer, ...]:
-    """Layers of a runner and the shadow."""
-    track, ground, size, stride_rate = player.track, player.ground, player.size, player.stride_rate
-    phase = 2 * math.pi * stride_rate * float(player.kit.number)
-
-    def hips(t: float) -> Matrix:
-        bob = 3.0 * math.cos(2 * (2 * math.pi * stride_rate * t + phase))
-        position = translation(track(t), ground - size * (HIP_TO_SOLE - 6 + bob))
-        matrix: Matrix = camera.view(t) @ position @ zoom(size)
-        return matrix
-
-    shadow = _shadow(camera, track, ground=ground, radius=36 * size)
-    return (
-        shadow,
-        *runner(player.kit, hips, scale=camera.scale * size, stride_rate=stride_rate, phase=phase),
-    )
-
-
-def _shadow(camera: PanningCamera, track: ScalarFunction, *, ground: float, radius: float) -> Layer:
-    canvas = VectorCanvas(4 * radius, radius, camera.scale)
-    canvas.ellipse((2 * radius, radius / 2), (radius, radius / 6), (6, 16, 6, 130))
-    soft = np.asarray(cv2.GaussianBlur(canvas.texture(), (0, 0), radius * camera.scale / 8), np.float32)
-    placement = translation(-2 * radius, ground - radius / 2) @ canvas.pixel_to_unit()
-    return Layer(
-        texture=soft,
-        homography=_follow_camera(camera, lambda t: translation(track(t), 0) @ placement),
-        mover=True,
-    )
+    runs = (keeper, away_player, home_player)
+    return tuple(layer for run in runs for layer in figure(run, camera.view, scale=camera.scale))
 
 
 def _ball(rng: np.random.Generator, camera: PanningCamera) -> tuple[Layer, Layer]:
@@ -198,7 +159,7 @@ def _ball(rng: np.random.Generator, camera: PanningCamera) -> tuple[Layer, Layer
     ball = Layer(
         texture=texture, homography=_follow_camera(camera, lambda t: position(t) @ placement), mover=True
     )
-    return _shadow(camera, track, ground=332, radius=14), ball
+    return shadow(camera.view, track, ground=332, radius=14, scale=camera.scale), ball
 
 
 def _ball_canvas(scale: float) -> VectorCanvas:

@@ -1,8 +1,8 @@
-"""Static background of a football match: crowd, advertising boards, pitch."""
+"""Static background of a match: crowd, advertising boards, and a floor such as the football pitch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from freezeframe.data.synthesis.scene2d.motion import translation
 from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, VectorCanvas, add_grain
 
 Span = tuple[float, float]  # width and height in units
+Floor = Callable[[VectorCanvas, float], None]  # draws below a y, in units of the canvas
 
-_BOARDS, _PITCH = 136.0, 176.0  # units: y of the tops of boards and pitch
+_BOARDS, _FLOOR = 136.0, 176.0  # units: y of the tops of boards and floor
 _BOARD_WIDTH = 172.0
 _WORDS = ("FREEZE", "SHUTTER 1/250", "PHOTON & SONS", "KEEP THE LIGHT", "f/2.8", "NO BLUR", "24·25·30·60 FPS")
 _BOARD_COLOURS: Sequence[tuple[Colour, Colour]] = (
@@ -29,11 +30,11 @@ _SKINS: Sequence[Colour] = ((236, 190, 160), (214, 158, 120), (164, 112, 80), (1
 _HAIR: Sequence[Colour] = ((28, 22, 20), (74, 48, 30), (130, 96, 60), (176, 150, 110), (110, 110, 112))
 
 
-def ground(rng: np.random.Generator, *, size: Span, margin: float, scale: float) -> Layer:
+def ground(rng: np.random.Generator, floor: Floor, *, size: Span, margin: float, scale: float) -> Layer:
     """The static world as one texture, with `margin` units above and left of its origin."""
     width, height = size
     canvas = VectorCanvas(width, height, scale)
-    _pitch(canvas, margin + _PITCH)
+    floor(canvas, margin + _FLOOR)
     _crowd(canvas, rng, margin + _BOARDS)
     _boards(canvas, margin + _BOARDS)
     texture = add_grain(canvas.texture(), rng, strength=0.09, size=1.1 * max(scale, 0.75))
@@ -91,7 +92,8 @@ def _boards(canvas: VectorCanvas, top: float) -> None:
         canvas.text("freely licensed · rendered light · exact truth", (middle, top + 30.5), 6.2, ink)
 
 
-def _pitch(canvas: VectorCanvas, top: float) -> None:
+def pitch(canvas: VectorCanvas, top: float) -> None:
+    """Draw a football pitch below `top`."""
     canvas.box(0, top, (canvas.width, canvas.height - top), (58, 124, 52))
     depth = canvas.height - top
     for k in range(-8, int(canvas.width / 60) + 8):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from freezeframe.data.synthesis.degradations.sensor import add_poisson_gaussian_noise
 from freezeframe.data.synthesis.demo.bookshelf import bookshelf
 from freezeframe.data.synthesis.demo.football import sports_scene
+from freezeframe.data.synthesis.demo.handball import ball_position, handball_scene
 from freezeframe.data.synthesis.demo.handheld import handheld_scene
 from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Scene
 from freezeframe.data.synthesis.scene2d.motion import about, constant_velocity, rotation, translation, zoom
@@ -198,6 +199,30 @@ def test_the_match_moves_as_fast_as_documented():
         speed = scene.flow(t, t + 1).norm(dim=0)
         assert float(speed.max()) < 25
         assert float(speed.median()) > 4 / 0.7
+
+
+@pytest.fixture(scope="module")
+def handball():
+    return handball_scene(320, 180, seed=3)
+
+
+@pytest.mark.parametrize("t", [0.0, 6.0, 13.0])
+def test_only_player_and_ball_of_the_handball_scene_move(handball, t):
+    """A still camera; at 180 lines the trunk moves by 7.5 px, its mean over a stride within a third."""
+    flow, movers = handball.flow(t, t + 1), handball.movers(t)
+    assert float(flow[:, movers < 0.01].abs().max()) < 1e-3
+    assert 0.01 < float((movers > 0.5).float().mean()) < 0.04
+    assert 5 < float(flow[0][movers > 0.9].median()) < 10
+
+
+def test_the_ball_of_the_handball_scene_bounces_between_two_exposures():
+    """It moves by 20 to 30 px per frame interval at 360 lines, and turns once, upwards."""
+    places = np.array([ball_position(t / 20) for t in range(15 * 20)])
+    steps = np.diff(places, axis=0) * 20
+    assert 20 < np.linalg.norm(steps, axis=1).min() < np.linalg.norm(steps, axis=1).max() < 30
+    (bounce,) = np.flatnonzero((steps[:-1, 1] > 0) & (steps[1:, 1] < 0)) + 1
+    assert bounce / 20 % 1 == pytest.approx(0.5, abs=0.1)
+    assert places[:, 1].max() < 318, "above the floor"
 
 
 def test_the_same_seed_gives_the_same_light():
