@@ -19,10 +19,14 @@ from freezeframe.pipeline.bench.methods import read
 from .shot import ClipFormat
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-FEATURELESS = ("elem_Northern_Lights", "elem_Carmine_De_Fazio")
-FOLIAGE = ("elem_Disco_Sea_Eye_Ferns", "elem_Pablo_Garcia_Saldana", "kodim13", "kodim22")
+UNSUITABLE = (  # dark, or mostly out of focus
+    *("elem_Northern_Lights", "elem_Carmine_De_Fazio", "elem_Jairo_Alzate", "elem_Sam_Henderson"),
+    "elem_Pablo_Garcia_Saldana",
+)
+FOLIAGE = ("elem_Disco_Sea_Eye_Ferns", "kodim13", "kodim22")
 WATER = ("elem_Jonas_Nilsson_Lee", "kodim06", "kodim12", "kodim16", "elem_Rob_Bye", "kodim21")
 MIN_DENSITY = 1.5  # photograph pixels per frame pixel
+CANDIDATES = 4  # crops of a photograph, of which the one of most detail is taken
 MARGIN = 12  # pixels of background around what a steady pan shows, for camera shake
 
 
@@ -92,14 +96,22 @@ def _crop(rng: Generator, size: tuple[float, float], names: tuple[str, ...]) -> 
     ]
     picture = large[int(rng.integers(len(large)))]
     density = rng.uniform(MIN_DENSITY, _density(picture, size))
-    rows, columns = int(height * density), int(width * density)
-    top = int(rng.integers(picture.shape[0] - rows + 1))
-    left = int(rng.integers(picture.shape[1] - columns + 1))
-    crop = picture[top : top + rows, left : left + columns]
+    crop = detailed_crop(rng, picture, (int(height * density), int(width * density)))
     if density <= TEXTURE_SCALE:
         return crop
     small = (round(width * TEXTURE_SCALE), round(height * TEXTURE_SCALE))
     return np.asarray(cv2.resize(crop, small, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def detailed_crop(rng: Generator, picture: SrgbImage, size: tuple[int, int]) -> SrgbImage:
+    """The crop of most detail of a few random crops: parts of a photograph are out of focus, or sky."""
+    rows, columns = size
+    crops = []
+    for _ in range(CANDIDATES):
+        top = int(rng.integers(picture.shape[0] - rows + 1))
+        left = int(rng.integers(picture.shape[1] - columns + 1))
+        crops.append(picture[top : top + rows, left : left + columns])
+    return max(crops, key=lambda crop: float(np.abs(cv2.Laplacian(crop, cv2.CV_32F)).mean()))
 
 
 def _density(picture: SrgbImage, size: tuple[float, float]) -> float:
@@ -114,7 +126,7 @@ def photograph(rng: Generator, names: tuple[str, ...] = ()) -> SrgbImage:
 
 @cache
 def _photographs() -> dict[str, SrgbImage]:
-    """Landscape photographs by name, without those that show little.
+    """Landscape photographs by name, without the unsuitable ones.
 
     Raises:
         SystemExit: They are not here.
@@ -126,5 +138,5 @@ def _photographs() -> dict[str, SrgbImage]:
     return {
         name: picture
         for name, picture in pictures.items()
-        if picture.shape[1] > picture.shape[0] and name not in FEATURELESS
+        if picture.shape[1] > picture.shape[0] and name not in UNSUITABLE
     }

@@ -13,7 +13,14 @@ from freezeframe.data.synthesis.scene2d.layered_scene import HomographyFunction,
 from freezeframe.data.synthesis.scene2d.motion import rotation, translation, zoom
 from freezeframe.data.synthesis.scene2d.patterns import Generator
 
-from .backgrounds import CameraPath, panning_camera, photograph, photograph_layer, shaking_camera
+from .backgrounds import (
+    CameraPath,
+    detailed_crop,
+    panning_camera,
+    photograph,
+    photograph_layer,
+    shaking_camera,
+)
 from .figures import ball, person, racket
 from .shot import ClipFormat, Shot
 
@@ -40,7 +47,7 @@ def occluded(rng: Generator) -> Shot:
     """A compact mover that passes behind a post in the middle of its path."""
     clip, camera = draw_format(rng), CameraPath()
     movers = _compact_mover(rng, camera, clip)
-    return _shot(rng, camera, (*movers, _post(rng, clip.size)), clip)
+    return _shot(rng, camera, (*movers, _post(rng, movers[0], clip)), clip)
 
 
 def runner_still(rng: Generator) -> Shot:
@@ -143,19 +150,19 @@ def _spun(rng: Generator, motion: HomographyFunction, most: float) -> Homography
     return lambda t: motion(t) @ rotation(start + rate * t)
 
 
-def _post(rng: Generator, size: tuple[int, int]) -> Layer:
-    """A static post with the texture of a photograph, from top to bottom of the frame."""
-    width, height = int(rng.uniform(14, 30)), size[0] + 8
-    picture = photograph(rng)
+def _post(rng: Generator, mover: Layer, clip: ClipFormat) -> Layer:
+    """A static post with the texture of a photograph, where the mover is in the middle third of the clip."""
+    width, height = int(rng.uniform(14, 30)), clip.size[0] + 8
+    x = float(mover.corners(clip.frames * rng.uniform(0.35, 0.65)).mean(0)[0])
+    picture, wide = photograph(rng), width * TEXTURE_SCALE
     rows = min(picture.shape[0], height * TEXTURE_SCALE)
-    left = int(rng.integers(picture.shape[1] - rows // 4))
-    crop = picture[:rows, left : left + width * TEXTURE_SCALE]
-    crop = np.asarray(cv2.resize(crop, (width * TEXTURE_SCALE, height * TEXTURE_SCALE)), np.uint8)
-    across = np.linspace(-1, 1, width * TEXTURE_SCALE)
+    crop = detailed_crop(rng, picture, (rows, wide))
+    crop = np.asarray(cv2.resize(crop, (wide, height * TEXTURE_SCALE)), np.uint8)
+    across = np.linspace(-1, 1, wide)
     shaded = np.asarray(crop * (1 - 0.6 * across**2)[:, None], np.uint8)  # a cylinder
     cover = np.ones(shaded.shape[:2], np.float32)
     cover[:, :3] = cover[:, -3:] = 0
-    at = translation(size[1] / 2 + rng.uniform(-40, 40), -4) @ zoom(1 / TEXTURE_SCALE)
+    at = translation(x - width / 2, -4) @ zoom(1 / TEXTURE_SCALE)
     return Layer(texture=premultiply(shaded, cover), homography=lambda t: at)
 
 

@@ -21,7 +21,7 @@ from freezeframe.data.synthesis.scene2d.motion import (
 from freezeframe.data.synthesis.scene2d.patterns import Generator
 from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas
 
-from .backgrounds import FOLIAGE, WATER, CameraPath, photograph, photograph_layer
+from .backgrounds import FOLIAGE, WATER, CameraPath, detailed_crop, photograph, photograph_layer
 from .fast import LARGE, MEDIUM, SMALL, draw_format, draw_frames, path
 from .figures import person
 from .shot import ClipFormat, Shot
@@ -45,8 +45,8 @@ def crowd(rng: Generator) -> Shot:
 
 def trees(rng: Generator) -> Shot:
     """Patches of foliage that sway a few pixels."""
-    layers = tuple(_branch(rng, SMALL) for _ in range(int(rng.integers(6, 11))))
-    return _shot(rng, layers, size=SMALL, names=FOLIAGE[2:])
+    layers = tuple(_branch(rng, SMALL) for _ in range(int(rng.integers(12, 19))))
+    return _shot(rng, layers, size=SMALL, names=FOLIAGE[1:])
 
 
 def water(rng: Generator) -> Shot:
@@ -129,13 +129,12 @@ def _branch(rng: Generator, size: tuple[int, int]) -> Layer:
     """A leafy patch that swings about its lower end."""
     radius = rng.uniform(20, 45)
     mask = _leaves(rng, blob(rng, radius))
-    picture = photograph(rng, FOLIAGE)
-    side = len(mask)
-    top = int(rng.integers(picture.shape[0] - side + 1))
-    left = int(rng.integers(picture.shape[1] - side + 1))
-    crop = picture[top : top + side, left : left + side]
+    picture, side = photograph(rng, FOLIAGE[:2]), len(mask)
+    if picture.shape[1] > 1200:  # reduced to detail as fine as that of the background
+        picture = np.asarray(cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    crop = detailed_crop(rng, picture, (side, side))
     x, y = rng.uniform(0, size[1]), rng.uniform(0.3 * size[0], size[0])
-    swing = smooth_noise(rng, size=2.5 / (2 * radius), rate=0.08)
+    swing = smooth_noise(rng, size=4 / (2 * radius), rate=0.08)
     placement = translation(0, -radius) @ zoom(1 / TEXTURE_SCALE) @ translation(-side / 2, -side / 2)
     return Layer(
         texture=premultiply(crop, mask),

@@ -21,7 +21,6 @@ from freezeframe.data.synthesis.scene2d.patterns import Generator
 from . import fast, negatives
 from .shot import Shot
 
-FPS = 25
 MIN_COVERAGE = 0.02  # of a pixel by a mover, at any time of the exposure
 _BASE_SEED = 77_000  # apart from the seeds of training and of the demo
 
