@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.scene2d.cutouts import PIXEL_SIGMA, TEXTURE_SCALE, premultiply
@@ -90,12 +91,12 @@ def _crop(rng: Generator, size: tuple[float, float], names: tuple[str, ...]) -> 
     """A random crop of the proportions of `size`, with up to `TEXTURE_SCALE` pixels per pixel of it."""
     height, width = size
     large = [
-        picture
-        for name, picture in _photographs().items()
-        if (not names or name in names) and _density(picture, size) >= MIN_DENSITY
+        name
+        for name, photo_size in _sizes().items()
+        if (not names or name in names) and _density(photo_size, size) >= MIN_DENSITY
     ]
-    picture = large[int(rng.integers(len(large)))]
-    density = rng.uniform(MIN_DENSITY, _density(picture, size))
+    picture = photograph(rng, tuple(large))
+    density = rng.uniform(MIN_DENSITY, _density(picture.shape[:2], size))
     crop = detailed_crop(rng, picture, (int(height * density), int(width * density)))
     if density <= TEXTURE_SCALE:
         return crop
@@ -114,19 +115,36 @@ def detailed_crop(rng: Generator, picture: SrgbImage, size: tuple[int, int]) -> 
     return max(crops, key=lambda crop: float(np.abs(cv2.Laplacian(crop, cv2.CV_32F)).mean()))
 
 
-def _density(picture: SrgbImage, size: tuple[float, float]) -> float:
-    return min(picture.shape[0] / size[0], picture.shape[1] / size[1])
+def _density(photo_size: tuple[int, ...], size: tuple[float, float]) -> float:
+    return min(photo_size[0] / size[0], photo_size[1] / size[1])
 
 
 def photograph(rng: Generator, names: tuple[str, ...] = ()) -> SrgbImage:
-    """One of the photographs, for textures."""
-    chosen = names or tuple(_photographs())
-    return _photographs()[chosen[int(rng.integers(len(chosen)))]]
+    """One of the photographs of these names, by default of all."""
+    chosen = names or tuple(_sizes())
+    return _picture(chosen[int(rng.integers(len(chosen)))])
+
+
+@lru_cache(maxsize=12)
+def _picture(name: str) -> SrgbImage:
+    return read(_files()[name])
 
 
 @cache
-def _photographs() -> dict[str, SrgbImage]:
-    """Landscape photographs by name, without the unsuitable ones.
+def _sizes() -> dict[str, tuple[int, int]]:
+    """Height and width of the landscape photographs by name, without the unsuitable ones."""
+    sizes = {}
+    for name, file in _files().items():
+        with Image.open(file) as header:
+            width, height = header.size
+        if width > height and name not in UNSUITABLE:
+            sizes[name] = (height, width)
+    return sizes
+
+
+@cache
+def _files() -> dict[str, Path]:
+    """All photographs by name.
 
     Raises:
         SystemExit: They are not here.
@@ -134,9 +152,4 @@ def _photographs() -> dict[str, SrgbImage]:
     files = sorted([*(DATA / "train").glob("*.webp"), *(DATA / "test" / "photos").glob("*.png")])
     if not files:
         raise SystemExit("needs the photographs in ../shared/data")
-    pictures = {file.name.split(".")[0]: read(file) for file in files}
-    return {
-        name: picture
-        for name, picture in pictures.items()
-        if picture.shape[1] > picture.shape[0] and name not in UNSUITABLE
-    }
+    return {file.name.split(".")[0]: file for file in files}

@@ -57,17 +57,22 @@ class MoverClip:
 
 
 def mover_clip(case: str, seed: int) -> MoverClip:
-    """Draw, render and record a clip.
+    """The clip of a case and a seed.
 
     Raises:
         ValueError: There is no such case.
     """
     shot, rng = draw_shot(case, seed)
+    return record(shot, rng, name=f"{case}_{seed:02d}", case=case)
+
+
+def record(shot: Shot, rng: Generator, *, name: str, case: str) -> MoverClip:
+    """Render a shot, and record it by a camera with little noise."""
     exposures = [exposure(shot, i) for i in range(shot.frames)]
     camera = Camera(shot=float(10 ** rng.uniform(-4.3, -3.4)), read=float(10 ** rng.uniform(-3.3, -2.8)))
     recorded = record_clip(exposures, camera, seed=int(rng.integers(2**31)))
     return MoverClip(
-        name=f"{case}_{seed:02d}",
+        name=name,
         case=case,
         frames=[srgb_to_linear(frame) for frame in recorded],
         sharp=[latent(shot, i) for i in range(shot.frames)],
