@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.accuracy import burst, flow, gopro_patches, heldout, known_motion, quality, scenes
+from benchmarks.movers import movers
 from benchmarks.speed import end_to_end, fusion_net, restorers, splatting
 
 PARTS = (
@@ -10,6 +11,7 @@ PARTS = (
     fusion_net,
     restorers,
     quality,
+    movers,
     heldout,
     gopro_patches,
     known_motion,

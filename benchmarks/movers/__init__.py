@@ -1,0 +1,1 @@
+"""Small fast movers in a sharp picture: rendered clips with known ground truth."""
