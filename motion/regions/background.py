@@ -19,6 +19,7 @@ class BackgroundConfig:
     spread_factor: float = 2.0  # width of the range on each side, in widths of the half of the frames
     spread_side: int = 9  # pixels over which the spread is averaged
     floor: int = 3  # code values of difference that are always noise
+    still: float = 0.35  # pixels that no frame of a window is shifted where the camera is still
     reach: int = 1  # pixels of the error of a registration, where the camera moves
     margin: float = 0.15  # of the sides: how much farther than its anchor a range reaches at most
     max_gain: float = 0.02  # change of contrast, and
@@ -44,10 +45,9 @@ class BackgroundRange:
         """
         if self.still:
             return self.lower, self.upper
-        into = matrix @ np.linalg.inv(self.origin)
-        flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}
-        lower = cv2.warpPerspective(self.lower, into, size[::-1], borderValue=0, **flags)
-        upper = cv2.warpPerspective(self.upper, into, size[::-1], borderValue=255, **flags)
+        into, (height, width) = matrix @ np.linalg.inv(self.origin), size
+        lower = cv2.warpPerspective(self.lower, into, (width, height), borderValue=0)
+        upper = cv2.warpPerspective(self.upper, into, (width, height), borderValue=255)
         return np.asarray(lower), np.asarray(upper)
 
 
@@ -73,7 +73,7 @@ def background_range(
         config: Tunables.
     """
     size = frames[anchor].shape
-    still = all(np.array_equal(matrix, np.eye(3)) for matrix in (*matrices, *block))
+    still = max(largest_shift(matrix, size) for matrix in (*matrices, *block)) < config.still
     if still:
         origin, registered = np.eye(3), list(frames)
     else:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .background import BackgroundConfig, background_range, equalise
+from .background import BackgroundConfig, background_range
 from .detection import DetectionConfig, detect
 from .linking import LinkConfig, Linker
-from .region_map import Array, RegionMap
+from .region_map import Array, Detection, RegionMap
 from .registration import CornerConfig, register
 
 
@@ -104,7 +104,7 @@ class RegionDetector:
         for index in [index for index in self._frames if index < oldest]:
             del self._frames[index]
 
-    def _detections(self, block: range) -> dict[int, list]:
+    def _detections(self, block: range) -> dict[int, list[Detection]]:
         config = self._config
         anchor = (block.start + block.stop) // 2
         window = self._window(anchor)

@@ -112,15 +112,16 @@ class Linker:
 
     def _cost(self, chain: _Chain, detection: Detection) -> float:
         """Below 1 where the detection may continue the chain."""
-        speed = float(np.linalg.norm(chain.velocity))
-        distance = float(np.linalg.norm(chain.predicted() - detection.centre))
-        allowed = self._tolerance(speed, chain.last) * (1 + 0.5 * chain.missed)
-        return distance / allowed if self._alike(chain.last, detection) else math.inf
+        x, y = chain.predicted().tolist()
+        distance = math.hypot(x - detection.centre[0], y - detection.centre[1])
+        speed = math.hypot(*chain.velocity.tolist())
+        allowed = max(self._config.tolerance * speed, self._slack(chain.last)) * (1 + 0.5 * chain.missed)
+        return distance / allowed if distance < allowed and self._alike(chain.last, detection) else math.inf
 
-    def _tolerance(self, speed: float, detection: Detection) -> float:
+    def _slack(self, detection: Detection) -> float:
+        """Pixels by which any prediction may be wrong."""
         side = max(detection.box.width, detection.box.height)
-        config = self._config
-        return max(config.tolerance_px, config.tolerance * speed, config.tolerance_side * side)
+        return max(self._config.tolerance_px, self._config.tolerance_side * side)
 
     def _alike(self, a: Detection, b: Detection) -> bool:
         limit = self._config.max_ratio
@@ -132,41 +133,44 @@ class Linker:
 
     def _start(self, free: Sequence[Detection]) -> list[Detection]:
         """Start chains from detections of three frames in steady motion; returns the others."""
-        triples = [
-            (cost, (i, j), k)
-            for j, middle in enumerate(self._loose[1])
-            for i, first in enumerate(self._loose[0])
-            if self._may_follow(first, middle)
-            for k, detection in enumerate(free)
-            if (cost := self._steadiness(first, middle, detection)) < 1
-        ]
         used: tuple[set[int], set[int], set[int]] = (set(), set(), set())
-        for _, (i, j), k in sorted(triples):
+        for _, i, j, k in sorted(self._triples(free)):
             if i in used[0] or j in used[1] or k in used[2]:
                 continue
-            chain = self._loose[0][i]
-            self._chains.append(
-                _Chain(
-                    detections=[chain.last, self._loose[1][j].last],
-                    background=[chain.background[0], self._loose[1][j].background[0]],
-                    path=np.vstack([chain.path, self._loose[1][j].path]),
-                )
+            first, middle = self._loose[0][i], self._loose[1][j]
+            chain = _Chain(
+                detections=[first.last, middle.last],
+                background=[first.background[0], middle.background[0]],
+                path=np.vstack([first.path, middle.path]),
             )
-            _append(self._chains[-1], free[k])
+            _append(chain, free[k])
+            self._chains.append(chain)
             for seen, number in zip(used, (i, j, k), strict=True):
                 seen.add(number)
         self._loose[1] = [chain for j, chain in enumerate(self._loose[1]) if j not in used[1]]
         return [detection for k, detection in enumerate(free) if k not in used[2]]
 
-    def _may_follow(self, first: _Chain, middle: _Chain) -> bool:
-        step = float(np.linalg.norm(middle.path[-1] - first.path[-1]))
-        return self._min_speed <= step <= self._max_speed and self._alike(first.last, middle.last)
-
-    def _steadiness(self, first: _Chain, middle: _Chain, detection: Detection) -> float:
-        step = middle.path[-1] - first.path[-1]
-        error = float(np.linalg.norm(middle.path[-1] + step - detection.centre))
-        allowed = self._tolerance(float(np.linalg.norm(step)), middle.last)
-        return error / allowed if self._alike(middle.last, detection) else math.inf
+    def _triples(self, free: Sequence[Detection]) -> list[tuple[float, int, int, int]]:
+        """Cost, and numbers of the first, second and third detection."""
+        if not (self._loose[0] and self._loose[1] and free):
+            return []
+        first, middle = (np.stack([chain.path[-1] for chain in row]) for row in self._loose)
+        steps = middle[None] - first[:, None]
+        speeds = np.linalg.norm(steps, axis=-1)
+        ends = np.array([detection.centre for detection in free])
+        errors = np.linalg.norm((middle[None] + steps)[:, :, None] - ends, axis=-1)
+        allowed = np.maximum(
+            self._config.tolerance * speeds,
+            [self._slack(chain.last) for chain in self._loose[1]],
+        )[..., None]
+        possible = (speeds >= self._min_speed) & (speeds <= self._max_speed)
+        numbers = np.argwhere(possible[..., None] & (errors < allowed)).tolist()
+        return [
+            (float(errors[i, j, k] / allowed[i, j, 0]), i, j, k)
+            for i, j, k in numbers
+            if self._alike(self._loose[0][i].last, self._loose[1][j].last)
+            and self._alike(self._loose[1][j].last, free[k])
+        ]
 
     def _close(self, chains: Iterable[_Chain]) -> None:
         for chain in chains:
