@@ -54,7 +54,7 @@ class Box:
         return self.gap(other) < 0
 
     def gap(self, other: Box) -> int:
-        """Pixels between the boxes along the axis where they are farther apart; negative where they overlap."""
+        """Pixels between the boxes, along the axis with the larger distance; negative where they overlap."""
         across = max(self.left, other.left) - min(self.right, other.right)
         down = max(self.top, other.top) - min(self.bottom, other.bottom)
         return max(across, down)

@@ -131,7 +131,7 @@ def _measure(part: _Part, frame: Array, lower: Array, upper: Array, *, index: in
         box=_tight(part, scale),
         centre=((x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5),
         area=area * scale**2,
-        contrast=float(difference.sum() / area),
+        contrast=float(weight.sum() / area),
     )
 
 

@@ -5,56 +5,34 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from .region_map import Array, Detection, Point, Track, project
+from .chains import Chain, MotionConfig, single_chains
+from .merging import merge_tracks
+from .region_map import Array, Detection, Track
+
+_HISTORY = 5  # frames whose single detections may still start a track
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkConfig:
-    """Tunables of the tracks. Speeds are relative to the background."""
+    """Tunables of the links."""
 
-    min_detections: int = 3
-    min_speed_px: float = 2.5  # pixels of the full frame per frame interval, and
-    min_speed_fraction: float = 0.004  # the same, of the height of the frame: the larger counts
-    max_speed_fraction: float = 0.15  # of the width of the frame
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    max_speed_fraction: float = 0.15  # of the width of the frame per frame interval
     tolerance: float = 0.35  # error of the predicted position, relative to the speed
     tolerance_side: float = 0.15  # the same, relative to the side of the mover
     tolerance_px: float = 3.0  # the same, pixels
-    max_ratio: float = 2.5  # of areas and of contrasts in consecutive frames
+    max_start_ratio: float = 2.5  # of areas and of contrasts of the detections that start a track
+    max_ratio: float = 4.0  # the same of those that continue it
     max_gap: int = 2  # frames without a detection
-    min_straightness: float = 0.7  # displacement over length of the path
-    max_roughness: float = 0.25  # median second difference of the positions over the median speed
+    max_hidden: int = 8  # frames in which a larger detection covers the mover
+    clutter_radius: float = 0.1  # of the width of the frame, in which detections by chance are counted
 
 
 _DEFAULT = LinkConfig()
-
-
-@dataclass(slots=True)
-class _Chain:
-    """A track that is being built. Positions are kept in the coordinates of the latest frame."""
-
-    detections: list[Detection]
-    background: list[Point]
-    path: Array  # [N, 2] the centres, moved with the background
-    missed: int = 0
-    velocity: Array = field(default_factory=lambda: np.zeros(2))
-
-    @property
-    def last(self) -> Detection:
-        return self.detections[-1]
-
-    def carry(self, matrix: Array) -> None:
-        """Move to the next frame."""
-        ends = project(matrix, np.vstack([self.path, self.path[-1] + self.velocity]))
-        self.path, self.velocity = ends[:-1], ends[-1] - ends[-2]
-        if not self.missed:
-            self.background.append((float(self.path[-1, 0]), float(self.path[-1, 1])))
-
-    def predicted(self) -> Array:
-        return np.asarray(self.path[-1] + (self.missed + 1) * self.velocity)
 
 
 class Linker:
@@ -62,159 +40,152 @@ class Linker:
 
     def __init__(self, size: tuple[int, int], *, config: LinkConfig = _DEFAULT) -> None:
         self._config = config
-        self._min_speed = max(config.min_speed_px, config.min_speed_fraction * size[0])
-        self._max_speed = config.max_speed_fraction * size[1]
-        self._chains: list[_Chain] = []
-        self._loose: list[list[_Chain]] = [[], []]  # single detections of the last two frames, oldest first
-        self._finished: list[_Chain] = []
+        self._width = size[1]
+        self._min_speed = config.motion.min_speed(size)
+        self._chains: list[Chain] = []
+        self._loose: list[list[Chain]] = [[] for _ in range(_HISTORY)]  # by frame, oldest first
+        self._finished: list[Chain] = []
 
-    def add(self, detections: Sequence[Detection], matrix: Array | None) -> None:
+    def add(self, detections: list[Detection], matrix: Array | None) -> None:
         """Add the next frame; `matrix` maps the previous frame to it, None at a cut."""
         if matrix is None:
             self._close(self._chains)
-            self._chains, self._loose = [], [[], []]
+            self._chains, self._loose = [], [[] for _ in range(_HISTORY)]
         else:
             for chain in itertools.chain(self._chains, *self._loose):
                 chain.carry(matrix)
-        free = self._extend(detections)
+        found = single_chains(detections, radius=self._config.clutter_radius * self._width)
+        free = self._extend(found)
         free = self._start(free)
-        self._loose = [self._loose[1], [_single(detection) for detection in free]]
+        self._loose = [*self._loose[1:], free]
 
     def finish(self) -> tuple[Track, ...]:
         """The tracks of all frames so far, in the order of their first frames."""
         self._close(self._chains)
         self._chains = []
         ordered = sorted(self._finished, key=lambda chain: chain.detections[0].index)
-        return tuple(
+        tracks = [
             Track(number=number, detections=tuple(c.detections), background=tuple(c.background))
             for number, c in enumerate(ordered)
-        )
+        ]
+        return merge_tracks(tracks)
 
-    def _extend(self, detections: Sequence[Detection]) -> list[Detection]:
+    def _extend(self, found: list[Chain]) -> list[Chain]:
         """Continue chains with the detections nearest to their predictions; returns the others."""
         pairs = [
             (cost, i, j)
             for i, chain in enumerate(self._chains)
-            for j, detection in enumerate(detections)
-            if (cost := self._cost(chain, detection)) < 1
+            for j, other in enumerate(found)
+            if (cost := self._cost(chain, other.last)) < math.inf
         ]
         matched = dict(_greedy(pairs))
         for i, chain in enumerate(self._chains):
             if i in matched:
-                _append(chain, detections[matched[i]])
+                chain.append(found[matched[i]])
             else:
                 chain.missed += 1
-        ended = [chain for chain in self._chains if chain.missed > self._config.max_gap]
-        self._close(ended)
-        self._chains = [chain for chain in self._chains if chain.missed <= self._config.max_gap]
+                chain.hidden += any(_covers(other.last, chain) for other in found)
+        self._close([chain for chain in self._chains if self._ended(chain)])
+        self._chains = [chain for chain in self._chains if not self._ended(chain)]
         taken = set(matched.values())
-        return [detection for j, detection in enumerate(detections) if j not in taken]
+        return [other for j, other in enumerate(found) if j not in taken]
 
-    def _cost(self, chain: _Chain, detection: Detection) -> float:
-        """Below 1 where the detection may continue the chain."""
-        x, y = chain.predicted().tolist()
+    def _ended(self, chain: Chain) -> bool:
+        return chain.missed - chain.hidden > self._config.max_gap or chain.hidden > self._config.max_hidden
+
+    def _cost(self, chain: Chain, detection: Detection) -> float:
+        """Infinite where the detection cannot continue the chain."""
+        x, y = chain.predicted()
         distance = math.hypot(x - detection.centre[0], y - detection.centre[1])
         speed = math.hypot(*chain.velocity.tolist())
         allowed = max(self._config.tolerance * speed, self._slack(chain.last)) * (1 + 0.5 * chain.missed)
-        return distance / allowed if distance < allowed and self._alike(chain.last, detection) else math.inf
+        difference = _difference(chain.last, detection)
+        if distance >= allowed or difference > math.log(self._config.max_ratio):
+            return math.inf
+        return distance / allowed + 0.3 * difference
 
     def _slack(self, detection: Detection) -> float:
         """Pixels by which any prediction may be wrong."""
         side = max(detection.box.width, detection.box.height)
         return max(self._config.tolerance_px, self._config.tolerance_side * side)
 
-    def _alike(self, a: Detection, b: Detection) -> bool:
-        limit = self._config.max_ratio
-        return (
-            max(a.area, b.area) <= limit * min(a.area, b.area)
-            and a.contrast * b.contrast > 0
-            and (max(abs(a.contrast), abs(b.contrast)) <= limit * min(abs(a.contrast), abs(b.contrast)))
-        )
-
-    def _start(self, free: Sequence[Detection]) -> list[Detection]:
+    def _start(self, free: list[Chain]) -> list[Chain]:
         """Start chains from detections of three frames in steady motion; returns the others."""
         used: tuple[set[int], set[int], set[int]] = (set(), set(), set())
         for _, i, j, k in sorted(self._triples(free)):
             if i in used[0] or j in used[1] or k in used[2]:
                 continue
-            first, middle = self._loose[0][i], self._loose[1][j]
-            chain = _Chain(
-                detections=[first.last, middle.last],
+            first, middle = self._loose[-2][i], self._loose[-1][j]
+            chain = Chain(
+                detections=list(first.detections),
+                path=first.path,
+                density=first.density,
                 background=[first.background[0], middle.background[0]],
-                path=np.vstack([first.path, middle.path]),
+                log_chance=first.log_chance,
             )
-            _append(chain, free[k])
+            chain.append(middle)
+            chain.append(free[k])
             self._chains.append(chain)
             for seen, number in zip(used, (i, j, k), strict=True):
                 seen.add(number)
-        self._loose[1] = [chain for j, chain in enumerate(self._loose[1]) if j not in used[1]]
-        return [detection for k, detection in enumerate(free) if k not in used[2]]
+        for row, seen in ((-2, used[0]), (-1, used[1])):
+            self._loose[row] = [chain for n, chain in enumerate(self._loose[row]) if n not in seen]
+        for chain in self._chains[len(self._chains) - len(used[0]) :]:
+            self._look_back(chain)
+        return [chain for k, chain in enumerate(free) if k not in used[2]]
 
-    def _triples(self, free: Sequence[Detection]) -> list[tuple[float, int, int, int]]:
+    def _triples(self, free: Sequence[Chain]) -> list[tuple[float, int, int, int]]:
         """Cost, and numbers of the first, second and third detection."""
-        if not (self._loose[0] and self._loose[1] and free):
+        rows = (self._loose[-2], self._loose[-1], free)
+        if not all(rows):
             return []
-        first, middle = (np.stack([chain.path[-1] for chain in row]) for row in self._loose)
+        first, middle, last = (np.stack([chain.path[-1] for chain in row]) for row in rows)
         steps = middle[None] - first[:, None]
         speeds = np.linalg.norm(steps, axis=-1)
-        ends = np.array([detection.centre for detection in free])
-        errors = np.linalg.norm((middle[None] + steps)[:, :, None] - ends, axis=-1)
-        allowed = np.maximum(
-            self._config.tolerance * speeds,
-            [self._slack(chain.last) for chain in self._loose[1]],
-        )[..., None]
-        possible = (speeds >= self._min_speed) & (speeds <= self._max_speed)
-        numbers = np.argwhere(possible[..., None] & (errors < allowed)).tolist()
+        errors = np.linalg.norm((middle[None] + steps)[:, :, None] - last, axis=-1)
+        slack = [self._slack(chain.last) for chain in rows[1]]
+        allowed = np.maximum(self._config.tolerance * speeds, slack)[..., None]
+        fast = (speeds >= self._min_speed) & (speeds <= self._config.max_speed_fraction * self._width)
+        limit = math.log(self._config.max_start_ratio)
         return [
             (float(errors[i, j, k] / allowed[i, j, 0]), i, j, k)
-            for i, j, k in numbers
-            if self._alike(self._loose[0][i].last, self._loose[1][j].last)
-            and self._alike(self._loose[1][j].last, free[k])
+            for i, j, k in np.argwhere(fast[..., None] & (errors < allowed)).tolist()
+            if _difference(rows[0][i].last, rows[1][j].last) < limit
+            and _difference(rows[1][j].last, rows[2][k].last) < limit
         ]
 
-    def _close(self, chains: Iterable[_Chain]) -> None:
+    def _look_back(self, chain: Chain) -> None:
+        """Add detections of the frames before the first, which fitted no steady motion by themselves."""
+        for row in range(-3, -_HISTORY - 1, -1):
+            expected = 2 * chain.path[0] - chain.path[1]
+            speed = float(np.linalg.norm(chain.path[1] - chain.path[0]))
+            allowed = max(self._config.tolerance * speed, self._slack(chain.detections[0]))
+            candidates = [
+                (float(np.linalg.norm(other.path[-1] - expected)), n)
+                for n, other in enumerate(self._loose[row])
+                if _difference(other.last, chain.detections[0]) < math.log(self._config.max_ratio)
+            ]
+            distance, number = min(candidates, default=(math.inf, 0))
+            if distance >= allowed:
+                return
+            chain.prepend(self._loose[row].pop(number))
+
+    def _close(self, chains: Iterable[Chain]) -> None:
         for chain in chains:
             del chain.background[len(chain.detections) - 1 :]
-            if self._moves(chain):
+            if chain.moves(self._config.motion, self._min_speed):
                 self._finished.append(chain)
 
-    def _moves(self, chain: _Chain) -> bool:
-        """Whether the chain is that of a fast mover: far, straight and smooth."""
-        config = self._config
-        if sum(not detection.predicted for detection in chain.detections) < config.min_detections:
-            return False
-        steps = np.diff(chain.path, axis=0)
-        lengths = np.linalg.norm(steps, axis=1)
-        far = float(np.linalg.norm(chain.path[-1] - chain.path[0]))
-        turns = np.linalg.norm(np.diff(steps, axis=0), axis=1)
-        return (
-            float(np.median(lengths)) >= self._min_speed
-            and far >= config.min_straightness * float(lengths.sum())
-            and float(np.median(turns)) <= config.max_roughness * float(np.median(lengths))
-        )
+
+def _difference(a: Detection, b: Detection) -> float:
+    """Logarithm of the ratio of areas or of contrasts, whichever is larger."""
+    return max(abs(math.log(a.area / b.area)), abs(math.log(a.contrast / b.contrast)))
 
 
-def _single(detection: Detection) -> _Chain:
-    return _Chain(detections=[detection], background=[], path=np.array([detection.centre]))
-
-
-def _append(chain: _Chain, detection: Detection) -> None:
-    """Add a detection, and predictions for the frames before it that had none."""
-    start, end = chain.path[-1], np.array(detection.centre)
-    count = chain.missed + 1
-    for k in range(1, count):
-        x, y = (start + (end - start) * k / count).tolist()
-        chain.path = np.vstack([chain.path, [x, y]])
-        dx, dy = x - chain.last.centre[0], y - chain.last.centre[1]
-        index = chain.last.index + 1
-        box = chain.last.box.shift(dx, dy)
-        chain.detections.append(replace(chain.last, index=index, centre=(x, y), box=box, predicted=True))
-        chain.background.append((x, y))
-    chain.path = np.vstack([chain.path, end])
-    chain.detections.append(detection)
-    chain.missed = 0
-    step = chain.path[-1] - chain.path[-2]
-    chain.velocity = step
+def _covers(detection: Detection, chain: Chain) -> bool:
+    """Whether a detection larger than the mover is where it is expected."""
+    (x, y), box = chain.predicted(), detection.box
+    return detection.area > chain.last.area and box.left <= x < box.right and box.top <= y < box.bottom
 
 
 def _greedy(pairs: Iterable[tuple[float, int, int]]) -> Iterable[tuple[int, int]]:

@@ -23,7 +23,7 @@ class Detection:
     box: Box
     centre: Point  # centroid of the blurred silhouette
     area: float  # pixels of the blurred silhouette
-    contrast: float  # code values: signed mean difference from the background
+    contrast: float  # code values: mean absolute difference from the background
     predicted: bool = False  # not seen in this frame: interpolated along the track
 
 
