@@ -22,7 +22,7 @@ class MotionConfig:
     min_speed_fraction: float = 0.004  # the same, of the height of the frame: the larger counts
     min_straightness: float = 0.7  # displacement over length of the path
     max_roughness: float = 0.6  # median second difference of the positions over the median speed
-    max_false_alarms: float = 0.01  # expected number of such chains by chance, per frame
+    max_false_alarms: float = 1e-4  # expected number of such chains by chance, per frame
 
     def min_speed(self, size: tuple[int, int]) -> float:
         """Pixels per frame interval in a frame of `size` (H, W)."""

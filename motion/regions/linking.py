@@ -178,8 +178,8 @@ class Linker:
 
 
 def _difference(a: Detection, b: Detection) -> float:
-    """Logarithm of the ratio of areas or of contrasts, whichever is larger."""
-    return max(abs(math.log(a.area / b.area)), abs(math.log(a.contrast / b.contrast)))
+    """Logarithm of the ratio of areas, or less of contrasts, which depend on the background as well."""
+    return max(abs(math.log(a.area / b.area)), 0.6 * abs(math.log(a.contrast / b.contrast)))
 
 
 def _covers(detection: Detection, chain: Chain) -> bool:
