@@ -19,9 +19,11 @@ class MotionConfig:
 
     min_detections: int = 3
     min_speed_px: float = 2.5  # pixels of the full frame per frame interval, and
-    min_speed_fraction: float = 0.004  # the same, of the height of the frame: the larger counts
+    min_speed_fraction: float = 0.005  # the same, of the height of the frame: the larger counts
     min_straightness: float = 0.7  # displacement over length of the path
     max_roughness: float = 0.6  # median second difference of the positions over the median speed
+    min_significance: float = 2.0  # median: contrast over half the width of the background's range
+    max_predicted: float = 0.35  # fraction of the frames without a detection
     max_false_alarms: float = 1e-4  # expected number of such chains by chance, per frame
 
     def min_speed(self, size: tuple[int, int]) -> float:
@@ -81,18 +83,20 @@ class Chain:
         self.background.insert(0, other.background[0])
 
     def moves(self, config: MotionConfig, min_speed: float) -> bool:
-        """Whether the chain is that of a fast mover: far, straight, smooth, and hardly by chance."""
-        if sum(not detection.predicted for detection in self.detections) < config.min_detections:
+        """Whether the chain is that of a fast mover: distinct, far, straight, and hardly by chance."""
+        seen = [detection for detection in self.detections if not detection.predicted]
+        if len(seen) < max(config.min_detections, (1 - config.max_predicted) * len(self.detections)):
             return False
         steps = np.diff(self.path, axis=0)
         lengths = np.linalg.norm(steps, axis=1)
-        far = float(np.linalg.norm(self.path[-1] - self.path[0]))
+        speed, far = float(np.median(lengths)), float(np.linalg.norm(self.path[-1] - self.path[0]))
         turns = np.linalg.norm(np.diff(steps, axis=0), axis=1)
         return (
-            self.log_chance < math.log(config.max_false_alarms)
-            and float(np.median(lengths)) >= min_speed
+            speed >= min_speed
             and far >= config.min_straightness * float(lengths.sum())
-            and float(np.median(turns)) <= config.max_roughness * float(np.median(lengths))
+            and float(np.median(turns)) <= config.max_roughness * speed
+            and float(np.median([d.significance for d in seen])) >= config.min_significance
+            and self.log_chance < math.log(config.max_false_alarms)
         )
 
     def _add_chance(self, error: float | None, step: float, density: float) -> None:

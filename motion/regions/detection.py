@@ -18,10 +18,11 @@ class DetectionConfig:
 
     seed: int = 5  # code values outside the range of the background, at least once per detection
     min_area: int = 4
-    max_area_fraction: float = 0.08  # of the frame: larger parts are no small movers
+    max_area_fraction: float = 0.12  # of the frame: larger parts are no small movers
     max_frame_fraction: float = 0.25  # of the frame: more unexplained pixels are no movers, but a flash
     gap: int = 3  # pixels between parts of one mover
     gap_fraction: float = 0.3  # the same, relative to the smaller part
+    max_gap: int = 16
     max_count: int = 64  # detections per frame, the strongest
 
 
@@ -98,7 +99,7 @@ def _nearest(part: _Part, others: Sequence[_Part], config: DetectionConfig) -> _
     side = max(part.box.width, part.box.height)
     for other in others:
         smaller = min(side, max(other.box.width, other.box.height))
-        if part.box.gap(other.box) <= max(config.gap, config.gap_fraction * smaller) - 2:
+        if part.box.gap(other.box) <= min(max(config.gap, config.gap_fraction * smaller), config.max_gap) - 2:
             return other
     return None
 
@@ -126,12 +127,14 @@ def _measure(part: _Part, frame: Array, lower: Array, upper: Array, *, index: in
     x = float((weight.sum(0) * np.arange(box.width)).sum() / weight.sum()) + box.left
     y = float((weight.sum(1) * np.arange(box.height)).sum() / weight.sum()) + box.top
     area = float(part.mask.sum())
+    half_width = ((upper[window].astype(np.float32) - lower[window]) * part.mask).sum() / 2
     return Detection(
         index=index,
         box=_tight(part, scale),
         centre=((x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5),
         area=area * scale**2,
         contrast=float(weight.sum() / area),
+        significance=float(weight.sum() / max(half_width, area)),
     )
 
 

@@ -21,7 +21,7 @@ class LinkConfig:
     """Tunables of the links."""
 
     motion: MotionConfig = field(default_factory=MotionConfig)
-    max_speed_fraction: float = 0.15  # of the width of the frame per frame interval
+    max_speed_fraction: float = 0.25  # of the longer side of the frame per frame interval
     tolerance: float = 0.35  # error of the predicted position, relative to the speed
     tolerance_side: float = 0.15  # the same, relative to the side of the mover
     tolerance_px: float = 3.0  # the same, pixels
@@ -29,7 +29,7 @@ class LinkConfig:
     max_ratio: float = 4.0  # the same of those that continue it
     max_gap: int = 2  # frames without a detection
     max_hidden: int = 8  # frames in which a larger detection covers the mover
-    clutter_radius: float = 0.1  # of the width of the frame, in which detections by chance are counted
+    clutter_radius: float = 0.1  # of the longer side of the frame, in which detections by chance are counted
 
 
 _DEFAULT = LinkConfig()
@@ -40,7 +40,7 @@ class Linker:
 
     def __init__(self, size: tuple[int, int], *, config: LinkConfig = _DEFAULT) -> None:
         self._config = config
-        self._width = size[1]
+        self._side = max(size)
         self._min_speed = config.motion.min_speed(size)
         self._chains: list[Chain] = []
         self._loose: list[list[Chain]] = [[] for _ in range(_HISTORY)]  # by frame, oldest first
@@ -54,7 +54,7 @@ class Linker:
         else:
             for chain in itertools.chain(self._chains, *self._loose):
                 chain.carry(matrix)
-        found = single_chains(detections, radius=self._config.clutter_radius * self._width)
+        found = single_chains(detections, radius=self._config.clutter_radius * self._side)
         free = self._extend(found)
         free = self._start(free)
         self._loose = [*self._loose[1:], free]
@@ -145,7 +145,7 @@ class Linker:
         errors = np.linalg.norm((middle[None] + steps)[:, :, None] - last, axis=-1)
         slack = [self._slack(chain.last) for chain in rows[1]]
         allowed = np.maximum(self._config.tolerance * speeds, slack)[..., None]
-        fast = (speeds >= self._min_speed) & (speeds <= self._config.max_speed_fraction * self._width)
+        fast = (speeds >= self._min_speed) & (speeds <= self._config.max_speed_fraction * self._side)
         limit = math.log(self._config.max_start_ratio)
         return [
             (float(errors[i, j, k] / allowed[i, j, 0]), i, j, k)

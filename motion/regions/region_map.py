@@ -24,6 +24,7 @@ class Detection:
     centre: Point  # centroid of the blurred silhouette
     area: float  # pixels of the blurred silhouette
     contrast: float  # code values: mean absolute difference from the background
+    significance: float  # contrast over half the width of the background's range
     predicted: bool = False  # not seen in this frame: interpolated along the track
 
 
