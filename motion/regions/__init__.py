@@ -1,0 +1,1 @@
+"""Small fast movers in a stream of frames: detection and tracks. May import `data` and `motion.flow`."""
