@@ -77,7 +77,7 @@ class Layer(nn.Module):
         return torch.sigmoid(self.shutter_logit)
 
     def colour_and_alpha(self) -> tuple[Tensor, Tensor]:
-        """Square roots of linear RGB, [3, h, w], and alpha, [1, h, w]; the outermost texels are transparent."""
+        """Square roots of linear RGB, [3, h, w], and alpha, [1, h, w], which is 0 at the border."""
         alpha = torch.sigmoid(self.texture_logits[3:])
         inside = torch.zeros_like(alpha)
         inside[:, 1:-1, 1:-1] = 1
@@ -123,9 +123,8 @@ class Layer(nn.Module):
         height, width = self.texture_logits.shape[1:]
         rows, columns = self.mesh_size
         motion = torch.cat([self.position, self.rotation, self.log_scale, self.deformation], dim=1)
-        states = hermite(times.flatten(), knots, motion, spline_slopes(knots) @ motion).unflatten(
-            0, times.shape
-        )
+        slopes = spline_slopes(knots) @ motion
+        states = hermite(times.flatten(), knots, motion, slopes).view(*times.shape, -1)
         position, angle, log_scale = states[..., :2], states[..., 2], states[..., 3]
         deformation = states[..., 4:].reshape(*times.shape, rows, columns, 2) / self.downscale
         half = (width / 2 + BORDER, height / 2 + BORDER)
