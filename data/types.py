@@ -26,6 +26,67 @@ Action = Literal["deblurred", "passthrough", "fallback"]  # result of the qualit
 Cause = Literal["none", "camera", "object", "defocus"]  # dominant cause of the blur in one frame
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Pixels of the full frame, half-open: columns [left, right), rows [top, bottom)."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def __post_init__(self) -> None:
+        if self.left >= self.right or self.top >= self.bottom:
+            raise ValueError(f"a box needs left < right and top < bottom, not {self}")
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    def slices(self, size: tuple[int, int]) -> tuple[slice, slice]:
+        """The rows and columns of the box in an array of `size` (H, W), which must hold all of it."""
+        if min(self.left, self.top) < 0 or self.bottom > size[0] or self.right > size[1]:
+            raise ValueError(f"{self} exceeds a picture of {size[1]}x{size[0]} pixels")
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def union(self, other: Box) -> Box:
+        """The smallest box that holds both."""
+        return Box(
+            left=min(self.left, other.left),
+            top=min(self.top, other.top),
+            right=max(self.right, other.right),
+            bottom=max(self.bottom, other.bottom),
+        )
+
+    def widen(self, margin: int, size: tuple[int, int]) -> Box:
+        """The box with `margin` pixels more on each side, inside a frame of `size` (H, W)."""
+        return Box(
+            left=max(0, self.left - margin),
+            top=max(0, self.top - margin),
+            right=min(size[1], self.right + margin),
+            bottom=min(size[0], self.bottom + margin),
+        )
+
+    def shift(self, dx: float, dy: float) -> Box:
+        """The box moved by whole pixels."""
+        x, y = round(dx), round(dy)
+        return Box(left=self.left + x, top=self.top + y, right=self.right + x, bottom=self.bottom + y)
+
+    def intersects(self, other: Box) -> bool:
+        """Whether the boxes share a pixel."""
+        return self.gap(other) < 0
+
+    def gap(self, other: Box) -> int:
+        """Pixels between the boxes, along the axis with the larger distance; negative where they overlap."""
+        across = max(self.left, other.left) - min(self.right, other.right)
+        down = max(self.top, other.top) - min(self.bottom, other.bottom)
+        return max(across, down)
+
+
 class Picture(Protocol):
     """A still image in the pixel format of its file: a decoded video frame or a photo."""
 
@@ -46,6 +107,17 @@ class Picture(Protocol):
         """The same format, bit depth and metadata with the pixels of `image`, [3, H, W] linear RGB."""
         ...
 
+    def linear_in(self, box: Box) -> Tensor:
+        """[3, h, w] the pixels of `linear` in a box. The cost is that of the box."""
+        ...
+
+    def with_linear_in(self, box: Box, image: Tensor, mask: Tensor) -> Picture:
+        """`with_linear` for the pixels of a box where `mask`, [h, w] bool, is true; `image` is [3, h, w].
+
+        All other samples stay as they are, bit for bit. A chroma sample changes if any of its pixels does.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
@@ -58,6 +130,10 @@ class Frame:
     def with_image(self, image: Tensor) -> Frame:
         """The same frame with the pixels of `image`, [3, H, W] linear RGB."""
         return replace(self, picture=self.picture.with_linear(image))
+
+    def with_box(self, box: Box, image: Tensor, mask: Tensor) -> Frame:
+        """The same frame with the pixels of `image`, [3, h, w] linear RGB, where `mask`, [h, w], is true."""
+        return replace(self, picture=self.picture.with_linear_in(box, image, mask))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from freezeframe.data.color import HLG, LINEAR, PQ, SRGB, ColorSpec, resolve_matrix, to_encoded, to_linear
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.video_in.chroma import downsample, upsample
-from freezeframe.data.media.video_in.frame_picture import VideoPicture, convert_format, planar_layout
+from freezeframe.data.media.video_in.frame_picture import VideoPicture, convert_format
+from freezeframe.data.media.video_in.planes import planar_layout
 
 CURVES = [1, 4, 5, 6, LINEAR, 14, SRGB, PQ, HLG]
 FORMATS = [
