@@ -53,6 +53,14 @@ def test_curves_are_undone_and_rise(transfer: int):
     torch.testing.assert_close(to_encoded(linear, transfer), signal, atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize("transfer", CURVES)
+def test_codes_brighter_than_white_have_finite_light(transfer: int):
+    """The largest code values of luma and Cb are a blue of 2.15."""
+    linear = to_linear(torch.linspace(1, 2.2, 1000), transfer)
+    assert linear.isfinite().all()
+    assert (linear.diff() >= 0).all()
+
+
 @pytest.mark.parametrize("curve", [to_linear, to_encoded])
 @pytest.mark.parametrize("transfer", CURVES)
 def test_gradients_pass_through_every_curve(curve, transfer: int):
