@@ -108,7 +108,7 @@ class Picture(Protocol):
         ...
 
     def linear_in(self, box: Box) -> Tensor:
-        """[3, h, w] the pixels of `linear` in a box. The cost is that of the box."""
+        """[3, h, w] the pixels of `linear` in a box, up to float32 rounding. The cost is that of the box."""
         ...
 
     def with_linear_in(self, box: Box, image: Tensor, mask: Tensor) -> Picture:

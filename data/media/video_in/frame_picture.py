@@ -106,12 +106,13 @@ class VideoPicture:
         rows, columns = box.shift(-outer.left, -outer.top).slices((outer.height, outer.width))
         decoded = self._signal_in(outer)
         light = to_linear(decoded, self.spec.transfer)
-        changed = torch.zeros(light.shape[1:], dtype=torch.bool)
-        changed[rows, columns] = mask.cpu()
-        light[:, changed] = image.detach()[:, mask].cpu().float()
+        inside = light[:, rows, columns]
+        inside.copy_(torch.where(mask.cpu(), image.detach().cpu().float(), inside))
+        changed = np.zeros(light.shape[1:], bool)
+        changed[rows, columns] = mask.cpu().numpy()
         frame = copy_of(self._planar())
         codes = _to_codes(_to_signal(light, decoded, self.spec), self.spec)
-        overwrite_codes(frame, outer, codes, changed.numpy())
+        overwrite_codes(frame, outer, codes, changed)
         return VideoPicture(frame, unmodified=False)
 
     def _planar(self) -> VideoFrame:
