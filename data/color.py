@@ -126,7 +126,7 @@ def to_linear_(signal: Tensor, transfer: int) -> Tensor:
     if transfer == LINEAR:
         return signal
     if transfer == PQ:
-        root = signal.pow_(1 / _M2)
+        root = signal.clamp_(max=1).pow_(1 / _M2)  # the formula has a pole at a signal of 1.99
         return ((root - _C1).clamp_(min=0) / (_C2 - _C3 * root)).pow_(1 / _M1).mul_(_PQ_PEAK)
     if transfer == HLG:
         high = ((signal - _HLG_C) / _HLG_A).exp_().add(_HLG_B).div_(12)

@@ -47,6 +47,12 @@ class Box:
     def height(self) -> int:
         return self.bottom - self.top
 
+    def slices(self, size: tuple[int, int]) -> tuple[slice, slice]:
+        """The rows and columns of the box in an array of `size` (H, W), which must hold all of it."""
+        if min(self.left, self.top) < 0 or self.bottom > size[0] or self.right > size[1]:
+            raise ValueError(f"{self} exceeds a picture of {size[1]}x{size[0]} pixels")
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
     def union(self, other: Box) -> Box:
         """The smallest box that holds both."""
         return Box(
@@ -101,6 +107,17 @@ class Picture(Protocol):
         """The same format, bit depth and metadata with the pixels of `image`, [3, H, W] linear RGB."""
         ...
 
+    def linear_in(self, box: Box) -> Tensor:
+        """[3, h, w] the pixels of `linear` in a box, up to float32 rounding. The cost is that of the box."""
+        ...
+
+    def with_linear_in(self, box: Box, image: Tensor, mask: Tensor) -> Picture:
+        """`with_linear` for the pixels of a box where `mask`, [h, w] bool, is true; `image` is [3, h, w].
+
+        All other samples stay as they are, bit for bit. A chroma sample changes if any of its pixels does.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
@@ -113,6 +130,10 @@ class Frame:
     def with_image(self, image: Tensor) -> Frame:
         """The same frame with the pixels of `image`, [3, H, W] linear RGB."""
         return replace(self, picture=self.picture.with_linear(image))
+
+    def with_box(self, box: Box, image: Tensor, mask: Tensor) -> Frame:
+        """The same frame with the pixels of `image`, [3, h, w] linear RGB, where `mask`, [h, w], is true."""
+        return replace(self, picture=self.picture.with_linear_in(box, image, mask))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .boxes import Box
+from freezeframe.data.types import Box
+
 from .region_map import Array, Detection
 
 

@@ -85,9 +85,7 @@ def warp_crop(crop: Array, matrix: Array, size: tuple[int, int]) -> tuple[Array,
         size: Height and width of the result.
     """
     shape = (size[1], size[0])
-    warped = cv2.warpPerspective(
-        crop, matrix, shape, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+    warped = cv2.warpPerspective(crop, matrix, shape, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     inside = np.ones(crop.shape[:2], np.uint8)
     seen = cv2.warpPerspective(inside, matrix, shape, flags=cv2.INTER_NEAREST)
     return np.asarray(warped), np.asarray(seen > 0)

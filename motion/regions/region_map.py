@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .boxes import Box
+from freezeframe.data.types import Box
 
 Array = NDArray[Any]
 Point = tuple[float, float]  # (x, y) pixels of the full frame

@@ -107,7 +107,9 @@ def chain(regions: RegionMap, source: int, target: int) -> Array:
 
 def _seen_from(frame: Frame, matrix: Array, box: Box, params: CropParams) -> tuple[Tensor, Tensor]:
     """A frame in the `box` of another one, [3, h, w], and where it is known, [h, w]."""
-    corners = np.array([[box.left, box.top], [box.right, box.top], [box.left, box.bottom], [box.right, box.bottom]])
+    corners = np.array(
+        [[box.left, box.top], [box.right, box.top], [box.left, box.bottom], [box.right, box.bottom]]
+    )
     there = project(np.linalg.inv(matrix), corners.astype(float))
     if np.abs(there - corners).max() < params.still_px:
         return frame.picture.linear_in(box), torch.ones(box.height, box.width, dtype=torch.bool)
@@ -116,7 +118,12 @@ def _seen_from(frame: Frame, matrix: Array, box: Box, params: CropParams) -> tup
     blank = torch.zeros(3, box.height, box.width), torch.zeros(box.height, box.width, dtype=torch.bool)
     if left >= width or top >= height or right <= 0 or bottom <= 0:
         return blank
-    part = Box(left=int(max(0, left)), top=int(max(0, top)), right=int(min(width, right)), bottom=int(min(height, bottom)))
+    part = Box(
+        left=int(max(0, left)),
+        top=int(max(0, top)),
+        right=int(min(width, right)),
+        bottom=int(min(height, bottom)),
+    )
     part = part.widen(params.warp_margin, frame.picture.size)
     into = _translation(-box.left, -box.top) @ matrix @ _translation(part.left, part.top)
     crop = frame.picture.linear_in(part).permute(1, 2, 0).contiguous().numpy()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from freezeframe.data.color import HLG, LINEAR, PQ, SRGB, ColorSpec, resolve_matrix, to_encoded, to_linear
 from freezeframe.data.errors import UnreadableMedia
 from freezeframe.data.media.video_in.chroma import downsample, upsample
-from freezeframe.data.media.video_in.frame_picture import VideoPicture, convert_format, planar_layout
+from freezeframe.data.media.video_in.frame_picture import VideoPicture, convert_format
+from freezeframe.data.media.video_in.planes import planar_layout
 
 CURVES = [1, 4, 5, 6, LINEAR, 14, SRGB, PQ, HLG]
 FORMATS = [
@@ -50,6 +51,14 @@ def test_curves_are_undone_and_rise(transfer: int):
     assert (linear.diff() >= 0).all()
     # Float32 has seven digits; PQ uses three of them for its range of five powers of ten.
     torch.testing.assert_close(to_encoded(linear, transfer), signal, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("transfer", CURVES)
+def test_codes_brighter_than_white_have_finite_light(transfer: int):
+    """The largest code values of luma and Cb are a blue of 2.15."""
+    linear = to_linear(torch.linspace(1, 2.2, 1000), transfer)
+    assert linear.isfinite().all()
+    assert (linear.diff() >= 0).all()
 
 
 @pytest.mark.parametrize("curve", [to_linear, to_encoded])

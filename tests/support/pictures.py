@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freezeframe.data.types import Frame
+from freezeframe.data.types import Box, Frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,14 @@ class LinearPicture:
 
     def with_linear(self, image: Tensor) -> LinearPicture:
         return LinearPicture(image)
+
+    def linear_in(self, box: Box) -> Tensor:
+        return self.image[:, *box.slices(self.size)]
+
+    def with_linear_in(self, box: Box, image: Tensor, mask: Tensor) -> LinearPicture:
+        copy = self.image.clone()
+        copy[:, *box.slices(self.size)][:, mask] = image[:, mask]
+        return LinearPicture(copy)
 
 
 def frames_of(images: Tensor) -> tuple[Frame, ...]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from freezeframe.data.types import Picture
+from freezeframe.data.types import Box, Picture
 
 from .exif import with_dimensions
 from .icc_curve import Lut, encode_with_profile, linear_lut
@@ -67,9 +67,11 @@ class PhotoPicture:
 
     def linear(self) -> Tensor:
         """[3, H, W] linear float32 RGB in the primaries of the photo's own profile."""
-        lut = _lut(self.profile, self.depth)
-        planes = [lut[channel][self.pixels[..., channel]] for channel in range(3)]
-        return torch.from_numpy(np.stack(planes))
+        return self._to_linear(self.pixels)
+
+    def linear_in(self, box: Box) -> Tensor:
+        """[3, h, w] the pixels of `linear` in a box."""
+        return self._to_linear(self.pixels[box.slices(self.size)])
 
     def luma(self) -> Tensor:
         """[H, W] uint8: BT.601 luma of the code values."""
@@ -88,6 +90,19 @@ class PhotoPicture:
         alpha = None if self.alpha is None else cv2.resize(self.alpha, (width, height))
         exif = with_dimensions(self.exif, height=height, width=width)
         return replace(self, pixels=pixels, alpha=alpha, exif=exif, file=None)
+
+    def with_linear_in(self, box: Box, image: Tensor, mask: Tensor) -> PhotoPicture:
+        """`with_linear` for the pixels of a box where `mask`, [h, w] bool, is true; `image` is [3, h, w]."""
+        pixels = self.pixels.copy()
+        row = image[:, mask].unsqueeze(1)
+        pixels[box.slices(self.size)][mask.numpy(force=True)] = _quantize(
+            encode_with_profile(row, self.profile), self.depth
+        )[0]
+        return replace(self, pixels=pixels, file=None)
+
+    def _to_linear(self, pixels: Pixels) -> Tensor:
+        lut = _lut(self.profile, self.depth)
+        return torch.from_numpy(np.stack([lut[channel][pixels[..., channel]] for channel in range(3)]))
 
 
 def to_photo(picture: Picture) -> PhotoPicture:

@@ -14,7 +14,7 @@ import av
 import torch
 
 from freezeframe.data.errors import UnwritableOutput
-from freezeframe.data.media.video_in.frame_picture import Layout, planar_layout
+from freezeframe.data.media.video_in.planes import Layout, planar_layout
 
 Codec = Literal["h264", "hevc", "av1", "prores", "ffv1"]
 

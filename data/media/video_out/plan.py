@@ -15,7 +15,7 @@ import av
 from freezeframe.data.color import FULL
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.media.files.suffixes import CONTAINERS
-from freezeframe.data.media.video_in.frame_picture import planar_layout
+from freezeframe.data.media.video_in.planes import planar_layout
 from freezeframe.data.media.video_in.source import VideoSource
 from freezeframe.data.media.video_in.stream_info import VideoInfo, open_container
 from freezeframe.data.types import Picture, Source
