@@ -62,7 +62,8 @@ MEDIA = {"make_video", "write_clip", "shared_data", "whole_files", "wheel"}
 NOT_UNIT = (
     *("campaigns", "contracts", "data/media/video_", "data/synthesis", "models/runtime", "models/nets/"),
     *("motion/shutter", "motion/diagnosis", "pipeline/adaptation", "pipeline/bench", "pipeline/solvers"),
-    *("pipeline/stages", "pipeline/tasks", "pipeline/training"),
+    *("pipeline/stages", "pipeline/tasks", "pipeline/training", "splatting/layers/test_fit"),
+    "splatting/layers/test_composite",
 )
 ROOT = Path(__file__).parent
 

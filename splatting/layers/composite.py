@@ -23,7 +23,7 @@ class LayerFrames:
     """The crops with the layer as it was at the middle of each exposure."""
 
     images: Tensor  # [T, 3, H, W] linear RGB
-    coverage: Tensor  # [T, H, W] mean alpha over the exposure, [0, 1]
+    coverage: Tensor  # [T, H, W] alpha in [0, 1]: the larger of its mean over the exposure and its middle
     residual: Tensor  # [T] RMS of the re-blurred layer, square roots of light, weighted by coverage
     absent: Tensor  # [T] the same of the background without the layer
 
@@ -42,6 +42,7 @@ def composite(layer: Layer, crops: Crops) -> LayerFrames:
     coverage = torch.maximum(blurred[:, 3], sharp[:, 3])
     kept = (1 - coverage / KEPT_COVERAGE).clamp(0, 1).square()[:, None]
     images = over_background(sharp, crops.background) + kept * (crops.images - reblurred)
+    images = torch.where(coverage[:, None] > 0, images, crops.images)
     recorded = sqrt_encode(crops.images)
     weight = (blurred[:, 3] * crops.weight).clamp(0, 1)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from freezeframe.splatting.camera.curves import hermite, spline_slopes
 
@@ -86,9 +86,11 @@ class Layer(nn.Module):
     def resize(self, downscale: int) -> Layer:
         """The layer at another resolution."""
         height, width = (
-            round((side - 2) * self.downscale / downscale) + 2 for side in self.texture_logits.shape[1:]
+            round((side - 2) * self.downscale / downscale) for side in self.texture_logits.shape[1:]
         )
-        resized = interpolate(self.texture_logits.detach()[None], size=(height, width), mode="bilinear")[0]
+        inside = self.texture_logits.detach()[None, :, 1:-1, 1:-1]
+        resized = interpolate(inside, size=(height, width), mode="bilinear")
+        resized = pad(resized, (1, 1, 1, 1), mode="replicate")[0]
         layer = Layer(
             resized,
             self.position.detach(),
@@ -127,7 +129,7 @@ class Layer(nn.Module):
         states = hermite(times.flatten(), knots, motion, slopes).view(*times.shape, -1)
         position, angle, log_scale = states[..., :2], states[..., 2], states[..., 3]
         deformation = states[..., 4:].reshape(*times.shape, rows, columns, 2) / self.downscale
-        half = (width / 2 + BORDER, height / 2 + BORDER)
+        half = self._half_extent()
         x, y = torch.linspace(-half[0], half[0], columns), torch.linspace(-half[1], half[1], rows)[:, None]
         cos, sin = torch.cos(angle)[..., None, None], torch.sin(angle)[..., None, None]
         turned = torch.stack([cos * x + sin * y, cos * y - sin * x], dim=-1)
@@ -136,6 +138,14 @@ class Layer(nn.Module):
         return Mesh(
             position=(position - origin[:, None] + 0.5) / self.downscale - 0.5, nodes=nodes, half=half
         )
+
+    def _half_extent(self) -> tuple[float, float]:
+        """Half the width and height, pixels, of a mesh that holds the texture at all its angles."""
+        height, width = self.texture_logits.shape[1:]
+        cos, sin = torch.cos(self.rotation.detach()).abs(), torch.sin(self.rotation.detach()).abs()
+        scale = torch.exp(self.log_scale.detach())
+        across, down = scale * (cos * width + sin * height), scale * (cos * height + sin * width)
+        return float(across.max()) / 2 + BORDER, float(down.max()) / 2 + BORDER
 
 
 def over_background(exposure: Tensor, background: Tensor) -> Tensor:

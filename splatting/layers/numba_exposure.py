@@ -61,14 +61,13 @@ def cell_row(distance: Any, half: Any, nodes: int) -> Any:
 
 
 @inline
-def cell_of(mesh: Any, number: Any, fy: Any, width: int) -> Any:
+def cell_of(mesh: Any, number: Any, fy: Any, first: int, width: int) -> Any:
     """Cell `number` (n, j, i) of the mesh at instant n, along the row at the fraction `fy` of the cell."""
     n, j, i = number
     gw = mesh.nodes.shape[2]
     size = F(2) * mesh.half[0] / F(gw - 1)
     left = mesh.position[n, 0] - mesh.half[0] + F(i) * size
-    first = max(0, math.ceil(left))
-    last = min(width, math.ceil(left + size))
+    last = max(first, min(width, math.ceil(left + size)))
     nodes = mesh.nodes[n]
     u = nodes[j, i, 0] + fy * (nodes[j + 1, i, 0] - nodes[j, i, 0])
     v = nodes[j, i, 1] + fy * (nodes[j + 1, i, 1] - nodes[j, i, 1])
@@ -99,8 +98,10 @@ def _expose_row(texture: Any, mesh: Any, number: Any, row: Any) -> None:
         return
     j, fy = cell_row(distance, mesh.half[1], gh)
     x, out = texture.reshape(-1), row.reshape(-1)
+    first = max(0, math.ceil(mesh.position[n, 0] - mesh.half[0]))
     for i in range(gw - 1):
-        cell = cell_of(mesh, (n, j, i), fy, row.shape[0])
+        cell = cell_of(mesh, (n, j, i), fy, first, row.shape[0])
+        first = cell.last
         for column in range(cell.first, cell.last):
             fx = cell.fraction + F(column - cell.first) * cell.step
             u, v = cell.u + fx * cell.du, cell.v + fx * cell.dv
@@ -119,7 +120,7 @@ def expose_gradients(texture: Any, mesh: Any, upstream: Any, gradients: Any) -> 
         for n in range(block * count // blocks, (block + 1) * count // blocks):
             for y in range(upstream.shape[1]):
                 row = upstream[n // mesh.instants, y]
-                _row_gradients(texture, mesh, (n, y, block), row, gradients)
+                _row_gradients(texture, mesh, (n, y, np.intp(block)), row, gradients)
 
 
 @jit
@@ -133,8 +134,10 @@ def _row_gradients(texture: Any, mesh: Any, number: Any, upstream: Any, gradient
     j, fy = cell_row(distance, mesh.half[1], mesh.nodes.shape[1])
     x, g, by_x = texture.reshape(-1), upstream.reshape(-1), gradients.texture[block].reshape(-1)
     share = F(1) / F(mesh.instants)
+    first = max(0, math.ceil(mesh.position[n, 0] - mesh.half[0]))
     for i in range(mesh.nodes.shape[2] - 1):
-        cell = cell_of(mesh, (n, j, i), fy, upstream.shape[0])
+        cell = cell_of(mesh, (n, j, i), fy, first, upstream.shape[0])
+        first = cell.last
         # Sums of the gradients by u and v over the cell, and their first moments.
         su, sv, mu, mv = F(0), F(0), F(0), F(0)
         for column in range(cell.first, cell.last):
