@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 Action = Literal["deblurred", "passthrough", "fallback"]  # result of the quality gate for one frame
+Method = Literal["input", "layer", "flow"]  # explanation of a region: as recorded, a layer, deconvolution
 Cause = Literal["none", "camera", "object", "defocus"]  # dominant cause of the blur in one frame
 
 
@@ -217,6 +218,21 @@ class Motion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegionVerdict:
+    """Decision about one region of a frame: a mover that is blurred by its own motion."""
+
+    track: int  # number of the mover within the clip
+    box: Box  # pixels of the frame that may have changed
+    mover: Literal["object", "camera"]  # what moves
+    blur: float  # pixels; path of the centre during the exposure
+    direction: float  # radians; of the motion in the frame, 0 to the right, positive downwards
+    shutter: float  # exposure time over frame interval, as fitted
+    method: Method  # explanation that is shown
+    residual: float  # error of the re-blurred mover over that of the background without it
+    strength: float  # applied fraction of the correction, [0, 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Decision of the quality gate about one frame, with its reason."""
 
@@ -227,6 +243,7 @@ class Verdict:
     blur: float  # pixels; length of the strongest sustained blur in the input
     strength: float = 0.0  # applied fraction of the proposed change, [0, 1]
     metrics: Mapping[str, float] = field(default_factory=dict)
+    regions: tuple[RegionVerdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

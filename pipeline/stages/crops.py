@@ -15,6 +15,8 @@ from torch import Tensor
 from freezeframe.data.types import Box, Frame
 from freezeframe.motion.regions.plate import Plate, background_plate, warp_crop
 from freezeframe.motion.regions.region_map import Array, RegionMap, Track, project
+from freezeframe.pipeline.solvers.observation import Observation
+from freezeframe.pipeline.solvers.richardson_lucy import richardson_lucy
 from freezeframe.splatting.layers.layer import Crops
 from freezeframe.splatting.optim.losses import unsaturated_mask
 
@@ -28,6 +30,9 @@ class CropParams:
     max_frames: int = 11  # of them, evenly spread
     still_px: float = 0.3  # pixels: a smaller shift of a frame is none
     warp_margin: int = 4  # pixels around a crop that is warped
+    camera_blur_px: float = 1.0  # pixels: a shorter blur of the background is left as it is
+    background_steps: int = 15  # of Richardson-Lucy
+    background_step_size: float = 1.6  # its relaxation
 
 
 CROP_PARAMS = CropParams()
@@ -103,6 +108,54 @@ def chain(regions: RegionMap, source: int, target: int) -> Array:
         if step is not None:
             matrix = step.numpy() @ matrix
     return matrix if target >= source else np.linalg.inv(matrix)
+
+
+def sharpen_background(
+    crops: Crops, indices: Sequence[int], regions: RegionMap, shutter: float, *, params: CropParams = CROP_PARAMS
+) -> Tensor | None:
+    """The backgrounds of `crops` without the blur of the camera, [T, 3, H, W]; None where it stands still.
+
+    Args:
+        crops: Of frames `indices`.
+        indices: Numbers of consecutive frames.
+        regions: Motion of the camera.
+        shutter: Exposure time over frame interval.
+        params: Tunables.
+    """
+    vectors = [shutter * camera_velocity(regions, i, crop_box(crops, k)) for k, i in enumerate(indices)]
+    if max(float(each.norm(dim=0).max()) for each in vectors) < params.camera_blur_px:
+        return None
+    return torch.stack(
+        [
+            richardson_lucy(
+                background,
+                [Observation(linear=background, offset=None, blur_vector=each, weight=torch.ones_like(each[0]))],
+                steps=params.background_steps,
+                step_size=torch.full_like(each[0], params.background_step_size),
+            )
+            for background, each in zip(crops.background, vectors, strict=True)
+        ]
+    )
+
+
+def crop_box(crops: Crops, k: int) -> Box:
+    """The pixels of crop `k`."""
+    left, top = crops.origin[k].int().tolist()
+    return Box(left=left, top=top, right=left + crops.size[1], bottom=top + crops.size[0])
+
+
+def camera_velocity(regions: RegionMap, index: int, box: Box) -> Tensor:
+    """Velocity of the background in a box of frame `index`, [2, h, w] pixels per frame interval."""
+    grid = np.stack(np.meshgrid(np.arange(box.left, box.right), np.arange(box.top, box.bottom)), -1)
+    points = grid.reshape(-1, 2).astype(float)
+    sides = []
+    for k, sign in ((index, 1), (index - 1, -1)):
+        step = regions.camera[k] if 0 <= k < len(regions.camera) else None
+        if step is not None:
+            matrix = step.numpy() if sign > 0 else np.linalg.inv(step.numpy())
+            sides.append(sign * (project(matrix, points) - points))
+    velocity = np.mean(sides, axis=0) if sides else np.zeros_like(points)
+    return torch.from_numpy(velocity.T.reshape(2, box.height, box.width)).float()
 
 
 def _seen_from(frame: Frame, matrix: Array, box: Box, params: CropParams) -> tuple[Tensor, Tensor]:

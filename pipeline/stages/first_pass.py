@@ -1,4 +1,4 @@
-"""The first pass: scene cuts, and a bound of the motion in every frame, from thumbnails."""
+"""The first pass: scene cuts, a bound of the motion in every frame, and the small fast movers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from freezeframe.data.types import Source
 from freezeframe.motion.flow.thumbnail import coarse_speeds, scene_cut_score
+from freezeframe.motion.regions.detector import RegionDetector
+from freezeframe.motion.regions.region_map import RegionMap
 from freezeframe.pipeline.config import GateConfig
 
 from .gate import Extent, blur_ratio, extent
@@ -26,6 +28,7 @@ class ThumbnailMotion:
     size: tuple[int, int]  # height and width in pixels
     coarse_speeds: tuple[Extent, ...]  # pixels per frame interval, from each frame to the next; 0 at cuts
     cuts: frozenset[int]  # numbers of the first frames of all shots but the first
+    regions: RegionMap  # motion of the camera, and movers
 
     @property
     def frames(self) -> int:
@@ -53,7 +56,7 @@ class ThumbnailMotion:
 def estimate_thumbnail_motion(
     source: Source, config: GateConfig, *, on_progress: Callable[[int], None]
 ) -> ThumbnailMotion:
-    """Estimate motion and cuts of `source` on thumbnails: two milliseconds per frame beside the decoding.
+    """Estimate motion, cuts and movers of `source` on reduced frames.
 
     Args:
         source: Frames, streamed.
@@ -64,18 +67,22 @@ def estimate_thumbnail_motion(
     cuts: list[int] = []
     previous: tuple[Fraction, Tensor] | None = None
     size = (0, 0)
+    detector = RegionDetector()
     for frame in source.frames():
         luma = frame.picture.luma()
         size = frame.picture.size
+        cut = previous is not None and is_cut(previous[1], luma)
+        detector.add(luma, cut=cut)
         if previous is not None:
-            cut = is_cut(previous[1], luma)
             cuts += [frame.index] * cut
             # Missing frames lengthen the interval.
             gap = max(1, round((frame.time - previous[0]) * source.rate))
             speeds.append(NO_MOTION if cut else extent(coarse_speeds(previous[1], luma) / gap, config))
         previous = frame.time, luma
         on_progress(1)
-    return ThumbnailMotion(size=size, coarse_speeds=tuple(speeds), cuts=frozenset(cuts))
+    return ThumbnailMotion(
+        size=size, coarse_speeds=tuple(speeds), cuts=frozenset(cuts), regions=detector.finish()
+    )
 
 
 def is_cut(before: Tensor, after: Tensor) -> bool:

@@ -29,11 +29,16 @@ class LayerFrames:
 
 
 @torch.no_grad()
-def composite(layer: Layer, crops: Crops) -> LayerFrames:
+def composite(layer: Layer, crops: Crops, sharp_background: Tensor | None = None) -> LayerFrames:
     """Put the layer at the middle of each exposure over the background.
 
     Where the layer covers a pixel for a part of the exposure only, the difference between the recorded and
     the re-blurred frame stays: grain is kept, and the crop ends without a seam.
+
+    Args:
+        layer: Fitted to `crops`.
+        crops: At full resolution.
+        sharp_background: [T, 3, H, W] linear RGB without the blur of the camera; None if there is none.
     """
     frames = range(len(crops.images))
     sharp = layer.exposures(crops, frames, torch.zeros(1))
@@ -41,7 +46,8 @@ def composite(layer: Layer, crops: Crops) -> LayerFrames:
     reblurred = over_background(blurred, crops.background)
     coverage = torch.maximum(blurred[:, 3], sharp[:, 3])
     kept = (1 - coverage / KEPT_COVERAGE).clamp(0, 1).square()[:, None]
-    images = over_background(sharp, crops.background) + kept * (crops.images - reblurred)
+    background = crops.background if sharp_background is None else sharp_background
+    images = over_background(sharp, background) + kept * (crops.images - reblurred)
     images = torch.where(coverage[:, None] > 0, images, crops.images)
     recorded = sqrt_encode(crops.images)
     weight = (blurred[:, 3] * crops.weight).clamp(0, 1)

@@ -115,10 +115,14 @@ class Layer(nn.Module):
         colour, alpha = self.colour_and_alpha()
         return expose_layer(torch.cat([colour.square() * alpha, alpha]), mesh, crops.size)
 
+    def velocity(self, times: Tensor) -> Tensor:
+        """Velocity of the centre at each frame, [T, 2] pixels of a frame per interval. Takes no gradient."""
+        velocity: Tensor = spline_slopes(times) @ self.position.detach()
+        return velocity
+
     def blur_length(self, times: Tensor) -> float:
         """Longest path of the centre during an exposure, pixels of a frame. Takes no gradient."""
-        velocity = spline_slopes(times) @ self.position.detach()
-        return float(velocity.norm(dim=1).max() * self.shutter.detach())
+        return float(self.velocity(times).norm(dim=1).max() * self.shutter.detach())
 
     def _mesh(self, times: Tensor, knots: Tensor, origin: Tensor) -> Mesh:
         """The mesh at `times`, [M, K]; `origin`, [M, 2], is that of the crops."""

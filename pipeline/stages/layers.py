@@ -1,0 +1,251 @@
+"""The layer stage: small fast movers, each fitted as a layer to a few frames of its track.
+
+A track is divided into chunks of a few frames. One layer is fitted to each chunk and the frames beside it; the
+frames of the chunk show it. Chunks depend on the track alone: windows, and runs that continue an interrupted
+one, use the same.
+
+Nothing here takes a gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from freezeframe.data.types import Box, Frame, RegionVerdict
+from freezeframe.motion.regions.region_map import RegionMap, Track
+from freezeframe.pipeline.config import GateConfig
+from freezeframe.splatting.layers.composite import composite
+from freezeframe.splatting.layers.fit import LayerFitConfig, LayerStart, fit_layer
+from freezeframe.splatting.layers.layer import Crops, Layer
+
+from .crops import make_crops, sharpen_background
+from .shots import Window
+from .survey import Survey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerParams:
+    """Tunables of the stage."""
+
+    rigid_frames: int = 6  # of a chunk of a mover that hardly changes its shape
+    limber_frames: int = 2  # of a chunk of one whose parts move apart
+    overlap: int = 1  # frames beside a chunk that are fitted too
+    min_blur_px: float = 2.0  # pixels; less blur of a mover is left as it is
+    min_blur: float = 1 / 360  # the same as a fraction of the frame's height
+    node_spacing: float = 18.0  # pixels between the nodes of the mesh
+    max_nodes: int = 10
+    margin: float = 10.0  # pixels of the texture around the mover
+    blur_share: float = 0.6  # of the blur, that the texture is smaller than the silhouette
+    known_shutter: float = 0.8  # confidence of the survey from which its shutter is not fitted
+    accepted: float = 0.15  # residual up to which a layer is shown, and
+    rejected: float = 0.22  # from which it is not
+    visible_coverage: float = 0.1  # coverage from which a pixel shows the layer only, where the camera moves
+
+
+LAYER_PARAMS = LayerParams()
+RIGID = LayerFitConfig(deformation=0.003, deformation_change=0.006)
+LIMBER = LayerFitConfig(deformation=0.001, deformation_change=0.002, lr_deformation=0.2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionProposal:
+    """A change of one region of a frame."""
+
+    verdict: RegionVerdict
+    image: Tensor  # [3, h, w] linear RGB, of the box
+    weight: Tensor  # [h, w] in [0, 1]; 0 where the frame stays as it is
+
+
+Chunk = dict[int, RegionProposal]  # by the number of the frame
+
+
+class LayerCache:
+    """Fitted chunks whose frames are not all written yet."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[tuple[int, int], Chunk] = {}
+
+    def propose(
+        self,
+        window: Window,
+        regions: RegionMap,
+        survey: Survey,
+        gate: GateConfig,
+        *,
+        params: LayerParams = LAYER_PARAMS,
+    ) -> dict[int, list[RegionProposal]]:
+        """Changes of the frames that a window writes, by their numbers.
+
+        Args:
+            window: Frames of one shot.
+            regions: Movers of the clip.
+            survey: Shutter of the clip.
+            gate: Threshold of blur.
+            params: Tunables.
+        """
+        frames = {frame.index: frame for frame in window.frames}
+        proposals: dict[int, list[RegionProposal]] = {frame.index: [] for frame in window.written}
+        for track in regions.tracks:
+            for chunk in chunks(track.span, params.rigid_frames):
+                written = [index for index in chunk if index in proposals]
+                if not written or max_blur(track, chunk, survey.max_shutter) < min_blur(window, gate, params):
+                    continue
+                key = track.number, chunk.start
+                if key not in self._chunks:
+                    self._chunks[key] = fit_chunk(frames, track, chunk, regions, survey, params=params)
+                for index in written:
+                    if index in self._chunks[key]:
+                        proposals[index].append(self._chunks[key][index])
+        self._forget(window.written[-1].index)
+        return proposals
+
+    def _forget(self, last: int) -> None:
+        """Drop the chunks that end with frame `last` or before it."""
+        self._chunks = {
+            key: chunk for key, chunk in self._chunks.items() if any(index > last for index in chunk)
+        }
+
+
+def chunks(span: range, length: int) -> list[range]:
+    """Parts of about `length` frames each."""
+    count = max(1, round(len(span) / length))
+    edges = np.linspace(span.start, span.stop, count + 1).round().astype(int).tolist()
+    return [range(first, stop) for first, stop in zip(edges, edges[1:], strict=False)]
+
+
+def min_blur(window: Window, gate: GateConfig, params: LayerParams) -> float:
+    """Blur of a mover from which it is fitted, in pixels."""
+    height = window.frames[0].picture.size[0]
+    return max(params.min_blur_px, params.min_blur * height) * gate.min_blur_px
+
+
+def max_blur(track: Track, indices: range, shutter: float) -> float:
+    """Largest blur of a mover in frames `indices`, in pixels."""
+    return max(math.hypot(*image_velocity(track, index)) for index in indices) * shutter
+
+
+def image_velocity(track: Track, index: int) -> tuple[float, float]:
+    """Velocity of the centre in the picture, (x, y) pixels per frame interval."""
+    first, last = max(track.span.start, index - 1), min(track.span.stop - 1, index + 1)
+    (x0, y0), (x1, y1) = track.at(first).centre, track.at(last).centre
+    return (x1 - x0) / max(1, last - first), (y1 - y0) / max(1, last - first)
+
+
+def fit_chunk(
+    frames: Mapping[int, Frame],
+    track: Track,
+    chunk: range,
+    regions: RegionMap,
+    survey: Survey,
+    *,
+    params: LayerParams = LAYER_PARAMS,
+) -> Chunk:
+    """Fit a layer to a chunk; where it explains too little, smaller ones that change their shape.
+
+    Args:
+        frames: Frames of the shot by their numbers.
+        track: The mover.
+        chunk: Numbers of the frames to show.
+        regions: Motion of the camera, other movers.
+        survey: Shutter of the clip.
+        params: Tunables.
+    """
+    proposals = _fit(frames, track, chunk, regions, survey, RIGID, params)
+    if not proposals or all(each.verdict.residual <= params.accepted for each in proposals.values()):
+        return proposals
+    for part in chunks(chunk, params.limber_frames):
+        limber = _fit(frames, track, part, regions, survey, LIMBER, params)
+        for index, proposal in limber.items():
+            if proposal.verdict.residual < proposals[index].verdict.residual:
+                proposals[index] = proposal
+    return proposals
+
+
+def _fit(  # noqa: PLR0913, PLR0917  # a chunk of a track in a clip, and the settings
+    frames: Mapping[int, Frame],
+    track: Track,
+    chunk: range,
+    regions: RegionMap,
+    survey: Survey,
+    config: LayerFitConfig,
+    params: LayerParams,
+) -> Chunk:
+    first, last = chunk.start - params.overlap, chunk.stop + params.overlap
+    indices = [index for index in range(first, last) if index in track.span and index in frames]
+    if len(indices) < 2:
+        return {}
+    crops = make_crops(frames, track, indices, regions)
+    layer = fit_layer(crops, start_values(track, indices, survey, params), config=config)
+    sharp = sharpen_background(crops, indices, regions, float(layer.shutter.detach()))
+    shown = composite(layer, crops, sharp)
+    proposals: Chunk = {}
+    for k, index in enumerate(indices):
+        if index in chunk:
+            residual = float(shown.residual[k] / shown.absent[k].clamp_min(1e-6))
+            weight = (shown.coverage[k] / params.visible_coverage).clamp(0, 1)
+            proposals[index] = RegionProposal(
+                verdict=_verdict(track, crops, k, layer, residual, params),
+                image=shown.images[k],
+                weight=weight if sharp is not None else (shown.coverage[k] > 0).to(weight),
+            )
+    return proposals
+
+
+def _verdict(
+    track: Track, crops: Crops, k: int, layer: Layer, residual: float, params: LayerParams
+) -> RegionVerdict:
+    left, top = crops.origin[k].int().tolist()
+    height, width = crops.size
+    x, y = layer.velocity(crops.times)[k].tolist()
+    shutter = float(layer.shutter.detach())
+    strength = min(1.0, max(0.0, (params.rejected - residual) / (params.rejected - params.accepted)))
+    return RegionVerdict(
+        track=track.number,
+        box=Box(left=left, top=top, right=left + width, bottom=top + height),
+        mover="object",
+        blur=math.hypot(x, y) * shutter,
+        direction=math.atan2(y, x),
+        shutter=shutter,
+        method="layer" if strength else "input",
+        residual=residual,
+        strength=strength,
+    )
+
+
+def start_values(track: Track, indices: Sequence[int], survey: Survey, params: LayerParams) -> LayerStart:
+    """Start values of a fit, from the detections of a track."""
+    detections = [track.at(index) for index in indices]
+    speed = np.abs([image_velocity(track, index) for index in indices])
+    boxes = np.array([(each.box.width, each.box.height) for each in detections])
+    size = np.median(boxes - params.blur_share * survey.shutter * speed, axis=0) + params.margin
+    width, height = (max(12, int(side)) for side in size)
+    centroids = np.array([each.centre for each in detections])
+    # A silhouette may be heavier on one side; the texture is centred on its box.
+    centres = np.array([box_centre(each.box) for each in detections])
+    return LayerStart(
+        position=torch.from_numpy(centroids + np.median(centres - centroids, axis=0)).float(),
+        size=(height, width),
+        mesh_size=(_nodes(height, params), _nodes(width, params)),
+        shutter=min(0.97, survey.shutter),
+        shutter_known=survey.confidence >= params.known_shutter,
+    )
+
+
+def box_centre(box: Box) -> tuple[float, float]:
+    """Centre (x, y) of the pixels of a box."""
+    return (box.left + box.right - 1) / 2, (box.top + box.bottom - 1) / 2
+
+
+def _nodes(side: float, params: LayerParams) -> int:
+    return min(params.max_nodes, max(3, round(side / params.node_spacing) + 1))
+
+
+def blurred_tracks(regions: RegionMap, index: int) -> Iterator[Track]:
+    """Tracks of frame `index` that are fast enough to be blurred at some exposure."""
+    return (track for track in regions.tracks_at(index) if max_blur(track, range(index, index + 1), 1) > 0)
