@@ -28,14 +28,14 @@ HEADER = (
 
 def main() -> None:
     options = _parser().parse_args()
-    rows: list[Sequence[str]] = []
+    print(markdown_table(HEADER, []), flush=True)
     for case in options.case:
         scores: dict[Codec, list[ClipScore]] = {codec: [] for codec in options.codec}
         for seed in range(options.first_seed, options.first_seed + options.seeds):
             for codec, score in run_seed(case, seed, options.codec, save=options.save).items():
                 scores[codec].append(score)
-        rows += [table_row(case, codec, of_codec) for codec, of_codec in scores.items()]
-    print(markdown_table(HEADER, rows), flush=True)
+        for codec, of_codec in scores.items():
+            print(f"| {' | '.join(table_row(case, codec, of_codec))} |", flush=True)
 
 
 def run_seed(
