@@ -120,14 +120,16 @@ class Chain:
 
 
 def single_chains(detections: list[Detection], *, radius: float) -> list[Chain]:
-    """A chain for each detection of a frame. The density is that within `radius` pixels."""
+    """A chain for each detection of a frame. The density is that within `radius` pixels or two sides."""
     if not detections:
         return []
     centres = np.array([detection.centre for detection in detections])
     distances = np.linalg.norm(centres[:, None] - centres, axis=-1)
-    others = (distances < radius).sum(1) - 1 + _DOUBT
+    sides = np.array([max(detection.box.width, detection.box.height) for detection in detections])
+    radii = np.maximum(radius, 2.0 * sides)
+    others = (distances < radii[:, None]).sum(1) - 1 + _DOUBT
     start = math.log(len(detections))
     return [
-        Chain(detections=[d], path=c[None], density=float(n) / (math.pi * radius**2), log_chance=start)
-        for d, c, n in zip(detections, centres, others, strict=True)
+        Chain(detections=[d], path=c[None], density=float(n) / (math.pi * float(r) ** 2), log_chance=start)
+        for d, c, n, r in zip(detections, centres, others, radii, strict=True)
     ]

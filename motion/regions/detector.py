@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .background import BackgroundConfig, background_range
-from .detection import DetectionConfig, detect
+from .detection import DetectionConfig, Unexplained, detect
 from .linking import LinkConfig, Linker
 from .region_map import Array, Detection, RegionMap
 from .registration import CornerConfig, register
@@ -118,9 +118,9 @@ class RegionDetector:
         )
         found = {}
         for k in block:
-            lower, upper = background.seen_from(chain[k], self._frames[k].shape)
             frame = self._frames[k]
-            found[k] = detect(frame, lower, upper, index=k, scale=self._scale, config=config.detection)
+            seen = Unexplained.of(frame, *background.seen_from(chain[k], frame.shape))
+            found[k] = detect(seen, index=k, scale=self._scale, config=config.detection)
         return found
 
     def _window(self, anchor: int) -> list[int]:

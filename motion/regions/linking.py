@@ -22,8 +22,8 @@ class LinkConfig:
 
     motion: MotionConfig = field(default_factory=MotionConfig)
     max_speed_fraction: float = 0.25  # of the longer side of the frame per frame interval
-    tolerance: float = 0.35  # error of the predicted position, relative to the speed
-    tolerance_side: float = 0.15  # the same, relative to the side of the mover
+    tolerance: float = 0.4  # error of the predicted position, relative to the speed
+    tolerance_side: float = 0.2  # the same, relative to the side of the mover
     tolerance_px: float = 3.0  # the same, pixels
     max_start_ratio: float = 2.5  # of areas and of contrasts of the detections that start a track
     max_ratio: float = 4.0  # the same of those that continue it

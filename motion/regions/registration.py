@@ -52,9 +52,9 @@ def register(source: Array, target: Array, *, config: CornerConfig = _DEFAULT) -
     resting = np.linalg.norm(moves, axis=1) < config.rest
     matrix, inliers = _fit(starts, ends, config)
     enough = max(config.min_similarity, config.min_fraction * len(starts))
-    if resting.sum() >= max(enough, config.resting_fraction * inliers):
-        if np.linalg.norm(moves[resting].mean(0)) < config.bias:
-            return np.eye(3)
+    many = resting.sum() >= max(enough, config.resting_fraction * inliers)
+    if many and np.linalg.norm(moves[resting].mean(0)) < config.bias:
+        return np.eye(3)
     if matrix is not None and inliers >= enough:
         return matrix
     alike = float(cv2.absdiff(source, target).mean()) < config.same
