@@ -48,6 +48,9 @@ class Chain:
     def last(self) -> Detection:
         return self.detections[-1]
 
+    def copy(self) -> Chain:
+        return replace(self, detections=list(self.detections), background=list(self.background))
+
     def carry(self, matrix: Array) -> None:
         """Move to the next frame; `matrix` maps the previous frame to it."""
         ends = project(matrix, np.vstack([self.path, self.path[-1] + self.velocity]))
@@ -82,22 +85,56 @@ class Chain:
         self.detections.insert(0, other.last)
         self.background.insert(0, other.background[0])
 
-    def moves(self, config: MotionConfig, min_speed: float) -> bool:
-        """Whether the chain is that of a fast mover: distinct, far, straight, and hardly by chance."""
+    def fast_parts(self, config: MotionConfig, min_speed: float) -> list[Chain]:
+        """The chain, or straight parts of it, if it is that of a fast mover and hardly there by chance."""
+        if self.log_chance >= math.log(config.max_false_alarms):
+            return []
+        if self._is_fast(config, min_speed):
+            return [self]
+        # A mover that turns has to leave its own silhouette between two turns; what fidgets does not.
+        return [
+            part
+            for part in self._straight_parts(config)
+            if part._is_fast(config, min_speed) and part._leaves_silhouette()
+        ]
+
+    def _is_fast(self, config: MotionConfig, min_speed: float) -> bool:
+        """Whether it is distinct, fast, straight and smooth."""
         seen = [detection for detection in self.detections if not detection.predicted]
         if len(seen) < max(config.min_detections, (1 - config.max_predicted) * len(self.detections)):
             return False
         steps = np.diff(self.path, axis=0)
-        lengths = np.linalg.norm(steps, axis=1)
-        speed, far = float(np.median(lengths)), float(np.linalg.norm(self.path[-1] - self.path[0]))
+        speed = float(np.median(np.linalg.norm(steps, axis=1)))
         turns = np.linalg.norm(np.diff(steps, axis=0), axis=1)
         return (
             speed >= min_speed
-            and far >= config.min_straightness * float(lengths.sum())
+            and _straightness(self.path) >= config.min_straightness
             and float(np.median(turns)) <= config.max_roughness * speed
             and float(np.median([d.significance for d in seen])) >= config.min_significance
-            and self.log_chance < math.log(config.max_false_alarms)
         )
+
+    def _straight_parts(self, config: MotionConfig) -> list[Chain]:
+        """Consecutive parts, each as long as it is straight."""
+        parts, start = [], 0
+        for stop in range(2, len(self.path) + 1):
+            bent = _straightness(self.path[start:stop]) < config.min_straightness
+            if bent or stop == len(self.path):
+                end = stop - 1 if bent else stop
+                parts.append(self._part(start, end))
+                start = end - 1
+        return parts
+
+    def _part(self, start: int, stop: int) -> Chain:
+        return Chain(
+            detections=self.detections[start:stop],
+            path=self.path[start:stop],
+            density=self.density,
+            background=self.background[start : stop - 1],
+        )
+
+    def _leaves_silhouette(self) -> bool:
+        sides = [min(detection.box.width, detection.box.height) for detection in self.detections]
+        return float(np.linalg.norm(self.path[-1] - self.path[0])) >= float(np.median(sides))
 
     def _add_chance(self, error: float | None, step: float, density: float) -> None:
         """Count the detections that would have continued the chain as well, by chance.
@@ -117,6 +154,12 @@ class Chain:
         self.path = np.vstack([self.path, position])
         self.detections.append(replace(self.last, index=index, centre=(x, y), box=box, predicted=True))
         self.background.append((x, y))
+
+
+def _straightness(path: Array) -> float:
+    """Displacement over length of a path; 1 on a straight line."""
+    length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+    return float(np.linalg.norm(path[-1] - path[0])) / max(length, 1e-6)
 
 
 def single_chains(detections: list[Detection], *, radius: float) -> list[Chain]:
