@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ class CornerConfig:
     min_homography: int = 40  # inliers; fewer allow a similarity only
     min_similarity: int = 8  # inliers; fewer allow no estimate
     min_fraction: float = 0.2  # of the corners that agree
+    parallax: float = 4.0  # times the threshold of an inlier where too few agree
     rest: float = 0.2  # pixels that a corner moves at most while the camera is still
     resting_fraction: float = 0.6  # of the inliers of a motion: as many resting corners are a still camera
     bias: float = 0.04  # pixels of mean motion of the resting corners of a still camera
@@ -55,6 +56,10 @@ def register(source: Array, target: Array, *, config: CornerConfig = _DEFAULT) -
     many = resting.sum() >= max(enough, config.resting_fraction * inliers)
     if many and np.linalg.norm(moves[resting].mean(0)) < config.bias:
         return np.eye(3)
+    if matrix is None or inliers < enough:
+        # Parallax: the plane that fits best.
+        loose = replace(config, ransac_threshold=config.parallax * config.ransac_threshold)
+        matrix, inliers = _fit(starts, ends, loose)
     if matrix is not None and inliers >= enough:
         return matrix
     alike = float(cv2.absdiff(source, target).mean()) < config.same
