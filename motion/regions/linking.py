@@ -75,8 +75,9 @@ class Linker:
         """Continue chains with the detections nearest to their predictions; returns the others."""
         pairs = [
             (cost, i, j)
-            for i, chain in enumerate(self._chains)
             for j, other in enumerate(found)
+            if not self._crossing(other.last)
+            for i, chain in enumerate(self._chains)
             if (cost := self._cost(chain, other.last)) < math.inf
         ]
         matched = dict(_greedy(pairs))
@@ -90,6 +91,12 @@ class Linker:
         self._chains = [chain for chain in self._chains if not self._ended(chain)]
         taken = set(matched.values())
         return [other for j, other in enumerate(found) if j not in taken]
+
+    def _crossing(self, detection: Detection) -> bool:
+        """Whether movers of different velocities are expected where one detection is."""
+        covered = [chain.velocity for chain in self._chains if _covers(detection, chain)]
+        slip = max((float(np.linalg.norm(a - b)) for a, b in itertools.combinations(covered, 2)), default=0.0)
+        return slip > max((float(np.linalg.norm(velocity)) for velocity in covered), default=0.0)
 
     def _ended(self, chain: Chain) -> bool:
         return chain.missed - chain.hidden > self._config.max_gap or chain.hidden > self._config.max_hidden

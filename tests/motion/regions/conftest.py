@@ -24,7 +24,7 @@ class Disc:
 
     radii: tuple[float, float]
     path: Path
-    code: float = 235.0
+    code: float = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
