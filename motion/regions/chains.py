@@ -21,6 +21,8 @@ class MotionConfig:
     min_speed_px: float = 2.5  # pixels of the full frame per frame interval, and
     min_speed_fraction: float = 0.005  # the same, of the height of the frame: the larger counts
     min_straightness: float = 0.7  # displacement over length of the path
+    min_sides: float = 0.5  # displacement over the shorter side of the mover
+    min_sides_of_part: float = 1.0  # the same of a straight part of a path with turns
     max_roughness: float = 0.6  # median second difference of the positions over the median speed
     min_significance: float = 2.0  # median: contrast over half the width of the background's range
     max_predicted: float = 0.35  # fraction of the frames without a detection
@@ -95,7 +97,7 @@ class Chain:
         return [
             part
             for part in self._straight_parts(config)
-            if part._is_fast(config, min_speed) and part._leaves_silhouette()
+            if part._is_fast(config, min_speed) and part._sides() >= config.min_sides_of_part
         ]
 
     def _is_fast(self, config: MotionConfig, min_speed: float) -> bool:
@@ -109,6 +111,7 @@ class Chain:
         return (
             speed >= min_speed
             and _straightness(self.path) >= config.min_straightness
+            and self._sides() >= config.min_sides
             and float(np.median(turns)) <= config.max_roughness * speed
             and float(np.median([d.significance for d in seen])) >= config.min_significance
         )
@@ -132,9 +135,10 @@ class Chain:
             background=self.background[start : stop - 1],
         )
 
-    def _leaves_silhouette(self) -> bool:
+    def _sides(self) -> float:
+        """Displacement over the shorter side of the mover."""
         sides = [min(detection.box.width, detection.box.height) for detection in self.detections]
-        return float(np.linalg.norm(self.path[-1] - self.path[0])) >= float(np.median(sides))
+        return float(np.linalg.norm(self.path[-1] - self.path[0])) / float(np.median(sides))
 
     def _add_chance(self, error: float | None, step: float, density: float) -> None:
         """Count the detections that would have continued the chain as well, by chance.

@@ -79,7 +79,7 @@ def _parts(excess: Array, config: DetectionConfig) -> tuple[Array, Array, Array]
     Returns:
         Labels [H, W], boxes [N, 4] as left, top, right, bottom, and the label of each box, strongest first.
     """
-    joined = cv2.dilate(cv2.compare(excess, 0, cv2.CMP_GT), np.ones((3, 3), np.uint8))
+    joined = cv2.dilate(excess, np.ones((3, 3), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
         joined,
         8,

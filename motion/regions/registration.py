@@ -106,7 +106,7 @@ def _fit(starts: Array, ends: Array, config: CornerConfig) -> tuple[Array | None
         return None, 0
     threshold = config.ransac_threshold
     similarity, kept = cv2.estimateAffinePartial2D(starts, ends, ransacReprojThreshold=threshold)
-    if similarity is None:
+    if not kept.any():  # points that all coincide
         return None, 0
     matrix, inliers = np.vstack([similarity, [0, 0, 1]]), int(kept.sum())
     if len(starts) >= config.min_homography:
