@@ -20,6 +20,8 @@ class MotionConfig:
     min_detections: int = 3
     min_speed_px: float = 2.5  # pixels of the full frame per frame interval, and
     min_speed_fraction: float = 0.005  # the same, of the height of the frame: the larger counts
+    # Overlays and what the camera follows rest on the screen, so that no exposure blurs them.
+    min_screen_speed: float = 0.5  # of the smallest speed: motion in the frame, whatever the background does
     min_straightness: float = 0.7  # displacement over length of the path
     min_sides: float = 0.5  # displacement over the shorter side of the mover
     min_sides_of_part: float = 1.0  # the same of a straight part of a path with turns
@@ -108,8 +110,11 @@ class Chain:
         steps = np.diff(self.path, axis=0)
         speed = float(np.median(np.linalg.norm(steps, axis=1)))
         turns = np.linalg.norm(np.diff(steps, axis=0), axis=1)
+        centres = np.array([detection.centre for detection in self.detections])
+        on_screen = float(np.median(np.linalg.norm(np.diff(centres, axis=0), axis=1)))
         return (
             speed >= min_speed
+            and on_screen >= config.min_screen_speed * min_speed
             and _straightness(self.path) >= config.min_straightness
             and self._sides() >= config.min_sides
             and float(np.median(turns)) <= config.max_roughness * speed

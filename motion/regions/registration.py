@@ -60,7 +60,7 @@ def register(source: Array, target: Array, *, config: CornerConfig = _DEFAULT) -
         # Parallax: the plane that fits best.
         loose = replace(config, ransac_threshold=config.parallax * config.ransac_threshold)
         matrix, inliers = _fit(starts, ends, loose)
-    if matrix is not None and inliers >= enough:
+    if matrix is not None and inliers >= enough and _is_plausible(matrix, source.shape):
         return matrix
     alike = float(cv2.absdiff(source, target).mean()) < config.same
     return np.eye(3) if alike else None
@@ -71,6 +71,11 @@ def largest_shift(matrix: Array, size: tuple[int, ...]) -> float:
     h, w = size
     corners = np.array([[0.0, 0], [w, 0], [0, h], [w, h]])
     return float(np.linalg.norm(project(matrix, corners) - corners, axis=1).max())
+
+
+def _is_plausible(matrix: Array, size: tuple[int, ...]) -> bool:
+    """Whether the frames overlap and have about the same scale."""
+    return 0.5 < float(np.linalg.det(matrix[:2, :2])) < 2 and largest_shift(matrix, size) < max(size)
 
 
 def _corners(image: Array, config: CornerConfig) -> Array:

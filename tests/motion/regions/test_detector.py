@@ -73,6 +73,13 @@ def test_a_ball_before_a_panning_camera(draw):
     assert track.velocity(7) == pytest.approx((-6, 9), abs=1)
 
 
+def test_what_rests_on_the_screen_is_no_mover(draw):
+    """A logo moves before the background of a pan, but no exposure blurs it."""
+    camera = line(-70, 0, 12, 1)
+    logo = Disc(radii=(12, 6), path=lambda t: tuple(np.add(camera(t), (200, 40))))
+    assert movers(draw(Drawing(discs=[logo], camera=camera))).tracks == ()
+
+
 def test_a_shaking_camera_moves_nothing(draw):
     shaken = movers(draw(Drawing(camera=lambda t: (5 * math.sin(0.9 * t), 4 * math.cos(0.7 * t)))))
     assert shaken.tracks == ()
