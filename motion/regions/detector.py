@@ -12,6 +12,7 @@ from torch import Tensor
 from .background import BackgroundConfig, background_range
 from .detection import DetectionConfig, Unexplained, detect
 from .linking import LinkConfig, Linker
+from .parallax import drop_parallax
 from .region_map import Array, Detection, RegionMap
 from .registration import CornerConfig, register
 
@@ -68,7 +69,9 @@ class RegionDetector:
         """The movers of all frames that were added."""
         self._finish_shot()
         camera = tuple(None if step is None else self._full(step) for step in self._steps)
-        return RegionMap(camera=camera, tracks=self._linker.finish() if self._linker else ())
+        tracks = self._linker.finish() if self._linker else ()
+        steps = [None if step is None else step.numpy() for step in camera]
+        return RegionMap(camera=camera, tracks=drop_parallax(tracks, steps))
 
     def _reduce(self, luma: Array) -> Array:
         if self._linker is None:
