@@ -87,16 +87,17 @@ def background_range(
 
 def equalise(image: Array, reference: Array, *, config: BackgroundConfig = _DEFAULT) -> Array:
     """`image` with the contrast and brightness of `reference`; unchanged where they hardly differ."""
-    x = image[4::8, 4::8].ravel().astype(np.float32)
-    y = reference[4::8, 4::8].ravel().astype(np.float32)
+    x, y = (luma[4::8, 4::8].ravel().astype(np.float32) for luma in (image, reference))
     gain, offset = 1.0, 0.0
-    kept = (x > 2) & (x < 253) & (y > 2) & (y < 253)
+    kept = (x > 2) & (x < 253) & (y > 2) & (y < 253)  # not clipped
     for _ in range(2):
         if kept.sum() < 64 or x[kept].std() < 2:
             return image
-        gain, offset = np.polyfit(x[kept], y[kept], 1)
+        (mean_x, mean_y), covariance = (x[kept].mean(), y[kept].mean()), np.cov(x[kept], y[kept])
+        gain = float(covariance[0, 1] / covariance[0, 0])
+        offset = float(mean_y - gain * mean_x)
         error = np.abs(gain * x + offset - y)
-        kept = kept & (error <= 3 * np.median(error[kept]) + 1)
+        kept &= error <= 3 * np.median(error[kept]) + 1
     if abs(gain - 1) < config.max_gain and abs(offset + (gain - 1) * float(x.mean())) < config.max_offset:
         return image
     table = np.clip(gain * np.arange(256) + offset + 0.5, 0, 255).astype(np.uint8)

@@ -20,7 +20,11 @@ class MotionConfig:
     min_detections: int = 3
     min_speed_px: float = 2.5  # pixels of the full frame per frame interval, and
     min_speed_fraction: float = 0.005  # the same, of the height of the frame: the larger counts
+    # Overlays and what the camera follows rest on the screen, so that no exposure blurs them.
+    min_screen_speed: float = 0.5  # of the smallest speed: motion in the frame, whatever the background does
     min_straightness: float = 0.7  # displacement over length of the path
+    min_sides: float = 0.5  # displacement over the shorter side of the mover
+    min_sides_of_part: float = 1.0  # the same of a straight part of a path with turns
     max_roughness: float = 0.6  # median second difference of the positions over the median speed
     min_significance: float = 2.0  # median: contrast over half the width of the background's range
     max_predicted: float = 0.35  # fraction of the frames without a detection
@@ -47,6 +51,9 @@ class Chain:
     @property
     def last(self) -> Detection:
         return self.detections[-1]
+
+    def copy(self) -> Chain:
+        return replace(self, detections=list(self.detections), background=list(self.background))
 
     def carry(self, matrix: Array) -> None:
         """Move to the next frame; `matrix` maps the previous frame to it."""
@@ -82,22 +89,61 @@ class Chain:
         self.detections.insert(0, other.last)
         self.background.insert(0, other.background[0])
 
-    def moves(self, config: MotionConfig, min_speed: float) -> bool:
-        """Whether the chain is that of a fast mover: distinct, far, straight, and hardly by chance."""
+    def fast_parts(self, config: MotionConfig, min_speed: float) -> list[Chain]:
+        """The chain, or straight parts of it, if it is that of a fast mover and hardly there by chance."""
+        if self.log_chance >= math.log(config.max_false_alarms):
+            return []
+        if self._is_fast(config, min_speed):
+            return [self]
+        # A mover that turns has to leave its own silhouette between two turns; what fidgets does not.
+        return [
+            part
+            for part in self._straight_parts(config)
+            if part._is_fast(config, min_speed) and part._sides() >= config.min_sides_of_part
+        ]
+
+    def _is_fast(self, config: MotionConfig, min_speed: float) -> bool:
+        """Whether it is distinct, fast, straight and smooth."""
         seen = [detection for detection in self.detections if not detection.predicted]
         if len(seen) < max(config.min_detections, (1 - config.max_predicted) * len(self.detections)):
             return False
         steps = np.diff(self.path, axis=0)
-        lengths = np.linalg.norm(steps, axis=1)
-        speed, far = float(np.median(lengths)), float(np.linalg.norm(self.path[-1] - self.path[0]))
+        speed = float(np.median(np.linalg.norm(steps, axis=1)))
         turns = np.linalg.norm(np.diff(steps, axis=0), axis=1)
+        centres = np.array([detection.centre for detection in self.detections])
+        on_screen = float(np.median(np.linalg.norm(np.diff(centres, axis=0), axis=1)))
         return (
             speed >= min_speed
-            and far >= config.min_straightness * float(lengths.sum())
+            and on_screen >= config.min_screen_speed * min_speed
+            and _straightness(self.path) >= config.min_straightness
+            and self._sides() >= config.min_sides
             and float(np.median(turns)) <= config.max_roughness * speed
             and float(np.median([d.significance for d in seen])) >= config.min_significance
-            and self.log_chance < math.log(config.max_false_alarms)
         )
+
+    def _straight_parts(self, config: MotionConfig) -> list[Chain]:
+        """Consecutive parts, each as long as it is straight."""
+        parts, start = [], 0
+        for stop in range(2, len(self.path) + 1):
+            bent = _straightness(self.path[start:stop]) < config.min_straightness
+            if bent or stop == len(self.path):
+                end = stop - 1 if bent else stop
+                parts.append(self._part(start, end))
+                start = end - 1
+        return parts
+
+    def _part(self, start: int, stop: int) -> Chain:
+        return Chain(
+            detections=self.detections[start:stop],
+            path=self.path[start:stop],
+            density=self.density,
+            background=self.background[start : stop - 1],
+        )
+
+    def _sides(self) -> float:
+        """Displacement over the shorter side of the mover."""
+        sides = [min(detection.box.width, detection.box.height) for detection in self.detections]
+        return float(np.linalg.norm(self.path[-1] - self.path[0])) / float(np.median(sides))
 
     def _add_chance(self, error: float | None, step: float, density: float) -> None:
         """Count the detections that would have continued the chain as well, by chance.
@@ -119,15 +165,23 @@ class Chain:
         self.background.append((x, y))
 
 
+def _straightness(path: Array) -> float:
+    """Displacement over length of a path; 1 on a straight line."""
+    length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+    return float(np.linalg.norm(path[-1] - path[0])) / max(length, 1e-6)
+
+
 def single_chains(detections: list[Detection], *, radius: float) -> list[Chain]:
-    """A chain for each detection of a frame. The density is that within `radius` pixels."""
+    """A chain for each detection of a frame. The density is that within `radius` pixels or two sides."""
     if not detections:
         return []
     centres = np.array([detection.centre for detection in detections])
     distances = np.linalg.norm(centres[:, None] - centres, axis=-1)
-    others = (distances < radius).sum(1) - 1 + _DOUBT
+    sides = np.array([max(detection.box.width, detection.box.height) for detection in detections])
+    radii = np.maximum(radius, 2.0 * sides)
+    others = (distances < radii[:, None]).sum(1) - 1 + _DOUBT
     start = math.log(len(detections))
     return [
-        Chain(detections=[d], path=c[None], density=float(n) / (math.pi * radius**2), log_chance=start)
-        for d, c, n in zip(detections, centres, others, strict=True)
+        Chain(detections=[d], path=c[None], density=float(n) / (math.pi * float(r) ** 2), log_chance=start)
+        for d, c, n, r in zip(detections, centres, others, radii, strict=True)
     ]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .background import BackgroundConfig, background_range
-from .detection import DetectionConfig, detect
+from .detection import DetectionConfig, Unexplained, detect
 from .linking import LinkConfig, Linker
+from .parallax import drop_parallax
 from .region_map import Array, Detection, RegionMap
 from .registration import CornerConfig, register
 
@@ -68,7 +69,9 @@ class RegionDetector:
         """The movers of all frames that were added."""
         self._finish_shot()
         camera = tuple(None if step is None else self._full(step) for step in self._steps)
-        return RegionMap(camera=camera, tracks=self._linker.finish() if self._linker else ())
+        tracks = self._linker.finish() if self._linker else ()
+        steps = [None if step is None else step.numpy() for step in camera]
+        return RegionMap(camera=camera, tracks=drop_parallax(tracks, steps))
 
     def _reduce(self, luma: Array) -> Array:
         if self._linker is None:
@@ -118,9 +121,9 @@ class RegionDetector:
         )
         found = {}
         for k in block:
-            lower, upper = background.seen_from(chain[k], self._frames[k].shape)
             frame = self._frames[k]
-            found[k] = detect(frame, lower, upper, index=k, scale=self._scale, config=config.detection)
+            seen = Unexplained.of(frame, *background.seen_from(chain[k], frame.shape))
+            found[k] = detect(seen, index=k, scale=self._scale, config=config.detection)
         return found
 
     def _window(self, anchor: int) -> list[int]:

@@ -22,10 +22,11 @@ class LinkConfig:
 
     motion: MotionConfig = field(default_factory=MotionConfig)
     max_speed_fraction: float = 0.25  # of the longer side of the frame per frame interval
-    tolerance: float = 0.35  # error of the predicted position, relative to the speed
-    tolerance_side: float = 0.15  # the same, relative to the side of the mover
+    tolerance: float = 0.4  # error of the predicted position, relative to the speed
+    tolerance_side: float = 0.2  # the same, relative to the side of the mover
     tolerance_px: float = 3.0  # the same, pixels
     max_start_ratio: float = 2.5  # of areas and of contrasts of the detections that start a track
+    max_start_chance: float = -2.0  # logarithm of the expected number of such starts by chance
     max_ratio: float = 4.0  # the same of those that continue it
     max_gap: int = 2  # frames without a detection
     max_hidden: int = 8  # frames in which a larger detection covers the mover
@@ -74,8 +75,9 @@ class Linker:
         """Continue chains with the detections nearest to their predictions; returns the others."""
         pairs = [
             (cost, i, j)
-            for i, chain in enumerate(self._chains)
             for j, other in enumerate(found)
+            if not self._crossing(other.last)
+            for i, chain in enumerate(self._chains)
             if (cost := self._cost(chain, other.last)) < math.inf
         ]
         matched = dict(_greedy(pairs))
@@ -89,6 +91,12 @@ class Linker:
         self._chains = [chain for chain in self._chains if not self._ended(chain)]
         taken = set(matched.values())
         return [other for j, other in enumerate(found) if j not in taken]
+
+    def _crossing(self, detection: Detection) -> bool:
+        """Whether movers of different velocities are expected where one detection is."""
+        covered = [chain.velocity for chain in self._chains if _covers(detection, chain)]
+        slip = max((float(np.linalg.norm(a - b)) for a, b in itertools.combinations(covered, 2)), default=0.0)
+        return slip > max((float(np.linalg.norm(velocity)) for velocity in covered), default=0.0)
 
     def _ended(self, chain: Chain) -> bool:
         return chain.missed - chain.hidden > self._config.max_gap or chain.hidden > self._config.max_hidden
@@ -116,13 +124,8 @@ class Linker:
             if i in used[0] or j in used[1] or k in used[2]:
                 continue
             first, middle = self._loose[-2][i], self._loose[-1][j]
-            chain = Chain(
-                detections=list(first.detections),
-                path=first.path,
-                density=first.density,
-                background=[first.background[0], middle.background[0]],
-                log_chance=first.log_chance,
-            )
+            chain = first.copy()
+            chain.background = [first.background[0], middle.background[0]]
             chain.append(middle)
             chain.append(free[k])
             self._chains.append(chain)
@@ -135,7 +138,7 @@ class Linker:
         return [chain for k, chain in enumerate(free) if k not in used[2]]
 
     def _triples(self, free: Sequence[Chain]) -> list[tuple[float, int, int, int]]:
-        """Cost, and numbers of the first, second and third detection."""
+        """Chance, and numbers of the first, second and third detection."""
         rows = (self._loose[-2], self._loose[-1], free)
         if not all(rows):
             return []
@@ -148,10 +151,11 @@ class Linker:
         fast = (speeds >= self._min_speed) & (speeds <= self._config.max_speed_fraction * self._side)
         limit = math.log(self._config.max_start_ratio)
         return [
-            (float(errors[i, j, k] / allowed[i, j, 0]), i, j, k)
+            (chance, i, j, k)
             for i, j, k in np.argwhere(fast[..., None] & (errors < allowed)).tolist()
             if _difference(rows[0][i].last, rows[1][j].last) < limit
             and _difference(rows[1][j].last, rows[2][k].last) < limit
+            and (chance := _chance(rows[0][i], rows[1][j], rows[2][k])) < self._config.max_start_chance
         ]
 
     def _look_back(self, chain: Chain) -> None:
@@ -173,8 +177,15 @@ class Linker:
     def _close(self, chains: Iterable[Chain]) -> None:
         for chain in chains:
             del chain.background[len(chain.detections) - 1 :]
-            if chain.moves(self._config.motion, self._min_speed):
-                self._finished.append(chain)
+            self._finished += chain.fast_parts(self._config.motion, self._min_speed)
+
+
+def _chance(first: Chain, middle: Chain, last: Chain) -> float:
+    """Logarithm of the probability by chance of a chain of three."""
+    chain = first.copy()
+    chain.append(middle)
+    chain.append(last)
+    return chain.log_chance
 
 
 def _difference(a: Detection, b: Detection) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ class CornerConfig:
     min_homography: int = 40  # inliers; fewer allow a similarity only
     min_similarity: int = 8  # inliers; fewer allow no estimate
     min_fraction: float = 0.2  # of the corners that agree
+    parallax: float = 4.0  # times the threshold of an inlier where too few agree
     rest: float = 0.2  # pixels that a corner moves at most while the camera is still
     resting_fraction: float = 0.6  # of the inliers of a motion: as many resting corners are a still camera
     bias: float = 0.04  # pixels of mean motion of the resting corners of a still camera
@@ -52,10 +53,14 @@ def register(source: Array, target: Array, *, config: CornerConfig = _DEFAULT) -
     resting = np.linalg.norm(moves, axis=1) < config.rest
     matrix, inliers = _fit(starts, ends, config)
     enough = max(config.min_similarity, config.min_fraction * len(starts))
-    if resting.sum() >= max(enough, config.resting_fraction * inliers):
-        if np.linalg.norm(moves[resting].mean(0)) < config.bias:
-            return np.eye(3)
-    if matrix is not None and inliers >= enough:
+    many = resting.sum() >= max(enough, config.resting_fraction * inliers)
+    if many and np.linalg.norm(moves[resting].mean(0)) < config.bias:
+        return np.eye(3)
+    if matrix is None or inliers < enough:
+        # Parallax: the plane that fits best.
+        loose = replace(config, ransac_threshold=config.parallax * config.ransac_threshold)
+        matrix, inliers = _fit(starts, ends, loose)
+    if matrix is not None and inliers >= enough and _is_plausible(matrix, source.shape):
         return matrix
     alike = float(cv2.absdiff(source, target).mean()) < config.same
     return np.eye(3) if alike else None
@@ -66,6 +71,11 @@ def largest_shift(matrix: Array, size: tuple[int, ...]) -> float:
     h, w = size
     corners = np.array([[0.0, 0], [w, 0], [0, h], [w, h]])
     return float(np.linalg.norm(project(matrix, corners) - corners, axis=1).max())
+
+
+def _is_plausible(matrix: Array, size: tuple[int, ...]) -> bool:
+    """Whether the frames overlap and have about the same scale."""
+    return 0.5 < float(np.linalg.det(matrix[:2, :2])) < 2 and largest_shift(matrix, size) < max(size)
 
 
 def _corners(image: Array, config: CornerConfig) -> Array:
@@ -101,7 +111,7 @@ def _fit(starts: Array, ends: Array, config: CornerConfig) -> tuple[Array | None
         return None, 0
     threshold = config.ransac_threshold
     similarity, kept = cv2.estimateAffinePartial2D(starts, ends, ransacReprojThreshold=threshold)
-    if similarity is None:
+    if not kept.any():  # points that all coincide
         return None, 0
     matrix, inliers = np.vstack([similarity, [0, 0, 1]]), int(kept.sum())
     if len(starts) >= config.min_homography:
