@@ -17,6 +17,7 @@ from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.fuse import fuse
 from freezeframe.pipeline.stages.fusion_network import run_fusion_network
 from freezeframe.pipeline.stages.gate import Proposal, propose
+from freezeframe.pipeline.stages.layers import LayerCache
 from freezeframe.pipeline.stages.measure import blur_weights, measure
 from freezeframe.pipeline.stages.refine import refine
 from freezeframe.pipeline.stages.settle import StrengthSmoother
@@ -28,6 +29,7 @@ from freezeframe.pipeline.support.report import ShotLog, Stopwatch
 
 from .config import Config, GateConfig
 
+LAYER_CONTEXT = 8  # decoded frames on either side of a window, for tracks and backgrounds
 BUDGET_WINDOW = 4  # frames of a window under a time limit; the remaining time is checked per window
 NOT_BLURRED, OUT_OF_TIME = "not blurred enough", "no time left within --budget"
 
@@ -43,6 +45,7 @@ class ClipState:
     restorer: Restorer | None
     notes: tuple[str, ...]  # remarks for the user
     flow_cache: FlowCache
+    layer_cache: LayerCache
     scenes: SceneLog
     watch: Stopwatch
     budget: Budget
@@ -95,7 +98,9 @@ def clip_windows(source: Source, state: ClipState, *, config: Config, first: int
     """
     begin = state.thumbnail_motion.first_of_shot(first)
     shots = replace(config.shots, max_frames=BUDGET_WINDOW) if state.budget.is_limited else config.shots
-    for window in windows(source.frames(first=begin), shots, cuts=state.thumbnail_motion.cuts, start=begin):
+    cuts = state.thumbnail_motion.cuts
+    context = max(shots.context, LAYER_CONTEXT)
+    for window in windows(source.frames(first=begin), shots, cuts=cuts, start=begin, context=context):
         if window.written[-1].index >= state.thumbnail_motion.frames:
             raise UnreadableMedia(f"{source.name}: grew while it was read; rerun when nothing writes to it")
         yield window
@@ -124,7 +129,10 @@ def propose_window(window: Window, state: ClipState, *, config: Config, first: i
         part = window.subwindow(positions, context=config.shots.context)
         candidates = set() if already_written else {window.frames[i].index for i in positions}
         proposals = deblur_frames(part, candidates, state, thresholds, config=config)
-    return [proposals.get(frame.index) or unprocessed(frame, state, config.gate) for frame in window.written]
+    with state.watch.stage("layers"):
+        regions = state.layer_cache.propose(window, state.thumbnail_motion.regions, state.survey, thresholds)
+    whole = [proposals.get(frame.index) or unprocessed(frame, state, config.gate) for frame in window.written]
+    return [replace(each, regions=tuple(regions[each.frame.index])) for each in whole]
 
 
 def deblur_frames(

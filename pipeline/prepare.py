@@ -15,6 +15,7 @@ from freezeframe.pipeline.adaptation.network import load_network, load_weights
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
 from freezeframe.pipeline.stages.flows import FlowCache
+from freezeframe.pipeline.stages.layers import LayerCache, region_blur_ratio
 from freezeframe.pipeline.stages.splat import SceneLog
 from freezeframe.pipeline.stages.survey import SURVEY_PARAMS, Survey, survey
 from freezeframe.pipeline.support.limits.budget import Budget
@@ -72,15 +73,13 @@ def prepare(  # noqa: PLR0913  # the clip, the settings, and the callback
     seconds = math.inf if config.budget is None else 60 * config.budget - (time.monotonic() - start_time)
     return ClipState(
         thumbnail_motion=thumbnail_motion,
-        blur_ratios=[
-            thumbnail_motion.blur_ratio(index, clip_survey.max_shutter, config.gate)
-            for index in range(thumbnail_motion.frames)
-        ],
+        blur_ratios=blur_ratios(thumbnail_motion, clip_survey, config),
         survey=clip_survey,
         network=network,
         restorer=restorer,
         notes=notes,
         flow_cache=FlowCache(),
+        layer_cache=LayerCache(),
         scenes=SceneLog(),
         watch=watch,
         budget=Budget(seconds, megapixels=math.prod(thumbnail_motion.size) / 1e6, read_seconds=read_seconds),
@@ -95,6 +94,18 @@ def any_motion(thumbnail_motion: ThumbnailMotion, config: Config) -> bool:
         thumbnail_motion.blur_ratio(index, shutter, config.gate) >= level
         for index in range(thumbnail_motion.frames)
     )
+
+
+def blur_ratios(thumbnail_motion: ThumbnailMotion, survey: Survey, config: Config) -> list[float]:
+    """Bound of the blur of every frame, or of a mover in it, over its threshold."""
+    shutter, gate = survey.max_shutter, config.gate
+    return [
+        max(
+            thumbnail_motion.blur_ratio(index, shutter, gate),
+            region_blur_ratio(thumbnail_motion.regions, index, thumbnail_motion.size, shutter, gate),
+        )
+        for index in range(thumbnail_motion.frames)
+    ]
 
 
 def default_survey(config: Config) -> Survey:

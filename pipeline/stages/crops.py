@@ -111,7 +111,12 @@ def chain(regions: RegionMap, source: int, target: int) -> Array:
 
 
 def sharpen_background(
-    crops: Crops, indices: Sequence[int], regions: RegionMap, shutter: float, *, params: CropParams = CROP_PARAMS
+    crops: Crops,
+    indices: Sequence[int],
+    regions: RegionMap,
+    shutter: float,
+    *,
+    params: CropParams = CROP_PARAMS,
 ) -> Tensor | None:
     """The backgrounds of `crops` without the blur of the camera, [T, 3, H, W]; None where it stands still.
 
@@ -129,7 +134,11 @@ def sharpen_background(
         [
             richardson_lucy(
                 background,
-                [Observation(linear=background, offset=None, blur_vector=each, weight=torch.ones_like(each[0]))],
+                [
+                    Observation(
+                        linear=background, offset=None, blur_vector=each, weight=torch.ones_like(each[0])
+                    )
+                ],
                 steps=params.background_steps,
                 step_size=torch.full_like(each[0], params.background_step_size),
             )

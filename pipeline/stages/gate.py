@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.blur.operator import blur, row_subset, support_mask
-from freezeframe.data.types import Action, Frame, Verdict
+from freezeframe.data.types import Action, Frame, RegionVerdict, Verdict
 from freezeframe.pipeline.config import GateConfig
 
 GatedFrame = tuple[Frame, Verdict]
@@ -33,6 +33,15 @@ class SanityMetrics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegionProposal:
+    """A change of one region of a frame."""
+
+    verdict: RegionVerdict
+    image: Tensor  # [3, h, w] linear RGB, of the box
+    weight: Tensor  # [h, w] in [0, 1]; 0 where the frame stays as it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """A frame and its proposed correction."""
 
@@ -44,6 +53,7 @@ class Proposal:
     image: Tensor | None = None  # [3, H, W] linear RGB; None without a correction
     sanity: SanityMetrics | None = None
     reason: str = "sharp enough"  # why there is no correction, or why the limit is less than 1
+    regions: tuple[RegionProposal, ...] = ()  # changes beside that of the whole frame
 
 
 def blur_threshold(size: tuple[int, int], config: GateConfig) -> float:
@@ -223,28 +233,53 @@ def max_plausible_strength(
     return low
 
 
-def apply_proposal(proposal: Proposal, strength: float) -> GatedFrame:
-    """The frame with `strength` of its correction, and the verdict; the decoded frame itself at 0."""
+def apply_proposal(proposal: Proposal, strength: float, *, region_strength: float = 1.0) -> GatedFrame:
+    """The frame with its corrections, and the verdict; the decoded frame itself where nothing is corrected.
+
+    Args:
+        proposal: A frame and its corrections.
+        strength: Fraction of the correction of the whole frame.
+        region_strength: Fraction of those of its regions.
+    """
     frame, sanity = proposal.frame, proposal.sanity
-    metrics = asdict(sanity) if sanity else {}
-    if proposal.original is None or proposal.image is None or strength <= 0:
-        action: Action = "fallback" if sanity and proposal.limit <= 0 else "passthrough"
-        return frame, _verdict(proposal, action, proposal.reason or "sharp enough", 0.0, metrics)
-    reason = f"blurred over {proposal.blur:.1f} px"
-    if proposal.limit < 1:
-        reason = f"{reason}; {strength:.0%} of the correction: {proposal.reason}"
-    deblurred_frame = frame.with_image(torch.lerp(proposal.original, proposal.image, strength))
-    return deblurred_frame, _verdict(proposal, "deblurred", reason, strength, metrics)
+    image = None
+    if proposal.original is not None and proposal.image is not None and strength > 0:
+        image = torch.lerp(proposal.original, proposal.image, strength)
+        frame = frame.with_image(image)
+    for region in proposal.regions:
+        frame = _apply_region(frame, image, region, region_strength * region.verdict.strength)
+    regions = [region.verdict for region in proposal.regions]
+    changed = [each for each in regions if each.strength * region_strength > 0]
+    action: Action = "deblurred" if image is not None or changed else "passthrough"
+    if action == "passthrough" and sanity and proposal.limit <= 0:
+        action = "fallback"
+    reason = proposal.reason or "sharp enough"
+    if image is not None:
+        reason = f"blurred over {proposal.blur:.1f} px"
+        if proposal.limit < 1:
+            reason = f"{reason}; {strength:.0%} of the correction: {proposal.reason}"
+    elif changed:
+        reason = f"{len(changed)} fast {'object' if len(changed) == 1 else 'objects'}"
+    return frame, Verdict(
+        index=frame.index,
+        time=float(frame.time),
+        action=action,
+        reason=reason,
+        blur=max([proposal.blur, *(each.blur for each in changed)]),
+        strength=strength if image is not None else max((each.strength for each in changed), default=0.0),
+        metrics=asdict(sanity) if sanity else {},
+        regions=tuple(regions),
+    )
 
 
-def _verdict(
-    proposal: Proposal, action: Action, reason: str, strength: float, metrics: dict[str, float]
-) -> Verdict:
-    frame = proposal.frame
-    return Verdict(
-        index=frame.index, time=float(frame.time), action=action, reason=reason, blur=proposal.blur,
-        strength=strength, metrics=metrics,
-    )  # fmt: skip
+def _apply_region(frame: Frame, image: Tensor | None, region: RegionProposal, strength: float) -> Frame:
+    """Blend a region into a frame; `image` is the frame's corrected image, [3, H, W], or None."""
+    box, weight = region.verdict.box, strength * region.weight
+    if not bool((weight > 0).any()):
+        return frame
+    rows, columns = box.slices(frame.picture.size)
+    base = frame.picture.linear_in(box) if image is None else image[:, rows, columns]
+    return frame.with_box(box, torch.lerp(base, region.image, weight), weight > 0)
 
 
 def _gamma_encode(image: Tensor) -> Tensor:

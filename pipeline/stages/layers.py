@@ -10,12 +10,11 @@ Nothing here takes a gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from freezeframe.data.types import Box, Frame, RegionVerdict
 from freezeframe.motion.regions.region_map import RegionMap, Track
@@ -25,6 +24,7 @@ from freezeframe.splatting.layers.fit import LayerFitConfig, LayerStart, fit_lay
 from freezeframe.splatting.layers.layer import Crops, Layer
 
 from .crops import make_crops, sharpen_background
+from .gate import RegionProposal
 from .shots import Window
 from .survey import Survey
 
@@ -51,15 +51,6 @@ class LayerParams:
 LAYER_PARAMS = LayerParams()
 RIGID = LayerFitConfig(deformation=0.003, deformation_change=0.006)
 LIMBER = LayerFitConfig(deformation=0.001, deformation_change=0.002, lr_deformation=0.2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionProposal:
-    """A change of one region of a frame."""
-
-    verdict: RegionVerdict
-    image: Tensor  # [3, h, w] linear RGB, of the box
-    weight: Tensor  # [h, w] in [0, 1]; 0 where the frame stays as it is
 
 
 Chunk = dict[int, RegionProposal]  # by the number of the frame
@@ -91,10 +82,11 @@ class LayerCache:
         """
         frames = {frame.index: frame for frame in window.frames}
         proposals: dict[int, list[RegionProposal]] = {frame.index: [] for frame in window.written}
+        threshold = min_blur(window.frames[0].picture.size, gate, params)
         for track in regions.tracks:
             for chunk in chunks(track.span, params.rigid_frames):
                 written = [index for index in chunk if index in proposals]
-                if not written or max_blur(track, chunk, survey.max_shutter) < min_blur(window, gate, params):
+                if not written or max_blur(track, chunk, survey.max_shutter) < threshold:
                     continue
                 key = track.number, chunk.start
                 if key not in self._chunks:
@@ -119,10 +111,17 @@ def chunks(span: range, length: int) -> list[range]:
     return [range(first, stop) for first, stop in zip(edges, edges[1:], strict=False)]
 
 
-def min_blur(window: Window, gate: GateConfig, params: LayerParams) -> float:
-    """Blur of a mover from which it is fitted, in pixels."""
-    height = window.frames[0].picture.size[0]
-    return max(params.min_blur_px, params.min_blur * height) * gate.min_blur_px
+def min_blur(size: tuple[int, int], gate: GateConfig, params: LayerParams = LAYER_PARAMS) -> float:
+    """Blur of a mover from which it is fitted, in pixels, in a frame of `size` (height, width)."""
+    return gate.min_blur_px * max(params.min_blur_px, params.min_blur * size[0])
+
+
+def region_blur_ratio(
+    regions: RegionMap, index: int, size: tuple[int, int], shutter: float, gate: GateConfig
+) -> float:
+    """Largest blur of the movers of frame `index` over the threshold."""
+    blurs = [max_blur(track, range(index, index + 1), shutter) for track in regions.tracks_at(index)]
+    return max(blurs, default=0.0) / min_blur(size, gate)
 
 
 def max_blur(track: Track, indices: range, shutter: float) -> float:
@@ -244,8 +243,3 @@ def box_centre(box: Box) -> tuple[float, float]:
 
 def _nodes(side: float, params: LayerParams) -> int:
     return min(params.max_nodes, max(3, round(side / params.node_spacing) + 1))
-
-
-def blurred_tracks(regions: RegionMap, index: int) -> Iterator[Track]:
-    """Tracks of frame `index` that are fast enough to be blurred at some exposure."""
-    return (track for track in regions.tracks_at(index) if max_blur(track, range(index, index + 1), 1) > 0)

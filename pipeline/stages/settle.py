@@ -32,7 +32,9 @@ class StrengthSmoother:
         ready_proposals = [(self._pending.popleft(), max_strength) for max_strength in max_strengths[:ready]]
         self._past_limits = [] if last else limits[: len(self._past_limits) + ready][-FADE_RADIUS:]
         return [
-            apply_proposal(each, min(each.weight, max_strength) * self._strength)
+            apply_proposal(
+                each, min(each.weight, max_strength) * self._strength, region_strength=self._strength
+            )
             for each, max_strength in ready_proposals
             if each.frame.index >= self._first
         ]

@@ -49,6 +49,7 @@ def windows(
     *,
     cuts: Container[int],
     start: int = 0,
+    context: int | None = None,
 ) -> Iterator[Window]:
     """Windows over the stream; exactly one owns each frame from number `start` on.
 
@@ -57,12 +58,15 @@ def windows(
         config: Context on either side of a window, and memory.
         cuts: Numbers of frames before which the scene changes.
         start: Number of the first frame to write.
+        context: Frames on either side, as decoded; None: those of `config`.
 
     Yields:
         Windows in order, each within one shot.
     """
     for number, shot in enumerate(_shots(frames, cuts)):
-        yield from _windows_of_shot(shot, config, number=number, start=start)
+        yield from _windows_of_shot(
+            shot, config, number=number, start=start, context=config.context if context is None else context
+        )
 
 
 def _shots(frames: Iterable[Frame], cuts: Container[int]) -> Iterator[Iterator[Frame]]:
@@ -85,7 +89,7 @@ def _shots(frames: Iterable[Frame], cuts: Container[int]) -> Iterator[Iterator[F
 
 
 def _windows_of_shot(
-    shot: Iterator[Frame], config: ShotConfig, *, number: int, start: int
+    shot: Iterator[Frame], config: ShotConfig, *, number: int, start: int, context: int
 ) -> Iterator[Window]:
     buffer: list[Frame] = []  # context before, owned frames, context after
     written = 0  # frames at the start of `buffer` that are written or need no writing
@@ -94,10 +98,10 @@ def _windows_of_shot(
         if frame.index < start:
             written = len(buffer)
         owned_count = frames_per_window(frame.picture.size, config)
-        if len(buffer) - written == owned_count + config.context:
+        if len(buffer) - written == owned_count + context:
             yield _window(buffer, range(written, written + owned_count), number)
             written += owned_count
-        surplus = max(0, written - config.context)
+        surplus = max(0, written - context)
         del buffer[:surplus]
         written -= surplus
     if written < len(buffer):

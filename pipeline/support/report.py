@@ -22,7 +22,7 @@ from .json_values import SCHEMA, to_json_values
 
 Stage = Literal[
     "thumbnail", "survey", "fine_tune", "decode", "measure", "fuse", "fusion_network", "splat", "refine",
-    "gate", "write", "finalize",
+    "gate", "layers", "write", "finalize",
 ]  # fmt: skip
 
 
