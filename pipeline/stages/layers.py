@@ -1,14 +1,15 @@
 """The layer stage: small fast movers, each fitted as a layer to a few frames of its track.
 
-A track is divided into chunks of a few frames. One layer is fitted to each chunk and the frames beside it; the
-frames of the chunk show it. Chunks depend on the track alone: windows, and runs that continue an interrupted
-one, use the same.
+A track is divided into chunks of a few frames. One layer is fitted to each chunk and the frames beside it, and
+its frames show it. Chunks depend on the track alone: windows, and runs that continue an interrupted one, use the
+same.
 
 Nothing here takes a gradient.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ class LayerParams:
     max_nodes: int = 10
     margin: float = 10.0  # pixels of the texture around the mover
     blur_share: float = 0.6  # of the blur, that the texture is smaller than the silhouette
-    known_shutter: float = 0.8  # confidence of the survey from which its shutter is not fitted
+    known_shutter: float = 0.8  # confidence of the survey from which its shutter is not fitted, if
+    known_speed_px: float = 2.0  # the camera moves by so many pixels per frame: movers alone mislead it
+    start_shutter: float = 0.85  # see `start_values`
     accepted: float = 0.15  # residual up to which a layer is shown, and
     rejected: float = 0.22  # from which it is not
     visible_coverage: float = 0.1  # coverage from which a pixel shows the layer only, where the camera moves
@@ -108,7 +111,7 @@ def chunks(span: range, length: int) -> list[range]:
     """Parts of about `length` frames each."""
     count = max(1, round(len(span) / length))
     edges = np.linspace(span.start, span.stop, count + 1).round().astype(int).tolist()
-    return [range(first, stop) for first, stop in zip(edges, edges[1:], strict=False)]
+    return [range(first, stop) for first, stop in itertools.pairwise(edges)]
 
 
 def min_blur(size: tuple[int, int], gate: GateConfig, params: LayerParams = LAYER_PARAMS) -> float:
@@ -180,7 +183,8 @@ def _fit(  # noqa: PLR0913, PLR0917  # a chunk of a track in a clip, and the set
     if len(indices) < 2:
         return {}
     crops = make_crops(frames, track, indices, regions)
-    layer = fit_layer(crops, start_values(track, indices, survey, params), config=config)
+    shutter = known_shutter(survey, regions, params)
+    layer = fit_layer(crops, start_values(track, indices, shutter, params), config=config)
     sharp = sharpen_background(crops, indices, regions, float(layer.shutter.detach()))
     shown = composite(layer, crops, sharp)
     proposals: Chunk = {}
@@ -217,12 +221,24 @@ def _verdict(
     )
 
 
-def start_values(track: Track, indices: Sequence[int], survey: Survey, params: LayerParams) -> LayerStart:
-    """Start values of a fit, from the detections of a track."""
+def start_values(
+    track: Track, indices: Sequence[int], shutter: float | None, params: LayerParams
+) -> LayerStart:
+    """Start values of a fit, from the detections of a track.
+
+    A streak on a straight path is explained by any shutter from 0 on: a short exposure of a long mover. Its
+    sharp edges exclude longer ones. An unknown shutter therefore starts high, and the fit lowers it.
+
+    Args:
+        track: The mover.
+        indices: Numbers of the frames.
+        shutter: None if unknown.
+        params: Tunables.
+    """
     detections = [track.at(index) for index in indices]
-    speed = np.abs([image_velocity(track, index) for index in indices])
+    blur = np.abs([image_velocity(track, index) for index in indices]) * (shutter or params.start_shutter)
     boxes = np.array([(each.box.width, each.box.height) for each in detections])
-    size = np.median(boxes - params.blur_share * survey.shutter * speed, axis=0) + params.margin
+    size = np.median(boxes - params.blur_share * blur, axis=0) + params.margin
     width, height = (max(12, int(side)) for side in size)
     centroids = np.array([each.centre for each in detections])
     # A silhouette may be heavier on one side; the texture is centred on its box.
@@ -231,9 +247,17 @@ def start_values(track: Track, indices: Sequence[int], survey: Survey, params: L
         position=torch.from_numpy(centroids + np.median(centres - centroids, axis=0)).float(),
         size=(height, width),
         mesh_size=(_nodes(height, params), _nodes(width, params)),
-        shutter=min(0.97, survey.shutter),
-        shutter_known=survey.confidence >= params.known_shutter,
+        shutter=min(0.97, shutter or params.start_shutter),
+        shutter_known=shutter is not None,
     )
+
+
+def known_shutter(survey: Survey, regions: RegionMap, params: LayerParams) -> float | None:
+    """The shutter of the user or of a confident survey of a moving camera; else None."""
+    speeds = [step[:2, 2].norm().item() for step in regions.camera if step is not None]
+    moving = bool(speeds) and float(np.median(speeds)) >= params.known_speed_px
+    set_by_user = survey.estimate is None and survey.confidence == 1
+    return survey.shutter if set_by_user or (moving and survey.confidence >= params.known_shutter) else None
 
 
 def box_centre(box: Box) -> tuple[float, float]:
