@@ -79,9 +79,7 @@ def background_range(
     else:
         origin, canvas = _canvas(size, block, config)
         registered = _warp_all(frames, [origin @ np.linalg.inv(m) for m in matrices], canvas, anchor)
-    reference = registered[anchor]
-    levelled = [equalise(image, reference, config=config) for image in registered]
-    low, high = shorth(levelled)
+    low, high = shorth([equalise(image, registered[anchor], config=config) for image in registered])
     return _range(low, high, origin=origin, still=still, config=config)
 
 

@@ -80,6 +80,14 @@ def test_what_rests_on_the_screen_is_no_mover(draw):
     assert movers(draw(Drawing(discs=[logo], camera=camera))).tracks == ()
 
 
+def test_several_posts_that_a_pan_shifts_alike_are_the_foreground(draw):
+    """Nearer than the background, they move against the pan at one velocity: parallax."""
+    posts = [Disc(radii=(4, 14), path=line(40 + 60 * k, 40 + 25 * k, -7, 0)) for k in range(5)]
+    camera = line(-70, 0, 8, 0)
+    assert movers(draw(Drawing(discs=posts, camera=camera))).tracks == ()
+    assert len(movers(draw(Drawing(discs=posts[2:3], camera=camera))).tracks) == 1
+
+
 def test_a_shaking_camera_moves_nothing(draw):
     shaken = movers(draw(Drawing(camera=lambda t: (5 * math.sin(0.9 * t), 4 * math.cos(0.7 * t)))))
     assert shaken.tracks == ()
