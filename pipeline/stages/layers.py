@@ -1,8 +1,7 @@
 """The layer stage: small fast movers, each fitted as a layer to a few frames of its track.
 
-A track is divided into chunks of a few frames. One layer is fitted to each chunk and the frames beside it, and
-its frames show it. Chunks depend on the track alone: windows, and runs that continue an interrupted one, use the
-same.
+A track is divided into chunks of a few frames. One layer is fitted to each chunk and the frames beside it.
+Chunks depend on the track alone: windows, and runs that continue an interrupted one, use the same.
 
 Nothing here takes a gradient.
 """
@@ -20,11 +19,11 @@ import torch
 from freezeframe.data.types import Box, Frame, RegionVerdict
 from freezeframe.motion.regions.region_map import RegionMap, Track
 from freezeframe.pipeline.config import GateConfig
-from freezeframe.splatting.layers.composite import composite
+from freezeframe.splatting.layers.composite import LayerFrames, composite
 from freezeframe.splatting.layers.fit import LayerFitConfig, LayerStart, fit_layer
 from freezeframe.splatting.layers.layer import Crops, Layer
 
-from .crops import make_crops, sharpen_background
+from .crops import crop_box, make_crops, sharpen_background
 from .gate import RegionProposal
 from .shots import Window
 from .survey import Survey
@@ -45,7 +44,8 @@ class LayerParams:
     blur_share: float = 0.6  # of the blur, that the texture is smaller than the silhouette
     known_shutter: float = 0.8  # confidence of the survey from which its shutter is not fitted, if
     known_speed_px: float = 2.0  # the camera moves by so many pixels per frame: movers alone mislead it
-    start_shutter: float = 0.85  # see `start_values`
+    start_shutters: tuple[float, ...] = (0.85, 0.45)  # of an unknown one; the next where one explains little
+    max_shutter: float = 0.97  # of start values
     accepted: float = 0.15  # residual up to which a layer is shown, and
     rejected: float = 0.22  # from which it is not
     visible_coverage: float = 0.1  # coverage from which a pixel shows the layer only, where the camera moves
@@ -84,6 +84,7 @@ class LayerCache:
             params: Tunables.
         """
         frames = {frame.index: frame for frame in window.frames}
+        fitter = ChunkFitter(frames, regions, survey, params=params)
         proposals: dict[int, list[RegionProposal]] = {frame.index: [] for frame in window.written}
         threshold = min_blur(window.frames[0].picture.size, gate, params)
         for track in regions.tracks:
@@ -93,7 +94,7 @@ class LayerCache:
                     continue
                 key = track.number, chunk.start
                 if key not in self._chunks:
-                    self._chunks[key] = fit_chunk(frames, track, chunk, regions, survey, params=params)
+                    self._chunks[key] = fitter.fit(track, chunk)
                 for index in written:
                     if index in self._chunks[key]:
                         proposals[index].append(self._chunks[key][index])
@@ -139,78 +140,97 @@ def image_velocity(track: Track, index: int) -> tuple[float, float]:
     return (x1 - x0) / max(1, last - first), (y1 - y0) / max(1, last - first)
 
 
-def fit_chunk(
-    frames: Mapping[int, Frame],
-    track: Track,
-    chunk: range,
-    regions: RegionMap,
-    survey: Survey,
-    *,
-    params: LayerParams = LAYER_PARAMS,
-) -> Chunk:
-    """Fit a layer to a chunk; where it explains too little, smaller ones that change their shape.
+class ChunkFitter:
+    """Fits layers to the tracks of one window.
 
     Args:
         frames: Frames of the shot by their numbers.
-        track: The mover.
-        chunk: Numbers of the frames to show.
-        regions: Motion of the camera, other movers.
+        regions: Motion of the camera, and movers.
         survey: Shutter of the clip.
         params: Tunables.
     """
-    proposals = _fit(frames, track, chunk, regions, survey, RIGID, params)
-    if not proposals or all(each.verdict.residual <= params.accepted for each in proposals.values()):
-        return proposals
-    for part in chunks(chunk, params.limber_frames):
-        limber = _fit(frames, track, part, regions, survey, LIMBER, params)
-        for index, proposal in limber.items():
-            if proposal.verdict.residual < proposals[index].verdict.residual:
-                proposals[index] = proposal
-    return proposals
 
+    def __init__(
+        self,
+        frames: Mapping[int, Frame],
+        regions: RegionMap,
+        survey: Survey,
+        *,
+        params: LayerParams = LAYER_PARAMS,
+    ) -> None:
+        self._frames, self._regions, self._params = frames, regions, params
+        self._shutter = known_shutter(survey, regions, params)
 
-def _fit(  # noqa: PLR0913, PLR0917  # a chunk of a track in a clip, and the settings
-    frames: Mapping[int, Frame],
-    track: Track,
-    chunk: range,
-    regions: RegionMap,
-    survey: Survey,
-    config: LayerFitConfig,
-    params: LayerParams,
-) -> Chunk:
-    first, last = chunk.start - params.overlap, chunk.stop + params.overlap
-    indices = [index for index in range(first, last) if index in track.span and index in frames]
-    if len(indices) < 2:
-        return {}
-    crops = make_crops(frames, track, indices, regions)
-    shutter = known_shutter(survey, regions, params)
-    layer = fit_layer(crops, start_values(track, indices, shutter, params), config=config)
-    sharp = sharpen_background(crops, indices, regions, float(layer.shutter.detach()))
-    shown = composite(layer, crops, sharp)
-    proposals: Chunk = {}
-    for k, index in enumerate(indices):
-        if index in chunk:
-            residual = float(shown.residual[k] / shown.absent[k].clamp_min(1e-6))
-            weight = (shown.coverage[k] / params.visible_coverage).clamp(0, 1)
-            proposals[index] = RegionProposal(
-                verdict=_verdict(track, crops, k, layer, residual, params),
-                image=shown.images[k],
-                weight=weight if sharp is not None else (shown.coverage[k] > 0).to(weight),
+    def fit(self, track: Track, chunk: range) -> Chunk:
+        """Fit a layer to a chunk; where it explains too little, smaller ones that change their shape.
+
+        A streak on a straight path is explained by every shutter from 0 on: a short exposure of a long mover.
+        Its sharp edges exclude longer ones. An unknown shutter therefore starts high, and the fit lowers it.
+
+        Args:
+            track: The mover.
+            chunk: Numbers of the frames to show.
+        """
+        best: Chunk = {}
+        for shutter in (self._shutter,) if self._shutter else self._params.start_shutters:
+            proposals = self._fit_frames(track, chunk, RIGID, shutter)
+            if not best or worst_residual(proposals) < worst_residual(best):
+                best = proposals
+            if worst_residual(best) <= self._params.accepted:
+                return best
+        return self._fit_parts(track, chunk, best) if best else best
+
+    def _fit_parts(self, track: Track, chunk: range, rigid: Chunk) -> Chunk:
+        """Fit parts of a chunk with a mesh that bends more; each frame keeps the better layer."""
+        best = dict(rigid)
+        shutter = self._shutter or min(self._params.max_shutter, rigid[chunk.start].verdict.shutter)
+        for part in chunks(chunk, self._params.limber_frames):
+            for index, proposal in self._fit_frames(track, part, LIMBER, shutter).items():
+                if proposal.verdict.residual < best[index].verdict.residual:
+                    best[index] = proposal
+        return best
+
+    def _fit_frames(self, track: Track, shown: range, config: LayerFitConfig, shutter: float) -> Chunk:
+        """Fit one layer to the frames `shown` and those beside them."""
+        params = self._params
+        around = range(shown.start - params.overlap, shown.stop + params.overlap)
+        indices = [index for index in around if index in track.span and index in self._frames]
+        if len(indices) < 2:
+            return {}
+        crops = make_crops(self._frames, track, indices, self._regions)
+        start = start_values(track, indices, shutter, known=self._shutter is not None, params=params)
+        layer = fit_layer(crops, start, config=config)
+        fitted_shutter = float(layer.shutter.detach())
+        background = sharpen_background(crops, indices, self._regions, fitted_shutter)
+        images = composite(layer, crops, background)
+        weight = images.coverage / params.visible_coverage if background is not None else images.coverage > 0
+        return {
+            index: RegionProposal(
+                verdict=_verdict(track, (crops, k), layer, images, params),
+                image=images.images[k],
+                weight=weight[k].float().clamp(0, 1),
             )
-    return proposals
+            for k, index in enumerate(indices)
+            if index in shown
+        }
+
+
+def worst_residual(proposals: Chunk) -> float:
+    """Largest residual of the frames of a chunk; infinite for none."""
+    return max((each.verdict.residual for each in proposals.values()), default=math.inf)
 
 
 def _verdict(
-    track: Track, crops: Crops, k: int, layer: Layer, residual: float, params: LayerParams
+    track: Track, crop: tuple[Crops, int], layer: Layer, images: LayerFrames, params: LayerParams
 ) -> RegionVerdict:
-    left, top = crops.origin[k].int().tolist()
-    height, width = crops.size
+    crops, k = crop
     x, y = layer.velocity(crops.times)[k].tolist()
     shutter = float(layer.shutter.detach())
+    residual = float(images.residual[k] / images.absent[k].clamp_min(1e-6))
     strength = min(1.0, max(0.0, (params.rejected - residual) / (params.rejected - params.accepted)))
     return RegionVerdict(
         track=track.number,
-        box=Box(left=left, top=top, right=left + width, bottom=top + height),
+        box=crop_box(crops, k),
         mover="object",
         blur=math.hypot(x, y) * shutter,
         direction=math.atan2(y, x),
@@ -222,21 +242,19 @@ def _verdict(
 
 
 def start_values(
-    track: Track, indices: Sequence[int], shutter: float | None, params: LayerParams
+    track: Track, indices: Sequence[int], shutter: float, *, known: bool, params: LayerParams = LAYER_PARAMS
 ) -> LayerStart:
     """Start values of a fit, from the detections of a track.
-
-    A streak on a straight path is explained by any shutter from 0 on: a short exposure of a long mover. Its
-    sharp edges exclude longer ones. An unknown shutter therefore starts high, and the fit lowers it.
 
     Args:
         track: The mover.
         indices: Numbers of the frames.
-        shutter: None if unknown.
+        shutter: Exposure time over frame interval.
+        known: Whether it stays as it is.
         params: Tunables.
     """
     detections = [track.at(index) for index in indices]
-    blur = np.abs([image_velocity(track, index) for index in indices]) * (shutter or params.start_shutter)
+    blur = np.abs([image_velocity(track, index) for index in indices]) * shutter
     boxes = np.array([(each.box.width, each.box.height) for each in detections])
     size = np.median(boxes - params.blur_share * blur, axis=0) + params.margin
     width, height = (max(12, int(side)) for side in size)
@@ -247,8 +265,8 @@ def start_values(
         position=torch.from_numpy(centroids + np.median(centres - centroids, axis=0)).float(),
         size=(height, width),
         mesh_size=(_nodes(height, params), _nodes(width, params)),
-        shutter=min(0.97, shutter or params.start_shutter),
-        shutter_known=shutter is not None,
+        shutter=min(params.max_shutter, shutter),
+        shutter_known=known,
     )
 
 

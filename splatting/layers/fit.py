@@ -50,7 +50,7 @@ class LayerStart:
     position: Tensor  # [T, 2] frame coordinates (x, y) of the centre at each frame
     size: tuple[int, int]  # height and width of the texture, pixels
     mesh_size: tuple[int, int]  # rows and columns of the nodes of the mesh
-    shutter: float  # exposure time over frame interval
+    shutter: float  # exposure time over frame interval, below 1
     shutter_known: bool = True  # otherwise it is fitted
 
 
