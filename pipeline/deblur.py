@@ -10,13 +10,13 @@ from freezeframe.data.types import Frame, Sink, Source
 from freezeframe.models.imageops.tiling import Restorer
 from freezeframe.models.registry.bundled import FusionInference
 from freezeframe.models.runtime.device import find_device
-from freezeframe.pipeline.stages.candidates import select_candidates
+from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS, camera_blur, select_candidates
 from freezeframe.pipeline.stages.continuity import FADE_RADIUS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.fuse import fuse
 from freezeframe.pipeline.stages.fusion_network import run_fusion_network
-from freezeframe.pipeline.stages.gate import Proposal, propose
+from freezeframe.pipeline.stages.gate import Proposal, moving_mask, propose
 from freezeframe.pipeline.stages.layers import LayerCache
 from freezeframe.pipeline.stages.measure import blur_weights, measure
 from freezeframe.pipeline.stages.refine import refine
@@ -49,6 +49,11 @@ class ClipState:
     scenes: SceneLog
     watch: Stopwatch
     budget: Budget
+
+    def camera_is_still(self, index: int) -> bool:
+        """Whether the camera stands still at frame `index`: then only movers are blurred."""
+        motion, shutter = self.thumbnail_motion, self.survey.max_shutter
+        return camera_blur(motion.regions, index, motion.size, shutter) <= CANDIDATE_PARAMS.still_blur
 
     def remaining_work(self, first: int, config: Config) -> tuple[int, float]:
         """Number of frames to process from frame `first` on, and seconds until the end of the run."""
@@ -119,18 +124,22 @@ def propose_window(window: Window, state: ClipState, *, config: Config, first: i
     thresholds = config.gate.scale_thresholds(
         state.budget.threshold_scale(to_come, ramp_start=config.gate.ramp_start)
     )
+    with state.watch.stage("layers"):
+        regions = state.layer_cache.propose(window, state.thumbnail_motion.regions, state.survey, thresholds)
     with state.watch.stage("thumbnail"):
         positions = select_candidates(
-            window, state.thumbnail_motion, state.survey, state.flow_cache, thresholds
-        )
+            window, state.thumbnail_motion, state.survey, state.flow_cache, thresholds,
+            corrected={
+                index: [each.verdict.box for each in found if each.verdict.strength == 1]
+                for index, found in regions.items()
+            },
+        )  # fmt: skip
     already_written = window.written[-1].index < first - FADE_RADIUS
     proposals: dict[int, Proposal] = {}
     if positions and config.strength and not (already_written and state.flow_cache.has_shutter(window.shot)):
         part = window.subwindow(positions, context=config.shots.context)
         candidates = set() if already_written else {window.frames[i].index for i in positions}
         proposals = deblur_frames(part, candidates, state, thresholds, config=config)
-    with state.watch.stage("layers"):
-        regions = state.layer_cache.propose(window, state.thumbnail_motion.regions, state.survey, thresholds)
     whole = [proposals.get(frame.index) or unprocessed(frame, state, config.gate) for frame in window.written]
     return [replace(each, regions=tuple(regions[each.frame.index])) for each in whole]
 
@@ -170,9 +179,12 @@ def deblur_frames(
     with stage("refine"):
         refined = refine(splatted, state.restorer, config.refine)
     with stage("gate"):
+        still = [state.camera_is_still(frame.index) for frame in window.frames]
         return {
             window.frames[i].index: replace(
-                propose(window.frames[i], clip.images[i], image, blur_vector, config.gate), weight=weights[i]
+                propose(window.frames[i], clip.images[i], image, blur_vector, config.gate),
+                weight=weights[i],
+                mask=moving_mask(blur_vector) if still[i] else None,
             )
             for i, image, blur_vector in zip(which, refined, fused.blur_vectors, strict=True)
         }

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from freezeframe.data.blur.operator import blur, row_subset, support_mask
-from freezeframe.data.types import Action, Frame, RegionVerdict, Verdict
+from freezeframe.data.types import Action, Box, Frame, RegionVerdict, Verdict
 from freezeframe.pipeline.config import GateConfig
 
 GatedFrame = tuple[Frame, Verdict]
 
 GAMMA = 1 / 2.2  # approximates the transfer function of 8-bit files and of perceived brightness
 BISECTIONS = 5  # the largest plausible strength is accurate to 1/32
+MIN_MASK_PX = 0.7  # pixels: blur vectors up to this length count as rest before a still camera
+MASK_MARGIN = 9  # pixels: width of the soft border of what moves before a still camera
 FREE_COLOR_CORRECTION = 2.0  # times the allowed drift up to which a colour correction costs no strength
 
 
@@ -51,6 +54,7 @@ class Proposal:
     limit: float = 1.0  # largest plausible strength, [0, 1]
     original: Tensor | None = None  # [3, H, W] linear RGB; None without a correction
     image: Tensor | None = None  # [3, H, W] linear RGB; None without a correction
+    mask: Tensor | None = None  # [H, W] in [0, 1] where the correction is applied; None: everywhere
     sanity: SanityMetrics | None = None
     reason: str = "sharp enough"  # why there is no correction, or why the limit is less than 1
     regions: tuple[RegionProposal, ...] = ()  # changes beside that of the whole frame
@@ -158,6 +162,15 @@ def rejection_reason(sanity: SanityMetrics, config: GateConfig) -> str | None:
     return None
 
 
+def moving_mask(vectors: Tensor) -> Tensor:
+    """[H, W] in [0, 1]: 1 where blur vectors, [2, H, W] pixels, are long, with soft borders; 0 at rest."""
+    length = torch.hypot(*vectors)
+    mask = ((length - MIN_MASK_PX) / MIN_MASK_PX).clamp(0, 1).cpu().numpy()
+    spread = cv2.dilate(mask, np.ones((MASK_MARGIN, MASK_MARGIN), np.uint8))
+    blurred = cv2.blur(spread, (MASK_MARGIN, MASK_MARGIN))
+    return torch.from_numpy(np.asarray(blurred)).to(vectors)
+
+
 def propose(
     frame: Frame, original: Tensor, proposed: Tensor, vectors: Tensor, config: GateConfig
 ) -> Proposal:
@@ -244,8 +257,10 @@ def apply_proposal(proposal: Proposal, strength: float, *, region_strength: floa
     frame, sanity = proposal.frame, proposal.sanity
     image = None
     if proposal.original is not None and proposal.image is not None and strength > 0:
-        image = torch.lerp(proposal.original, proposal.image, strength)
-        frame = frame.with_image(image)
+        image = torch.lerp(
+            proposal.original, proposal.image, strength * (1 if proposal.mask is None else proposal.mask)
+        )
+        frame = _with_image(frame, image, proposal.mask)
     for region in proposal.regions:
         frame = _apply_region(frame, image, region, region_strength * region.verdict.strength)
     regions = [region.verdict for region in proposal.regions]
@@ -270,6 +285,14 @@ def apply_proposal(proposal: Proposal, strength: float, *, region_strength: floa
         metrics=asdict(sanity) if sanity else {},
         regions=tuple(regions),
     )
+
+
+def _with_image(frame: Frame, image: Tensor, mask: Tensor | None) -> Frame:
+    """The frame with the pixels of `image` where `mask` is above 0; all others pass bit for bit."""
+    if mask is None:
+        return frame.with_image(image)
+    height, width = mask.shape
+    return frame.with_box(Box(left=0, top=0, right=width, bottom=height), image, mask > 0)
 
 
 def _apply_region(frame: Frame, image: Tensor | None, region: RegionProposal, strength: float) -> Frame:
