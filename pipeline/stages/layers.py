@@ -64,6 +64,7 @@ class LayerCache:
 
     def __init__(self) -> None:
         self._chunks: dict[tuple[int, int], Chunk] = {}
+        self._shutters: list[float] = []  # of the movers that layers explain
 
     def propose(
         self,
@@ -84,7 +85,7 @@ class LayerCache:
             params: Tunables.
         """
         frames = {frame.index: frame for frame in window.frames}
-        fitter = ChunkFitter(frames, regions, survey, params=params)
+        fitter = ChunkFitter(frames, regions, survey, found=self._shutters, params=params)
         proposals: dict[int, list[RegionProposal]] = {frame.index: [] for frame in window.written}
         threshold = min_blur(window.frames[0].picture.size, gate, params)
         for track in regions.tracks:
@@ -147,6 +148,7 @@ class ChunkFitter:
         frames: Frames of the shot by their numbers.
         regions: Motion of the camera, and movers.
         survey: Shutter of the clip.
+        found: Shutters of the movers before; longer afterwards.
         params: Tunables.
     """
 
@@ -156,9 +158,10 @@ class ChunkFitter:
         regions: RegionMap,
         survey: Survey,
         *,
+        found: list[float],
         params: LayerParams = LAYER_PARAMS,
     ) -> None:
-        self._frames, self._regions, self._params = frames, regions, params
+        self._frames, self._regions, self._params, self._found = frames, regions, params, found
         self._shutter = known_shutter(survey, regions, params)
 
     def fit(self, track: Track, chunk: range) -> Chunk:
@@ -171,19 +174,25 @@ class ChunkFitter:
             track: The mover.
             chunk: Numbers of the frames to show.
         """
-        best: Chunk = {}
-        for shutter in (self._shutter,) if self._shutter else self._params.start_shutters:
+        first: Chunk = {}
+        for shutter in self._start_shutters():
             proposals = self._fit_frames(track, chunk, RIGID, shutter)
-            if not best or worst_residual(proposals) < worst_residual(best):
-                best = proposals
-            if worst_residual(best) <= self._params.accepted:
-                return best
-        return self._fit_parts(track, chunk, best) if best else best
+            first = first or proposals
+            if worst_residual(proposals) <= self._params.accepted:
+                self._found += [each.verdict.shutter for each in proposals.values()]
+                return proposals
+        return self._fit_parts(track, chunk, first) if first else first
+
+    def _start_shutters(self) -> tuple[float, ...]:
+        if self._shutter is not None:
+            return (self._shutter,)
+        # One camera has one shutter: that of the movers before.
+        return (float(np.median(self._found)),) if self._found else self._params.start_shutters
 
     def _fit_parts(self, track: Track, chunk: range, rigid: Chunk) -> Chunk:
         """Fit parts of a chunk with a mesh that bends more; each frame keeps the better layer."""
         best = dict(rigid)
-        shutter = self._shutter or min(self._params.max_shutter, rigid[chunk.start].verdict.shutter)
+        shutter = self._start_shutters()[0] if self._found else rigid[chunk.start].verdict.shutter
         for part in chunks(chunk, self._params.limber_frames):
             for index, proposal in self._fit_frames(track, part, LIMBER, shutter).items():
                 if proposal.verdict.residual < best[index].verdict.residual:
@@ -198,7 +207,8 @@ class ChunkFitter:
         if len(indices) < 2:
             return {}
         crops = make_crops(self._frames, track, indices, self._regions)
-        start = start_values(track, indices, shutter, known=self._shutter is not None, params=params)
+        known = self._shutter is not None or config is LIMBER
+        start = start_values(track, indices, shutter, known=known, params=params)
         layer = fit_layer(crops, start, config=config)
         fitted_shutter = float(layer.shutter.detach())
         background = sharpen_background(crops, indices, self._regions, fitted_shutter)
