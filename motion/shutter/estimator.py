@@ -106,14 +106,14 @@ def estimate_shutter(
         flows: (i, j): flow from frame i to frame j, for neighbours i and j.
         config: Tunables.
     """
-    velocity, confidence = estimate_velocities(flows, len(images))
+    velocity, confidence = velocities = estimate_velocities(flows, len(images))
     # Acceleration is only known of frames with two neighbours; the ends are used if there are no others.
     inner = range(1, len(images) - 1) if len(images) > 2 else range(len(images))
     spectral = sum(
         (_spectral_log_likelihood(images[i], velocity[i], confidence[i], config) for i in inner),
         _flat_likelihood(config),
     )
-    return _combine(spectral, _network_log_likelihood(images, flows, config), config)
+    return _combine(spectral, _network_log_likelihood(images, flows, velocities, config), config)
 
 
 def pool_shutters(
@@ -142,10 +142,13 @@ def _spectral_log_likelihood(
 
 
 def _network_log_likelihood(
-    images: Tensor, flows: Mapping[tuple[int, int], Flow], config: ShutterConfig
+    images: Tensor,
+    flows: Mapping[tuple[int, int], Flow],
+    velocities: tuple[Tensor, Tensor],
+    config: ShutterConfig,
 ) -> Array:
     """[S] nats, from the network; all 0 without patches."""
-    patches = extract_patches(images, flows)
+    patches = extract_patches(images, flows, velocities=velocities)
     if not patches:
         return np.zeros(len(SHUTTER_FRACTIONS))
     network = _shutter_network()

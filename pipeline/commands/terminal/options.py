@@ -169,7 +169,7 @@ MinBlur = Annotated[
     typer.Option(
         parser=parse_number, metavar="PX",
         help="Deblur what has more motion blur than this (default: height / 360 for a fast object and for"
-        " most of the frame, height / 110 for a part of it, and 1 px at least); 0 deblurs everything that moves.",
+        " most of the frame, height / 110 for a part of it, and 1 px at least); 0 deblurs all that moves.",
     ),
 ]  # fmt: skip
 Iterations = Annotated[
