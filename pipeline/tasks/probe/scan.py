@@ -23,7 +23,7 @@ from freezeframe.data.types import Box, Clip, Flow, Frame, Picture, Source
 from freezeframe.motion.camera.homography import fit_homography
 from freezeframe.motion.camera.segmentation import SegmentationConfig, segment_movers
 from freezeframe.motion.diagnosis.diagnose import Array, diagnose, diagnose_luma
-from freezeframe.motion.flow.estimators import dis_uv, gamma_luma, make_flow_pair
+from freezeframe.motion.flow.estimators import dis_uv, gamma_luma, gamma_luma_uint8, make_flow_pair
 from freezeframe.pipeline.config import GateConfig, MeasureConfig
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
@@ -216,8 +216,8 @@ def diagnose_single_frame(frame: Frame) -> SampledFrame:
 
 
 def reduced_luma(picture: Picture, factor: int) -> Array:
-    """Luma at 1 / `factor` of the resolution, [h, w] uint8."""
-    luma = picture.luma().numpy()
+    """`full_luma` in code values at 1 / `factor` of the resolution, [h, w] uint8."""
+    luma = _gamma_codes(picture)
     if factor == 1:
         return luma
     height, width = (max(1, side // factor) for side in luma.shape)
@@ -228,5 +228,16 @@ def full_luma(picture: Picture) -> Array:
     """Gamma-coded luma as that of `gamma_luma`, [H, W] float32; of a video from its luma alone."""
     if not isinstance(picture, VideoPicture):
         return np.asarray(gamma_luma(picture.linear()).numpy())
-    levels = gamma_luma(gray_levels(picture.spec).expand(3, 1, -1))[0]
-    return np.asarray(cv2.LUT(picture.luma().numpy(), levels.numpy()))
+    return np.asarray(cv2.LUT(picture.luma().numpy(), _gamma_levels(picture)))
+
+
+def _gamma_codes(picture: Picture) -> Array:
+    if not isinstance(picture, VideoPicture):
+        return gamma_luma_uint8(picture.linear())
+    levels = (255 * _gamma_levels(picture) + 0.5).clip(0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(picture.luma().numpy(), levels))
+
+
+def _gamma_levels(picture: VideoPicture) -> Array:
+    """[256] gamma-coded luma of the luma codes of a video."""
+    return np.asarray(gamma_luma(gray_levels(picture.spec).expand(3, 1, -1))[0].numpy())
