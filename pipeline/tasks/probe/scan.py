@@ -8,7 +8,7 @@ Nothing here takes a gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -114,16 +114,18 @@ class ClipScanner:
         return self._shutters.shutter(shot, estimate)
 
     def _diagnose(self, triplet: FrameTriplet, shutter: float) -> SampledFrame:
-        frame = triplet[1]
+        frame, regions = triplet[1], self._thumbnail_motion.regions
         bound = self._thumbnail_motion.extent(frame.index).local_px * self._survey.max_shutter
-        motion = frame_motion(triplet, self._rate, may_be_blurred=bound >= SCAN_PARAMS.sharp_px)
+        if bound >= SCAN_PARAMS.sharp_px:
+            motion = frame_motion(triplet, self._rate)
+        else:
+            boxes = [track.at(frame.index).box for track in regions.tracks_at(frame.index)]
+            motion = coarse_motion(triplet, self._rate, boxes)
         diagnosis = diagnose_luma(
             full_luma(frame.picture), blur=motion.velocity * shutter, independent_motion=motion.independent
         )
-        gate, size, regions = GateConfig(), frame.picture.size, self._thumbnail_motion.regions
-        lengths = extent(torch.hypot(*motion.velocity) * shutter)
-        ratio = blur_ratio(lengths, size, gate)
-        longest = self._survey.max_shutter
+        gate, size, longest = GateConfig(), frame.picture.size, self._survey.max_shutter
+        ratio = blur_ratio(extent(torch.hypot(*motion.velocity) * shutter), size, gate)
         here = range(frame.index, frame.index + 1)
         return SampledFrame(
             index=frame.index,
@@ -150,37 +152,63 @@ def frame_triplets(frames: Iterable[Frame], cuts: frozenset[int]) -> Iterator[Fr
         yield before, current, None
 
 
-def frame_motion(
-    triplet: FrameTriplet, rate: Fraction, *, may_be_blurred: bool = True, params: ScanParams = SCAN_PARAMS
-) -> FrameMotion:
+def frame_motion(triplet: FrameTriplet, rate: Fraction, params: ScanParams = SCAN_PARAMS) -> FrameMotion:
     """Motion of the middle one of three frames; one neighbour may be missing.
 
     Args:
         triplet: Consecutive frames.
         rate: Frames per second: missing frames lengthen an interval.
-        may_be_blurred: Otherwise less accurate velocities are enough.
         params: Tunables.
     """
-    frame = triplet[1]
-    side = params.flow_side_px if may_be_blurred else params.sharp_side_px
-    factor = max(1, round(max(frame.picture.size) / side))
-    lumas = [None if each is None else reduced_luma(each.picture, factor) for each in triplet]
-    current = lumas[1]
-    assert current is not None
-    velocities, flow = [], None
-    for other, luma, sign in ((triplet[2], lumas[2], 1), (triplet[0], lumas[0], -1)):
-        if other is None or luma is None:
-            continue
-        uv = dis_uv(current, luma)
-        if flow is None:
-            flow, _ = make_flow_pair(uv, dis_uv(luma, current))
-        gap = max(1, round(abs(other.time - frame.time) * rate))
-        velocities.append(uv * (sign / gap))
-    assert flow is not None
+    factor = reduction(triplet[1].picture, params.flow_side_px)
+    current, others = _lumas(triplet, factor)
+    flow = make_flow_pair(dis_uv(current, others[0][0]), dis_uv(others[0][0], current))[0]
+    uvs = [flow.uv, *(dis_uv(current, luma) for luma, _ in others[1:])]
     return FrameMotion(
-        velocity=torch.stack(velocities).mean(0) * factor,
+        velocity=_mean_velocity(triplet[1], uvs, [frame for _, frame in others], rate) * factor,
         independent=independent_motion(flow, factor, params),
     )
+
+
+def coarse_motion(
+    triplet: FrameTriplet, rate: Fraction, boxes: Sequence[Box], params: ScanParams = SCAN_PARAMS
+) -> FrameMotion:
+    """`frame_motion` in a third of the time, for a frame without visible blur.
+
+    Args:
+        triplet: As there.
+        rate: As there.
+        boxes: Of the small fast movers, which move otherwise than the camera.
+        params: Tunables.
+    """
+    picture = triplet[1].picture
+    factor = reduction(picture, params.sharp_side_px)
+    current, others = _lumas(triplet, factor)
+    uvs = [dis_uv(current, luma) for luma, _ in others]
+    independent = torch.zeros(*uvs[0].shape[1:])
+    for box in boxes:
+        independent[
+            box.top // factor : 1 + box.bottom // factor, box.left // factor : 1 + box.right // factor
+        ] = 1
+    velocity = _mean_velocity(triplet[1], uvs, [frame for _, frame in others], rate) * factor
+    return FrameMotion(velocity=velocity, independent=independent)
+
+
+def reduction(picture: Picture, side_px: int) -> int:
+    """Factor that reduces the longer side to about `side_px` pixels."""
+    return max(1, round(max(picture.size) / side_px))
+
+
+def _lumas(triplet: FrameTriplet, factor: int) -> tuple[Array, list[tuple[Array, Frame]]]:
+    """Reduced luma of the middle frame, and those of the next and of the previous frame, if they exist."""
+    others = [(reduced_luma(each.picture, factor), each) for each in (triplet[2], triplet[0]) if each]
+    return reduced_luma(triplet[1].picture, factor), others
+
+
+def _mean_velocity(frame: Frame, uvs: Sequence[Tensor], others: Sequence[Frame], rate: Fraction) -> Tensor:
+    """[2, h, w] pixels per frame interval, from the flows of a frame to its neighbours."""
+    gaps = [(round((other.time - frame.time) * rate) or other.index - frame.index) for other in others]
+    return torch.stack([uv / gap for uv, gap in zip(uvs, gaps, strict=True)]).mean(0)
 
 
 def independent_motion(flow: Flow, factor: int, params: ScanParams = SCAN_PARAMS) -> Tensor:

@@ -20,7 +20,7 @@ def soft_image(size: tuple[int, int]) -> torch.Tensor:
 @pytest.mark.parametrize("depth", [8, 10])
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_a_reduced_picture_is_the_mean_of_its_blocks(depth, factor):
-    """To 2 % of the range, by the rounding of 8-bit chroma: soft detail has one mean on both sides of the curve.
+    """To 2 % of the range, by the rounding of 8-bit chroma: soft detail keeps its mean.
 
     720 lines: at half the height, an untagged file would be taken for BT.601.
     """
