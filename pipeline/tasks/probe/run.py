@@ -17,9 +17,9 @@ from freezeframe.data.types import Box, Frame
 from freezeframe.motion.diagnosis.plot import plot_diagnosis
 from freezeframe.pipeline.config import Config, GateConfig
 from freezeframe.pipeline.prepare import FIRST_PASS, any_motion, default_survey
-from freezeframe.pipeline.stages.first_pass import estimate_thumbnail_motion
+from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
 from freezeframe.pipeline.stages.gate import blur_threshold
-from freezeframe.pipeline.stages.survey import survey
+from freezeframe.pipeline.stages.survey import Survey, survey
 from freezeframe.pipeline.support.limits.capacity import PHOTO_BYTES, check_memory, check_window_memory
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
@@ -89,15 +89,7 @@ def _probe_photo(path: Path) -> tuple[Probe, BlurredFrame]:
 def _probe_clip(path: Path, stride: int, progress: ProgressCallback) -> tuple[Probe, BlurredFrame]:
     source, config = _open(path), Config()
     check_window_memory(source, config.shots)
-    progress(0, source.count, FIRST_PASS)
-    thumbnail_motion = estimate_thumbnail_motion(
-        source, on_progress=lambda frames: progress(frames, source.count, FIRST_PASS)
-    )
-    clip_survey = (
-        survey(source, config.measure, progress=progress)
-        if any_motion(thumbnail_motion, config)
-        else default_survey(config)
-    )
+    thumbnail_motion, clip_survey = _prepare(source, config, progress)
     scanner = ClipScanner(source.rate, thumbnail_motion, clip_survey)
     progress(0, thumbnail_motion.frames)
     scanner.scan(source, stride, lambda: progress(1, thumbnail_motion.frames))
@@ -119,6 +111,19 @@ def _probe_clip(path: Path, stride: int, progress: ProgressCallback) -> tuple[Pr
         notes=(*source.notes, *_damage_notes(source)),
     )
     return result, scanner.most_blurred
+
+
+def _prepare(
+    source: VideoSource | ImageFolderSource, config: Config, progress: ProgressCallback
+) -> tuple[ThumbnailMotion, Survey]:
+    """First pass and survey as those of `deblur_video`."""
+    progress(0, source.count, FIRST_PASS)
+    thumbnail_motion = estimate_thumbnail_motion(
+        source, on_progress=lambda frames: progress(frames, source.count, FIRST_PASS)
+    )
+    if not any_motion(thumbnail_motion, config):
+        return thumbnail_motion, default_survey(config)
+    return thumbnail_motion, survey(source, config.measure, progress=progress)
 
 
 def _open(path: Path) -> VideoSource | ImageFolderSource:
