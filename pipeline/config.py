@@ -104,9 +104,7 @@ class GateConfig:
 
     # A frame is processed if a small part of it (a player) has long blur, or much of it short blur.
     local_blur: float = 1 / 110  # threshold in a small part of the frame, fraction of its height
-    area_fraction: float = 0.02  # fraction of the frame that must exceed `local_blur`
     global_blur: float = 1 / 360  # threshold in much of the frame, fraction of its height
-    global_area_fraction: float = 0.3  # fraction of the frame that must exceed `global_blur`
     min_blur_px: float = 1.0  # pixels; lower bound of both thresholds: shorter blur cannot be corrected
     ramp_start: float = 0.8  # fraction of a threshold from which a frame gets a part of its correction
     drift: float = 0.02  # largest shift of a frame's mean colour, gamma-coded
@@ -119,7 +117,6 @@ class GateConfig:
                 raise ValueError(f"{name} must not be negative, not {getattr(self, name):g}")
         if not 0 < self.min_blur_px < math.inf:
             raise ValueError(f"min_blur_px must be more than 0 pixels, not {self.min_blur_px:g}")
-        _check_range("area_fraction", self.area_fraction, 0, 1)
         _check_range("ramp_start", self.ramp_start, 0, 0.99)
 
     def scale_thresholds(self, scale: float) -> GateConfig:

@@ -54,7 +54,7 @@ def prepare(  # noqa: PLR0913  # the clip, the settings, and the callback
     with watch.stage("thumbnail"):
         progress(0, source.count, FIRST_PASS)
         thumbnail_motion = estimate_thumbnail_motion(
-            source, config.gate, on_progress=lambda frames: progress(frames, source.count, FIRST_PASS)
+            source, on_progress=lambda frames: progress(frames, source.count, FIRST_PASS)
         )
     read_seconds = watch.seconds["thumbnail"] / thumbnail_motion.frames
     has_motion = config.strength > 0 and any_motion(thumbnail_motion, config)

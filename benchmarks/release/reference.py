@@ -26,6 +26,7 @@ from freezeframe.pipeline.config import Config
 from freezeframe.pipeline.stages.gate import SanityMetrics
 from freezeframe.pipeline.support.json_values import SCHEMA
 from freezeframe.pipeline.support.report import Report, Stage
+from freezeframe.pipeline.support.tracks import TrackSummary
 from freezeframe.pipeline.tasks.batch import ACTIONS, JobResult
 from freezeframe.pipeline.tasks.probe.result import Probe
 from freezeframe.pipeline.tasks.restore.config import RestoreConfig, RestoreResult
@@ -81,13 +82,21 @@ def build_schemas() -> dict[str, Schema]:
     """JSON Schema of every JSON file that the commands write."""
     verification = {"anyOf": [_reference(VerificationReport), {"type": "null"}]}
     return {
-        "report": _document(Report, "`freezeframe video --report`", extra={"action_counts": ACTION_COUNTS}),
+        "report": _document(
+            Report,
+            "`freezeframe video --report`",
+            extra={
+                "action_counts": ACTION_COUNTS,
+                "regions": _array_of(TrackSummary, "movers of the clip that are listed in verdicts"),
+            },
+            more=definitions(TrackSummary),
+        ),
         "verification": _document(VerificationReport, "`freezeframe video --json`"),
         "probe": _document(
             Probe,
             "`freezeframe probe --json`",
             extra={
-                "camera": {"enum": ["still", "moving", None], "description": "motion of the camera"},
+                "camera": {"enum": ["static", "moving", None], "description": "motion of the camera"},
                 "summary": {"type": "array", "items": STRING, "description": "the diagnosis in sentences"},
             },
         ),
@@ -131,8 +140,14 @@ def _bench_properties() -> Schema:
     }  # fmt: skip
 
 
-def _document(cls: type, description: str, *, extra: Mapping[str, Schema] | None = None) -> Schema:
-    body = definitions(cls)
+def _array_of(cls: type, description: str) -> Schema:
+    return {"type": "array", "items": _reference(cls), "description": description}
+
+
+def _document(
+    cls: type, description: str, *, extra: Mapping[str, Schema] | None = None, more: Schema | None = None
+) -> Schema:
+    body = definitions(cls) | (more or {})
     root = body.pop(cls.__name__)
     return _root(description, root["properties"] | dict(extra or {}), body)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from freezeframe.data.types import Cause
 from freezeframe.motion.flow.estimators import gamma_luma
 
-from .edge_width import Edges, blur_from_edge_widths, find_edges
+from .edge_width import Edges, blur_from_edge_widths, find_edges, join_edges
 
 Array = NDArray[Any]
 
@@ -33,6 +33,8 @@ class DiagnosisConfig:
     min_blur: float = 1.0  # pixels; shorter blur is within that of a lens and a codec
     min_blind_blur: float = 3.0  # pixels; without motion, scenes alone give as much anisotropy of edges
     defocus_sigma: float = 1.6  # pixels: standard deviation of edges out of focus
+    band_divisor: int = 3  # of high frames, one row of so many is measured
+    min_band: int = 56  # rows of a band; lower frames are measured entirely
     top_fraction: float = 0.02  # the blur of an area is the quantile that this fraction of it exceeds
 
 
@@ -85,17 +87,45 @@ def diagnose(
         grid: Rows and columns of regions; fewer where the frame has fewer pixels.
         config: Thresholds.
     """
-    luma = gamma_luma(image).cpu().numpy()
-    noise = noise_level(luma)
-    edges = find_edges(luma, noise=noise)
-    vectors = _blur_from_edges(edges, luma.shape, config) if blur is None else blur.cpu().numpy()
-    mover_mask = np.zeros_like(luma) if independent_motion is None else independent_motion.cpu().numpy()
-    frame = _Frame(edges, vectors, mover_mask, config)
-    regions = tuple(
-        tuple(frame.region(rows, columns) for columns in _split(luma.shape[1], grid[1]))
-        for rows in _split(luma.shape[0], grid[0])
+    return diagnose_luma(
+        gamma_luma(image).cpu().numpy(),
+        blur=blur,
+        independent_motion=independent_motion,
+        grid=grid,
+        config=config,
     )
-    length, direction = _dominant_blur(vectors, config)
+
+
+def diagnose_luma(
+    luma: Array,
+    *,
+    blur: Tensor | None = None,
+    independent_motion: Tensor | None = None,
+    grid: tuple[int, int] = (6, 10),
+    config: DiagnosisConfig = _DEFAULT,
+) -> Diagnosis:
+    """`diagnose` for the gamma-coded luma of a frame, [H, W] in [0, 1].
+
+    Args:
+        luma: As that of `gamma_luma`.
+        blur: [2, h, w] pixels of the frame; the grid of h x w points spans the frame and may be coarser.
+        independent_motion: [h, w], on the grid of `blur`.
+        grid: As in `diagnose`.
+        config: Thresholds.
+    """
+    bands = list(_bands(luma.shape[0], grid[0], config))
+    sample = luma if len(bands) == 1 else np.concatenate([luma[band] for band in bands])
+    noise = noise_level(sample)
+    edges = join_edges([find_edges(luma[band], noise=noise).shift(band.start) for band in bands])
+    vectors = _blur_from_edges(edges, config) if blur is None else blur.cpu().numpy()
+    mover_mask = np.zeros(vectors.shape[1:], np.float32)
+    if independent_motion is not None:
+        mover_mask = independent_motion.cpu().numpy()
+    # A sample per four pixels.
+    step = max(1, round(4 * vectors.shape[2] / luma.shape[1]))
+    frame = _Frame(_edges_by_region(edges, luma.shape, grid), vectors, mover_mask, step, config)
+    regions = frame.regions()
+    length, direction = _dominant_blur(vectors, step, config)
     return Diagnosis(
         blur=length,
         direction=direction,
@@ -103,7 +133,7 @@ def diagnose(
         cause=_main_cause(regions),
         sharpness=_mtf50(edges.width_quantile()),
         noise=noise,
-        blockiness=blockiness(luma),
+        blockiness=blockiness(sample),
         regions=regions,
     )
 
@@ -153,23 +183,49 @@ def _block_means(values: Array, side: int = 16) -> Array:
     return np.asarray(blocks.mean((1, 3)))
 
 
-def _split(size: int, parts: int) -> Iterator[slice]:
-    parts = min(parts, size)
-    bounds = [round(size * k / parts) for k in range(parts + 1)]
-    return (slice(a, b) for a, b in itertools.pairwise(bounds))
+def _bands(height: int, count: int, config: DiagnosisConfig) -> Iterator[slice]:
+    """Rows whose edges, noise and blocks are measured: of a high frame, the middle of each row of regions.
+
+    Bands are multiples of eight rows and begin at one, so that together they keep the grid of a codec.
+    """
+    step = height // count
+    rows = step // config.band_divisor // 8 * 8
+    if rows < config.min_band:
+        yield slice(0, height)
+        return
+    for k in range(count):
+        start = (k * step + (step - rows) // 2) // 8 * 8
+        yield slice(start, start + rows)
 
 
-def _blur_from_edges(edges: Edges, shape: tuple[int, ...], config: DiagnosisConfig) -> Array:
+def _edges_by_region(edges: Edges, size: tuple[int, ...], grid: tuple[int, int]) -> list[list[Edges]]:
+    """The edges of each rectangle of a grid, by row and column; fewer rectangles than pixels."""
+    rows, columns = (min(parts, side) for parts, side in zip(grid, size, strict=True))
+    row, column = edges.y * rows // size[0], edges.x * columns // size[1]
+    number = row * columns + column
+    order = np.argsort(number, kind="stable")
+    ends = np.searchsorted(number[order], np.arange(rows * columns + 1))
+    parts = [edges.select(order[a:b]) for a, b in itertools.pairwise(ends)]
+    return [parts[k : k + columns] for k in range(0, len(parts), columns)]
+
+
+def _part(size: int, number: int, parts: int) -> slice:
+    """The samples of part `number` of an axis with `size` of them: at least one."""
+    first = min(-(-size * number // parts), size - 1)
+    return slice(first, max(first + 1, -(-size * (number + 1) // parts)))
+
+
+def _blur_from_edges(edges: Edges, config: DiagnosisConfig) -> Array:
     length, direction = blur_from_edge_widths(edges)
     if length < config.min_blind_blur:
         length = 0.0
     vector = np.array([math.cos(direction), math.sin(direction)], np.float32) * length
-    return np.broadcast_to(vector[:, None, None], (2, *shape))
+    return vector[:, None, None]
 
 
-def _dominant_blur(vectors: Array, config: DiagnosisConfig) -> tuple[float, float]:
-    """Upper quantile of the blur length, and mean direction of the vectors above it."""
-    x, y = vectors[0, ::4, ::4].ravel(), vectors[1, ::4, ::4].ravel()
+def _dominant_blur(vectors: Array, step: int, config: DiagnosisConfig) -> tuple[float, float]:
+    """Upper quantile of the blur length, and mean direction of the vectors above it; of each `step`-th."""
+    x, y = vectors[0, ::step, ::step].ravel(), vectors[1, ::step, ::step].ravel()
     length = np.hypot(x, y)
     limit = np.quantile(length, 1 - config.top_fraction)
     doubled_angle = ((x + 1j * y) ** 2)[length >= limit].mean()  # squared: opposite vectors are one direction
@@ -180,14 +236,25 @@ def _dominant_blur(vectors: Array, config: DiagnosisConfig) -> tuple[float, floa
 class _Frame:
     """Edges and motion of a frame, for the diagnosis of its regions."""
 
-    edges: Edges
-    vectors: Array  # [2, H, W] pixels
-    mover_mask: Array  # [H, W] in [0, 1]
+    edges: list[list[Edges]]  # by row and column of the regions
+    vectors: Array  # [2, h, w] pixels of the frame
+    mover_mask: Array  # [h, w] in [0, 1]
+    step: int  # between the samples of a quantile
     config: DiagnosisConfig
 
-    def region(self, rows: slice, columns: slice) -> Region:
-        length, direction = _dominant_blur(self.vectors[:, rows, columns], self.config)
-        defocus = _defocus(self.edges.in_rectangle(rows, columns), length, direction, self.config)
+    def regions(self) -> tuple[tuple[Region, ...], ...]:
+        height, width = self.vectors.shape[1:]
+        return tuple(
+            tuple(
+                self._region(edges, _part(height, i, len(self.edges)), _part(width, j, len(row)))
+                for j, edges in enumerate(row)
+            )
+            for i, row in enumerate(self.edges)
+        )
+
+    def _region(self, edges: Edges, rows: slice, columns: slice) -> Region:
+        length, direction = _dominant_blur(self.vectors[:, rows, columns], self.step, self.config)
+        defocus = _defocus(edges, length, direction, self.config)
         strongly_blurred = np.hypot(*self.vectors[:, rows, columns]) >= 0.9 * length
         in_mover = self.mover_mask[rows, columns][strongly_blurred].mean() > 0.5
         cause = _cause(length, defocus, moving="object" if in_mover else "camera", config=self.config)

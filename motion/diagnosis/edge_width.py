@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -25,6 +26,7 @@ class EdgeConfig:
 
 _DEFAULT = EdgeConfig()
 _MIN_EDGES = 12  # edge points of a quantile
+_BORDER = 3  # pixels beside the border without edge points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +37,6 @@ class Edges:
     y: Array  # [N] rows
     normal_angle: Array  # [N] radians in [0, pi): direction of the gradient
     width: Array  # [N] pixels: standard deviation of the blur of a step edge
-
-    def in_rectangle(self, rows: slice, columns: slice) -> Edges:
-        """The edge points within a rectangle."""
-        inside = (self.y >= rows.start) & (self.y < rows.stop)
-        return self.select(inside & (self.x >= columns.start) & (self.x < columns.stop))
 
     def select_by_normal(self, direction: float, *, tolerance: float = np.pi / 6) -> Edges:
         """The edge points whose normal is within `tolerance` of `direction`, radians modulo pi."""
@@ -52,9 +49,23 @@ class Edges:
             x=self.x[index], y=self.y[index], normal_angle=self.normal_angle[index], width=self.width[index]
         )
 
+    def shift(self, rows: int) -> Edges:
+        """The edge points, `rows` further down."""
+        return replace(self, y=self.y + rows)
+
     def width_quantile(self, quantile: float = 0.5) -> float | None:
         """Quantile of the width in pixels, None with too few edges."""
         return float(np.quantile(self.width, quantile)) if len(self.width) >= _MIN_EDGES else None
+
+
+def join_edges(parts: Sequence[Edges]) -> Edges:
+    """The edge points of all parts."""
+    return Edges(
+        x=np.concatenate([part.x for part in parts]),
+        y=np.concatenate([part.y for part in parts]),
+        normal_angle=np.concatenate([part.normal_angle for part in parts]),
+        width=np.concatenate([part.width for part in parts]),
+    )
 
 
 def find_edges(luma: Array, *, noise: float = 0.0, config: EdgeConfig = _DEFAULT) -> Edges:
@@ -70,13 +81,13 @@ def find_edges(luma: Array, *, noise: float = 0.0, config: EdgeConfig = _DEFAULT
     """
     luma = luma.astype(np.float32)
     dx, dy = _gradient(luma, config.fine_sigma)
-    fine, coarse = np.hypot(dx, dy), np.hypot(*_gradient(luma, config.coarse_sigma))
-    rows, columns = np.nonzero(_local_maxima(fine, dx, dy) & (fine > max(config.min_slope, 1.5 * noise)))
-    ratio = (fine[rows, columns] / np.maximum(coarse[rows, columns], 1e-6)) ** 2
+    rows, columns = _local_maxima(cv2.magnitude(dx, dy), dx, dy, max(config.min_slope, 1.5 * noise))
+    normal = dx[rows, columns], dy[rows, columns]
+    coarse = np.hypot(*(slope[rows, columns] for slope in _gradient(luma, config.coarse_sigma)))
+    ratio = (np.hypot(*normal) / np.maximum(coarse, 1e-6)) ** 2
     variance = (config.coarse_sigma**2 - ratio * config.fine_sigma**2) / np.maximum(ratio - 1, 1e-6)
     width = np.sqrt(np.clip(variance - config.sobel_variance, 0, config.max_width**2))
-    normal_angle = np.arctan2(dy, dx)[rows, columns] % np.pi
-    return Edges(x=columns, y=rows, normal_angle=normal_angle, width=width)
+    return Edges(x=columns, y=rows, normal_angle=np.arctan2(normal[1], normal[0]) % np.pi, width=width)
 
 
 def blur_from_edge_widths(edges: Edges) -> tuple[float, float]:
@@ -101,13 +112,12 @@ def _gradient(luma: Array, sigma: float) -> tuple[Array, Array]:
     return cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=0.125)
 
 
-def _local_maxima(slope: Array, dx: Array, dy: Array) -> Array:
-    """[H, W] true where `slope` is at least that of both neighbours along the gradient (Canny 1986)."""
-    padded = np.pad(slope, 1, mode="edge")
-    horizontal = np.abs(dx) >= np.abs(dy)
-    left, right = padded[1:-1, :-2], padded[1:-1, 2:]
-    above, below = padded[:-2, 1:-1], padded[2:, 1:-1]
-    neighbour = np.where(horizontal, np.maximum(left, right), np.maximum(above, below))
-    is_maximum = slope >= neighbour
-    is_maximum[:3], is_maximum[-3:], is_maximum[:, :3], is_maximum[:, -3:] = False, False, False, False
-    return np.asarray(is_maximum)
+def _local_maxima(slope: Array, dx: Array, dy: Array, limit: float) -> tuple[Array, Array]:
+    """Rows and columns where `slope` exceeds `limit` and both neighbours along the gradient (Canny 1986)."""
+    rows, columns = np.nonzero(slope[_BORDER:-_BORDER, _BORDER:-_BORDER] > limit)
+    rows, columns = rows + _BORDER, columns + _BORDER
+    horizontal = np.abs(dx[rows, columns]) >= np.abs(dy[rows, columns])
+    x, y = horizontal.astype(int), 1 - horizontal.astype(int)
+    here = slope[rows, columns]
+    is_maximum = (here >= slope[rows - y, columns - x]) & (here >= slope[rows + y, columns + x])
+    return rows[is_maximum], columns[is_maximum]

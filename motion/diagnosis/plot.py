@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from freezeframe.data.errors import MissingExtra
+from freezeframe.data.types import Box
 
 from .diagnose import Diagnosis
 
@@ -35,6 +36,7 @@ def plot_diagnosis(  # noqa: PLR0913
     frame: Tensor,
     index: int,
     blur_threshold_px: float | None = None,
+    boxes: Sequence[tuple[Box, float]] = (),
 ) -> None:
     """Plot blur and sharpness over time, and the blur vectors of one frame.
 
@@ -45,6 +47,7 @@ def plot_diagnosis(  # noqa: PLR0913
         frame: [3, H, W] linear RGB, drawn below the vectors.
         index: Of the frame in `diagnoses`.
         blur_threshold_px: Blur length in pixels above which frames are processed; None draws no line.
+        boxes: Movers in the frame, and their blur lengths in pixels.
     """
     figure = _make_figure(frame.shape[1] / frame.shape[2])
     blur, sharpness, picture = figure.axes
@@ -54,6 +57,8 @@ def plot_diagnosis(  # noqa: PLR0913
     _draw_sharpness(sharpness, diagnoses, times, index)
     scale = stroke_scale(diagnoses[index], frame.shape[1:])
     _draw_vectors(picture, diagnoses[index], frame, scale)
+    for box, length in boxes:
+        _draw_box(picture, box, length)
     title = f"Blur vectors at {times[index]:.2f} s ({diagnoses[index].blur:.1f} px), scaled by {scale}"
     picture.set_title(title, loc="left", fontsize=10)
     figure.savefig(path, dpi=_DPI)
@@ -131,6 +136,23 @@ def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor, scale: int) -
             half = min(scale * region.blur / 2, _MAX_STROKE * min(width / columns, height / rows))
             dx, dy = half * np.cos(region.direction), half * np.sin(region.direction)
             _stroke(axes, (x - dx, x + dx), (y - dy, y + dy), _COLOURS[region.cause])
+
+
+def _draw_box(axes: Axes, box: Box, length: float) -> None:
+    x, y = (box.left, box.right, box.right, box.left, box.left), (box.top, box.top, box.bottom, box.bottom)
+    _outline(axes, x, (*y, box.top), _COLOURS["object"])
+    axes.annotate(
+        f"{length:.0f} px",
+        (box.right, box.top),
+        color=_COLOURS["object"],
+        fontsize=9,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
+    )
+
+
+def _outline(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
+    axes.plot(x, y, color="white", linewidth=3)
+    axes.plot(x, y, color=colour, linewidth=1.4)
 
 
 def _stroke(axes: Axes, x: tuple[Any, Any], y: tuple[Any, Any], colour: str) -> None:

@@ -106,14 +106,14 @@ def estimate_shutter(
         flows: (i, j): flow from frame i to frame j, for neighbours i and j.
         config: Tunables.
     """
-    velocity, confidence = estimate_velocities(flows, len(images))
+    velocity, confidence = velocities = estimate_velocities(flows, len(images))
     # Acceleration is only known of frames with two neighbours; the ends are used if there are no others.
     inner = range(1, len(images) - 1) if len(images) > 2 else range(len(images))
     spectral = sum(
         (_spectral_log_likelihood(images[i], velocity[i], confidence[i], config) for i in inner),
         _flat_likelihood(config),
     )
-    return _combine(spectral, _network_log_likelihood(images, flows, config), config)
+    return _combine(spectral, _network_log_likelihood(images, flows, velocities, config), config)
 
 
 def pool_shutters(
@@ -142,10 +142,13 @@ def _spectral_log_likelihood(
 
 
 def _network_log_likelihood(
-    images: Tensor, flows: Mapping[tuple[int, int], Flow], config: ShutterConfig
+    images: Tensor,
+    flows: Mapping[tuple[int, int], Flow],
+    velocities: tuple[Tensor, Tensor],
+    config: ShutterConfig,
 ) -> Array:
     """[S] nats, from the network; all 0 without patches."""
-    patches = extract_patches(images, flows)
+    patches = extract_patches(images, flows, velocities=velocities)
     if not patches:
         return np.zeros(len(SHUTTER_FRACTIONS))
     network = _shutter_network()
@@ -228,11 +231,17 @@ def _attenuation(frequency: Array, group: Spectra) -> Array:
 
 def _whittle(power: Array, shape: Array, floor: Array) -> tuple[Array, Array]:
     """Log-likelihood per profile, [...], of power [F] as gain * shape [..., F] + floor [F]; the best gain."""
-    gain, ones = np.ones((*shape.shape[:-1], 1)), np.ones_like(power)
+    # Single precision is half the work; the likelihood is flat around the best gain.
+    unit = max(power.mean(), 1e-30)
+    small_shape, small_power, small_floor = (
+        (each / unit).astype(np.float32) for each in (shape, power, floor)
+    )
+    gain, ones = np.ones((*shape.shape[:-1], 1), np.float32), np.ones_like(small_power)
     for _ in range(12):  # multiplicative updates of NMF with an Itakura-Saito loss
-        inverse = 1 / (gain * shape + floor)
-        ratio = shape * inverse
+        inverse = 1 / (gain * small_shape + small_floor)
+        ratio = small_shape * inverse
         # Products with a vector: NumPy's sums over a short last axis take twice as long.
-        gain = gain * (((ratio * inverse) @ power) / (ratio @ ones))[..., None] ** 0.7
+        gain = gain * (((ratio * inverse) @ small_power) / (ratio @ ones))[..., None] ** np.float32(0.7)
+    gain = gain.astype(np.float64)
     model = gain * shape + floor
     return -np.asarray((power / model + np.log(model)).sum(-1)), gain[..., 0]

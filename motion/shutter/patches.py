@@ -54,6 +54,7 @@ def extract_patches(
     images: Tensor,
     flows: Mapping[tuple[int, int], Flow],
     *,
+    velocities: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
     config: PatchConfig = _DEFAULT,
 ) -> list[MotionPatches]:
@@ -62,12 +63,13 @@ def extract_patches(
     Args:
         images: [T, 3, H, W] linear RGB, consecutive frames.
         flows: (i, j): flow from frame i to frame j, for neighbours i and j.
+        velocities: Those of `estimate_velocities`, if they are known.
         seed: Of the random choice among textured points.
         config: Selection and normalisation.
     """
     if len(images) < FRAMES:
         return []
-    velocity, confidence = estimate_velocities(flows, len(images))
+    velocity, confidence = velocities or estimate_velocities(flows, len(images))
     pyramids = [_pyramid(gamma_luma(image).detach().cpu().numpy()) for image in images]
     fields = velocity.permute(0, 2, 3, 1).detach().cpu().numpy()
     patches = []

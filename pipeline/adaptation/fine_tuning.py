@@ -157,7 +157,7 @@ def collect_adaptation_set(
         middle = len(run) // 2
         velocity = motion.velocity[middle]
         length = torch.hypot(*velocity[:, ::4, ::4])
-        ratio = blur_ratio(extent(shutter * length, gate), run[middle].picture.size, gate)
+        ratio = blur_ratio(extent(shutter * length), run[middle].picture.size, gate)
         if ratio < params.max_sharp_ratio:
             sharp.append(images[middle])
             noise.append(noise_level(gamma_luma(images[middle]).cpu().numpy()))

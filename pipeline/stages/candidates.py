@@ -81,7 +81,7 @@ def select_candidates(  # noqa: PLR0913  # the results of the first pass and of 
         if relative < params.recheck_ratio or relative >= params.certain_ratio:
             return relative >= params.certain_ratio
         pairs = [(k, k + 1) for k in (i - 1, i) if 0 <= k < len(window.frames) - 1]
-        speeds = [flow_cache.fine_speed(window.frames[a], window.frames[b], config) for a, b in pairs]
+        speeds = [flow_cache.fine_speed(window.frames[a], window.frames[b]) for a, b in pairs]
         ratios = [
             blur_ratio(speed.scale(survey.max_shutter), thumbnail_motion.size, config) for speed in speeds
         ]

@@ -53,14 +53,11 @@ class ThumbnailMotion:
         return blur_ratio(self.extent(index).scale(shutter), self.size, config)
 
 
-def estimate_thumbnail_motion(
-    source: Source, config: GateConfig, *, on_progress: Callable[[int], None]
-) -> ThumbnailMotion:
+def estimate_thumbnail_motion(source: Source, *, on_progress: Callable[[int], None]) -> ThumbnailMotion:
     """Estimate motion, cuts and movers of `source` on reduced frames.
 
     Args:
         source: Frames, streamed.
-        config: Fractions of the frame that a speed must be exceeded in.
         on_progress: Called with the number of frames since the last call.
     """
     speeds: list[Extent] = []
@@ -77,7 +74,7 @@ def estimate_thumbnail_motion(
             cuts += [frame.index] * cut
             # Missing frames lengthen the interval.
             gap = max(1, round((frame.time - previous[0]) * source.rate))
-            speeds.append(NO_MOTION if cut else extent(coarse_speeds(previous[1], luma) / gap, config))
+            speeds.append(NO_MOTION if cut else extent(coarse_speeds(previous[1], luma) / gap))
         previous = frame.time, luma
         on_progress(1)
     return ThumbnailMotion(

@@ -16,7 +16,6 @@ from freezeframe.data.types import Clip, Flow, Frame
 from freezeframe.motion.flow.estimators import dis_pair, kornia_pair
 from freezeframe.motion.flow.thumbnail import fine_speeds
 from freezeframe.motion.flow.warp import warp
-from freezeframe.pipeline.config import GateConfig
 
 from .gate import Extent, extent
 
@@ -45,13 +44,13 @@ class FlowCache:
         self._shutter: tuple[int, float] | None = None
         self._fine_speeds: dict[int, Extent] = {}
 
-    def fine_speed(self, before: Frame, after: Frame, config: GateConfig) -> Extent:
+    def fine_speed(self, before: Frame, after: Frame) -> Extent:
         """Speeds between consecutive frames at half resolution, pixels per frame interval."""
         if before.index not in self._fine_speeds:
             while len(self._fine_speeds) >= MAX_FINE_SPEEDS:
                 del self._fine_speeds[next(iter(self._fine_speeds))]
             speed = fine_speeds(before.picture.luma(), after.picture.luma())
-            self._fine_speeds[before.index] = extent(speed, config)
+            self._fine_speeds[before.index] = extent(speed)
         return self._fine_speeds[before.index]
 
     def has_shutter(self, shot: int) -> bool:

@@ -18,6 +18,8 @@ from freezeframe.pipeline.config import GateConfig
 
 GatedFrame = tuple[Frame, Verdict]
 
+LOCAL_AREA = 0.02  # fraction of the frame that must exceed `GateConfig.local_blur`
+GLOBAL_AREA = 0.3  # fraction of the frame that must exceed `GateConfig.global_blur`
 GAMMA = 1 / 2.2  # approximates the transfer function of 8-bit files and of perceived brightness
 BISECTIONS = 5  # the largest plausible strength is accurate to 1/32
 MIN_MASK_PX = 0.7  # pixels: blur vectors up to this length count as rest before a still camera
@@ -83,9 +85,9 @@ class Extent:
         )
 
 
-def extent(lengths: Tensor, config: GateConfig) -> Extent:
+def extent(lengths: Tensor) -> Extent:
     """Local and global quantiles of lengths or speeds, sampled evenly over the frame."""
-    local_px, global_px = quantiles(lengths, 1 - config.area_fraction, 1 - config.global_area_fraction)
+    local_px, global_px = quantiles(lengths, 1 - LOCAL_AREA, 1 - GLOBAL_AREA)
     return Extent(local_px=local_px, global_px=global_px)
 
 
@@ -191,7 +193,7 @@ def propose(
         limit = max_plausible_strength(original, image, vectors, sanity, config)
     return Proposal(
         frame=frame,
-        blur=sustained_blur(vectors, area_fraction=config.area_fraction),
+        blur=sustained_blur(vectors, area_fraction=LOCAL_AREA),
         limit=limit,
         original=original,
         image=image,

@@ -62,7 +62,7 @@ def frame_blur_ratio(motion: Motion, i: int, config: GateConfig) -> float:
     """Measured blur of frame `i` over its threshold."""
     height, width = motion.velocity.shape[2:]
     lengths = torch.hypot(*(motion.velocity[i, :, ::4, ::4] * motion.shutter))
-    return blur_ratio(extent(lengths, config), (height, width), config)
+    return blur_ratio(extent(lengths), (height, width), config)
 
 
 def blurred_frames(motion: Motion, owned: range, config: GateConfig) -> list[int]:

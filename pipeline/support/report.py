@@ -19,6 +19,7 @@ from freezeframe.pipeline.support.text.summary import format_counts, format_rema
 from freezeframe.pipeline.support.text.units import format_clock, pluralize
 
 from .json_values import SCHEMA, to_json_values
+from .tracks import TrackSummary, summarize_tracks
 
 Stage = Literal[
     "thumbnail", "survey", "fine_tune", "decode", "measure", "fuse", "fusion_network", "splat", "refine",
@@ -77,11 +78,17 @@ class Report:
         """Number of frames per action."""
         return Counter(verdict.action for verdict in self.verdicts)
 
+    @property
+    def regions(self) -> tuple[TrackSummary, ...]:
+        """The movers of the clip that are listed in verdicts."""
+        return summarize_tracks(self.verdicts)
+
     def to_dict(self) -> dict[str, Any]:
         """Values of report.json, as in docs/reference/schemas/report.schema.json."""
         body = asdict(self) | {
             "verification": self.verification.to_dict() if self.verification else None,
             "action_counts": dict(self.counts),
+            "regions": [asdict(track) for track in self.regions],
         }
         values: dict[str, Any] = to_json_values({"schema": SCHEMA, **body})
         return values

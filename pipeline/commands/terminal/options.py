@@ -168,8 +168,8 @@ MinBlur = Annotated[
     float | None,
     typer.Option(
         parser=parse_number, metavar="PX",
-        help="Process frames with more motion blur than this in 2 % of their area, or in 30 % of it (default:"
-        " height / 110, or height / 360, and 1 px at least); 0 processes every frame with motion.",
+        help="Deblur what has more motion blur than this (default: height / 360 for a fast object and for"
+        " most of the frame, height / 110 for a part of it, and 1 px at least); 0 deblurs all that moves.",
     ),
 ]  # fmt: skip
 Iterations = Annotated[

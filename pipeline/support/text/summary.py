@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 from freezeframe.data.types import Action, Verdict
+from freezeframe.pipeline.support.tracks import corrected_objects
 
 from .units import format_duration, pluralize, suggest_min_blur
 
@@ -44,9 +45,11 @@ def format_plan(  # noqa: PLR0913  # one per number of the line
 
 
 def format_counts(verdicts: Sequence[Verdict]) -> str:
-    """Number of frames per action."""
+    """Number of frames per action, and of the fast objects that were corrected in some of them."""
+    frames, tracks = corrected_objects(verdicts)
+    objects = f" ({pluralize(tracks, 'fast object')} in {pluralize(frames, 'frame')})" if tracks else ""
     return (
-        f"{len(_with_action(verdicts, 'deblurred'))} deblurred,"
+        f"{len(_with_action(verdicts, 'deblurred'))} deblurred{objects},"
         f" {len(_with_action(verdicts, 'passthrough'))} passed through,"
         f" {len(_with_action(verdicts, 'fallback'))} rejected (original frame kept)"
     )

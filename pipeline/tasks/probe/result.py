@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cmath
 import itertools
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,9 @@ from freezeframe.data.types import Cause
 from freezeframe.motion.diagnosis.diagnose import Diagnosis
 from freezeframe.pipeline.support.text.table import align_columns
 from freezeframe.pipeline.support.text.units import pluralize, suggest_min_blur
+
+from .region_text import blurred_regions, format_regions, region_sentence, slope_name
+from .regions import ProbedRegion
 
 SCHEMA = 1  # version of the JSON file
 SECTIONS = 12  # largest number of rows of the table
@@ -48,9 +50,16 @@ class SampledFrame:
     index: int
     time: float  # seconds
     blur_px: float  # pixels: motion blur exceeded in 2 % of the frame, the measure of `video`
-    blurred: bool  # whether `deblur_video` would process the frame
+    region_px: float  # pixels: longest blur of the small fast movers of the frame; 0 without
+    blurred_as_whole: bool  # whether `deblur_video` would process the whole frame
+    blurred: bool  # whether it would process the frame or a mover in it
     camera_speed: float | None  # pixels per frame, median of the background; None without neighbours
     diagnosis: Diagnosis
+
+    @property
+    def worst_px(self) -> float:
+        """Longest blur of the frame or of a mover in it, pixels."""
+        return max(self.blur_px, self.region_px)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,7 @@ class Probe:
     exposure_time: float | None  # seconds; None if unknown
     blur_threshold_px: float  # pixels; frames with less blur pass unchanged
     sampled_frames: tuple[SampledFrame, ...]
+    regions: tuple[ProbedRegion, ...] = ()  # small fast movers, the most blurred first
     scene_cuts: tuple[int, ...] = ()  # first frames of all shots but the first
     rotated_90: bool = False  # whether players rotate the picture by 90 degrees
     notes: tuple[str, ...] = ()
@@ -87,6 +97,8 @@ class Probe:
     def text(self) -> str:
         """The summary, and a table of the clip in at most `SECTIONS` rows."""
         lines = [format_heading(self), *(f"  {sentence}" for sentence in self.summary)]
+        if regions := blurred_regions(self.regions):
+            lines += ["", *format_regions(regions, rotated_90=self.rotated_90)]
         if len(self.sampled_frames) > 1:
             lines += ["", *format_sections(self)]
         return "\n".join(lines)
@@ -110,7 +122,9 @@ def format_heading(result: Probe) -> str:
 
 def format_sentences(result: Probe) -> Iterator[str]:
     """The summary, the most important sentence first."""
-    yield f"{_blur_text(result)}; {_shutter_text(result)}" if _shutter_text(result) else _blur_text(result)
+    first, *others = _blur_texts(result)
+    yield f"{first}; {_shutter_text(result)}" if _shutter_text(result) else first
+    yield from others
     soft = sum(sampled_frame.diagnosis.cause == "defocus" for sampled_frame in result.sampled_frames)
     if soft:
         yield f"{_count_text(soft, result)} out of focus, which motion deblurring does not remove"
@@ -144,29 +158,35 @@ def direction(sampled_frames: Sequence[SampledFrame], *, rotated_90: bool) -> st
     )
     if not total or abs(mean) < DEFAULT.min_direction_coherence * total:
         return "mixed"
-    slope = abs(math.degrees(cmath.phase(mean)) / 2)  # 0 along rows, 90 along columns
-    slope = 90 - slope if rotated_90 else slope
-    return "horizontal" if slope < 30 else "vertical" if slope > 60 else "diagonal"
+    return slope_name(cmath.phase(mean) / 2, rotated_90=rotated_90)
 
 
 def cause(sampled_frame: SampledFrame) -> Cause:
     """The cause of a frame's blur; if most of it is sharp, the cause in its most blurred region."""
-    if sampled_frame.diagnosis.cause != "none" or not sampled_frame.blurred:
+    if sampled_frame.diagnosis.cause != "none" or not sampled_frame.blurred_as_whole:
         return sampled_frame.diagnosis.cause
     regions = [region for row in sampled_frame.diagnosis.regions for region in row]
     return max(regions, key=lambda region: region.blur).cause
 
 
-def _blur_text(result: Probe) -> str:
-    blurred = [sampled_frame for sampled_frame in result.sampled_frames if sampled_frame.blurred]
-    threshold = f"more than {result.blur_threshold_px:.1f} px"
-    if not blurred:
-        if result.kind == "photo":
-            return f"its edges show no motion blur of {threshold}"
-        return (
-            f"no sampled frame has {threshold} of motion blur, so `freezeframe video` would leave them"
-            f" unchanged{_min_blur_hint(result)}"
-        )
+def _blur_texts(result: Probe) -> list[str]:
+    """Sentences on whole frames and on fast objects, the more important one first."""
+    regions = blurred_regions(result.regions)
+    threshold = f"more than {result.blur_threshold_px:.1f} px of motion blur"
+    if any(sampled_frame.blurred_as_whole for sampled_frame in result.sampled_frames):
+        return [_whole_text(result), *([region_sentence(regions)] if regions else [])]
+    if result.kind == "photo":
+        return [f"its edges show no motion blur of more than {result.blur_threshold_px:.1f} px"]
+    if regions:
+        return [region_sentence(regions), f"apart from them no sampled frame has {threshold}"]
+    return [
+        f"no sampled frame has {threshold}, so `freezeframe video` would leave them unchanged"
+        f"{_min_blur_hint(result)}"
+    ]
+
+
+def _whole_text(result: Probe) -> str:
+    blurred = [each for each in result.sampled_frames if each.blurred_as_whole]
     worst, median_blur = max(s.blur_px for s in blurred), median(s.blur_px for s in blurred)
     lengths = f"{worst:.1f} px" if len(blurred) == 1 else f"up to {worst:.1f} px, median {median_blur:.1f} px"
     by = f"by {_cause_text(result, blurred)}, {_direction_text(result, blurred)}"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from freezeframe.data.errors import MissingExtra, UnwritableOutput
 from freezeframe.data.media.files.publish import Claim, claim
@@ -17,23 +13,19 @@ from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.media.folder.source import ImageFolderSource, open_folder
 from freezeframe.data.media.photo.files import exposure_seconds, read_photo
 from freezeframe.data.media.video_in.source import VideoSource, open_video
-from freezeframe.data.types import Clip, Frame, Motion, stack_linear
-from freezeframe.motion.camera.homography import fit_homography
-from freezeframe.motion.camera.segmentation import segment_movers
-from freezeframe.motion.diagnosis.diagnose import diagnose
+from freezeframe.data.types import Box, Frame
 from freezeframe.motion.diagnosis.plot import plot_diagnosis
-from freezeframe.pipeline.config import GateConfig, MeasureConfig, ShotConfig
-from freezeframe.pipeline.stages.first_pass import is_cut
-from freezeframe.pipeline.stages.flows import FlowCache
+from freezeframe.pipeline.config import Config, GateConfig
+from freezeframe.pipeline.prepare import FIRST_PASS, any_motion, default_survey
+from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
 from freezeframe.pipeline.stages.gate import blur_threshold
-from freezeframe.pipeline.stages.measure import blurred_frames, measure
 from freezeframe.pipeline.stages.survey import Survey, survey
 from freezeframe.pipeline.support.limits.capacity import PHOTO_BYTES, check_memory, check_window_memory
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
-from .result import Probe, SampledFrame
-
-FrameTriplet = tuple[Frame | None, Frame, Frame | None]
+from .regions import probe_regions
+from .result import Probe
+from .scan import BlurredFrame, ClipScanner, diagnose_single_frame
 
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -66,7 +58,7 @@ def probe(
     plot_claim = None if plot is None else _claim_plot(Path(plot), path, force=force)
     result, most_blurred = _probe_photo(path) if _is_photo(path) else _probe_clip(path, stride, progress)
     if plot_claim is not None:
-        _write_plot(plot_claim, result, most_blurred)
+        _write_plot(plot_claim, result, most_blurred.frame, most_blurred.boxes)
     return result
 
 
@@ -74,11 +66,11 @@ def _is_photo(path: Path) -> bool:
     return path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()
 
 
-def _probe_photo(path: Path) -> tuple[Probe, Frame]:
+def _probe_photo(path: Path) -> tuple[Probe, BlurredFrame]:
     picture = read_photo(path)
     check_memory(str(path), picture.size, bytes_per_pixel=PHOTO_BYTES)
     frame = Frame(index=0, time=Fraction(0), picture=picture)
-    sampled_frame = _diagnose_single_frame(frame)
+    sampled_frame = diagnose_single_frame(frame)
     result = Probe(
         name=str(path),
         kind="photo",
@@ -91,35 +83,47 @@ def _probe_photo(path: Path) -> tuple[Probe, Frame]:
         blur_threshold_px=blur_threshold(picture.size, GateConfig()),
         sampled_frames=(sampled_frame,),
     )
-    return result, frame
+    return result, BlurredFrame(frame=frame)
 
 
-def _probe_clip(path: Path, stride: int, progress: ProgressCallback) -> tuple[Probe, Frame]:
-    source = _open(path)
-    check_window_memory(source, ShotConfig())
-    motion_survey = survey(source, MeasureConfig(), progress=progress)
-    scanner = _ClipScanner(motion_survey)
-    progress(0, source.count)
-    for triplet in _frame_triplets(source.frames()):
-        scanner.add(triplet, sampled=triplet[1].index % stride == 0)
-        progress(1, source.count)
+def _probe_clip(path: Path, stride: int, progress: ProgressCallback) -> tuple[Probe, BlurredFrame]:
+    source, config = _open(path), Config()
+    check_window_memory(source, config.shots)
+    thumbnail_motion, clip_survey = _prepare(source, config, progress)
+    scanner = ClipScanner(source.rate, thumbnail_motion, clip_survey)
+    progress(0, thumbnail_motion.frames)
+    scanner.scan(source, stride, lambda: progress(1, thumbnail_motion.frames))
     rate = float(source.rate) if isinstance(source, VideoSource) else None
     result = Probe(
         name=source.name,
         kind="clip",
-        size=scanner.most_blurred.picture.size,
+        size=thumbnail_motion.size,
         rate=rate,
-        frames=scanner.frames,
-        shutter=motion_survey.shutter,
-        shutter_confidence=motion_survey.confidence,
-        exposure_time=motion_survey.shutter / rate if rate else None,
-        blur_threshold_px=blur_threshold(scanner.most_blurred.picture.size, GateConfig()),
+        frames=thumbnail_motion.frames,
+        shutter=clip_survey.shutter,
+        shutter_confidence=clip_survey.confidence,
+        exposure_time=clip_survey.shutter / rate if rate else None,
+        blur_threshold_px=blur_threshold(thumbnail_motion.size, config.gate),
         sampled_frames=tuple(scanner.sampled_frames),
-        scene_cuts=tuple(scanner.scene_cuts),
+        regions=probe_regions(thumbnail_motion, clip_survey.max_shutter),
+        scene_cuts=tuple(sorted(thumbnail_motion.cuts)),
         rotated_90=_is_rotated_90(source),
         notes=(*source.notes, *_damage_notes(source)),
     )
     return result, scanner.most_blurred
+
+
+def _prepare(
+    source: VideoSource | ImageFolderSource, config: Config, progress: ProgressCallback
+) -> tuple[ThumbnailMotion, Survey]:
+    """First pass and survey as those of `deblur_video`."""
+    progress(0, source.count, FIRST_PASS)
+    thumbnail_motion = estimate_thumbnail_motion(
+        source, on_progress=lambda frames: progress(frames, source.count, FIRST_PASS)
+    )
+    if not any_motion(thumbnail_motion, config):
+        return thumbnail_motion, default_survey(config)
+    return thumbnail_motion, survey(source, config.measure, progress=progress)
 
 
 def _open(path: Path) -> VideoSource | ImageFolderSource:
@@ -136,97 +140,6 @@ def _is_rotated_90(source: VideoSource | ImageFolderSource) -> bool:
     return matrix is not None and matrix[0] == 0 and matrix[1] != 0
 
 
-def _frame_triplets(frames: Iterable[Frame]) -> Iterator[FrameTriplet]:
-    """Each frame between its neighbours of the same shot; None at the ends of a shot."""
-    before: Frame | None = None
-    current: Frame | None = None
-    for after in itertools.chain(frames, [None]):
-        cut = bool(current and after and is_cut(current.picture.luma(), after.picture.luma()))
-        if current is not None:
-            yield before, current, None if cut else after
-        before, current = None if cut else current, after
-
-
-class _ClipScanner:
-    """Diagnoses a clip frame by frame."""
-
-    def __init__(self, motion_survey: Survey) -> None:
-        self._survey, self._flow_cache = motion_survey, FlowCache()
-        self.sampled_frames: list[SampledFrame] = []
-        self.scene_cuts: list[int] = []
-        self.frames = 0
-        self.most_blurred: Frame
-
-    def add(self, triplet: FrameTriplet, *, sampled: bool) -> None:
-        """Add the next frame of the clip; only a `sampled` one is diagnosed."""
-        before, current, after = triplet
-        self.frames += 1
-        if before is None and current.index:
-            self.scene_cuts.append(current.index)
-        if not sampled:
-            return
-        sampled_frame = (
-            _diagnose_frame(current, *self._measure_triplet(before, current, after))
-            if before or after
-            else _diagnose_single_frame(current)
-        )
-        if not self.sampled_frames or sampled_frame.blur_px > max(
-            each.blur_px for each in self.sampled_frames
-        ):
-            self.most_blurred = current
-        self.sampled_frames.append(sampled_frame)
-
-    def _measure_triplet(
-        self, before: Frame | None, current: Frame, after: Frame | None
-    ) -> tuple[Clip, Motion, int]:
-        frames = [frame for frame in (before, current, after) if frame is not None]
-        times = tuple(frame.time for frame in frames)
-        images = stack_linear(frames)
-        clip = Clip(images=images, times=times, shutter=self._survey.shutter, owned=range(len(frames)))
-        shot = len(self.scene_cuts)
-        motion = measure(clip, shot, self._survey, config=MeasureConfig(), flow_cache=self._flow_cache)
-        return clip, motion, frames.index(current)
-
-
-def _diagnose_frame(frame: Frame, clip: Clip, motion: Motion, position: int) -> SampledFrame:
-    independent = _independent_motion(motion, position)
-    diagnosis = diagnose(clip.images[position], blur=motion.blur[position], independent_motion=independent)
-    return SampledFrame(
-        index=frame.index,
-        time=float(frame.time),
-        blur_px=diagnosis.blur,
-        blurred=bool(blurred_frames(motion, range(position, position + 1), GateConfig())),
-        camera_speed=_camera_speed(motion.velocity[position], independent),
-        diagnosis=diagnosis,
-    )
-
-
-def _independent_motion(motion: Motion, position: int) -> Tensor:
-    """Probability of motion other than the camera's. [H, W] in [0, 1]."""
-    neighbour = position + 1 if position + 1 < len(motion.velocity) else position - 1
-    flow = motion.flows[position, neighbour]
-    camera = fit_homography(flow.uv, flow.confidence)
-    return torch.zeros_like(flow.confidence) if camera is None else segment_movers(flow, camera)
-
-
-def _diagnose_single_frame(frame: Frame) -> SampledFrame:
-    """Diagnose a frame without neighbours."""
-    diagnosis = diagnose(frame.picture.linear())
-    return SampledFrame(
-        index=frame.index,
-        time=float(frame.time),
-        blur_px=diagnosis.blur,
-        blurred=diagnosis.blur >= blur_threshold(frame.picture.size, GateConfig()),
-        camera_speed=None,
-        diagnosis=diagnosis,
-    )
-
-
-def _camera_speed(velocity: Tensor, independent: Tensor) -> float | None:
-    background = torch.hypot(*velocity[:, ::4, ::4])[independent[::4, ::4] < 0.5]
-    return float(background.median()) if len(background) else None
-
-
 def _claim_plot(plot: Path, source: Path, *, force: bool) -> Claim:
     """Check that the plot can be written before a long clip is diagnosed."""
     if find_spec("matplotlib") is None:
@@ -237,7 +150,7 @@ def _claim_plot(plot: Path, source: Path, *, force: bool) -> Claim:
     return result
 
 
-def _write_plot(plot: Claim, result: Probe, most_blurred: Frame) -> None:
+def _write_plot(plot: Claim, result: Probe, most_blurred: Frame, boxes: Sequence[tuple[Box, float]]) -> None:
     index = [sampled_frame.index for sampled_frame in result.sampled_frames].index(most_blurred.index)
     with plot.draft() as path:
         plot_diagnosis(
@@ -247,4 +160,5 @@ def _write_plot(plot: Claim, result: Probe, most_blurred: Frame) -> None:
             frame=most_blurred.picture.linear(),
             index=index,
             blur_threshold_px=result.blur_threshold_px if result.kind == "clip" else None,
+            boxes=boxes,
         )

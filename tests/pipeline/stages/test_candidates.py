@@ -23,9 +23,7 @@ KNOWN = Survey(estimate=None, shutter=0.4, max_shutter=0.4, confidence=1.0)
 
 
 def candidates_of(images: Tensor, *, owned: range | None = None) -> list[int]:
-    thumbnail_motion = estimate_thumbnail_motion(
-        MemorySource(images), GateConfig(), on_progress=lambda _: None
-    )
+    thumbnail_motion = estimate_thumbnail_motion(MemorySource(images), on_progress=lambda _: None)
     window = Window(frames=frames_of(images), owned=owned or range(len(images)), shot=0)
     return select_candidates(window, thumbnail_motion, KNOWN, FlowCache(), GateConfig())
 
@@ -50,9 +48,7 @@ def test_frames_beside_a_start_are_looked_at(film):
 def test_what_a_window_chooses_does_not_depend_on_the_window(film):
     """Three frames of context are enough."""
     images = torch.cat([film((0.0, 0.0), [0] * 6), film((8.0, 0.0), range(1, 4)), film((8.0, 0.0), [3] * 6)])
-    thumbnail_motion = estimate_thumbnail_motion(
-        MemorySource(images), GateConfig(), on_progress=lambda _: None
-    )
+    thumbnail_motion = estimate_thumbnail_motion(MemorySource(images), on_progress=lambda _: None)
 
     def of(first: int, last: int) -> list[int]:
         frames = frames_of(images)[max(0, first - 3) : last + 4]
@@ -76,7 +72,7 @@ def test_no_closer_look_denies_what_is_plainly_fast(shared_data):
     pairs = [pair for pair in itertools.pairwise(lumas) if not is_cut(*pair)]
 
     def ratio(estimate_speed, pair: tuple[Tensor, Tensor]) -> float:
-        return blur_ratio(extent(0.5 * estimate_speed(*pair), GateConfig()), (272, 640), GateConfig())
+        return blur_ratio(extent(0.5 * estimate_speed(*pair)), (272, 640), GateConfig())
 
     certain = [pair for pair in pairs if ratio(coarse_speeds, pair) >= CANDIDATE_PARAMS.certain_ratio]
     assert len(certain) > 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -12,7 +13,9 @@ import torch
 
 import freezeframe
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
+from freezeframe.data.samples import sample_clip
 from freezeframe.pipeline.config import preset
+from freezeframe.pipeline.tasks.probe.region_text import format_regions, region_sentence, slope_name
 from freezeframe.pipeline.tasks.probe.result import direction
 from freezeframe.pipeline.tasks.probe.run import probe
 from freezeframe.pipeline.tasks.video import deblur_video
@@ -175,6 +178,58 @@ def test_below_the_limit_a_lower_one_is_named_and_video_goes_by_it(film, write_c
     physics = replace(preset("auto").fuse, network="none", iterations=1)
     report = deblur_video(clip, tmp_path / "out.mkv", config=replace(preset("auto"), gate=gate, fuse=physics))
     assert 4 - report.counts["passthrough"] == int(count)
+
+
+@pytest.fixture(scope="module")
+def handball(tmp_path_factory):
+    """The diagnosis of the sample clip with one fast player and a ball, and its plot."""
+    plot_path = tmp_path_factory.mktemp("plots") / "handball.png"
+    return probe(sample_clip("handball"), plot=plot_path), plot_path
+
+
+def test_fast_objects_are_listed_with_frames_boxes_and_blur(handball):
+    """A ball of 13 px crosses the court at 20 px of blur or more; the player runs behind it."""
+    diagnosis, _ = handball
+    blurred = [region for region in diagnosis.regions if region.blurred]
+    assert len(blurred) >= 2
+    assert [r.blur_px for r in diagnosis.regions] == sorted(
+        (r.blur_px for r in diagnosis.regions), reverse=True
+    )
+    for region in blurred:
+        assert 0 <= region.first <= region.most_blurred <= region.last < diagnosis.frames
+        assert 0 <= region.box.left < region.box.right <= diagnosis.size[1]
+        assert 0 <= region.box.top < region.box.bottom <= diagnosis.size[0]
+    text = diagnosis.text()
+    assert re.search(r"\d fast objects in frames 0 to 14, blurred up to \d\d px", text)
+    assert "unchanged" not in text
+    assert "direction" in text.split("\n\n")[1].splitlines()[0]
+
+
+def test_fast_objects_are_drawn_in_the_plot(handball):
+    _, plot_path = handball
+    picture = cv2.imread(str(plot_path)).astype(int)
+    orange = (abs(picture - (0x2B, 0x57, 0xE2)) < 40).all(-1)
+    assert orange.any(1).sum() > 50, "a box is a closed line"
+
+
+def test_a_long_list_of_objects_is_cut(handball):
+    region = handball[0].regions[0]
+    lines = format_regions([region] * 20, rotated_90=False)
+    assert len(lines) == 1 + 8 + 1
+    assert lines[-1] == "  and 12 more"
+
+
+def test_one_object_is_named_in_the_singular(handball):
+    region = replace(handball[0].regions[0], first=3, last=9, blur_px=6.25)
+    assert region_sentence([region]) == "1 fast object in frames 3 to 9, blurred up to 6.2 px"
+
+
+@pytest.mark.parametrize(
+    ("degrees", "name"),
+    [(0, "horizontal"), (180, "horizontal"), (-170, "horizontal"), (-90, "vertical"), (135, "diagonal")],
+)
+def test_opposite_directions_have_one_name(degrees, name):
+    assert slope_name(math.radians(degrees), rotated_90=False) == name
 
 
 def test_the_drawing_shows_the_most_blurred_frame(panned, tmp_path):
