@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from freezeframe.data.errors import UnreadableMedia
@@ -16,7 +16,7 @@ from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.fuse import fuse
 from freezeframe.pipeline.stages.fusion_network import run_fusion_network
-from freezeframe.pipeline.stages.gate import Proposal, moving_mask, propose
+from freezeframe.pipeline.stages.gate import Proposal, RegionProposal, moving_mask, propose
 from freezeframe.pipeline.stages.layers import LayerCache
 from freezeframe.pipeline.stages.measure import blur_weights, measure
 from freezeframe.pipeline.stages.refine import refine
@@ -125,7 +125,11 @@ def propose_window(window: Window, state: ClipState, *, config: Config, first: i
         state.budget.threshold_scale(to_come, ramp_start=config.gate.ramp_start)
     )
     with state.watch.stage("layers"):
-        regions = state.layer_cache.propose(window, state.thumbnail_motion.regions, state.survey, thresholds)
+        regions: Mapping[int, Sequence[RegionProposal]] = (
+            state.layer_cache.propose(window, state.thumbnail_motion.regions, state.survey, thresholds)
+            if config.strength
+            else {}
+        )
     with state.watch.stage("thumbnail"):
         positions = select_candidates(
             window, state.thumbnail_motion, state.survey, state.flow_cache, thresholds,
@@ -141,7 +145,7 @@ def propose_window(window: Window, state: ClipState, *, config: Config, first: i
         candidates = set() if already_written else {window.frames[i].index for i in positions}
         proposals = deblur_frames(part, candidates, state, thresholds, config=config)
     whole = [proposals.get(frame.index) or unprocessed(frame, state, config.gate) for frame in window.written]
-    return [replace(each, regions=tuple(regions[each.frame.index])) for each in whole]
+    return [replace(each, regions=tuple(regions.get(each.frame.index, ()))) for each in whole]
 
 
 def deblur_frames(

@@ -70,7 +70,7 @@ def select_candidates(  # noqa: PLR0913  # the results of the first pass and of 
             return False
         return all(
             blur_ratio(rest.scale(shutter), size, config) < config.ramp_start
-            for rest in _speeds_outside(window, i, boxes, config, params)
+            for rest in _speeds_outside(window, i, boxes, params)
         )
 
     def may_be_blurred(i: int) -> bool:
@@ -101,7 +101,7 @@ def camera_blur(regions: RegionMap, index: int, size: tuple[int, int], shutter: 
 
 
 def _speeds_outside(
-    window: Window, i: int, boxes: Sequence[Box], config: GateConfig, params: CandidateParams
+    window: Window, i: int, boxes: Sequence[Box], params: CandidateParams
 ) -> Iterator[Extent]:
     """Speeds from the frame before and to the frame after frame `i`, outside of `boxes`."""
     for a, b in ((i - 1, i), (i, i + 1)):
@@ -115,4 +115,4 @@ def _speeds_outside(
                 rows = slice(int(wide.top * scale[0]), math.ceil(wide.bottom * scale[0]))
                 columns = slice(int(wide.left * scale[1]), math.ceil(wide.right * scale[1]))
                 speeds[rows, columns] = 0
-            yield extent(speeds, config)
+            yield extent(speeds)

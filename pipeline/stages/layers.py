@@ -24,7 +24,7 @@ from freezeframe.splatting.layers.fit import LayerFitConfig, LayerStart, fit_lay
 from freezeframe.splatting.layers.layer import Crops, Layer
 
 from .crops import crop_box, make_crops, sharpen_background
-from .gate import RegionProposal
+from .gate import RegionProposal, blur_weight
 from .shots import Window
 from .survey import Survey
 
@@ -37,7 +37,7 @@ class LayerParams:
     limber_frames: int = 2  # of a chunk of one whose parts move apart
     overlap: int = 1  # frames beside a chunk that are fitted too
     min_blur_px: float = 2.0  # pixels; less blur of a mover is left as it is
-    min_blur: float = 1 / 360  # the same as a fraction of the frame's height
+    max_area: int = 300 * 300  # pixels of a mover; larger ones are left to the flow
     node_spacing: float = 18.0  # pixels between the nodes of the mesh
     max_nodes: int = 10
     margin: float = 10.0  # pixels of the texture around the mover
@@ -64,7 +64,8 @@ class LayerCache:
 
     def __init__(self) -> None:
         self._chunks: dict[tuple[int, int], Chunk] = {}
-        self._shutters: list[float] = []  # of the movers that layers explain
+        self._shot = -1
+        self._shutters: list[float] = []  # of the movers of the shot that layers explain
 
     def propose(
         self,
@@ -85,13 +86,15 @@ class LayerCache:
             params: Tunables.
         """
         frames = {frame.index: frame for frame in window.frames}
-        fitter = ChunkFitter(frames, regions, survey, found=self._shutters, params=params)
+        if window.shot != self._shot:
+            self._shot, self._shutters = window.shot, []
+        shutter = known_shutter(survey, regions, params)
+        fitter = ChunkFitter(frames, regions, gate, shutter=shutter, found=self._shutters, params=params)
         proposals: dict[int, list[RegionProposal]] = {frame.index: [] for frame in window.written}
-        threshold = min_blur(window.frames[0].picture.size, gate, params)
         for track in regions.tracks:
             for chunk in chunks(track.span, params.rigid_frames):
                 written = [index for index in chunk if index in proposals]
-                if not written or max_blur(track, chunk, survey.max_shutter) < threshold:
+                if not written or not fitter.may_be_blurred(track, chunk):
                     continue
                 key = track.number, chunk.start
                 if key not in self._chunks:
@@ -118,7 +121,7 @@ def chunks(span: range, length: int) -> list[range]:
 
 def min_blur(size: tuple[int, int], gate: GateConfig, params: LayerParams = LAYER_PARAMS) -> float:
     """Blur of a mover from which it is fitted, in pixels, in a frame of `size` (height, width)."""
-    return gate.min_blur_px * max(params.min_blur_px, params.min_blur * size[0])
+    return max(params.min_blur_px, gate.min_blur_px, gate.global_blur * size[0])
 
 
 def region_blur_ratio(
@@ -147,22 +150,32 @@ class ChunkFitter:
     Args:
         frames: Frames of the shot by their numbers.
         regions: Motion of the camera, and movers.
-        survey: Shutter of the clip.
+        gate: Thresholds of blur.
+        shutter: Exposure time over frame interval; None if unknown.
         found: Shutters of the movers before; longer afterwards.
         params: Tunables.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # a clip, and what is known of it
         self,
         frames: Mapping[int, Frame],
         regions: RegionMap,
-        survey: Survey,
+        gate: GateConfig,
         *,
+        shutter: float | None,
         found: list[float],
         params: LayerParams = LAYER_PARAMS,
     ) -> None:
-        self._frames, self._regions, self._params, self._found = frames, regions, params, found
-        self._shutter = known_shutter(survey, regions, params)
+        self._frames, self._regions, self._gate, self._params = frames, regions, gate, params
+        self._shutter, self._found = shutter, found
+        self._min_blur = min_blur(next(iter(frames.values())).picture.size, gate, params)
+
+    def may_be_blurred(self, track: Track, chunk: range) -> bool:
+        """Whether a mover is small, and fast enough for blur at the longest likely exposure."""
+        boxes = [track.at(index).box for index in chunk]
+        small = max(box.width * box.height for box in boxes) <= self._params.max_area
+        shutter = self._shutter or max(self._params.start_shutters)
+        return small and max_blur(track, chunk, shutter) >= self._min_blur
 
     def fit(self, track: Track, chunk: range) -> Chunk:
         """Fit a layer to a chunk; where it explains too little, smaller ones that change their shape.
@@ -216,7 +229,7 @@ class ChunkFitter:
         weight = images.coverage / params.visible_coverage if background is not None else images.coverage > 0
         return {
             index: RegionProposal(
-                verdict=_verdict(track, (crops, k), layer, images, params),
+                verdict=self._verdict(track, (crops, k), layer, images),
                 image=images.images[k],
                 weight=weight[k].float().clamp(0, 1),
             )
@@ -224,31 +237,32 @@ class ChunkFitter:
             if index in shown
         }
 
+    def _verdict(
+        self, track: Track, crop: tuple[Crops, int], layer: Layer, images: LayerFrames
+    ) -> RegionVerdict:
+        (crops, k), params = crop, self._params
+        x, y = layer.velocity(crops.times)[k].tolist()
+        shutter = float(layer.shutter.detach())
+        blur = math.hypot(x, y) * shutter
+        residual = float((images.residual[k] / images.absent[k].clamp_min(1e-6)).nan_to_num(1.0))
+        explained = (params.rejected - residual) / (params.rejected - params.accepted)
+        strength = min(1.0, max(0.0, explained)) * blur_weight(blur / self._min_blur, self._gate)
+        return RegionVerdict(
+            track=track.number,
+            box=crop_box(crops, k),
+            mover="object",
+            blur=blur,
+            direction=math.atan2(y, x),
+            shutter=shutter,
+            method="layer" if strength else "input",
+            residual=residual,
+            strength=strength,
+        )
+
 
 def worst_residual(proposals: Chunk) -> float:
     """Largest residual of the frames of a chunk; infinite for none."""
     return max((each.verdict.residual for each in proposals.values()), default=math.inf)
-
-
-def _verdict(
-    track: Track, crop: tuple[Crops, int], layer: Layer, images: LayerFrames, params: LayerParams
-) -> RegionVerdict:
-    crops, k = crop
-    x, y = layer.velocity(crops.times)[k].tolist()
-    shutter = float(layer.shutter.detach())
-    residual = float(images.residual[k] / images.absent[k].clamp_min(1e-6))
-    strength = min(1.0, max(0.0, (params.rejected - residual) / (params.rejected - params.accepted)))
-    return RegionVerdict(
-        track=track.number,
-        box=crop_box(crops, k),
-        mover="object",
-        blur=math.hypot(x, y) * shutter,
-        direction=math.atan2(y, x),
-        shutter=shutter,
-        method="layer" if strength else "input",
-        residual=residual,
-        strength=strength,
-    )
 
 
 def start_values(
