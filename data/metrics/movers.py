@@ -1,4 +1,7 @@
-"""The part of a frame that movers cover, for clips of a still camera with ground truth."""
+"""The part of a frame that movers cover, for clips of a still camera with ground truth.
+
+Nothing here takes a gradient.
+"""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ class RegionConfig:
     reach: int = 12  # frames before and after the anchor of a background
     block: int = 4  # consecutive frames that are compared with one background
     min_frames: int = 3  # of a shot; shorter ones have no movers
+    min_side: int = 32  # pixels of the shorter side; smaller frames have none, and count as still
     corners: CornerConfig = field(default_factory=CornerConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     detection: DetectionConfig = field(default_factory=DetectionConfig)
@@ -56,7 +57,7 @@ class RegionDetector:
         frame = self._reduce(luma.numpy())
         index = self._count
         if index:
-            step = None if cut else register(self._frames[index - 1], frame, config=self._config.corners)
+            step = None if cut else self._register(self._frames[index - 1], frame)
             if step is None:
                 self._finish_shot()
             self._steps.append(step)
@@ -64,6 +65,11 @@ class RegionDetector:
         self._count += 1
         while self._next + self._config.block // 2 + self._config.reach < self._count:
             self._search_block(self._next + self._config.block)
+
+    def _register(self, before: Array, after: Array) -> Array | None:
+        if min(after.shape) < self._config.min_side:
+            return np.eye(3)
+        return register(before, after, config=self._config.corners)
 
     def finish(self) -> RegionMap:
         """The movers of all frames that were added."""
@@ -77,7 +83,7 @@ class RegionDetector:
         if self._linker is None:
             self._scale = max(1.0, max(luma.shape) / self._config.max_side)
             self._linker = Linker(luma.shape, config=self._config.links)
-        size = tuple(round(side / self._scale) for side in luma.shape[::-1])
+        size = tuple(max(1, round(side / self._scale)) for side in luma.shape[::-1])
         small = luma if self._scale == 1 else cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
         return np.asarray(cv2.GaussianBlur(small, (3, 3), 0))
 
@@ -96,7 +102,9 @@ class RegionDetector:
     def _search_block(self, stop: int) -> None:
         """Search the frames from the next one to `stop`."""
         block = range(self._next, stop)
-        found = self._detections(block) if self._count - self._shot >= self._config.min_frames else {}
+        large = min(self._frames[block.start].shape) >= self._config.min_side
+        enough = self._count - self._shot >= self._config.min_frames
+        found = self._detections(block) if large and enough else {}
         for index in block:
             step = self._steps[index - 1] if index else None
             matrix = None if step is None else self._full(step).numpy()

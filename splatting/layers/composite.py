@@ -15,6 +15,7 @@ from freezeframe.splatting.optim.losses import sqrt_encode
 from .fit import time_offsets
 from .layer import Crops, Layer, over_background
 
+CHI_SQUARE_MEDIAN = 0.79  # median over mean of the sum of three squares of noise (chi-square distribution)
 KEPT_COVERAGE = 0.3  # mean coverage over the exposure up to which a part of the residual is kept
 
 
@@ -24,7 +25,7 @@ class LayerFrames:
 
     images: Tensor  # [T, 3, H, W] linear RGB
     coverage: Tensor  # [T, H, W] alpha in [0, 1]: the larger of its mean over the exposure and its middle
-    residual: Tensor  # [T] RMS of the re-blurred layer, square roots of light, weighted by coverage
+    residual: Tensor  # [T] RMS error of the re-blurred layer beyond noise, square roots of light
     absent: Tensor  # [T] the same of the background without the layer
 
 
@@ -53,9 +54,23 @@ def composite(layer: Layer, crops: Crops, sharp_background: Tensor | None = None
     weight = (blurred[:, 3] * crops.weight).clamp(0, 1)
 
     def rms(explanation: Tensor) -> Tensor:
-        error = (sqrt_encode(explanation) - recorded).square().mean(1) * weight
-        return (error.sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)).sqrt()
+        """RMS over the covered pixels beyond the noise of those that are not covered."""
+        errors = (sqrt_encode(explanation) - recorded).square().mean(1)
+        covered = (errors * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)
+        return (covered - noise).clamp_min(0).sqrt()
 
+    noise = _noise(crops, recorded, coverage)
     return LayerFrames(
         images=images, coverage=coverage, residual=rms(reblurred), absent=rms(crops.background)
     )
+
+
+def _noise(crops: Crops, recorded: Tensor, coverage: Tensor) -> Tensor:
+    """Mean squared difference of each crop from its background where the layer is absent, [T]."""
+    errors = (sqrt_encode(crops.background) - recorded).square().mean(1)
+    uncovered = (coverage == 0) & (crops.weight > 0)
+    medians = [
+        error[where].median() if bool(where.any()) else error.new_zeros(())
+        for error, where in zip(errors, uncovered, strict=True)
+    ]
+    return torch.stack(medians) / CHI_SQUARE_MEDIAN

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from freezeframe.motion.regions.boxes import Box
+from freezeframe.data.types import Box
 
 A = Box(left=2, top=3, right=12, bottom=8)
 
