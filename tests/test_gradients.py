@@ -37,7 +37,6 @@ ELSEWHERE = {  # gradients of float32 kernels, of whole networks, and one that i
     "splatting.layers.exposure.expose_layer": "splatting/layers/test_exposure.py",
     "splatting.layers.exposure.expose_reference": "splatting/layers/test_exposure.py",
     "splatting.layers.numba_autograd.expose": "splatting/layers/test_exposure.py",
-    "splatting.layers.layer.over_background": "splatting/layers/test_fit.py",
     "splatting.scene.gaussians.render_gaussians": "splatting/rasterizer/test_rasterization.py",
     "motion.flow.estimators.kornia_flow": "motion/flow/test_estimators.py",
     "motion.flow.estimators.kornia_pair": "motion/flow/test_estimators.py",
@@ -247,6 +246,11 @@ case("splatting.decision.compositing.feather", rand(24, 26))
 case("pipeline.training.objective.charbonnier_spectral_loss", rand(2, 3, 16, 16), rand(2, 3, 16, 16))
 case("pipeline.training.restorer_task.log_mse_loss", rand(1, 3, 32, 32), rand(1, 3, 32, 32))
 case("pipeline.training.restorer_task.harm_penalty", *(rand(1, 3, 16, 16) for _ in range(3)))
+case(
+    "splatting.layers.layer.over_background",
+    torch.rand(2, 4, 3, 3, dtype=torch.float64),
+    torch.rand(2, 3, 3, 3, dtype=torch.float64),
+)
 case("pipeline.support.crops.center_crop", rand(3, 16, 16), 8)
 
 
