@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 Action = Literal["deblurred", "passthrough", "fallback"]  # result of the quality gate for one frame
-Method = Literal["input", "layer", "flow"]  # explanation of a region: as recorded, a layer, deconvolution
+Method = Literal["input", "layer"]  # what a region shows: the recorded pixels, or a fitted layer
 Cause = Literal["none", "camera", "object", "defocus"]  # dominant cause of the blur in one frame
 
 
@@ -223,7 +223,7 @@ class RegionVerdict:
 
     track: int  # number of the mover within the clip
     box: Box  # pixels of the frame that may have changed
-    mover: Literal["object", "camera"]  # what moves
+    mover: Literal["object"]  # what moves
     blur: float  # pixels; path of the centre during the exposure
     direction: float  # radians; of the motion in the frame, 0 to the right, positive downwards
     shutter: float  # exposure time over frame interval, as fitted

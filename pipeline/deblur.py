@@ -12,6 +12,7 @@ from freezeframe.models.registry.bundled import FusionInference
 from freezeframe.models.runtime.device import find_device
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS, camera_blur, select_candidates
 from freezeframe.pipeline.stages.continuity import FADE_RADIUS
+from freezeframe.pipeline.stages.crops import CROP_PARAMS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.fuse import fuse
@@ -29,7 +30,6 @@ from freezeframe.pipeline.support.report import ShotLog, Stopwatch
 
 from .config import Config, GateConfig
 
-LAYER_CONTEXT = 8  # decoded frames on either side of a window, for tracks and backgrounds
 BUDGET_WINDOW = 4  # frames of a window under a time limit; the remaining time is checked per window
 NOT_BLURRED, OUT_OF_TIME = "not blurred enough", "no time left within --budget"
 
@@ -104,7 +104,7 @@ def clip_windows(source: Source, state: ClipState, *, config: Config, first: int
     begin = state.thumbnail_motion.first_of_shot(first)
     shots = replace(config.shots, max_frames=BUDGET_WINDOW) if state.budget.is_limited else config.shots
     cuts = state.thumbnail_motion.cuts
-    context = max(shots.context, LAYER_CONTEXT)
+    context = max(shots.context, CROP_PARAMS.reach)
     for window in windows(source.frames(first=begin), shots, cuts=cuts, start=begin, context=context):
         if window.written[-1].index >= state.thumbnail_motion.frames:
             raise UnreadableMedia(f"{source.name}: grew while it was read; rerun when nothing writes to it")

@@ -15,7 +15,7 @@ from freezeframe.pipeline.adaptation.network import load_network, load_weights
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
 from freezeframe.pipeline.stages.flows import FlowCache
-from freezeframe.pipeline.stages.layers import LayerCache, region_blur_ratio
+from freezeframe.pipeline.stages.layers import LayerCache, max_mover_shutter, region_blur_ratio
 from freezeframe.pipeline.stages.splat import SceneLog
 from freezeframe.pipeline.stages.survey import SURVEY_PARAMS, Survey, survey
 from freezeframe.pipeline.support.limits.budget import Budget
@@ -98,11 +98,12 @@ def any_motion(thumbnail_motion: ThumbnailMotion, config: Config) -> bool:
 
 def blur_ratios(thumbnail_motion: ThumbnailMotion, survey: Survey, config: Config) -> list[float]:
     """Bound of the blur of every frame, or of a mover in it, over its threshold."""
-    shutter, gate = survey.max_shutter, config.gate
+    regions, size, gate = thumbnail_motion.regions, thumbnail_motion.size, config.gate
+    mover_shutter = max_mover_shutter(survey, regions)
     return [
         max(
-            thumbnail_motion.blur_ratio(index, shutter, gate),
-            region_blur_ratio(thumbnail_motion.regions, index, thumbnail_motion.size, shutter, gate),
+            thumbnail_motion.blur_ratio(index, survey.max_shutter, gate),
+            region_blur_ratio(regions, index, size, mover_shutter, gate),
         )
         for index in range(thumbnail_motion.frames)
     ]

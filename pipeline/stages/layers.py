@@ -127,9 +127,16 @@ def min_blur(size: tuple[int, int], gate: GateConfig, params: LayerParams = LAYE
 def region_blur_ratio(
     regions: RegionMap, index: int, size: tuple[int, int], shutter: float, gate: GateConfig
 ) -> float:
-    """Largest blur of the movers of frame `index` over the threshold."""
-    blurs = [max_blur(track, range(index, index + 1), shutter) for track in regions.tracks_at(index)]
+    """Largest blur of the small movers of frame `index` over the threshold."""
+    here = range(index, index + 1)
+    blurs = [max_blur(track, here, shutter) for track in regions.tracks_at(index) if is_small(track, here)]
     return max(blurs, default=0.0) / min_blur(size, gate)
+
+
+def is_small(track: Track, indices: range, params: LayerParams = LAYER_PARAMS) -> bool:
+    """Whether a mover is small enough to be fitted in frames `indices`."""
+    boxes = [track.at(index).box for index in indices]
+    return max(box.width * box.height for box in boxes) <= params.max_area
 
 
 def max_blur(track: Track, indices: range, shutter: float) -> float:
@@ -172,10 +179,8 @@ class ChunkFitter:
 
     def may_be_blurred(self, track: Track, chunk: range) -> bool:
         """Whether a mover is small, and fast enough for blur at the longest likely exposure."""
-        boxes = [track.at(index).box for index in chunk]
-        small = max(box.width * box.height for box in boxes) <= self._params.max_area
         shutter = self._shutter or max(self._params.start_shutters)
-        return small and max_blur(track, chunk, shutter) >= self._min_blur
+        return is_small(track, chunk, self._params) and max_blur(track, chunk, shutter) >= self._min_blur
 
     def fit(self, track: Track, chunk: range) -> Chunk:
         """Fit a layer to a chunk; where it explains too little, smaller ones that change their shape.
@@ -189,7 +194,7 @@ class ChunkFitter:
         """
         first: Chunk = {}
         for shutter in self._start_shutters():
-            proposals = self._fit_frames(track, chunk, RIGID, shutter)
+            proposals = self._fit_frames(track, chunk, RIGID, shutter, known=self._shutter is not None)
             first = first or proposals
             if worst_residual(proposals) <= self._params.accepted:
                 self._found += [each.verdict.shutter for each in proposals.values()]
@@ -207,20 +212,21 @@ class ChunkFitter:
         best = dict(rigid)
         shutter = self._start_shutters()[0] if self._found else rigid[chunk.start].verdict.shutter
         for part in chunks(chunk, self._params.limber_frames):
-            for index, proposal in self._fit_frames(track, part, LIMBER, shutter).items():
+            for index, proposal in self._fit_frames(track, part, LIMBER, shutter, known=True).items():
                 if proposal.verdict.residual < best[index].verdict.residual:
                     best[index] = proposal
         return best
 
-    def _fit_frames(self, track: Track, shown: range, config: LayerFitConfig, shutter: float) -> Chunk:
-        """Fit one layer to the frames `shown` and those beside them."""
+    def _fit_frames(
+        self, track: Track, shown: range, config: LayerFitConfig, shutter: float, *, known: bool
+    ) -> Chunk:
+        """Fit one layer to the frames `shown` and those beside them; a `known` shutter stays as it is."""
         params = self._params
         around = range(shown.start - params.overlap, shown.stop + params.overlap)
         indices = [index for index in around if index in track.span and index in self._frames]
         if len(indices) < 2:
             return {}
         crops = make_crops(self._frames, track, indices, self._regions)
-        known = self._shutter is not None or config is LIMBER
         start = start_values(track, indices, shutter, known=known, params=params)
         layer = fit_layer(crops, start, config=config)
         fitted_shutter = float(layer.shutter.detach())
@@ -300,6 +306,11 @@ def known_shutter(survey: Survey, regions: RegionMap, params: LayerParams) -> fl
     moving = bool(speeds) and float(np.median(speeds)) >= params.known_speed_px
     set_by_user = survey.estimate is None and survey.confidence == 1
     return survey.shutter if set_by_user or (moving and survey.confidence >= params.known_shutter) else None
+
+
+def max_mover_shutter(survey: Survey, regions: RegionMap, params: LayerParams = LAYER_PARAMS) -> float:
+    """Longest plausible shutter of the movers: the known one, or that from which the fit starts."""
+    return known_shutter(survey, regions, params) or max(params.start_shutters)
 
 
 def box_centre(box: Box) -> tuple[float, float]:

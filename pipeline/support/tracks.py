@@ -16,7 +16,7 @@ class TrackSummary:
     """A mover over the frames that list it among their regions."""
 
     track: int  # number of the mover within the clip
-    mover: Literal["object", "camera"]  # what moves
+    mover: Literal["object"]  # what moves
     first: int  # frame index
     last: int  # frame index, inclusive
     blur: float  # pixels; the largest of its frames

@@ -185,7 +185,7 @@ def test_a_photo_keeps_its_alpha_and_forgets_its_file(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["yuv420p", "8-bit photo"])
-def test_a_box_outside_of_the_picture_is_told(kind: str) -> None:
+def test_a_box_outside_of_the_picture_raises(kind: str) -> None:
     picture = picture_of(kind)
     for box in (Box(left=-1, top=0, right=4, bottom=4), Box(left=48, top=0, right=52, bottom=4)):
         with pytest.raises(ValueError, match="exceeds a picture of 51x37 pixels"):

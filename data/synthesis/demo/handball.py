@@ -66,8 +66,9 @@ def _ball(view: Matrix, *, scale: float) -> tuple[Layer, Layer]:
         return matrix
 
     ball = Layer(texture=canvas.texture(), homography=homography, mover=True)
-    track = lambda t: ball_position(t)[0]  # noqa: E731
-    return shadow(lambda t: view, track, ground=_BOUNCE[1], radius=9, scale=scale), ball
+    return shadow(
+        lambda t: view, lambda t: ball_position(t)[0], ground=_BOUNCE[1], radius=9, scale=scale
+    ), ball
 
 
 def _ball_canvas(scale: float) -> VectorCanvas:

@@ -19,6 +19,7 @@ from freezeframe.pipeline.config import Config, GateConfig
 from freezeframe.pipeline.prepare import FIRST_PASS, any_motion, default_survey
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
 from freezeframe.pipeline.stages.gate import blur_threshold
+from freezeframe.pipeline.stages.layers import max_mover_shutter
 from freezeframe.pipeline.stages.survey import Survey, survey
 from freezeframe.pipeline.support.limits.capacity import PHOTO_BYTES, check_memory, check_window_memory
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
@@ -105,7 +106,7 @@ def _probe_clip(path: Path, stride: int, progress: ProgressCallback) -> tuple[Pr
         exposure_time=clip_survey.shutter / rate if rate else None,
         blur_threshold_px=blur_threshold(thumbnail_motion.size, config.gate),
         sampled_frames=tuple(scanner.sampled_frames),
-        regions=probe_regions(thumbnail_motion, clip_survey.max_shutter),
+        regions=probe_regions(thumbnail_motion, max_mover_shutter(clip_survey, thumbnail_motion.regions)),
         scene_cuts=tuple(sorted(thumbnail_motion.cuts)),
         rotated_90=_is_rotated_90(source),
         notes=(*source.notes, *_damage_notes(source)),

@@ -28,7 +28,7 @@ from freezeframe.pipeline.config import GateConfig, MeasureConfig
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.gate import blur_ratio, blur_threshold, extent
-from freezeframe.pipeline.stages.layers import max_blur, min_blur, region_blur_ratio
+from freezeframe.pipeline.stages.layers import max_blur, max_mover_shutter, min_blur, region_blur_ratio
 from freezeframe.pipeline.stages.survey import Survey, shot_shutter, survey_flows, survey_images
 
 from .result import SampledFrame
@@ -70,6 +70,7 @@ class ClipScanner:
 
     def __init__(self, rate: Fraction, thumbnail_motion: ThumbnailMotion, survey: Survey) -> None:
         self._rate, self._thumbnail_motion, self._survey = rate, thumbnail_motion, survey
+        self._mover_shutter = max_mover_shutter(survey, thumbnail_motion.regions)
         self._shutters = FlowCache()
         self.sampled_frames: list[SampledFrame] = []
         self.most_blurred: BlurredFrame
@@ -95,7 +96,7 @@ class ClipScanner:
     def _boxes(self, frame: Frame) -> Iterator[tuple[Box, float]]:
         threshold = min_blur(frame.picture.size, GateConfig())
         for track in self._thumbnail_motion.regions.tracks_at(frame.index):
-            blur = max_blur(track, range(frame.index, frame.index + 1), self._survey.max_shutter)
+            blur = max_blur(track, range(frame.index, frame.index + 1), self._mover_shutter)
             if blur >= threshold:
                 yield track.at(frame.index).box, blur
 
@@ -124,7 +125,7 @@ class ClipScanner:
         diagnosis = diagnose_luma(
             full_luma(frame.picture), blur=motion.velocity * shutter, independent_motion=motion.independent
         )
-        gate, size, longest = GateConfig(), frame.picture.size, self._survey.max_shutter
+        gate, size, longest = GateConfig(), frame.picture.size, self._mover_shutter
         ratio = blur_ratio(extent(torch.hypot(*motion.velocity) * shutter), size, gate)
         here = range(frame.index, frame.index + 1)
         return SampledFrame(

@@ -46,7 +46,7 @@ def test_a_ball_is_one_track_with_its_centres(radius, draw):
     assert track.velocity(7) == pytest.approx((18, 6), abs=1)
 
 
-def test_a_ball_that_moves_three_diameters_per_frame_is_found_in_nine_of_ten_frames(draw):
+def test_a_ball_at_three_diameters_per_frame_is_detected_in_nine_of_ten_frames(draw):
     ball = Disc(radii=(5, 5), path=line(30, 120, 30, -5))
     (track,) = movers(draw(Drawing(discs=[ball], frames=10))).tracks
     assert sum(not d.predicted for d in track.detections) >= 0.9 * 10

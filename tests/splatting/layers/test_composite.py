@@ -73,7 +73,7 @@ def test_grain_stays_beside_the_layer_and_goes_under_it():
     assert float(left[covered].abs().max()) == 0
 
 
-def test_coverage_holds_the_way_and_the_middle():
+def test_coverage_is_that_of_the_exposure_and_of_its_middle():
     """The drawn disc covers what the fit says, on average to a twentieth."""
     disc = film_disc()
     coverage = composite(fitted_disc(), disc.crops).coverage

@@ -24,7 +24,7 @@ def path_error(layer: Layer, disc: DrawnDisc) -> float:
     return float((layer.position.detach() - disc.position).norm(dim=1).max())
 
 
-def test_a_disc_is_found():
+def test_the_fit_recovers_a_disc():
     """Its frames get more than 6 dB sharper, and its path is right within 0.3 px from a start 1.5 px off."""
     disc, layer = film_disc(), fitted_disc()
     assert swept_psnr(composite(layer, disc.crops).images, disc) > swept_psnr(disc.crops.images, disc) + 6
@@ -32,7 +32,7 @@ def test_a_disc_is_found():
     assert float(layer.shutter.detach()) == pytest.approx(SHUTTER)
 
 
-def test_an_unknown_shutter_is_found():
+def test_the_fit_recovers_an_unknown_shutter():
     """Within 0.1, from a start a third too long."""
     disc = film_disc()
     start = start_of(disc, shutter=0.8, shutter_known=False)
@@ -40,7 +40,7 @@ def test_an_unknown_shutter_is_found():
     assert float(layer.shutter.detach()) == pytest.approx(SHUTTER, abs=0.1)
 
 
-def test_nothing_is_found_where_nothing_is():
+def test_a_background_alone_gives_no_alpha():
     """Grain of 1 % of the light on a wall that shows no object."""
     disc = film_disc()
     layer = fit_layer(without_object(disc), start_of(disc), config=LayerFitConfig(steps=(20, 20)))
