@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import cv2
@@ -68,13 +69,25 @@ def fit_layer(crops: Crops, start: LayerStart, *, config: LayerFitConfig = DEFAU
     """
     generator = torch.Generator().manual_seed(0)
     layer: Layer | None = None
-    for downscale, steps in _levels(start.size, config):
-        level = shrink(crops, downscale)
-        layer = initial_layer(level, start, downscale) if layer is None else layer.resize(downscale)
-        _fit_level(layer, level, steps=steps, start=start, config=config, generator=generator)
+    with _one_thread():
+        for downscale, steps in _levels(start.size, config):
+            level = shrink(crops, downscale)
+            layer = initial_layer(level, start, downscale) if layer is None else layer.resize(downscale)
+            _fit_level(layer, level, steps=steps, start=start, config=config, generator=generator)
     assert layer is not None
     remove_islands(layer, config)
     return layer
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: crops are small, and waiting for a second one takes longer than the work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def shrink(crops: Crops, downscale: int) -> Crops:
