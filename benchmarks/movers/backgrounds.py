@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from freezeframe.data.srgb import SrgbImage
-from freezeframe.data.synthesis.scene2d.cutouts import PIXEL_SIGMA, TEXTURE_SCALE, premultiply
+from freezeframe.data.synthesis.scene2d.cutouts import PIXEL_SIGMA, TEXTURE_SCALE, detail, premultiply
 from freezeframe.data.synthesis.scene2d.layered_scene import HomographyFunction, Layer, Matrix
 from freezeframe.data.synthesis.scene2d.motion import ScalarFunction, smooth_noise, translation, zoom
 from freezeframe.data.synthesis.scene2d.patterns import Generator
@@ -105,14 +105,14 @@ def _crop(rng: Generator, size: tuple[float, float], names: tuple[str, ...]) -> 
 
 
 def detailed_crop(rng: Generator, picture: SrgbImage, size: tuple[int, int]) -> SrgbImage:
-    """The crop of most detail of a few random crops: parts of a photograph are out of focus, or sky."""
+    """The crop of most detail of a few random crops."""
     rows, columns = size
     crops = []
     for _ in range(CANDIDATES):
         top = int(rng.integers(picture.shape[0] - rows + 1))
         left = int(rng.integers(picture.shape[1] - columns + 1))
         crops.append(picture[top : top + rows, left : left + columns])
-    return max(crops, key=lambda crop: float(np.abs(cv2.Laplacian(crop, cv2.CV_32F)).mean()))
+    return max(crops, key=detail)
 
 
 def _density(photo_size: tuple[int, ...], size: tuple[float, float]) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from freezeframe.data.synthesis.scene2d.cutouts import TEXTURE_SCALE, premultiply
 from freezeframe.data.synthesis.scene2d.layered_scene import HomographyFunction, Layer, Matrix, Scene
 from freezeframe.data.synthesis.scene2d.motion import rotation, translation, zoom
+from freezeframe.data.synthesis.scene2d.movers import ball, person, racket
 from freezeframe.data.synthesis.scene2d.patterns import Generator
 
 from .backgrounds import (
@@ -21,7 +22,6 @@ from .backgrounds import (
     photograph_layer,
     shaking_camera,
 )
-from .figures import ball, person, racket
 from .shot import ClipFormat, Shot
 
 SMALL, MEDIUM, LARGE = (270, 480), (316, 560), (360, 640)  # height, width of a frame

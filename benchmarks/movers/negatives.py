@@ -18,12 +18,12 @@ from freezeframe.data.synthesis.scene2d.motion import (
     translation,
     zoom,
 )
+from freezeframe.data.synthesis.scene2d.movers import person
 from freezeframe.data.synthesis.scene2d.patterns import Generator
 from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas
 
 from .backgrounds import FOLIAGE, WATER, CameraPath, detailed_crop, photograph, photograph_layer
 from .fast import LARGE, MEDIUM, SMALL, draw_format, draw_frames, path
-from .figures import person
 from .shot import ClipFormat, Shot
 
 _WORDS = "BREAKING: MATCH POSTPONED - 21:45 LATE RESULTS 3:1 - WEATHER RAIN 14C - MARKETS +0.8% - "

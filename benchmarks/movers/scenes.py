@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from freezeframe.data.srgb import srgb_to_linear
 from freezeframe.data.synthesis.degradations.camera_isp import Camera, record_clip
-from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Scene
 from freezeframe.data.synthesis.scene2d.patterns import Generator
 
 from . import fast, negatives
@@ -103,15 +102,4 @@ def mover_mask(shot: Shot, frame: int) -> Tensor:
     """[H, W] bool: coverage by movers exceeds `MIN_COVERAGE` at any time of the exposure; else all."""
     if shot.whole_frame:
         return torch.ones(shot.scene.size, dtype=torch.bool)
-    front = Scene(layers=tuple(map(_as_cover, shot.scene.layers[1:])), size=shot.scene.size)
-    count = shot.scene.subframes(frame, shutter=shot.shutter)
-    covered = torch.zeros(shot.scene.size, dtype=torch.bool)
-    for k in range(count):
-        covered |= front.radiance(frame + shot.shutter * ((k + 0.5) / count - 0.5))[0] > MIN_COVERAGE
-    return covered
-
-
-def _as_cover(layer: Layer) -> Layer:
-    """A white layer if it is a mover, else a black one: the light of such a scene is the movers' coverage."""
-    cover = layer.texture[..., 3:]
-    return replace(layer, texture=np.concatenate([cover * layer.mover] * 3 + [cover], axis=-1))
+    return shot.scene.swept_movers(frame, shutter=shot.shutter) > MIN_COVERAGE

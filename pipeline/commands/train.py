@@ -82,7 +82,7 @@ def fusion(
         int, typer.Option(min=8, metavar="N", help="Channels at half size; doubled twice.")
     ] = 32,
     num_shards: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Shards to render: 16 clips and 40 MB each.")
+        int, typer.Option(min=1, metavar="N", help="Shards to render: 16 clips and 42 MB each.")
     ] = 400,
     workers: Annotated[
         int, typer.Option(min=0, metavar="N", help="Processes that render shards in the background.")

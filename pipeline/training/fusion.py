@@ -15,10 +15,10 @@ from freezeframe.models.deblur.fusion_net import FUSED, MULTIPLE, FusionNet, Net
 from freezeframe.models.registry.bundled import read_network
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress
 
-from .fusion_data import CLIPS_PER_SHARD, HELD_OUT_SEED, ShardPool, prefetch_shards, split_input_target
+from .fusion_data import CLIPS_PER_SHARD, HELD_OUT_SEED, ShardPool, prefetch_shards, split_sample
 from .fusion_validation import validators
 from .loop import LoopConfig, Metrics, Validator, run_training
-from .objective import charbonnier_spectral_loss, is_coder_weight, sample_weights
+from .objective import charbonnier_spectral_loss, is_coder_weight, mover_weights, sample_weights
 
 __all__ = ["Metrics", "TrainConfig", "train"]
 
@@ -33,6 +33,7 @@ class TrainConfig:
 
     batch_size: int = 16  # patches per step and device
     patch_size: int = 128  # pixels
+    mover_weight: float = 4.0  # weight of a pixel that a mover covers during the exposure, over the others
     width: int = 32  # channels at half size; doubled twice
     num_shards: int = 400  # shards to draw from, of 16 clips each
     workers: int = 1  # processes that render shards during the training
@@ -43,6 +44,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.patch_size % MULTIPLE:
             raise ValueError(f"patch_size must be a multiple of {MULTIPLE}, not {self.patch_size}")
+        if self.mover_weight <= 0:
+            raise ValueError(f"mover_weight must be above 0, not {self.mover_weight}; 1 weights all alike")
         if self.loop.seed < 0 or self.shard_numbers.stop * 10 * CLIPS_PER_SHARD > HELD_OUT_SEED:
             raise ValueError(f"seed {self.loop.seed} would train on held-out clips; choose 0 to 600")
 
@@ -77,11 +80,16 @@ class FusionTask:
         )
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
-        network_input, truth = split_input_target(batch)
+        network_input, truth, movers = split_sample(batch)
         with torch.autocast(batch.device.type, dtype=torch.bfloat16):
             change = model(network_input.to(memory_format=torch.channels_last))
         fused = network_input[:, FUSED]
-        return charbonnier_spectral_loss(fused + change, truth, sample_weights(fused, truth))
+        return charbonnier_spectral_loss(
+            fused + change,
+            truth,
+            sample_weights(fused, truth),
+            pixel_weights=mover_weights(movers, ratio=self.config.mover_weight),
+        )
 
     def validators(self) -> list[Validator]:
         return validators(self.pool, self.config.val_pairs)

@@ -42,17 +42,23 @@ Half = npt.NDArray[np.float16]
 
 CLIPS_PER_SHARD = 16  # clips
 FRAME_SIZE_PX = 256  # side in pixels of a clip's frames
-SHARD_BYTES = CLIPS_PER_SHARD * (CHANNELS + 3) * FRAME_SIZE_PX * FRAME_SIZE_PX * 2
+SAMPLE_CHANNELS = CHANNELS + 4  # network input, ground truth, mask of the movers
+SHARD_BYTES = CLIPS_PER_SHARD * SAMPLE_CHANNELS * FRAME_SIZE_PX * FRAME_SIZE_PX * 2
 HELD_OUT_SEED = 10**9  # seeds from here on are for validation only
+HELD_OUT_SHARD = HELD_OUT_SEED // (10 * CLIPS_PER_SHARD)  # the first shard of held-out clips
+HELD_OUT_MOVER_SHARD = HELD_OUT_SHARD + 1000  # the first shard of held-out clips of small fast movers
+MOVER_SHARE = 0.3  # of the training clips: small fast movers before a sharp photograph
 MIN_GRADIENT = 2.0  # 8-bit code values per pixel; clips with less detail are left out
-TRUTH = slice(CHANNELS, CHANNELS + 3)  # channels of a sample
+TRUTH, MOVERS = slice(CHANNELS, CHANNELS + 3), slice(CHANNELS + 3, SAMPLE_CHANNELS)  # of a sample
 NUM_FLIPS = 4  # independent flips of a sample, see `augment_flip`
 PERMUTE_PROBABILITY = 0.5  # probability that the colour channels of a patch are permuted, against overfitting
 SHUTTER_ERROR = 0.15  # largest relative error of the shutter fraction
 
 
 def make_sample(clip: SynthClip, *, seed: int, config: FuseConfig | None = None) -> Half:
-    """Network input and ground truth of the middle frame of a clip: [16 + 3, H, W], encoded in [0, 1].
+    """Network input, ground truth and mask of the movers of the middle frame of a clip: [16 + 3 + 1, H, W].
+
+    Images are encoded in [0, 1]. The mask is the largest alpha of the movers during the exposure.
 
     Args:
         clip: The recorded frames and the ground truth.
@@ -72,7 +78,8 @@ def make_sample(clip: SynthClip, *, seed: int, config: FuseConfig | None = None)
     motion = measure_training_motion(window)
     fused = fuse(window, motion, config or FuseConfig(), which=[i])
     truth = torch.from_numpy(clip.truth).permute(2, 0, 1) / 255
-    return torch.cat([fusion_input(fused, window, motion, (0, i)), truth]).numpy().astype(np.float16)
+    movers = clip.swept_movers(i)[None]
+    return torch.cat([fusion_input(fused, window, motion, (0, i)), truth, movers]).numpy().astype(np.float16)
 
 
 def measure_training_motion(clip: Clip) -> Motion:
@@ -91,15 +98,20 @@ def srgb_to_linear(encoded: SrgbImage) -> Tensor:
 
 
 def make_shard(number: int, pictures: Sequence[SrgbImage]) -> Half:
-    """The samples of shard `number`, [16, 19, 256, 256]; clips with little detail are skipped."""
+    """The samples of shard `number`, [16, 20, 256, 256]; clips with little detail are skipped."""
     samples: list[Half] = []
     seed = number * 10 * CLIPS_PER_SHARD
     while len(samples) < CLIPS_PER_SHARD:
-        clip = synth_clip(seed, pictures, side=FRAME_SIZE_PX)
+        clip = synth_clip(seed, pictures, side=FRAME_SIZE_PX, mover_share=mover_share(number))
         if mean_gradient(clip.truth) >= MIN_GRADIENT:
             samples.append(make_sample(clip, seed=seed))
         seed += 1
     return np.stack(samples)
+
+
+def mover_share(number: int) -> float:
+    """Share of clips of small fast movers in shard `number`; held-out shards have all or none."""
+    return MOVER_SHARE if number < HELD_OUT_SHARD else float(number >= HELD_OUT_MOVER_SHARD)
 
 
 def mean_gradient(encoded: SrgbImage) -> float:
@@ -124,13 +136,13 @@ class ShardPool:
 
     def make(self, number: int) -> Path:
         """The file of a shard, rendered if it is missing."""
-        path = self.folder / f"shard_{number:05d}.npy"
+        path = self.folder / f"clips_{number:05d}.npy"
         if not path.exists():
             save_array(make_shard(number, self.pictures), path)
         return path
 
     def batch(self, step: int, *, batch_size: int, patch_size: int, shards: range, seed: int) -> Tensor:
-        """Random augmented patches, [batch_size, 19, patch_size, patch_size]; a function of `step`."""
+        """Random augmented patches, [batch_size, 20, patch_size, patch_size]; a function of `step`."""
         rng = np.random.default_rng((seed, step))
         chosen = []
         for number, clip in zip(
@@ -187,7 +199,7 @@ def _init_worker() -> None:
 
 
 def augment_flip(patch_tensor: Tensor, *, mirror: npt.NDArray[np.bool_]) -> Tensor:
-    """Flip a sample [19, H, W] horizontally, vertically, diagonally and in time, as `mirror` selects."""
+    """Flip a sample [20, H, W] horizontally, vertically, diagonally and in time, as `mirror` selects."""
     across, down, diagonal, backwards = mirror.tolist()
     sign = patch_tensor.new_ones(len(patch_tensor), 1, 1)
     order = list(range(len(patch_tensor)))
@@ -213,6 +225,6 @@ def permute_channels(patch_tensor: Tensor, permutation: npt.NDArray[np.int64]) -
     return patch_tensor[torch.from_numpy(order)]
 
 
-def split_input_target(batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Network input [B, 16, H, W] and ground truth [B, 3, H, W]."""
-    return batch[:, :CHANNELS], batch[:, TRUTH]
+def split_sample(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Network input [B, 16, H, W], ground truth [B, 3, H, W] and mask of the movers [B, 1, H, W]."""
+    return batch[:, :CHANNELS], batch[:, TRUTH], batch[:, MOVERS]

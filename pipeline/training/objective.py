@@ -33,17 +33,24 @@ class Schedule:
 DEFAULT_SCHEDULE = Schedule()
 
 
-def charbonnier_spectral_loss(output: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:
+def charbonnier_spectral_loss(
+    output: Tensor, truth: Tensor, weights: Tensor | None = None, *, pixel_weights: Tensor | None = None
+) -> Tensor:
     """Charbonnier loss of encoded values, plus the L1 loss of their spectrum.
 
     Args:
         output: [B, 3, H, W] encoded, not clamped: values beyond black or white keep a gradient.
         truth: [B, 3, H, W] encoded in [0, 1].
         weights: [B] weight of each patch, see `sample_weights`; None: equal.
+        pixel_weights: [B, 1, H, W] weight of each pixel in the Charbonnier loss, see `mover_weights`;
+            None: equal.
     """
     error = (output - truth).float()
     spectrum = torch.fft.rfft2(error, norm="ortho").abs().mean((1, 2, 3))
-    per_patch = (error.square() + CHARBONNIER_EPS**2).sqrt().mean((1, 2, 3)) + SPECTRAL_WEIGHT * spectrum
+    per_pixel = (error.square() + CHARBONNIER_EPS**2).sqrt()
+    if pixel_weights is not None:
+        per_pixel = pixel_weights * per_pixel
+    per_patch = per_pixel.mean((1, 2, 3)) + SPECTRAL_WEIGHT * spectrum
     total: Tensor = per_patch.mean() if weights is None else (weights * per_patch).sum() / weights.sum()
     return total
 
@@ -56,6 +63,15 @@ def sample_weights(start: Tensor, truth: Tensor) -> Tensor:
     """
     error = (start - truth).float().abs().mean((1, 2, 3))
     return error.clamp_min(MIN_MEAN_ERROR).rsqrt()
+
+
+def mover_weights(movers: Tensor, *, ratio: float) -> Tensor:
+    """Weight of each pixel, as `movers` [B, 1, H, W] in [0, 1]: inside `ratio` times outside, 1 on average.
+
+    Small movers have few pixels: without weights the loss is that of the background.
+    """
+    weights = 1 + (ratio - 1) * movers
+    return weights / weights.mean()
 
 
 def is_coder_weight(name: str, weight: Tensor) -> bool:

@@ -16,6 +16,7 @@ from freezeframe.data.media.video_in.stream_info import ffmpeg_url
 from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.degradations.camera_isp import Camera, apply_tone_curve, record_clip
 
+from .mover_scene import mover_scene
 from .random_scene import SceneExposure, random_scene
 
 SINGLE_PHOTO_PROBABILITY = 0.25  # of a clip of one frame
@@ -47,8 +48,15 @@ class SynthClip:
         """[H, W] alpha in [0, 1] of the independently moving layers of frame i."""
         return self.exposure.scene.movers(i - self.middle)
 
+    def swept_movers(self, i: int) -> Tensor:
+        """[H, W] largest alpha of the moving layers while any row of frame i is exposed."""
+        exposure = self.exposure
+        return exposure.scene.swept_movers(i - self.middle, shutter=exposure.shutter + exposure.readout)
 
-def synth_clip(seed: int, pictures: Sequence[SrgbImage], *, side: int, length: int = 5) -> SynthClip:
+
+def synth_clip(
+    seed: int, pictures: Sequence[SrgbImage], *, side: int, length: int = 5, mover_share: float = 0.0
+) -> SynthClip:
     """Draw the clip of a seed.
 
     Args:
@@ -56,11 +64,17 @@ def synth_clip(seed: int, pictures: Sequence[SrgbImage], *, side: int, length: i
         pictures: Sources of textures, see `load_pictures`.
         side: Of the frames, even, in pixels.
         length: Number of frames, odd, of clips that are no single photo.
+        mover_share: Share of the seeds whose clips show small fast movers, see `mover_scene`; never photos.
     """
     rng = np.random.default_rng((seed, 1))
-    exposure = random_scene(rng, pictures, side=side)
+    small_movers = np.random.default_rng((seed, 3)).random() < mover_share
+    exposure = (mover_scene if small_movers else random_scene)(rng, pictures, side=side)
     camera = Camera.random(rng)
-    half_length = 0 if rng.random() < SINGLE_PHOTO_PROBABILITY else length // 2
+    is_photo = rng.random() < SINGLE_PHOTO_PROBABILITY and not small_movers
+    return _record(exposure, camera, half_length=0 if is_photo else length // 2, seed=seed)
+
+
+def _record(exposure: SceneExposure, camera: Camera, *, half_length: int, seed: int) -> SynthClip:
     scene, readout = exposure.scene, exposure.readout
     exposures = [
         scene.blurred(float(t), shutter=exposure.shutter, readout=readout)

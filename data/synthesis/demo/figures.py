@@ -10,9 +10,8 @@ import numpy as np
 
 from freezeframe.data.synthesis.scene2d.layered_scene import HomographyFunction, Layer, Matrix
 from freezeframe.data.synthesis.scene2d.motion import ScalarFunction, translation, zoom
+from freezeframe.data.synthesis.scene2d.player import HIP_TO_SOLE, Kit, runner
 from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas
-
-from .player import HIP_TO_SOLE, Kit, runner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

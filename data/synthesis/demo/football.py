@@ -20,10 +20,10 @@ from freezeframe.data.synthesis.scene2d.motion import (
     translation,
     zoom,
 )
+from freezeframe.data.synthesis.scene2d.player import Kit
 from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas, boost_highlights
 
 from .figures import Player, figure, shadow
-from .player import Kit
 from .stadium import ground, pitch
 
 HEIGHT = 360.0

@@ -11,10 +11,10 @@ import numpy as np
 
 from freezeframe.data.synthesis.scene2d.layered_scene import Layer, Matrix, Scene
 from freezeframe.data.synthesis.scene2d.motion import rotation, translation, zoom
+from freezeframe.data.synthesis.scene2d.player import Kit
 from freezeframe.data.synthesis.scene2d.vector_canvas import VectorCanvas
 
 from .figures import Player, figure, shadow
-from .player import Kit
 from .stadium import ground
 
 HEIGHT = 360.0

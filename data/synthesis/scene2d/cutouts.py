@@ -42,9 +42,15 @@ def cutout_layer(
     )
 
 
-def random_texture(rng: Generator, pictures: Sequence[SrgbImage], *, size: tuple[int, int]) -> SrgbImage:
+def random_texture(
+    rng: Generator,
+    pictures: Sequence[SrgbImage],
+    *,
+    size: tuple[int, int],
+    pattern_probability: float = PATTERN_PROBABILITY,
+) -> SrgbImage:
     """A random crop of an image, of at most `size` rows and columns, rotated and flipped; or a pattern."""
-    if not pictures or rng.random() < PATTERN_PROBABILITY:
+    if not pictures or rng.random() < pattern_probability:
         return pattern(rng, side=max(size))
     picture = pictures[int(rng.integers(len(pictures)))]
     height, width = min(size[0], picture.shape[0]), min(size[1], picture.shape[1])
@@ -53,6 +59,11 @@ def random_texture(rng: Generator, pictures: Sequence[SrgbImage], *, size: tuple
     crop = np.rot90(picture[top : top + height, left : left + width], int(rng.integers(4)))
     crop = crop[:, ::-1] if rng.random() < 0.5 else crop
     return crop[..., rng.permutation(3)] if rng.random() < 0.2 else crop
+
+
+def detail(encoded: SrgbImage) -> float:
+    """Mean absolute Laplacian, in 8-bit code values: parts of a photograph are out of focus, or sky."""
+    return float(np.abs(cv2.Laplacian(encoded, cv2.CV_32F)).mean())
 
 
 def premultiply(encoded: SrgbImage, mask: Array | None, *, sigma: float = PIXEL_SIGMA) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -116,6 +116,16 @@ class Scene:
             mask = mask * (1 - cover) + cover * layer.mover
         return torch.from_numpy(mask)
 
+    def swept_movers(self, t: float, *, shutter: float) -> Tensor:
+        """[H, W] largest alpha of the moving layers at any time of an exposure: their mask and their blur."""
+        first = next((k for k, layer in enumerate(self.layers) if layer.mover), len(self.layers))
+        covers = Scene(layers=tuple(map(_as_cover, self.layers[first:])), size=self.size)
+        count = self.subframes(t, shutter=shutter) if covers.layers else 1
+        swept = torch.zeros(self.size)
+        for k in range(count):
+            swept = torch.maximum(swept, covers.radiance(t + shutter * ((k + 0.5) / count - 0.5))[0])
+        return swept
+
     def _rolling_shutter(self, t: float, *, shutter: float, readout: float) -> Tensor:
         """Image of a rolling shutter, not clipped; `shutter` 0 is an exposure of one sub-frame per row."""
         span = shutter + readout
@@ -172,6 +182,12 @@ def _render_window(layer: Layer, t: float, window: Window) -> Array:
         layer.texture, into @ layer.homography(t), size, flags=layer.interpolation, borderMode=border
     )
     return np.asarray(warped, np.float32)
+
+
+def _as_cover(layer: Layer) -> Layer:
+    """A white layer if it is a mover, else a black one: the light of such a scene is the movers' alpha."""
+    cover = layer.texture[..., 3:]
+    return replace(layer, texture=np.concatenate([cover * layer.mover] * 3 + [cover], axis=-1))
 
 
 def _path_length(layer: Layer, times: Sequence[float]) -> float:

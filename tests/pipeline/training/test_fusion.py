@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -18,18 +19,22 @@ from freezeframe.pipeline.training.fusion import TrainConfig, train
 from freezeframe.pipeline.training.fusion_data import (
     CLIPS_PER_SHARD,
     NUM_FLIPS,
+    SAMPLE_CHANNELS,
     SHARD_BYTES,
+    TRUTH,
     ShardPool,
     augment_flip,
     make_sample,
     permute_channels,
     prefetch_shards,
 )
+from freezeframe.pipeline.training.fusion_validation import masked_psnr
 from freezeframe.pipeline.training.loop import LoopConfig
 from freezeframe.pipeline.training.objective import (
     Schedule,
     charbonnier_spectral_loss,
     lr_schedule,
+    mover_weights,
     sample_weights,
 )
 
@@ -49,10 +54,11 @@ def shards(photos, tmp_path_factory):
     """Two shards of noise in the layout of real ones."""
     folder = tmp_path_factory.mktemp("pool")
     rng = np.random.default_rng(1)
-    numbers = [0, 1, *(fusion_data.HELD_OUT_SEED // (10 * CLIPS_PER_SHARD) + k for k in range(3))]
+    held_out = [fusion_data.HELD_OUT_SHARD + k for k in range(3)]
+    numbers = [0, 1, *held_out, *(fusion_data.HELD_OUT_MOVER_SHARD + k for k in range(2))]
     for number in numbers:
-        smooth = rng.random((CLIPS_PER_SHARD, 19, 16, 16)).repeat(16, 2).repeat(16, 3)
-        np.save(folder / f"shard_{number:05d}.npy", smooth.astype(np.float16))
+        smooth = rng.random((CLIPS_PER_SHARD, SAMPLE_CHANNELS, 16, 16)).repeat(16, 2).repeat(16, 3)
+        np.save(folder / f"clips_{number:05d}.npy", smooth.astype(np.float16))
     return folder
 
 
@@ -115,7 +121,7 @@ def test_a_network_can_learn_one_sample_by_heart(photos, shards, tmp_path):
 @pytest.mark.parametrize("which", range(NUM_FLIPS))
 def test_turning_a_sample_turns_its_motion(which):
     """A pixel and its blur vector stay together; flipping twice is the identity."""
-    piece = torch.rand(19, 8, 8)
+    piece = torch.rand(SAMPLE_CHANNELS, 8, 8)
     mirror = np.arange(NUM_FLIPS) == which
     once = augment_flip(piece, mirror=mirror)
     assert torch.equal(augment_flip(once, mirror=mirror), piece)
@@ -151,7 +157,7 @@ def test_evidence_begins_with_the_recorded_frame_and_ends_with_the_truth():
     # Half precision: one part in two thousand, a quarter of an 8-bit code value.
     encoded = clip.frames[clip.middle].transpose(2, 0, 1) / 255
     assert np.abs(sample[FRAME] - encoded).max() < 1e-3
-    assert np.abs(sample[16:] - clip.truth.transpose(2, 0, 1) / 255).max() < 1e-3
+    assert np.abs(sample[TRUTH] - clip.truth.transpose(2, 0, 1) / 255).max() < 1e-3
 
 
 def test_batches_depend_on_their_step_alone(photos, shards):
@@ -176,9 +182,9 @@ def test_another_seed_has_other_clips():
 
 def test_a_training_says_how_much_disk_it_takes(shards, tmp_path):
     header = 128  # bytes, of NumPy's format
-    assert (shards / "shard_00000.npy").stat().st_size == SHARD_BYTES + header
+    assert (shards / "clips_00000.npy").stat().st_size == SHARD_BYTES + header
     text = format_disk_usage(tmp_path / "run" / "shards", 400 * SHARD_BYTES, option="--num-shards")
-    assert "up to 15.9 GB of disk" in text
+    assert "up to 16.8 GB of disk" in text
     assert "GB are free" in text
 
 
@@ -211,6 +217,43 @@ def test_patches_that_were_nearly_right_count_more():
         charbonnier_spectral_loss(start, truth, torch.full((3,), 7.0)),
         charbonnier_spectral_loss(start, truth),
     )
+
+
+def test_pixels_of_movers_count_more_and_all_count_one_on_average():
+    movers = torch.zeros(2, 1, 32, 32)
+    movers[0, :, :8, :8] = 1
+    weights = mover_weights(movers, ratio=4.0)
+    assert float(weights.mean()) == pytest.approx(1, abs=1e-6)
+    assert float(weights.max() / weights.min()) == pytest.approx(4)
+    truth = torch.rand(2, 3, 32, 32)
+    inside, outside = (truth + 0.1 * mask for mask in (movers, movers.flip(-1)))
+    inside_loss, outside_loss = (
+        charbonnier_spectral_loss(output, truth, pixel_weights=weights) for output in (inside, outside)
+    )
+    assert inside_loss > 1.5 * outside_loss
+    # Without movers the weights change nothing.
+    assert torch.equal(
+        charbonnier_spectral_loss(outside, truth, pixel_weights=mover_weights(0 * movers, ratio=4.0)),
+        charbonnier_spectral_loss(outside, truth),
+    )
+
+
+def test_a_gain_inside_is_that_of_the_pixels_of_the_mask():
+    """Errors of 10 and 20 code values are 20 log10(255 / error) dB."""
+    truth, mask = torch.full((3, 8, 8), 100 / 255), torch.zeros(1, 8, 8)
+    mask[..., :4] = 1
+    image = truth + torch.where(mask > 0, 20 / 255, 10 / 255)
+    assert masked_psnr(image, truth, mask) == pytest.approx(20 * math.log10(255 / 20), abs=1e-4)
+    assert masked_psnr(image, truth, 1 - mask) == pytest.approx(20 * math.log10(255 / 10), abs=1e-4)
+    assert masked_psnr(image, truth) == pytest.approx(10 * math.log10(255**2 / 250), abs=1e-4)
+
+
+def test_held_out_shards_show_all_or_no_small_movers():
+    shares = [
+        fusion_data.mover_share(number)
+        for number in (0, fusion_data.HELD_OUT_SHARD, fusion_data.HELD_OUT_MOVER_SHARD)
+    ]
+    assert shares == [fusion_data.MOVER_SHARE, 0, 1]
 
 
 def test_the_pace_warms_up_and_falls():

@@ -10,12 +10,12 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from freezeframe.data.synthesis.demo.player import Kit, runner
-from freezeframe.data.synthesis.scene2d.cutouts import TEXTURE_SCALE
-from freezeframe.data.synthesis.scene2d.layered_scene import Array, HomographyFunction, Layer
-from freezeframe.data.synthesis.scene2d.motion import translation, zoom
-from freezeframe.data.synthesis.scene2d.patterns import Generator
-from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, VectorCanvas, add_grain
+from .cutouts import TEXTURE_SCALE
+from .layered_scene import Array, HomographyFunction, Layer
+from .motion import translation, zoom
+from .patterns import Generator
+from .player import Kit, runner
+from .vector_canvas import Colour, VectorCanvas, add_grain
 
 FIGURE_HEIGHT = 146.0  # units of a runner from hair to soles
 _WHITE, _BLACK = (244, 244, 240), (24, 24, 30)
@@ -198,7 +198,7 @@ def _cut_disc(texture: Array, diameter: float) -> Array:
     """The texture inside a disc of `diameter` frame pixels, with a soft edge."""
     distance, _, _ = _from_centre(texture)
     cover = np.clip(diameter - distance + 0.5, 0, 1).astype(np.float32)  # radius in texture pixels
-    return texture * cv2.GaussianBlur(cover, (0, 0), 0.8)[..., None]
+    return np.asarray(texture * cv2.GaussianBlur(cover, (0, 0), 0.8)[..., None], np.float32)
 
 
 def _shade_sphere(texture: Array, diameter: float) -> Array:

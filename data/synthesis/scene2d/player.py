@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from freezeframe.data.synthesis.scene2d.layered_scene import HomographyFunction, Layer, Matrix
-from freezeframe.data.synthesis.scene2d.motion import ScalarFunction, rotation, translation
-from freezeframe.data.synthesis.scene2d.vector_canvas import Colour, VectorCanvas, add_grain
+from .layered_scene import HomographyFunction, Layer, Matrix
+from .motion import ScalarFunction, rotation, translation
+from .vector_canvas import Colour, VectorCanvas, add_grain
 
 THIGH, SHIN, ARM, FOREARM, TORSO = 34.0, 34.0, 24.0, 22.0, 46.0
 HIP_TO_SOLE = THIGH + SHIN + 5
