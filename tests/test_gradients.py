@@ -36,7 +36,7 @@ ELSEWHERE = {  # gradients of float32 kernels, of whole networks, and one that i
     "splatting.rasterizer.rasterization.rasterization": "splatting/rasterizer/test_rasterization.py",
     "splatting.layers.exposure.expose_layer": "splatting/layers/test_exposure.py",
     "splatting.layers.exposure.expose_reference": "splatting/layers/test_exposure.py",
-    "splatting.layers.numba_autograd.expose": "splatting/layers/test_exposure.py",
+    "splatting.layers.loss.layer_loss": "splatting/layers/test_loss.py",
     "splatting.scene.gaussians.render_gaussians": "splatting/rasterizer/test_rasterization.py",
     "motion.flow.estimators.kornia_flow": "motion/flow/test_estimators.py",
     "motion.flow.estimators.kornia_pair": "motion/flow/test_estimators.py",
@@ -252,6 +252,7 @@ case(
     torch.rand(2, 3, 3, 3, dtype=torch.float64),
 )
 case("pipeline.support.crops.center_crop", rand(3, 16, 16), 8)
+case("pipeline.training.objective.mover_weights", rand(2, 1, 6, 6), ratio=3.0)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -23,6 +23,7 @@ from freezeframe.pipeline.config import GateConfig
 from freezeframe.splatting.layers.composite import LayerFrames, composite
 from freezeframe.splatting.layers.fit import LayerFitConfig, LayerStart, fit_layer
 from freezeframe.splatting.layers.layer import Crops, Layer
+from freezeframe.splatting.layers.loss import LossConfig
 
 from .candidates import CANDIDATE_PARAMS, camera_blur
 from .crops import crop_box, make_crops, sharpen_background
@@ -57,8 +58,8 @@ class LayerParams:
 
 
 LAYER_PARAMS = LayerParams()
-RIGID = LayerFitConfig(deformation=0.003, deformation_change=0.006)
-LIMBER = LayerFitConfig(deformation=0.001, deformation_change=0.002, lr_deformation=0.2)
+RIGID = LayerFitConfig(loss=LossConfig(deformation=0.003, deformation_change=0.006))
+LIMBER = LayerFitConfig(loss=LossConfig(deformation=0.001, deformation_change=0.002), lr_deformation=0.2)
 
 
 Chunk = dict[int, RegionProposal]  # by the number of the frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import comb
 
 import torch
@@ -13,9 +14,15 @@ def spline_slopes(times: Tensor) -> Tensor:
 
     Takes no gradient.
     """
-    count = len(times)
+    return _spline_slopes(tuple(times.tolist())).to(times)
+
+
+@lru_cache
+def _spline_slopes(knots: tuple[float, ...]) -> Tensor:
+    """In float64. The steps of a fit ask for the same knots many times."""
+    count, times = len(knots), torch.tensor(knots, dtype=torch.float64)
     if count == 1:
-        return torch.zeros(1, 1).to(times)
+        return torch.zeros(1, 1)
     inverse_gaps = 1 / times.diff()
     left, right = torch.zeros(count, count).to(times), torch.zeros(count, count).to(times)
     for k, gap in enumerate(inverse_gaps):

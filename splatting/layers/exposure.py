@@ -28,6 +28,8 @@ class Mesh:
 def expose_layer(texture: Tensor, mesh: Mesh, size: tuple[int, int]) -> Tensor:
     """Mean light and coverage of a layer over M exposures. Differentiable by texture, position and nodes.
 
+    Compiled where no gradient is asked for.
+
     Args:
         texture: [4, h, w] premultiplied linear RGB, and alpha; the outermost texels are transparent.
         mesh: Motion.
@@ -36,11 +38,21 @@ def expose_layer(texture: Tensor, mesh: Mesh, size: tuple[int, int]) -> Tensor:
     Returns:
         [M, 4, H, W] premultiplied linear RGB, and alpha.
     """
-    if has_numba() and texture.is_cpu and texture.dtype == torch.float32:
-        from .numba_autograd import expose
-
-        return expose(texture, mesh, size)
+    differentiable = torch.is_grad_enabled() and any(
+        each.requires_grad for each in (texture, mesh.position, mesh.nodes)
+    )
+    if has_numba() and texture.is_cpu and texture.dtype == torch.float32 and not differentiable:
+        return _expose_compiled(texture, mesh, size)
     return expose_reference(texture, mesh, size)
+
+
+def _expose_compiled(texture: Tensor, mesh: Mesh, size: tuple[int, int]) -> Tensor:
+    from .numba_exposure import expose
+
+    exposures = expose(
+        texture.permute(1, 2, 0).numpy(), mesh.position.numpy(), mesh.nodes.numpy(), mesh.half, size
+    )
+    return torch.from_numpy(exposures).permute(0, 3, 1, 2)
 
 
 def expose_reference(texture: Tensor, mesh: Mesh, size: tuple[int, int]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
-from freezeframe.splatting.optim.losses import sqrt_encode, total_variation
+from freezeframe.splatting.optim.losses import sqrt_encode
 from freezeframe.splatting.optim.optimizer import SubframeConfig
 
-from .layer import Crops, Layer, over_background
+from .layer import Crops, Layer
+from .loss import LossConfig, gradients_on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerFitConfig:
-    """Tunables of the fit. Learning rates are per step of Adam, weights are those of the loss."""
+    """Tunables of the fit. Learning rates are per step of Adam."""
 
     steps: tuple[int, ...] = (100, 100, 120)  # at the coarse levels, and at full resolution
     batch_size: int = 4  # frames per step
@@ -33,14 +34,9 @@ class LayerFitConfig:
     lr_deformation: float = 0.08  # pixels
     lr_shutter: float = 0.02  # logits
     final_lr_ratio: float = 0.15  # last learning rate over first
-    colour_tv: float = 0.003  # total variation of the square roots of light
-    alpha_tv: float = 0.001
-    binary: float = 0.002  # alpha is 0 or 1 in most texels
-    deformation: float = 0.02  # squared deformation, in units of 4 pixels
-    deformation_change: float = 0.05  # squared change of it from frame to frame, in units of 2 pixels
-    eps: float = 1e-3  # difference of square roots of light below which the loss is smooth
-    spacing: float = 1.2  # pixels of motion between two instants of an exposure
-    max_instants: int = 33
+    loss: LossConfig = field(default_factory=LossConfig)
+    spacing: float = 0.8  # pixels of motion between two instants of an exposure; from 1 on a texture ripples
+    max_instants: int = 48
     min_island: float = 0.03  # share of the alpha of the largest part, below which a separate part is noise
 
 
@@ -165,22 +161,16 @@ def _fit_level(  # noqa: PLR0913  # one level of the fit
     config: LayerFitConfig,
     generator: torch.Generator,
 ) -> None:
-    optimizer = torch.optim.Adam(_param_groups(layer, start, config), betas=(0.9, 0.95))
+    optimizer = torch.optim.Adam(_param_groups(layer, start, config), betas=(0.9, 0.95), fused=True)
     first_lrs = [group["lr"] for group in optimizer.param_groups]
-    targets = sqrt_encode(crops.images)
+    set_gradients = gradients_on(crops, config.loss)
     for step in range(steps):
         for group, first_lr in zip(optimizer.param_groups, first_lrs, strict=True):
             group["lr"] = first_lr * config.final_lr_ratio ** (step / steps)
-        frames = torch.randperm(len(targets), generator=generator)[: config.batch_size].tolist()
+        frames = torch.randperm(len(crops.images), generator=generator)[: config.batch_size].tolist()
         instants = time_offsets(layer, crops, config)
         jitter = (float(torch.rand(1, generator=generator)) - 0.5) / len(instants)
-        exposures = layer.exposures(crops, frames, instants + jitter)
-        errors = sqrt_encode(over_background(exposures, crops.background[frames])) - targets[frames]
-        charbonnier = (errors.square() + config.eps**2).sqrt().mean(1) * crops.weight[frames]
-        texels = layer.texture_logits[0].numel()
-        loss = charbonnier.sum() / (len(frames) * texels) + _prior(layer, config)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        set_gradients(layer, frames, instants + jitter)
         optimizer.step()
 
 
@@ -197,14 +187,3 @@ def _param_groups(layer: Layer, start: LayerStart, config: LayerFitConfig) -> li
         (layer.texture_logits, config.lr_colour),
     )
     return [{"params": [parameter], "lr": rate} for parameter, rate in rates]
-
-
-def _prior(layer: Layer, config: LayerFitConfig) -> Tensor:
-    colour, alpha = layer.colour_and_alpha()
-    deformation = layer.deformation
-    prior = config.colour_tv * total_variation(colour) + config.alpha_tv * total_variation(alpha)
-    prior = prior + config.binary * (alpha * (1 - alpha)).mean()
-    prior = prior + config.deformation * (deformation / 4).square().mean()
-    if len(deformation) > 1:
-        prior = prior + config.deformation_change * (deformation.diff(dim=0) / 2).square().mean()
-    return prior

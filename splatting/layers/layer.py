@@ -115,6 +115,17 @@ class Layer(nn.Module):
         colour, alpha = self.colour_and_alpha()
         return expose_layer(torch.cat([colour.square() * alpha, alpha]), mesh, crops.size)
 
+    def motion(self) -> Tensor:
+        """All parameters of the motion at each frame, [T, 4 + 2 gh gw]: position, rotation, scale, nodes."""
+        return torch.cat([self.position, self.rotation, self.log_scale, self.deformation], dim=1)
+
+    def set_motion_gradients(self, gradients: Tensor) -> None:
+        """Set the gradients of the parameters of the motion to those by `motion`, [T, 4 + 2 gh gw]."""
+        parts = (self.position, self.rotation, self.log_scale, self.deformation)
+        splits = torch.split(gradients, [part.shape[1] for part in parts], dim=1)
+        for part, gradient in zip(parts, splits, strict=True):
+            part.grad = gradient.contiguous()
+
     def velocity(self, times: Tensor) -> Tensor:
         """Velocity of the centre at each frame, [T, 2] pixels of a frame per interval. Takes no gradient."""
         velocity: Tensor = spline_slopes(times) @ self.position.detach()
@@ -128,12 +139,12 @@ class Layer(nn.Module):
         """The mesh at `times`, [M, K]; `origin`, [M, 2], is that of the crops."""
         height, width = self.texture_logits.shape[1:]
         rows, columns = self.mesh_size
-        motion = torch.cat([self.position, self.rotation, self.log_scale, self.deformation], dim=1)
+        motion = self.motion()
         slopes = spline_slopes(knots) @ motion
         states = hermite(times.flatten(), knots, motion, slopes).view(*times.shape, -1)
         position, angle, log_scale = states[..., :2], states[..., 2], states[..., 3]
         deformation = states[..., 4:].reshape(*times.shape, rows, columns, 2) / self.downscale
-        half = self._half_extent()
+        half = self.half_extent()
         x, y = torch.linspace(-half[0], half[0], columns), torch.linspace(-half[1], half[1], rows)[:, None]
         cos, sin = torch.cos(angle)[..., None, None], torch.sin(angle)[..., None, None]
         turned = torch.stack([cos * x + sin * y, cos * y - sin * x], dim=-1)
@@ -143,7 +154,7 @@ class Layer(nn.Module):
             position=(position - origin[:, None] + 0.5) / self.downscale - 0.5, nodes=nodes, half=half
         )
 
-    def _half_extent(self) -> tuple[float, float]:
+    def half_extent(self) -> tuple[float, float]:
         """Half the width and height, pixels, of a mesh that holds the texture at all its angles."""
         height, width = self.texture_logits.shape[1:]
         cos, sin = torch.cos(self.rotation.detach()).abs(), torch.sin(self.rotation.detach()).abs()

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from freezeframe.data.kernels.numba_jit import cached_jit, inline_jit
+from freezeframe.data.kernels.numba_jit import cached_jit, inline_jit, with_kernel_lock
 
-from .numba_intrinsics import CHANNELS, add_sample, add_sample_gradients
+from .numba_intrinsics import CHANNELS, add_sample_gradients, add_samples
 
 F = np.float32
 
@@ -34,22 +34,20 @@ class Mesh(NamedTuple):
 class Gradients(NamedTuple):
     """Gradients of a loss."""
 
-    texture: Any  # [blocks, h, w, 4], one part per block of instants; their sum is the gradient
+    texture: Any  # [M, h, w, 4], one part per exposure; their sum is the gradient
     position: Any  # as in `Mesh`
     nodes: Any
 
 
 class Cell(NamedTuple):
-    """The pixels of one row in one cell of the mesh, and their texture coordinates (u, v)."""
+    """The pixels of one row in one cell of the mesh that lie on the texture."""
 
     first: int
-    last: int
+    samples: int
+    stop: int  # first pixel of the next cell
+    line: Any  # texture coordinates (u, v) at pixel `first`, and their steps per pixel
     fraction: Any  # of the cell at pixel `first`
     step: Any  # of the fraction per pixel
-    u: Any  # coordinates at the left side, and their change across the cell
-    v: Any
-    du: Any
-    dv: Any
 
 
 @inline
@@ -61,34 +59,60 @@ def cell_row(distance: Any, half: Any, nodes: int) -> Any:
 
 
 @inline
-def cell_of(mesh: Any, number: Any, fy: Any, first: int, width: int) -> Any:
-    """Cell `number` (n, j, i) of the mesh at instant n, along the row at the fraction `fy` of the cell."""
+def cell_of(mesh: Any, number: Any, fy: Any, start: int, size: Any) -> Any:
+    """Cell `number` (n, j, i) of the mesh at instant n, from pixel `start` on.
+
+    It lies along the row at the fraction `fy` of the cell; `size` is (width of the frame, of the texture, its
+    height).
+    """
     n, j, i = number
     gw = mesh.nodes.shape[2]
-    size = F(2) * mesh.half[0] / F(gw - 1)
-    left = mesh.position[n, 0] - mesh.half[0] + F(i) * size
-    last = max(first, min(width, math.ceil(left + size)))
+    side = F(2) * mesh.half[0] / F(gw - 1)
+    left = mesh.position[n, 0] - mesh.half[0] + F(i) * side
+    stop = max(start, min(size[0], math.ceil(left + side)))
     nodes = mesh.nodes[n]
     u = nodes[j, i, 0] + fy * (nodes[j + 1, i, 0] - nodes[j, i, 0])
     v = nodes[j, i, 1] + fy * (nodes[j + 1, i, 1] - nodes[j, i, 1])
-    du = nodes[j, i + 1, 0] + fy * (nodes[j + 1, i + 1, 0] - nodes[j, i + 1, 0]) - u
-    dv = nodes[j, i + 1, 1] + fy * (nodes[j + 1, i + 1, 1] - nodes[j, i + 1, 1]) - v
-    return Cell(first, last, (F(first) - left) / size, F(1) / size, u, v, du, dv)
+    du = (nodes[j, i + 1, 0] + fy * (nodes[j + 1, i + 1, 0] - nodes[j, i + 1, 0]) - u) / side
+    dv = (nodes[j, i + 1, 1] + fy * (nodes[j + 1, i + 1, 1] - nodes[j, i + 1, 1]) - v) / side
+    first, last = start, stop
+    while first < last and not _is_on(u + (F(first) - left) * du, v + (F(first) - left) * dv, size):
+        first += 1
+    while first < last and not _is_on(u + (F(last - 1) - left) * du, v + (F(last - 1) - left) * dv, size):
+        last -= 1
+    offset = F(first) - left
+    line = (u + offset * du, v + offset * dv, du, dv)
+    return Cell(first, last - first, stop, line, offset / side, F(1) / side)
+
+
+@inline
+def _is_on(u: Any, v: Any, size: Any) -> Any:
+    """Whether texture coordinates lie between four texels."""
+    return u > F(0) and v > F(0) and u < F(size[1] - 1) and v < F(size[2] - 1)
+
+
+def expose(texture: Any, position: Any, nodes: Any, half: tuple[float, float], size: tuple[int, int]) -> Any:
+    """[M, H, W, 4] exposures; arguments as in `exposure.expose_layer`, the texture with channels last."""
+    flat = [np.ascontiguousarray(each.reshape(-1, *each.shape[2:]), F) for each in (position, nodes)]
+    mesh = Mesh(flat[0], flat[1], np.array(half, F), position.shape[1])
+    out = np.zeros((len(position), *size, CHANNELS), F)
+    with_kernel_lock(expose_rows)(np.ascontiguousarray(texture, F), mesh, out)
+    return out
 
 
 @jit_parallel
-def expose(texture: Any, mesh: Any, out: Any) -> None:
+def expose_rows(texture: Any, mesh: Any, out: Any) -> None:
     """Mean of the warped texture, [h, w, 4], over each exposure: `out`, [M, H, W, 4], is zero before."""
     height = out.shape[1]
     for task in numba.prange(out.shape[0] * height):
         frame, y = task // height, task % height
         for n in range(frame * mesh.instants, (frame + 1) * mesh.instants):
-            _expose_row(texture, mesh, (n, y), out[frame, y])
+            expose_row(texture, mesh, (n, y), out[frame, y])
         out[frame, y] *= F(1) / F(mesh.instants)
 
 
 @jit
-def _expose_row(texture: Any, mesh: Any, number: Any, row: Any) -> None:
+def expose_row(texture: Any, mesh: Any, number: Any, row: Any) -> None:
     """Add instant n to row y; `number` is (n, y)."""
     n, y = number
     th, tw = texture.shape[0], texture.shape[1]
@@ -97,62 +121,34 @@ def _expose_row(texture: Any, mesh: Any, number: Any, row: Any) -> None:
     if abs(distance) >= mesh.half[1]:
         return
     j, fy = cell_row(distance, mesh.half[1], gh)
-    x, out = texture.reshape(-1), row.reshape(-1)
-    first = max(0, math.ceil(mesh.position[n, 0] - mesh.half[0]))
+    x, out, size = texture.reshape(-1), row.reshape(-1), (row.shape[0], tw, th)
+    start = max(0, math.ceil(mesh.position[n, 0] - mesh.half[0]))
     for i in range(gw - 1):
-        cell = cell_of(mesh, (n, j, i), fy, first, row.shape[0])
-        first = cell.last
-        for column in range(cell.first, cell.last):
-            fx = cell.fraction + F(column - cell.first) * cell.step
-            u, v = cell.u + fx * cell.du, cell.v + fx * cell.dv
-            if u > F(0) and v > F(0) and u < F(tw - 1) and v < F(th - 1):
-                a, b = int(u), int(v)
-                add_sample(
-                    out, column * CHANNELS, x, (b * tw + a) * CHANNELS, tw * CHANNELS, u - F(a), v - F(b)
-                )
-
-
-@jit_parallel
-def expose_gradients(texture: Any, mesh: Any, upstream: Any, gradients: Any) -> None:
-    """Gradients from `upstream`, the gradient by `expose`'s output; `gradients` are zero before."""
-    blocks, count = gradients.texture.shape[0], mesh.position.shape[0]
-    for block in numba.prange(blocks):
-        for n in range(block * count // blocks, (block + 1) * count // blocks):
-            for y in range(upstream.shape[1]):
-                row = upstream[n // mesh.instants, y]
-                _row_gradients(texture, mesh, (n, y, np.intp(block)), row, gradients)
+        cell = cell_of(mesh, (n, j, i), fy, start, size)
+        start = cell.stop
+        add_samples(out, cell.first * CHANNELS, cell.samples, x, (tw, th), cell.line)
 
 
 @jit
-def _row_gradients(texture: Any, mesh: Any, number: Any, upstream: Any, gradients: Any) -> None:
-    """Gradients by one row; `number` is that of the instant, of the row and of the block."""
-    n, y, block = number
+def row_gradients(texture: Any, mesh: Any, number: Any, upstream: Any, gradients: Any) -> None:
+    """Gradients by one row of an exposure; `number` is (instant, row, exposure)."""
+    n, y, exposure = number
     th, tw = texture.shape[0], texture.shape[1]
     distance = F(y) - mesh.position[n, 1]
     if abs(distance) >= mesh.half[1]:
         return
     j, fy = cell_row(distance, mesh.half[1], mesh.nodes.shape[1])
-    x, g, by_x = texture.reshape(-1), upstream.reshape(-1), gradients.texture[block].reshape(-1)
-    share = F(1) / F(mesh.instants)
-    first = max(0, math.ceil(mesh.position[n, 0] - mesh.half[0]))
+    x, g, by_x = texture.reshape(-1), upstream.reshape(-1), gradients.texture[exposure].reshape(-1)
+    share, size = F(1) / F(mesh.instants), (upstream.shape[0], tw, th)
+    start = max(0, math.ceil(mesh.position[n, 0] - mesh.half[0]))
     for i in range(mesh.nodes.shape[2] - 1):
-        cell = cell_of(mesh, (n, j, i), fy, first, upstream.shape[0])
-        first = cell.last
+        cell = cell_of(mesh, (n, j, i), fy, start, size)
+        start = cell.stop
+        su, sv, mu, mv = add_sample_gradients(
+            by_x, g, cell.first * CHANNELS, cell.samples, x, (tw, th), cell.line, share
+        )
         # Sums of the gradients by u and v over the cell, and their first moments.
-        su, sv, mu, mv = F(0), F(0), F(0), F(0)
-        for column in range(cell.first, cell.last):
-            fx = cell.fraction + F(column - cell.first) * cell.step
-            u, v = cell.u + fx * cell.du, cell.v + fx * cell.dv
-            if u > F(0) and v > F(0) and u < F(tw - 1) and v < F(th - 1):
-                a, b = int(u), int(v)
-                by_u, by_v = add_sample_gradients(
-                    by_x, g, column * CHANNELS, x, (b * tw + a) * CHANNELS, tw * CHANNELS, u - F(a), v - F(b),
-                    share,
-                )  # fmt: skip
-                su += by_u
-                sv += by_v
-                mu += fx * by_u
-                mv += fx * by_v
+        mu, mv = cell.fraction * su + cell.step * mu, cell.fraction * sv + cell.step * mv
         _add_cell(mesh, (n, j, i), fy, (su, sv, mu, mv), gradients)
 
 

@@ -1,4 +1,4 @@
-"""A bilinear sample of an image with four channels, and its gradients, as vector instructions."""
+"""Bilinear samples of an image with four channels along a line, and their gradients, in vectors."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from freezeframe.data.kernels.simd import FLOATS, Vectors, index
 
 CHANNELS = 4  # floats of a texel
-_PAIR = types.UniTuple(types.float32, 2)
+_LINE = types.UniTuple(types.float32, 4)  # u, v of the first sample, and their steps
+_SIZE = types.UniTuple(types.intp, 2)  # width and height of the image
+_SUMS = types.UniTuple(types.float32, 4)
+_INDEX, _FLOAT = ir.IntType(64), ir.FloatType()
 
 
 @intrinsic
-def add_sample(_typing: Any, _out: Any, _at: Any, _x: Any, _p: Any, _line: Any, _a: Any, _b: Any) -> Any:
-    """Add to out[at : at + 4] the sample between the texels of x at p, p + 4, p + line and p + line + 4.
+def add_samples(_typing: Any, _out: Any, _at: Any, _count: Any, _x: Any, _size: Any, _line: Any) -> Any:
+    """Add `count` samples of the image x along a line to out[at : at + 4 * count].
 
-    `a` and `b` are the fractions to the right and down.
+    All samples lie between four texels.
     """
-    signature = types.void(
-        FLOATS, types.intp, FLOATS, types.intp, types.intp, types.float32, types.float32
-    )  # fmt: skip
+    signature = types.void(FLOATS, types.intp, types.intp, FLOATS, _SIZE, _LINE)
 
     def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        out, at, x, p, line, a, b = args
+        out, at, count, x, size, line = args
         v = Vectors(context, builder, CHANNELS, fast=True)
-        right, down = v.splat(a), v.splat(b)
-        x00, x01, x10, x11 = _texels(v, builder, x, p, line)
-        top = v.fma(right, v.sub(x01, x00), x00)
-        bottom = v.fma(right, v.sub(x11, x10), x10)
-        pointer = v.pointer(out, at)
-        v.store(v.add(v.load(pointer), v.fma(down, v.sub(bottom, top), top)), pointer)
+        with cgutils.for_range(builder, count) as loop:
+            corner = _Corner(v, builder, (x, size, line), loop.index)
+            x00, x01, x10, x11 = corner.texels
+            top = v.fma(corner.right, v.sub(x01, x00), x00)
+            bottom = v.fma(corner.right, v.sub(x11, x10), x10)
+            pointer = v.pointer(out, builder.add(at, builder.mul(loop.index, index(CHANNELS))))
+            v.store(v.add(v.load(pointer), v.fma(corner.down, v.sub(bottom, top), top)), pointer)
         return context.get_dummy_value()
 
     return signature, build
@@ -40,44 +43,76 @@ def add_sample(_typing: Any, _out: Any, _at: Any, _x: Any, _p: Any, _line: Any, 
 
 @intrinsic
 def add_sample_gradients(
-    _typing: Any, _by_x: Any, _g: Any, _at: Any, _x: Any, _p: Any, _line: Any, _a: Any, _b: Any, _share: Any
+    _typing: Any, _by_x: Any, _g: Any, _at: Any, _count: Any, _x: Any, _size: Any, _line: Any, _share: Any
 ) -> Any:
-    """Transpose of `add_sample` for the gradient share * g[at : at + 4]; it is added to `by_x`.
+    """Transpose of `add_samples` for the gradients share * g[at : at + 4 * count]; it is added to `by_x`.
 
     Returns:
-        The gradients by `a` and `b`.
+        The sums of the gradients by u and v, and of their products with the number of the sample.
     """
-    signature = _PAIR(
-        FLOATS, FLOATS, types.intp, FLOATS, types.intp, types.intp, types.float32, types.float32,
-        types.float32,
+    signature = _SUMS(
+        FLOATS, FLOATS, types.intp, types.intp, FLOATS, _SIZE, _LINE, types.float32
     )  # fmt: skip
 
     def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        by_x, g_array, at, x, p, line, a, b, share = args
+        by_x, g_array, at, count, x, size, line, share = args
         v = Vectors(context, builder, CHANNELS, fast=True)
-        right, down, one = v.splat(a), v.splat(b), v.constant(1)
-        left, up = v.sub(one, right), v.sub(one, down)
-        g = v.mul(v.splat(share), v.load(v.pointer(g_array, at)))
-        x00, x01, x10, x11 = _texels(v, builder, x, p, line)
-        by_a = v.fma(up, v.sub(x01, x00), v.mul(down, v.sub(x11, x10)))
-        by_b = v.fma(left, v.sub(x10, x00), v.mul(right, v.sub(x11, x01)))
-        weights = ((v.mul(left, up), 0, False), (v.mul(right, up), CHANNELS, False),
-                   (v.mul(left, down), 0, True), (v.mul(right, down), CHANNELS, True))  # fmt: skip
-        for weight, offset, below in weights:
-            start = builder.add(p, line) if below else p
-            pointer = v.pointer(by_x, builder.add(start, index(offset)))
-            v.store(v.fma(weight, g, v.load(pointer)), pointer)
+        sums = [cgutils.alloca_once_value(builder, v.constant(0)) for _ in range(4)]
+        factor, one = v.splat(share), v.constant(1)
+        with cgutils.for_range(builder, count) as loop:
+            corner = _Corner(v, builder, (x, size, line), loop.index)
+            right, down = corner.right, corner.down
+            left, up = v.sub(one, right), v.sub(one, down)
+            pointer = v.pointer(g_array, builder.add(at, builder.mul(loop.index, index(CHANNELS))))
+            g = v.mul(factor, v.load(pointer))
+            x00, x01, x10, x11 = corner.texels
+            by_u = v.mul(g, v.fma(up, v.sub(x01, x00), v.mul(down, v.sub(x11, x10))))
+            by_v = v.mul(g, v.fma(left, v.sub(x10, x00), v.mul(right, v.sub(x11, x01))))
+            for start, weight in zip(
+                corner.starts, (v.mul(left, up), v.mul(right, up), v.mul(left, down), v.mul(right, down)),
+                strict=True,
+            ):  # fmt: skip
+                pointer = v.pointer(by_x, start)
+                v.store(v.fma(weight, g, v.load(pointer)), pointer)
+            terms = (by_u, by_v, v.mul(corner.number, by_u), v.mul(corner.number, by_v))
+            for total, term in zip(sums, terms, strict=True):
+                builder.store(v.add(builder.load(total), term), total)
         return context.make_tuple(
-            builder, _PAIR, [_sum_lanes(builder, v.mul(by_a, g)), _sum_lanes(builder, v.mul(by_b, g))]
+            builder, _SUMS, [_sum_lanes(builder, builder.load(total)) for total in sums]
         )
 
     return signature, build
 
 
-def _texels(v: Vectors, builder: Any, x: Any, p: Any, line: Any) -> list[Any]:
-    below = builder.add(p, line)
-    starts = (p, builder.add(p, index(CHANNELS)), below, builder.add(below, index(CHANNELS)))
-    return [v.load(v.pointer(x, start)) for start in starts]
+class _Corner:
+    """The four texels around sample `number` of a line, and its fractions between them."""
+
+    def __init__(self, v: Vectors, builder: Any, image: tuple[Any, Any, Any], number: Any) -> None:
+        x, size, line = image
+        position = builder.sitofp(number, _FLOAT)
+        columns, rows = (builder.extract_value(size, k) for k in range(2))
+        (a, right), (b, down) = (
+            _split(builder, (builder.extract_value(line, k), builder.extract_value(line, k + 2)), position, n)
+            for k, n in ((0, columns), (1, rows))
+        )
+        stride = builder.mul(columns, index(CHANNELS))
+        start = builder.add(builder.mul(b, stride), builder.mul(a, index(CHANNELS)))
+        below = builder.add(start, stride)
+        self.number, self.right, self.down = v.splat(position), v.splat(right), v.splat(down)
+        self.starts = (
+            start, builder.add(start, index(CHANNELS)), below, builder.add(below, index(CHANNELS))
+        )  # fmt: skip
+        self.texels = [v.load(v.pointer(x, each)) for each in self.starts]
+
+
+def _split(builder: Any, line: tuple[Any, Any], position: Any, count: Any) -> tuple[Any, Any]:
+    """Texel and fraction of a coordinate; rounding may put it on the last texel, which has no next one."""
+    first, step = line
+    coordinate = builder.fadd(first, builder.fmul(position, step, flags=("fast",)), flags=("fast",))
+    texel = builder.fptosi(coordinate, _INDEX)
+    last = builder.sub(count, index(2))
+    texel = builder.select(builder.icmp_signed("<", texel, last), texel, last)
+    return texel, builder.fsub(coordinate, builder.sitofp(texel, _FLOAT), flags=("fast",))
 
 
 def _sum_lanes(builder: Any, vector: Any) -> Any:
