@@ -41,8 +41,6 @@ class LayerParams:
     overlap: int = 1  # frames beside a chunk that are fitted too
     min_blur_px: float = 2.0  # pixels; less blur of a mover is left as it is
     max_area: int = 300 * 300  # pixels of a mover; larger ones are left to the flow
-    node_spacing: float = 18.0  # pixels between the nodes of the mesh
-    max_nodes: int = 10
     margin: float = 10.0  # pixels of the texture around the mover
     blur_share: float = 0.6  # of the blur, that the texture is smaller than the silhouette
     known_shutter: float = 0.8  # confidence of the survey from which its shutter is not fitted, if
@@ -59,7 +57,12 @@ class LayerParams:
 
 LAYER_PARAMS = LayerParams()
 RIGID = LayerFitConfig(loss=LossConfig(deformation=0.003, deformation_change=0.006))
-LIMBER = LayerFitConfig(loss=LossConfig(deformation=0.001, deformation_change=0.002), lr_deformation=0.2)
+# Few frames and a mesh that bends say less about each texel: more of it is left to the prior.
+LIMBER = LayerFitConfig(
+    loss=LossConfig(colour_tv=0.012, alpha_tv=0.004, deformation=0.0003, deformation_change=0.0006),
+    lr_deformation=0.2,
+    node_spacing=12.0,  # about the width of a limb
+)
 
 
 Chunk = dict[int, RegionProposal]  # by the number of the frame
@@ -316,7 +319,6 @@ def start_values(
     return LayerStart(
         position=torch.from_numpy(centroids + np.median(centres - centroids, axis=0)).float(),
         size=(height, width),
-        mesh_size=(_nodes(height, params), _nodes(width, params)),
         shutter=min(params.max_shutter, shutter),
         shutter_known=known,
     )
@@ -338,7 +340,3 @@ def max_mover_shutter(survey: Survey, regions: RegionMap, params: LayerParams = 
 def box_centre(box: Box) -> tuple[float, float]:
     """Centre (x, y) of the pixels of a box."""
     return (box.left + box.right - 1) / 2, (box.top + box.bottom - 1) / 2
-
-
-def _nodes(side: float, params: LayerParams) -> int:
-    return min(params.max_nodes, max(3, round(side / params.node_spacing) + 1))

@@ -33,6 +33,8 @@ class LayerFitConfig:
     lr_edge: float = 0.15  # pixels that rotation and scale move the edge of the texture
     lr_deformation: float = 0.08  # pixels
     lr_shutter: float = 0.02  # logits
+    node_spacing: float = 18.0  # pixels of a frame between the nodes of the mesh
+    max_nodes: int = 14  # of a row or column
     final_lr_ratio: float = 0.15  # last learning rate over first
     loss: LossConfig = field(default_factory=LossConfig)
     spacing: float = 0.8  # pixels of motion between two instants of an exposure; from 1 on a texture ripples
@@ -46,7 +48,6 @@ class LayerStart:
 
     position: Tensor  # [T, 2] frame coordinates (x, y) of the centre at each frame
     size: tuple[int, int]  # height and width of the texture, pixels
-    mesh_size: tuple[int, int]  # rows and columns of the nodes of the mesh
     shutter: float  # exposure time over frame interval, below 1
     shutter_known: bool = True  # otherwise it is fitted
 
@@ -68,7 +69,9 @@ def fit_layer(crops: Crops, start: LayerStart, *, config: LayerFitConfig = DEFAU
     with _one_thread():
         for downscale, steps in _levels(start.size, config):
             level = shrink(crops, downscale)
-            layer = initial_layer(level, start, downscale) if layer is None else layer.resize(downscale)
+            layer = (
+                initial_layer(level, start, downscale, config) if layer is None else layer.resize(downscale)
+            )
             _fit_level(layer, level, steps=steps, start=start, config=config, generator=generator)
     assert layer is not None
     remove_islands(layer, config)
@@ -95,13 +98,14 @@ def shrink(crops: Crops, downscale: int) -> Crops:
     return replace(crops, images=images, background=background, weight=weight)
 
 
-def initial_layer(crops: Crops, start: LayerStart, downscale: int) -> Layer:
+def initial_layer(crops: Crops, start: LayerStart, downscale: int, config: LayerFitConfig = DEFAULT) -> Layer:
     """A layer of the mean of the crops along the path; its mask is their mean difference from the background.
 
     Args:
         crops: At the resolution of the layer.
         start: Start values.
         downscale: Of `crops`.
+        config: Nodes of the mesh.
     """
     height, width = (max(6, math.ceil(side / downscale)) + 2 for side in start.size)
     frames = sqrt_encode(crops.images)
@@ -122,8 +126,18 @@ def initial_layer(crops: Crops, start: LayerStart, downscale: int) -> Layer:
     slope, threshold = _INITIAL_ALPHA
     logits = torch.cat([torch.logit(mean[:3].clamp(0.02, 0.98)), slope * (mean[3:] - threshold)])
     return Layer(
-        logits, start.position, mesh_size=start.mesh_size, shutter=start.shutter, downscale=downscale
+        logits,
+        start.position,
+        mesh_size=mesh_size(start.size, config),
+        shutter=start.shutter,
+        downscale=downscale,
     )
+
+
+def mesh_size(size: tuple[int, int], config: LayerFitConfig = DEFAULT) -> tuple[int, int]:
+    """Rows and columns of the nodes on a texture of `size` (height, width), pixels of a frame."""
+    rows, columns = (min(config.max_nodes, max(3, round(side / config.node_spacing) + 1)) for side in size)
+    return rows, columns
 
 
 def time_offsets(layer: Layer, crops: Crops, config: LayerFitConfig = DEFAULT) -> Tensor:

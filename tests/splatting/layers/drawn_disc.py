@@ -33,8 +33,7 @@ def start_of(disc: DrawnDisc, *, shutter: float = SHUTTER, shutter_known: bool =
     """A start up to 1.5 px from the path."""
     error = torch.tensor([[1.0, -0.8], [-1.2, 0.5], [0.7, 1.0], [-0.5, -1.0], [1.0, 0.6]])
     return LayerStart(
-        position=disc.position + error, size=(20, 20), mesh_size=(3, 3), shutter=shutter,
-        shutter_known=shutter_known,
+        position=disc.position + error, size=(20, 20), shutter=shutter, shutter_known=shutter_known,
     )  # fmt: skip
 
 
