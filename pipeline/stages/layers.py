@@ -59,7 +59,9 @@ LAYER_PARAMS = LayerParams()
 RIGID = LayerFitConfig(loss=LossConfig(deformation=0.003, deformation_change=0.006))
 # Few frames and a mesh that bends say less about each texel: more of it is left to the prior.
 LIMBER = LayerFitConfig(
-    loss=LossConfig(colour_tv=0.012, alpha_tv=0.004, deformation=0.0003, deformation_change=0.0006),
+    loss=LossConfig(
+        colour_tv=0.012, chroma_tv=0.02, alpha_tv=0.004, deformation=0.0003, deformation_change=0.0006
+    ),
     lr_deformation=0.2,
     node_spacing=12.0,  # about the width of a limb
 )

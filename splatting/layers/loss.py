@@ -25,6 +25,7 @@ class LossConfig:
 
     eps: float = 1e-3  # difference of square roots of light below which the loss is smooth
     colour_tv: float = 0.003  # total variation of the square roots of light
+    chroma_tv: float = 0.006  # of the differences of red and blue from green: textures hardly change colour
     alpha_tv: float = 0.001
     binary: float = 0.002  # alpha is 0 or 1 in most texels
     deformation: float = 0.02  # squared deformation, in units of 4 pixels
@@ -70,6 +71,7 @@ def _prior(layer: Layer, config: LossConfig) -> Tensor:
     colour, alpha = layer.colour_and_alpha()
     deformation = layer.deformation
     prior = config.colour_tv * total_variation(colour) + config.alpha_tv * total_variation(alpha)
+    prior = prior + config.chroma_tv * total_variation(colour[[0, 2]] - colour[1])
     prior = prior + config.binary * (alpha * (1 - alpha)).mean()
     prior = prior + config.deformation * (deformation / 4).square().mean()
     if len(deformation) > 1:

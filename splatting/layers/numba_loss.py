@@ -116,6 +116,8 @@ class CompiledLoss:
         return Priors(
             F(config.colour_tv / (3 * across)),
             F(config.colour_tv / (3 * down)),
+            F(config.chroma_tv / (2 * across)),
+            F(config.chroma_tv / (2 * down)),
             F(config.alpha_tv / across),
             F(config.alpha_tv / down),
             F(config.binary / (height * width)),

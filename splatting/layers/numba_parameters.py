@@ -29,6 +29,8 @@ class Priors(NamedTuple):
 
     colour_across: Any  # total variation of the colour along rows
     colour_down: Any
+    chroma_across: Any  # of the differences of red and blue from green
+    chroma_down: Any
     alpha_across: Any
     alpha_down: Any
     binary: Any
@@ -157,6 +159,11 @@ def texture_gradients(roots: Any, by_texture: Any, priors: Priors, by_logits: An
         if c == 3:
             across, down = priors.alpha_across, priors.alpha_down
         _add_variation(roots[c], across, down, by_logits[c])
+    for c in (0, 2):
+        by_chroma = np.zeros_like(roots[c])
+        _add_variation(roots[c] - roots[1], priors.chroma_across, priors.chroma_down, by_chroma)
+        by_logits[c] += by_chroma
+        by_logits[1] -= by_chroma
     for c in range(4):
         for y in range(height):
             for x in range(width):
