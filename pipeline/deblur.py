@@ -20,6 +20,7 @@ from freezeframe.pipeline.stages.fusion_network import run_fusion_network
 from freezeframe.pipeline.stages.gate import Proposal, RegionProposal, moving_mask, propose
 from freezeframe.pipeline.stages.layers import LayerCache
 from freezeframe.pipeline.stages.measure import blur_weights, measure
+from freezeframe.pipeline.stages.moving_area import MovingArea, find_moving_area
 from freezeframe.pipeline.stages.refine import refine
 from freezeframe.pipeline.stages.settle import StrengthSmoother
 from freezeframe.pipeline.stages.shots import Window, windows
@@ -142,14 +143,26 @@ def propose_window(window: Window, state: ClipState, *, config: Config, first: i
     proposals: dict[int, Proposal] = {}
     if positions and config.strength and not (already_written and state.flow_cache.has_shutter(window.shot)):
         part = window.subwindow(positions, context=config.shots.context)
+        with state.watch.stage("thumbnail"):
+            area = find_moving_area(
+                window, part, state.thumbnail_motion.regions,
+                still={frame.index for frame in part.frames if state.camera_is_still(frame.index)},
+                layers=regions, crop=config.splat.mode == "off",
+            )  # fmt: skip
         candidates = set() if already_written else {window.frames[i].index for i in positions}
-        proposals = deblur_frames(part, candidates, state, thresholds, config=config)
+        proposals = deblur_frames(part, candidates, state, thresholds, area=area, config=config)
     whole = [proposals.get(frame.index) or unprocessed(frame, state, config.gate) for frame in window.written]
     return [replace(each, regions=tuple(regions.get(each.frame.index, ()))) for each in whole]
 
 
-def deblur_frames(
-    window: Window, candidates: set[int], state: ClipState, thresholds: GateConfig, *, config: Config
+def deblur_frames(  # noqa: PLR0913  # a window, and what to do with it
+    window: Window,
+    candidates: set[int],
+    state: ClipState,
+    thresholds: GateConfig,
+    *,
+    area: MovingArea,
+    config: Config,
 ) -> dict[int, Proposal]:
     """Run the stages on the frames of `window` that are among `candidates` and blurred.
 
@@ -158,6 +171,7 @@ def deblur_frames(
         candidates: Numbers of the frames that may be blurred.
         state: Result of `prepare`.
         thresholds: Blur thresholds, raised if time is short.
+        area: The part of the frames that is read, and that may change.
         config: Settings.
 
     Returns:
@@ -165,10 +179,10 @@ def deblur_frames(
     """
     stage = state.watch.stage
     with stage("decode"):
-        clip = window.clip(shutter=state.survey.shutter)
+        clip = window.clip(shutter=state.survey.shutter, box=area.box)
     with stage("measure"):
         motion = measure(clip, window.shot, state.survey, config=config.measure, flow_cache=state.flow_cache)
-        weights = blur_weights(motion, thresholds)
+        weights = blur_weights(motion, thresholds, clip.whole_size)
         which = [i for i in clip.owned if weights[i] > 0 and window.frames[i].index in candidates]
     with stage("fuse"):
         fused = fuse(clip, motion, config.fuse, which=which)
@@ -183,15 +197,14 @@ def deblur_frames(
     with stage("refine"):
         refined = refine(splatted, state.restorer, config.refine)
     with stage("gate"):
-        still = [state.camera_is_still(frame.index) for frame in window.frames]
-        return {
-            window.frames[i].index: replace(
-                propose(window.frames[i], clip.images[i], image, blur_vector, config.gate),
-                weight=weights[i],
-                mask=moving_mask(blur_vector) if still[i] else None,
+        proposals = {}
+        for i, image, blur_vector in zip(which, refined, fused.blur_vectors, strict=True):
+            frame, mask = window.frames[i], area.limit(window.frames[i].index, moving_mask(blur_vector))
+            proposal = propose(
+                frame, clip.images[i], image, blur_vector, config.gate, box=area.box, mask=mask
             )
-            for i, image, blur_vector in zip(which, refined, fused.blur_vectors, strict=True)
-        }
+            proposals[frame.index] = replace(proposal, weight=weights[i])
+        return proposals
 
 
 def unprocessed(frame: Frame, state: ClipState, config: GateConfig) -> Proposal:

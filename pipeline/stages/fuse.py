@@ -92,7 +92,7 @@ def fuse(
     neighbours = sorted(
         {j for i in which for j in _neighbours(i, len(clip.images), config.radius)} | set(which)
     )
-    scale = max(1, round(max(images.shape[2:]) / params.fit_size_px))
+    scale = max(1, round(max(clip.whole_size) / params.fit_size_px))
     small = _PyramidLevel(images, motion, scale=scale)
     blur_vectors = {i: refine_blur_vectors(small, motion, i, params) for i in neighbours}
     results = [deconvolve_frame(images, motion, blur_vectors, i, config=config, params=params) for i in which]

@@ -1,0 +1,167 @@
+"""What moves before a camera that stands still: the part of a window that is deconvolved and may change.
+
+Flow smears motion into the still background around a mover. A pixel may therefore change only near pixels
+that differ from what the camera sees there in other frames.
+
+Nothing here takes a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from freezeframe.data.types import Box
+from freezeframe.motion.regions.background import BackgroundConfig
+from freezeframe.motion.regions.changes import changes
+from freezeframe.motion.regions.region_map import Array, RegionMap
+from freezeframe.motion.regions.registration import largest_shift
+
+from .crops import chain
+from .gate import RegionProposal
+from .shots import Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovingAreaParams:
+    """Tunables of the area."""
+
+    margin: int = 4  # pixels around a change that may change too, and
+    border: int = 9  # pixels of the soft border there
+    cell: int = 8  # pixels of the reduced frame: side of the cells that the box is made of
+    cell_fraction: float = 0.2  # of a cell that changes, where something moves
+    context: int = 48  # pixels around what moves that flow and network see
+    multiple: int = 16  # of pixels: edges of the box, so that its blocks and those of the frame coincide
+    max_share: float = 0.5  # of the frame: larger boxes are the whole frame
+
+
+_DEFAULT = MovingAreaParams()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovingArea:
+    """The part of a window that may change."""
+
+    box: Box | None  # outside of which nothing moves; None: the whole frame
+    masks: Mapping[int, Tensor]  # by number of the frame, [h, w] in [0, 1] of the box: where it may change
+
+    def limit(self, index: int, moving: Tensor) -> Tensor | None:
+        """Where frame `index` may change of where flow finds motion, `moving`; None: everywhere."""
+        mask = self.masks.get(index)
+        return None if mask is None else mask * moving
+
+
+def find_moving_area(  # noqa: PLR0913  # a window, and what is known of it
+    window: Window,
+    part: Window,
+    regions: RegionMap,
+    *,
+    still: Container[int],
+    layers: Mapping[int, Sequence[RegionProposal]],
+    crop: bool = True,
+    params: MovingAreaParams = _DEFAULT,
+) -> MovingArea:
+    """The part of a window that may change.
+
+    Args:
+        window: Frames of one shot; the background is made of them.
+        part: The frames of `window` to be deconvolved, and those around them.
+        regions: Motion of the camera.
+        still: Numbers of frames before which the camera stands still; all others may change everywhere.
+        layers: Changes by layers, by the number of the frame; where one is complete, nothing else changes.
+        crop: Whether a box smaller than the frame is wanted.
+        params: Tunables.
+    """
+    size = part.frames[0].picture.size
+    found = _changes(window, part, regions)
+    box = _box(found, size, params) if found and crop else None
+    everywhere = np.full((1, 1), 255, np.uint8)
+    masks = {
+        frame.index: _soft_mask(mask, size, box, layers.get(frame.index, ()), params)
+        for frame, mask in zip(part.frames, found or [everywhere] * len(part.frames), strict=True)
+        if frame.index in still
+    }
+    return MovingArea(box=box, masks=masks)
+
+
+def _changes(window: Window, part: Window, regions: RegionMap) -> list[Array] | None:
+    """Where the frames of `part` differ from the background; None if it is not known."""
+    first = part.frames[0].index
+    near = [frame for frame in window.frames if _is_registered(regions, frame.index, first, window)]
+    numbers = [frame.index for frame in near]
+    which = [numbers.index(frame.index) for frame in part.frames if frame.index in numbers]
+    if len(which) < len(part.frames):
+        return None
+    return changes([frame.picture.luma().numpy() for frame in near], which)
+
+
+def _is_registered(regions: RegionMap, index: int, anchor: int, window: Window) -> bool:
+    """Whether the camera sees the background of frame `anchor` at the same pixels in frame `index`."""
+    shift = largest_shift(chain(regions, index, anchor), window.frames[0].picture.size)
+    return shift < BackgroundConfig().still
+
+
+def _box(found: Sequence[Array], size: tuple[int, int], params: MovingAreaParams) -> Box | None:
+    """A box around all changes; None if it is large, or nothing changes."""
+    height, width = found[0].shape
+    union = np.maximum.reduce([_cells(mask, params) for mask in found])
+    rows, columns = np.flatnonzero(union.any(1)), np.flatnonzero(union.any(0))
+    if not len(rows):
+        return None
+    across, down = size[1] / width * params.cell, size[0] / height * params.cell
+    tight = Box(
+        left=int(columns[0] * across),
+        top=int(rows[0] * down),
+        right=min(size[1], int(np.ceil((columns[-1] + 1) * across))),
+        bottom=min(size[0], int(np.ceil((rows[-1] + 1) * down))),
+    )
+    box = _align(tight.widen(params.context, size), size, params.multiple)
+    return box if box.width * box.height <= params.max_share * size[0] * size[1] else None
+
+
+def _cells(mask: Array, params: MovingAreaParams) -> Array:
+    """Blocks in which more than a little changes, [rows, columns] bool; the last ones may be smaller."""
+    height, width = (-(-side // params.cell) for side in mask.shape)
+    padded = np.zeros((height * params.cell, width * params.cell), np.uint8)
+    padded[: mask.shape[0], : mask.shape[1]] = mask > 0
+    blocks = padded.reshape(height, params.cell, width, params.cell)
+    return np.asarray(blocks.mean((1, 3)) >= params.cell_fraction)
+
+
+def _align(box: Box, size: tuple[int, int], multiple: int) -> Box:
+    """The box with edges at multiples of so many pixels, or at the border of the frame."""
+    return Box(
+        left=box.left // multiple * multiple,
+        top=box.top // multiple * multiple,
+        right=min(size[1], -(-box.right // multiple) * multiple),
+        bottom=min(size[0], -(-box.bottom // multiple) * multiple),
+    )
+
+
+def _soft_mask(
+    found: Array,
+    size: tuple[int, int],
+    box: Box | None,
+    layers: Sequence[RegionProposal],
+    params: MovingAreaParams,
+) -> Tensor:
+    """[h, w] in [0, 1] of the pixels of `box`: around what changes, without what complete layers show."""
+    large = cv2.resize(found, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    changed = (large > 127).astype(np.uint8)
+    for layer in layers:
+        if layer.verdict.strength == 1:
+            shown = _grow((layer.weight > 0).numpy(force=True).astype(np.uint8), 2 * params.margin + 1)
+            changed[layer.verdict.box.slices(size)][shown > 0] = 0
+    grown = _grow(changed, 2 * params.margin + 1).astype(np.float32)
+    soft = cv2.blur(grown, (params.border, params.border))
+    rows, columns = (slice(None), slice(None)) if box is None else box.slices(size)
+    return torch.from_numpy(np.ascontiguousarray(soft[rows, columns]))
+
+
+def _grow(mask: Array, side: int) -> Array:
+    return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))))
