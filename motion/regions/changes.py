@@ -30,29 +30,26 @@ class ChangeConfig:
 _DEFAULT = ChangeConfig()
 
 
-def changes(
-    lumas: Sequence[Array], which: Sequence[int], *, config: ChangeConfig = _DEFAULT
-) -> list[Array] | None:
+def changes(lumas: Sequence[Array], *, config: ChangeConfig = _DEFAULT) -> list[Array]:
     """Where frames are outside the range of the background, or no background is known.
 
     Args:
         lumas: Of frames before a still camera. [H, W] uint8 each.
-        which: Positions of the frames to compare with the background.
         config: Tunables.
 
     Returns:
-        [h, w] uint8 of 0 or 255 for each of `which`, reduced by one factor; None if there are too few frames.
+        [h, w] uint8 of 0 or 255 for each frame, reduced by one factor; nothing if there are too few frames.
     """
     if len(lumas) < config.min_frames:
-        return None
-    picks = np.linspace(0, len(lumas) - 1, min(len(lumas), config.samples)).round().astype(int).tolist()
-    reduced = {k: reduce_luma(lumas[k], config.max_side) for k in {*picks, *which}}
+        return []
+    picks = np.linspace(0, len(lumas) - 1, min(len(lumas), config.samples)).round().astype(int)
+    reduced = [reduce_luma(luma, config.max_side) for luma in lumas]
     samples = [reduced[k] for k in picks]
     same = [np.eye(3)] * len(samples)
     background = background_range(samples, same, len(samples) // 2, [np.eye(3)])
     lower, upper = background.lower, background.upper
     unknown = cv2.subtract(upper, lower) > config.max_width
-    return [_fill((Unexplained.of(reduced[k], lower, upper).excess > 0) | unknown, config.gap) for k in which]
+    return [_fill((Unexplained.of(each, lower, upper).excess > 0) | unknown, config.gap) for each in reduced]
 
 
 def reduce_luma(luma: Array, max_side: int) -> Array:

@@ -9,7 +9,7 @@ Nothing here takes a gradient.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -56,48 +56,78 @@ class MovingArea:
         return None if mask is None else mask * moving
 
 
-def find_moving_area(  # noqa: PLR0913  # a window, and what is known of it
-    window: Window,
+def find_changes(window: Window, regions: RegionMap) -> dict[int, Array]:
+    """Where the frames of a window differ from the background, by their numbers.
+
+    Frames that the camera does not see from where it stands in the middle of the window are left out.
+
+    Args:
+        window: Frames of one shot.
+        regions: Motion of the camera.
+
+    Returns:
+        [h, w] uint8 of 0 or 255 each, reduced.
+    """
+    anchor = window.frames[len(window.frames) // 2].index
+    near = [frame for frame in window.frames if _is_registered(regions, frame.index, anchor, window)]
+    found = changes([frame.picture.luma().numpy() for frame in near])
+    return {frame.index: mask for frame, mask in zip(near, found, strict=False)}
+
+
+def limit_layers(
+    layers: Mapping[int, Sequence[RegionProposal]],
+    found: Mapping[int, Array],
+    size: tuple[int, int],
+    *,
+    params: MovingAreaParams = _DEFAULT,
+) -> dict[int, list[RegionProposal]]:
+    """The layers without what they show where the frame is as the background.
+
+    Args:
+        layers: Changes by layers, by the number of the frame.
+        found: Result of `find_changes`.
+        size: Height and width of the frames.
+        params: Tunables.
+    """
+
+    def limit(layer: RegionProposal, changed: Array) -> RegionProposal:
+        mask = _soft(_enlarge(changed, size), layer.verdict.box, params)
+        return replace(layer, weight=layer.weight * mask.to(layer.weight))
+
+    return {
+        index: [limit(layer, found[index]) for layer in of_frame] if index in found else list(of_frame)
+        for index, of_frame in layers.items()
+    }
+
+
+def find_moving_area(  # noqa: PLR0913  # frames, and what is known of them
     part: Window,
-    regions: RegionMap,
+    found: Mapping[int, Array],
+    layers: Mapping[int, Sequence[RegionProposal]],
     *,
     still: Container[int],
-    layers: Mapping[int, Sequence[RegionProposal]],
     crop: bool = True,
     params: MovingAreaParams = _DEFAULT,
 ) -> MovingArea:
     """The part of a window that may change.
 
     Args:
-        window: Frames of one shot; the background is made of them.
-        part: The frames of `window` to be deconvolved, and those around them.
-        regions: Motion of the camera.
-        still: Numbers of frames before which the camera stands still; all others may change everywhere.
+        part: Frames to be deconvolved, and those around them.
+        found: Result of `find_changes`.
         layers: Changes by layers, by the number of the frame; where one is complete, nothing else changes.
+        still: Numbers of frames before which the camera stands still; all others may change everywhere.
         crop: Whether a box smaller than the frame is wanted.
         params: Tunables.
     """
-    size = part.frames[0].picture.size
-    found = _changes(window, part, regions)
-    box = _box(found, size, params) if found and crop else None
-    everywhere = np.full((1, 1), 255, np.uint8)
+    size, numbers = part.frames[0].picture.size, [frame.index for frame in part.frames]
+    known = all(index in found for index in numbers)
+    box = _box([found[index] for index in numbers], size, params) if known and crop else None
     masks = {
-        frame.index: _soft_mask(mask, size, box, layers.get(frame.index, ()), params)
-        for frame, mask in zip(part.frames, found or [everywhere] * len(part.frames), strict=True)
-        if frame.index in still
+        index: _soft(_without(_changed(found.get(index), size), layers.get(index, ()), params), box, params)
+        for index in numbers
+        if index in still
     }
     return MovingArea(box=box, masks=masks)
-
-
-def _changes(window: Window, part: Window, regions: RegionMap) -> list[Array] | None:
-    """Where the frames of `part` differ from the background; None if it is not known."""
-    first = part.frames[0].index
-    near = [frame for frame in window.frames if _is_registered(regions, frame.index, first, window)]
-    numbers = [frame.index for frame in near]
-    which = [numbers.index(frame.index) for frame in part.frames if frame.index in numbers]
-    if len(which) < len(part.frames):
-        return None
-    return changes([frame.picture.luma().numpy() for frame in near], which)
 
 
 def _is_registered(regions: RegionMap, index: int, anchor: int, window: Window) -> bool:
@@ -143,25 +173,32 @@ def _align(box: Box, size: tuple[int, int], multiple: int) -> Box:
     )
 
 
-def _soft_mask(
-    found: Array,
-    size: tuple[int, int],
-    box: Box | None,
-    layers: Sequence[RegionProposal],
-    params: MovingAreaParams,
-) -> Tensor:
-    """[h, w] in [0, 1] of the pixels of `box`: around what changes, without what complete layers show."""
+def _changed(found: Array | None, size: tuple[int, int]) -> Array:
+    """[H, W] uint8: 1 where a frame of `size` changes; everywhere if that is not known."""
+    return np.ones(size, np.uint8) if found is None else _enlarge(found, size)
+
+
+def _enlarge(found: Array, size: tuple[int, int]) -> Array:
     large = cv2.resize(found, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    changed = (large > 127).astype(np.uint8)
+    return (large > 127).astype(np.uint8)
+
+
+def _without(changed: Array, layers: Sequence[RegionProposal], params: MovingAreaParams) -> Array:
+    """`changed` without what complete layers show."""
     for layer in layers:
         if layer.verdict.strength == 1:
-            shown = _grow((layer.weight > 0).numpy(force=True).astype(np.uint8), 2 * params.margin + 1)
-            changed[layer.verdict.box.slices(size)][shown > 0] = 0
-    grown = _grow(changed, 2 * params.margin + 1).astype(np.float32)
-    soft = cv2.blur(grown, (params.border, params.border))
-    rows, columns = (slice(None), slice(None)) if box is None else box.slices(size)
+            shown = _grow((layer.weight > 0).numpy(force=True).astype(np.uint8), params)
+            changed[layer.verdict.box.slices(changed.shape)][shown > 0] = 0
+    return changed
+
+
+def _soft(changed: Array, box: Box | None, params: MovingAreaParams) -> Tensor:
+    """[h, w] in [0, 1] of the pixels of `box`: 1 around what changes, with a soft border."""
+    soft = cv2.blur(_grow(changed, params).astype(np.float32), (params.border, params.border))
+    rows, columns = (slice(None), slice(None)) if box is None else box.slices(changed.shape)
     return torch.from_numpy(np.ascontiguousarray(soft[rows, columns]))
 
 
-def _grow(mask: Array, side: int) -> Array:
+def _grow(mask: Array, params: MovingAreaParams) -> Array:
+    side = 2 * params.margin + 1
     return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))))
