@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .background import background_range
+from .background import background_range, equalise
 from .detection import Unexplained
 from .region_map import Array
 
@@ -43,7 +43,8 @@ def changes(lumas: Sequence[Array], *, config: ChangeConfig = _DEFAULT) -> list[
     if len(lumas) < config.min_frames:
         return []
     picks = np.linspace(0, len(lumas) - 1, min(len(lumas), config.samples)).round().astype(int)
-    reduced = [reduce_luma(luma, config.max_side) for luma in lumas]
+    small = [reduce_luma(luma, config.max_side) for luma in lumas]
+    reduced = [equalise(each, small[len(small) // 2]) for each in small]
     samples = [reduced[k] for k in picks]
     same = [np.eye(3)] * len(samples)
     background = background_range(samples, same, len(samples) // 2, [np.eye(3)])

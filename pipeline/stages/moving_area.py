@@ -31,8 +31,9 @@ from .shots import Window
 class MovingAreaParams:
     """Tunables of the area."""
 
-    margin: int = 4  # pixels around a change that may change too, and
-    border: int = 9  # pixels of the soft border there
+    margin: int = 4  # pixels around a change that may change too
+    layer_margin: int = 10  # the same for layers, which end more softly: pixels that change less than noise
+    border: int = 9  # pixels of the soft border around them
     cell: int = 8  # pixels of the reduced frame: side of the cells that the box is made of
     cell_fraction: float = 0.2  # of a cell that changes, where something moves
     context: int = 48  # pixels around what moves that flow and network see
@@ -89,9 +90,10 @@ def limit_layers(
         size: Height and width of the frames.
         params: Tunables.
     """
+    wide = replace(params, margin=params.layer_margin)
 
     def limit(layer: RegionProposal, changed: Array) -> RegionProposal:
-        mask = _soft(_enlarge(changed, size), layer.verdict.box, params)
+        mask = _soft(_enlarge(changed, size), layer.verdict.box, wide)
         return replace(layer, weight=layer.weight * mask.to(layer.weight))
 
     return {
