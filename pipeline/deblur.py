@@ -150,7 +150,10 @@ def propose_window(window: Window, state: ClipState, *, config: Config, first: i
         part = window.subwindow(positions, context=config.shots.context)
         still = {frame.index for frame in part.frames if state.camera_is_still(frame.index)}
         with state.watch.stage("thumbnail"):
-            area = find_moving_area(part, changes, layers, still=still, crop=config.splat.mode == "off")
+            area = find_moving_area(
+                part, changes, layers,
+                still=still, shutter=state.survey.max_shutter, crop=config.splat.mode == "off",
+            )  # fmt: skip
         candidates = set() if already_written else {window.frames[i].index for i in positions}
         proposals = deblur_frames(part, candidates, state, thresholds, area=area, config=config)
     whole = [proposals.get(frame.index) or unprocessed(frame, state, config.gate) for frame in window.written]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.types import Box
+from freezeframe.motion.flow.thumbnail import coarse_speeds
 from freezeframe.motion.regions.background import BackgroundConfig
 from freezeframe.motion.regions.changes import changes
 from freezeframe.motion.regions.region_map import Array, RegionMap
@@ -36,6 +38,7 @@ class MovingAreaParams:
     border: int = 9  # pixels of the soft border around them
     cell: int = 8  # pixels of the reduced frame: side of the cells that the box is made of
     cell_fraction: float = 0.2  # of a cell that changes, where something moves
+    min_blur_px: float = 1.0  # pixels: what is blurred less does not belong into the box
     context: int = 48  # pixels around what moves that flow and network see
     multiple: int = 16  # of pixels: edges of the box, so that its blocks and those of the frame coincide
     max_share: float = 0.5  # of the frame: larger boxes are the whole frame
@@ -108,6 +111,7 @@ def find_moving_area(  # noqa: PLR0913  # frames, and what is known of them
     layers: Mapping[int, Sequence[RegionProposal]],
     *,
     still: Container[int],
+    shutter: float,
     crop: bool = True,
     params: MovingAreaParams = _DEFAULT,
 ) -> MovingArea:
@@ -118,12 +122,13 @@ def find_moving_area(  # noqa: PLR0913  # frames, and what is known of them
         found: Result of `find_changes`.
         layers: Changes by layers, by the number of the frame; where one is complete, nothing else changes.
         still: Numbers of frames before which the camera stands still; all others may change everywhere.
+        shutter: Longest plausible exposure time over frame interval.
         crop: Whether a box smaller than the frame is wanted.
         params: Tunables.
     """
     size, numbers = part.frames[0].picture.size, [frame.index for frame in part.frames]
     known = all(index in found for index in numbers)
-    box = _box([found[index] for index in numbers], size, params) if known and crop else None
+    box = _box(part, [found[index] for index in numbers], shutter, params) if known and crop else None
     masks = {
         index: _soft(_without(_changed(found.get(index), size), layers.get(index, ()), params), box, params)
         for index in numbers
@@ -138,13 +143,15 @@ def _is_registered(regions: RegionMap, index: int, anchor: int, window: Window) 
     return shift < BackgroundConfig().still
 
 
-def _box(found: Sequence[Array], size: tuple[int, int], params: MovingAreaParams) -> Box | None:
-    """A box around all changes; None if it is large, or nothing changes."""
-    height, width = found[0].shape
-    union = np.maximum.reduce([_cells(mask, params) for mask in found])
+def _box(part: Window, found: Sequence[Array], shutter: float, params: MovingAreaParams) -> Box | None:
+    """A box around all changes that flow sees move; None if it is large, or nothing moves."""
+    size = part.frames[0].picture.size
+    cells = [_cells(mask, params) for mask in found]
+    union = np.logical_or.reduce(cells) & _blurred(part, cells[0].shape, shutter, params)
     rows, columns = np.flatnonzero(union.any(1)), np.flatnonzero(union.any(0))
     if not len(rows):
         return None
+    height, width = found[0].shape
     across, down = size[1] / width * params.cell, size[0] / height * params.cell
     tight = Box(
         left=int(columns[0] * across),
@@ -154,6 +161,16 @@ def _box(found: Sequence[Array], size: tuple[int, int], params: MovingAreaParams
     )
     box = _align(tight.widen(params.context, size), size, params.multiple)
     return box if box.width * box.height <= params.max_share * size[0] * size[1] else None
+
+
+def _blurred(part: Window, shape: tuple[int, ...], shutter: float, params: MovingAreaParams) -> Array:
+    """Cells, [rows, columns] bool, in or beside which a frame may be blurred, by flow of reduced frames."""
+    lumas = [frame.picture.luma() for frame in part.frames]
+    speeds = [coarse_speeds(before, after).numpy() for before, after in pairwise(lumas)]
+    fastest = np.maximum.reduce(speeds or [np.zeros(shape, np.float32)])
+    of_cells = cv2.resize(fastest, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    beside = cv2.dilate(of_cells, np.ones((3, 3), np.uint8))
+    return np.asarray(beside * shutter >= params.min_blur_px)
 
 
 def _cells(mask: Array, params: MovingAreaParams) -> Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from freezeframe.data.types import Box, RegionVerdict
 from freezeframe.models.registry.bundled import WEIGHTS, read_network
-from freezeframe.motion.regions.region_map import RegionMap
+from freezeframe.motion.regions.region_map import Array, RegionMap
 from freezeframe.pipeline.config import FuseConfig, GateConfig, MeasureConfig
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.fuse import fuse
@@ -27,7 +29,6 @@ from freezeframe.pipeline.stages.moving_area import (
 )
 from freezeframe.pipeline.stages.shots import Window
 from freezeframe.pipeline.stages.survey import Survey
-from tests.pipeline.conftest import MARGIN
 from tests.support.pictures import frames_of
 
 SIZE = (192, 256)  # of the frames
@@ -52,7 +53,8 @@ def texture(leaves) -> np.ndarray:
 @pytest.fixture(scope="module")
 def images(wide_leaves, texture) -> Tensor:
     """[T, 3, H, W] linear RGB, with noise of a code value."""
-    picture = wide_leaves[MARGIN : MARGIN + SIZE[0], MARGIN : MARGIN + SIZE[1]]
+    top, left = ((whole - side) // 2 for whole, side in zip(wide_leaves.shape, SIZE, strict=False))
+    picture = wide_leaves[top : top + SIZE[0], left : left + SIZE[1]]
     frames = []
     for index in EVERY:
         subframes = []
@@ -71,10 +73,21 @@ def window(images) -> Window:
     return Window(frames=frames_of(images), owned=EVERY, shot=0)
 
 
+def area_of(  # noqa: PLR0913  # those of `find_moving_area`
+    window: Window,
+    found: Mapping[int, Array],
+    layers: Mapping[int, Sequence[RegionProposal]] = MappingProxyType({}),
+    *,
+    still: Container[int] = EVERY,
+    shutter: float = SHUTTER,
+    params: MovingAreaParams = PARAMS,
+) -> MovingArea:
+    return find_moving_area(window, found, layers, still=still, shutter=shutter, params=params)
+
+
 @pytest.fixture(scope="module")
 def area(window) -> MovingArea:
-    found = find_changes(window, STILL)
-    return find_moving_area(window, found, {}, still=EVERY, params=PARAMS)
+    return area_of(window, find_changes(window, STILL))
 
 
 def swept(index: int, margin: int) -> Tensor:
@@ -159,16 +172,23 @@ def test_the_edges_of_a_box_are_those_of_blocks(area):
 def test_a_large_box_is_the_whole_frame(window):
     found = find_changes(window, STILL)
     params = replace(PARAMS, max_share=0.1)
-    area = find_moving_area(window, found, {}, still=EVERY, params=params)
+    area = area_of(window, found, params=params)
     assert area.box is None
     assert area.masks[4].shape == SIZE
     assert float(area.masks[4][~swept(4, 12)].max()) == 0
 
 
+def test_what_is_hardly_blurred_does_not_enlarge_the_box(window):
+    """At a short exposure nothing is left for a box."""
+    assert area_of(window, find_changes(window, STILL), shutter=0.05).box is None
+
+
 def test_before_a_moving_camera_everything_may_change(window):
     step = torch.tensor([[1.0, 0, 4], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
     panning = RegionMap(camera=(step,) * (COUNT - 1), tracks=())
-    area = find_moving_area(window, find_changes(window, panning), {}, still=(), params=PARAMS)
+    area = find_moving_area(
+        window, find_changes(window, panning), {}, still=(), shutter=SHUTTER, params=PARAMS
+    )
     assert area.box is None
     assert area.limit(4, torch.zeros(SIZE)) is None
 
@@ -185,9 +205,7 @@ def layer(box: Box, strength: float) -> RegionProposal:
 @pytest.mark.parametrize(("strength", "left"), [(1.0, 0.0), (0.5, 1.0)])
 def test_what_a_complete_layer_shows_is_not_deconvolved(strength, left, window):
     box = Box(left=70, top=50, right=180, bottom=130)  # holds the mover
-    area = find_moving_area(
-        window, find_changes(window, STILL), {4: [layer(box, strength)]}, still=EVERY, params=PARAMS
-    )
+    area = area_of(window, find_changes(window, STILL), {4: [layer(box, strength)]})
     rows, columns = area.box.slices(SIZE)
     means = [float(area.masks[k][swept(k, -8)[rows, columns]].mean()) for k in (4, 5)]
     assert means == pytest.approx([left, 1.0], abs=0.03)
