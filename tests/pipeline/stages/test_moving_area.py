@@ -73,7 +73,7 @@ def window(images) -> Window:
     return Window(frames=frames_of(images), owned=EVERY, shot=0)
 
 
-def area_of(  # noqa: PLR0913  # those of `find_moving_area`
+def area_of(  # those of `find_moving_area`
     window: Window,
     found: Mapping[int, Array],
     layers: Mapping[int, Sequence[RegionProposal]] = MappingProxyType({}),
