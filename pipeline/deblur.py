@@ -51,6 +51,7 @@ class ClipState:
     scenes: SceneLog
     watch: Stopwatch
     budget: Budget
+    proposed: int = 0  # frames whose correction is known; the last of them wait for those after them
 
     def camera_is_still(self, index: int) -> bool:
         """Whether the camera stands still at frame `index`: then only movers are blurred."""
@@ -60,7 +61,7 @@ class ClipState:
     def remaining_work(self, first: int, config: Config) -> tuple[int, float]:
         """Number of frames to process from frame `first` on, and seconds until the end of the run."""
         ramp_start = config.gate.ramp_start if config.strength else math.inf
-        remaining = self.work[first:]
+        remaining = self.work[max(first, self.proposed) :]
         count = sum(each.blur_ratio >= ramp_start for each in remaining)
         return count, self.budget.estimate(remaining, ramp_start=ramp_start)
 
@@ -93,6 +94,7 @@ def deblur(
             gated = smoother.add(proposals, last=state.thumbnail_motion.ends_shot(window.written[-1].index))
             with state.watch.stage("write"):
                 sink.write([frame for frame, _ in gated])
+        state.proposed = window.written[-1].index + 1
         state.budget.update([state.work[frame.index] for frame in window.written], seconds)
         log.add(window.shot, [verdict for _, verdict in gated], seconds)
         on_progress(len(gated))
