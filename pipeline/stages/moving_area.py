@@ -139,6 +139,9 @@ def find_moving_area(  # noqa: PLR0913  # frames, and what is known of them
 
 def _is_registered(regions: RegionMap, index: int, anchor: int, window: Window) -> bool:
     """Whether the camera sees the background of frame `anchor` at the same pixels in frame `index`."""
+    steps = regions.camera[min(index, anchor) : max(index, anchor)]
+    if any(step is None for step in steps):
+        return False
     shift = largest_shift(chain(regions, index, anchor), window.frames[0].picture.size)
     return shift < BackgroundConfig().still
 
@@ -213,8 +216,12 @@ def _without(changed: Array, layers: Sequence[RegionProposal], params: MovingAre
 
 def _soft(changed: Array, box: Box | None, params: MovingAreaParams) -> Tensor:
     """[h, w] in [0, 1] of the pixels of `box`: 1 around what changes, with a soft border."""
-    soft = cv2.blur(_grow(changed, params).astype(np.float32), (params.border, params.border))
-    rows, columns = (slice(None), slice(None)) if box is None else box.slices(changed.shape)
+    height, width = changed.shape
+    inner = box or Box(left=0, top=0, right=width, bottom=height)
+    outer = inner.widen(params.margin + params.border, (height, width))
+    grown = _grow(changed[outer.slices((height, width))], params).astype(np.float32)
+    soft = cv2.blur(grown, (params.border, params.border))
+    rows, columns = inner.shift(-outer.left, -outer.top).slices((outer.height, outer.width))
     return torch.from_numpy(np.ascontiguousarray(soft[rows, columns]))
 
 
