@@ -44,8 +44,8 @@ def shot(camera: CameraPath, frames: int) -> Shot:
     throw, _ = path(rng, clip, speed=(24, 30), reach=60, steepness=0.4)
     layers = (
         _background(camera),
-        *person(rng, camera.shaken(run), height=170, facing=facing, stride_rate=0.05),
-        *person(rng, camera.shaken(walk), height=150, facing=other),
+        *person(rng, camera.shaken(run), height=200, facing=facing, stride_rate=0.05),
+        *person(rng, camera.shaken(walk), height=180, facing=other),
         ball(rng, camera.shaken(throw), diameter=30),
     )
     return Shot(scene=Scene(layers=layers, size=SIZE), frames=frames, shutter=SHUTTER)
