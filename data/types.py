@@ -81,6 +81,15 @@ class Box:
         """Whether the boxes share a pixel."""
         return self.gap(other) < 0
 
+    def intersection(self, other: Box) -> Box:
+        """The pixels that the boxes share, which must not be none."""
+        return Box(
+            left=max(self.left, other.left),
+            top=max(self.top, other.top),
+            right=min(self.right, other.right),
+            bottom=min(self.bottom, other.bottom),
+        )
+
     def gap(self, other: Box) -> int:
         """Pixels between the boxes, along the axis with the larger distance; negative where they overlap."""
         across = max(self.left, other.left) - min(self.right, other.right)
@@ -149,6 +158,13 @@ class Clip:
     times: tuple[Fraction, ...]  # seconds
     shutter: float  # shutter fraction, (0, 1]
     owned: range  # indices into `images`
+    box: Box | None = None  # part of the frames that `images` show, outside of which nothing moves; None: all
+    frame_size: tuple[int, int] | None = None  # height and width of the frames; None: those of `images`
+
+    @property
+    def whole_size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.frame_size or (self.images.shape[2], self.images.shape[3])
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3:
@@ -300,6 +316,7 @@ class Sink(Protocol):
         ...
 
 
-def stack_linear(frames: Sequence[Frame]) -> Tensor:
-    """[T, 3, H, W] linear RGB of consecutive frames."""
-    return torch.stack([frame.picture.linear() for frame in frames])
+def stack_linear(frames: Sequence[Frame], box: Box | None = None) -> Tensor:
+    """[T, 3, H, W] linear RGB of consecutive frames, or of a box of them."""
+    pictures = [frame.picture for frame in frames]
+    return torch.stack([each.linear() if box is None else each.linear_in(box) for each in pictures])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,12 +21,13 @@ from freezeframe.pipeline.stages.fusion_network import run_fusion_network
 from freezeframe.pipeline.stages.gate import Proposal, RegionProposal, moving_mask, propose
 from freezeframe.pipeline.stages.layers import LayerCache
 from freezeframe.pipeline.stages.measure import blur_weights, measure
+from freezeframe.pipeline.stages.moving_area import MovingArea, find_changes, find_moving_area, limit_layers
 from freezeframe.pipeline.stages.refine import refine
 from freezeframe.pipeline.stages.settle import StrengthSmoother
 from freezeframe.pipeline.stages.shots import Window, windows
 from freezeframe.pipeline.stages.splat import SceneLog, splat
 from freezeframe.pipeline.stages.survey import Survey
-from freezeframe.pipeline.support.limits.budget import Budget
+from freezeframe.pipeline.support.limits.budget import Budget, FrameWork
 from freezeframe.pipeline.support.report import ShotLog, Stopwatch
 
 from .config import Config, GateConfig
@@ -39,7 +41,7 @@ class ClipState:
     """Results of `prepare`, then the mutable state of the run: caches, times, remaining budget."""
 
     thumbnail_motion: ThumbnailMotion
-    blur_ratios: Sequence[float]  # bound of the blur of every frame over its threshold
+    work: Sequence[FrameWork]  # expected on every frame
     survey: Survey
     network: FusionInference | None
     restorer: Restorer | None
@@ -49,6 +51,7 @@ class ClipState:
     scenes: SceneLog
     watch: Stopwatch
     budget: Budget
+    proposed: int = 0  # frames whose correction is known; the last of them wait for those after them
 
     def camera_is_still(self, index: int) -> bool:
         """Whether the camera stands still at frame `index`: then only movers are blurred."""
@@ -57,9 +60,10 @@ class ClipState:
 
     def remaining_work(self, first: int, config: Config) -> tuple[int, float]:
         """Number of frames to process from frame `first` on, and seconds until the end of the run."""
-        remaining = self.blur_ratios[first:]
-        work = sum(blur_ratio >= config.gate.ramp_start for blur_ratio in remaining) if config.strength else 0
-        return work, self.budget.estimate(work, len(remaining))
+        ramp_start = config.gate.ramp_start if config.strength else math.inf
+        remaining = self.work[max(first, self.proposed) :]
+        count = sum(each.blur_ratio >= ramp_start for each in remaining)
+        return count, self.budget.estimate(remaining, ramp_start=ramp_start)
 
 
 def deblur(
@@ -90,7 +94,8 @@ def deblur(
             gated = smoother.add(proposals, last=state.thumbnail_motion.ends_shot(window.written[-1].index))
             with state.watch.stage("write"):
                 sink.write([frame for frame, _ in gated])
-        state.budget.update(sum(each.image is not None for each in proposals), seconds)
+        state.proposed = window.written[-1].index + 1
+        state.budget.update([state.work[frame.index] for frame in window.written], seconds)
         log.add(window.shot, [verdict for _, verdict in gated], seconds)
         on_progress(len(gated))
     return log
@@ -120,36 +125,51 @@ def propose_window(window: Window, state: ClipState, *, config: Config, first: i
         config: Settings.
         first: Frames before it were written by an earlier run; only their shutter is needed.
     """
-    to_come = state.blur_ratios[window.written[0].index :]
+    to_come = state.work[window.written[0].index :]
     thresholds = config.gate.scale_thresholds(
         state.budget.threshold_scale(to_come, ramp_start=config.gate.ramp_start)
     )
+    motion = state.thumbnail_motion
     with state.watch.stage("layers"):
-        regions: Mapping[int, Sequence[RegionProposal]] = (
-            state.layer_cache.propose(window, state.thumbnail_motion.regions, state.survey, thresholds)
+        layers: Mapping[int, Sequence[RegionProposal]] = (
+            state.layer_cache.propose(window, motion.regions, state.survey, thresholds)
             if config.strength
             else {}
         )
     with state.watch.stage("thumbnail"):
         positions = select_candidates(
-            window, state.thumbnail_motion, state.survey, state.flow_cache, thresholds,
+            window, motion, state.survey, state.flow_cache, thresholds,
             corrected={
                 index: [each.verdict.box for each in found if each.verdict.strength == 1]
-                for index, found in regions.items()
+                for index, found in layers.items()
             },
         )  # fmt: skip
+        changes = find_changes(window, motion.regions) if positions or any(layers.values()) else {}
+        layers = limit_layers(layers, changes, motion.size)
     already_written = window.written[-1].index < first - FADE_RADIUS
     proposals: dict[int, Proposal] = {}
     if positions and config.strength and not (already_written and state.flow_cache.has_shutter(window.shot)):
         part = window.subwindow(positions, context=config.shots.context)
+        still = {frame.index for frame in part.frames if state.camera_is_still(frame.index)}
+        with state.watch.stage("thumbnail"):
+            area = find_moving_area(
+                part, changes, layers,
+                still=still, shutter=state.survey.max_shutter, crop=config.splat.mode == "off",
+            )  # fmt: skip
         candidates = set() if already_written else {window.frames[i].index for i in positions}
-        proposals = deblur_frames(part, candidates, state, thresholds, config=config)
+        proposals = deblur_frames(part, candidates, state, thresholds, area=area, config=config)
     whole = [proposals.get(frame.index) or unprocessed(frame, state, config.gate) for frame in window.written]
-    return [replace(each, regions=tuple(regions.get(each.frame.index, ()))) for each in whole]
+    return [replace(each, regions=tuple(layers.get(each.frame.index, ()))) for each in whole]
 
 
-def deblur_frames(
-    window: Window, candidates: set[int], state: ClipState, thresholds: GateConfig, *, config: Config
+def deblur_frames(  # noqa: PLR0913  # a window, and what to do with it
+    window: Window,
+    candidates: set[int],
+    state: ClipState,
+    thresholds: GateConfig,
+    *,
+    area: MovingArea,
+    config: Config,
 ) -> dict[int, Proposal]:
     """Run the stages on the frames of `window` that are among `candidates` and blurred.
 
@@ -158,6 +178,7 @@ def deblur_frames(
         candidates: Numbers of the frames that may be blurred.
         state: Result of `prepare`.
         thresholds: Blur thresholds, raised if time is short.
+        area: The part of the frames that is read, and that may change.
         config: Settings.
 
     Returns:
@@ -165,10 +186,10 @@ def deblur_frames(
     """
     stage = state.watch.stage
     with stage("decode"):
-        clip = window.clip(shutter=state.survey.shutter)
+        clip = window.clip(shutter=state.survey.shutter, box=area.box)
     with stage("measure"):
         motion = measure(clip, window.shot, state.survey, config=config.measure, flow_cache=state.flow_cache)
-        weights = blur_weights(motion, thresholds)
+        weights = blur_weights(motion, thresholds, clip.whole_size)
         which = [i for i in clip.owned if weights[i] > 0 and window.frames[i].index in candidates]
     with stage("fuse"):
         fused = fuse(clip, motion, config.fuse, which=which)
@@ -183,19 +204,18 @@ def deblur_frames(
     with stage("refine"):
         refined = refine(splatted, state.restorer, config.refine)
     with stage("gate"):
-        still = [state.camera_is_still(frame.index) for frame in window.frames]
-        return {
-            window.frames[i].index: replace(
-                propose(window.frames[i], clip.images[i], image, blur_vector, config.gate),
-                weight=weights[i],
-                mask=moving_mask(blur_vector) if still[i] else None,
+        proposals = {}
+        for i, image, blur_vector in zip(which, refined, fused.blur_vectors, strict=True):
+            frame, mask = window.frames[i], area.limit(window.frames[i].index, moving_mask(blur_vector))
+            proposal = propose(
+                frame, clip.images[i], image, blur_vector, config.gate, box=area.box, mask=mask
             )
-            for i, image, blur_vector in zip(which, refined, fused.blur_vectors, strict=True)
-        }
+            proposals[frame.index] = replace(proposal, weight=weights[i])
+        return proposals
 
 
 def unprocessed(frame: Frame, state: ClipState, config: GateConfig) -> Proposal:
     """A frame without a correction, and its blur as estimated by the first pass."""
     local_px = state.thumbnail_motion.extent(frame.index).local_px * state.survey.shutter
-    out_of_time = state.budget.is_limited and state.blur_ratios[frame.index] >= config.ramp_start
+    out_of_time = state.budget.is_limited and state.work[frame.index].blur_ratio >= config.ramp_start
     return Proposal(frame=frame, blur=local_px, reason=OUT_OF_TIME if out_of_time else NOT_BLURRED)

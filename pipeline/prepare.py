@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from freezeframe.data.types import Source
@@ -11,18 +13,28 @@ from freezeframe.models.imageops.tiling import Restorer
 from freezeframe.models.restorer.image_restorer import load_restorer
 from freezeframe.models.runtime.device import find_device
 from freezeframe.models.store.weights_cache import find
+from freezeframe.motion.regions.region_map import RegionMap
 from freezeframe.pipeline.adaptation.network import load_network, load_weights
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
 from freezeframe.pipeline.stages.flows import FlowCache
-from freezeframe.pipeline.stages.layers import LayerCache, max_mover_shutter, region_blur_ratio
+from freezeframe.pipeline.stages.layers import (
+    LAYER_PARAMS,
+    LayerCache,
+    chunks,
+    is_small,
+    max_blur,
+    max_mover_shutter,
+    min_blur,
+    region_blur_ratio,
+)
 from freezeframe.pipeline.stages.splat import SceneLog
 from freezeframe.pipeline.stages.survey import SURVEY_PARAMS, Survey, survey
-from freezeframe.pipeline.support.limits.budget import Budget
+from freezeframe.pipeline.support.limits.budget import Budget, FrameWork
 from freezeframe.pipeline.support.progress import ProgressCallback
 from freezeframe.pipeline.support.report import Stopwatch
 
-from .config import Config
+from .config import Config, GateConfig
 from .deblur import ClipState
 
 FIRST_PASS = "first pass"  # label of the progress bar
@@ -73,7 +85,7 @@ def prepare(  # noqa: PLR0913  # the clip, the settings, and the callback
     seconds = math.inf if config.budget is None else 60 * config.budget - (time.monotonic() - start_time)
     return ClipState(
         thumbnail_motion=thumbnail_motion,
-        blur_ratios=blur_ratios(thumbnail_motion, clip_survey, config),
+        work=expected_work(thumbnail_motion, clip_survey, config),
         survey=clip_survey,
         network=network,
         restorer=restorer,
@@ -96,17 +108,39 @@ def any_motion(thumbnail_motion: ThumbnailMotion, config: Config) -> bool:
     )
 
 
-def blur_ratios(thumbnail_motion: ThumbnailMotion, survey: Survey, config: Config) -> list[float]:
-    """Bound of the blur of every frame, or of a mover in it, over its threshold."""
+def expected_work(thumbnail_motion: ThumbnailMotion, survey: Survey, config: Config) -> list[FrameWork]:
+    """Expected work on every frame: deconvolution where more than movers may be blurred, and layers."""
     regions, size, gate = thumbnail_motion.regions, thumbnail_motion.size, config.gate
     mover_shutter = max_mover_shutter(survey, regions)
-    return [
-        max(
+    pixels = fitted_pixels(regions, size, mover_shutter, gate)
+    ratios = [
+        (
             thumbnail_motion.blur_ratio(index, survey.max_shutter, gate),
             region_blur_ratio(regions, index, size, mover_shutter, gate),
         )
         for index in range(thumbnail_motion.frames)
     ]
+    return [
+        FrameWork(
+            blur_ratio=max(frame, mover),
+            deconvolved=frame >= gate.ramp_start,
+            layer_megapixels=pixels.get(index, 0) / 1e6,
+        )
+        for index, (frame, mover) in enumerate(ratios)
+    ]
+
+
+def fitted_pixels(
+    regions: RegionMap, size: tuple[int, int], shutter: float, gate: GateConfig
+) -> Mapping[int, int]:
+    """Pixels of the movers of all layers that are fitted, by the number of the first frame of the fit."""
+    pixels: Counter[int] = Counter()
+    for track in regions.tracks:
+        for chunk in chunks(track.span, LAYER_PARAMS.rigid_frames):
+            if is_small(track, chunk) and max_blur(track, chunk, shutter) >= min_blur(size, gate):
+                boxes = [track.at(index).box for index in chunk]
+                pixels[chunk.start] += sum(box.width * box.height for box in boxes)
+    return pixels
 
 
 def default_survey(config: Config) -> Survey:

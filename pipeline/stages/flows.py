@@ -12,7 +12,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from freezeframe.data.types import Clip, Flow, Frame
+from freezeframe.data.types import Box, Clip, Flow, Frame
 from freezeframe.motion.flow.estimators import dis_pair, kornia_pair
 from freezeframe.motion.flow.thumbnail import fine_speeds
 from freezeframe.motion.flow.warp import warp
@@ -41,6 +41,7 @@ class FlowCache:
 
     def __init__(self) -> None:
         self._flows: dict[tuple[Fraction, Fraction], tuple[Flow, Flow]] = {}
+        self._box: Box | None = None  # of the clip that the flows belong to
         self._shutter: tuple[int, float] | None = None
         self._fine_speeds: dict[int, Extent] = {}
 
@@ -60,6 +61,8 @@ class FlowCache:
     def flows(self, clip: Clip, pair: FlowPair) -> Flows:
         """Flows in both directions between consecutive frames of `clip`; only unknown ones are estimated."""
         time_pairs = list(itertools.pairwise(clip.times))
+        if clip.box != self._box:
+            self._flows, self._box = {}, clip.box
         self._flows = {
             time_pair: self._flows.get(time_pair) or pair(clip.images[i], clip.images[i + 1])
             for i, time_pair in enumerate(time_pairs)

@@ -40,6 +40,7 @@ class FuseParams:
     step_size: float = 1.8  # over-relaxation: five such steps converge further than ten of size 1
     base_steps: float = 4.4  # iterations without blur
     steps_per_pixel: float = 0.66  # iterations per pixel of blur length
+    min_blur_px: float = 0.7  # pixels: in a box around what moves, shorter blur counts as rest
     min_steps: int = 2
     max_steps: int = 16
     half_steps_noise: float = 0.012  # standard deviation of gamma-coded noise that halves the iterations
@@ -92,10 +93,15 @@ def fuse(
     neighbours = sorted(
         {j for i in which for j in _neighbours(i, len(clip.images), config.radius)} | set(which)
     )
-    scale = max(1, round(max(images.shape[2:]) / params.fit_size_px))
+    scale = max(1, round(max(clip.whole_size) / params.fit_size_px))
     small = _PyramidLevel(images, motion, scale=scale)
     blur_vectors = {i: refine_blur_vectors(small, motion, i, params) for i in neighbours}
-    results = [deconvolve_frame(images, motion, blur_vectors, i, config=config, params=params) for i in which]
+    # Beside what moves, a box shows what stands still: it needs no iterations.
+    min_blur = 0.0 if clip.box is None else params.min_blur_px
+    results = [
+        deconvolve_frame(images, motion, blur_vectors, i, config=config, params=params, min_blur=min_blur)
+        for i in which
+    ]
     return FusedFrames(
         images=torch.stack([image for image, _ in results]).pow_(1 / params.response_gamma),
         confidence=torch.stack([confidence for _, confidence in results]),
@@ -111,8 +117,12 @@ def deconvolve_frame(  # noqa: PLR0913  # a clip, its motion, a frame, the setti
     *,
     config: FuseConfig,
     params: FuseParams = FUSE_PARAMS,
+    min_blur: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Deconvolve frame `i` of [T, 3, H, W]: the result, [3, H, W], and its confidence, [H, W]."""
+    """Deconvolve frame `i` of [T, 3, H, W]: the result, [3, H, W], and its confidence, [H, W].
+
+    Shorter blur than `min_blur` pixels does not count for the number of iterations.
+    """
     own = Observation(
         linear=images[i],
         offset=None,
@@ -130,7 +140,8 @@ def deconvolve_frame(  # noqa: PLR0913  # a clip, its motion, a frame, the setti
     sharp = richardson_lucy(
         images[i],
         [own, *(observation for observation, _ in others)],
-        steps=config.iterations or iteration_count(images[i], length, half_noise=half_noise, params=params),
+        steps=config.iterations
+        or iteration_count(images[i], length, half_noise=half_noise, params=params, min_blur=min_blur),
         step_size=params.step_size * strength * motion_observed_mask(motion, i, params),
         params=RichardsonLucyParams(tv_weight=config.tv_weight),
     )
@@ -139,7 +150,12 @@ def deconvolve_frame(  # noqa: PLR0913  # a clip, its motion, a frame, the setti
 
 
 def iteration_count(
-    image: Tensor, length: Tensor, *, half_noise: float, params: FuseParams = FUSE_PARAMS
+    image: Tensor,
+    length: Tensor,
+    *,
+    half_noise: float,
+    params: FuseParams = FUSE_PARAMS,
+    min_blur: float = 0.0,
 ) -> int:
     """Number of iterations: more for long blur, fewer for noise, which every iteration amplifies.
 
@@ -148,8 +164,11 @@ def iteration_count(
         length: Blur length. [H, W] pixels.
         half_noise: Standard deviation of gamma-coded noise that halves the iterations.
         params: Base, slope and limits.
+        min_blur: Pixels; shorter blur does not count.
     """
-    long_blur = quantiles(length[::4, ::4], 0.9)[0]
+    sampled = length[::4, ::4]
+    counted = sampled[sampled >= min_blur]
+    long_blur = quantiles(counted, 0.9)[0] if len(counted) else 0.0
     noise = noise_level(gamma_luma(image).cpu().numpy())
     steps = (params.base_steps + params.steps_per_pixel * long_blur) / (1 + (noise / half_noise) ** 2)
     return round(min(params.max_steps, max(params.min_steps, steps)))

@@ -5,6 +5,7 @@ Nothing here takes a gradient.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -19,6 +20,7 @@ from freezeframe.pipeline.config import GateConfig
 GatedFrame = tuple[Frame, Verdict]
 
 LOCAL_AREA = 0.02  # fraction of the frame that must exceed `GateConfig.local_blur`
+MAX_LOCAL_AREA = 0.5  # the same of the part of a frame in which something moves, at most
 GLOBAL_AREA = 0.3  # fraction of the frame that must exceed `GateConfig.global_blur`
 GAMMA = 1 / 2.2  # approximates the transfer function of 8-bit files and of perceived brightness
 BISECTIONS = 5  # the largest plausible strength is accurate to 1/32
@@ -54,9 +56,10 @@ class Proposal:
     blur: float  # pixels, length of the strongest sustained blur
     weight: float = 1.0  # strength for the frame's blur, [0, 1]
     limit: float = 1.0  # largest plausible strength, [0, 1]
-    original: Tensor | None = None  # [3, H, W] linear RGB; None without a correction
-    image: Tensor | None = None  # [3, H, W] linear RGB; None without a correction
-    mask: Tensor | None = None  # [H, W] in [0, 1] where the correction is applied; None: everywhere
+    original: Tensor | None = None  # [3, h, w] linear RGB; None without a correction
+    image: Tensor | None = None  # [3, h, w] linear RGB; None without a correction
+    box: Box | None = None  # part of the frame that both show; None: all of it
+    mask: Tensor | None = None  # [h, w] in [0, 1] where the correction is applied; None: everywhere
     sanity: SanityMetrics | None = None
     reason: str = "sharp enough"  # why there is no correction, or why the limit is less than 1
     regions: tuple[RegionProposal, ...] = ()  # changes beside that of the whole frame
@@ -85,9 +88,16 @@ class Extent:
         )
 
 
-def extent(lengths: Tensor) -> Extent:
-    """Local and global quantiles of lengths or speeds, sampled evenly over the frame."""
-    local_px, global_px = quantiles(lengths, 1 - LOCAL_AREA, 1 - GLOBAL_AREA)
+def extent(lengths: Tensor, *, share: float = 1.0) -> Extent:
+    """Local and global quantiles of lengths or speeds.
+
+    Args:
+        lengths: Sampled evenly over the frame, or over a part of it outside of which nothing moves.
+        share: Area of that part over that of the frame.
+    """
+    local_px, global_px = (
+        quantiles(lengths, 1 - area / share)[0] if area < share else 0.0 for area in (LOCAL_AREA, GLOBAL_AREA)
+    )
     return Extent(local_px=local_px, global_px=global_px)
 
 
@@ -173,30 +183,46 @@ def moving_mask(vectors: Tensor) -> Tensor:
     return torch.from_numpy(np.asarray(blurred)).to(vectors)
 
 
-def propose(
-    frame: Frame, original: Tensor, proposed: Tensor, vectors: Tensor, config: GateConfig
+def propose(  # noqa: PLR0913  # a correction, and where it is applied
+    frame: Frame,
+    original: Tensor,
+    proposed: Tensor,
+    vectors: Tensor,
+    config: GateConfig,
+    *,
+    box: Box | None = None,
+    mask: Tensor | None = None,
 ) -> Proposal:
     """Limit a correction to a plausible strength.
 
     Args:
         frame: As decoded.
-        original: Its image. [3, H, W] linear RGB.
-        proposed: Its corrected image. [3, H, W] linear RGB.
-        vectors: Blur vectors. [2, H, W] pixels.
+        original: Its image, or that of `box`. [3, h, w] linear RGB.
+        proposed: The corrected image. [3, h, w] linear RGB.
+        vectors: Blur vectors. [2, h, w] pixels.
         config: Limits.
+        box: Part of the frame that the images show, outside of which nothing moves; None: all of it.
+        mask: Where the correction is applied, [h, w] in [0, 1]; None: everywhere.
     """
-    sanity = sanity_metrics(original, proposed, vectors)
+
+    def shown(image: Tensor) -> Tensor:
+        return image if mask is None else torch.lerp(original, image, mask)
+
+    sanity = sanity_metrics(original, shown(proposed), vectors)
     reason = rejection_reason(sanity, config)
     limit, image = 1.0, proposed
     if reason:
         image = correct_mean_color(original, proposed, limit=config.drift) if sanity.finite else original
-        limit = max_plausible_strength(original, image, vectors, sanity, config)
+        limit = max_plausible_strength(original, shown(image), vectors, sanity, config)
+    share = vectors[0].numel() / math.prod(frame.picture.size)
     return Proposal(
         frame=frame,
-        blur=sustained_blur(vectors, area_fraction=LOCAL_AREA),
+        blur=sustained_blur(vectors, area_fraction=min(MAX_LOCAL_AREA, LOCAL_AREA / share)),
         limit=limit,
         original=original,
         image=image,
+        box=box,
+        mask=mask,
         sanity=sanity,
         reason=reason or "",
     )
@@ -262,9 +288,10 @@ def apply_proposal(proposal: Proposal, strength: float, *, region_strength: floa
         image = torch.lerp(
             proposal.original, proposal.image, strength * (1 if proposal.mask is None else proposal.mask)
         )
-        frame = _with_image(frame, image, proposal.mask)
+        frame = _with_image(frame, image, proposal)
     for region in proposal.regions:
-        frame = _apply_region(frame, image, region, region_strength * region.verdict.strength)
+        base = _corrected_in(region.verdict.box, proposal, image)
+        frame = _apply_region(frame, base, region, region_strength * region.verdict.strength)
     regions = [region.verdict for region in proposal.regions]
     changed = [each for each in regions if each.strength * region_strength > 0]
     action: Action = "deblurred" if image is not None or changed else "passthrough"
@@ -289,22 +316,37 @@ def apply_proposal(proposal: Proposal, strength: float, *, region_strength: floa
     )
 
 
-def _with_image(frame: Frame, image: Tensor, mask: Tensor | None) -> Frame:
-    """The frame with the pixels of `image` where `mask` is above 0; all others pass bit for bit."""
-    if mask is None:
+def _with_image(frame: Frame, image: Tensor, proposal: Proposal) -> Frame:
+    """The frame with `image` in the box of the proposal, where its mask is above 0; all else bit for bit."""
+    if proposal.mask is None:
         return frame.with_image(image)
-    height, width = mask.shape
-    return frame.with_box(Box(left=0, top=0, right=width, bottom=height), image, mask > 0)
+    return frame.with_box(proposal.box or _whole(frame), image, proposal.mask > 0)
 
 
-def _apply_region(frame: Frame, image: Tensor | None, region: RegionProposal, strength: float) -> Frame:
-    """Blend a region into a frame; `image` is the frame's corrected image, [3, H, W], or None."""
-    box, weight = region.verdict.box, strength * region.weight
+def _corrected_in(box: Box, proposal: Proposal, image: Tensor | None) -> Tensor:
+    """[3, h, w] a box of the frame with the corrected `image` of the proposal, if there is one."""
+    base = proposal.frame.picture.linear_in(box)
+    there = proposal.box or _whole(proposal.frame)
+    if image is not None and there.intersects(box):
+        both = there.intersection(box)
+        (rows, columns), (y, x) = (
+            both.shift(-each.left, -each.top).slices((each.height, each.width)) for each in (box, there)
+        )
+        base[:, rows, columns] = image[:, y, x]
+    return base
+
+
+def _apply_region(frame: Frame, base: Tensor, region: RegionProposal, strength: float) -> Frame:
+    """Blend a region into a frame; `base` is what its box, [3, h, w], shows without it."""
+    weight = strength * region.weight
     if not bool((weight > 0).any()):
         return frame
-    rows, columns = box.slices(frame.picture.size)
-    base = frame.picture.linear_in(box) if image is None else image[:, rows, columns]
-    return frame.with_box(box, torch.lerp(base, region.image, weight), weight > 0)
+    return frame.with_box(region.verdict.box, torch.lerp(base, region.image, weight), weight > 0)
+
+
+def _whole(frame: Frame) -> Box:
+    height, width = frame.picture.size
+    return Box(left=0, top=0, right=width, bottom=height)
 
 
 def _gamma_encode(image: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Nothing here takes a gradient.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -58,11 +59,21 @@ def measure(  # noqa: PLR0913  # the window, the clip, the settings and the wind
     )
 
 
-def frame_blur_ratio(motion: Motion, i: int, config: GateConfig) -> float:
-    """Measured blur of frame `i` over its threshold."""
+def frame_blur_ratio(
+    motion: Motion, i: int, config: GateConfig, frame_size: tuple[int, int] | None = None
+) -> float:
+    """Measured blur of frame `i` over its threshold.
+
+    Args:
+        motion: Of consecutive frames of one shot.
+        i: Position of the frame.
+        config: Thresholds of blur.
+        frame_size: Height and width of the frame, of which `motion` may show a part; None: those of `motion`.
+    """
     height, width = motion.velocity.shape[2:]
+    size = frame_size or (height, width)
     lengths = torch.hypot(*(motion.velocity[i, :, ::4, ::4] * motion.shutter))
-    return blur_ratio(extent(lengths), (height, width), config)
+    return blur_ratio(extent(lengths, share=height * width / math.prod(size)), size, config)
 
 
 def blurred_frames(motion: Motion, owned: range, config: GateConfig) -> list[int]:
@@ -70,15 +81,18 @@ def blurred_frames(motion: Motion, owned: range, config: GateConfig) -> list[int
     return [i for i in owned if frame_blur_ratio(motion, i, config) >= 1]
 
 
-def blur_weights(motion: Motion, config: GateConfig) -> list[float]:
+def blur_weights(
+    motion: Motion, config: GateConfig, frame_size: tuple[int, int] | None = None
+) -> list[float]:
     """Strength of the correction for the blur of each frame, [T] in [0, 1], continuous over time.
 
     Args:
         motion: Of consecutive frames of one shot.
         config: Thresholds of blur.
+        frame_size: As in `frame_blur_ratio`.
     """
-    count = len(motion.velocity)
-    return dilate([blur_weight(frame_blur_ratio(motion, i, config), config) for i in range(count)])
+    ratios = [frame_blur_ratio(motion, i, config, frame_size) for i in range(len(motion.velocity))]
+    return dilate([blur_weight(ratio, config) for ratio in ratios])
 
 
 def intervals(times: Sequence[Fraction]) -> list[int]:

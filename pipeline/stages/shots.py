@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from freezeframe.data.types import Clip, Frame, stack_linear
+from freezeframe.data.types import Box, Clip, Frame, stack_linear
 from freezeframe.pipeline.config import ShotConfig
 from freezeframe.pipeline.support.limits.capacity import frames_per_window
 
@@ -26,10 +26,16 @@ class Window:
         """Frames that this window writes."""
         return self.frames[self.owned.start : self.owned.stop]
 
-    def clip(self, *, shutter: float) -> Clip:
-        """The window as linear RGB."""
-        times = tuple(frame.time for frame in self.frames)
-        return Clip(images=stack_linear(self.frames), times=times, shutter=shutter, owned=self.owned)
+    def clip(self, *, shutter: float, box: Box | None = None) -> Clip:
+        """The window as linear RGB, or a box of it outside of which nothing moves."""
+        return Clip(
+            images=stack_linear(self.frames, box),
+            times=tuple(frame.time for frame in self.frames),
+            shutter=shutter,
+            owned=self.owned,
+            box=box,
+            frame_size=self.frames[0].picture.size,
+        )
 
     def subwindow(self, which: Iterable[int], *, context: int) -> Window:
         """The smallest part of the window with frames `which` and `context` frames around them.

@@ -76,7 +76,7 @@ def _deblur_into(
 ) -> Report:
     watch, clip_survey = state.watch, state.survey
     resumed = written = sink.finished_frames
-    frames = len(state.blur_ratios)
+    frames = len(state.work)
 
     def on_progress(count: int) -> None:
         nonlocal written
@@ -110,6 +110,6 @@ def _format_plan(
 ) -> str:
     """The plan of a run from frame number `first` on."""
     work, seconds = state.remaining_work(first, config)
-    frames, size = len(state.blur_ratios), state.thumbnail_motion.size
+    frames, size = len(state.work), state.thumbnail_motion.size
     line = format_plan(source.name, frames=frames, size=size, rate=source.rate, work=work, seconds=seconds)
     return "\n".join([line, *(f"  note: {note}" for note in slow_notes() if work)])

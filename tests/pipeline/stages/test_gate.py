@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -11,14 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from freezeframe.data.blur.operator import blur
-from freezeframe.data.types import Frame
+from freezeframe.data.types import Box, Frame, RegionVerdict
 from freezeframe.pipeline.config import GateConfig
 from freezeframe.pipeline.stages.gate import (
     GAMMA,
     Proposal,
+    RegionProposal,
     apply_proposal,
     blur_threshold,
     correct_mean_color,
+    extent,
     propose,
     rejection_reason,
     sanity_metrics,
@@ -238,6 +241,66 @@ def test_sustained_blur_is_what_the_share_exceeds(area_fraction, length, angle):
         # Every fourth row and column are sampled: a field that is constant over 4x4 pixels.
         field = columns.view(2, 100, 100).repeat_interleave(4, 1).repeat_interleave(4, 2)
         assert sustained_blur(field, area_fraction=area_fraction) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("covered", [0.01, 0.1, 0.5])
+def test_the_extent_of_a_part_is_that_of_the_frame(covered):
+    """Outside of the part nothing moves: it counts as pixels at rest."""
+    part = torch.linspace(1, 20, round(covered * 100_000))
+    frame = torch.cat([part, torch.zeros(100_000 - len(part))])
+    of_frame, of_part = extent(frame), extent(part, share=covered)
+    assert of_part.local_px == pytest.approx(of_frame.local_px, abs=0.01)
+    assert of_part.global_px == pytest.approx(of_frame.global_px, abs=0.01)
+
+
+def test_a_correction_of_a_box_leaves_the_rest_of_the_frame(original, truth, blur_vector):
+    box = Box(left=16, top=32, right=80, bottom=90)
+    rows, columns = box.slices(tuple(original.shape[1:]))
+    mask = torch.ones(box.height, box.width)
+    mask[:, :8] = 0
+    proposal = propose(
+        frame_of(original), original[:, rows, columns], truth[:, rows, columns],
+        blur_vector[:, rows, columns], GateConfig(), box=box, mask=mask,
+    )  # fmt: skip
+    after = apply_proposal(proposal, 1.0)[0].picture.linear()
+    expected = original.clone()
+    expected[:, rows, 24:80] = truth[:, rows, 24:80]
+    assert torch.equal(after, expected)
+
+
+def test_a_layer_beside_a_corrected_box_blends_into_both(original, truth, blur_vector):
+    """Half of the region lies in the box, and blends into its correction; the other half into the frame."""
+    box, region = (Box(left=left, top=32, right=left + 40, bottom=72) for left in (16, 36))
+    rows, columns = box.slices(tuple(original.shape[1:]))
+    layer = RegionProposal(
+        verdict=RegionVerdict(
+            track=0, box=region, mover="object", blur=5.0, direction=0.0, shutter=0.5,
+            method="layer", residual=0.1, strength=0.5,
+        ),
+        image=torch.ones(3, 40, 40),
+        weight=torch.ones(40, 40),
+    )  # fmt: skip
+    proposal = propose(
+        frame_of(original), original[:, rows, columns], truth[:, rows, columns],
+        blur_vector[:, rows, columns], GateConfig(), box=box, mask=torch.ones(40, 40),
+    )  # fmt: skip
+    after = apply_proposal(replace(proposal, regions=(layer,)), 1.0)[0].picture.linear()
+    torch.testing.assert_close(after[:, rows, 36:56], (truth[:, rows, 36:56] + 1) / 2)
+    torch.testing.assert_close(after[:, rows, 56:76], (original[:, rows, 56:76] + 1) / 2)
+
+
+def test_what_is_not_shown_is_not_judged(original, truth, blur_vector):
+    """A fault outside of the mask costs no strength."""
+    bad = truth.clone()
+    bad[:, :, 64:] = 1 - bad[:, :, 64:]
+    mask = torch.zeros(truth.shape[1:])
+    mask[:, :56] = 1
+    limits = [
+        propose(frame_of(original), original, bad, blur_vector, GateConfig(), mask=each).limit
+        for each in (None, mask)
+    ]
+    assert limits[0] < 1
+    assert limits[1] == 1
 
 
 def test_one_wrong_vector_is_not_believed(steady):
