@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from freezeframe.data.errors import UnreadableMedia
+from freezeframe.data.media.folder.confidence_maps import ConfidenceMapFolder
 from freezeframe.data.types import Frame, Sink, Source
 from freezeframe.models.imageops.tiling import Restorer
 from freezeframe.models.registry.bundled import FusionInference
 from freezeframe.models.runtime.device import find_device
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS, camera_blur, select_candidates
+from freezeframe.pipeline.stages.confidence_map import confidence_map
 from freezeframe.pipeline.stages.continuity import FADE_RADIUS
 from freezeframe.pipeline.stages.crops import CROP_PARAMS
+from freezeframe.pipeline.stages.deconvolved_regions import with_regions
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.fuse import fuse
@@ -21,7 +24,7 @@ from freezeframe.pipeline.stages.gate import Proposal, RegionProposal, moving_ma
 from freezeframe.pipeline.stages.layers import LayerCache
 from freezeframe.pipeline.stages.measure import blur_weights, measure
 from freezeframe.pipeline.stages.refine import refine
-from freezeframe.pipeline.stages.settle import StrengthSmoother
+from freezeframe.pipeline.stages.settle import SettledFrame, StrengthSmoother
 from freezeframe.pipeline.stages.shots import Window, windows
 from freezeframe.pipeline.stages.splat import SceneLog, splat
 from freezeframe.pipeline.stages.survey import Survey
@@ -62,8 +65,14 @@ class ClipState:
         return work, self.budget.estimate(work, len(remaining))
 
 
-def deblur(
-    source: Source, sink: Sink, state: ClipState, *, config: Config, on_progress: Callable[[int], None]
+def deblur(  # noqa: PLR0913  # source, outputs, state, settings, and the callback
+    source: Source,
+    sink: Sink,
+    state: ClipState,
+    *,
+    config: Config,
+    on_progress: Callable[[int], None],
+    maps: ConfidenceMapFolder | None = None,
 ) -> ShotLog:
     """Deblur every frame of `source` that needs it, and write all frames to `sink`, in order.
 
@@ -73,6 +82,7 @@ def deblur(
         state: Result of `prepare`.
         config: Settings.
         on_progress: Called with the number of frames finished since the last call.
+        maps: Receives the confidence map of each changed frame, before the sink receives the frame.
 
     Returns:
         Verdict and cost of each frame.
@@ -87,13 +97,22 @@ def deblur(
     for window in clip_windows(source, state, config=config, first=first):
         with state.watch.window() as seconds:
             proposals = propose_window(window, state, config=config, first=first)
-            gated = smoother.add(proposals, last=state.thumbnail_motion.ends_shot(window.written[-1].index))
+            settled = smoother.add(proposals, last=state.thumbnail_motion.ends_shot(window.written[-1].index))
             with state.watch.stage("write"):
-                sink.write([frame for frame, _ in gated])
+                if maps is not None:
+                    write_maps(settled, maps)
+                sink.write([each.frame for each in settled])
         state.budget.update(sum(each.image is not None for each in proposals), seconds)
-        log.add(window.shot, [verdict for _, verdict in gated], seconds)
-        on_progress(len(gated))
+        log.add(window.shot, [each.verdict for each in settled], seconds)
+        on_progress(len(settled))
     return log
+
+
+def write_maps(settled: Sequence[SettledFrame], maps: ConfidenceMapFolder) -> None:
+    """Write the confidence maps of the changed frames."""
+    for each in settled:
+        if each.verdict.action == "deblurred":
+            maps.write(each.frame.index, confidence_map(each.proposal, each.strength))
 
 
 def clip_windows(source: Source, state: ClipState, *, config: Config, first: int) -> Iterator[Window]:
@@ -185,10 +204,14 @@ def deblur_frames(
     with stage("gate"):
         still = [state.camera_is_still(frame.index) for frame in window.frames]
         return {
-            window.frames[i].index: replace(
-                propose(window.frames[i], clip.images[i], image, blur_vector, config.gate),
-                weight=weights[i],
-                mask=moving_mask(blur_vector) if still[i] else None,
+            window.frames[i].index: with_regions(
+                replace(
+                    propose(window.frames[i], clip.images[i], image, blur_vector, config.gate),
+                    weight=weights[i],
+                    mask=moving_mask(blur_vector) if still[i] else None,
+                ),
+                blur_vector,
+                shutter=motion.shutter,
             )
             for i, image, blur_vector in zip(which, refined, fused.blur_vectors, strict=True)
         }

@@ -5,7 +5,7 @@ Nothing here takes a gradient.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import cv2
 import numpy as np
@@ -44,6 +44,8 @@ class RegionProposal:
     verdict: RegionVerdict
     image: Tensor  # [3, h, w] linear RGB, of the box
     weight: Tensor  # [h, w] in [0, 1]; 0 where the frame stays as it is
+    coverage: Tensor  # [h, w] in [0, 1]: the part of the image that is the layer, not the background
+    background_is_deconvolved: bool = False  # otherwise it is the recorded one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class Proposal:
     mask: Tensor | None = None  # [H, W] in [0, 1] where the correction is applied; None: everywhere
     sanity: SanityMetrics | None = None
     reason: str = "sharp enough"  # why there is no correction, or why the limit is less than 1
+    deconvolved: tuple[RegionVerdict, ...] = ()  # what `image` changes, at full strength
     regions: tuple[RegionProposal, ...] = ()  # changes beside that of the whole frame
 
 
@@ -248,25 +251,24 @@ def max_plausible_strength(
     return low
 
 
-def apply_proposal(proposal: Proposal, strength: float, *, region_strength: float = 1.0) -> GatedFrame:
+def apply_proposal(proposal: Proposal, strength: float) -> GatedFrame:
     """The frame with its corrections, and the verdict; the decoded frame itself where nothing is corrected.
 
     Args:
         proposal: A frame and its corrections.
-        strength: Fraction of the correction of the whole frame.
-        region_strength: Fraction of those of its regions.
+        strength: Fraction of the correction of the whole frame; that of a region is in its verdict.
     """
     frame, sanity = proposal.frame, proposal.sanity
-    image = None
-    if proposal.original is not None and proposal.image is not None and strength > 0:
+    image, something_moves = None, proposal.mask is None or bool((proposal.mask > 0).any())
+    if proposal.original is not None and proposal.image is not None and strength > 0 and something_moves:
         image = torch.lerp(
             proposal.original, proposal.image, strength * (1 if proposal.mask is None else proposal.mask)
         )
         frame = _with_image(frame, image, proposal.mask)
     for region in proposal.regions:
-        frame = _apply_region(frame, image, region, region_strength * region.verdict.strength)
+        frame = _apply_region(frame, image, region)
     regions = [region.verdict for region in proposal.regions]
-    changed = [each for each in regions if each.strength * region_strength > 0]
+    changed = [each for each in regions if each.strength > 0]
     action: Action = "deblurred" if image is not None or changed else "passthrough"
     if action == "passthrough" and sanity and proposal.limit <= 0:
         action = "fallback"
@@ -285,8 +287,13 @@ def apply_proposal(proposal: Proposal, strength: float, *, region_strength: floa
         blur=max([proposal.blur, *(each.blur for each in changed)]),
         strength=strength if image is not None else max((each.strength for each in changed), default=0.0),
         metrics=asdict(sanity) if sanity else {},
-        regions=tuple(regions),
+        regions=(*(with_strength(each, strength) for each in proposal.deconvolved), *regions),
     )
+
+
+def with_strength(verdict: RegionVerdict, strength: float) -> RegionVerdict:
+    """The verdict on a region of which `strength` is applied: with 0, the region shows the input."""
+    return replace(verdict, strength=strength, method=verdict.method if strength > 0 else "input")
 
 
 def _with_image(frame: Frame, image: Tensor, mask: Tensor | None) -> Frame:
@@ -297,14 +304,17 @@ def _with_image(frame: Frame, image: Tensor, mask: Tensor | None) -> Frame:
     return frame.with_box(Box(left=0, top=0, right=width, bottom=height), image, mask > 0)
 
 
-def _apply_region(frame: Frame, image: Tensor | None, region: RegionProposal, strength: float) -> Frame:
-    """Blend a region into a frame; `image` is the frame's corrected image, [3, H, W], or None."""
-    box, weight = region.verdict.box, strength * region.weight
+def _apply_region(frame: Frame, image: Tensor | None, region: RegionProposal) -> Frame:
+    """Blend a region into a frame, and into the frame's corrected image, [3, H, W], if there is one."""
+    box, weight = region.verdict.box, region.verdict.strength * region.weight
     if not bool((weight > 0).any()):
         return frame
     rows, columns = box.slices(frame.picture.size)
     base = frame.picture.linear_in(box) if image is None else image[:, rows, columns]
-    return frame.with_box(box, torch.lerp(base, region.image, weight), weight > 0)
+    blended = torch.lerp(base, region.image, weight)
+    if image is not None:
+        image[:, rows, columns] = blended  # another region may overlap
+    return frame.with_box(box, blended, weight > 0)
 
 
 def _gamma_encode(image: Tensor) -> Tensor:

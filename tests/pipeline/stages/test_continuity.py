@@ -69,15 +69,15 @@ def proposals(limits: list[float]) -> list[Proposal]:
 @given(limits=fractions, parts=st.lists(st.integers(1, 5), min_size=30, max_size=30))
 def test_what_is_settled_in_parts_is_what_is_settled_at_once(limits: list[float], parts: list[int]) -> None:
     """Every frame is returned once, in order, with the strength of the envelope of the whole shot."""
-    smoother, rest, gated = StrengthSmoother(first=0, strength=0.5), proposals(limits), []
+    smoother, rest, settled = StrengthSmoother(first=0, strength=0.5), proposals(limits), []
     for size in parts:
         part, rest = rest[:size], rest[size:]
-        gated += smoother.add(part, last=not rest)
+        settled += smoother.add(part, last=not rest)
         if not rest:
             break
-    assert [verdict.index for _, verdict in gated] == list(range(len(limits)))
+    assert [each.verdict.index for each in settled] == list(range(len(limits)))
     expected = [0.5 * limit for limit in erode(limits)]
-    assert [verdict.strength for _, verdict in gated] == pytest.approx(expected, abs=1e-9)
+    assert [each.verdict.strength for each in settled] == pytest.approx(expected, abs=1e-9)
 
 
 @given(limits=fractions, first=st.integers(0, 30))
@@ -85,12 +85,12 @@ def test_a_run_that_goes_on_gives_the_rest_the_same_shares(limits: list[float], 
     whole = StrengthSmoother(first=0, strength=1.0).add(proposals(limits), last=True)
     again = StrengthSmoother(first=first, strength=1.0)
     read = proposals(limits)[max(0, first - FADE_RADIUS) :]
-    assert [verdict.strength for _, verdict in again.add(read, last=True)] == pytest.approx(
-        [verdict.strength for _, verdict in whole[first:]]
+    assert [each.verdict.strength for each in again.add(read, last=True)] == pytest.approx(
+        [each.verdict.strength for each in whole[first:]]
     )
 
 
 def test_shots_do_not_hear_each_other() -> None:
     smoother = StrengthSmoother(first=0, strength=1.0)
     smoother.add(proposals([0.0, 0.0]), last=True)
-    assert [verdict.strength for _, verdict in smoother.add(proposals([1.0, 1.0]), last=True)] == [1.0, 1.0]
+    assert [each.verdict.strength for each in smoother.add(proposals([1.0, 1.0]), last=True)] == [1.0, 1.0]
