@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from freezeframe.data.types import Frame
 from freezeframe.pipeline.stages.continuity import FADE_RADIUS, MAX_SLOPE, dilate, dilate_mask, erode
 from freezeframe.pipeline.stages.gate import Proposal
 from freezeframe.pipeline.stages.settle import StrengthSmoother
+
+from .regions import proposal, region
 
 fractions = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
@@ -94,3 +97,51 @@ def test_shots_do_not_hear_each_other() -> None:
     smoother = StrengthSmoother(first=0, strength=1.0)
     smoother.add(proposals([0.0, 0.0]), last=True)
     assert [each.verdict.strength for each in smoother.add(proposals([1.0, 1.0]), last=True)] == [1.0, 1.0]
+
+
+def moving(strengths_of_tracks: list[tuple[float, float]], **changes: float) -> list[Proposal]:
+    """Frames with two movers, as strongly explained as their layers say."""
+    return [
+        replace(
+            proposal(*(region(track=track, strength=each) for track, each in enumerate(strengths)), index=i),
+            **changes,
+        )
+        for i, strengths in enumerate(strengths_of_tracks)
+    ]
+
+
+def applied(smoother: StrengthSmoother, frames: list[Proposal]) -> list[list[float]]:
+    """The strengths of the tracks, as listed, by frame."""
+    settled = smoother.add(frames, last=True)
+    return [[each.strength for each in frame.verdict.regions] for frame in settled]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=12))
+def test_the_strength_of_a_mover_changes_slowly(strengths: list[tuple[float, float]]) -> None:
+    """Each track has the envelope of its own strengths, whatever the others and the frame do."""
+    found = applied(StrengthSmoother(first=0, strength=1.0), moving(strengths, limit=0.0))
+    for track in (0, 1):
+        expected = erode([each[track] for each in strengths])
+        assert [each[track] for each in found] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_listed_strength_is_the_applied_one() -> None:
+    """The option of the user counts, and a region of which nothing is applied shows the input."""
+    for strength in (0.0, 0.5):
+        (frame,) = StrengthSmoother(first=0, strength=strength).add(moving([(1.0, 0.0)]), last=True)
+        first, second = frame.verdict.regions
+        assert (first.strength, second.strength) == (strength, 0.0)
+        assert (first.method, second.method) == ("layer" if strength else "input", "input")
+        recorded = frame.proposal.frame.picture.linear()
+        expected = recorded.clone()
+        rows, columns = first.box.slices((recorded.shape[1], recorded.shape[2]))
+        layer = frame.proposal.regions[0]
+        expected[:, rows, columns] = expected[:, rows, columns].lerp(layer.image, strength * layer.weight)
+        torch.testing.assert_close(frame.frame.picture.linear(), expected)
+
+
+def test_a_mover_that_comes_or_goes_does_not_fade() -> None:
+    frames = moving([(1.0, 1.0)] * 4)
+    frames[1] = replace(frames[1], regions=frames[1].regions[:1])  # the second track has no layer here
+    assert applied(StrengthSmoother(first=0, strength=1.0), frames) == [[1, 1], [1], [1, 1], [1, 1]]
