@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from freezeframe.data.metrics.temporal import sharpness_flicker, smoothed_gradient
 from freezeframe.data.srgb import SrgbImage, linear_to_srgb
 
 from .runs import Run
@@ -41,6 +43,7 @@ class ClipScore:
     name: str
     frames: tuple[FrameScore, ...]
     seconds: float
+    flicker: tuple[float, float, float]  # nepers, of the sharpness inside: input, output and truth
 
     @property
     def gain(self) -> float:
@@ -63,7 +66,24 @@ def score_clip(clip: MoverClip, run: Run) -> ClipScore:
     masks = [mask.numpy() for mask in clip.masks]
     frames = zip(truths, masks, run.before, run.after, strict=True)
     return ClipScore(
-        name=clip.name, frames=tuple(score_frame(*frame) for frame in frames), seconds=run.seconds
+        name=clip.name,
+        frames=tuple(score_frame(*frame) for frame in frames),
+        seconds=run.seconds,
+        flicker=(flicker_in(run.before, masks), flicker_in(run.after, masks), flicker_in(truths, masks)),
+    )
+
+
+def flicker_in(images: Sequence[SrgbImage], masks: Sequence[Mask]) -> float:
+    """`sharpness_flicker` of consecutive frames inside their masks, nepers.
+
+    Masks and content change too: compare it with that of the truth.
+    """
+    lumas = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint8) for image in images]
+    return sharpness_flicker(
+        [
+            smoothed_gradient(luma, mask) if mask.sum() >= MIN_PIXELS else math.nan
+            for luma, mask in zip(lumas, masks, strict=True)
+        ]
     )
 
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from freezeframe.data.types import Frame, Verdict
+from freezeframe.data.types import Frame, RegionVerdict, Verdict
 
-from .continuity import FADE_RADIUS, erode
+from .continuity import FADE_RADIUS, dilate, erode
 from .gate import Proposal, apply_proposal, with_strength
 
-Limits = Mapping[int | None, float]  # largest strength of each track of a frame; None: of the whole frame
+Strengths = Mapping[int | None, float]  # of the tracks of a frame
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What is decided about one frame before its neighbours are looked at. Holds no pixels."""
+
+    limit: float  # largest strength of the correction of the whole frame
+    regions: tuple[RegionVerdict, ...]
+
+    @classmethod
+    def of(cls, proposal: Proposal) -> Decisions:
+        return cls(proposal.limit, tuple(each.verdict for each in proposal.regions))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +39,15 @@ class SettledFrame:
 class StrengthSmoother:
     """Delays the proposals of a shot by `FADE_RADIUS` frames and limits the change of their strengths.
 
-    The strength of each tracked mover has an envelope of its own, as that of the whole frame has: a mover
-    whose layer explains every other frame would flicker.
+    The strength of each tracked mover changes as slowly as that of the whole frame: a mover whose layer
+    explains every other frame would flicker.
     """
 
     def __init__(self, *, first: int, strength: float) -> None:
         """Frames before number `first` affect the envelopes only: an earlier run wrote them."""
         self._first, self._strength = first, strength
         self._pending: deque[Proposal] = deque()
-        self._past_limits: list[Limits] = []  # of up to FADE_RADIUS frames before the pending ones
+        self._past: list[Decisions] = []  # of up to FADE_RADIUS frames before the pending ones
 
     def add(self, proposals: Iterable[Proposal], *, last: bool) -> list[SettledFrame]:
         """Add proposals of consecutive frames and return all frames whose strengths are final.
@@ -45,37 +57,41 @@ class StrengthSmoother:
             last: Whether the shot ends with them.
         """
         self._pending.extend(proposals)
-        limits = [*self._past_limits, *map(limits_of, self._pending)]
-        max_strengths = envelopes(limits)[len(self._past_limits) :]
+        seen = [*self._past, *map(Decisions.of, self._pending)]
+        limits = erode([each.limit for each in seen])[len(self._past) :]
+        strengths = track_strengths([each.regions for each in seen])[len(self._past) :]
         ready = len(self._pending) if last else max(0, len(self._pending) - FADE_RADIUS)
-        ready_proposals = [(self._pending.popleft(), max_strength) for max_strength in max_strengths[:ready]]
-        self._past_limits = [] if last else limits[: len(self._past_limits) + ready][-FADE_RADIUS:]
-        return [
-            self._apply(each, max_strength)
-            for each, max_strength in ready_proposals
-            if each.frame.index >= self._first
-        ]
+        final = [(self._pending.popleft(), limits[i], strengths[i]) for i in range(ready)]
+        self._past = [] if last else seen[: len(self._past) + ready][-FADE_RADIUS:]
+        return [self._apply(*each) for each in final if each[0].frame.index >= self._first]
 
-    def _apply(self, proposal: Proposal, max_strengths: Limits) -> SettledFrame:
+    def _apply(self, proposal: Proposal, limit: float, strengths: Strengths) -> SettledFrame:
         regions = [
-            replace(
-                each, verdict=with_strength(each.verdict, max_strengths[each.verdict.track] * self._strength)
-            )
+            replace(each, verdict=with_strength(each.verdict, strengths[each.verdict.track] * self._strength))
             for each in proposal.regions
         ]
-        strength = min(proposal.weight, max_strengths[None]) * self._strength
+        strength = min(proposal.weight, limit) * self._strength
         final = replace(proposal, regions=tuple(regions))
         frame, verdict = apply_proposal(final, strength)
         return SettledFrame(frame=frame, verdict=verdict, proposal=final, strength=strength)
 
 
-def limits_of(proposal: Proposal) -> Limits:
-    """Largest strengths of the corrections of one frame."""
-    return {None: proposal.limit} | {each.verdict.track: each.verdict.strength for each in proposal.regions}
+def track_strengths(frames: Sequence[Sequence[RegionVerdict]]) -> list[Strengths]:
+    """Strengths of each track of consecutive frames: the mean of its two envelopes over time.
+
+    Where one layer of many explains little, the mean takes a part of its strength from its neighbours and
+    gives them a part of its weakness. A frame that lacks a track does not limit it.
+    """
+    own = [{each.track: each.strength for each in regions} for regions in frames]
+    tracks = {track for strengths in own for track in strengths}
+    low = {track: erode([strengths.get(track, 1.0) for strengths in own]) for track in tracks}
+    high = {track: dilate([strengths.get(track, 0.0) for strengths in own]) for track in tracks}
+    return [
+        {each.track: _raise(each, (low[each.track][i] + high[each.track][i]) / 2) for each in regions}
+        for i, regions in enumerate(frames)
+    ]
 
 
-def envelopes(limits: list[Limits]) -> list[Limits]:
-    """`erode` for each track of consecutive frames. A frame that lacks a track does not limit it."""
-    tracks = {track for each in limits for track in each}
-    eroded = {track: erode([each.get(track, 1.0) for each in limits]) for track in tracks}
-    return [{track: eroded[track][i] for track in each} for i, each in enumerate(limits)]
+def _raise(verdict: RegionVerdict, strength: float) -> float:
+    """`strength`, of which a layer gets no more by its neighbours than the share that it explains."""
+    return min(strength, max(verdict.strength, 1 - verdict.residual))

@@ -119,11 +119,24 @@ def applied(smoother: StrengthSmoother, frames: list[Proposal]) -> list[list[flo
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=12))
 def test_the_strength_of_a_mover_changes_slowly(strengths: list[tuple[float, float]]) -> None:
-    """Each track has the envelope of its own strengths, whatever the others and the frame do."""
+    """Each track has the mean of the envelopes of its own strengths, whatever others and the frame do."""
     found = applied(StrengthSmoother(first=0, strength=1.0), moving(strengths, limit=0.0))
     for track in (0, 1):
-        expected = erode([each[track] for each in strengths])
-        assert [each[track] for each in found] == pytest.approx(expected, abs=1e-9)
+        own, smooth = [each[track] for each in strengths], [each[track] for each in found]
+        assert all(abs(a - b) <= MAX_SLOPE + 1e-9 for a, b in pairwise(smooth))
+        middle = [(low + high) / 2 for low, high in zip(erode(own), dilate(own), strict=True)]
+        assert smooth == pytest.approx(middle, abs=1e-9)
+
+
+@pytest.mark.parametrize(("residual", "shown"), [(0.3, 1 / 3), (0.8, 0.2), (1.0, 0.0), (3.0, 0.0)])
+def test_a_layer_gets_no_more_from_its_neighbours_than_it_explains(residual: float, shown: float) -> None:
+    """One that explains no more than the background alone is not shown at all."""
+    frames = moving([(1.0, 1.0), (1.0, 1.0), (0.0, 1.0), (1.0, 1.0), (1.0, 1.0)])
+    first, second = frames[2].regions
+    bad = replace(first, verdict=replace(first.verdict, residual=residual))
+    frames[2] = replace(frames[2], regions=(bad, second))
+    found = applied(StrengthSmoother(first=0, strength=1.0), frames)
+    assert found[2] == pytest.approx([shown, 1.0])
 
 
 def test_the_listed_strength_is_the_applied_one() -> None:
