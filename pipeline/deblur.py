@@ -11,11 +11,11 @@ from freezeframe.data.types import Frame, Sink, Source
 from freezeframe.models.imageops.tiling import Restorer
 from freezeframe.models.registry.bundled import FusionInference
 from freezeframe.models.runtime.device import find_device
+from freezeframe.pipeline.stages.blurred_parts import with_regions
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS, camera_blur, select_candidates
 from freezeframe.pipeline.stages.confidence_map import confidence_map
 from freezeframe.pipeline.stages.continuity import FADE_RADIUS
 from freezeframe.pipeline.stages.crops import CROP_PARAMS
-from freezeframe.pipeline.stages.deconvolved_regions import with_regions
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.fuse import fuse

@@ -8,23 +8,14 @@ import pytest
 import torch
 
 from freezeframe.data.types import Box
-from freezeframe.pipeline.stages.deconvolved_regions import deconvolved_regions
-
-SHUTTER, RESIDUAL = 0.5, 0.3
-
-
-def regions_of(vectors, mask=None):
-    return deconvolved_regions(vectors, mask, shutter=SHUTTER, residual=RESIDUAL)
+from freezeframe.pipeline.stages.blurred_parts import blurred_parts as parts_of
 
 
 @pytest.mark.parametrize("vector", [(8.0, 3.0), (-8.0, -3.0), (0.0, 5.0)])
 def test_a_pan_is_one_region_as_large_as_the_frame(vector, steady):
-    (region,) = regions_of(steady(vector))
+    (region,) = parts_of(steady(vector), None)
     assert region.box == Box(left=0, top=0, right=128, bottom=96)
-    assert (region.track, region.mover, region.method, region.strength) == (
-        None, "camera", "deconvolution", 1.0
-    )  # fmt: skip
-    assert (region.shutter, region.residual) == (SHUTTER, RESIDUAL)
+    assert region.mover == "camera"
     assert region.blur == pytest.approx(math.hypot(*vector))
     # Blur has no sign: the direction is one modulo half a turn.
     assert math.cos(2 * (region.direction - math.atan2(vector[1], vector[0]))) == pytest.approx(1)
@@ -34,7 +25,7 @@ def test_the_two_sides_of_a_turn_do_not_cancel(steady):
     """A camera that rolls moves the top of the picture to one side and its bottom to the other."""
     vectors = steady((6.0, 0.0))
     vectors[:, 48:] *= -1
-    (region,) = regions_of(vectors)
+    (region,) = parts_of(vectors, None)
     assert (region.blur, region.direction) == pytest.approx((6.0, 0.0))
 
 
@@ -42,7 +33,7 @@ def test_long_blur_has_the_say_in_the_direction(steady):
     """Half a pixel of noise in most of the frame does not turn the blur of a third of it."""
     vectors = steady((0.0, 0.5))
     vectors[:, :, :40] = torch.tensor([6.0, 6.0]).view(2, 1, 1)
-    (region,) = regions_of(vectors)
+    (region,) = parts_of(vectors, None)
     assert region.direction == pytest.approx(math.pi / 4, abs=1e-3)
 
 
@@ -54,7 +45,7 @@ def test_connected_parts_of_what_moves_are_regions(steady):
     ):
         vectors[:, rows, columns] = torch.tensor(vector).view(2, 1, 1)
         mask[rows, columns] = 0.5
-    first, second = regions_of(vectors, mask)
+    first, second = parts_of(vectors, mask)
     assert first.box == Box(left=5, top=10, right=45, bottom=30)
     assert second.box == Box(left=80, top=60, right=120, bottom=90)
     assert {first.mover, second.mover} == {"object"}
@@ -63,4 +54,4 @@ def test_connected_parts_of_what_moves_are_regions(steady):
 
 
 def test_where_nothing_moves_there_is_no_region(steady):
-    assert regions_of(steady((0.0, 0.0)), torch.zeros(96, 128)) == ()
+    assert parts_of(steady((0.0, 0.0)), torch.zeros(96, 128)) == ()
