@@ -43,7 +43,7 @@ class ClipScore:
     name: str
     frames: tuple[FrameScore, ...]
     seconds: float
-    flicker: tuple[float, float, float]  # nepers, of the sharpness inside: input, output and truth
+    flicker: tuple[float, float]  # nepers, inside, before and after
 
     @property
     def gain(self) -> float:
@@ -69,22 +69,28 @@ def score_clip(clip: MoverClip, run: Run) -> ClipScore:
         name=clip.name,
         frames=tuple(score_frame(*frame) for frame in frames),
         seconds=run.seconds,
-        flicker=(flicker_in(run.before, masks), flicker_in(run.after, masks), flicker_in(truths, masks)),
+        flicker=(flicker_in(run.before, truths, masks), flicker_in(run.after, truths, masks)),
     )
 
 
-def flicker_in(images: Sequence[SrgbImage], masks: Sequence[Mask]) -> float:
+def flicker_in(images: Sequence[SrgbImage], truths: Sequence[SrgbImage], masks: Sequence[Mask]) -> float:
     """`sharpness_flicker` of consecutive frames inside their masks, nepers.
 
-    Masks and content change too: compare it with that of the truth.
+    The sharpness is that of a frame over that of its truth: objects turn and masks change their size.
     """
-    lumas = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint8) for image in images]
     return sharpness_flicker(
         [
-            smoothed_gradient(luma, mask) if mask.sum() >= MIN_PIXELS else math.nan
-            for luma, mask in zip(lumas, masks, strict=True)
+            sharpness_in(image, mask) / sharpness_in(truth, mask)
+            for image, truth, mask in zip(images, truths, masks, strict=True)
         ]
     )
+
+
+def sharpness_in(image: SrgbImage, region: Mask) -> float:
+    """`smoothed_gradient` of the luma in `region`."""
+    if region.sum() < MIN_PIXELS:
+        return math.nan
+    return smoothed_gradient(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint8), region)
 
 
 def score_frame(truth: SrgbImage, mask: Mask, before: SrgbImage, after: SrgbImage) -> FrameScore:

@@ -22,7 +22,8 @@ from freezeframe.pipeline.tasks.probe.regions import part_runs
 from freezeframe.pipeline.tasks.probe.result import direction
 from freezeframe.pipeline.tasks.probe.run import probe
 from freezeframe.pipeline.tasks.video import deblur_video
-from tests.pipeline.support.test_reference import validate
+
+from ...support.test_reference import validate
 
 SHUTTER = 0.5
 
