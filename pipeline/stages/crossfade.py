@@ -10,11 +10,10 @@ from dataclasses import replace
 from functools import reduce
 
 import torch
-from torch import Tensor
 
 from freezeframe.data.types import Box
 
-from .gate import RegionProposal, with_strength
+from .gate import RegionProposal
 
 Candidate = tuple[range, RegionProposal]  # the frames that a chunk shows, and its proposal for one frame
 
@@ -30,14 +29,12 @@ def crossfade(candidates: Sequence[Candidate], index: int, overlap: int) -> Regi
         index: Number of the frame.
         overlap: Frames beside a chunk that are fitted too.
     """
-    weights = [ramp(shown, index, overlap) * proposal.verdict.strength for shown, proposal in candidates]
     _, main = max(candidates, key=lambda candidate: ramp(candidate[0], index, overlap))
-    total = sum(weights)
-    if len(candidates) == 1 or not total:
-        return main
-    return _mean(
-        [(weight / total, proposal) for weight, (_, proposal) in zip(weights, candidates, strict=True)]
-    )
+    weighted = [
+        (ramp(shown, index, overlap) * proposal.verdict.strength, proposal) for shown, proposal in candidates
+    ]
+    explained = [(weight, proposal) for weight, proposal in weighted if weight > 0]
+    return _mean(explained) if explained and len(candidates) > 1 else main
 
 
 def ramp(shown: range, index: int, overlap: int) -> float:
@@ -47,27 +44,24 @@ def ramp(shown: range, index: int, overlap: int) -> float:
 
 
 def _mean(weighted: Sequence[tuple[float, RegionProposal]]) -> RegionProposal:
-    """Weighted mean of proposals; the weights sum to 1."""
+    """Mean of proposals, each with a weight above 0."""
+    total = sum(weight for weight, _ in weighted)
     _, heaviest = max(weighted, key=lambda pair: pair[0])
     box = reduce(Box.union, (proposal.verdict.box for _, proposal in weighted))
-    strength = sum(weight * each.verdict.strength for weight, each in weighted)
-    parts = torch.zeros(5, box.height, box.width)  # light, coverage, weight: of what changes the frame
+    parts = torch.zeros(5, box.height, box.width)  # light, coverage and 1 of each layer, as much as it shows
     for weight, each in weighted:
         rows, columns = each.verdict.box.shift(-box.left, -box.top).slices((box.height, box.width))
-        applied = (weight * each.verdict.strength * each.weight).cpu()
-        layers = torch.cat([each.image.cpu(), each.coverage[None].cpu(), torch.ones(1, *applied.shape)])
-        parts[:, rows, columns] += layers * applied
-    applied = parts[4]
-    mean = torch.where(applied > 0, parts[:4] / applied.clamp_min(1e-12), parts[:4])
-    verdict = replace(
-        with_strength(heaviest.verdict, strength),
-        box=box,
-        residual=sum(weight * each.verdict.residual for weight, each in weighted),
-    )
+        applied = (weight / total * each.verdict.strength * each.weight).cpu()
+        layer = torch.cat([each.image.cpu(), each.coverage[None].cpu(), torch.ones(1, *applied.shape)])
+        parts[:, rows, columns] += layer * applied
+    mean = parts[:4] / parts[4].clamp_min(1e-12)
+    strength = sum(weight * each.verdict.strength for weight, each in weighted) / total
+    residual = sum(weight * each.verdict.residual for weight, each in weighted) / total
+    verdict = replace(heaviest.verdict, box=box, strength=strength, residual=residual)
     return replace(
-        heaviest, verdict=verdict, image=mean[:3], coverage=mean[3], weight=_unit(applied / strength)
+        heaviest,
+        verdict=verdict,
+        image=mean[:3],
+        coverage=mean[3],
+        weight=(parts[4] / strength).clamp(0, 1),  # rounding exceeds 1
     )
-
-
-def _unit(weight: Tensor) -> Tensor:
-    return weight.clamp(0, 1)  # rounding

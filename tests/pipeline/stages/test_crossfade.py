@@ -40,6 +40,13 @@ def test_the_frame_is_the_mean_of_what_it_would_show_by_each_layer(index, share,
     assert faded.verdict.residual == pytest.approx(0.1 * share + 0.2 * (1 - share))
 
 
+def test_full_strength_stays_full():
+    """Exactly: what layers correct in full is not deconvolved. A short chunk has three layers on a frame."""
+    chunks = range(5), range(5, 6), range(6, 12)
+    faded = crossfade([(chunk, region(seed=k)) for k, chunk in enumerate(chunks)], 5, OVERLAP)
+    assert faded.verdict.strength == 1
+
+
 def test_inside_of_a_chunk_its_layer_is_shown_as_it_is():
     only = region()
     assert crossfade([(BEFORE, only)], 3, OVERLAP) is only
