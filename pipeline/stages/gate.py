@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.blur.operator import blur, row_subset, support_mask
-from freezeframe.data.types import Action, Box, Frame, RegionVerdict, Verdict
+from freezeframe.data.types import Action, Box, Frame, Method, RegionVerdict, Verdict
 from freezeframe.pipeline.config import GateConfig
 
 GatedFrame = tuple[Frame, Verdict]
@@ -287,13 +287,16 @@ def apply_proposal(proposal: Proposal, strength: float) -> GatedFrame:
         blur=max([proposal.blur, *(each.blur for each in changed)]),
         strength=strength if image is not None else max((each.strength for each in changed), default=0.0),
         metrics=asdict(sanity) if sanity else {},
-        regions=(*(with_strength(each, strength) for each in proposal.deconvolved), *regions),
+        regions=(
+            *(with_strength(each, strength, "deconvolution") for each in proposal.deconvolved),
+            *regions,
+        ),
     )
 
 
-def with_strength(verdict: RegionVerdict, strength: float) -> RegionVerdict:
-    """The verdict on a region of which `strength` is applied: with 0, the region shows the input."""
-    return replace(verdict, strength=strength, method=verdict.method if strength > 0 else "input")
+def with_strength(verdict: RegionVerdict, strength: float, method: Method) -> RegionVerdict:
+    """The verdict on a region of which `strength` is applied by `method`: with 0, it shows the input."""
+    return replace(verdict, strength=strength, method=method if strength > 0 else "input")
 
 
 def _with_image(frame: Frame, image: Tensor, mask: Tensor | None) -> Frame:

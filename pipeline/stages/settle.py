@@ -11,6 +11,8 @@ from freezeframe.data.types import Frame, RegionVerdict, Verdict
 from .continuity import FADE_RADIUS, dilate, erode
 from .gate import Proposal, apply_proposal, with_strength
 
+UNEXPLAINED = 0.5  # residual from which a layer is not shown, whatever its neighbours explain
+
 Strengths = Mapping[int | None, float]  # of the tracks of a frame
 
 
@@ -67,7 +69,10 @@ class StrengthSmoother:
 
     def _apply(self, proposal: Proposal, limit: float, strengths: Strengths) -> SettledFrame:
         regions = [
-            replace(each, verdict=with_strength(each.verdict, strengths[each.verdict.track] * self._strength))
+            replace(
+                each,
+                verdict=with_strength(each.verdict, self._strength * strengths[each.verdict.track], "layer"),
+            )
             for each in proposal.regions
         ]
         strength = min(proposal.weight, limit) * self._strength
@@ -93,5 +98,5 @@ def track_strengths(frames: Sequence[Sequence[RegionVerdict]]) -> list[Strengths
 
 
 def _raise(verdict: RegionVerdict, strength: float) -> float:
-    """`strength`, of which a layer gets no more by its neighbours than the share that it explains."""
-    return min(strength, max(verdict.strength, 1 - verdict.residual))
+    """`strength`, which the neighbours raise the less, the less the layer itself explains."""
+    return min(strength, max(verdict.strength, 1 - verdict.residual / UNEXPLAINED))
