@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 Action = Literal["deblurred", "passthrough", "fallback"]  # result of the quality gate for one frame
-Method = Literal["input", "layer"]  # what a region shows: the recorded pixels, or a fitted layer
+# What a region shows: the recorded pixels, those of a deconvolution along the flow, or a fitted layer.
+Method = Literal["input", "deconvolution", "layer"]
+Mover = Literal["camera", "object"]  # what moves in a region
 Cause = Literal["none", "camera", "object", "defocus"]  # dominant cause of the blur in one frame
 
 
@@ -235,16 +237,20 @@ class Motion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionVerdict:
-    """Decision about one region of a frame: a mover that is blurred by its own motion."""
+    """Decision about one region of a frame: what was changed, where, how strongly, and how well it explains.
 
-    track: int  # number of the mover within the clip
-    box: Box  # pixels of the frame that may have changed
-    mover: Literal["object"]  # what moves
-    blur: float  # pixels; path of the centre during the exposure
-    direction: float  # radians; of the motion in the frame, 0 to the right, positive downwards
-    shutter: float  # exposure time over frame interval, as fitted
+    Behind a moving camera the region is the whole frame. Where a still camera sees motion, it is a connected
+    part of what moves. A small fast mover is a region of its own, over those.
+    """
+
+    track: int | None  # number of the mover within the clip; null in a region that is no tracked mover
+    box: Box  # pixels of the coded frame that may have changed
+    mover: Mover  # what moves
+    blur: float  # pixels; path during the exposure: of a tracked mover's centre, else exceeded in 2 %
+    direction: float  # radians; 0 to the right, positive downwards; modulo half a turn without a track
+    shutter: float  # exposure time over frame interval; of a layer as fitted
     method: Method  # explanation that is shown
-    residual: float  # error of the re-blurred mover over that of the background without it
+    residual: float  # error of the re-blurred result; over the error of the background (layer), of the input
     strength: float  # applied fraction of the correction, [0, 1]
 
 

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from freezeframe.data.errors import UnreadableMedia
+from freezeframe.data.media.folder.confidence_maps import ConfidenceMapFolder
 from freezeframe.data.types import Frame, Sink, Source
 from freezeframe.models.imageops.tiling import Restorer
 from freezeframe.models.registry.bundled import FusionInference
 from freezeframe.models.runtime.device import find_device
+from freezeframe.pipeline.stages.blurred_parts import with_regions
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS, camera_blur, select_candidates
+from freezeframe.pipeline.stages.confidence_map import confidence_map
 from freezeframe.pipeline.stages.continuity import FADE_RADIUS
 from freezeframe.pipeline.stages.crops import CROP_PARAMS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
@@ -23,7 +26,7 @@ from freezeframe.pipeline.stages.layers import LayerCache
 from freezeframe.pipeline.stages.measure import blur_weights, measure
 from freezeframe.pipeline.stages.moving_area import MovingArea, find_changes, find_moving_area, limit_layers
 from freezeframe.pipeline.stages.refine import refine
-from freezeframe.pipeline.stages.settle import StrengthSmoother
+from freezeframe.pipeline.stages.settle import SettledFrame, StrengthSmoother
 from freezeframe.pipeline.stages.shots import Window, windows
 from freezeframe.pipeline.stages.splat import SceneLog, splat
 from freezeframe.pipeline.stages.survey import Survey
@@ -66,8 +69,14 @@ class ClipState:
         return count, self.budget.estimate(remaining, ramp_start=ramp_start)
 
 
-def deblur(
-    source: Source, sink: Sink, state: ClipState, *, config: Config, on_progress: Callable[[int], None]
+def deblur(  # noqa: PLR0913  # source, outputs, state, settings, and the callback
+    source: Source,
+    sink: Sink,
+    state: ClipState,
+    *,
+    config: Config,
+    on_progress: Callable[[int], None],
+    maps: ConfidenceMapFolder | None = None,
 ) -> ShotLog:
     """Deblur every frame of `source` that needs it, and write all frames to `sink`, in order.
 
@@ -77,6 +86,7 @@ def deblur(
         state: Result of `prepare`.
         config: Settings.
         on_progress: Called with the number of frames finished since the last call.
+        maps: Receives the confidence map of each changed frame, before the sink receives the frame.
 
     Returns:
         Verdict and cost of each frame.
@@ -91,14 +101,23 @@ def deblur(
     for window in clip_windows(source, state, config=config, first=first):
         with state.watch.window() as seconds:
             proposals = propose_window(window, state, config=config, first=first)
-            gated = smoother.add(proposals, last=state.thumbnail_motion.ends_shot(window.written[-1].index))
+            settled = smoother.add(proposals, last=state.thumbnail_motion.ends_shot(window.written[-1].index))
             with state.watch.stage("write"):
-                sink.write([frame for frame, _ in gated])
+                if maps is not None:
+                    write_maps(settled, maps)
+                sink.write([each.frame for each in settled])
         state.proposed = window.written[-1].index + 1
         state.budget.update([state.work[frame.index] for frame in window.written], seconds)
-        log.add(window.shot, [verdict for _, verdict in gated], seconds)
-        on_progress(len(gated))
+        log.add(window.shot, [each.verdict for each in settled], seconds)
+        on_progress(len(settled))
     return log
+
+
+def write_maps(settled: Sequence[SettledFrame], maps: ConfidenceMapFolder) -> None:
+    """Write the confidence maps of the changed frames."""
+    for each in settled:
+        if each.verdict.action == "deblurred":
+            maps.write(each.frame.index, confidence_map(each.proposal, each.strength))
 
 
 def clip_windows(source: Source, state: ClipState, *, config: Config, first: int) -> Iterator[Window]:
@@ -210,6 +229,7 @@ def deblur_frames(  # noqa: PLR0913  # a window, and what to do with it
             proposal = propose(
                 frame, clip.images[i], image, blur_vector, config.gate, box=area.box, mask=mask
             )
+            proposal = with_regions(proposal, blur_vector, shutter=motion.shutter)
             proposals[frame.index] = replace(proposal, weight=weights[i])
         return proposals
 

@@ -21,7 +21,8 @@ from .strips import save_strips
 
 HEADER = (
     *("case", "codec", "clips", "input inside, dB", "gain inside, dB", "worst clip", "worst frame"),
-    *("gain outside, dB", "chroma error before", "after", "detected frames", "pixels changed outside"),
+    *("gain outside, dB", "chroma error before", "after"),
+    *("flicker inside before", "after", "detected frames", "pixels changed outside"),
     "s/frame",
 )
 
@@ -66,6 +67,7 @@ def table_row(case: str, codec: Codec, clips: Sequence[ClipScore]) -> tuple[str,
         _number(mean([f.outside[1] - f.outside[0] for f in frames]), "+.2f"),
         _number(mean([f.chroma[0] for f in frames])),
         _number(mean([f.chroma[1] for f in frames])),
+        *(_number(mean([clip.flicker[k] for clip in clips]), ".3f") for k in range(2)),
         f"{detected}/{len(frames)}",
         str(sum(frame.changed_outside for frame in frames)),
         _number(sum(clip.seconds for clip in clips) / len(frames)),

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from freezeframe.data.metrics.temporal import sharpness_flicker, smoothed_gradient
 from freezeframe.data.srgb import SrgbImage, linear_to_srgb
 
 from .runs import Run
@@ -41,6 +43,7 @@ class ClipScore:
     name: str
     frames: tuple[FrameScore, ...]
     seconds: float
+    flicker: tuple[float, float]  # nepers, inside, before and after
 
     @property
     def gain(self) -> float:
@@ -63,8 +66,31 @@ def score_clip(clip: MoverClip, run: Run) -> ClipScore:
     masks = [mask.numpy() for mask in clip.masks]
     frames = zip(truths, masks, run.before, run.after, strict=True)
     return ClipScore(
-        name=clip.name, frames=tuple(score_frame(*frame) for frame in frames), seconds=run.seconds
+        name=clip.name,
+        frames=tuple(score_frame(*frame) for frame in frames),
+        seconds=run.seconds,
+        flicker=(flicker_in(run.before, truths, masks), flicker_in(run.after, truths, masks)),
     )
+
+
+def flicker_in(images: Sequence[SrgbImage], truths: Sequence[SrgbImage], masks: Sequence[Mask]) -> float:
+    """`sharpness_flicker` of consecutive frames inside their masks, nepers.
+
+    The sharpness is that of a frame over that of its truth: objects turn and masks change their size.
+    """
+    return sharpness_flicker(
+        [
+            sharpness_in(image, mask) / sharpness_in(truth, mask)
+            for image, truth, mask in zip(images, truths, masks, strict=True)
+        ]
+    )
+
+
+def sharpness_in(image: SrgbImage, region: Mask) -> float:
+    """`smoothed_gradient` of the luma in `region`."""
+    if region.sum() < MIN_PIXELS:
+        return math.nan
+    return smoothed_gradient(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint8), region)
 
 
 def score_frame(truth: SrgbImage, mask: Mask, before: SrgbImage, after: SrgbImage) -> FrameScore:

@@ -5,6 +5,7 @@ Nothing here takes a gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,18 +44,29 @@ def reblur_consistency(image: Tensor, blurred: Tensor, blur_vector: Tensor) -> f
     return psnr_srgb(linear_to_srgb(blur(image, blur_vector)), linear_to_srgb(blurred))
 
 
-def smoothed_gradient(luma: NDArray[np.uint8]) -> float:
+def smoothed_gradient(luma: NDArray[np.uint8], region: NDArray[np.bool_] | None = None) -> float:
     """Mean gradient magnitude of [H, W] uint8 luma, code values per pixel, after a Gaussian of one pixel.
 
     The Gaussian makes it insensitive to noise.
+
+    Args:
+        luma: [H, W] uint8.
+        region: Pixels that count, [H, W]; NaN if there are none. None: all.
     """
     smooth = cv2.GaussianBlur(luma.astype(np.float32), (0, 0), 1.0)
-    return float(np.hypot(smooth[:-1, 1:] - smooth[:-1, :-1], smooth[1:, :-1] - smooth[:-1, :-1]).mean())
+    gradient = np.hypot(smooth[:-1, 1:] - smooth[:-1, :-1], smooth[1:, :-1] - smooth[:-1, :-1])
+    inside = gradient if region is None else gradient[region[:-1, :-1]]
+    return float(inside.mean()) if inside.size else math.nan
 
 
 def sharpness_flicker(sharpness: Sequence[float]) -> float:
-    """Mean absolute second difference of the logarithm of the sharpness of consecutive frames, nepers."""
-    return float(np.abs(np.diff(np.log(sharpness), n=2)).mean())
+    """Mean absolute second difference of the logarithm of the sharpness of consecutive frames, nepers.
+
+    Differences to frames of unknown sharpness (NaN) do not count; NaN if there are no others.
+    """
+    steps = np.abs(np.diff(np.log(sharpness), n=2))
+    known = steps[~np.isnan(steps)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def steadiness(before: Sequence[float], after: Sequence[float]) -> Steadiness:

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from freezeframe.data.errors import MissingExtra
-from freezeframe.data.types import Box
+from freezeframe.data.types import Box, Mover
 
 from .diagnose import Diagnosis
 
@@ -36,7 +36,7 @@ def plot_diagnosis(  # noqa: PLR0913
     frame: Tensor,
     index: int,
     blur_threshold_px: float | None = None,
-    boxes: Sequence[tuple[Box, float]] = (),
+    boxes: Sequence[tuple[Box, float, Mover]] = (),
 ) -> None:
     """Plot blur and sharpness over time, and the blur vectors of one frame.
 
@@ -47,7 +47,7 @@ def plot_diagnosis(  # noqa: PLR0913
         frame: [3, H, W] linear RGB, drawn below the vectors.
         index: Of the frame in `diagnoses`.
         blur_threshold_px: Blur length in pixels above which frames are processed; None draws no line.
-        boxes: Movers in the frame, and their blur lengths in pixels.
+        boxes: Blurred regions of the frame, their blur lengths in pixels, and what moves.
     """
     figure = _make_figure(frame.shape[1] / frame.shape[2])
     blur, sharpness, picture = figure.axes
@@ -57,8 +57,8 @@ def plot_diagnosis(  # noqa: PLR0913
     _draw_sharpness(sharpness, diagnoses, times, index)
     scale = stroke_scale(diagnoses[index], frame.shape[1:])
     _draw_vectors(picture, diagnoses[index], frame, scale)
-    for box, length in boxes:
-        _draw_box(picture, box, length)
+    for box, length, mover in boxes:
+        _draw_box(picture, box, length, _COLOURS[mover])
     title = f"Blur vectors at {times[index]:.2f} s ({diagnoses[index].blur:.1f} px), scaled by {scale}"
     picture.set_title(title, loc="left", fontsize=10)
     figure.savefig(path, dpi=_DPI)
@@ -138,14 +138,21 @@ def _draw_vectors(axes: Axes, diagnosis: Diagnosis, frame: Tensor, scale: int) -
             _stroke(axes, (x - dx, x + dx), (y - dy, y + dy), _COLOURS[region.cause])
 
 
-def _draw_box(axes: Axes, box: Box, length: float) -> None:
-    x, y = (box.left, box.right, box.right, box.left, box.left), (box.top, box.top, box.bottom, box.bottom)
-    _outline(axes, x, (*y, box.top), _COLOURS["object"])
+def _draw_box(axes: Axes, box: Box, length: float, colour: str) -> None:
+    # Through the middles of the outer pixels, so that the outline of a whole frame is inside the picture.
+    right, bottom = box.right - 1, box.bottom - 1
+    _outline(
+        axes,
+        (box.left, right, right, box.left, box.left),
+        (box.top, box.top, bottom, bottom, box.top),
+        colour,
+    )
     axes.annotate(
         f"{length:.0f} px",
-        (box.right, box.top),
-        color=_COLOURS["object"],
+        (right, box.top),
+        color=colour,
         fontsize=9,
+        ha="right" if box.right > axes.get_xlim()[1] - 40 else "left",
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
     )
 

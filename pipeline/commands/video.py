@@ -26,6 +26,14 @@ def video(
     output_option: OutputOption = None,
     force: Force = False,
     report: ReportFile = None,
+    confidence_maps: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", rich_help_panel=OUTPUT,
+            help="Write for each changed frame a PNG that says per pixel how much is copied (red),"
+            " deconvolved (green) and reconstructed (blue).",
+        ),
+    ] = None,
     json_: Annotated[
         Path | None,
         typer.Option(
@@ -40,14 +48,16 @@ def video(
     with errors(stopped=interruption_message(target)):
         config = clip.config(force=force)
         claims = claim_outputs(
-            {"--report": report, "--json": json_}, inputs=[source], output=target, force=force
-        )
+            {"--report": report, "--json": json_}, inputs=[source], output=target,
+            folders={"--confidence-maps": confidence_maps}, force=force,
+        )  # fmt: skip
         from freezeframe.pipeline.tasks.video import deblur_video
 
         with progress_bar(source.name) as on_progress:
             result = deblur_video(
-                source, target, config=config, progress=on_progress, on_message=print_message
-            )
+                source, target, config=config, confidence_maps=confidence_maps,
+                progress=on_progress, on_message=print_message,
+            )  # fmt: skip
         verification = result.verification
         print_message(result.text())
         if verification:

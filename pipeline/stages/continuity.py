@@ -2,8 +2,8 @@
 
 Decisions per frame are noisy. The strength may rise or fall by at most `MAX_SLOPE` per frame: frames near a
 blurred one get a part of their correction, and frames near a rejected one lose a part of theirs. Both are
-envelopes (dilation and erosion by a cone, in mathematical morphology); the smaller one is applied. An
-envelope depends on `FADE_RADIUS` frames on either side.
+envelopes (dilation and erosion by a cone, in mathematical morphology). The smaller one is applied to whole
+frames, the mean of both to the layers of movers. An envelope depends on `FADE_RADIUS` frames on either side.
 """
 
 from __future__ import annotations

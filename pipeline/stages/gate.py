@@ -6,7 +6,7 @@ Nothing here takes a gradient.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.blur.operator import blur, row_subset, support_mask
-from freezeframe.data.types import Action, Box, Frame, RegionVerdict, Verdict
+from freezeframe.data.types import Action, Box, Frame, Method, RegionVerdict, Verdict
 from freezeframe.pipeline.config import GateConfig
 
 GatedFrame = tuple[Frame, Verdict]
@@ -46,6 +46,8 @@ class RegionProposal:
     verdict: RegionVerdict
     image: Tensor  # [3, h, w] linear RGB, of the box
     weight: Tensor  # [h, w] in [0, 1]; 0 where the frame stays as it is
+    coverage: Tensor  # [h, w] in [0, 1]: the part of the image that is the layer, not the background
+    background_is_deconvolved: bool = False  # otherwise it is the recorded one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Proposal:
     mask: Tensor | None = None  # [h, w] in [0, 1] where the correction is applied; None: everywhere
     sanity: SanityMetrics | None = None
     reason: str = "sharp enough"  # why there is no correction, or why the limit is less than 1
+    deconvolved: tuple[RegionVerdict, ...] = ()  # what `image` changes, at full strength
     regions: tuple[RegionProposal, ...] = ()  # changes beside that of the whole frame
 
 
@@ -274,26 +277,24 @@ def max_plausible_strength(
     return low
 
 
-def apply_proposal(proposal: Proposal, strength: float, *, region_strength: float = 1.0) -> GatedFrame:
+def apply_proposal(proposal: Proposal, strength: float) -> GatedFrame:
     """The frame with its corrections, and the verdict; the decoded frame itself where nothing is corrected.
 
     Args:
         proposal: A frame and its corrections.
-        strength: Fraction of the correction of the whole frame.
-        region_strength: Fraction of those of its regions.
+        strength: Fraction of the correction of the whole frame; that of a region is in its verdict.
     """
     frame, sanity = proposal.frame, proposal.sanity
-    image = None
-    if proposal.original is not None and proposal.image is not None and strength > 0:
+    image, something_moves = None, proposal.mask is None or bool((proposal.mask > 0).any())
+    if proposal.original is not None and proposal.image is not None and strength > 0 and something_moves:
         image = torch.lerp(
             proposal.original, proposal.image, strength * (1 if proposal.mask is None else proposal.mask)
         )
         frame = _with_image(frame, image, proposal)
     for region in proposal.regions:
-        base = _corrected_in(region.verdict.box, proposal, image)
-        frame = _apply_region(frame, base, region, region_strength * region.verdict.strength)
+        frame = _apply_region(frame, region, image, proposal.box or _whole(frame))
     regions = [region.verdict for region in proposal.regions]
-    changed = [each for each in regions if each.strength * region_strength > 0]
+    changed = [each for each in regions if each.strength > 0]
     action: Action = "deblurred" if image is not None or changed else "passthrough"
     if action == "passthrough" and sanity and proposal.limit <= 0:
         action = "fallback"
@@ -312,8 +313,16 @@ def apply_proposal(proposal: Proposal, strength: float, *, region_strength: floa
         blur=max([proposal.blur, *(each.blur for each in changed)]),
         strength=strength if image is not None else max((each.strength for each in changed), default=0.0),
         metrics=asdict(sanity) if sanity else {},
-        regions=tuple(regions),
+        regions=(
+            *(with_strength(each, strength, "deconvolution") for each in proposal.deconvolved),
+            *regions,
+        ),
     )
+
+
+def with_strength(verdict: RegionVerdict, strength: float, method: Method) -> RegionVerdict:
+    """The verdict on a region of which `strength` is applied by `method`: with 0, it shows the input."""
+    return replace(verdict, strength=strength, method=method if strength > 0 else "input")
 
 
 def _with_image(frame: Frame, image: Tensor, proposal: Proposal) -> Frame:
@@ -323,25 +332,22 @@ def _with_image(frame: Frame, image: Tensor, proposal: Proposal) -> Frame:
     return frame.with_box(proposal.box or _whole(frame), image, proposal.mask > 0)
 
 
-def _corrected_in(box: Box, proposal: Proposal, image: Tensor | None) -> Tensor:
-    """[3, h, w] a box of the frame with the corrected `image` of the proposal, if there is one."""
-    base = proposal.frame.picture.linear_in(box)
-    there = proposal.box or _whole(proposal.frame)
-    if image is not None and there.intersects(box):
-        both = there.intersection(box)
-        (rows, columns), (y, x) = (
-            both.shift(-each.left, -each.top).slices((each.height, each.width)) for each in (box, there)
-        )
-        base[:, rows, columns] = image[:, y, x]
-    return base
-
-
-def _apply_region(frame: Frame, base: Tensor, region: RegionProposal, strength: float) -> Frame:
-    """Blend a region into a frame; `base` is what its box, [3, h, w], shows without it."""
-    weight = strength * region.weight
+def _apply_region(frame: Frame, region: RegionProposal, image: Tensor | None, there: Box) -> Frame:
+    """Blend a region into a frame, and into its corrected `image`, [3, h, w] of the box `there`, if any."""
+    box, weight = region.verdict.box, region.verdict.strength * region.weight
     if not bool((weight > 0).any()):
         return frame
-    return frame.with_box(region.verdict.box, torch.lerp(base, region.image, weight), weight > 0)
+    base = frame.picture.linear_in(box)
+    if image is None or not there.intersects(box):
+        return frame.with_box(box, torch.lerp(base, region.image, weight), weight > 0)
+    both = there.intersection(box)
+    (rows, columns), (y, x) = (
+        both.shift(-each.left, -each.top).slices((each.height, each.width)) for each in (box, there)
+    )
+    base[:, rows, columns] = image[:, y, x]
+    blended = torch.lerp(base, region.image, weight)
+    image[:, y, x] = blended[:, rows, columns]  # another region may overlap
+    return frame.with_box(box, blended, weight > 0)
 
 
 def _whole(frame: Frame) -> Box:

@@ -27,6 +27,7 @@ from freezeframe.splatting.layers.loss import LossConfig
 
 from .candidates import CANDIDATE_PARAMS, camera_blur
 from .crops import crop_box, make_crops, sharpen_background
+from .crossfade import crossfade
 from .gate import RegionProposal, blur_weight
 from .shots import Window
 from .survey import Survey
@@ -67,14 +68,14 @@ LIMBER = LayerFitConfig(
 )
 
 
-Chunk = dict[int, RegionProposal]  # by the number of the frame
+Chunk = dict[int, RegionProposal]  # by the number of the frame: those shown, and those fitted beside them
 
 
 class LayerCache:
     """Fitted chunks whose frames are not all written yet."""
 
     def __init__(self) -> None:
-        self._chunks: dict[tuple[int, int], Chunk] = {}
+        self._chunks: dict[tuple[int, range], Chunk] = {}  # by the track, and the frames to show
         self._shot = -1
         self._shutters: list[float] = []  # of the movers of the shot that layers explain
 
@@ -101,26 +102,27 @@ class LayerCache:
             self._shot, self._shutters = window.shot, []
         shutter = known_shutter(survey, regions, params)
         fitter = ChunkFitter(frames, regions, gate, shutter=shutter, found=self._shutters, params=params)
+        first, last = window.written[0].index, window.written[-1].index
         proposals: dict[int, list[RegionProposal]] = {frame.index: [] for frame in window.written}
         for track in regions.tracks:
+            fitted: list[tuple[range, Chunk]] = []
             for chunk in chunks(track.span, params.rigid_frames):
-                written = [index for index in chunk if index in proposals]
-                if not written or not fitter.may_be_blurred(track, chunk):
-                    continue
-                key = track.number, chunk.start
-                if key not in self._chunks:
-                    self._chunks[key] = fitter.fit(track, chunk)
-                for index in written:
-                    if index in self._chunks[key]:
-                        proposals[index].append(self._chunks[key][index])
-        self._forget(window.written[-1].index)
+                seen = chunk.start - params.overlap <= last and first < chunk.stop + params.overlap
+                if seen and fitter.may_be_blurred(track, chunk):
+                    key = track.number, chunk
+                    if key not in self._chunks:
+                        self._chunks[key] = fitter.fit(track, chunk)
+                    fitted.append((chunk, self._chunks[key]))
+            for index, found in proposals.items():
+                candidates = [(shown, chunk[index]) for shown, chunk in fitted if index in chunk]
+                if candidates:
+                    found.append(crossfade(candidates, index, params.overlap))
+        self._forget(last - params.overlap)
         return proposals
 
     def _forget(self, last: int) -> None:
         """Drop the chunks that end with frame `last` or before it."""
-        self._chunks = {
-            key: chunk for key, chunk in self._chunks.items() if any(index > last for index in chunk)
-        }
+        self._chunks = {key: chunk for key, chunk in self._chunks.items() if key[1].stop - 1 > last}
 
 
 def chunks(span: range, length: int) -> list[range]:
@@ -209,10 +211,10 @@ class ChunkFitter:
         for shutter in self._start_shutters():
             proposals = self._fit_frames(track, chunk, RIGID, shutter, known=self._shutter is not None)
             first = first or proposals
-            if worst_residual(proposals) <= self._params.limits[0]:
+            if worst_residual(proposals, chunk) <= self._params.limits[0]:
                 self._found += [each.verdict.shutter for each in proposals.values()]
                 return proposals
-            if worst_residual(proposals) <= self._params.limits[1]:
+            if worst_residual(proposals, chunk) <= self._params.limits[1]:
                 break
         # Behind a moving camera the flow follows parts that move apart.
         return first if not first or self._has_flow(chunk) else self._fit_parts(track, chunk, first)
@@ -238,7 +240,7 @@ class ChunkFitter:
             if max(rigid[index].verdict.residual for index in part) <= self._params.limits[0]:
                 continue
             for index, proposal in self._fit_frames(track, part, LIMBER, shutter, known=True).items():
-                if proposal.verdict.residual < best[index].verdict.residual:
+                if index in part and proposal.verdict.residual < best[index].verdict.residual:
                     best[index] = proposal
         return best
 
@@ -264,9 +266,10 @@ class ChunkFitter:
                 verdict=self._verdict(track, (crops, k), layer, images, over_flow=over_flow),
                 image=images.images[k],
                 weight=weight[k].float().clamp(0, 1),
+                coverage=images.coverage[k],
+                background_is_deconvolved=background is not None,
             )
             for k, index in enumerate(indices)
-            if index in shown
         }
 
     def _verdict(
@@ -293,9 +296,9 @@ class ChunkFitter:
         )
 
 
-def worst_residual(proposals: Chunk) -> float:
-    """Largest residual of the frames of a chunk; infinite for none."""
-    return max((each.verdict.residual for each in proposals.values()), default=math.inf)
+def worst_residual(proposals: Chunk, shown: range) -> float:
+    """Largest residual of the frames that a chunk shows; infinite for none."""
+    return max((each.verdict.residual for k, each in proposals.items() if k in shown), default=math.inf)
 
 
 def start_values(

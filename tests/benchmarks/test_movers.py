@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from benchmarks.movers.fast import LARGE, path
 from benchmarks.movers.movers import table_row
 from benchmarks.movers.scenes import MIN_COVERAGE, draw_shot, exposure, latent, mover_mask, record
-from benchmarks.movers.score import ClipScore, chroma_error, psnr_in, score_frame
+from benchmarks.movers.score import ClipScore, chroma_error, flicker_in, psnr_in, score_frame
 from benchmarks.movers.shot import ClipFormat, Shot
 
 pytestmark = pytest.mark.usefixtures("shared_data")
@@ -93,5 +94,29 @@ def test_gain_and_touched_pixels():
     assert score.gain == pytest.approx(20 * math.log10(2))
     assert score.detected
     assert score.changed_outside == 1
-    row = table_row("case", "png", [ClipScore(name="clip", frames=(score,), seconds=0.5)])
+    row = table_row("case", "png", [ClipScore(name="clip", frames=(score,), seconds=0.5, flicker=(0, 1))])
     assert row[4:7] == ("+6.02", "+6.02", "+6.02")
+
+
+def test_flicker_is_that_inside_of_the_masks():
+    """Texture that halves its contrast every other frame: the second difference is 2 ln 2 in each frame."""
+    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(0, 1, (64, 64)), (0, 0), 3)
+    noise *= 60 / np.abs(noise).max()
+    mask = np.zeros((64, 64), bool)
+    mask[16:48, 16:48] = True
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((9, 9))) > 0  # away from the step at the border
+
+    def frames(region):
+        """Half of the contrast in `region` of every other frame."""
+        contrasts = [np.where(region & (k % 2 == 0), 0.5, 1) for k in range(6)]
+        codes = [(128 + noise * contrast).round().astype(np.uint8) for contrast in contrasts]
+        return [code[..., None].repeat(3, 2) for code in codes]
+
+    steady, inside, outside = frames(mask & ~mask), frames(mask), frames(~mask)
+    assert flicker_in(inside, steady, [inner] * 6) == pytest.approx(2 * math.log(2), rel=0.02)
+    assert flicker_in(outside, steady, [inner] * 6) == pytest.approx(0, abs=1e-3)
+    assert flicker_in(inside, inside, [inner] * 6) == 0, "the object itself flickers"
+    nothing = np.zeros((64, 64), bool)
+    assert math.isnan(flicker_in(inside, steady, [nothing] * 6))
+    gap = [inner, inner, inner, nothing, inner, inner]
+    assert flicker_in(inside, steady, gap) == pytest.approx(2 * math.log(2), rel=0.02)

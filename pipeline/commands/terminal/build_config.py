@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from freezeframe.data.errors import FreezeframeError
@@ -72,6 +73,7 @@ def claim_outputs(
     *,
     inputs: Iterable[Path] = (),
     output: Path | None = None,
+    folders: Mapping[str, Path | None] = MappingProxyType({}),
     force: bool = False,
 ) -> dict[str, Claim]:
     """Check before hours of work, not after, that the files beside the result can be written.
@@ -80,6 +82,7 @@ def claim_outputs(
         destinations: The path of each file, by the option that names it.
         inputs: The files that are read.
         output: The main result; no destination may equal it or lie inside it.
+        folders: The same for folders that the command claims itself, by the options that name them.
         force: Replace existing files.
 
     Returns:
@@ -88,7 +91,7 @@ def claim_outputs(
     Raises:
         UnwritableOutput: Two paths collide, or a file exists (without force) or cannot be written.
     """
-    check_collisions({"the output": output, **destinations})
+    check_collisions({"the output": output, **destinations, **folders})
     paths = {option: path for option, path in destinations.items() if path is not None}
     return {option: claim(path, inputs=inputs, force=force, trial=True) for option, path in paths.items()}
 

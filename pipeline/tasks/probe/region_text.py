@@ -1,4 +1,4 @@
-"""Small fast movers of a clip as text."""
+"""Blurred regions of a clip as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from freezeframe.pipeline.support.text.units import pluralize
 
 from .regions import ProbedRegion
 
-MAX_ROWS = 8  # movers that are listed one by one
+MAX_ROWS = 8  # regions that are listed one by one
 
 
 def blurred_regions(regions: Sequence[ProbedRegion]) -> list[ProbedRegion]:
@@ -18,8 +18,13 @@ def blurred_regions(regions: Sequence[ProbedRegion]) -> list[ProbedRegion]:
     return [region for region in regions if region.blurred]
 
 
-def region_sentence(regions: Sequence[ProbedRegion]) -> str:
-    """`3 fast objects in frames 0 to 71, blurred up to 14 px`, of at least one region."""
+def blurred_objects(regions: Sequence[ProbedRegion]) -> list[ProbedRegion]:
+    """The small fast movers among them."""
+    return [region for region in blurred_regions(regions) if region.track is not None]
+
+
+def object_sentence(regions: Sequence[ProbedRegion]) -> str:
+    """`3 fast objects in frames 0 to 71, blurred up to 14 px`, of at least one small fast mover."""
     first, last = min(region.first for region in regions), max(region.last for region in regions)
     longest = max(region.blur_px for region in regions)
     return (
@@ -29,21 +34,23 @@ def region_sentence(regions: Sequence[ProbedRegion]) -> str:
 
 
 def format_regions(regions: Sequence[ProbedRegion], *, rotated_90: bool) -> list[str]:
-    """One row per region, the first `MAX_ROWS` of them: frames, position, largest blur and direction."""
-    header = ("object", "frames", "position", "size", "blur px", "direction")
+    """One row per region, the first `MAX_ROWS` of them: what moves, where and how far, and the method."""
+    header = ("region", "moves", "frames", "position", "size", "blur px", "direction", "method")
     rows = [
         (
             str(number),
+            region.mover,
             f"{region.first}-{region.last}",
             f"{region.box.left}, {region.box.top}",
             f"{region.box.width}x{region.box.height}",
             f"{region.blur_px:.1f}",
             slope_name(region.direction, rotated_90=rotated_90),
+            region.method,
         )
         for number, region in enumerate(regions[:MAX_ROWS], start=1)
     ]
     more = len(regions) - len(rows)
-    lines = [f"  {line}" for line in align_columns([header, *rows], ">>>>><")]
+    lines = [f"  {line}" for line in align_columns([header, *rows], "><>>>><<")]
     return [*lines, f"  and {more} more"] if more else lines
 
 

@@ -15,7 +15,7 @@ from freezeframe.motion.diagnosis.diagnose import Diagnosis
 from freezeframe.pipeline.support.text.table import align_columns
 from freezeframe.pipeline.support.text.units import pluralize, suggest_min_blur
 
-from .region_text import blurred_regions, format_regions, region_sentence, slope_name
+from .region_text import blurred_objects, blurred_regions, format_regions, object_sentence, slope_name
 from .regions import ProbedRegion
 
 SCHEMA = 1  # version of the JSON file
@@ -76,7 +76,7 @@ class Probe:
     exposure_time: float | None  # seconds; None if unknown
     blur_threshold_px: float  # pixels; frames with less blur pass unchanged
     sampled_frames: tuple[SampledFrame, ...]
-    regions: tuple[ProbedRegion, ...] = ()  # small fast movers, the most blurred first
+    regions: tuple[ProbedRegion, ...] = ()  # movers and blurred parts, the most blurred first
     scene_cuts: tuple[int, ...] = ()  # first frames of all shots but the first
     rotated_90: bool = False  # whether players rotate the picture by 90 degrees
     notes: tuple[str, ...] = ()
@@ -171,14 +171,14 @@ def cause(sampled_frame: SampledFrame) -> Cause:
 
 def _blur_texts(result: Probe) -> list[str]:
     """Sentences on whole frames and on fast objects, the more important one first."""
-    regions = blurred_regions(result.regions)
+    objects = blurred_objects(result.regions)
     threshold = f"more than {result.blur_threshold_px:.1f} px of motion blur"
     if any(sampled_frame.blurred_as_whole for sampled_frame in result.sampled_frames):
-        return [_whole_text(result), *([region_sentence(regions)] if regions else [])]
+        return [_whole_text(result), *([object_sentence(objects)] if objects else [])]
     if result.kind == "photo":
         return [f"its edges show no motion blur of more than {result.blur_threshold_px:.1f} px"]
-    if regions:
-        return [region_sentence(regions), f"apart from them no sampled frame has {threshold}"]
+    if objects:
+        return [object_sentence(objects), f"apart from them no sampled frame has {threshold}"]
     return [
         f"no sampled frame has {threshold}, so `freezeframe video` would leave them unchanged"
         f"{_min_blur_hint(result)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,7 @@ from freezeframe.data.media.files.suffixes import PHOTO_SUFFIXES
 from freezeframe.data.media.folder.source import ImageFolderSource, open_folder
 from freezeframe.data.media.photo.files import exposure_seconds, read_photo
 from freezeframe.data.media.video_in.source import VideoSource, open_video
-from freezeframe.data.types import Box, Frame
+from freezeframe.data.types import Frame
 from freezeframe.motion.diagnosis.plot import plot_diagnosis
 from freezeframe.pipeline.config import Config, GateConfig
 from freezeframe.pipeline.prepare import FIRST_PASS, any_motion, default_survey
@@ -59,7 +59,7 @@ def probe(
     plot_claim = None if plot is None else _claim_plot(Path(plot), path, force=force)
     result, most_blurred = _probe_photo(path) if _is_photo(path) else _probe_clip(path, stride, progress)
     if plot_claim is not None:
-        _write_plot(plot_claim, result, most_blurred.frame, most_blurred.boxes)
+        _write_plot(plot_claim, result, most_blurred)
     return result
 
 
@@ -106,7 +106,12 @@ def _probe_clip(path: Path, stride: int, progress: ProgressCallback) -> tuple[Pr
         exposure_time=clip_survey.shutter / rate if rate else None,
         blur_threshold_px=blur_threshold(thumbnail_motion.size, config.gate),
         sampled_frames=tuple(scanner.sampled_frames),
-        regions=probe_regions(thumbnail_motion, max_mover_shutter(clip_survey, thumbnail_motion.regions)),
+        regions=probe_regions(
+            thumbnail_motion,
+            max_mover_shutter(clip_survey, thumbnail_motion.regions),
+            scanner.parts,
+            stride,
+        ),
         scene_cuts=tuple(sorted(thumbnail_motion.cuts)),
         rotated_90=_is_rotated_90(source),
         notes=(*source.notes, *_damage_notes(source)),
@@ -151,15 +156,16 @@ def _claim_plot(plot: Path, source: Path, *, force: bool) -> Claim:
     return result
 
 
-def _write_plot(plot: Claim, result: Probe, most_blurred: Frame, boxes: Sequence[tuple[Box, float]]) -> None:
-    index = [sampled_frame.index for sampled_frame in result.sampled_frames].index(most_blurred.index)
+def _write_plot(plot: Claim, result: Probe, most_blurred: BlurredFrame) -> None:
+    frame = most_blurred.frame
+    index = [sampled_frame.index for sampled_frame in result.sampled_frames].index(frame.index)
     with plot.draft() as path:
         plot_diagnosis(
             path,
             [sampled_frame.diagnosis for sampled_frame in result.sampled_frames],
             times=[sampled_frame.time for sampled_frame in result.sampled_frames],
-            frame=most_blurred.picture.linear(),
+            frame=frame.picture.linear(),
             index=index,
             blur_threshold_px=result.blur_threshold_px if result.kind == "clip" else None,
-            boxes=boxes,
+            boxes=[(region.box, region.blur, region.mover) for region in most_blurred.regions],
         )

@@ -25,12 +25,14 @@ from freezeframe.motion.camera.segmentation import SegmentationConfig, segment_m
 from freezeframe.motion.diagnosis.diagnose import Array, diagnose, diagnose_luma
 from freezeframe.motion.flow.estimators import dis_uv, gamma_luma, gamma_luma_uint8, make_flow_pair
 from freezeframe.pipeline.config import GateConfig, MeasureConfig
+from freezeframe.pipeline.stages.blurred_parts import BlurredPart
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.gate import blur_ratio, blur_threshold, extent
-from freezeframe.pipeline.stages.layers import max_blur, max_mover_shutter, min_blur, region_blur_ratio
+from freezeframe.pipeline.stages.layers import max_blur, max_mover_shutter, region_blur_ratio
 from freezeframe.pipeline.stages.survey import Survey, shot_shutter, survey_flows, survey_images
 
+from .frame_regions import RegionFinder
 from .result import SampledFrame
 
 FrameTriplet = tuple[Frame | None, Frame, Frame | None]
@@ -59,10 +61,10 @@ class FrameMotion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlurredFrame:
-    """A frame, and the movers in it that would be processed."""
+    """A frame, and the regions in it that would be processed."""
 
     frame: Frame
-    boxes: tuple[tuple[Box, float], ...] = ()  # with their blur lengths in pixels
+    regions: tuple[BlurredPart, ...] = ()
 
 
 class ClipScanner:
@@ -71,8 +73,9 @@ class ClipScanner:
     def __init__(self, rate: Fraction, thumbnail_motion: ThumbnailMotion, survey: Survey) -> None:
         self._rate, self._thumbnail_motion, self._survey = rate, thumbnail_motion, survey
         self._mover_shutter = max_mover_shutter(survey, thumbnail_motion.regions)
-        self._shutters = FlowCache()
+        self._shutters, self._finder = FlowCache(), RegionFinder(thumbnail_motion, survey)
         self.sampled_frames: list[SampledFrame] = []
+        self.parts: dict[int, tuple[BlurredPart, ...]] = {}  # that would be deconvolved, by frame
         self.most_blurred: BlurredFrame
 
     def scan(self, source: Source, stride: int, on_frame: Callable[[], None]) -> None:
@@ -90,15 +93,10 @@ class ClipScanner:
             else diagnose_single_frame(frame)
         )
         if sampled.worst_px > max((each.worst_px for each in self.sampled_frames), default=-1.0):
-            self.most_blurred = BlurredFrame(frame=frame, boxes=tuple(self._boxes(frame)))
+            self.most_blurred = BlurredFrame(
+                frame=frame, regions=(*self._finder.movers(frame), *self.parts.get(frame.index, ()))
+            )
         self.sampled_frames.append(sampled)
-
-    def _boxes(self, frame: Frame) -> Iterator[tuple[Box, float]]:
-        threshold = min_blur(frame.picture.size, GateConfig())
-        for track in self._thumbnail_motion.regions.tracks_at(frame.index):
-            blur = max_blur(track, range(frame.index, frame.index + 1), self._mover_shutter)
-            if blur >= threshold:
-                yield track.at(frame.index).box, blur
 
     def _shutter(self, frames: list[Frame]) -> float:
         """The shutter of the shot of consecutive frames, from the first ones that are asked for."""
@@ -128,6 +126,8 @@ class ClipScanner:
         gate, size, longest = GateConfig(), frame.picture.size, self._mover_shutter
         ratio = blur_ratio(extent(torch.hypot(*motion.velocity) * shutter), size, gate)
         here = range(frame.index, frame.index + 1)
+        if ratio >= 1:
+            self.parts[frame.index] = self._finder.deconvolved_parts(frame, motion.velocity * shutter)
         return SampledFrame(
             index=frame.index,
             time=float(frame.time),

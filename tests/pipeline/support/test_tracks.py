@@ -19,6 +19,10 @@ BALL = RegionVerdict(
     track=4, box=Box(left=10, top=20, right=40, bottom=36), mover="object", blur=12.0, direction=0.5,
     shutter=0.6, method="layer", residual=0.1, strength=1.0,
 )  # fmt: skip
+PAN = replace(
+    BALL, track=None, box=Box(left=0, top=0, right=640, bottom=360), mover="camera", method="deconvolution",
+    direction=1.5, blur=5.0,
+)  # fmt: skip
 FAILED = replace(BALL, method="input", residual=0.4, strength=0.0)
 
 
@@ -42,6 +46,24 @@ def test_a_track_has_its_frames_its_largest_blur_and_its_methods():
     assert second.direction == pytest.approx(0.5)
 
 
+def test_what_has_no_track_is_listed_by_runs_of_frames():
+    """Two pans with a rest between them; a part that moves before a still camera is an object."""
+    part = replace(PAN, mover="object", blur=2.0)
+    found = summarize_tracks(frames([PAN, BALL], [replace(PAN, blur=7.0)], [part, part], [PAN]))
+    assert [(each.track, each.mover, each.first, each.last, each.blur) for each in found] == [
+        (4, "object", 0, 0, 12.0), (None, "camera", 0, 1, 7.0), (None, "object", 2, 2, 2.0),
+        (None, "camera", 3, 3, 5.0),
+    ]  # fmt: skip
+    assert found[2].methods == {"deconvolution": 2}
+
+
+def test_pans_to_either_side_have_one_direction():
+    """Blur has no sign: 85 and -85 degrees are 10 degrees apart, and their mean is vertical."""
+    steep = [replace(PAN, direction=math.radians(sign * 85)) for sign in (1, -1)]
+    (found,) = summarize_tracks(frames(*([each] for each in steep)))
+    assert abs(found.direction) == pytest.approx(math.pi / 2)
+
+
 def test_directions_on_both_sides_of_half_a_turn_do_not_cancel():
     """The mean of 170 and 190 degrees is 180, not 0."""
     assert abs(mean_direction([(1, math.radians(170)), (1, math.radians(-170))])) == pytest.approx(math.pi)
@@ -50,13 +72,14 @@ def test_directions_on_both_sides_of_half_a_turn_do_not_cancel():
 def test_only_corrected_objects_are_counted():
     verdicts = frames([BALL, FAILED], [FAILED], [replace(BALL, track=2)], [])
     assert corrected_objects(verdicts) == (2, 2)
+    assert corrected_objects(frames([PAN])) == (0, 0)
     assert format_counts(verdicts).startswith("2 deblurred (2 fast objects in 2 frames), 2 passed through")
     assert format_counts(frames([BALL])).startswith("1 deblurred (1 fast object in 1 frame),")
 
 
 def test_a_report_lists_regions_and_tracks_as_its_schema_says():
     log = ShotLog()
-    log.add(0, frames([BALL], [FAILED]), {"layers": 0.1})
+    log.add(0, frames([BALL], [FAILED], [PAN]), {"layers": 0.1})
     report = Report(
         source="a", output="b", shutter=0.5, shutter_confidence=1.0, shots=log.reports(), seconds={},
         config=Config(),
@@ -66,5 +89,6 @@ def test_a_report_lists_regions_and_tracks_as_its_schema_says():
     (region,) = body["shots"][0]["verdicts"][0]["regions"]
     assert region["box"] == {"left": 10, "top": 20, "right": 40, "bottom": 36}
     assert (region["method"], region["mover"], region["shutter"]) == ("layer", "object", 0.6)
-    (track,) = body["regions"]
+    track, pan = body["regions"]
     assert (track["first"], track["last"], track["methods"]) == (0, 1, {"layer": 1, "input": 1})
+    assert (pan["track"], pan["mover"], pan["methods"]) == (None, "camera", {"deconvolution": 1})

@@ -13,6 +13,7 @@ from freezeframe import cli
 
 COMMANDS = {
     "video": ["video", "clip", "new/deep/out.mkv", "--report", "new/report/report.json"],
+    "video with maps": ["video", "clip", "new/deep/out.mkv", "--confidence-maps", "new/maps/maps"],
     "video to images": ["video", "clip", "new/deep/out"],
     "burst": ["burst", "clip/0.png", "clip/1.png", "clip/2.png", "--output", "new/deep/out.png"],
     "restore a photo": ["restore", "clip/0.png", "new/deep/out.png"],
@@ -55,3 +56,20 @@ def test_a_created_output_folder_is_removed_if_the_command_fails(folder: Path, w
     result = CliRunner().invoke(cli.app, words)
     assert result.exit_code != 0, result.output
     assert sorted(path.name for path in folder.iterdir()) == ["clip"]
+
+
+@pytest.mark.parametrize(
+    ("option", "path"),
+    [
+        ("--report", "maps/report.json"),
+        ("--json", "maps"),
+        ("--output", "maps/out.mkv"),
+        ("--output", "maps"),
+    ],
+)
+def test_maps_and_other_outputs_are_apart(folder: Path, option: str, path: str):
+    words = ["video", "clip", "--confidence-maps", "maps", option, path]
+    result = CliRunner().invoke(cli.app, words if option == "--output" else [*words, "--output", "out.mkv"])
+    assert result.exit_code == 2
+    assert "at once" in result.output or "lies inside" in result.output
+    assert sorted(entry.name for entry in folder.iterdir()) == ["clip"]

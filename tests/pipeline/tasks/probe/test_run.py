@@ -14,11 +14,16 @@ import torch
 import freezeframe
 from freezeframe.data.errors import UnreadableMedia, UnwritableOutput
 from freezeframe.data.samples import sample_clip
+from freezeframe.data.types import Box
 from freezeframe.pipeline.config import preset
-from freezeframe.pipeline.tasks.probe.region_text import format_regions, region_sentence, slope_name
+from freezeframe.pipeline.stages.blurred_parts import BlurredPart
+from freezeframe.pipeline.tasks.probe.region_text import format_regions, object_sentence, slope_name
+from freezeframe.pipeline.tasks.probe.regions import part_runs
 from freezeframe.pipeline.tasks.probe.result import direction
 from freezeframe.pipeline.tasks.probe.run import probe
 from freezeframe.pipeline.tasks.video import deblur_video
+
+from ...support.test_reference import validate
 
 SHUTTER = 0.5
 
@@ -55,6 +60,31 @@ def test_a_pan_is_told_by_its_length_and_direction(panned, velocity, words):
     assert diagnosis.camera == "moving"
     assert f"mostly {words}" in diagnosis.summary[0]
     assert "by the camera" in diagnosis.summary[0]
+
+
+@pytest.mark.parametrize(("velocity", "angle"), [((12, 0), 0), ((0, 12), 90), ((-9, 9), -45)])
+def test_a_pan_is_one_region_of_the_camera(panned, velocity, angle):
+    """In text, JSON and plot, as `deblur_video` reports it."""
+    diagnosis = probe(panned(velocity), stride=3)
+    (region,) = [each for each in diagnosis.regions if each.track is None]
+    assert (region.mover, region.method, region.blurred) == ("camera", "deconvolution", True)
+    assert (region.first, region.last) == (0, 6)
+    assert (region.box.width, region.box.height) == (128, 96)
+    assert region.blur_px == pytest.approx(SHUTTER * math.hypot(*velocity), rel=0.25)
+    assert math.cos(2 * (region.direction - math.radians(angle))) > 0.98
+    validate("probe", json.loads(json.dumps(diagnosis.to_dict())))
+    header, row = (line.split() for line in diagnosis.text().split("\n\n")[1].splitlines())
+    assert row[header.index("moves")] == "camera"
+    assert row[-1] == "deconvolution"
+
+
+def test_parts_of_frames_are_joined_to_runs():
+    """A run ends where a sampled frame is sharp, at a cut, and where something else moves."""
+    part = BlurredPart(box=Box(left=0, top=0, right=9, bottom=9), mover="object", blur=4.0, direction=0.0)
+    pan = replace(part, mover="camera")
+    parts = {0: (part, part), 5: (part,), 15: (part,), 20: (part,), 25: (pan,), 30: (pan,)}
+    runs = part_runs(parts, stride=5, cuts=frozenset({18, 26}))
+    assert sorted([index for index, _ in run] for run in runs) == [[0, 0, 5], [15], [20], [25], [30]]
 
 
 def test_the_shutter_is_told_in_seconds_and_degrees(panned):
@@ -155,7 +185,7 @@ def test_progress_counts_every_frame(panned):
 def test_table_drawing_and_json_go_by_one_measure(panned, velocity):
     """One blur length per frame in plot, table, JSON and gate."""
     diagnosis = probe(panned(velocity), stride=2)
-    rows = diagnosis.text().split("\n\n")[1].splitlines()[1:]
+    rows = diagnosis.text().split("\n\n")[-1].splitlines()[1:]
     listed = [float(row.split()[2]) for row in rows]
     assert listed == [
         pytest.approx(sampled_frame.diagnosis.blur, abs=0.051) for sampled_frame in diagnosis.sampled_frames
@@ -195,6 +225,7 @@ def test_fast_objects_are_listed_with_frames_boxes_and_blur(handball):
     assert [r.blur_px for r in diagnosis.regions] == sorted(
         (r.blur_px for r in diagnosis.regions), reverse=True
     )
+    assert {region.method for region in blurred if region.track is not None} == {"layer"}
     for region in blurred:
         assert 0 <= region.first <= region.most_blurred <= region.last < diagnosis.frames
         assert 0 <= region.box.left < region.box.right <= diagnosis.size[1]
@@ -221,7 +252,7 @@ def test_a_long_list_of_objects_is_cut(handball):
 
 def test_one_object_is_named_in_the_singular(handball):
     region = replace(handball[0].regions[0], first=3, last=9, blur_px=6.25)
-    assert region_sentence([region]) == "1 fast object in frames 3 to 9, blurred up to 6.2 px"
+    assert object_sentence([region]) == "1 fast object in frames 3 to 9, blurred up to 6.2 px"
 
 
 @pytest.mark.parametrize(
