@@ -61,7 +61,7 @@ def view(scene: np.ndarray, velocity: Sequence[float], time: float, shutter: flo
     if shutter:
         speed = np.asarray(velocity)
         return pan_exposure(scene, speed * time, speed * shutter)[MARGIN:-MARGIN, MARGIN:-MARGIN]
-    matrix = np.array([[1, 0, velocity[0] * time - MARGIN], [0, 1, velocity[1] * time - MARGIN]])
+    matrix = np.array([[1, 0, velocity[0] * time - MARGIN], [0, 1, velocity[1] * time - MARGIN]], float)
     size = scene.shape[1] - 2 * MARGIN, scene.shape[0] - 2 * MARGIN
     return cv2.warpAffine(scene, matrix, size, flags=cv2.INTER_LANCZOS4)
 
