@@ -185,8 +185,8 @@ class HyperStage(nn.Module):
         self.shapes = kernel_shapes(shape)
         self.blocks = nn.ModuleList(HyperBlock(shape) for _ in range(count))
         self.extracts = nn.ModuleList(KernelSelector(embedding_dim, box) for _ in range(count))
-        # Selection starts near uniform, and the mean of n independent kernels has 1 / n of their variance.
-        first = [sqrt(box) * _init_like_conv(box, size) for size in self.shapes]
+        # Selection starts near uniform.
+        first = [_init_kernels(box, size) for size in self.shapes]
         self.kernel_box = nn.Parameter(torch.cat(first, dim=1))
 
     def forward(self, x: Tensor, *, degradation: Tensor) -> Tensor:
@@ -231,7 +231,9 @@ class KernelSelector(nn.Module):
         return weights
 
 
-def _init_like_conv(number: int, size: tuple[int, int, int, int]) -> Tensor:
-    """Draw `number` flattened kernels uniformly, with the variance of torch's default convolution."""
-    bound = 1 / sqrt(prod(size[1:]))
+def _init_kernels(number: int, size: tuple[int, int, int, int]) -> Tensor:
+    """Draw `number` flattened kernels uniformly; their mean has the variance of torch's default convolution."""
+    # The mean of n independent kernels has 1 / n of their variance. Not a product: on the meta device, where
+    # networks to be loaded are built, the first one imports all of torch's compiler, which takes a second.
+    bound = sqrt(number / prod(size[1:]))
     return torch.empty(number, prod(size)).uniform_(-bound, bound)
