@@ -5,10 +5,13 @@ A new architecture needs one line in `CASES`; what only it does is tested beside
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -315,6 +318,24 @@ def test_the_correction_is_the_answer_less_the_image(case):
     assert change.abs().max() > 1e-4, "the network changes nothing"
     tolerance = 1e-12 if case.dtype == torch.float64 else 1e-6
     torch.testing.assert_close(network.correction(encoded), change, atol=tolerance, rtol=0)
+
+
+LOADING = """
+import sys
+from tests.contracts.test_architectures import CASES
+
+states = {name: case.published() for name, case in CASES.items() if name != "VarFormer"}
+assert "torch._dynamo" not in sys.modules
+for name, state in states.items():
+    CASES[name].module.load(state)
+    assert "torch._dynamo" not in sys.modules, name
+"""
+
+
+@pytest.mark.slow
+def test_loading_does_not_wait_for_the_compiler_of_torch():
+    """Importing it takes a second. VarFormer's masks need it."""
+    subprocess.run([sys.executable, "-c", LOADING], cwd=Path(__file__).parents[2], check=True)
 
 
 COUNTED = {name: case for name, case in CASES.items() if case.idle is not None}

@@ -238,7 +238,7 @@ def _init_kernels(number: int, shapes: tuple[tuple[int, int, int, int], ...]) ->
     kernels = torch.empty(number, sum(lengths))
     # Drawn in place: on the meta device, where a network to be loaded is built, the first product or
     # concatenation imports torch's compiler, which takes a second.
-    for part, size in zip(kernels.split(lengths, dim=1), shapes, strict=True):
+    for part, size in zip(torch.split(kernels, lengths, dim=1), shapes, strict=True):
         bound = sqrt(number / prod(size[1:]))
         part.uniform_(-bound, bound)
     return kernels
