@@ -25,11 +25,11 @@ demo: setup
 
 # Under a minute: no media, no whole commands, no training.
 unit: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m unit -n auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest -m unit -n auto --maxprocesses 8 --dist worksteal
 
-# Several tests at a time, each on one core; the slow ones have all cores to themselves.
+# Several tests at a time, each on one core (tests/conftest.py); the slow ones have all cores to themselves.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n auto --maxprocesses 8 --dist worksteal
 
 slow: setup
 	$(BIN)/python -m pytest -m "slow and not gpu"

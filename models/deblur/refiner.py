@@ -57,7 +57,6 @@ def load(state: Mapping[str, Tensor]) -> Refiner:
     """The network with these weights, in float32; RuntimeError names keys that do not fit."""
     with torch.device("meta"):
         network = Refiner(infer_config(state))
-    network.blur = PsfEstimator()  # its constant buffers are in no file: off the meta device
     network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -88,7 +87,8 @@ class Refiner(nn.Module):
         # A residual of three colours and a weight per Wiener correction for each of four pixels; zero before
         # training, with the gate open.
         self.head = nn.Conv2d(fine, 4 * (3 + WIENER_CANDIDATES), 3, padding=1)
-        self.blur = PsfEstimator().requires_grad_(False)
+        with torch.device("cpu"):  # never on the meta device: its constant buffers are in no file
+            self.blur = PsfEstimator().requires_grad_(False)
         for parameter in (self.head.weight, self.head.bias, self.gate.weight):
             nn.init.zeros_(parameter)  # type: ignore[arg-type]
         nn.init.ones_(self.gate.bias)  # type: ignore[arg-type]

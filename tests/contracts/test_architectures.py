@@ -5,9 +5,13 @@ A new architecture needs one line in `CASES`; what only it does is tested beside
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -61,17 +65,23 @@ class Case:
         return self.build(self.config)
 
     def random(self) -> nn.Module:
-        network = random_weights(self.fresh(), scale=self.weight_scale)
-        self.adjust(network)
-        return network
+        """The network with random weights, in `dtype`; it is made once, and nobody may change it."""
+        return _random(self)
 
     def published(self) -> dict[str, Tensor]:
         return dict(_published(self))
 
 
 @cache
+def _random(case: Case) -> nn.Module:
+    network = random_weights(case.fresh(), scale=case.weight_scale)
+    case.adjust(network)
+    return network.to(case.dtype)
+
+
+@cache
 def _published(case: Case) -> Mapping[str, Tensor]:
-    return case.state(case.random())
+    return case.state(deepcopy(case.random()).float())
 
 
 BODY = restormer.NetConfig(dim=4, blocks=(1, 1, 2), refinement=1, heads=(1, 2, 2), expansion=2.5)
@@ -268,7 +278,7 @@ def test_loaded_weights_are_the_saved_ones_in_float32(case):
 @every_restorer
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (9, 15), (1, 1), (3, 30)])
 def test_any_size_comes_back_scaled(case, height, width):
-    network = case.random().to(case.dtype)
+    network = case.random()
     encoded = images(case, height, width, batch=2)
     restored = network(encoded)
     assert restored.shape == (2, case.channels, height * case.scale, width * case.scale)
@@ -281,7 +291,7 @@ PADDED = {name: case for name, case in CASES.items() if case.padding}
 @pytest.mark.parametrize("case", PADDED.values(), ids=PADDED)
 @pytest.mark.parametrize(("height", "width"), [(16, 32), (9, 15), (1, 1), (3, 30)])
 def test_any_size_is_restored_as_part_of_its_padded_self(case, height, width):
-    network = case.random().to(case.dtype)
+    network = case.random()
     encoded = images(case, height, width)
     below, right = (max(n + -n % case.multiple, case.shortest) - n for n in (height, width))
     padded = np.pad(encoded.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode=case.padding)
@@ -292,7 +302,7 @@ def test_any_size_is_restored_as_part_of_its_padded_self(case, height, width):
 
 @every_restorer
 def test_images_of_a_batch_do_not_meet(case):
-    network = case.random().to(case.dtype)
+    network = case.random()
     encoded = images(case, 16, 16, batch=3)
     encoded[1] *= 0.2
     alone = torch.cat([network(image[None]) for image in encoded])
@@ -302,12 +312,30 @@ def test_images_of_a_batch_do_not_meet(case):
 
 @every_corrector
 def test_the_correction_is_the_answer_less_the_image(case):
-    network = case.random().to(case.dtype)
+    network = case.random()
     encoded = images(case, 32, 33)
     change = network(encoded) - encoded
     assert change.abs().max() > 1e-4, "the network changes nothing"
     tolerance = 1e-12 if case.dtype == torch.float64 else 1e-6
     torch.testing.assert_close(network.correction(encoded), change, atol=tolerance, rtol=0)
+
+
+LOADING = """
+import sys
+from tests.contracts.test_architectures import CASES
+
+states = {name: case.published() for name, case in CASES.items() if name != "VarFormer"}
+assert "torch._dynamo" not in sys.modules
+for name, state in states.items():
+    CASES[name].module.load(state)
+    assert "torch._dynamo" not in sys.modules, name
+"""
+
+
+@pytest.mark.slow
+def test_loading_does_not_wait_for_the_compiler_of_torch():
+    """Importing it takes a second. VarFormer's masks need it."""
+    subprocess.run([sys.executable, "-c", LOADING], cwd=Path(__file__).parents[2], check=True)
 
 
 COUNTED = {name: case for name, case in CASES.items() if case.idle is not None}
@@ -316,7 +344,7 @@ COUNTED = {name: case for name, case in CASES.items() if case.idle is not None}
 @pytest.mark.parametrize("case", COUNTED.values(), ids=COUNTED)
 def test_every_operation_counts(case):
     """A weight without effect would load without a word wherever its key is wired to."""
-    network = case.random().to(case.dtype).requires_grad_(True)
+    network = deepcopy(case.random()).requires_grad_(True)
     restored = network(images(case, *case.size))
     (restored * normal(*restored.shape, dtype=case.dtype)).sum().backward()
     slopes = {name: float(value.grad.abs().max()) for name, value in network.named_parameters()}
@@ -355,7 +383,7 @@ def test_half_precision_rounds_the_change_and_not_the_image(case):
 
 def test_dreamclear_weights_all_have_gradients():
     """The one network that takes a caption and two latents."""
-    network = DREAMCLEAR.random().double().requires_grad_(True)
+    network = deepcopy(DREAMCLEAR.random()).requires_grad_(True)
     caption = Caption(features=normal(1, 6, 10), present=torch.arange(6).expand(1, -1) < 4)
     latents = Conditions(
         degraded=normal(1, 4, 8, 8, seed=7), coarse=normal(1, 4, 8, 8, seed=8), caption=caption

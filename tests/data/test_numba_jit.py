@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from threading import Thread
 
@@ -71,3 +72,13 @@ def test_kernels_run_one_at_a_time():
     for thread in threads:
         thread.join()
     assert max(highest) == 1
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="a lone process of tests uses all cores")
+def test_workers_of_the_tests_do_not_wait_for_each_others_threads():
+    """What `tests/conftest.py` sets holds only if it comes before the imports."""
+    import numba
+    import torch
+
+    threads = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+    assert threads == (int(os.environ["OMP_NUM_THREADS"]), int(os.environ["NUMBA_NUM_THREADS"]))

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.pans import pan_exposure
+
 SIZE = (288, 448)  # of the frames, height and width
 MARGIN = 120  # pixels of scene outside each side of the frame at time 0
 
@@ -36,12 +38,21 @@ def film(scene: np.ndarray) -> Callable[..., Tensor]:
     def expose(
         move: Move, times: list[float], *, shutter: float = 0.0, noise: float = 0.0, of: np.ndarray = scene
     ) -> Tensor:
-        steps = 24 if shutter else 1
-        offsets = [shutter * ((k + 0.5) / steps - 0.5) for k in range(steps)]
-        frames = [np.mean([view(of, move(t + o)) for o in offsets], axis=0) for t in times]
+        frames = [exposure(of, move, time, shutter) if shutter else view(of, move(time)) for time in times]
         return grainy(np.stack(frames), noise)
 
     return expose
+
+
+def exposure(scene: np.ndarray, move: Move, time: float, shutter: float) -> np.ndarray:
+    """The mean of the views while the shutter is open."""
+    start, middle, end = moments = [move(time + shutter * k) for k in (-0.5, 0.0, 0.5)]
+    shifts_only = all(np.array_equal(matrix[:, :2], np.eye(3)[:, :2]) for matrix in moments)
+    if shifts_only and np.allclose(start + end, 2 * middle):
+        blurred = pan_exposure(scene, middle[:2, 2], (end - start)[:2, 2])
+        return blurred[MARGIN:-MARGIN, MARGIN:-MARGIN].clip(0, 1)
+    offsets = [shutter * ((k + 0.5) / 24 - 0.5) for k in range(24)]
+    return np.mean([view(scene, move(time + offset)) for offset in offsets], axis=0)
 
 
 def view(scene: np.ndarray, matrix: np.ndarray) -> np.ndarray:

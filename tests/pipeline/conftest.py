@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.types import Clip, Flow, Motion
+from tests.support.pans import pan_exposure
 
 SIZE = (96, 128)  # of the frames, height and width
 MARGIN = 64  # pixels of scene beyond each side of a frame
@@ -50,16 +51,17 @@ def film(leaves: np.ndarray) -> Film:
     def shoot(
         velocity: Sequence[float], times: Sequence[float], *, shutter: float = 0.0, of: np.ndarray = leaves
     ) -> Tensor:
-        count = 32 if shutter else 1
-        moments = [shutter * ((k + 0.5) / count - 0.5) for k in range(count)]
-        frames = [np.mean([view(of, velocity, t + moment) for moment in moments], axis=0) for t in times]
+        frames = [view(of, velocity, time, shutter) for time in times]
         return torch.from_numpy(np.stack(frames).clip(1e-3, None)).permute(0, 3, 1, 2).contiguous()
 
     return shoot
 
 
-def view(scene: np.ndarray, velocity: Sequence[float], time: float) -> np.ndarray:
-    matrix = np.array([[1, 0, velocity[0] * time - MARGIN], [0, 1, velocity[1] * time - MARGIN]])
+def view(scene: np.ndarray, velocity: Sequence[float], time: float, shutter: float = 0.0) -> np.ndarray:
+    if shutter:
+        speed = np.asarray(velocity)
+        return pan_exposure(scene, speed * time, speed * shutter)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    matrix = np.array([[1, 0, velocity[0] * time - MARGIN], [0, 1, velocity[1] * time - MARGIN]], float)
     size = scene.shape[1] - 2 * MARGIN, scene.shape[0] - 2 * MARGIN
     return cv2.warpAffine(scene, matrix, size, flags=cv2.INTER_LANCZOS4)
 

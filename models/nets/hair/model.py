@@ -185,9 +185,7 @@ class HyperStage(nn.Module):
         self.shapes = kernel_shapes(shape)
         self.blocks = nn.ModuleList(HyperBlock(shape) for _ in range(count))
         self.extracts = nn.ModuleList(KernelSelector(embedding_dim, box) for _ in range(count))
-        # Selection starts near uniform, and the mean of n independent kernels has 1 / n of their variance.
-        first = [sqrt(box) * _init_like_conv(box, size) for size in self.shapes]
-        self.kernel_box = nn.Parameter(torch.cat(first, dim=1))
+        self.kernel_box = nn.Parameter(_init_kernels(box, self.shapes))
 
     def forward(self, x: Tensor, *, degradation: Tensor) -> Tensor:
         for block, extract in zip(self.blocks, self.extracts, strict=True):
@@ -231,7 +229,16 @@ class KernelSelector(nn.Module):
         return weights
 
 
-def _init_like_conv(number: int, size: tuple[int, int, int, int]) -> Tensor:
-    """Draw `number` flattened kernels uniformly, with the variance of torch's default convolution."""
-    bound = 1 / sqrt(prod(size[1:]))
-    return torch.empty(number, prod(size)).uniform_(-bound, bound)
+def _init_kernels(number: int, shapes: tuple[tuple[int, int, int, int], ...]) -> Tensor:
+    """Draw `number` sets of flattened kernels uniformly, as torch's default convolution draws one.
+
+    Selection starts near uniform: the mean of n independent kernels has 1 / n of their variance.
+    """
+    lengths = [prod(size) for size in shapes]
+    kernels = torch.empty(number, sum(lengths))
+    # Drawn in place: on the meta device, where a network to be loaded is built, the first product or
+    # concatenation imports torch's compiler, which takes a second.
+    for part, size in zip(torch.split(kernels, lengths, dim=1), shapes, strict=True):
+        bound = sqrt(number / prod(size[1:]))
+        part.uniform_(-bound, bound)
+    return kernels

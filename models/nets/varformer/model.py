@@ -81,9 +81,9 @@ def load(state: Mapping[str, Tensor]) -> VarFormer:
     """
     config = infer_config(state)
     with torch.device("meta"):
-        expected = to_published_keys(VarFormer(config).state_dict())
-    weights = to_internal_keys(match_unpublished_keys(state, expected))
-    network = load_network(lambda: VarFormer(config), weights)
+        network = VarFormer(config)
+    weights = to_internal_keys(match_unpublished_keys(state, to_published_keys(network.state_dict())))
+    network = load_network(lambda: network, weights)
     check_derived(weights, WINDOW)
     return network
 

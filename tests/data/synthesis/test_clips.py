@@ -247,6 +247,7 @@ def test_a_folder_without_pictures_is_named(tmp_path):
         load_pictures(tmp_path)
 
 
+@pytest.mark.slow
 def test_training_pictures_are_photos_and_stills_of_videos(shared_data):
     pictures = load_pictures(shared_data / "train")
     assert len(pictures) > 45

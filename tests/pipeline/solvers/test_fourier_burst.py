@@ -33,7 +33,7 @@ def shaken(picture: Tensor, *, seed: int, shake: float = 9.0, count: int = 6) ->
 
 @pytest.fixture(scope="module")
 def shelf() -> Tensor:
-    return bookshelf(288, 264, seed=9)
+    return bookshelf(256, 248, seed=9)
 
 
 @pytest.fixture(scope="module")

@@ -279,6 +279,7 @@ def test_a_layer_beside_a_corrected_box_blends_into_both(original, truth, blur_v
         ),
         image=torch.ones(3, 40, 40),
         weight=torch.ones(40, 40),
+        coverage=torch.ones(40, 40),
     )  # fmt: skip
     proposal = propose(
         frame_of(original), original[:, rows, columns], truth[:, rows, columns],

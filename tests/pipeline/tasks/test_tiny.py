@@ -25,13 +25,15 @@ def picture(path: Path, size: tuple[int, int]) -> Path:
 @pytest.mark.parametrize("height", range(1, 10))
 def test_a_tiny_photo_is_diagnosed_and_restored(height, tmp_path):
     """A few pixels of noise have no measurable degradation; the file is copied."""
-    for width in range(1, 10):
-        photo = picture(tmp_path / f"{width}.png", (height, width))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photos = [picture(folder / f"{width}.png", (height, width)) for width in range(1, 10)]
+    for result, photo in zip(restore(folder, tmp_path / "out"), photos, strict=True):
+        assert result.output.name == photo.name
         diagnosis = probe(photo)
-        assert diagnosis.size == (height, width)
         assert not diagnosis.sampled_frames[0].blurred
-        (result,) = restore(photo, tmp_path / f"{width}_out.png")
-        if min(height, width) < 3:
+        assert diagnosis.size == (height, int(photo.stem))
+        if min(diagnosis.size) < 3:
             assert result.output.read_bytes() == photo.read_bytes()
 
 

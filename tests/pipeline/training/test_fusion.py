@@ -57,8 +57,8 @@ def shards(photos, tmp_path_factory):
     held_out = [fusion_data.HELD_OUT_SHARD + k for k in range(3)]
     numbers = [0, 1, *held_out, *(fusion_data.HELD_OUT_MOVER_SHARD + k for k in range(2))]
     for number in numbers:
-        smooth = rng.random((CLIPS_PER_SHARD, SAMPLE_CHANNELS, 16, 16)).repeat(16, 2).repeat(16, 3)
-        np.save(folder / f"clips_{number:05d}.npy", smooth.astype(np.float16))
+        noise = rng.random((CLIPS_PER_SHARD, SAMPLE_CHANNELS, 16, 16)).astype(np.float16)
+        np.save(folder / f"clips_{number:05d}.npy", noise.repeat(16, 2).repeat(16, 3))
     return folder
 
 

@@ -84,7 +84,7 @@ def test_the_nearer_hides_the_farther():
 
 
 @pytest.mark.parametrize("mode", ["classic", "antialiased"])
-@pytest.mark.parametrize("what", ["RGB", "RGB+ED", "D"])
+@pytest.mark.parametrize("what", ["RGB", pytest.param("RGB+ED", marks=pytest.mark.slow), "D"])
 @pytest.mark.parametrize("count", [3, 250])
 def test_the_compiled_kernels_compute_what_plain_torch_does(mode, what, count):
     """Values to 1e-5, gradients to 1e-4 of their length, on random scenes; truth is torch in float64."""

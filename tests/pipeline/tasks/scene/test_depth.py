@@ -124,6 +124,7 @@ def test_gaussians_are_fitted_where_cameras_are_known(posed, tmp_path, run):
     assert (report["kind"], report["registered"]) == ("parallax", COUNT)
 
 
+@pytest.mark.slow
 def test_a_scene_with_depth_is_rebuilt_inside_a_video(walk, tmp_path, run):
     """Cameras by COLMAP on deblurred frames."""
     pytest.importorskip("pycolmap")

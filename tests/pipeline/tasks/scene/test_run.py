@@ -236,7 +236,12 @@ def test_a_fit_that_falls_apart_leaves_its_checkpoint_and_the_clip(clip, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "trouble", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "trouble",
+    [
+        MemoryError(),
+        # Every error of this kind is told from others by one function, which the tests of tiles hold.
+        pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory"), marks=pytest.mark.slow),
+    ],
 )
 def test_memory_that_runs_out_is_told_and_the_clip_delivered(clip, tmp_path, monkeypatch, trouble):
     def full(*_: object, **__: object) -> None:
