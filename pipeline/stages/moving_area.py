@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.types import Box
+from freezeframe.motion.flow.estimators import gamma_luma
 from freezeframe.motion.flow.thumbnail import coarse_speeds
 from freezeframe.motion.regions.background import BackgroundConfig
 from freezeframe.motion.regions.changes import changes
@@ -34,7 +35,7 @@ class MovingAreaParams:
     """Tunables of the area."""
 
     margin: int = 4  # pixels around a change that may change too
-    invented: float = 0.06  # square roots of light: where nothing changes, a layer may differ by noise alone
+    invented: float = 0.08  # gamma-coded luma by which a layer may differ from the frame beside its changes
     border: int = 9  # pixels of the soft border around them
     cell: int = 8  # pixels of the reduced frame: side of the cells that the box is made of
     cell_fraction: float = 0.2  # of a cell that changes, where something moves
@@ -97,8 +98,8 @@ def limit_layers(
 
     def limit(layer: RegionProposal, index: int) -> RegionProposal:
         box, size = layer.verdict.box, pictures[index].size
-        difference = layer.image.clamp_min(0).sqrt() - pictures[index].linear_in(box).clamp_min(0).sqrt()
-        differs = cv2.blur(difference.abs().amax(0).numpy(force=True), (3, 3)) > params.invented
+        shown, recorded = gamma_luma(layer.image), gamma_luma(pictures[index].linear_in(box))
+        differs = cv2.blur((shown - recorded).abs().numpy(force=True), (3, 3)) > params.invented
         invented = _soft(differs.astype(np.uint8), None, params)
         changed = _soft(_enlarge(found[index], size), box, params)
         return replace(layer, weight=layer.weight * (1 - (1 - changed) * invented).to(layer.weight))
