@@ -164,7 +164,7 @@ def propose_window(window: Window, state: ClipState, *, config: Config, first: i
             },
         )  # fmt: skip
         changes = find_changes(window, motion.regions) if positions or any(layers.values()) else {}
-        layers = limit_layers(layers, changes, motion.size)
+        layers = limit_layers(window, layers, changes)
     already_written = window.written[-1].index < first - FADE_RADIUS
     proposals: dict[int, Proposal] = {}
     if positions and config.strength and not (already_written and state.flow_cache.has_shutter(window.shot)):

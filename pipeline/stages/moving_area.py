@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from freezeframe.data.types import Box
+from freezeframe.motion.flow.estimators import gamma_luma
 from freezeframe.motion.flow.thumbnail import coarse_speeds
 from freezeframe.motion.regions.background import BackgroundConfig
 from freezeframe.motion.regions.changes import changes
@@ -34,7 +35,7 @@ class MovingAreaParams:
     """Tunables of the area."""
 
     margin: int = 4  # pixels around a change that may change too
-    layer_margin: int = 10  # the same for layers, which end more softly: pixels that change less than noise
+    invented: float = 0.08  # gamma-coded luma by which a layer may differ from the frame beside its changes
     border: int = 9  # pixels of the soft border around them
     cell: int = 8  # pixels of the reduced frame: side of the cells that the box is made of
     cell_fraction: float = 0.2  # of a cell that changes, where something moves
@@ -79,28 +80,32 @@ def find_changes(window: Window, regions: RegionMap) -> dict[int, Array]:
 
 
 def limit_layers(
+    window: Window,
     layers: Mapping[int, Sequence[RegionProposal]],
     found: Mapping[int, Array],
-    size: tuple[int, int],
     *,
     params: MovingAreaParams = _DEFAULT,
 ) -> dict[int, list[RegionProposal]]:
-    """The layers without what they show where the frame is as the background.
+    """The layers without what they show beside the changes of a frame, where it is as the background.
 
     Args:
+        window: Frames of one shot.
         layers: Changes by layers, by the number of the frame.
         found: Result of `find_changes`.
-        size: Height and width of the frames.
         params: Tunables.
     """
-    wide = replace(params, margin=params.layer_margin)
+    pictures = {frame.index: frame.picture for frame in window.frames}
 
-    def limit(layer: RegionProposal, changed: Array) -> RegionProposal:
-        mask = _soft(_enlarge(changed, size), layer.verdict.box, wide)
-        return replace(layer, weight=layer.weight * mask.to(layer.weight))
+    def limit(layer: RegionProposal, index: int) -> RegionProposal:
+        box, size = layer.verdict.box, pictures[index].size
+        shown, recorded = gamma_luma(layer.image), gamma_luma(pictures[index].linear_in(box))
+        differs = cv2.blur((shown - recorded).abs().numpy(force=True), (3, 3)) > params.invented
+        invented = _soft(differs.astype(np.uint8), None, params)
+        changed = _soft(_enlarge(found[index], size), box, params)
+        return replace(layer, weight=layer.weight * (1 - (1 - changed) * invented).to(layer.weight))
 
     return {
-        index: [limit(layer, found[index]) for layer in of_frame] if index in found else list(of_frame)
+        index: [limit(layer, index) for layer in of_frame] if index in found else list(of_frame)
         for index, of_frame in layers.items()
     }
 
