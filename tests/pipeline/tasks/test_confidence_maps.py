@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,18 @@ import pytest
 import torch
 
 from freezeframe.data.media.files.directories import work_dir
+from freezeframe.data.media.video_in.frame_picture import flatten_samples
 from freezeframe.data.media.video_in.source import open_video
-from freezeframe.data.types import Verdict
-from freezeframe.pipeline.config import Config, FuseConfig, GateConfig, MeasureConfig, ShotConfig
+from freezeframe.data.samples import sample_clip
+from freezeframe.data.types import Frame, Verdict
+from freezeframe.pipeline.config import (
+    Config,
+    FuseConfig,
+    GateConfig,
+    MeasureConfig,
+    OutputConfig,
+    ShotConfig,
+)
 from freezeframe.pipeline.tasks.video import deblur_video
 
 STILL, MOVING = 12, 9  # frames at rest, then with motion
@@ -43,7 +53,9 @@ def clip(film, write_clip, tmp_path_factory) -> Path:
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mkv", images)
 
 
-def run(clip: Path, folder: Path, name: str, *, stop_after: int | None = None) -> tuple[Verdict, ...]:
+def run(
+    clip: Path, folder: Path, name: str, *, stop_after: int | None = None, config: Config = CONFIG
+) -> tuple[Verdict, ...]:
     finished = 0
 
     def progress(count: int, _total: int | None, label: str = "", *_: object) -> None:
@@ -53,7 +65,7 @@ def run(clip: Path, folder: Path, name: str, *, stop_after: int | None = None) -
             raise Stopped
 
     report = deblur_video(
-        clip, folder / name, config=CONFIG, confidence_maps=folder / f"{name} maps", progress=progress
+        clip, folder / name, config=config, confidence_maps=folder / f"{name} maps", progress=progress
     )
     return tuple(report.verdicts)
 
@@ -63,6 +75,10 @@ def whole(clip, tmp_path_factory) -> tuple[Path, tuple[Verdict, ...]]:
     """An undisturbed run into a folder of images, and its verdicts."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, run(clip, folder, "out", stop_after=None)
+
+
+def frames_of(video: Path) -> Iterator[Frame]:
+    return open_video(video).frames()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -146,3 +162,25 @@ def test_a_pan_is_one_region_of_the_camera(film, write_clip, tmp_path):
         assert np.tan(region.direction) == pytest.approx(3 / 8, abs=0.15)
         assert region.residual == verdict.metrics["residual"]
         assert region.strength == verdict.strength > 0
+
+
+@pytest.mark.slow
+def test_layers_across_windows_are_continued_to_the_same_frames_and_maps(tmp_path):
+    """H.264 with colour at half the size, written losslessly: where a map says copied, so is the luma."""
+    clip, config = sample_clip("handball"), replace(CONFIG, output=OutputConfig(codec="ffv1", end=0.3))
+    verdicts = run(clip, tmp_path, "whole.mkv", config=config)
+    with pytest.raises(Stopped):
+        run(clip, tmp_path, "stopped.mkv", config=config, stop_after=6)
+    assert run(clip, tmp_path, "stopped.mkv", config=config)[0].index > 0
+    for one, other in zip(
+        frames_of(tmp_path / "whole.mkv"), frames_of(tmp_path / "stopped.mkv"), strict=True
+    ):
+        np.testing.assert_array_equal(flatten_samples(one.picture), flatten_samples(other.picture))
+    assert contents(tmp_path / "stopped.mkv maps") == contents(tmp_path / "whole.mkv maps")
+    assert "layer" in {region.method for verdict in verdicts for region in verdict.regions}
+    written = frames_of(tmp_path / "whole.mkv")
+    for before, after in zip(frames_of(clip), written, strict=False):
+        shares = cv2.imread(str(tmp_path / "whole.mkv maps" / f"{before.index:06d}.png"))
+        assert (shares.astype(int).sum(-1) == 255).all()
+        copied = torch.from_numpy(shares[..., 2] == 255)
+        assert torch.equal(before.picture.luma()[copied], after.picture.luma()[copied])
