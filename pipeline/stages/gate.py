@@ -286,6 +286,7 @@ def apply_proposal(proposal: Proposal, strength: float) -> GatedFrame:
     """
     frame, sanity = proposal.frame, proposal.sanity
     image, something_moves = None, proposal.mask is None or bool((proposal.mask > 0).any())
+    strength = strength if proposal.image is not None else 0.0
     if proposal.original is not None and proposal.image is not None and strength > 0 and something_moves:
         image = torch.lerp(
             proposal.original, proposal.image, strength * (1 if proposal.mask is None else proposal.mask)
@@ -311,7 +312,7 @@ def apply_proposal(proposal: Proposal, strength: float) -> GatedFrame:
         action=action,
         reason=reason,
         blur=max([proposal.blur, *(each.blur for each in changed)]),
-        strength=strength if image is not None else max((each.strength for each in changed), default=0.0),
+        strength=strength or max((each.strength for each in changed), default=0.0),
         metrics=asdict(sanity) if sanity else {},
         regions=(
             *(with_strength(each, strength, "deconvolution") for each in proposal.deconvolved),

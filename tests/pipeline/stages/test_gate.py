@@ -166,6 +166,14 @@ def test_what_passes_shows_the_proposal(original, truth, blur_vector):
     assert set(verdict.metrics) == {"finite", "drift", "residual", "checkerboard"}
 
 
+def test_where_nothing_moves_before_a_still_camera_the_frame_stays(original, truth, blur_vector):
+    frame = frame_of(original)
+    proposal = propose(frame, original, truth, blur_vector, GateConfig())
+    out, verdict = apply_proposal(replace(proposal, mask=torch.zeros(original.shape[1:])), 1.0)
+    assert out is frame
+    assert verdict.action == "passthrough"
+
+
 @pytest.mark.parametrize("strength", [0.25, 0.5])
 def test_a_share_lies_between(strength, original, truth, blur_vector):
     """Half the strength is the mean in linear RGB."""

@@ -5,15 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from freezeframe.data.media.files.directories import work_dir
+from freezeframe.data.media.video_in.frame_picture import flatten_samples
 from freezeframe.data.media.video_in.source import open_video
+from freezeframe.data.srgb import linear_to_srgb
 from freezeframe.data.types import Verdict
-from freezeframe.pipeline.config import Config, FuseConfig, GateConfig, MeasureConfig, ShotConfig
+from freezeframe.pipeline.config import (
+    Config,
+    FuseConfig,
+    GateConfig,
+    MeasureConfig,
+    ShotConfig,
+)
 from freezeframe.pipeline.tasks.video import deblur_video
 
 STILL, MOVING = 12, 9  # frames at rest, then with motion
@@ -43,7 +52,9 @@ def clip(film, write_clip, tmp_path_factory) -> Path:
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mkv", images)
 
 
-def run(clip: Path, folder: Path, name: str, *, stop_after: int | None = None) -> tuple[Verdict, ...]:
+def run(
+    clip: Path, folder: Path, name: str, *, stop_after: int | None = None, config: Config = CONFIG
+) -> tuple[Verdict, ...]:
     finished = 0
 
     def progress(count: int, _total: int | None, label: str = "", *_: object) -> None:
@@ -53,7 +64,7 @@ def run(clip: Path, folder: Path, name: str, *, stop_after: int | None = None) -
             raise Stopped
 
     report = deblur_video(
-        clip, folder / name, config=CONFIG, confidence_maps=folder / f"{name} maps", progress=progress
+        clip, folder / name, config=config, confidence_maps=folder / f"{name} maps", progress=progress
     )
     return tuple(report.verdicts)
 
@@ -146,3 +157,44 @@ def test_a_pan_is_one_region_of_the_camera(film, write_clip, tmp_path):
         assert np.tan(region.direction) == pytest.approx(3 / 8, abs=0.15)
         assert region.residual == verdict.metrics["residual"]
         assert region.strength == verdict.strength > 0
+
+
+@pytest.fixture(scope="module")
+def ball(film, wide_leaves, tmp_path_factory) -> Path:
+    """A ball of 14 px flies by 9 px per frame before a still camera; colour at half the size, lossless."""
+    background = film((0.0, 0.0), [0.0], of=wide_leaves)[0]
+    rows, columns = torch.meshgrid(torch.arange(192.0), torch.arange(256.0), indexing="ij")
+    path = tmp_path_factory.mktemp("ball") / "ball.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.pix_fmt, stream.width, stream.height = "yuv420p", 256, 192
+        for k in range(24):
+            moments = [k + 0.6 * ((j + 0.5) / 16 - 0.5) for j in range(16)]
+            distances = [torch.hypot(columns - 20 - 9 * t, rows - 80 - 2 * t) for t in moments]
+            alpha = torch.stack([(7.5 - distance).clamp(0, 1) for distance in distances]).mean(0)
+            image = background.lerp(torch.tensor([0.9, 0.7, 0.05]).view(3, 1, 1), alpha)
+            frame = av.VideoFrame.from_ndarray(linear_to_srgb(image), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.slow
+def test_layers_across_windows_are_continued_to_the_same_frames_and_maps(ball, tmp_path):
+    """Where a map says copied, the luma is that of the input; colour is shared with changed pixels."""
+    verdicts = run(ball, tmp_path, "whole.mkv")
+    assert "layer" in {region.method for verdict in verdicts for region in verdict.regions}
+    with pytest.raises(Stopped):
+        run(ball, tmp_path, "stopped.mkv", stop_after=8)
+    assert run(ball, tmp_path, "stopped.mkv")[0].index > 0
+    assert contents(tmp_path / "stopped.mkv maps") == contents(tmp_path / "whole.mkv maps")
+    recorded, whole, stopped = (
+        list(open_video(path).frames()) for path in (ball, tmp_path / "whole.mkv", tmp_path / "stopped.mkv")
+    )
+    for before, one, other, verdict in zip(recorded, whole, stopped, verdicts, strict=True):
+        np.testing.assert_array_equal(flatten_samples(one.picture), flatten_samples(other.picture))
+        copied = torch.ones(192, 256, dtype=torch.bool)
+        if verdict.action == "deblurred":
+            shares = cv2.imread(str(tmp_path / "whole.mkv maps" / f"{before.index:06d}.png"))
+            copied = torch.from_numpy(shares[..., 2] == 255)
+        assert torch.equal(before.picture.luma()[copied], one.picture.luma()[copied])
