@@ -16,13 +16,13 @@ from freezeframe.pipeline.stages.blurred_parts import with_regions
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS, camera_blur, select_candidates
 from freezeframe.pipeline.stages.confidence_map import confidence_map
 from freezeframe.pipeline.stages.continuity import FADE_RADIUS
-from freezeframe.pipeline.stages.crops import CROP_PARAMS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.fuse import fuse
 from freezeframe.pipeline.stages.fusion_network import run_fusion_network
 from freezeframe.pipeline.stages.gate import Proposal, RegionProposal, moving_mask, propose
-from freezeframe.pipeline.stages.layers import LayerCache
+from freezeframe.pipeline.stages.layers.cache import LayerCache
+from freezeframe.pipeline.stages.layers.crops import CROP_PARAMS
 from freezeframe.pipeline.stages.measure import blur_weights, measure
 from freezeframe.pipeline.stages.moving_area import MovingArea, find_changes, find_moving_area, limit_layers
 from freezeframe.pipeline.stages.refine import refine

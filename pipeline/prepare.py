@@ -18,10 +18,10 @@ from freezeframe.pipeline.adaptation.network import load_network, load_weights
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
 from freezeframe.pipeline.stages.flows import FlowCache
-from freezeframe.pipeline.stages.layers import (
+from freezeframe.pipeline.stages.layers.cache import LayerCache
+from freezeframe.pipeline.stages.layers.chunk_fit import chunks
+from freezeframe.pipeline.stages.layers.movers import (
     LAYER_PARAMS,
-    LayerCache,
-    chunks,
     is_small,
     max_blur,
     max_mover_shutter,

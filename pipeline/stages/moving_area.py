@@ -25,8 +25,8 @@ from freezeframe.motion.regions.changes import changes
 from freezeframe.motion.regions.region_map import Array, RegionMap
 from freezeframe.motion.regions.registration import largest_shift
 
-from .crops import chain
 from .gate import RegionProposal
+from .layers.crops import chain
 from .shots import Window
 
 

@@ -15,7 +15,7 @@ from freezeframe.pipeline.prepare import expected_work, fitted_pixels
 from freezeframe.pipeline.stages.first_pass import NO_MOTION, ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.gate import Extent
-from freezeframe.pipeline.stages.layers import LayerCache
+from freezeframe.pipeline.stages.layers.cache import LayerCache
 from freezeframe.pipeline.stages.splat import SceneLog
 from freezeframe.pipeline.stages.survey import Survey
 from freezeframe.pipeline.support.limits.budget import Budget

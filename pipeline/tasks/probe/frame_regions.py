@@ -17,7 +17,7 @@ from freezeframe.pipeline.stages.blurred_parts import BlurredPart, blurred_parts
 from freezeframe.pipeline.stages.candidates import CANDIDATE_PARAMS, camera_blur
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.gate import moving_mask
-from freezeframe.pipeline.stages.layers import image_velocity, max_blur, max_mover_shutter, min_blur
+from freezeframe.pipeline.stages.layers.movers import image_velocity, max_blur, max_mover_shutter, min_blur
 from freezeframe.pipeline.stages.survey import Survey
 
 

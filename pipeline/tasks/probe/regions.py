@@ -11,7 +11,7 @@ from freezeframe.motion.regions.region_map import Track
 from freezeframe.pipeline.config import GateConfig
 from freezeframe.pipeline.stages.blurred_parts import BlurredPart
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
-from freezeframe.pipeline.stages.layers import image_velocity, is_small, max_blur, min_blur
+from freezeframe.pipeline.stages.layers.movers import image_velocity, is_small, max_blur, min_blur
 from freezeframe.pipeline.support.tracks import mean_direction, mean_orientation
 
 

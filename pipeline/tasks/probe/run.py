@@ -19,7 +19,7 @@ from freezeframe.pipeline.config import Config, GateConfig
 from freezeframe.pipeline.prepare import FIRST_PASS, any_motion, default_survey
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion, estimate_thumbnail_motion
 from freezeframe.pipeline.stages.gate import blur_threshold
-from freezeframe.pipeline.stages.layers import max_mover_shutter
+from freezeframe.pipeline.stages.layers.movers import max_mover_shutter
 from freezeframe.pipeline.stages.survey import Survey, survey
 from freezeframe.pipeline.support.limits.capacity import PHOTO_BYTES, check_memory, check_window_memory
 from freezeframe.pipeline.support.progress import ProgressCallback, null_progress

@@ -29,7 +29,7 @@ from freezeframe.pipeline.stages.blurred_parts import BlurredPart
 from freezeframe.pipeline.stages.first_pass import ThumbnailMotion
 from freezeframe.pipeline.stages.flows import FlowCache
 from freezeframe.pipeline.stages.gate import blur_ratio, blur_threshold, extent
-from freezeframe.pipeline.stages.layers import max_blur, max_mover_shutter, region_blur_ratio
+from freezeframe.pipeline.stages.layers.movers import max_blur, max_mover_shutter, region_blur_ratio
 from freezeframe.pipeline.stages.survey import Survey, shot_shutter, survey_flows, survey_images
 
 from .frame_regions import RegionFinder

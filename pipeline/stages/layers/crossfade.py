@@ -12,8 +12,7 @@ from functools import reduce
 import torch
 
 from freezeframe.data.types import Box
-
-from .gate import RegionProposal
+from freezeframe.pipeline.stages.gate import RegionProposal
 
 Candidate = tuple[range, RegionProposal]  # the frames that a chunk shows, and its proposal for one frame
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from freezeframe.pipeline.stages.crossfade import crossfade, ramp
 from freezeframe.pipeline.stages.gate import RegionProposal, apply_proposal
+from freezeframe.pipeline.stages.layers.crossfade import crossfade, ramp
 
-from .regions import proposal, region
+from ..regions import proposal, region
 
 BEFORE, AFTER = range(6), range(6, 12)  # frames that two chunks show
 OVERLAP = 1

@@ -11,7 +11,9 @@ from freezeframe.data.types import Box
 from freezeframe.motion.regions.region_map import Detection, RegionMap, Track
 from freezeframe.pipeline.config import GateConfig
 from freezeframe.pipeline.stages.gate import Proposal, apply_proposal
-from freezeframe.pipeline.stages.layers import LayerCache, chunks, image_velocity, min_blur
+from freezeframe.pipeline.stages.layers.cache import LayerCache
+from freezeframe.pipeline.stages.layers.chunk_fit import chunks
+from freezeframe.pipeline.stages.layers.movers import image_velocity, min_blur
 from freezeframe.pipeline.stages.shots import Window
 from freezeframe.pipeline.stages.survey import Survey
 from tests.splatting.layers.drawn_disc import COUNT, RADIUS, SHUTTER, SIZE, SPEED, DrawnDisc, film_disc
@@ -68,6 +70,20 @@ def test_a_mover_without_blur_is_not_fitted():
     short = replace(KNOWN, shutter=0.01, max_shutter=0.01)
     proposals = LayerCache().propose(window, regions, short, GateConfig())
     assert not any(proposals.values())
+
+
+@pytest.mark.slow
+def test_a_sharp_mover_of_an_unknown_shutter_gets_no_stripes():
+    """No frame changes by more than the noise of a fit, 40 dB, where the disc is."""
+    disc = film_disc()
+    sharp = replace(disc, crops=replace(disc.crops, images=disc.sharp))
+    window, regions = clip_of(sharp)
+    unknown = replace(KNOWN, confidence=0.0)
+    proposals = LayerCache().propose(window, regions, unknown, GateConfig())
+    for index, frame in enumerate(window.frames):
+        corrected, _ = apply_proposal(Proposal(frame=frame, blur=0.0, regions=tuple(proposals[index])), 1.0)
+        change = (corrected.picture.linear() - disc.sharp[index])[:, disc.coverage[index] > 0]
+        assert float(change.square().mean()) < 1e-4
 
 
 @pytest.mark.parametrize("length", [1, 5, 6, 8, 13, 47])
