@@ -28,6 +28,11 @@ class LayerFrames:
     residual: Tensor  # [T] RMS error of the re-blurred layer beyond noise, square roots of light
     absent: Tensor  # [T] the same of the background without the layer
 
+    @property
+    def relative_residual(self) -> Tensor:
+        """Residual over that without the layer, [T]; 1 where that is 0 too."""
+        return (self.residual / self.absent.clamp_min(1e-6)).nan_to_num(1.0)
+
 
 @torch.no_grad()
 def composite(layer: Layer, crops: Crops, sharp_background: Tensor | None = None) -> LayerFrames:

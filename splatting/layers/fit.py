@@ -56,25 +56,39 @@ DEFAULT = LayerFitConfig()
 _INITIAL_ALPHA = (4.0, 0.6)  # slope and threshold of the logit of alpha by the mean difference
 
 
-def fit_layer(crops: Crops, start: LayerStart, *, config: LayerFitConfig = DEFAULT) -> Layer:
+def fit_layer(
+    crops: Crops,
+    start: LayerStart,
+    *,
+    config: LayerFitConfig = DEFAULT,
+    finest: int = 1,
+    layer: Layer | None = None,
+) -> Layer:
     """Fit texture and path of a layer to its crops.
 
     Args:
         crops: Frames, background and weights.
         start: Start values.
         config: Tunables.
+        finest: Downscale of the last level, 1 or 2; small textures have one level only, of full resolution.
+        layer: Result of such a fit, to continue from.
     """
     generator = torch.Generator().manual_seed(0)
-    layer: Layer | None = None
+    levels = _levels(start.size, config)
     with _one_thread():
-        for downscale, steps in _levels(start.size, config):
+        for downscale, steps in levels:
+            if downscale < min(finest, levels[0][0]) or (layer is not None and downscale >= layer.downscale):
+                continue
             level = shrink(crops, downscale)
             layer = (
-                initial_layer(level, start, downscale, config) if layer is None else layer.resize(downscale)
+                layer.resize(downscale)
+                if layer is not None
+                else initial_layer(level, start, downscale, config)
             )
             _fit_level(layer, level, steps=steps, start=start, config=config, generator=generator)
     assert layer is not None
-    remove_islands(layer, config)
+    if layer.downscale == 1:
+        remove_islands(layer, config)
     return layer
 
 

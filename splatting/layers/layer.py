@@ -40,6 +40,17 @@ class Crops:
         height, width = self.images.shape[2:]
         return height, width
 
+    def select(self, picks: Sequence[int]) -> Crops:
+        """The crops with these numbers."""
+        which = list(picks)
+        return Crops(
+            images=self.images[which],
+            background=self.background[which],
+            weight=self.weight[which],
+            origin=self.origin[which],
+            times=self.times[which],
+        )
+
 
 class Layer(nn.Module):
     """A texture on a path through the frames of `crops`, at 1 / `downscale` of their resolution.

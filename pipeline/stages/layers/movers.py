@@ -19,6 +19,7 @@ class LayerParams:
     rigid_frames: int = 6  # of a chunk of a mover that hardly changes its shape
     limber_frames: int = 2  # of a chunk of one whose parts move apart
     overlap: int = 1  # frames beside a chunk that are fitted too
+    coarse_side: int = 40  # pixels: textures with a longer shorter side are judged at half size
     min_blur_px: float = 2.0  # pixels; less blur of a mover is left as it is
     max_area: int = 300 * 300  # pixels of a mover; larger ones are left to the flow
     margin: float = 10.0  # pixels of the texture around the mover

@@ -1,6 +1,6 @@
 """Time of a clip whose movers cover 1 % of the frame, over that of the same scene processed as whole frames.
 
-Run: python -m benchmarks.speed.movers   (ten minutes on two cores; needs ../shared/data)
+Run: python -m benchmarks.speed.still_camera   (ten minutes on two cores; needs ../shared/data)
 
 The camera stands still before two players and a ball in the one clip, and pans in the other: then the whole
 frame is blurred. Both are processed with the default options, in one run.
