@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 import numpy as np
@@ -72,6 +72,9 @@ class CoarseFit:
     shutter: float
     mean: float
     worst: float
+    is_distinct: bool = (
+        False  # whether it explains clearly more than the fit that starts at the longest exposure
+    )
 
 
 class ChunkFitter:
@@ -129,7 +132,7 @@ class ChunkFitter:
             best = self._proposals(crops, fit_layer(crops.crops, start, config=RIGID, layer=coarse.layer))
             self._remember(best, chunk)
         # Behind a moving camera the flow follows parts that move apart.
-        return best if self._has_flow(chunk) else self._fit_parts(crops, best)
+        return best if self._has_flow(chunk) else self._fit_parts(crops, best, coarse)
 
     def _observe(self, track: Track, chunk: range) -> TrackCrops | None:
         """The crops of a chunk and of the frames beside it; None if there is only one."""
@@ -165,18 +168,19 @@ class ChunkFitter:
             fits.append(self._coarse(crops, self._start(crops, shutter)))
             if fits[-1].worst <= self._params.limits[1] or self._camera_shutter() is not None:
                 break
-        return min(fits, key=lambda fit: fit.mean)
+        best = min(fits, key=lambda fit: fit.mean)
+        return replace(best, is_distinct=fits[0].mean > self._params.clearly * best.mean)
 
     def _is_sharp(self, crops: TrackCrops, fitted: CoarseFit) -> bool:
         """Whether a layer with almost no blur explains clearly more than the fitted one.
 
         A layer covers a sharp mover with stripes that a long exposure takes out again, but not all of them.
         """
-        if self._camera_shutter() is not None:
+        if self._shutter is not None:
             return False
         shutter = self._params.sharp_shutter
         start = start_values(crops.track, crops.indices, shutter, known=True, params=self._params)
-        return fitted.mean > self._params.max_over_sharp * self._coarse(crops, start).mean
+        return fitted.mean > self._params.clearly * self._coarse(crops, start).mean
 
     def _coarse(self, crops: TrackCrops, start: LayerStart) -> CoarseFit:
         finest = 2 if min(start.size) >= self._params.coarse_side else 1
@@ -192,15 +196,14 @@ class ChunkFitter:
         blurs = [camera_blur(self._regions, index, size, shutter) for index in chunk]
         return max(blurs) > CANDIDATE_PARAMS.still_blur
 
-    def _fit_parts(self, crops: TrackCrops, rigid: Chunk) -> Chunk:
+    def _fit_parts(self, crops: TrackCrops, rigid: Chunk, coarse: CoarseFit) -> Chunk:
         """Fit parts of a chunk with a mesh that bends more; each frame keeps the better layer."""
         best = dict(rigid)
         for part in chunks(crops.shown, self._params.limber_frames):
             if worst_residual(rigid, part) <= self._params.limits[0]:
                 continue
             few = crops.around(part, self._params.overlap)
-            # A rigid layer of a mover that bends mistakes the shutter: an unknown one starts high again.
-            start = self._start(few, max(self._params.start_shutters))
+            start = self._start_of_part(few, coarse)
             fitted = self._proposals(few, fit_layer(few.crops, start, config=LIMBER))
             self._remember(fitted, part)
             for index, proposal in fitted.items():
@@ -208,6 +211,12 @@ class ChunkFitter:
                 if known is None or (index in part and proposal.verdict.residual < known.verdict.residual):
                     best[index] = proposal
         return best
+
+    def _start_of_part(self, crops: TrackCrops, coarse: CoarseFit) -> LayerStart:
+        """A rigid layer of a mover that bends mistakes the shutter: an unknown one starts high again."""
+        if self._camera_shutter() is None and coarse.is_distinct:
+            return start_values(crops.track, crops.indices, coarse.shutter, known=True, params=self._params)
+        return self._start(crops, max(self._params.start_shutters))
 
     def _proposals(self, crops: TrackCrops, layer: Layer) -> Chunk:
         """What the frames would show by a layer."""
