@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from benchmarks.accuracy import burst, flow, gopro_patches, heldout, known_motion, quality, scenes
 from benchmarks.movers import movers
-from benchmarks.speed import end_to_end, fusion_net, restorers, splatting
+from benchmarks.speed import end_to_end, fusion_net, restorers, splatting, still_camera
 
 PARTS = (
     end_to_end,
     fusion_net,
     restorers,
+    still_camera,
     quality,
     movers,
     heldout,
