@@ -1,0 +1,106 @@
+"""Validation of the blur field: its vectors, and the gain of a deconvolution along it, on held-out photographs.
+
+Nothing here takes a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from freezeframe.data.blur.blocks import block_mean
+from freezeframe.data.blur.operator import blur
+from freezeframe.data.color import SRGB, to_encoded, to_linear
+from freezeframe.data.synthesis.clips.clips import load_pictures
+from freezeframe.models.deblur.blur_field import BLOCK, BlurField, estimate_blur_field
+from freezeframe.pipeline.solvers.field_deconvolution import deconvolve_along_field
+
+from .loop import Validator
+from .restorer_task import capped_psnr, load_center
+
+SIDE = 256  # pixels: the middle of each photograph
+MIN_CONTRAST = 6 / 255  # code values of [0, 1]: mean slope of a block with texture
+MAX_VECTOR_ERROR_PX = 1.0  # of a correct vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlurCase:
+    """A photograph and its known blur."""
+
+    encoded: Tensor  # [3, H, W] recorded, sRGB-encoded in [0, 1]
+    truth: Tensor  # [3, H, W] sharp, encoded
+    vectors: Tensor  # [2, H, W] pixels
+
+    @classmethod
+    def of(cls, sharp: Tensor, vectors: Tensor) -> BlurCase:
+        """A sharp photograph [3, H, W], encoded, blurred along `vectors` and rounded to 8 bits."""
+        blurred = to_encoded(blur(to_linear(sharp, SRGB), vectors).clamp(0, 1), SRGB)
+        return cls(encoded=(blurred * 255).round() / 255, truth=sharp, vectors=vectors)
+
+
+def rotation_field(size: int, *, middle: tuple[float, float], spin: float, growth: float) -> Tensor:
+    """[2, H, W] blur of a camera that pans by `middle` pixels, turns by `spin` radians and zooms by `growth`."""
+    at = torch.arange(size) - (size - 1) / 2
+    x, y = at.expand(size, size), at[:, None].expand(size, size)
+    return torch.stack([middle[0] + growth * x - spin * y, middle[1] + growth * y + spin * x])
+
+
+FIELDS: dict[str, Sequence[tuple[float, float, float, float]]] = {  # pan (x, y), spin, growth
+    "even": ((6.0, 3.0, 0, 0), (-4.0, 8.0, 0, 0), (13.0, 2.0, 0, 0), (0.5, -5.0, 0, 0)),
+    "rotation": ((5.0, 2.0, 0.04, 0), (0.0, 6.0, 0.05, 0.02), (-7.0, 6.0, 0.05, 0), (9.0, -3.0, 0.0, 0.05)),
+}
+
+
+def blur_field_validator(photos: Path) -> Validator:
+    """Metrics of a network on the middle of each photograph of a folder."""
+    sharp = [load_center(picture, SIDE) for picture in load_pictures(photos)]
+    cases = {
+        name: [
+            BlurCase.of(photo, rotation_field(SIDE, middle=fields[i % len(fields)][:2],
+                                              spin=fields[i % len(fields)][2], growth=fields[i % len(fields)][3]))
+            for i, photo in enumerate(sharp)
+        ]
+        for name, fields in FIELDS.items()
+    }  # fmt: skip
+    cases["sharp"] = [BlurCase.of(photo, torch.zeros(2, SIDE, SIDE)) for photo in sharp]
+    return lambda network: blur_field_metrics(network, cases)
+
+
+def blur_field_metrics(network: nn.Module, cases: dict[str, list[BlurCase]]) -> dict[str, float]:
+    """By kind: share of textured blocks with a correct vector, and gain of the deconvolution in dB."""
+    metrics = {}
+    for name, some in cases.items():
+        fields = [estimate_blur_field(network, case.encoded) for case in some]
+        shares = [correct_share(field, case) for field, case in zip(fields, some, strict=True)]
+        metrics[f"{name}_vectors"] = sum(shares) / len(shares)
+        gains = [deconvolution_gain(field, case) for field, case in zip(fields, some, strict=True)]
+        metrics[f"{name}_gain"] = sum(gains) / len(gains)
+    return metrics
+
+
+def correct_share(field: BlurField, case: BlurCase) -> float:
+    """Share of the blocks with texture whose vector, of either sign, is within 1 px of the truth."""
+    truth = block_mean(case.vectors)
+    error = torch.minimum((field.vectors - truth).norm(dim=0), (field.vectors + truth).norm(dim=0))
+    correct = (error < MAX_VECTOR_ERROR_PX)[textured(case.encoded)]
+    return float(correct.float().mean())
+
+
+def textured(encoded: Tensor) -> Tensor:
+    """[H / 4, W / 4] whether a block of a picture has texture around it."""
+    luma = encoded.mean(0)
+    slope = (luma - luma.roll(1, -1)).abs() + (luma - luma.roll(1, -2)).abs()
+    around = avg_pool2d(slope[None], 4 * BLOCK + 1, stride=1, padding=2 * BLOCK, count_include_pad=False)
+    return avg_pool2d(around, BLOCK, ceil_mode=True)[0] > MIN_CONTRAST
+
+
+def deconvolution_gain(field: BlurField, case: BlurCase) -> float:
+    """PSNR gain in dB of the deconvolution along `field`."""
+    linear = deconvolve_along_field(to_linear(case.encoded, SRGB), field)
+    restored = (to_encoded(linear.clamp(0, 1), SRGB) * 255).round() / 255
+    return capped_psnr(restored, case.truth) - capped_psnr(case.encoded, case.truth)
