@@ -55,8 +55,11 @@ class CameraBlur:
     def vectors(self, size: Sequence[int], *, step: int = 1) -> Tensor:
         """[2, H / step, W / step] blur vectors (x, y) in pixels of blocks of a picture of `size` (H, W)."""
         y, x = (torch.arange(0, length, step) + (step - 1) / 2 for length in size)
-        position = torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))])
-        return torch.einsum("p,pchw->chw", self.parameters, camera_basis(position, size))
+        return self.at(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))]), size)
+
+    def at(self, position: Tensor, size: Sequence[int]) -> Tensor:
+        """[2, ...] blur vectors (x, y) in pixels at positions [2, ...] (x, y) of a picture of `size` (H, W)."""
+        return torch.einsum("p,p...->...", self.parameters, camera_basis(position, size))
 
 
 def camera_basis(position: Tensor, size: Sequence[int]) -> Tensor:

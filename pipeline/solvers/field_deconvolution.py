@@ -1,5 +1,8 @@
 """Deconvolution of one photograph along its blur field.
 
+Whether a field is right shows afterwards: only along the right motion is there a sharp image that, blurred,
+gives the photograph back. Along a wrong direction or too long a motion Richardson-Lucy finds none.
+
 Nothing here takes a gradient.
 """
 
@@ -12,8 +15,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from freezeframe.data.blur.blocks import block_upsample
+from freezeframe.data.blur.operator import blur
+from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.models.deblur.blur_field import BlurField
+from freezeframe.models.deblur.image_statistics import MAX_NOISE, image_statistics
 
+from .iteration import RichardsonLucyParams
 from .observation import Observation
 from .richardson_lucy import richardson_lucy
 
@@ -22,45 +29,72 @@ from .richardson_lucy import richardson_lucy
 class FieldDeconvolutionParams:
     """Settings of the deconvolution along a blur field."""
 
-    steps: int = 12  # of Richardson-Lucy
-    saturation: float = 0.97  # linear light; more may have been clipped, and says nothing
+    steps: int = 40  # of Richardson-Lucy
+    step_size: float = 1.4  # its relaxation; well below 2, as one photograph does not damp it
+    tv_weight: float = 0.001  # of the total-variation prior without noise
+    tv_weight_noise: float = 1.0  # added to it, times the standard deviation of the noise in [0, 1]
+    saturation: float = 0.98  # linear light; more may have been clipped, and says nothing
     saturation_margin_px: int = 1  # around saturated pixels
-    min_confidence: float = 0.25  # of the field; blocks below it stay as they are
-    full_confidence: float = 0.6  # of the field, from which steps are whole
+    gate_window_px: int = 33  # in which the residuals are compared
+    good_ratio: float = 0.75  # of the residual of the result to that of the photograph: it is explained
+    bad_ratio: float = 0.9  # from which the photograph stays as it is
 
 
 DEFAULT_PARAMS = FieldDeconvolutionParams()
 
 
+@torch.no_grad()
 def deconvolve_along_field(
-    linear: Tensor, field: BlurField, *, params: FieldDeconvolutionParams = DEFAULT_PARAMS
+    encoded: Tensor, field: BlurField, *, params: FieldDeconvolutionParams = DEFAULT_PARAMS
 ) -> Tensor:
-    """Undo the motion blur of a photograph where its field is sure.
+    """Undo the motion blur of a photograph, where that explains it.
 
     Args:
-        linear: [3, H, W] linear RGB.
+        encoded: [3, H, W] sRGB-encoded in [0, 1].
         field: Of the photograph.
         params: Settings.
 
     Returns:
-        [3, H, W] linear RGB; blocks without motion blur keep their bits.
+        [3, H, W] sRGB-encoded in [0, 1]; pixels that nothing is known of keep their bits.
     """
-    vectors = block_upsample(field.vectors, linear.shape[1:])
+    if not bool((field.blurred > 0).any()):
+        return encoded
+    linear = to_linear(encoded, SRGB)
+    size = encoded.shape[1:]
+    vectors = block_upsample(field.vectors, size)
     observation = Observation(
         linear=linear, offset=None, blur_vector=vectors, weight=unsaturated(linear, params)
     )
-    size = block_upsample(step_sizes(field, params)[None], linear.shape[1:])[0]
-    return richardson_lucy(linear, [observation], steps=params.steps, step_size=size)
+    noise = MAX_NOISE * float(image_statistics(encoded[None])[0, 2].square())
+    sharp = richardson_lucy(
+        linear, [observation], steps=params.steps,
+        step_size=params.step_size * block_upsample(field.confidence[None], size)[0],
+        params=RichardsonLucyParams(tv_weight=params.tv_weight + params.tv_weight_noise * noise),
+    )  # fmt: skip
+    share = explained(encoded, sharp, vectors, params=params)
+    restored = to_encoded(sharp.clamp(0, 1), SRGB)
+    return torch.where(share > 0, torch.lerp(encoded, restored, share), encoded)
 
 
-def step_sizes(field: BlurField, params: FieldDeconvolutionParams = DEFAULT_PARAMS) -> Tensor:
-    """[H / 4, W / 4] in [0, 1]: 0 where there is no motion blur or the field is unsure."""
-    rise = params.full_confidence - params.min_confidence
-    sure = ((field.confidence - params.min_confidence) / rise).clamp(0, 1)
-    sure = torch.where(field.vectors.norm(dim=0) > 0, sure, 0.0)
-    # Smoothed: a seam between a block that is sharpened and its neighbour that is not would show.
-    smooth = avg_pool2d(sure[None], 3, stride=1, padding=1, count_include_pad=False)[0]
-    return torch.where(sure > 0, smooth, 0.0)
+def explained(
+    encoded: Tensor, sharp: Tensor, vectors: Tensor, *, params: FieldDeconvolutionParams = DEFAULT_PARAMS
+) -> Tensor:
+    """[H, W] in [0, 1] how well a sharp image explains the photograph around each pixel.
+
+    Compares what is left of the photograph [3, H, W], encoded, when the sharp image [3, H, W], linear, is
+    blurred along `vectors` [2, H, W], with what is left when the photograph itself is.
+    """
+    window = params.gate_window_px
+    before, after = (
+        (to_encoded(blur(linear, vectors).clamp(0, 1), SRGB) - encoded).square().mean(0, keepdim=True)
+        for linear in (to_linear(encoded, SRGB), sharp)
+    )
+    before, after = (
+        avg_pool2d(each, window, stride=1, padding=window // 2, count_include_pad=False)[0]
+        for each in (before, after)
+    )
+    ratio = (after / before.clamp_min(1e-12)).sqrt()
+    return ((params.bad_ratio - ratio) / (params.bad_ratio - params.good_ratio)).clamp(0, 1)
 
 
 def unsaturated(linear: Tensor, params: FieldDeconvolutionParams = DEFAULT_PARAMS) -> Tensor:

@@ -101,6 +101,5 @@ def textured(encoded: Tensor) -> Tensor:
 
 def deconvolution_gain(field: BlurField, case: BlurCase) -> float:
     """PSNR gain in dB of the deconvolution along `field`."""
-    linear = deconvolve_along_field(to_linear(case.encoded, SRGB), field)
-    restored = (to_encoded(linear.clamp(0, 1), SRGB) * 255).round() / 255
+    restored = (deconvolve_along_field(case.encoded, field) * 255).round() / 255
     return capped_psnr(restored, case.truth) - capped_psnr(case.encoded, case.truth)
