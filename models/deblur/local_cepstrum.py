@@ -1,6 +1,6 @@
 """Cepstra of small windows all over a picture, sampled at the blur vectors that a line could have.
 
-Motion blur of a line v leaves a minimum at the lag v of the cepstrum, see `psf_estimator.py`. Here the cepstra
+Motion blur along a line v leaves a minimum at the lag v of the cepstrum (`psf_estimator.py`). These cepstra
 are local, and sampled on a polar grid of directions and lengths: to turn the picture by a quarter turn is to
 shift them by half the directions.
 
@@ -78,7 +78,7 @@ def _mean_of_nine(powers: Tensor) -> Tensor:
 
 
 def _window_pixels(length: int, *, cell: int, device: torch.device) -> Tensor:
-    """[length / cell, WINDOW] pixels of each window along one axis; those of shorter pictures are mirrored."""
+    """[length / cell, WINDOW] pixels of each window along one axis; shorter pictures are mirrored."""
     middles = torch.arange(length // cell, device=device) * cell + cell // 2
     starts = (middles - WINDOW // 2).clamp(0, max(0, length - WINDOW))
     pixels = (starts[:, None] + torch.arange(WINDOW, device=device)) % (2 * length)
@@ -96,8 +96,10 @@ def _lag_basis(scale: float) -> Tensor:
     y, x = (lengths * side[:, None] for side in (angles.sin(), angles.cos()))
     down, across = torch.fft.fftfreq(WINDOW)[:, None], torch.fft.rfftfreq(WINDOW)
     phase = down[..., None, None] * y + across[:, None, None] * x
-    # Each frequency of the half spectrum but the first and last columns stands for two.
-    twice = torch.full((WINDOW // 2 + 1,), 2.0)
-    twice[0] = twice[-1] = 1.0
-    basis = twice[:, None, None] * (2 * math.pi * phase).cos() / WINDOW**2
+    # Each frequency stands for its opposite too, but those of the first column. The highest have but one of
+    # two signs, which would not turn with the picture.
+    weights = torch.full((WINDOW, WINDOW // 2 + 1), 2.0)
+    weights[:, 0] = 1.0
+    weights[WINDOW // 2], weights[:, -1] = 0.0, 0.0
+    basis = weights[..., None, None] * (2 * math.pi * phase).cos() / WINDOW**2
     return (basis * (lengths <= _MAX_LAG)).reshape(-1, NUM_DIRECTIONS * len(LENGTHS))

@@ -1,8 +1,8 @@
 """Local blur of a photograph: the PSF estimator on small windows all over it.
 
-The estimator classifies the cepstrum of a picture that is blurred evenly. It does not mind how large the window
-is that its cepstrum comes from: small windows see how the blur changes, large ones see longer blur, and windows
-of a smaller copy of the picture longer blur still.
+The estimator classifies the cepstrum of a picture that is blurred evenly, and does not mind how large the
+window is that the cepstrum comes from. Small windows see how the blur changes, large ones see longer blur,
+and windows of a smaller copy of the picture longer blur still.
 
 Nothing here takes a gradient.
 """

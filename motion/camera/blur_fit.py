@@ -1,8 +1,8 @@
 """The blur field of a turning camera, fitted to the local blur of one photograph.
 
-While the shutter is open, a camera that turns by a small angle moves every point by a field of six parameters:
-pan in x and y, roll, zoom, and the two that a pan adds towards the corners (Longuet-Higgins and Prazdny 1980,
-for rotations). Local blur vectors have no sign, and those of flat windows are noise; so the parameters are
+A camera that turns by a small angle while the shutter is open moves every point by a field of six
+parameters: pan in x and y, roll, zoom, and the two that a pan adds towards the corners (Longuet-Higgins and
+Prazdny 1980). Local blur vectors have no sign, and those of flat windows are noise; so the parameters are
 those of the highest probability under all windows, found by samples of two windows each (Fischler and Bolles
 1981) and ascent from the best of them.
 """
@@ -58,12 +58,12 @@ class CameraBlur:
         return self.at(torch.stack([x.expand(len(y), -1), y[:, None].expand(-1, len(x))]), size)
 
     def at(self, position: Tensor, size: Sequence[int]) -> Tensor:
-        """[2, ...] blur vectors (x, y) in pixels at positions [2, ...] (x, y) of a picture of `size` (H, W)."""
+        """[2, ...] blur vectors (x, y) in pixels at positions [2, ...] (x, y) of a picture of `size`."""
         return torch.einsum("p,p...->...", self.parameters, camera_basis(position, size))
 
 
 def camera_basis(position: Tensor, size: Sequence[int]) -> Tensor:
-    """[6, 2, ...] blur vectors (x, y) at positions [2, ...] (x, y) of a unit of each parameter. Takes no gradient.
+    """[6, 2, ...] blur vectors (x, y) at positions [2, ...] of a unit of each parameter. Takes no gradient.
 
     In the order pan in x and in y, roll, zoom, and the perspective of a pan in x and in y.
     """
@@ -92,9 +92,7 @@ def fit_camera_blur(
     best = _ascend(best, psfs, bases, params)
     scores = _scores(best, psfs, bases, params)
     still = _scores(torch.zeros(1, NUM_PARAMETERS), psfs, bases, params)
-    return CameraBlur(
-        parameters=best[scores.argmax()], score=float(scores.max()), still_score=float(still)
-    )
+    return CameraBlur(parameters=best[scores.argmax()], score=float(scores.max()), still_score=float(still))
 
 
 def _sampled_parameters(basis: Tensor, vectors: Tensor, params: CameraBlurParams) -> Tensor:

@@ -35,9 +35,11 @@ class FieldDeconvolutionParams:
     tv_weight_noise: float = 1.0  # added to it, times the standard deviation of the noise in [0, 1]
     saturation: float = 0.98  # linear light; more may have been clipped, and says nothing
     saturation_margin_px: int = 1  # around saturated pixels
-    gate_window_px: int = 33  # in which the residuals are compared
-    good_ratio: float = 0.75  # of the residual of the result to that of the photograph: it is explained
-    bad_ratio: float = 0.9  # from which the photograph stays as it is
+    gate_window_px: int = 65  # in which residuals and contrast are compared
+    good_residual: float = 0.12  # of the contrast: what a right field leaves of a photograph at most
+    bad_residual: float = 0.18  # from which on the photograph stays as it is
+    good_ratio: float = 0.85  # of the residual to that of the photograph itself
+    bad_ratio: float = 0.97  # from which on the photograph stays as it is
 
 
 DEFAULT_PARAMS = FieldDeconvolutionParams()
@@ -65,11 +67,10 @@ def deconvolve_along_field(
     observation = Observation(
         linear=linear, offset=None, blur_vector=vectors, weight=unsaturated(linear, params)
     )
-    noise = MAX_NOISE * float(image_statistics(encoded[None])[0, 2].square())
     sharp = richardson_lucy(
         linear, [observation], steps=params.steps,
         step_size=params.step_size * block_upsample(field.confidence[None], size)[0],
-        params=RichardsonLucyParams(tv_weight=params.tv_weight + params.tv_weight_noise * noise),
+        params=RichardsonLucyParams(tv_weight=params.tv_weight + params.tv_weight_noise * estimate_noise(encoded)),
     )  # fmt: skip
     share = explained(encoded, sharp, vectors, params=params)
     restored = to_encoded(sharp.clamp(0, 1), SRGB)
@@ -81,20 +82,40 @@ def explained(
 ) -> Tensor:
     """[H, W] in [0, 1] how well a sharp image explains the photograph around each pixel.
 
-    Compares what is left of the photograph [3, H, W], encoded, when the sharp image [3, H, W], linear, is
-    blurred along `vectors` [2, H, W], with what is left when the photograph itself is.
+    The residual is what blurring it along `vectors` leaves of the photograph beyond noise. It must be small
+    against the contrast of the photograph, and against the residual of the photograph taken as sharp.
+
+    Args:
+        encoded: The photograph. [3, H, W] sRGB-encoded in [0, 1].
+        sharp: [3, H, W] linear RGB.
+        vectors: [2, H, W] pixels.
+        params: Settings.
     """
-    window = params.gate_window_px
     before, after = (
-        (to_encoded(blur(linear, vectors).clamp(0, 1), SRGB) - encoded).square().mean(0, keepdim=True)
+        _local_mean((to_encoded(blur(linear, vectors).clamp(0, 1), SRGB) - encoded).square(), params)
         for linear in (to_linear(encoded, SRGB), sharp)
     )
-    before, after = (
-        avg_pool2d(each, window, stride=1, padding=window // 2, count_include_pad=False)[0]
-        for each in (before, after)
-    )
+    noise = estimate_noise(encoded) ** 2
+    contrast = _local_mean(encoded.square(), params) - _local_mean(encoded, params).square()
+    residual = ((after - noise).clamp_min(0) / (contrast - noise).clamp_min(1e-6)).sqrt()
     ratio = (after / before.clamp_min(1e-12)).sqrt()
-    return ((params.bad_ratio - ratio) / (params.bad_ratio - params.good_ratio)).clamp(0, 1)
+    small = (params.bad_residual - residual) / (params.bad_residual - params.good_residual)
+    smaller = (params.bad_ratio - ratio) / (params.bad_ratio - params.good_ratio)
+    return torch.minimum(small, smaller).clamp(0, 1)
+
+
+def estimate_noise(encoded: Tensor) -> float:
+    """Standard deviation of the noise of a picture [3, H, W] in [0, 1]."""
+    return MAX_NOISE * float(image_statistics(encoded[None])[0, 2].square())
+
+
+def _local_mean(values: Tensor, params: FieldDeconvolutionParams) -> Tensor:
+    """[H, W] mean over the channels of [3, H, W] and over windows around each pixel."""
+    side = min(params.gate_window_px, *(2 * ((length - 1) // 2) + 1 for length in values.shape[1:]))
+    across = avg_pool2d(
+        values.mean(0, keepdim=True), (1, side), stride=1, padding=(0, side // 2), count_include_pad=False
+    )
+    return avg_pool2d(across, (side, 1), stride=1, padding=(side // 2, 0), count_include_pad=False)[0]
 
 
 def unsaturated(linear: Tensor, params: FieldDeconvolutionParams = DEFAULT_PARAMS) -> Tensor:

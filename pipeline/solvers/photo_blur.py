@@ -55,10 +55,7 @@ def estimate_photo_blur(
     of windows, the one that explains its windows best is taken.
     """
     size = encoded.shape[1:]
-    fits = [
-        (fit_camera_blur(psfs, size), psfs)
-        for psfs in _window_sets(estimator, encoded, params)
-    ]
+    fits = [(fit_camera_blur(psfs, size), psfs) for psfs in _window_sets(estimator, encoded, params)]
     moving = [
         (fit, psfs) for fit, psfs in fits if fit.gain >= params.min_gain and fit.score >= params.min_score
     ]

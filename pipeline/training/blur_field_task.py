@@ -1,8 +1,8 @@
 """Training task of the blur field of one photograph.
 
-Rendered photographs without noise are stored in shards, as for the fusion network; noise, tone curve and JPEG
-are drawn anew each time. The first steps see even blur only: a network that has not learnt the cepstrum of one
-blur cannot tell where it changes.
+Rendered photographs without noise are stored in shards, as for the fusion network; noise, tone curve and
+JPEG are drawn anew each time. The first steps see even blur only: a network that has not learnt the cepstrum
+of one blur cannot tell where it changes.
 
 Nothing here takes a gradient.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d
 
 from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.clips.blurred_photo import (
@@ -89,7 +89,7 @@ class BlurFieldTask:
         return torch.stack(rows)
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
-        """Cross-entropy of the lines of blocks and of cells, and of the radii; blocks with texture count more."""
+        """Cross-entropy of the lines of blocks and of cells, and of the radii; texture counts more."""
         encoded, vectors, radius = split_batch(batch)
         lines, cell_lines, radii = model(encoded)
         weights = self._block_weights(encoded)
@@ -146,10 +146,12 @@ def make_shard(number: int, pictures: Sequence[SrgbImage]) -> Half:
     """[32, ...] rows of light, vectors and radius; the same numbers and pictures give the same shard."""
     rng = np.random.default_rng((number, 12))
     distribution = DEFAULT_BLUR if number % EVEN_EVERY else EVEN_BLUR
-    return np.stack([
-        _row(blurred_photo(rng, pictures, side=SIDE, distribution=distribution))
-        for _ in range(PHOTOS_PER_SHARD)
-    ])
+    return np.stack(
+        [
+            _row(blurred_photo(rng, pictures, side=SIDE, distribution=distribution))
+            for _ in range(PHOTOS_PER_SHARD)
+        ]
+    )
 
 
 def _row(photo: BlurredPhoto) -> Half:
@@ -177,7 +179,7 @@ def _record(rng: np.random.Generator, row: Half) -> Tensor:
 def turn(
     picture: Tensor, label: Tensor, *, transpose: bool, mirror: npt.NDArray[np.bool_]
 ) -> tuple[Tensor, Tensor]:
-    """Transpose, then mirror across and down, a picture [3, H, W] and its label [3, h, w]: vector and radius."""
+    """Transpose, then mirror across and down, a picture [3, H, W] and its label [3, h, w]."""
     if transpose:
         picture, label = picture.mT, label[[1, 0, 2]].mT
     for axis, sign in ((-1, [-1, 1, 1]), (-2, [1, -1, 1])):

@@ -1,4 +1,4 @@
-"""Validation of the blur field: its vectors, and the gain of a deconvolution along it, on held-out photographs.
+"""Validation of the blur field on held-out photographs: its vectors, and the gain of a deconvolution.
 
 Nothing here takes a gradient.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from freezeframe.data.blur.operator import blur
 from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.models.deblur.blur_field import BLOCK, BlurField, estimate_blur_field
+from freezeframe.motion.camera.blur_fit import CameraBlur
 from freezeframe.pipeline.solvers.field_deconvolution import deconvolve_along_field
 
 from .loop import Validator
@@ -43,16 +45,11 @@ class BlurCase:
         return cls(encoded=(blurred * 255).round() / 255, truth=sharp, vectors=vectors)
 
 
-def rotation_field(size: int, *, middle: tuple[float, float], spin: float, growth: float) -> Tensor:
-    """[2, H, W] blur of a camera that pans by `middle` pixels, turns by `spin` radians and zooms by `growth`."""
-    at = torch.arange(size) - (size - 1) / 2
-    x, y = at.expand(size, size), at[:, None].expand(size, size)
-    return torch.stack([middle[0] + growth * x - spin * y, middle[1] + growth * y + spin * x])
-
-
-FIELDS: dict[str, Sequence[tuple[float, float, float, float]]] = {  # pan (x, y), spin, growth
-    "even": ((6.0, 3.0, 0, 0), (-4.0, 8.0, 0, 0), (13.0, 2.0, 0, 0), (0.5, -5.0, 0, 0)),
-    "rotation": ((5.0, 2.0, 0.04, 0), (0.0, 6.0, 0.05, 0.02), (-7.0, 6.0, 0.05, 0), (9.0, -3.0, 0.0, 0.05)),
+# Parameters of `CameraBlur`, one set for each photograph in turn.
+CAMERAS: dict[str, Sequence[tuple[float, ...]]] = {
+    "even": ((6, 3, 0, 0, 0, 0), (-4, 8, 0, 0, 0, 0), (13, 2, 0, 0, 0, 0), (0.5, -5, 0, 0, 0, 0)),
+    "rotation": ((5, 2, 5, 0, 0, 0), (0, 6, 6, 2.5, 0, 0), (-7, 6, 6, 0, 0, 0), (9, -3, 0, 6, 0, 0)),
+    "sharp": ((0, 0, 0, 0, 0, 0),),
 }
 
 
@@ -61,14 +58,18 @@ def blur_field_validator(photos: Path) -> Validator:
     sharp = [load_center(picture, SIDE) for picture in load_pictures(photos)]
     cases = {
         name: [
-            BlurCase.of(photo, rotation_field(SIDE, middle=fields[i % len(fields)][:2],
-                                              spin=fields[i % len(fields)][2], growth=fields[i % len(fields)][3]))
-            for i, photo in enumerate(sharp)
+            BlurCase.of(photo, camera_field(parameters, photo.shape[1:]))
+            for photo, parameters in zip(sharp, cycle(cameras), strict=False)
         ]
-        for name, fields in FIELDS.items()
-    }  # fmt: skip
-    cases["sharp"] = [BlurCase.of(photo, torch.zeros(2, SIDE, SIDE)) for photo in sharp]
+        for name, cameras in CAMERAS.items()
+    }
     return lambda network: blur_field_metrics(network, cases)
+
+
+def camera_field(parameters: Sequence[float], size: Sequence[int]) -> Tensor:
+    """[2, H, W] blur vectors of a camera with these parameters of `CameraBlur`."""
+    camera = CameraBlur(parameters=torch.tensor(parameters).float(), score=0.0, still_score=0.0)
+    return camera.vectors(size)
 
 
 def blur_field_metrics(network: nn.Module, cases: dict[str, list[BlurCase]]) -> dict[str, float]:

@@ -17,7 +17,6 @@ from typing import Literal, get_args
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -121,9 +120,7 @@ def path_vectors(scene: Scene, *, samples: int = 9) -> Tensor:
     times = (np.arange(samples) + 0.5) / samples - 0.5
     paths = torch.stack([scene.flow(0.0, float(t)) for t in times])
     paths = paths - paths.mean(0)
-    xx, yy, xy = (
-        (paths[:, a] * paths[:, b]).mean(0) for a, b in ((0, 0), (1, 1), (0, 1))
-    )
+    xx, yy, xy = ((paths[:, a] * paths[:, b]).mean(0) for a, b in ((0, 0), (1, 1), (0, 1)))
     largest = (xx + yy) / 2 + torch.hypot((xx - yy) / 2, xy)
     # Midpoints of N equal parts of a line of length L have the variance L^2 / 12 * (1 - 1 / N^2).
     length = (12 * largest / (1 - samples**-2)).clamp_min(0).sqrt()
@@ -146,7 +143,8 @@ def _scene(
         layers += _near_layers(rng, pictures, camera, side=side, distribution=distribution)
     if kind == "mover":
         layers += [
-            _mover(rng, pictures, side=side, distribution=distribution) for _ in range(int(rng.integers(1, 3)))
+            _mover(rng, pictures, side=side, distribution=distribution)
+            for _ in range(int(rng.integers(1, 3)))
         ]
     if rng.random() < distribution.highlight_probability:
         layers = [replace(layer, texture=boost_highlights(layer.texture)) for layer in layers]
@@ -237,7 +235,9 @@ def _near_layers(
 ) -> list[Layer]:
     """Still objects before the background, which a moving camera blurs more."""
     return [
-        _cutout(rng, pictures, _nearer(camera, float(rng.uniform(1.3, 3))), side=side, distribution=distribution)
+        _cutout(
+            rng, pictures, _nearer(camera, float(rng.uniform(1.3, 3))), side=side, distribution=distribution
+        )
         for _ in range(int(rng.integers(1, 4)))
     ]
 
