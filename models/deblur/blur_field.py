@@ -84,7 +84,7 @@ class BlurFieldNet(nn.Module):
         lags = self.read_lags(torch.cat([evidence, summary], 1))
         grid = self.grid(self.join(relu(torch.cat([coarse, _enlarge(lags, 2)], 1))))
         # Windows that show the same blur are independent witnesses of it: their evidence adds up.
-        own, near = softplus(avg_pool2d(self.weigh(grid), 2)).split(1, 1)
+        own, near = softplus(avg_pool2d(self.weigh(grid), 2)).chunk(2, 1)
         side = 2 * _EVIDENCE_RADIUS + 1
         around = avg_pool2d(own * evidence, side, stride=1, padding=_EVIDENCE_RADIUS, count_include_pad=False)
         combined = own * evidence + 2 * near * around
@@ -252,7 +252,7 @@ def _bin_neighbours(bins: Tensor) -> Tensor:
 def line_targets(vectors: Tensor) -> Tensor:
     """Soft classes [B, NUM_LINES + 1, h, w] of vectors [B, 2, h, w] (x, y), the same for v and -v.
 
-    Linear weights of the two nearest directions and lengths. "No line" is the length 0.
+    Linear weights of the two nearest directions and lengths. "No line" is the length 0. Takes no gradient.
     """
     x, y = vectors.float().unbind(1)
     batch, height, width = x.shape
@@ -266,7 +266,7 @@ def line_targets(vectors: Tensor) -> Tensor:
 
 
 def radius_targets(radius: Tensor) -> Tensor:
-    """Soft classes [B, len(RADII), h, w] of radii [B, h, w] in pixels."""
+    """Soft classes [B, len(RADII), h, w] of radii [B, h, w] in pixels. Takes no gradient."""
     return _linear_weights(radius.float(), RADII)
 
 

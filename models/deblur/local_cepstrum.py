@@ -62,13 +62,13 @@ class LocalCepstrum(nn.Module):
         rows, columns = (_window_pixels(length, cell=cell, device=luma.device) for length in luma.shape[1:])
         windows = luma[:, rows[:, None, :, None], columns[None, :, None, :]]
         level = (windows * self.taper).sum((-2, -1), keepdim=True) / self.taper.sum()
-        powers = torch.fft.rfft2((windows - level) * self.taper).abs().square()
+        powers: Tensor = torch.fft.rfft2((windows - level) * self.taper).abs().square()
         return powers.permute(0, 3, 4, 1, 2)
 
     def _sample(self, powers: Tensor, basis: Tensor) -> Tensor:
         log_power = (powers + _NOISE_FLOOR**2 * self.taper.square().sum()).log()
         lags = torch.einsum("bfhw,fk->bkhw", log_power.flatten(1, 2), basis)
-        return lags.unflatten(1, (NUM_DIRECTIONS, len(LENGTHS)))
+        return lags.reshape(len(lags), NUM_DIRECTIONS, len(LENGTHS), *lags.shape[2:])
 
 
 def _mean_of_nine(powers: Tensor) -> Tensor:
@@ -102,4 +102,5 @@ def _lag_basis(scale: float) -> Tensor:
     weights[:, 0] = 1.0
     weights[WINDOW // 2], weights[:, -1] = 0.0, 0.0
     basis = weights[..., None, None] * (2 * math.pi * phase).cos() / WINDOW**2
-    return (basis * (lengths <= _MAX_LAG)).reshape(-1, NUM_DIRECTIONS * len(LENGTHS))
+    seen: Tensor = basis * (lengths <= _MAX_LAG)
+    return seen.reshape(-1, NUM_DIRECTIONS * len(LENGTHS))

@@ -61,7 +61,7 @@ def local_psfs(estimator: PsfEstimator, encoded: Tensor, grid: WindowGrid) -> Lo
     top, left = (_starts(length, grid) for length in luma.shape)
     rows, columns = (start[:, None] + torch.arange(grid.side) for start in (top, left))
     windows = luma[rows[:, None, :, None], columns[None, :, None, :]].flatten(0, 1)
-    log_probs, radii = zip(*(estimator(_cepstra(part)) for part in windows.split(_BATCH)), strict=True)
+    log_probs, radii = zip(*(estimator(_cepstra(part)) for part in torch.split(windows, _BATCH)), strict=True)
     middles = [grid.reduction * (start + grid.side / 2) - 0.5 for start in (top, left)]
     y, x = torch.meshgrid(*middles, indexing="ij")
     return LocalPsfs(

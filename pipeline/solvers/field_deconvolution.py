@@ -67,10 +67,11 @@ def deconvolve_along_field(
     observation = Observation(
         linear=linear, offset=None, blur_vector=vectors, weight=unsaturated(linear, params)
     )
+    tv_weight = params.tv_weight + params.tv_weight_noise * estimate_noise(encoded)
     sharp = richardson_lucy(
         linear, [observation], steps=params.steps,
         step_size=params.step_size * block_upsample(field.confidence[None], size)[0],
-        params=RichardsonLucyParams(tv_weight=params.tv_weight + params.tv_weight_noise * estimate_noise(encoded)),
+        params=RichardsonLucyParams(tv_weight=tv_weight),
     )  # fmt: skip
     share = explained(encoded, sharp, vectors, params=params)
     restored = to_encoded(sharp.clamp(0, 1), SRGB)

@@ -97,7 +97,7 @@ def _moved(
 
 def _at_blocks(values: Tensor, psfs: LocalPsfs, size: Sequence[int]) -> Tensor:
     """[h, w] at blocks of values [N] at the windows, linear in between."""
-    rows = len(psfs.position[1].unique())
+    rows = int((psfs.position[0] == psfs.position[0, 0]).sum())
     x, y = psfs.position[0].view(rows, -1)[0], psfs.position[1].view(rows, -1)[:, 0]
     at = torch.stack(torch.meshgrid(_positions(x, size[1]), _positions(y, size[0]), indexing="xy"), -1)
     grid = values.view(1, 1, rows, -1)

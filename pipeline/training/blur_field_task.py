@@ -191,6 +191,6 @@ def turn(
 def split_batch(batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Photographs [B, 3, 128, 128], vectors [B, 2, 32, 32] and radii [B, 32, 32] of a batch."""
     blocks = PATCH // BLOCK
-    light, label = batch.split([3 * PATCH**2, 3 * blocks**2], 1)
+    light, label = batch.tensor_split([3 * PATCH**2], 1)
     label = label.reshape(-1, 3, blocks, blocks)
     return light.reshape(-1, 3, PATCH, PATCH), label[:, :2], label[:, 2]

@@ -41,8 +41,8 @@ KINDS: tuple[BlurKind, ...] = get_args(BlurKind)
 EVEN_KINDS: tuple[BlurKind, ...] = ("sharp", "even", "defocus")
 """Kinds whose blur is the same all over the photograph."""
 
-_EVEN = MappingProxyType({"sharp": 0.2, "even": 0.65, "defocus": 0.15})
-_ALL = MappingProxyType({
+_EVEN: Mapping[BlurKind, float] = MappingProxyType({"sharp": 0.2, "even": 0.65, "defocus": 0.15})
+_ALL: Mapping[BlurKind, float] = MappingProxyType({
     "sharp": 0.12, "even": 0.13, "defocus": 0.1, "rotation": 0.3, "depth": 0.1, "mover": 0.15, "shake": 0.1,
 })  # fmt: skip
 
