@@ -10,6 +10,7 @@ Run: python -m benchmarks.accuracy.blur_field [--weights FILE]   (needs ../share
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,26 +29,26 @@ from freezeframe.data.srgb import SrgbImage
 from freezeframe.data.synthesis.clips.blurred_photo import BlurDistribution, BlurredPhoto, blurred_photo
 from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, Kind, degrade
-from freezeframe.models.deblur.blur_field import BlurField, BlurFieldNet, estimate_blur_field
+from freezeframe.models.deblur.blur_field import BlurField, estimate_blur_field
+from freezeframe.models.deblur.blur_field_net import BlurFieldNet
 from freezeframe.models.deblur.psf_estimator import PsfEstimator, cepstrum
 from freezeframe.models.registry.bundled import read_psf_estimator
 from freezeframe.models.store.state_dict import read_state
 from freezeframe.pipeline.solvers.field_deconvolution import deconvolve_along_field
 from freezeframe.pipeline.solvers.photo_blur import estimate_photo_blur
+from freezeframe.pipeline.training.blur_field_validation import BlurCase, camera_field
 from freezeframe.pipeline.training.psf_task import most_likely_vector
 from freezeframe.pipeline.training.restorer_task import bytes_to_float, capped_psnr, load_center
 
 SIDE = 256  # pixels of a rendered or cropped photograph
 CASES = 8  # rendered photographs of each kind
 FLOORS_DB = {"GoPro patches": 1.8, "rotation": 4.0, "motion": 4.94, "shake": 1.13, "inside movers": 3.0}
-ROTATION = BlurDistribution(
-    kinds={"rotation": 1.0}, length=(5.0, 20.0), max_length=26.0, density=(1.2, 1.5), pattern_probability=0.0,
-    highlight_probability=0.0, defocus_probability=0.0,
-)  # fmt: skip
 MOVERS = BlurDistribution(
     kinds={"mover": 1.0}, length=(5.0, 20.0), density=(1.2, 1.5), pattern_probability=0.0,
     highlight_probability=0.0, defocus_probability=0.0, mover_radius=(0.12, 0.3),
 )  # fmt: skip
+
+LENGTHS_PX = (5.0, 20.0)  # of the blur of a turning camera, everywhere
 
 Method = Callable[[Tensor], BlurField]
 
@@ -84,7 +85,7 @@ def main() -> None:
 def all_cases() -> Iterator[tuple[str, list[Case]]]:
     pictures = load_pictures(PHOTOS)
     yield "GoPro patches", list(gopro_cases())
-    yield "rotation", [whole(photo) for photo in rendered(pictures, ROTATION)]
+    yield "rotation", list(rotation_cases(pictures))
     movers = list(rendered(pictures, MOVERS))
     yield "inside movers", [masked(photo, inside=True) for photo in movers]
     yield "outside movers", [masked(photo, inside=False) for photo in movers]
@@ -133,10 +134,20 @@ def rendered(pictures: Sequence[SrgbImage], distribution: BlurDistribution) -> I
         yield blurred_photo(rng, pictures, side=SIDE, distribution=distribution)
 
 
-def whole(photo: BlurredPhoto) -> Case:
-    return Case(
-        blurred=recorded(photo.linear), sharp=recorded(photo.sharp), weight=torch.ones(photo.linear.shape[1:])
-    )
+def rotation_cases(pictures: Sequence[SrgbImage]) -> Iterator[Case]:
+    """Photographs blurred by 5 to 20 px by a camera that pans, rolls and zooms."""
+    for number in range(CASES):
+        rng = np.random.default_rng((SEED, number, 13))
+        photo = load_center(pictures[number % len(pictures)], SIDE)
+        while True:
+            heading, pan = rng.uniform(0, 2 * math.pi), rng.uniform(7, 15)
+            bend = rng.normal(0, 0.25 * pan, 2)
+            parameters = (pan * math.cos(heading), pan * math.sin(heading), *bend, 0.0, 0.0)
+            lengths = camera_field(parameters, photo.shape[1:]).norm(dim=0)
+            if LENGTHS_PX[0] <= float(lengths.min()) and float(lengths.max()) <= LENGTHS_PX[1]:
+                break
+        case = BlurCase.of(photo, camera_field(parameters, photo.shape[1:]))
+        yield Case(blurred=case.encoded, sharp=photo, weight=torch.ones(SIDE, SIDE))
 
 
 def masked(photo: BlurredPhoto, *, inside: bool) -> Case:

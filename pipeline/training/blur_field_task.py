@@ -27,7 +27,8 @@ from freezeframe.data.synthesis.clips.blurred_photo import (
     blurred_photo,
 )
 from freezeframe.data.synthesis.degradations.camera_isp import Camera, record_clip
-from freezeframe.models.deblur.blur_field import BLOCK, BlurFieldNet, line_targets, radius_targets
+from freezeframe.models.deblur.blur_field import line_targets, radius_targets
+from freezeframe.models.deblur.blur_field_net import BLOCK, BlurFieldNet
 from freezeframe.models.deblur.local_cepstrum import CELL
 
 from .fusion_data import save_array

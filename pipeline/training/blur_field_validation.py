@@ -18,7 +18,8 @@ from freezeframe.data.blur.blocks import block_mean
 from freezeframe.data.blur.operator import blur
 from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.data.synthesis.clips.clips import load_pictures
-from freezeframe.models.deblur.blur_field import BLOCK, BlurField, estimate_blur_field
+from freezeframe.models.deblur.blur_field import BlurField, estimate_blur_field
+from freezeframe.models.deblur.blur_field_net import BLOCK
 from freezeframe.motion.camera.blur_fit import CameraBlur
 from freezeframe.pipeline.solvers.field_deconvolution import deconvolve_along_field
 

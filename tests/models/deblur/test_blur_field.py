@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from freezeframe.models.deblur.blur_field import (
-    NUM_LINES,
-    RADII,
-    BlurFieldNet,
+    BlurFieldParams,
     estimate_blur_field,
     line_targets,
     radius_targets,
     read_blur_field,
 )
+from freezeframe.models.deblur.blur_field_net import NUM_LINES, RADII, BlurFieldNet
 from freezeframe.models.deblur.local_cepstrum import LENGTHS, NUM_DIRECTIONS
 
 
@@ -69,6 +68,30 @@ def test_there_is_one_vector_for_each_block_of_any_picture(size):
     assert field.radius.shape == field.confidence.shape == field.blurred.shape == blocks
     assert bool(((field.confidence >= 0) & (field.confidence <= 1)).all())
     assert bool((field.vectors.norm(dim=0)[field.blurred < 0.5] == 0).all())
+
+
+def test_tiles_with_their_margins_see_what_the_whole_picture_does():
+    torch.manual_seed(0)
+    network = BlurFieldNet().eval()
+    with torch.no_grad():
+        network.lines.bias[-1] = -20.0  # sure of blur everywhere
+    picture = torch.rand(3, 64, 416, generator=torch.Generator().manual_seed(1))
+    whole = estimate_blur_field(network, picture)
+    tiled = estimate_blur_field(network, picture, params=BlurFieldParams(tile_px=224, margin_px=160))
+    assert torch.allclose(tiled.confidence, whole.confidence, atol=1e-3)
+
+
+def test_of_a_large_picture_a_smaller_copy_is_seen():
+    """Everything is twice as long in a picture of twice the size."""
+    torch.manual_seed(0)
+    network = BlurFieldNet().eval()
+    with torch.no_grad():
+        network.lines.bias[-1] = -20.0
+    picture = torch.rand(3, 64, 96)
+    small = estimate_blur_field(network, picture)
+    twice = picture.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    large = estimate_blur_field(network, twice, params=BlurFieldParams(max_pixels=64 * 96))
+    assert torch.equal(large.vectors[:, ::2, ::2], 2 * small.vectors)
 
 
 def test_the_network_is_small_and_every_weight_learns():
