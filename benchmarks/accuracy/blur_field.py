@@ -1,10 +1,11 @@
 """Gain of a deconvolution along the blur field that is seen in one photograph.
 
-Three fields: one vector for the whole picture, by the PSF estimator; that of a turning camera, fitted to the
-PSF estimator on small windows; and that of the blur field network, if its weights are given. The
-deconvolution is the same.
+The fields: one vector for the whole picture, by the PSF estimator; that of a turning camera, fitted to the
+PSF estimator on small windows; that of the blur field network; and the better explained one of these two.
+The deconvolution is the same.
 
-Run: python -m benchmarks.accuracy.blur_field [--weights FILE]   (needs ../shared/data; three minutes)
+Run: python -m benchmarks.accuracy.blur_field   (needs ../shared/data; three minutes)
+Release: add --ship runs/blur_field/weights.safetensors --steps 4600 --hours 0.9
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from benchmarks.accuracy.gopro_patches import PATCHES
 from benchmarks.accuracy.restorers import PHOTOS, SEED
+from benchmarks.release.card import install_weights, write_card
 from benchmarks.tables import markdown_table
 from freezeframe.data.blur.blocks import BLOCK_SIZE
 from freezeframe.data.color import SRGB, to_encoded
@@ -30,12 +32,11 @@ from freezeframe.data.synthesis.clips.blurred_photo import BlurDistribution, Blu
 from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, Kind, degrade
 from freezeframe.models.deblur.blur_field import BlurField, estimate_blur_field
-from freezeframe.models.deblur.blur_field_net import BlurFieldNet
 from freezeframe.models.deblur.psf_estimator import PsfEstimator, cepstrum
-from freezeframe.models.registry.bundled import read_psf_estimator
-from freezeframe.models.store.state_dict import read_state
+from freezeframe.models.registry.bundled import BLUR_FIELD, read_blur_field_net, read_psf_estimator
 from freezeframe.pipeline.solvers.field_deconvolution import deconvolve_along_field
 from freezeframe.pipeline.solvers.photo_blur import estimate_photo_blur
+from freezeframe.pipeline.solvers.photo_deblur import deblur_photo
 from freezeframe.pipeline.training.blur_field_validation import BlurCase, camera_field
 from freezeframe.pipeline.training.psf_task import most_likely_vector
 from freezeframe.pipeline.training.restorer_task import bytes_to_float, capped_psnr, load_center
@@ -50,7 +51,11 @@ MOVERS = BlurDistribution(
 
 LENGTHS_PX = (5.0, 20.0)  # of the blur of a turning camera, everywhere
 
-Method = Callable[[Tensor], BlurField]
+Method = Callable[[Tensor], Tensor]
+"""A sharpened photograph of a blurred one, [3, H, W] encoded both."""
+
+Gains = dict[str, dict[str, list[float]]]
+"""Gains in dB of each photograph by kind and method."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,22 +69,55 @@ class Case:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, help="weights of the blur field network")
+    parser.add_argument("--ship", type=Path, help="weights to copy into the package")
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--hours", type=float, default=0.0)
     args = parser.parse_args()
-    estimator = read_psf_estimator()
+    estimator, network = read_psf_estimator(), read_blur_field_net(args.ship or BLUR_FIELD)
     methods: dict[str, Method] = {
-        "one vector": lambda encoded: even_field(estimator, encoded),
-        "camera": lambda encoded: estimate_photo_blur(estimator, encoded),
+        "one vector": lambda photo: deconvolve_along_field(photo, even_field(estimator, photo)),
+        "camera": lambda photo: deconvolve_along_field(photo, estimate_photo_blur(estimator, photo)),
+        "network": lambda photo: deconvolve_along_field(photo, estimate_blur_field(network, photo)),
+        "better": lambda photo: deblur_photo(network, estimator, photo).encoded,
     }
-    if args.weights:
-        network = read_blur_field_net(args.weights)
-        methods["network"] = lambda encoded: estimate_blur_field(network, encoded)
-    rows = []
-    for name, cases in all_cases():
-        gains = {method: [gain(case, field_of) for case in cases] for method, field_of in methods.items()}
-        cells = [f"{mean(each):+.2f} ({min(each):+.2f})" for each in gains.values()]
-        rows.append([name, str(len(cases)), *cells, f"{FLOORS_DB.get(name, 0.0):+.2f}"])
-    print(markdown_table(["gain in dB, mean (worst)", "photos", *methods, "floor"], rows))
+    gains = {
+        name: {method: [gain(case, restore) for case in cases] for method, restore in methods.items()}
+        for name, cases in all_cases()
+    }
+    print(table(gains))
+    if args.ship:
+        release(args.ship, gains, steps=args.steps, hours=args.hours)
+
+
+def table(gains: Gains) -> str:
+    methods = list(next(iter(gains.values())))
+    rows = [
+        [
+            f"{name} ({len(row[methods[0]])})",
+            *(f"{mean(each):+.2f} ({min(each):+.2f})" for each in row.values()),
+            f"{FLOORS_DB.get(name, 0.0):+.2f}",
+        ]
+        for name, row in gains.items()
+    ]
+    return markdown_table(["gain in dB, mean (worst)", *methods, "floor"], rows)
+
+
+def release(weights: Path, gains: Gains, *, steps: int, hours: float) -> None:
+    """Copy weights into the package and write their card."""
+    install_weights(weights, BLUR_FIELD)
+    card = {
+        "name": "freezeframe blur field network",
+        "parameters": sum(p.numel() for p in read_blur_field_net(weights).parameters()),
+        "format": "bf16 safetensors",
+        "trained": f"{steps} steps, {hours:g} hours on one CPU core, see docs/model-cards/blur-field.md",
+        "data": "photographs under CC0, Unsplash, Apache-2.0 and CC BY 4.0, Kodak's test photographs and "
+        "drawn patterns, blurred by data/synthesis/clips/blurred_photo.py",
+        "licence": "Apache-2.0",
+        "gain of the deconvolution along its field, dB": {
+            name: round(mean(row["network"]), 2) for name, row in gains.items()
+        },
+    }
+    write_card(BLUR_FIELD, card)
 
 
 def all_cases() -> Iterator[tuple[str, list[Case]]]:
@@ -104,15 +142,9 @@ def even_field(estimator: PsfEstimator, encoded: Tensor) -> BlurField:
     return BlurField(vectors=vectors, radius=0 * blurred, blurred=blurred, confidence=blurred)
 
 
-def read_blur_field_net(path: Path) -> BlurFieldNet:
-    network = BlurFieldNet()
-    network.load_state_dict({name: value.float() for name, value in read_state(path).items()})
-    return network.eval()
-
-
-def gain(case: Case, field_of: Method) -> float:
+def gain(case: Case, restore: Method) -> float:
     """Gain in dB of the PSNR where errors count; of an untouched photograph 0."""
-    restored = (deconvolve_along_field(case.blurred, field_of(case.blurred)) * 255).round() / 255
+    restored = (restore(case.blurred) * 255).round() / 255
     return weighted_psnr(restored, case) - weighted_psnr(case.blurred, case)
 
 

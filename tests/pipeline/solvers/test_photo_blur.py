@@ -11,11 +11,13 @@ from freezeframe.data.blur.operator import blur
 from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.data.metrics.image import psnr_from_mse
 from freezeframe.data.synthesis.clips.clips import load_pictures
-from freezeframe.models.deblur.blur_field import BlurField
-from freezeframe.models.registry.bundled import read_psf_estimator
+from freezeframe.data.synthesis.degradations.compose import degrade
+from freezeframe.models.deblur.blur_field import BlurField, estimate_blur_field
+from freezeframe.models.registry.bundled import read_blur_field_net, read_psf_estimator
 from freezeframe.motion.camera.blur_fit import CameraBlur
 from freezeframe.pipeline.solvers.field_deconvolution import deconvolve_along_field
 from freezeframe.pipeline.solvers.photo_blur import estimate_photo_blur
+from freezeframe.pipeline.solvers.photo_deblur import deblur_photo
 from freezeframe.pipeline.support.crops import center_crop
 from freezeframe.pipeline.training.blur_field_validation import textured
 from freezeframe.pipeline.training.restorer_task import bytes_to_float
@@ -125,3 +127,24 @@ def test_a_sharp_photograph_keeps_every_bit(photos):
         field = estimate_photo_blur(read_psf_estimator(), photo)
         assert not bool(field.vectors.any())
         assert torch.equal(deconvolve_along_field(photo, field), photo)
+
+
+@pytest.mark.slow
+def test_the_better_explained_of_two_fields_is_taken(photos):
+    """Neither field alone gives a sharper photograph than the choice between them, but by a little."""
+    network, estimator = read_blur_field_net(), read_psf_estimator()
+    vectors = turned(8.0, 3.0, 3.0, 1.0, 0.0, 0.0, size=(256, 256))
+    seen = blurred(photos[0], vectors)
+    both = psnr(deblur_photo(network, estimator, seen).encoded, photos[0])
+    for field in (estimate_blur_field(network, seen), estimate_photo_blur(estimator, seen)):
+        assert both > psnr(deconvolve_along_field(seen, field), photos[0]) - 0.3
+    assert both > psnr(seen, photos[0]) + 2
+
+
+@pytest.mark.slow
+def test_sharp_and_noisy_photographs_keep_every_bit(photos):
+    network, estimator = read_blur_field_net(), read_psf_estimator()
+    for kind in ("clean", "noise", "jpeg"):
+        for seed, photo in enumerate(photos):
+            picture = degrade(photo, kind, seed=seed, strength=0.3)
+            assert torch.equal(deblur_photo(network, estimator, picture).encoded, picture)
