@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import cv2
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
@@ -28,9 +29,10 @@ class BlurFieldParams:
     max_pixels: float = 3e6  # of larger pictures a smaller copy is seen
     tile_px: int = 512  # of the copy, at once
     margin_px: int = 96  # around a tile: what the windows of its cells reach
-    sure: float = 0.8  # probability of blur from which a block counts as blurred
+    sure: float = 0.8  # probability of blur from which a block is surely blurred
+    sure_share: float = 0.5  # of a region that must be
     region_blocks: int = 9  # side of the windows of blocks most of which must be blurred
-    min_share: float = 0.01  # of the picture; less is not believed
+    min_share: float = 0.01  # of the picture that a region must cover
 
 
 DEFAULT_PARAMS = BlurFieldParams()
@@ -109,12 +111,17 @@ def _concatenate(parts: list[BlurField], *, axis: int) -> BlurField:
 
 
 def _select_sure(field: BlurField, params: BlurFieldParams) -> BlurField:
-    """The field without vectors of single blocks, and without any if nearly all of the picture is sharp."""
+    """The field in regions that are surely blurred, as edges are found by two thresholds (Canny 1986)."""
     side = params.region_blocks
-    sure = (field.blurred >= params.sure).float()
-    share = avg_pool2d(sure[None], side, stride=1, padding=side // 2, count_include_pad=False)[0]
-    kept = (share >= 0.5) & (field.blurred > 0.5)
-    kept &= kept.float().mean() >= params.min_share
+    likely = (field.blurred > 0.5).float()
+    share = avg_pool2d(likely[None], side, stride=1, padding=side // 2, count_include_pad=False)[0]
+    regions = torch.from_numpy(cv2.connectedComponents(((share >= 0.5) & (likely > 0)).byte().numpy())[1])
+    labels = regions.flatten().long()
+    sizes = labels.bincount()
+    sure = torch.bincount(labels, (field.blurred.flatten() >= params.sure).double())
+    believed = (sure >= params.sure_share * sizes) & (sizes >= params.min_share * labels.numel())
+    believed[0] = False  # what is in no region
+    kept = believed[labels].view_as(regions)
     return replace(field, vectors=field.vectors * kept, blurred=field.blurred * kept)
 
 

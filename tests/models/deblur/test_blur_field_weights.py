@@ -1,4 +1,4 @@
-"""The bundled blur field network: it sees known blur, turns with the picture, and answers zero for sharp ones."""
+"""The bundled blur field network sees known blur, turns with the picture, and answers 0 for sharp ones."""
 
 from __future__ import annotations
 
