@@ -29,7 +29,7 @@ from .richardson_lucy import richardson_lucy
 class FieldDeconvolutionParams:
     """Settings of the deconvolution along a blur field."""
 
-    steps: int = 40  # of Richardson-Lucy
+    steps: int = 40  # of Richardson-Lucy; from about 55 on, pixels that fall at each step underflow
     step_size: float = 1.4  # its relaxation; well below 2, as one photograph does not damp it
     tv_weight: float = 0.001  # of the total-variation prior without noise
     tv_weight_noise: float = 1.0  # added to it, times the standard deviation of the noise in [0, 1]

@@ -43,7 +43,7 @@ EVEN_KINDS: tuple[BlurKind, ...] = ("sharp", "even", "defocus")
 
 _EVEN: Mapping[BlurKind, float] = MappingProxyType({"sharp": 0.2, "even": 0.65, "defocus": 0.15})
 _ALL: Mapping[BlurKind, float] = MappingProxyType({
-    "sharp": 0.12, "even": 0.13, "defocus": 0.1, "rotation": 0.3, "depth": 0.1, "mover": 0.15, "shake": 0.1,
+    "sharp": 0.2, "even": 0.1, "defocus": 0.08, "rotation": 0.27, "depth": 0.1, "mover": 0.15, "shake": 0.1,
 })  # fmt: skip
 
 
@@ -55,9 +55,9 @@ class BlurDistribution:
     length: tuple[float, float] = (1.5, 30.0)  # of the blur in the middle, log-uniform
     max_length: float = 36.0  # anywhere; scenes with more are drawn again
     radius: tuple[float, float] = (0.8, 5.0)  # of defocus
-    density: tuple[float, float] = (1.2, 3.0)  # photograph pixels per pixel
+    density: tuple[float, float] = (1.0, 3.0)  # photograph pixels per pixel
     lens_sigmas: tuple[float, ...] = (0.28, 0.4, 0.55, 0.8)  # of the lens PSF
-    crops: int = 3  # of which the one of most detail is taken
+    crops: int = 3  # of which the one of most detail is taken; of sharp photographs any, bokeh included
     pattern_probability: float = 0.08  # of a drawn instead of a photographed texture
     highlight_probability: float = 0.25  # of light above white
     focal: tuple[float, float] = (0.9, 4.0)  # focal length over the frame's side
@@ -138,7 +138,8 @@ def _scene(
 ) -> Scene:
     still: HomographyFunction = lambda t: np.eye(3)  # noqa: E731
     camera = _CAMERAS[kind](rng, side, distribution) if kind in _CAMERAS else still
-    layers = [_background(rng, pictures, camera, side=side, distribution=distribution)]
+    crops = 1 if kind == "sharp" else distribution.crops
+    layers = [_background(rng, pictures, camera, side=side, distribution=replace(distribution, crops=crops))]
     if kind == "depth":
         layers += _near_layers(rng, pictures, camera, side=side, distribution=distribution)
     if kind == "mover":
