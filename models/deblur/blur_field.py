@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import cv2
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
@@ -30,9 +29,8 @@ class BlurFieldParams:
     tile_px: int = 512  # of the copy, at once
     margin_px: int = 96  # around a tile: what the windows of its cells reach
     sure: float = 0.8  # probability of blur from which a block is surely blurred
-    sure_share: float = 0.5  # of a region that must be
-    region_blocks: int = 9  # side of the windows of blocks most of which must be blurred
-    min_share: float = 0.01  # of the picture that a region must cover
+    min_slope: float = 6 / 255  # code values of [0, 1]: mean slope around a block with texture
+    min_share: float = 0.35  # of the blocks with texture that must surely be blurred
 
 
 DEFAULT_PARAMS = BlurFieldParams()
@@ -56,7 +54,7 @@ def estimate_blur_field(
     size = tuple(-(-length // BLOCK) for length in encoded.shape[1:])
     reduction = math.ceil(math.sqrt(encoded[0].numel() / params.max_pixels))
     seen = avg_pool2d(encoded.float(), reduction, ceil_mode=True)
-    field = _select_sure(_field_of_tiles(network, seen, params), params)
+    field = _believe(_field_of_tiles(network, seen, params), seen, params)
     if reduction == 1:
         return field
     vectors, radius, blurred, confidence = (
@@ -110,19 +108,22 @@ def _concatenate(parts: list[BlurField], *, axis: int) -> BlurField:
     )
 
 
-def _select_sure(field: BlurField, params: BlurFieldParams) -> BlurField:
-    """The field in regions that are surely blurred, as edges are found by two thresholds (Canny 1986)."""
-    side = params.region_blocks
-    likely = (field.blurred > 0.5).float()
-    share = avg_pool2d(likely[None], side, stride=1, padding=side // 2, count_include_pad=False)[0]
-    regions = torch.from_numpy(cv2.connectedComponents(((share >= 0.5) & (likely > 0)).byte().numpy())[1])
-    labels = regions.flatten().long()
-    sizes = labels.bincount()
-    sure = torch.bincount(labels, (field.blurred.flatten() >= params.sure).double())
-    believed = (sure >= params.sure_share * sizes) & (sizes >= params.min_share * labels.numel())
-    believed[0] = False  # what is in no region
-    kept = believed[labels].view_as(regions)
-    return replace(field, vectors=field.vectors * kept, blurred=field.blurred * kept)
+def _believe(field: BlurField, encoded: Tensor, params: BlurFieldParams) -> BlurField:
+    """The field of a picture [3, H, W] that is surely blurred; that of another is 0.
+
+    Skies and what is out of focus look like anything; only blocks with texture have a say.
+    """
+    share = (field.blurred >= params.sure)[textured(encoded, params=params)].float().mean()
+    believed = (field.blurred > 0.5) & (share >= params.min_share)  # no texture: the share is no number
+    return replace(field, vectors=field.vectors * believed, blurred=field.blurred * believed)
+
+
+def textured(encoded: Tensor, *, params: BlurFieldParams = DEFAULT_PARAMS) -> Tensor:
+    """[H / 4, W / 4] whether a block of a picture [3, H, W] in [0, 1] has texture around it."""
+    luma = encoded.mean(0)
+    slope = (luma - luma.roll(1, -1)).abs() + (luma - luma.roll(1, -2)).abs()
+    around = avg_pool2d(slope[None], 4 * BLOCK + 1, stride=1, padding=2 * BLOCK, count_include_pad=False)
+    return avg_pool2d(around, BLOCK, ceil_mode=True)[0] > params.min_slope
 
 
 @torch.no_grad()

@@ -12,14 +12,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
 
 from freezeframe.data.blur.blocks import block_mean
 from freezeframe.data.blur.operator import blur
 from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.data.synthesis.clips.clips import load_pictures
-from freezeframe.models.deblur.blur_field import BlurField, estimate_blur_field
-from freezeframe.models.deblur.blur_field_net import BLOCK
+from freezeframe.models.deblur.blur_field import BlurField, estimate_blur_field, textured
 from freezeframe.motion.camera.blur_fit import CameraBlur
 from freezeframe.pipeline.solvers.field_deconvolution import deconvolve_along_field
 
@@ -27,7 +25,6 @@ from .loop import Validator
 from .restorer_task import capped_psnr, load_center
 
 SIDE = 256  # pixels: the middle of each photograph
-MIN_CONTRAST = 6 / 255  # code values of [0, 1]: mean slope of a block with texture
 MAX_VECTOR_ERROR_PX = 1.0  # of a correct vector
 
 
@@ -91,14 +88,6 @@ def correct_share(field: BlurField, case: BlurCase) -> float:
     error = torch.minimum((field.vectors - truth).norm(dim=0), (field.vectors + truth).norm(dim=0))
     correct = (error < MAX_VECTOR_ERROR_PX)[textured(case.encoded)]
     return float(correct.float().mean())
-
-
-def textured(encoded: Tensor) -> Tensor:
-    """[H / 4, W / 4] whether a block of a picture has texture around it."""
-    luma = encoded.mean(0)
-    slope = (luma - luma.roll(1, -1)).abs() + (luma - luma.roll(1, -2)).abs()
-    around = avg_pool2d(slope[None], 4 * BLOCK + 1, stride=1, padding=2 * BLOCK, count_include_pad=False)
-    return avg_pool2d(around, BLOCK, ceil_mode=True)[0] > MIN_CONTRAST
 
 
 def deconvolution_gain(field: BlurField, case: BlurCase) -> float:

@@ -12,14 +12,13 @@ from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.data.metrics.image import psnr_from_mse
 from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.data.synthesis.degradations.compose import degrade
-from freezeframe.models.deblur.blur_field import BlurField, estimate_blur_field
+from freezeframe.models.deblur.blur_field import BlurField, estimate_blur_field, textured
 from freezeframe.models.registry.bundled import read_blur_field_net, read_psf_estimator
 from freezeframe.motion.camera.blur_fit import CameraBlur
 from freezeframe.pipeline.solvers.field_deconvolution import deconvolve_along_field
 from freezeframe.pipeline.solvers.photo_blur import estimate_photo_blur
 from freezeframe.pipeline.solvers.photo_deblur import deblur_photo
 from freezeframe.pipeline.support.crops import center_crop
-from freezeframe.pipeline.training.blur_field_validation import textured
 from freezeframe.pipeline.training.restorer_task import bytes_to_float
 
 SIZE = (160, 192)  # pixels
