@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from freezeframe.data.errors import FreezeframeError, UnreadableMedia
-from freezeframe.models.deblur import fusion_net, psf_estimator, refiner, shutter_net
+from freezeframe.models.deblur import blur_field_net, fusion_net, psf_estimator, refiner, shutter_net
 from freezeframe.models.store.state_dict import misfit, read_state
 from freezeframe.models.store.weights_cache import BUNDLED
 
@@ -20,6 +20,7 @@ CARD = WEIGHTS.with_suffix(".json")
 REFINER = WEIGHTS.with_name("refiner.safetensors")
 PSF_ESTIMATOR = WEIGHTS.with_name("psf_estimator.safetensors")
 SHUTTER = WEIGHTS.with_name("shutter.safetensors")
+BLUR_FIELD = WEIGHTS.with_name("blur_field.safetensors")
 
 FusionInference = Callable[[Tensor], Tensor]
 """[1, 16, H, W] network input to [1, 3, H, W]: the correction of the sRGB-encoded deconvolved frame."""
@@ -77,6 +78,17 @@ def read_shutter_net(path: Path = SHUTTER) -> shutter_net.ShutterNet:
     """
     net = shutter_net.ShutterNet()
     _load_weights(net, path, "the shutter network; name a file of `freezeframe train shutter`")
+    return net
+
+
+def read_blur_field_net(path: Path = BLUR_FIELD) -> blur_field_net.BlurFieldNet:
+    """The bundled network of the blur field of a photograph, in float32 on the CPU.
+
+    Raises:
+        UnreadableMedia: Missing, damaged, or weights of another network.
+    """
+    net = blur_field_net.BlurFieldNet()
+    _load_weights(net, path, "the blur field network; name a file of `freezeframe train blur-field`")
     return net
 
 

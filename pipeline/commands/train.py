@@ -1,4 +1,4 @@
-"""The commands `freezeframe train fusion`, `restorer`, `psf` and `shutter`."""
+"""The commands `freezeframe train fusion`, `restorer`, `psf`, `blur-field` and `shutter`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Metrics = dict[str, float]
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Train a network: `fusion`, `restorer`, `psf` or `shutter`.",
+    help="Train a network: `fusion`, `restorer`, `psf`, `blur-field` or `shutter`.",
 )
 
 Photos = Annotated[Path, typer.Argument(help="Folder of photos and videos to crop training pictures from.")]
@@ -178,6 +178,42 @@ def psf(
 
         task = PsfTask(load_pictures(photos), batch_size, patch_size, seed, val_photos)
         config = LoopConfig(steps=steps, seed=seed, val_interval=val_interval, device=device)
+        weights = run_training(
+            task, session.folder, config=config, progress=session.progress, on_metrics=session.on_metrics
+        )
+    print_path(weights)
+
+
+@app.command(cls=Command, name="blur-field")
+def blur_field(
+    photos: Photos,
+    out: OutputFolder = None,
+    output_option: OutputOption = None,
+    val_photos: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Validation photos.")] = None,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Total steps.")] = 20000,
+    batch_size: BatchSize = 8,
+    num_shards: Annotated[
+        int, typer.Option(min=4, metavar="N", help="Shards to render: 32 photographs and 5 MB each.")
+    ] = 600,
+    lr: Annotated[float, typer.Option(metavar="RATE", help="Peak learning rate.")] = 1e-3,
+    val_interval: ValInterval = 5.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    tensorboard: TensorBoardOption = False,
+) -> None:
+    """Train the estimator of the blur field of a photograph; rerun the same command to resume."""
+    with _training_session(out, output_option, tensorboard=tensorboard) as session:
+        from freezeframe.data.synthesis.clips.clips import load_pictures
+        from freezeframe.pipeline.training.blur_field_task import SHARD_BYTES, BlurFieldTask
+        from freezeframe.pipeline.training.loop import LoopConfig, run_training
+
+        shards = session.folder / "shards"
+        print_message(format_disk_usage(shards, num_shards * SHARD_BYTES, option="--num-shards"))
+        task = BlurFieldTask(
+            pictures=load_pictures(photos), folder=shards, batch_size=batch_size, num_shards=num_shards,
+            seed=seed, val_photos=val_photos,
+        )  # fmt: skip
+        config = LoopConfig(steps=steps, lr=lr, seed=seed, val_interval=val_interval, device=device)
         weights = run_training(
             task, session.folder, config=config, progress=session.progress, on_metrics=session.on_metrics
         )
