@@ -199,7 +199,8 @@ def layer(box: Box, strength: float) -> RegionProposal:
         method="layer", residual=0.1, strength=strength,
     )  # fmt: skip
     size = box.height, box.width
-    return RegionProposal(verdict=verdict, image=torch.zeros(3, *size), weight=torch.ones(size))
+    whole = torch.ones(size)
+    return RegionProposal(verdict=verdict, image=torch.zeros(3, *size), weight=whole, coverage=whole)
 
 
 @pytest.mark.parametrize(("strength", "left"), [(1.0, 0.0), (0.5, 1.0)])
