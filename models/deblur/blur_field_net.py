@@ -92,7 +92,7 @@ class _LagNet(nn.Module):
         self.register_buffer("at", at, persistent=False)
         self.stem = nn.Conv2d(CHANNELS + 1, _LAG_CHANNELS, 5, padding=(0, 2))
         self.blocks = nn.ModuleList(_LagBlock() for _ in range(2))
-        self.ways = nn.Conv2d(_LAG_CHANNELS, 1, 1)
+        self.directions = nn.Conv2d(_LAG_CHANNELS, 1, 1)
         self.none = nn.Linear(2 * _LAG_CHANNELS, 1)
 
     at: Tensor
@@ -107,7 +107,7 @@ class _LagNet(nn.Module):
         for block in self.blocks:
             x = block(x)
         summary = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
-        logits = torch.cat([self.ways(x).flatten(1), self.none(summary)], 1)
+        logits = torch.cat([self.directions(x).flatten(1), self.none(summary)], 1)
         evidence, summary = (
             each.view(batch, height, width, -1).permute(0, 3, 1, 2) for each in (logits, summary)
         )
@@ -121,12 +121,12 @@ class _LagBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(_LAG_CHANNELS, _LAG_CHANNELS, 3, padding=(0, 1))
         self.second = nn.Conv2d(_LAG_CHANNELS, _LAG_CHANNELS, 3, padding=(0, 1))
-        self.told = nn.Linear(_LAG_CHANNELS, _LAG_CHANNELS)
+        self.context = nn.Linear(_LAG_CHANNELS, _LAG_CHANNELS)
         with torch.no_grad():
             self.second.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        context: Tensor = self.told(x.mean((2, 3)))
+        context: Tensor = self.context(x.mean((2, 3)))
         inner = relu(self.first(_wrap(x, 1)) + context[..., None, None])
         residual: Tensor = self.second(_wrap(inner, 1))
         return x + residual

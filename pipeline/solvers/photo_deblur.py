@@ -38,12 +38,12 @@ def deblur_photo(network: nn.Module, estimator: PsfEstimator, encoded: Tensor) -
 
     Only where the network sees blur is a camera looked for: sharp photographs are left alone twice.
     """
-    seen = estimate_blur_field(network, encoded)
-    if not bool((seen.blurred > 0).any()):
-        return DeblurredPhoto(encoded=encoded, field=seen)
+    by_network = estimate_blur_field(network, encoded)
+    if not bool((by_network.blurred > 0).any()):
+        return DeblurredPhoto(encoded=encoded, field=by_network)
     results = [
         DeblurredPhoto(encoded=deconvolve_along_field(encoded, field), field=field)
-        for field in (seen, estimate_photo_blur(estimator, encoded))
+        for field in (by_network, estimate_photo_blur(estimator, encoded))
         if bool((field.blurred > 0).any())
     ]
     return min(results, key=lambda result: unexplained(encoded, result))

@@ -75,14 +75,14 @@ def find_changes(window: Window, regions: RegionMap) -> dict[int, Array]:
     """
     anchor = window.frames[len(window.frames) // 2].index
     near = [frame for frame in window.frames if _is_registered(regions, frame.index, anchor, window)]
-    found = changes([frame.picture.luma().numpy() for frame in near])
-    return {frame.index: mask for frame, mask in zip(near, found, strict=False)}
+    masks = changes([frame.picture.luma().numpy() for frame in near])
+    return {frame.index: mask for frame, mask in zip(near, masks, strict=False)}
 
 
 def limit_layers(
     window: Window,
     layers: Mapping[int, Sequence[RegionProposal]],
-    found: Mapping[int, Array],
+    change_masks: Mapping[int, Array],
     *,
     params: MovingAreaParams = _DEFAULT,
 ) -> dict[int, list[RegionProposal]]:
@@ -91,7 +91,7 @@ def limit_layers(
     Args:
         window: Frames of one shot.
         layers: Changes by layers, by the number of the frame.
-        found: Result of `find_changes`.
+        change_masks: Result of `find_changes`.
         params: Tunables.
     """
     pictures = {frame.index: frame.picture for frame in window.frames}
@@ -101,18 +101,18 @@ def limit_layers(
         shown, recorded = gamma_luma(layer.image), gamma_luma(pictures[index].linear_in(box))
         differs = cv2.blur((shown - recorded).abs().numpy(force=True), (3, 3)) > params.invented
         invented = _soft(differs.astype(np.uint8), None, params)
-        changed = _soft(_enlarge(found[index], size), box, params)
+        changed = _soft(_enlarge(change_masks[index], size), box, params)
         return replace(layer, weight=layer.weight * (1 - (1 - changed) * invented).to(layer.weight))
 
     return {
-        index: [limit(layer, index) for layer in of_frame] if index in found else list(of_frame)
+        index: [limit(layer, index) for layer in of_frame] if index in change_masks else list(of_frame)
         for index, of_frame in layers.items()
     }
 
 
 def find_moving_area(  # noqa: PLR0913  # frames, and what is known of them
     part: Window,
-    found: Mapping[int, Array],
+    change_masks: Mapping[int, Array],
     layers: Mapping[int, Sequence[RegionProposal]],
     *,
     still: Container[int],
@@ -124,7 +124,7 @@ def find_moving_area(  # noqa: PLR0913  # frames, and what is known of them
 
     Args:
         part: Frames to be deconvolved, and those around them.
-        found: Result of `find_changes`.
+        change_masks: Result of `find_changes`.
         layers: Changes by layers, by the number of the frame; where one is complete, nothing else changes.
         still: Numbers of frames before which the camera stands still; all others may change everywhere.
         shutter: Longest plausible exposure time over frame interval.
@@ -132,10 +132,12 @@ def find_moving_area(  # noqa: PLR0913  # frames, and what is known of them
         params: Tunables.
     """
     size, numbers = part.frames[0].picture.size, [frame.index for frame in part.frames]
-    known = all(index in found for index in numbers)
-    box = _box(part, [found[index] for index in numbers], shutter, params) if known and crop else None
+    known = all(index in change_masks for index in numbers)
+    box = _box(part, [change_masks[index] for index in numbers], shutter, params) if known and crop else None
     masks = {
-        index: _soft(_without(_changed(found.get(index), size), layers.get(index, ()), params), box, params)
+        index: _soft(
+            _without(_changed(change_masks.get(index), size), layers.get(index, ()), params), box, params
+        )
         for index in numbers
         if index in still
     }
@@ -151,15 +153,15 @@ def _is_registered(regions: RegionMap, index: int, anchor: int, window: Window) 
     return shift < BackgroundConfig().still
 
 
-def _box(part: Window, found: Sequence[Array], shutter: float, params: MovingAreaParams) -> Box | None:
+def _box(part: Window, change_masks: Sequence[Array], shutter: float, params: MovingAreaParams) -> Box | None:
     """A box around all changes that flow sees move; None if it is large, or nothing moves."""
     size = part.frames[0].picture.size
-    cells = [_cells(mask, params) for mask in found]
+    cells = [_cells(mask, params) for mask in change_masks]
     union = np.logical_or.reduce(cells) & _blurred(part, cells[0].shape, shutter, params)
     rows, columns = np.flatnonzero(union.any(1)), np.flatnonzero(union.any(0))
     if not len(rows):
         return None
-    height, width = found[0].shape
+    height, width = change_masks[0].shape
     across, down = size[1] / width * params.cell, size[0] / height * params.cell
     tight = Box(
         left=int(columns[0] * across),
@@ -200,13 +202,13 @@ def _align(box: Box, size: tuple[int, int], multiple: int) -> Box:
     )
 
 
-def _changed(found: Array | None, size: tuple[int, int]) -> Array:
+def _changed(change_masks: Array | None, size: tuple[int, int]) -> Array:
     """[H, W] uint8: 1 where a frame of `size` changes; everywhere if that is not known."""
-    return np.ones(size, np.uint8) if found is None else _enlarge(found, size)
+    return np.ones(size, np.uint8) if change_masks is None else _enlarge(change_masks, size)
 
 
-def _enlarge(found: Array, size: tuple[int, int]) -> Array:
-    large = cv2.resize(found, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+def _enlarge(change_masks: Array, size: tuple[int, int]) -> Array:
+    large = cv2.resize(change_masks, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return (large > 127).astype(np.uint8)
 
 

@@ -59,12 +59,12 @@ class StrengthSmoother:
             last: Whether the shot ends with them.
         """
         self._pending.extend(proposals)
-        seen = [*self._past, *map(Decisions.of, self._pending)]
-        limits = erode([each.limit for each in seen])[len(self._past) :]
-        strengths = track_strengths([each.regions for each in seen])[len(self._past) :]
+        decisions = [*self._past, *map(Decisions.of, self._pending)]
+        limits = erode([each.limit for each in decisions])[len(self._past) :]
+        strengths = track_strengths([each.regions for each in decisions])[len(self._past) :]
         ready = len(self._pending) if last else max(0, len(self._pending) - FADE_RADIUS)
         final = [(self._pending.popleft(), limits[i], strengths[i]) for i in range(ready)]
-        self._past = [] if last else seen[: len(self._past) + ready][-FADE_RADIUS:]
+        self._past = [] if last else decisions[: len(self._past) + ready][-FADE_RADIUS:]
         return [self._apply(*each) for each in final if each[0].frame.index >= self._first]
 
     def _apply(self, proposal: Proposal, limit: float, strengths: Strengths) -> SettledFrame:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from freezeframe.data.types import Method, Mover, RegionVerdict, Verdict
 
-Seen = list[tuple[int, RegionVerdict]]  # regions with the indices of their frames, in order
+Listed = list[tuple[int, RegionVerdict]]  # regions with the indices of their frames, in order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,21 +27,21 @@ class TrackSummary:
 
 def summarize_tracks(verdicts: Iterable[Verdict]) -> tuple[TrackSummary, ...]:
     """One summary per track, in the order of their numbers, then one per run of frames of other regions."""
-    tracks: dict[int, Seen] = {}
-    others: dict[Mover, Seen] = {}
+    tracks: dict[int, Listed] = {}
+    others: dict[Mover, Listed] = {}
     for verdict in verdicts:
         for region in verdict.regions:
-            seen = (
+            listed = (
                 others.setdefault(region.mover, [])
                 if region.track is None
                 else tracks.setdefault(region.track, [])
             )
-            seen.append((verdict.index, region))
-    runs = [run for seen in others.values() for run in _runs(seen)]
+            listed.append((verdict.index, region))
+    runs = [run for listed in others.values() for run in _runs(listed)]
     return tuple(
         map(
             _summarize,
-            [*(seen for _, seen in sorted(tracks.items())), *sorted(runs, key=lambda run: run[0][0])],
+            [*(listed for _, listed in sorted(tracks.items())), *sorted(runs, key=lambda run: run[0][0])],
         )
     )
 
@@ -66,10 +66,10 @@ def corrected_objects(verdicts: Iterable[Verdict]) -> tuple[int, int]:
     return sum(map(bool, changed)), len({track for tracks in changed for track in tracks})
 
 
-def _runs(seen: Seen) -> Iterator[Seen]:
-    """The parts of `seen` without a missing frame between them."""
-    run: Seen = []
-    for index, region in seen:
+def _runs(listed: Listed) -> Iterator[Listed]:
+    """The parts of `listed` without a missing frame between them."""
+    run: Listed = []
+    for index, region in listed:
         if run and index > run[-1][0] + 1:
             yield run
             run = []
@@ -77,15 +77,15 @@ def _runs(seen: Seen) -> Iterator[Seen]:
     yield run
 
 
-def _summarize(seen: Seen) -> TrackSummary:
-    first = seen[0][1]
-    motions = [(region.blur, region.direction) for _, region in seen]
+def _summarize(listed: Listed) -> TrackSummary:
+    first = listed[0][1]
+    motions = [(region.blur, region.direction) for _, region in listed]
     return TrackSummary(
         track=first.track,
         mover=first.mover,
-        first=seen[0][0],
-        last=seen[-1][0],
-        blur=max(region.blur for _, region in seen),
+        first=listed[0][0],
+        last=listed[-1][0],
+        blur=max(region.blur for _, region in listed),
         direction=mean_orientation(motions) if first.track is None else mean_direction(motions),
-        methods=dict(Counter(region.method for _, region in seen)),
+        methods=dict(Counter(region.method for _, region in listed)),
     )

@@ -128,6 +128,10 @@ def path_vectors(scene: Scene, *, samples: int = 9) -> Tensor:
     return length * torch.stack([angle.cos(), angle.sin()])
 
 
+def _still(_time: float) -> Matrix:
+    return np.eye(3)
+
+
 def _scene(
     rng: Generator,
     pictures: Sequence[SrgbImage],
@@ -136,8 +140,7 @@ def _scene(
     side: int,
     distribution: BlurDistribution,
 ) -> Scene:
-    still: HomographyFunction = lambda t: np.eye(3)  # noqa: E731
-    camera = _CAMERAS[kind](rng, side, distribution) if kind in _CAMERAS else still
+    camera = _CAMERAS[kind](rng, side, distribution) if kind in _CAMERAS else _still
     crops = 1 if kind == "sharp" else distribution.crops
     layers = [_background(rng, pictures, camera, side=side, distribution=replace(distribution, crops=crops))]
     if kind == "depth":

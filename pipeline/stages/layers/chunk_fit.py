@@ -72,9 +72,7 @@ class CoarseFit:
     shutter: float
     mean: float
     worst: float
-    is_distinct: bool = (
-        False  # whether it explains clearly more than the fit that starts at the longest exposure
-    )
+    is_distinct: bool = False  # whether it explains clearly more than the fit with the highest start
 
 
 class ChunkFitter:
@@ -203,6 +201,8 @@ class ChunkFitter:
             if worst_residual(rigid, part) <= self._params.limits[0]:
                 continue
             few = crops.around(part, self._params.overlap)
+            if len(few.indices) < 2:
+                continue
             start = self._start_of_part(few, coarse)
             fitted = self._proposals(few, fit_layer(few.crops, start, config=LIMBER))
             self._remember(fitted, part)
