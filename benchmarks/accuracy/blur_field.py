@@ -10,7 +10,6 @@ Release: add --ship runs/blur_field/weights.safetensors --steps 4600 --hours 0.9
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.accuracy.gopro_patches import PATCHES
 from benchmarks.accuracy.restorers import PHOTOS, SEED
-from benchmarks.release.card import install_weights, write_card
+from benchmarks.release.card import install_weights, parse_ship_arguments, write_card
 from benchmarks.tables import markdown_table
 from freezeframe.data.blur.blocks import BLOCK_SIZE
 from freezeframe.data.color import SRGB, to_encoded
@@ -68,11 +67,7 @@ class Case:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ship", type=Path, help="weights to copy into the package")
-    parser.add_argument("--steps", type=int, default=0)
-    parser.add_argument("--hours", type=float, default=0.0)
-    args = parser.parse_args()
+    args = parse_ship_arguments(__doc__)
     estimator, network = read_psf_estimator(), read_blur_field_net(args.ship or BLUR_FIELD)
     methods: dict[str, Method] = {
         "one vector": lambda photo: deconvolve_along_field(photo, even_field(estimator, photo)),

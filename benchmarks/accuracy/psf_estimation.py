@@ -6,7 +6,6 @@ Release: add --ship runs/blur/weights.safetensors --steps 2500 --hours 0.25
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracy.restorers import PHOTOS, SEED
-from benchmarks.release.card import install_weights, write_card
+from benchmarks.release.card import install_weights, parse_ship_arguments, write_card
 from benchmarks.tables import markdown_table
 from freezeframe.data.synthesis.clips.clips import load_pictures
 from freezeframe.data.synthesis.degradations.compose import EVAL_STRENGTH, KINDS, degrade
@@ -29,11 +28,7 @@ SIDE = 256  # pixels
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ship", type=Path, help="weights to copy into the package")
-    parser.add_argument("--steps", type=int, default=0)
-    parser.add_argument("--hours", type=float, default=0.0)
-    args = parser.parse_args()
+    args = parse_ship_arguments(__doc__)
     estimator = read_psf_estimator(args.ship or PSF_ESTIMATOR)
     photos = [load_center(picture, SIDE) for picture in load_pictures(PHOTOS)]
     accuracy = estimator_accuracy(estimator, photos)

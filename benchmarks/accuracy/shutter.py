@@ -6,7 +6,6 @@ Release: add --ship runs/shutter/weights.safetensors --steps 6500 --hours 0.6
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracy.quality import decode, encode, read, write
-from benchmarks.release.card import install_weights, write_card
+from benchmarks.release.card import install_weights, parse_ship_arguments, write_card
 from benchmarks.tables import markdown_table
 from freezeframe.data.color import SRGB, to_encoded, to_linear
 from freezeframe.models.registry.bundled import SHUTTER, read_shutter_net
@@ -40,11 +39,7 @@ STEPS = 24  # time samples of an exposure
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ship", type=Path, help="weights to copy into the package")
-    parser.add_argument("--steps", type=int, default=0)
-    parser.add_argument("--hours", type=float, default=0.0)
-    args = parser.parse_args()
+    args = parse_ship_arguments(__doc__)
     torch.set_num_threads(1)
     if args.ship:
         install_weights(args.ship, SHUTTER)
