@@ -42,7 +42,9 @@ from freezeframe.pipeline.training.restorer_task import bytes_to_float, capped_p
 
 SIDE = 256  # pixels of a rendered or cropped photograph
 CASES = 8  # rendered photographs of each kind
-FLOORS_DB = {"GoPro patches": 1.8, "rotation": 4.0, "motion": 4.94, "shake": 1.13, "inside movers": 3.0}
+FLOORS_DB = {
+    "GoPro patches": 1.8, "rotation": 4.0, "motion": 4.94, "shake": 2.5, "defocus": 4.9, "inside movers": 3.0
+}  # fmt: skip
 MOVERS = BlurDistribution(
     kinds={"mover": 1.0}, length=(5.0, 20.0), density=(1.2, 1.5), pattern_probability=0.0,
     highlight_probability=0.0, defocus_probability=0.0, mover_radius=(0.12, 0.3),

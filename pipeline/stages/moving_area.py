@@ -132,7 +132,7 @@ def find_moving_area(  # noqa: PLR0913  # frames, and what is known of them
         params: Tunables.
     """
     size, numbers = part.frames[0].picture.size, [frame.index for frame in part.frames]
-    known = all(index in change_masks for index in numbers)
+    known = all(index in change_masks and index in still for index in numbers)
     box = _box(part, [change_masks[index] for index in numbers], shutter, params) if known and crop else None
     masks = {
         index: _soft(
